@@ -1,0 +1,262 @@
+"""Settings: conf/base.toml, then the task's TOML, then --config, then --set; typed, and an unknown key is an error."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from genodl_spark.errors import InputError
+from genodl_spark.splits import Split
+
+
+def _names(value: Any) -> Any:
+    """A comma list, a number or a list of either, as a list of strings."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list):
+        return [str(part) for part in value]
+    return [str(value)]
+
+
+def _numbers(value: Any) -> Any:
+    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value if isinstance(value, list) else [value]
+
+
+Names = Annotated[list[str], BeforeValidator(_names)]
+Numbers = Annotated[list[int], BeforeValidator(_numbers)]
+Text = Annotated[str, BeforeValidator(lambda value: value if value is None else str(value))]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class Tracking(_Section):
+    """MLflow: `uri` of the store (empty: a sqlite file in a local lake, else ./mlflow.db; `off`: none)."""
+
+    uri: Text = ""
+    experiment: Text = "genodl-spark"
+
+
+class Ingest(_Section):
+    """`sample_chunk`: samples per piece when a matrix is transposed. `batch`: records per Arrow batch."""
+
+    sample_chunk: int = Field(256, ge=1)
+    batch: int = Field(1024, ge=1)
+
+
+class Target(_Section):
+    """`classes`: only rows of these classes, the last one positive; empty for all, sorted by name."""
+
+    classes: Names = []
+
+
+class Quality(_Section):
+    """Choice and treatment of features; everything is fitted on training rows only.
+
+    `min_allele_frequency`: variants whose rarer allele is less frequent among the cohort's samples are left out.
+    `max_missing`: features with a larger share of missing values are left out. `max_features`: at most so many variants,
+    evenly spaced over the sites that pass; 0 for all. `transform`: auto (asinh where values exceed 50), none or asinh.
+    `select`: the best so many features by F statistic in each training set; 0 for all.
+    """
+
+    min_allele_frequency: float = Field(0.0, ge=0, le=0.5)
+    max_missing: float = Field(1.0, ge=0, le=1)
+    max_features: int = Field(0, ge=0)
+    transform: str = Field("auto", pattern="^(auto|none|asinh)$")
+    select: int = Field(0, ge=0)
+
+
+class Train(_Section):
+    """The training loop. `batch` is the global batch, whatever the number of ranks `procs`."""
+
+    procs: int = Field(2, ge=1)
+    ensemble: int = Field(5, ge=1)
+    epochs: int = Field(40, ge=1)
+    batch: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    warmup_epochs: float = Field(1.0, ge=0)
+    clip: float = Field(1.0, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    patience: int = Field(0, ge=0)
+    dtype: str = Field("float32", pattern="^(float32|float64)$")
+    checkpoint_epochs: int = Field(10, ge=0)
+
+
+class Feed(_Section):
+    """`backend`: petastorm or pyarrow. `resident_bytes`: packed data up to this size stays in memory.
+
+    `rows_per_file`: rows of a training file, which is one row group.
+    """
+
+    backend: str = Field("petastorm", pattern="^(petastorm|pyarrow)$")
+    resident_bytes: int = Field(2 << 30, ge=1)
+    rows_per_file: int = Field(5000, ge=1)
+
+
+class Evaluation(_Section):
+    """`baselines`: fitted on the same splits. `resamples`: of the group bootstrap. `max_rows`: training rows per baseline fit."""
+
+    baselines: Names = ["majority", "linear_svm", "random_forest", "decision_tree", "logistic"]
+    resamples: int = Field(1000, ge=0)
+    max_rows: int = Field(20_000, ge=1)
+
+
+class Reporting(_Section):
+    """`by`: column of the sample table whose values get metrics of their own."""
+
+    by: Text | None = None
+
+
+class Settings(_Section):
+    """Effective settings of one job."""
+
+    spark: dict[str, str] = {}
+    tracking: Tracking = Tracking()
+    ingest: Ingest = Ingest()
+    implementation: str = ""
+    label: Text = "label"
+    metric: str = "balanced_accuracy"
+    blocks: Names = []
+    covariates: Names = []
+    min_feature_overlap: float = Field(0.5, ge=0, le=1)
+    target: Target = Target()
+    split: Split = Split(folds=5)
+    quality: Quality = Quality()
+    model: dict[str, Any] = {"kind": "mlp"}
+    train: Train = Train()
+    feed: Feed = Feed()
+    evaluate: Evaluation = Evaluation()
+    report: Reporting = Reporting()
+    task: str = ""  # the TOML's stem: what tables call the task
+
+
+def conf_directory() -> Path:
+    """conf/ of the checkout, or the copy inside the wheel."""
+    checkout = Path(__file__).resolve().parents[1] / "conf"
+    return checkout if checkout.is_dir() else Path(str(resources.files("genodl_spark") / "conf"))
+
+
+def task_names() -> list[str]:
+    return sorted(path.stem for path in (conf_directory() / "tasks").glob("*.toml"))
+
+
+def task_file(task: str) -> Path:
+    """The TOML of a task named under conf/tasks/ or given as a path. InputError when there is none."""
+    if task.endswith(".toml") or "/" in task:
+        path = Path(task)
+        if not path.is_file():
+            raise InputError("no such task file; expected the path of a TOML, or a name under conf/tasks", task)
+        return path
+    path = conf_directory() / "tasks" / f"{task}.toml"
+    if task not in task_names():
+        raise InputError(f"found no task {task!r}; expected {', '.join(task_names())} or the path of a TOML", "TASK")
+    return path
+
+
+def load(task: str | None = None, config: str | None = None, assignments: list[str] | None = None) -> Settings:
+    """Effective settings. InputError, naming file or key, for what is unknown, mistyped or unreadable."""
+    layers: list[tuple[str | None, dict[str, Any]]] = [(None, _read(conf_directory() / "base.toml"))]
+    if task is not None:
+        path = task_file(task)
+        content = _read(path)
+        implementation = content.get("implementation", path.stem)
+        if str(implementation).endswith(".py"):
+            implementation = str((path.parent / implementation).resolve())
+        layers.append((str(path), {**content, "task": path.stem, "implementation": implementation}))
+    if config is not None:
+        if not Path(config).is_file():
+            raise InputError("no such file; expected a TOML of settings, check the path", config)
+        layers.append((config, _read(Path(config))))
+    layers.append((None, _assigned(assignments or [])))
+    merged: dict[str, Any] = {}
+    for file, layer in layers:
+        merged = _merge(merged, layer)
+        _validate(merged, file)  # so that an error names the file that brought it
+    return _validate(merged, None)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"not readable as TOML: {error}; mend the file", str(path)) from error
+    if "spark" in content:
+        content["spark"] = _properties(content["spark"])
+    return content
+
+
+def _properties(table: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested tables of Spark properties as dotted names that begin with `spark.`."""
+    flat: dict[str, str] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            flat.update(_properties(value, f"{name}."))
+        else:
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            flat[name if name.startswith("spark.") else f"spark.{name}"] = text
+    return flat
+
+
+def _assigned(assignments: list[str]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key:
+            raise InputError(f"found {assignment!r}; expected KEY=VALUE", "--set")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        if key.startswith("spark."):
+            nested.setdefault("spark", {})[key] = str(value).lower() if isinstance(value, bool) else str(value)
+            continue
+        *parents, last = key.split(".")
+        level = nested
+        for parent in parents:
+            level = level.setdefault(parent, {})
+            if not isinstance(level, dict):
+                raise InputError("a value is set both for this key and below it; set one of them", key)
+        level[last] = value
+    return nested
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        # A split is one of three forms: keys of two of them mean nothing together.
+        merged[key] = _merge(merged[key], value) if both and key != "split" else value
+    return merged
+
+
+def _validate(merged: dict[str, Any], file: str | None) -> Settings:
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _keys(Settings)
+            close = difflib.get_close_matches(key, known, 1, 0.5)
+            hint = f", such as {close[0]}" if close else f": {', '.join(sorted({k.split('.')[0] for k in known}))}"
+            message = f"unknown key; expected a known one{hint}"
+        else:
+            message = f"found {first['input']!r}; expected: {first['msg']}"
+        raise InputError(message if file is None else f"{key}: {message}", key if file is None else file) from error
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, info in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            keys += _keys(info.annotation, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,37 @@
+"""The one exception for input or configuration that the user has to mend: exit code 2 and a single line."""
+
+from __future__ import annotations
+
+import re
+
+
+class InputError(Exception):
+    """What the user gave is at fault.
+
+    `message` says what was found, what was expected and what to do; `file` (path or URI) and `line` (1-based)
+    say where, when there is such a place. Survives pickling between Spark workers and the driver.
+    """
+
+    def __init__(self, message: str, file: str | None = None, line: int | None = None) -> None:
+        self.message = " ".join(message.split())
+        self.file = file
+        self.line = line
+        super().__init__(message, file, line)
+
+    def __str__(self) -> str:
+        place = "" if self.file is None else f"{self.file}: " if self.line is None else f"{self.file}:{self.line}: "
+        return place + self.message
+
+    def __reduce__(self) -> tuple[type, tuple[str, str | None, int | None]]:
+        return (InputError, (self.message, self.file, self.line))
+
+
+_IN_TRACEBACK = re.compile(r"^(?:\w+\.)*InputError: (.+)$", re.MULTILINE)
+
+
+def input_error_within(error: BaseException) -> InputError | None:
+    """The InputError that `error` is, or that a Spark task raised and Spark reported as text; None when there is none."""
+    if isinstance(error, InputError):
+        return error
+    found = _IN_TRACEBACK.search(str(error))
+    return InputError(found.group(1).strip()) if found else None

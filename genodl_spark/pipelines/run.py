@@ -1,0 +1,156 @@
+"""What every job has in common: its lake, settings and run report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import genodl_spark
+from genodl_spark import session, storage
+from genodl_spark.config import Settings
+from genodl_spark.errors import InputError
+from genodl_spark.lake import Lake
+from genodl_spark.tables import RUNS, SAMPLES, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+log = logging.getLogger("genodl")
+
+
+@dataclass
+class Report:
+    """The run report: what a job read, wrote, measured and noticed."""
+
+    job: str
+    status: str = "done"
+    rows: dict[str, dict[str, int]] = field(default_factory=dict)
+    read: dict[str, int] = field(default_factory=dict)
+    written: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    result: Any = None
+    error: str | None = None
+    started: float = field(default_factory=time.time)
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            log.warning("%s", text)
+            self.warnings.append(text)
+
+    def count(self, table: Table, written: int, total: int, quarantined: int = 0) -> None:
+        self.rows[table.name] = {"written": written, "total": total, "quarantined": quarantined}
+
+    def as_dict(self) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "job": self.job,
+            "status": self.status,
+            "seconds": round(time.time() - self.started, 3),
+            "rows": self.rows,
+            "tables": {"read": self.read, "written": self.written},
+            "metrics": self.metrics,
+            "warnings": self.warnings,
+        }
+        if self.result is not None:
+            document["result"] = self.result
+        if self.error is not None:
+            document["error"] = self.error
+        return document
+
+
+@dataclass
+class Run:
+    """One job run: the arguments of its command line, the effective settings, and the report under way.
+
+    The Spark session starts at the first use of `spark` or `lake`, so that what is wrong with the arguments shows before.
+    """
+
+    report: Report
+    settings: Settings
+    lake_uri: str
+    master: str | None = None
+    arguments: list[str] = field(default_factory=list)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        return session.build(f"genodl {self.report.job}", self.settings.spark, self.master)
+
+    @cached_property
+    def lake(self) -> Lake:
+        return Lake(self.spark, self.lake_uri)
+
+    def reads(self, table: Table, version: int | None = None) -> DataFrame:
+        """A table at a pinned version (the newest unless given), noted in the report."""
+        pinned = self.lake.version(table) if version is None else version
+        if pinned is not None:
+            self.report.read[table.name] = pinned
+        return self.lake.read(table, pinned)
+
+    def wrote(self, table: Table, written: int, total: int | None = None, quarantined: int = 0) -> None:
+        version = self.lake.version(table)
+        if version is not None:
+            self.report.written[table.name] = version
+        self.report.count(table, written, self.lake.read(table).count() if total is None else total, quarantined)
+
+    def frame(self, table: Table, rows: list[dict[str, Any]]) -> DataFrame:
+        """Rows given as dictionaries, as a DataFrame of a declared table; absent columns are NULL."""
+        names = table.column_names
+        return self.spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], table.spark_schema())
+
+    def cohort(self, named: str | None, among: list[str]) -> str:
+        """The cohort to work on: the one named, else the only one that fits. InputError when there is none or a choice."""
+        if named is not None:
+            return named
+        if len(among) == 1:
+            return among[0]
+        found = "no cohort that fits" if not among else f"{len(among)} cohorts that fit ({', '.join(sorted(among)[:5])})"
+        raise InputError(f"found {found} in the lake; expected one, name it with --cohort", "--cohort")
+
+    def cohorts(self) -> list[str]:
+        return sorted(row.cohort for row in self.lake.read(SAMPLES).select("cohort").distinct().collect())
+
+    def record(self) -> None:
+        """Adds this run to the `runs` table, where there is a lake."""
+        document = self.report.as_dict()
+        row = {
+            "run_id": uuid.uuid4().hex,
+            "job": self.report.job,
+            "status": self.report.status,
+            "started_at": datetime.fromtimestamp(self.report.started, UTC),
+            "seconds": document["seconds"],
+            "arguments": json.dumps(self.arguments),
+            "settings": self.settings.model_dump_json(),
+            "report": json.dumps(document),
+            "code": code_hash(),
+        }
+        self.lake.append(RUNS, self.frame(RUNS, [row]))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 (hex) of JSON-able values, independent of the order of dictionaries."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def code_hash() -> str:
+    """Hash of the package's source: two runs with the same hash ran the same code."""
+    digest = hashlib.sha256()
+    root = Path(genodl_spark.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def lake_exists(uri: str) -> bool:
+    return storage.kind(storage.absolute(uri)) == "directory"

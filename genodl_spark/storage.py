@@ -1,0 +1,145 @@
+"""Files beside the tables: one way to open, list and publish bytes at a local path or any URI.
+
+Spark and Delta reach a lake through Hadoop's filesystems; Python code (readers of input files, ranks, models) reaches the
+same places through pyarrow, or through fsspec for schemes that pyarrow does not know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+import uuid
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+import pyarrow.fs as pafs
+
+from genodl_spark.errors import InputError
+
+_S3_SCHEMES = {"s3", "s3a", "s3n"}
+
+
+def absolute(uri: str) -> str:
+    """A local path made an absolute `file:///` URI; any other URI as it is, without a trailing slash.
+
+    Characters are taken literally on both sides (a blank is a blank, a percent sign a percent sign).
+    """
+    if _scheme(uri) not in ("", "file"):
+        return uri.rstrip("/")
+    return "file://" + os.path.abspath(local_path(uri))
+
+
+def local_path(uri: str) -> str:
+    """The path behind a local URI; ValueError for a remote one."""
+    if uri.startswith("file:"):
+        path = uri[len("file:") :]
+        return path[2:] if path.startswith("///") else path
+    if _scheme(uri):
+        raise ValueError(f"{uri} is not local")
+    return uri
+
+
+def is_local(uri: str) -> bool:
+    return _scheme(uri) in ("", "file")
+
+
+def _scheme(uri: str) -> str:
+    head, separator, _ = uri.partition(":")
+    return head.lower() if separator and head.isalnum() and len(head) > 1 else ""
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The pyarrow filesystem of `uri` and the path within it."""
+    scheme = _scheme(uri)
+    if scheme in ("", "file"):
+        return pafs.LocalFileSystem(), local_path(uri)
+    path = uri.split("://", 1)[1]
+    if scheme in _S3_SCHEMES:
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint is None:
+            return pafs.S3FileSystem(), path
+        parts = urlsplit(endpoint)
+        return pafs.S3FileSystem(endpoint_override=parts.netloc, scheme=parts.scheme), path
+    if scheme in ("hdfs", "viewfs", "gs", "gcs"):
+        return cast("tuple[pafs.FileSystem, str]", pafs.FileSystem.from_uri(uri))
+    import fsspec
+
+    try:
+        other, path = fsspec.core.url_to_fs(uri)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"no filesystem for {scheme}:// ({error}); use a path, file://, hdfs://, s3a:// or gs://", uri) from error
+    return pafs.PyFileSystem(pafs.FSSpecHandler(other)), path
+
+
+def from_spark(uri: str) -> str:
+    """A URI as Spark reports it (`_metadata.file_path`, percent-encoded) in the literal form used here."""
+    decoded = unquote(uri)
+    return "file://" + decoded[len("file:") :] if decoded.startswith("file:/") and not decoded.startswith("file://") else decoded
+
+
+def join(uri: str, *parts: str) -> str:
+    return posixpath.join(uri, *parts)
+
+
+def kind(uri: str) -> str:
+    """`file`, `directory` or `absent`."""
+    fs, path = filesystem(uri)
+    found = fs.get_file_info(path).type
+    return {pafs.FileType.File: "file", pafs.FileType.Directory: "directory"}.get(found, "absent")
+
+
+def open_input(uri: str) -> BinaryIO:
+    """Opens a file for reading bytes. InputError when it is absent or is no file."""
+    fs, path = filesystem(uri)
+    if fs.get_file_info(path).type != pafs.FileType.File:
+        raise InputError("no such file; expected a readable file, check the path", uri)
+    return cast("BinaryIO", fs.open_input_stream(path, compression=None))
+
+
+def read_bytes(uri: str) -> bytes:
+    with open_input(uri) as stream:
+        return stream.read()
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Publishes `content` at `uri` whole: written aside, then moved into place."""
+    fs, path = filesystem(uri)
+    fs.create_dir(posixpath.dirname(path), recursive=True)
+    aside = f"{path}.{uuid.uuid4().hex}.tmp"
+    with fs.open_output_stream(aside) as stream:
+        stream.write(content)
+    fs.move(aside, path)
+
+
+def read_json(uri: str) -> Any:
+    return json.loads(read_bytes(uri))
+
+
+def write_json(uri: str, value: Any) -> None:
+    write_bytes(uri, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+
+def files_under(uri: str, suffix: str = "") -> list[str]:
+    """URIs of the files below `uri` that end in `suffix`, sorted; none where `uri` is absent."""
+    fs, path = filesystem(uri)
+    found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True, recursive=True))
+    prefix = uri[: len(uri) - len(path)] if uri.endswith(path) else ""
+    return sorted(prefix + f.path for f in found if f.type == pafs.FileType.File and f.path.endswith(suffix))
+
+
+def remove_directory(uri: str) -> None:
+    fs, path = filesystem(uri)
+    if fs.get_file_info(path).type == pafs.FileType.Directory:
+        fs.delete_dir(path)
+
+
+def content_hash(uri: str) -> tuple[str, int]:
+    """SHA-256 (hex) and size in bytes of a file's content."""
+    digest, size = hashlib.sha256(), 0
+    with open_input(uri) as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+            size += len(block)
+    return digest.hexdigest(), size

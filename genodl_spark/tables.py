@@ -1,0 +1,385 @@
+"""Every table of the lake, declared once: columns, types, units, key, partitioning, checks and what a row means.
+
+Spark schema, Arrow schema, Delta DDL, constraints and documentation are rendered from these declarations. Types are written
+as Spark SQL types. Coordinates are 1-based and closed. Timestamps are UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql.types import StructType
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: Spark SQL type, what it holds, and whether it may be NULL."""
+
+    name: str
+    type: str
+    doc: str
+    nullable: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the lake.
+
+    `key` names the columns that no two rows share. `checks` maps a constraint's name to the SQL condition that every row
+    meets. `open` tables take further columns that come with the user's data (strings).
+    """
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    partitioned_by: tuple[str, ...] = ()
+    checks: dict[str, str] = field(default_factory=dict)
+    open: bool = False
+
+    @property
+    def column_names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def spark_schema(self) -> StructType:
+        from pyspark.sql.types import StructField, StructType, _parse_datatype_string
+
+        fields = []
+        for column in self.columns:
+            parsed = _parse_datatype_string(f"c {column.type}")
+            assert isinstance(parsed, StructType)
+            fields.append(StructField(column.name, parsed.fields[0].dataType, column.nullable, {"comment": column.doc}))
+        return StructType(fields)
+
+    def arrow_schema(self) -> pa.Schema:
+        from pyspark.sql.pandas.types import to_arrow_schema
+
+        return to_arrow_schema(self.spark_schema())
+
+    def ddl(self, path: str) -> str:
+        """CREATE TABLE for a Delta table at `path`, with comments, partitioning and CHECK constraints."""
+        columns = ",\n  ".join(
+            f"{identifier(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'} COMMENT {literal(c.doc)}" for c in self.columns
+        )
+        partitioning = ", ".join(identifier(name) for name in self.partitioned_by)
+        properties = {
+            # Petastorm, DuckDB and others read the files themselves: nothing that only Delta's own reader understands.
+            "delta.enableDeletionVectors": "false",
+            "delta.columnMapping.mode": "none",
+            **{f"delta.constraints.{name}": condition for name, condition in self.checks.items()},
+        }
+        return (
+            f"CREATE TABLE IF NOT EXISTS delta.{identifier(path)} (\n  {columns}\n) USING delta"
+            + (f" PARTITIONED BY ({partitioning})" if partitioning else "")
+            + f" COMMENT {literal(self.doc)} TBLPROPERTIES ("
+            + ", ".join(f"{literal(k)} = {literal(v)}" for k, v in properties.items())
+            + ")"
+        )
+
+
+def identifier(name: str) -> str:
+    """`name` quoted as a Spark SQL identifier."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def literal(text: str) -> str:
+    """`text` quoted as a Spark SQL string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def required(name: str, type_: str, doc: str) -> Column:
+    return Column(name, type_, doc, nullable=False)
+
+
+COHORT = required("cohort", "string", "Name of the cohort that the row belongs to")
+TASK = required("task", "string", "Task name: that of its TOML")
+LABEL_COLUMN = required("label_column", "string", "Column that holds the label, as named in `samples`")
+
+SOURCES = Table(
+    "sources",
+    "One row per ingested file: the manifest that makes ingest idempotent and a row's origin traceable",
+    (
+        COHORT,
+        required("source", "string", "Kind of source: vcf, expression, methylation, phenotypes, samples"),
+        required("block", "string", "Block of a matrix, empty for other sources"),
+        required("file", "string", "File name without its directory: a file sent again under this name replaces itself"),
+        required("uri", "string", "Where the file was read"),
+        required("bytes", "bigint", "Size in bytes"),
+        required("sha256", "string", "SHA-256 of the content, hexadecimal"),
+        required("records", "bigint", "Rows stored from it"),
+        required("quarantined", "bigint", "Records set aside in `quarantine`"),
+        Column("header", "string", "VCF header lines as read; NULL for other sources"),
+        required("ingested_at", "timestamp", "When, UTC"),
+    ),
+    key=("cohort", "source", "block", "file"),
+    checks={"counts": "records >= 0 AND quarantined >= 0 AND bytes >= 0"},
+)
+
+SAMPLES = Table(
+    "samples",
+    "One row per person or specimen of a cohort, with every column of its sample tables as text",
+    (COHORT, required("sample_id", "string", "Sample identifier as in the data files")),
+    key=("cohort", "sample_id"),
+    checks={"sample_named": "length(sample_id) > 0"},
+    open=True,
+)
+
+SAMPLE_SETS = Table(
+    "sample_sets",
+    "Order of the samples in packed genotype columns",
+    (
+        required("sample_set", "string", "Hash of the ordered sample identifiers"),
+        required("position", "int", "0-based position in the packed column"),
+        required("sample_id", "string", "Sample identifier"),
+    ),
+    key=("sample_set", "position"),
+    checks={"position": "position >= 0"},
+)
+
+VARIANTS = Table(
+    "variants",
+    "One row per VCF record, as read",
+    (
+        COHORT,
+        required("contig", "string", "CHROM as in the file"),
+        required("pos", "bigint", "POS, 1-based; 0 is the telomere"),
+        required("end", "bigint", "Last reference base of the record, 1-based, closed"),
+        Column("id", "string", "ID; NULL when missing"),
+        required("ref", "string", "REF"),
+        required("alts", "array<string>", "ALT alleles in order; empty when missing"),
+        Column("qual", "double", "QUAL, phred-scaled; NULL when missing"),
+        Column("filters", "array<string>", "FILTER codes; ['PASS'] when passed, NULL when not applied"),
+        required("info", "string", "INFO as in the file"),
+        Column("format", "string", "FORMAT keys as in the file; NULL without samples"),
+        Column("gt", "binary", "Genotypes in BCF2 encoding, samples x gt_ploidy, (allele + 1) << 1 | phased, 0 missing; NULL without GT"),
+        Column("gt_ploidy", "int", "Highest ploidy in the record"),
+        Column("gt_width", "int", "Bytes per allele in gt: 1 or 2, little-endian"),
+        Column("fields", "binary", "Sample columns as text without GT; NULL when FORMAT is GT alone"),
+        required("n_samples", "int", "Samples in the record"),
+        required("sample_set", "string", "Order of the samples: key into `sample_sets`"),
+        required("file", "string", "File name of the source"),
+        required("line", "bigint", "Line in the file, 1-based"),
+    ),
+    key=("cohort", "file", "line"),
+    partitioned_by=("cohort", "contig"),
+    checks={"position": "pos >= 0", "reference": "length(ref) > 0", "width": "gt_width IS NULL OR gt_width IN (1, 2)"},
+)
+
+
+def _matrix(name: str, doc: str, unit: str) -> Table:
+    return Table(
+        name,
+        doc,
+        (
+            COHORT,
+            required("block", "string", "Block of features: one matrix of several that a cohort may have"),
+            required("sample_id", "string", "Sample identifier"),
+            required("feature_set", "string", "Order of the values: key into `features`"),
+            required("x", "binary", f"Packed little-endian float32, {unit}, one per feature; NaN is missing"),
+            required("n_features", "int", "Values in x"),
+            required("file", "string", "File name of the source"),
+        ),
+        key=("cohort", "block", "sample_id"),
+        partitioned_by=("cohort", "block"),
+        checks={"packed": "length(x) = 4 * n_features"},
+    )
+
+
+EXPRESSION = _matrix("expression", "Gene expression, one row per cohort, block and sample", "in the unit of the source")
+METHYLATION = _matrix("methylation", "DNA methylation, one row per cohort, block and sample", "beta values as in the source")
+
+FEATURES = Table(
+    "features",
+    "Order of the features in packed matrix rows",
+    (
+        COHORT,
+        required("source", "string", "Table that the features belong to: expression or methylation"),
+        required("block", "string", "Block of the matrix"),
+        required("feature_set", "string", "Hash of the ordered feature identifiers"),
+        required("position", "int", "0-based position in the packed row"),
+        required("feature_id", "string", "Gene, probe or CpG identifier as in the source"),
+    ),
+    key=("cohort", "source", "block", "feature_set", "position"),
+    checks={"position": "position >= 0"},
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    "Records that break their format's specification, kept with the reason",
+    (
+        COHORT,
+        required("source", "string", "Kind of source"),
+        required("file", "string", "File name of the source"),
+        required("line", "bigint", "Line in the file, 1-based"),
+        required("reason", "string", "What was found and what was expected"),
+        required("text", "string", "The record, its first 4,096 characters"),
+    ),
+    key=("cohort", "source", "file", "line"),
+)
+
+EXAMPLES = Table(
+    "examples",
+    "Rows that training reads: one per labelled entity of a dataset, features packed in the dataset's order",
+    (
+        required("dataset", "string", "Hash of the dataset: task, cohort, label, features, split and content"),
+        required("row_id", "bigint", "Dense row number within the dataset, from 0, in the order of entity_id"),
+        required("entity_id", "string", "Sample identifier"),
+        Column("group", "string", "Group that no split may divide; NULL when the split has none"),
+        required("x", "binary", "Packed little-endian values: int8 with -1 missing, or float32 with NaN missing"),
+        required("target", "double", "Class index, or the value for regression"),
+        required("folds", "binary", "int8 per repeat: fold index; or one byte: 0 train, 1 validation, 2 test; -1 not used"),
+    ),
+    key=("dataset", "row_id"),
+    partitioned_by=("dataset",),
+    checks={"row": "row_id >= 0"},
+)
+
+SPLITS = Table(
+    "splits",
+    "Which rows train and which test, as data",
+    (
+        TASK,
+        COHORT,
+        LABEL_COLUMN,
+        required("split_hash", "string", "SHA-256 of the assignment"),
+        required("repeat", "int", "Repeat of the cross-validation, from 0"),
+        required("entity_id", "string", "Entity assigned"),
+        Column("group", "string", "Group that the split keeps together"),
+        required("role", "string", "fold, train, validation, test or unused"),
+        Column("fold", "int", "Fold in which the entity is held out, from 0; NULL unless role is fold"),
+    ),
+    key=("task", "cohort", "label_column", "split_hash", "repeat", "entity_id"),
+    checks={"role": "role IN ('fold', 'train', 'validation', 'test', 'unused')"},
+)
+
+DATASETS = Table(
+    "datasets",
+    "One row per prepared dataset: what `examples` holds for a task, cohort and label",
+    (
+        required("dataset", "string", "Hash of the dataset"),
+        TASK,
+        COHORT,
+        LABEL_COLUMN,
+        required("rows", "bigint", "Labelled rows"),
+        required("n_features", "int", "Features per row"),
+        required("dtype", "string", "int8 or float32"),
+        required("classes", "array<string>", "Class names in index order; empty for regression"),
+        required("features", "array<string>", "Feature identifiers in packed order"),
+        required("split", "string", "Split settings, JSON"),
+        required("split_hash", "string", "SHA-256 of the assignment"),
+        required("repeats", "int", "Repeats of the cross-validation; 1 for a fixed split"),
+        required("settings_hash", "string", "Hash of the settings that shaped the dataset"),
+        required("source_versions", "map<string,bigint>", "Version of every table read"),
+        required("warnings", "array<string>", "What the preparation noticed"),
+        required("prepared_at", "timestamp", "When, UTC"),
+    ),
+    key=("dataset",),
+    checks={"rows": "rows >= 0"},
+)
+
+MODELS = Table(
+    "models",
+    "Registered models; the files are in models/ID beside the tables",
+    (
+        required("model_id", "string", "Model identifier"),
+        TASK,
+        LABEL_COLUMN,
+        required("model_version", "int", "1 for the first model of a task and label, then counting up"),
+        required("cohort", "string", "Cohort that trained it"),
+        required("dataset", "string", "Dataset that trained it"),
+        required("split_hash", "string", "SHA-256 of the split"),
+        required("classes", "array<string>", "Class names in index order; empty for regression"),
+        required("n_features", "int", "Features that it takes"),
+        required("settings", "string", "Effective settings, JSON"),
+        required("seed", "bigint", "Seed"),
+        required("ranks", "int", "Horovod ranks"),
+        required("code", "string", "Hash of the code that trained it"),
+        required("fingerprint", "string", "Hash of dataset, settings, seed, ranks and code"),
+        required("source_versions", "map<string,bigint>", "Version of every table behind the dataset"),
+        required("metrics", "map<string,double>", "Training figures: final losses, seconds, samples per second"),
+        required("trained_at", "timestamp", "When, UTC"),
+    ),
+    key=("model_id",),
+    checks={"version": "model_version >= 1"},
+)
+
+EVALUATIONS = Table(
+    "evaluations",
+    "Metrics of a model and its baselines on rows that no training saw",
+    (
+        required("model_id", "string", "Model evaluated"),
+        required("cohort", "string", "Cohort evaluated on"),
+        required("predictor", "string", "model, or the baseline's name"),
+        required("metric", "string", "Metric's name"),
+        Column("value", "double", "Mean over repeats of the pooled metric; NULL where undefined"),
+        Column("low", "double", "Lower end of the 95% group bootstrap"),
+        Column("high", "double", "Upper end of the 95% group bootstrap"),
+        required("n_test", "bigint", "Distinct entities evaluated"),
+        required("evaluated_at", "timestamp", "When, UTC"),
+    ),
+    key=("model_id", "cohort", "predictor", "metric"),
+)
+
+PREDICTIONS = Table(
+    "predictions",
+    "One row per entity and model: the newest score",
+    (
+        TASK,
+        COHORT,
+        required("entity_id", "string", "Sample, sequence or cell identifier, or chrom:pos:ref:alt"),
+        LABEL_COLUMN,
+        required("model_id", "string", "Model that scored the row"),
+        required("model_version", "int", "Its version"),
+        Column("predicted", "string", "Class of the highest probability; NULL for regression"),
+        Column("probabilities", "map<string,double>", "Probability per class; NULL for regression"),
+        Column("value", "double", "Predicted value; for classes the highest probability"),
+        required("in_training", "boolean", "Whether the registered model saw this entity in training"),
+        required("source_versions", "map<string,bigint>", "Version of every table read"),
+        required("scored_at", "timestamp", "When, UTC"),
+    ),
+    key=("task", "cohort", "entity_id", "label_column", "model_id"),
+    partitioned_by=("task", "cohort"),
+    checks={"scored": "predicted IS NOT NULL OR value IS NOT NULL"},
+)
+
+RUNS = Table(
+    "runs",
+    "One row per job run",
+    (
+        required("run_id", "string", "Run identifier"),
+        required("job", "string", "Verb"),
+        required("status", "string", "done, unchanged or failed"),
+        required("started_at", "timestamp", "When, UTC"),
+        required("seconds", "double", "Wall time"),
+        required("arguments", "string", "Command line, JSON"),
+        required("settings", "string", "Effective settings, JSON"),
+        required("report", "string", "The run report, JSON"),
+        required("code", "string", "Hash of the code"),
+    ),
+    key=("run_id",),
+    checks={"status": "status IN ('done', 'unchanged', 'failed')"},
+)
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        SOURCES,
+        SAMPLES,
+        SAMPLE_SETS,
+        VARIANTS,
+        EXPRESSION,
+        METHYLATION,
+        FEATURES,
+        QUARANTINE,
+        EXAMPLES,
+        SPLITS,
+        DATASETS,
+        MODELS,
+        EVALUATIONS,
+        PREDICTIONS,
+        RUNS,
+    )
+}
