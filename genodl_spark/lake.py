@@ -162,6 +162,4 @@ def _check_columns(table: Table, rows: DataFrame, path: str) -> None:
         if declared.name not in found:
             raise InputError(f"table {table.name} has no column {declared.name}; expected {expected}; restore the column", path)
         if found[declared.name] != expected:
-            raise InputError(
-                f"table {table.name} holds {declared.name} as {found[declared.name]}; expected {expected}; restore the column", path
-            )
+            raise InputError(f"table {table.name} holds {declared.name} as {found[declared.name]}; expected {expected}; restore the column", path)

@@ -61,9 +61,7 @@ class Table:
 
     def ddl(self, path: str) -> str:
         """CREATE TABLE for a Delta table at `path`, with comments, partitioning and CHECK constraints."""
-        columns = ",\n  ".join(
-            f"{identifier(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'} COMMENT {literal(c.doc)}" for c in self.columns
-        )
+        columns = ",\n  ".join(f"{identifier(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'} COMMENT {literal(c.doc)}" for c in self.columns)
         partitioning = ", ".join(identifier(name) for name in self.partitioned_by)
         properties = {
             # Petastorm, DuckDB and others read the files themselves: nothing that only Delta's own reader understands.

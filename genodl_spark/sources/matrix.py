@@ -152,9 +152,7 @@ def sample_major(blocks: Iterable[np.ndarray], chunk: int) -> Iterator[Piece]:
 def assemble(pieces: Iterable[tuple[int, int, bytes]], itemsize: int) -> np.ndarray:
     """Joins the pieces (block, n_features, payload) of one run of samples into uint8 rows of shape (samples, bytes)."""
     ordered = sorted(pieces)
-    return np.concatenate(
-        [np.frombuffer(payload, np.uint8).reshape(-1, n * itemsize) for _, n, payload in ordered if n], axis=1
-    )
+    return np.concatenate([np.frombuffer(payload, np.uint8).reshape(-1, n * itemsize) for _, n, payload in ordered if n], axis=1)
 
 
 def feature_set(features: Iterable[str]) -> str:

