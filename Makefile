@@ -12,7 +12,7 @@ setup: ## install everything into .venv (a few minutes once, then nothing)
 check: setup ## lint, format, types, layers
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/mypy genodl_spark
+	@.venv/bin/mypy genodl_spark jobs
 	@.venv/bin/lint-imports --no-cache
 
 test: check ## all checks and tests

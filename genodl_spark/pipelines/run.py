@@ -10,10 +10,10 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
+from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
-import genodl_spark
 from genodl_spark import session, storage
 from genodl_spark.config import Settings
 from genodl_spark.errors import InputError
@@ -146,9 +146,18 @@ def fingerprint(*parts: Any) -> str:
 def code_hash() -> str:
     """Hash of the package's source: two runs with the same hash ran the same code."""
     digest = hashlib.sha256()
-    root = Path(genodl_spark.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    pending: list[tuple[str, Traversable]] = [("", resources.files("genodl_spark"))]
+    found: dict[str, bytes] = {}
+    while pending:
+        prefix, folder = pending.pop()
+        for entry in folder.iterdir():
+            name = f"{prefix}/{entry.name}"
+            if entry.is_dir():
+                pending.append((name, entry))
+            elif name.endswith(".py"):
+                found[name] = entry.read_bytes()
+    for name in sorted(found):
+        digest.update(name.encode() + b"\0" + found[name])
     return digest.hexdigest()[:16]
 
 

@@ -1,0 +1,98 @@
+"""From a command line to a run report: what all jobs share. Each verb is a file in jobs/."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from genodl_spark import config, session
+from genodl_spark.errors import InputError, input_error_within
+from genodl_spark.pipelines.run import Report, Run
+
+Arguments = argparse.Namespace
+log = logging.getLogger("genodl")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but what is wrong with the arguments becomes the one line that every input error is."""
+
+    def error(self, message: str) -> NoReturn:
+        option, separator, rest = message.removeprefix("argument ").partition(": ")
+        if message.startswith("argument ") and separator:
+            raise InputError(f"{rest}; see {self.prog} --help", option)
+        raise InputError(f"{message}; see {self.prog} --help", "arguments")
+
+
+def parser(verb: str, doc: str) -> argparse.ArgumentParser:
+    """A parser with the options that every verb takes."""
+    made = _Parser(prog=f"genodl {verb}", description=doc, allow_abbrev=False)
+    made.add_argument("--config", metavar="FILE", help="TOML of settings, over conf/base.toml and the task's own")
+    made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one setting, such as train.epochs=20; repeatable")
+    made.add_argument("--master", metavar="URL", help="Spark master; default: that of spark-submit, else all cores of this machine")
+    return made
+
+
+def lake_option(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--lake", metavar="URI", required=True, help="where the tables are: a path or any Hadoop URI")
+
+
+def task_options(made: argparse.ArgumentParser) -> None:
+    """TASK and what goes with it."""
+    made.add_argument("task", metavar="TASK", help=f"{', '.join(config.task_names())}, or the path of a TOML")
+    lake_option(made)
+    made.add_argument("--cohort", metavar="NAME", help="default: the only cohort that fits")
+    made.add_argument("--label", metavar="COLUMN", help="column of the sample table; default: the task's own")
+
+
+def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, Arguments], None], argv: list[str] | None = None) -> int:
+    """Runs one job and prints its report as the last line on stdout; returns the exit code.
+
+    0 done, 2 the user's input is at fault (one line on stderr), 3 a threshold is breached, 1 anything else.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)
+    argv = sys.argv[1:] if argv is None else argv
+    report = Report(verb)
+    failure: InputError | None = None
+    crash: BaseException | None = None
+    run: Run | None = None
+    code = 0
+    try:
+        arguments = made.parse_args(argv)
+        settings = config.load(getattr(arguments, "task", None), arguments.config, arguments.set)
+        run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv)
+        pipeline(run, arguments)
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
+    except Exception as error:
+        failure = input_error_within(error)
+        crash = None if failure else error
+    if failure is not None or crash is not None:
+        report.status, report.error = "failed", str(failure or crash).strip().split("\n")[0]
+        code = 2 if failure else 1
+    if run is not None and "lake" in run.__dict__ and verb in RECORDED:
+        with contextlib.suppress(Exception):  # a run that failed may have no lake to write to
+            run.record()
+    session.stop()
+    if crash is not None:
+        logging.getLogger().error("job failed", exc_info=crash)
+    _print(json.dumps(report.as_dict(), default=str))
+    if failure is not None:
+        print(f"genodl: error: {failure}", file=sys.stderr, flush=True)
+    return code
+
+
+RECORDED = {"ingest", "prepare", "train", "evaluate", "predict"}
+
+
+def _print(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:  # the reader closed early, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

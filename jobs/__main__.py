@@ -1,0 +1,28 @@
+"""genodl VERB ARGS: the same function as spark-submit jobs/VERB.py ARGS."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import jobs
+
+
+def main() -> int:
+    verbs = {m.name: m for m in pkgutil.iter_modules(jobs.__path__) if not m.name.startswith("_")}
+    verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if verb in ("-h", "--help", "help"):
+        print("genodl VERB ARGS: a lake of genomes, and models trained on it and run back over it\n")
+        for name in sorted(verbs):
+            print(f"  {name:<10} {(importlib.import_module(f'jobs.{name}').__doc__ or '').splitlines()[0]}")
+        print("\ngenodl VERB --help tells more.")
+        return 0
+    if verb not in verbs:
+        print(f"genodl: error: VERB: found {verb!r}; expected one of {', '.join(sorted(verbs))}", file=sys.stderr)
+        return 2
+    return int(importlib.import_module(f"jobs.{verb}").main(sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
