@@ -1,0 +1,271 @@
+"""Source files into the lake: checked, idempotent by content, each file replacing what it brought before."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from genodl_spark import storage
+from genodl_spark.errors import InputError
+from genodl_spark.pipelines.run import Run, now
+from genodl_spark.sources import matrix, sample_table
+from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, SAMPLES, SOURCES, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame
+
+MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}
+SOURCE_KINDS = [*MATRICES, "phenotypes"]
+_PIECES = "part string, chunk int, block int, n int, payload binary"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One input file: URI, name, content hash (SHA-256, hex) and bytes."""
+
+    uri: str
+    name: str
+    sha256: str
+    size: int
+
+
+def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples: str | None, block: str | None) -> None:
+    """Reads files of one kind into the lake. Files that the lake has with the same content are passed over."""
+    if block is not None and source not in MATRICES:
+        raise InputError(f"found a block for {source}; expected none, blocks are for {', '.join(MATRICES)}", "--block")
+    uris = _expand(paths)
+    table = None if samples is None else _read_samples(samples)
+    headers = {uri: _matrix_header(uri) for uri in uris} if source in MATRICES else {}
+    if table is not None and samples is not None:
+        for uri, header in headers.items():
+            extra = sample_table.check_covers(table, header.samples, samples, uri)
+            if extra:
+                run.report.warn(f"{len(extra)} samples of {posixpath.basename(samples)} are not in {posixpath.basename(uri)}")
+    tables = {uri: _read_samples(uri) for uri in uris} if source == "phenotypes" else {}
+    name = cohort if cohort is not None else run.cohort(None, run.cohorts())
+    if not name.strip():
+        raise InputError("found an empty name; expected the cohort's name", "--cohort")
+    files = [_source_file(uri) for uri in uris]
+    sample_files = [] if samples is None else [_source_file(storage.absolute(samples))]
+    fresh = _new(run, name, source, block or "", files)
+    fresh_samples = _new(run, name, "samples", "", sample_files)
+    if not fresh and not fresh_samples:
+        run.report.status = "unchanged"
+        for written in (MATRICES.get(source, SAMPLES), SAMPLES, SOURCES):
+            run.wrote(written, 0)
+        return
+    records: dict[str, int] = {}
+    if source in MATRICES and fresh:
+        records = _ingest_matrices(run, MATRICES[source], name, block or "", {f: headers[f.uri] for f in fresh})
+    for file in fresh:
+        if source == "phenotypes":
+            records[file.name] = _merge_samples(run, name, tables[file.uri])
+    if table is not None and fresh_samples:
+        records[fresh_samples[0].name] = _merge_samples(run, name, table)
+    elif headers and table is None:
+        known = {s for header in headers.values() for s in header.samples}
+        _merge_samples(run, name, sample_table.SampleTable([], {s: [] for s in sorted(known)}, {}))
+    # The manifest comes last: a file is in it only when all that it brought is in the lake.
+    manifest = [_manifest(name, source, block or "", f, records.get(f.name, 0)) for f in fresh]
+    manifest += [_manifest(name, "samples", "", f, records.get(f.name, 0)) for f in fresh_samples]
+    run.lake.merge(SOURCES, run.frame(SOURCES, manifest))
+    run.wrote(SOURCES, len(manifest))
+
+
+def _expand(paths: list[str]) -> list[str]:
+    """Absolute URIs of the files given; a directory stands for the files directly and indirectly in it."""
+    uris: list[str] = []
+    for path in paths:
+        uri = storage.absolute(path)
+        found = storage.kind(uri)
+        if found == "absent":
+            raise InputError("no such file; expected a readable file or directory, check the path", path)
+        uris += [uri] if found == "file" else storage.files_under(uri)
+    names = [posixpath.basename(uri) for uri in uris]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError("two files of this name; expected distinct names, as a file sent again replaces itself by name", name)
+    if not uris:
+        raise InputError("found no file in the directory; expected at least one", paths[0])
+    return uris
+
+
+def _source_file(uri: str) -> SourceFile:
+    digest, size = storage.content_hash(uri)
+    return SourceFile(uri, posixpath.basename(uri), digest, size)
+
+
+def _new(run: Run, cohort: str, source: str, block: str, files: list[SourceFile]) -> list[SourceFile]:
+    rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "sha256").collect()
+    known = {row.file: row.sha256 for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)}
+    return [file for file in files if known.get(file.name) != file.sha256]
+
+
+def _manifest(cohort: str, source: str, block: str, file: SourceFile, records: int) -> dict[str, Any]:
+    return {
+        "cohort": cohort,
+        "source": source,
+        "block": block,
+        "file": file.name,
+        "uri": file.uri,
+        "bytes": file.size,
+        "sha256": file.sha256,
+        "records": records,
+        "quarantined": 0,
+        "ingested_at": now(),
+    }
+
+
+def _read_samples(path: str) -> sample_table.SampleTable:
+    with storage.open_input(storage.absolute(path)) as raw:
+        return sample_table.read(raw, path)
+
+
+def _matrix_header(uri: str) -> matrix.Header:
+    with storage.open_input(uri) as raw:
+        return matrix.read_header(raw, uri)
+
+
+def _merge_samples(run: Run, cohort: str, table: sample_table.SampleTable) -> int:
+    from pyspark.sql.types import StringType, StructField, StructType
+
+    for old, new in table.renamed.items():
+        run.report.warn(f"column {old!r} is stored as {new!r}")
+    names = ["cohort", "sample_id", *table.columns]
+    schema = StructType([StructField(name, StringType(), name not in ("cohort", "sample_id")) for name in names])
+    rows = [(cohort, sample, *values) for sample, values in table.rows.items()]
+    run.lake.merge(SAMPLES, run.spark.createDataFrame(rows, schema))
+    run.wrote(SAMPLES, len(rows))
+    return len(rows)
+
+
+def _ingest_matrices(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, matrix.Header]) -> dict[str, int]:
+    """Transposes matrices on the executors and upserts one packed row per sample."""
+    from pyspark.sql import functions as F
+    from pyspark.storagelevel import StorageLevel
+
+    chunk = run.settings.ingest.sample_chunk
+    headers = {file.uri: header for file, header in files.items()}
+    listed = run.spark.createDataFrame([(uri,) for uri in headers], "uri string").repartition(len(headers))
+    pieces = listed.mapInArrow(partial(_pieces, headers=headers, chunk=chunk), f"uri string, {_PIECES}").persist(StorageLevel.DISK_ONLY)
+    try:
+        features: dict[str, list[str]] = {file.uri: [] for file in files}
+        # Feature names, not values: the driver needs them to number each order of features.
+        for row in pieces.where("part = 'features'").orderBy("uri", "block").collect():
+            features[row.uri] += bytes(row.payload).decode().split("\n") if row.n else []
+        for uri, names in features.items():
+            if not names:
+                raise InputError("the matrix has no feature below its header; expected one line per feature", uri)
+        written = 0
+        for file, header in files.items():
+            names = features[file.uri]
+            rows = (
+                pieces.where((F.col("part") == "x") & (F.col("uri") == file.uri))
+                .groupBy("chunk")
+                .applyInPandas(
+                    partial(_rows, samples=header.samples, chunk=chunk, constants=(cohort, block, matrix.feature_set(names), file.name)),
+                    table.spark_schema(),
+                )
+            )
+            order = _merge_rows(run, table, cohort, block, file.name, rows, names)
+            _write_features(run, table.name, cohort, block, order)
+            written += len(header.samples)
+        run.wrote(table, written)
+        return {file.name: len(header.samples) for file, header in files.items()}
+    finally:
+        pieces.unpersist()
+
+
+def _pieces(batches: Iterator[pa.RecordBatch], headers: dict[str, matrix.Header], chunk: int) -> Iterator[pa.RecordBatch]:
+    names = ["uri", "part", "chunk", "block", "n", "payload"]
+    types = [pa.string(), pa.string(), pa.int32(), pa.int32(), pa.int32(), pa.binary()]
+    for batch in batches:
+        for uri in batch.column(0).to_pylist():
+            with storage.open_input(uri) as raw:
+                for number, (features, values) in enumerate(matrix.read_features(raw, headers[uri], uri)):
+                    found = list(matrix.sample_major([values], chunk))
+                    rows: list[tuple[Any, ...]] = [(uri, "features", 0, number, len(features), "\n".join(features).encode())]
+                    rows += [(uri, "x", piece.chunk, number, piece.n_features, piece.payload) for piece in found]
+                    columns = [pa.array(column, type_) for column, type_ in zip(zip(*rows, strict=True), types, strict=True)]
+                    yield pa.RecordBatch.from_arrays(columns, names)
+
+
+def _rows(pieces: pd.DataFrame, samples: list[str], chunk: int, constants: tuple[str, str, str, str]) -> pd.DataFrame:
+    import pandas as pd
+
+    cohort, block, feature_set, file = constants
+    packed = matrix.assemble(zip(pieces["block"], pieces["n"], pieces["payload"], strict=True), 4)
+    start = int(pieces["chunk"].iloc[0]) * chunk
+    return pd.DataFrame(
+        {
+            "cohort": cohort,
+            "block": block,
+            "sample_id": samples[start : start + len(packed)],
+            "feature_set": feature_set,
+            "x": [row.tobytes() for row in packed],
+            "n_features": packed.shape[1] // 4,
+            "file": file,
+        }
+    )
+
+
+def _merge_rows(run: Run, table: Table, cohort: str, block: str, file: str, rows: DataFrame, features: list[str]) -> dict[str, list[str]]:
+    """Upserts the rows of one file; where a sample is there with other features, the row holds both. Returns the new feature orders."""
+    from pyspark.sql import functions as F
+
+    new_set = matrix.feature_set(features)
+    orders = {new_set: features}
+    stored = run.lake.read(table).where((F.col("cohort") == cohort) & (F.col("block") == block) & (F.col("feature_set") != new_set))
+    stored = stored.where(F.col("file") != file).select("sample_id", F.col("x").alias("old"), F.col("feature_set").alias("old_set"))
+    both = rows.join(stored, "sample_id", "left")
+    old_sets = [row.feature_set for row in stored.select(F.col("old_set").alias("feature_set")).distinct().collect()]
+    if old_sets:
+        old_features = {old: feature_order(run, table.name, cohort, block, old) for old in old_sets}
+        for names in old_features.values():
+            joint = matrix.union(np.empty((0, len(names))), names, np.empty((0, len(features))), features)[1]
+            orders[matrix.feature_set(joint)] = joint
+        rows = both.mapInPandas(partial(_joined, old_features=old_features, features=features, columns=table.column_names), table.spark_schema())
+    run.lake.merge(table, rows)
+    return orders
+
+
+def _joined(frames: Iterable[pd.DataFrame], old_features: dict[str, list[str]], features: list[str], columns: list[str]) -> Iterator[pd.DataFrame]:
+    for frame in frames:
+        frame = frame.copy()
+        for old, names in old_features.items():
+            at = frame.index[frame["old_set"] == old]
+            if len(at) == 0:
+                continue
+            before = np.frombuffer(b"".join(frame.loc[at, "old"]), np.float32).reshape(len(at), -1)
+            after = np.frombuffer(b"".join(frame.loc[at, "x"]), np.float32).reshape(len(at), -1)
+            values, joint = matrix.union(before, names, after, features)
+            frame.loc[at, "x"] = np.array([row.tobytes() for row in values], dtype=object)
+            frame.loc[at, "feature_set"] = matrix.feature_set(joint)
+            frame.loc[at, "n_features"] = len(joint)
+        yield frame[columns]
+
+
+def feature_order(run: Run, source: str, cohort: str, block: str, feature_set: str) -> list[str]:
+    """Feature identifiers of a packed row, in order."""
+    from pyspark.sql import functions as F
+
+    key = {"source": source, "cohort": cohort, "block": block, "feature_set": feature_set}
+    rows = run.lake.read(FEATURES)
+    for name, value in key.items():
+        rows = rows.where(F.col(name) == value)
+    return [row.feature_id for row in rows.orderBy("position").select("feature_id").collect()]
+
+
+def _write_features(run: Run, source: str, cohort: str, block: str, orders: dict[str, list[str]]) -> None:
+    for name, features in orders.items():
+        rows = [(cohort, source, block, name, position, feature) for position, feature in enumerate(features)]
+        where = {"cohort": cohort, "source": source, "block": block, "feature_set": name}
+        run.lake.replace(FEATURES, run.spark.createDataFrame(rows, FEATURES.spark_schema()), where)
+    run.wrote(FEATURES, sum(len(features) for features in orders.values()))

@@ -1,0 +1,23 @@
+"""Reads expression, methylation or phenotype files into the lake."""
+
+from __future__ import annotations
+
+import sys
+
+from genodl_spark.cli import lake_option, parser, run_job
+from genodl_spark.pipelines.ingest import SOURCE_KINDS, ingest
+
+
+def main(argv: list[str] | None = None) -> int:
+    made = parser("ingest", __doc__)
+    made.add_argument("source", metavar="SOURCE", choices=SOURCE_KINDS, help=", ".join(SOURCE_KINDS))
+    made.add_argument("paths", metavar="PATH", nargs="+", help="files or directories, plain, gzipped or bgzipped")
+    lake_option(made)
+    made.add_argument("--cohort", metavar="NAME", help="cohort that the files belong to; default: the only one in the lake")
+    made.add_argument("--samples", metavar="TSV", help="sample table: sample_id and any other columns")
+    made.add_argument("--block", metavar="NAME", help="name of this matrix among several of the cohort")
+    return run_job("ingest", made, lambda run, a: ingest(run, a.source, a.paths, a.cohort, a.samples, a.block), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

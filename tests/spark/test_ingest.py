@@ -1,0 +1,87 @@
+"""Matrices and sample tables through the command line: contents, repeats, additions and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from genodl_spark import cli, session
+from genodl_spark.lake import Lake
+from genodl_spark.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
+from jobs import ingest, query
+
+
+@pytest.fixture
+def genodl(spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Runs a verb within the tests' session; returns exit code, run report and the last line on stderr."""
+    monkeypatch.setattr(session, "stop", lambda: None)
+
+    def run(verb, *argv: str) -> tuple[int, dict, str]:
+        code = verb.main([*argv, "--master", "local[2]"])
+        out = capsys.readouterr()
+        return code, json.loads(out.out.strip().split("\n")[-1]), (out.err.strip().split("\n") or [""])[-1]
+
+    return run
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def values(lake: Lake) -> dict[str, dict[str, float]]:
+    orders: dict[str, list[str]] = {}
+    for row in lake.read(FEATURES).orderBy("feature_set", "position").collect():
+        orders.setdefault(row.feature_set, []).append(row.feature_id)
+    rows = lake.read(EXPRESSION).collect()
+    return {r.sample_id: dict(zip(orders[r.feature_set], np.frombuffer(r.x, np.float32).tolist(), strict=True)) for r in rows}
+
+
+def test_a_cohort_grows_file_by_file(genodl, lake: Lake, tmp_path: Path) -> None:
+    first = write(tmp_path / "one.tsv", "g\ts1\ts2\nA\t1\t2\nB\t3\t4\n")
+    table = write(tmp_path / "s.tsv", "sample_id\tlabel\ns1\tx\ns2\ty\n")
+    common = ("--lake", lake.uri, "--cohort", "c'1")
+    code, report, _ = genodl(ingest, "expression", first, "--samples", table, *common)
+    assert (code, report["status"], report["rows"]["expression"]) == (0, "done", {"written": 2, "total": 2, "quarantined": 0})
+    versions = report["tables"]["written"]
+    code, report, _ = genodl(ingest, "expression", first, "--samples", table, *common)
+    assert (code, report["status"]) == (0, "unchanged")
+    assert report["tables"]["written"]["expression"] == versions["expression"]
+    second = write(tmp_path / "two.tsv", "g\ts2\ts3\nC\t5\t6\nA\tNA\t8\n")
+    assert genodl(ingest, "expression", second, *common)[0] == 0
+    assert values(lake) == {"s1": {"A": 1, "B": 3}, "s2": {"A": 2, "B": 4, "C": 5}, "s3": {"C": 6, "A": 8}}
+    assert {r.sample_id: r.label for r in lake.read(SAMPLES).collect()} == {"s1": "x", "s2": "y", "s3": None}
+    assert sorted(r.file for r in lake.read(SOURCES).collect()) == ["one.tsv", "s.tsv", "two.tsv"]
+    code, report, _ = genodl(query, "SELECT sample_id, label FROM samples WHERE label IS NOT NULL ORDER BY 1", "--lake", lake.uri)
+    assert report["result"] == [{"sample_id": "s1", "label": "x"}, {"sample_id": "s2", "label": "y"}]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "table", "found"),
+    [
+        ("g\ts1\nA\t1\nA\t2\n", None, "m.tsv:3: feature A stands twice"),
+        ("g\ts1\nA\tx\n", None, "m.tsv:2: found 'x' for feature A"),
+        ("g\ts1\ts9\nA\t1\t2\n", "sample_id\ns1\n", "found no row for 1 of 2 samples"),
+        (None, None, "no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(genodl, lake: Lake, tmp_path: Path, matrix: str | None, table: str | None, found: str) -> None:
+    path = str(tmp_path / "m.tsv") if matrix is None else write(tmp_path / "m.tsv", matrix)
+    more = () if table is None else ("--samples", write(tmp_path / "s.tsv", table))
+    code, report, line = genodl(ingest, "expression", path, "--lake", lake.uri, "--cohort", "c", *more)
+    assert (code, report["status"]) == (2, "failed")
+    assert line.startswith("genodl: error: ")
+    assert found in line
+    assert not lake.exists(EXPRESSION)
+
+
+def test_unknown_arguments_are_input_errors(genodl) -> None:
+    for argv in (["expresion", "x"], ["expression"], ["expression", "x", "--lake", "y", "--set", "trian.epochs=1"]):
+        code, _, line = genodl(ingest, *argv)
+        assert code == 2
+        assert line.startswith("genodl: error: ")
+    assert {"ingest"} <= cli.RECORDED
