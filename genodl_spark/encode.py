@@ -1,0 +1,176 @@
+"""Genotypes between text, packed bytes and dosages: pure NumPy, many records at once.
+
+Packed form: BCF2 (VCF specification, section 6.3.3). Each call is `ploidy` little-endian integers of 1 or 2 bytes,
+(allele + 1) << 1 | phased, where `phased` belongs to the separator before the allele; 0 is a missing allele, the
+end-of-vector value pads calls of lower ploidy. Allele 0 is the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+END_OF_VECTOR = {1: -127, 2: -32767}
+HIGHEST_ALLELE = {1: 62, 2: 16382}
+MISSING, ABSENT = -1, -2
+_TAB, _COLON, _SLASH, _PIPE, _DOT, _ZERO = (ord(c) for c in "\t:/|.0")
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Sample columns of R records x S samples, taken apart.
+
+    `alleles` int16 (R, S, P): allele index, -1 missing, -2 absent. `phased` bool (R, S, P). `ploidy` int (R,): highest in the
+    record. `fields`: per record the sample text without GT, None where FORMAT is GT alone. `errors`: record -> reason.
+    """
+
+    alleles: np.ndarray
+    phased: np.ndarray
+    ploidy: np.ndarray
+    fields: list[bytes | None]
+    errors: dict[int, str]
+
+
+def parse_calls(texts: list[bytes], keys: np.ndarray, n_alleles: np.ndarray, samples: int) -> Calls:
+    """Takes apart the sample columns of records whose first FORMAT key is GT.
+
+    `texts`: per record its sample columns, tab separated, `samples` of them. `keys` int (R,): FORMAT keys per record.
+    `n_alleles` int (R,): REF and ALT alleles, the bound of a genotype's indices.
+    """
+    records = len(texts)
+    data = np.frombuffer(b"\t".join(texts) + b"\t", np.uint8)
+    fields: list[bytes | None] = [None] * records
+    errors: dict[int, str] = {}
+    if (keys > 1).any() or (data == _COLON).any():
+        data, fields, errors = _split_gt(data, keys, samples)
+    if data.size == 4 * records * samples:
+        quads = data.reshape(-1, 4)
+        first, separator, second = quads[:, 0], quads[:, 1], quads[:, 2]
+        if (quads[:, 3] == _TAB).all() and ((separator == _PIPE) | (separator == _SLASH)).all() and _one_each(first) and _one_each(second):
+            pair = np.stack([first, second], axis=1)
+            alleles = np.where(pair == _DOT, MISSING, pair.astype(np.int16) - _ZERO).astype(np.int16).reshape(records, samples, 2)
+            phased = np.zeros((records, samples, 2), bool)
+            phased[:, :, 1] = (separator == _PIPE).reshape(records, samples)
+            _bound(alleles, n_alleles, errors)
+            return Calls(alleles, phased, np.full(records, 2), fields, errors)
+    return _parse_tokens(data, records, samples, n_alleles, fields, errors)
+
+
+def _one_each(column: np.ndarray) -> bool:
+    return bool((((column >= _ZERO) & (column <= _ZERO + 9)) | (column == _DOT)).all())
+
+
+def _split_gt(data: np.ndarray, keys: np.ndarray, samples: int) -> tuple[np.ndarray, list[bytes | None], dict[int, str]]:
+    """The GT text of every column, tab terminated; and per record the other subfields."""
+    ends = np.flatnonzero(data == _TAB)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    colon = data == _COLON
+    before = np.cumsum(colon, dtype=np.int32)
+    base = np.concatenate([[0], before[ends[:-1]]]).astype(np.int32)
+    depth = before - np.repeat(base, ends - starts + 1)  # colons in this column up to and with this byte
+    subfields = (before[ends] - base + 1).reshape(-1, samples)
+    errors = {
+        int(r): f"found {subfields[r].max()} subfields in a sample; expected at most {keys[r]}, the keys of FORMAT"
+        for r in np.flatnonzero(subfields.max(1) > keys)
+    }
+    tab = data == _TAB
+    first_colon = colon & (depth == 1)
+    gt = data[(depth == 0) | first_colon]
+    gt = np.where(gt == _COLON, _TAB, gt).astype(np.uint8)
+    rest = (depth > 0) & ~first_colon | tab
+    kept = data[rest].tobytes()
+    upto = np.cumsum(rest)[ends.reshape(-1, samples)[:, -1]]
+    fields: list[bytes | None] = []
+    start = 0
+    for record, end in enumerate(upto.tolist()):
+        fields.append(kept[start : end - 1] if keys[record] > 1 else None)
+        start = end
+    return gt, fields, errors
+
+
+def _parse_tokens(data: np.ndarray, records: int, samples: int, n_alleles: np.ndarray, fields: list[bytes | None], errors: dict[int, str]) -> Calls:
+    """Any ploidy, any number of digits, mixed phase, and the leading phase of VCF 4.4."""
+    lead = np.concatenate([[_TAB], data[:-1]]) == _TAB
+    prefixed = lead & ((data == _PIPE) | (data == _SLASH))
+    lead_phase = np.zeros(records * samples, bool)
+    if prefixed.any():
+        column = np.cumsum(data == _TAB) - (data == _TAB)
+        lead_phase[column[prefixed & (data == _PIPE)]] = True
+        data = data[~prefixed]
+    tab = data == _TAB
+    ends = np.flatnonzero(tab | (data == _SLASH) | (data == _PIPE))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    length = ends - starts
+    last = tab[ends]  # the token that ends its column
+    column = np.cumsum(last) - last
+    counts = np.bincount(column, minlength=records * samples)
+    place = np.arange(len(ends)) - (np.cumsum(counts) - counts)[column]
+    value = np.zeros(len(ends), np.int32)
+    bad = (length < 1) | (length > 5)
+    for k in range(int(min(length.max(initial=0), 5))):
+        inside = length > k
+        character = data[np.minimum(starts + k, len(data) - 1)].astype(np.int32)
+        bad |= inside & ((character < _ZERO) | (character > _ZERO + 9)) & (character != _DOT)
+        value = np.where(inside, value * 10 + character - _ZERO, value)
+    dot = (data[np.minimum(starts, len(data) - 1)] == _DOT) & (length > 0)
+    bad |= dot & (length > 1)
+    bad |= (length > 1) & (np.add.reduceat(data == _DOT, np.minimum(starts, len(data) - 1)) > 0)
+    value = np.where(dot, MISSING, value)
+    for record in np.unique(column[bad] // samples).tolist():
+        errors.setdefault(record, "found a malformed GT; expected allele numbers or . separated by / or |")
+    ploidy = counts.reshape(records, samples).max(1)
+    alleles = np.full((records * samples, int(ploidy.max(initial=1))), ABSENT, np.int16)
+    phased = np.zeros(alleles.shape, bool)
+    alleles[column, place] = np.where(bad, MISSING, np.minimum(value, 32767))
+    separator = np.concatenate([[_TAB], data[ends[:-1]]]) == _PIPE
+    phased[column, place] = separator
+    phased[lead_phase, 0] = True
+    shape = (records, samples, alleles.shape[1])
+    alleles = alleles.reshape(shape)
+    _bound(alleles, n_alleles, errors)
+    return Calls(alleles, phased.reshape(shape), ploidy, fields, errors)
+
+
+def _bound(alleles: np.ndarray, n_alleles: np.ndarray, errors: dict[int, str]) -> None:
+    highest = alleles.reshape(len(alleles), -1).max(1, initial=MISSING)
+    for record in np.flatnonzero(highest >= n_alleles).tolist():
+        errors.setdefault(record, f"found allele {highest[record]} in GT; expected at most {n_alleles[record] - 1}, the number of ALT alleles")
+
+
+def pack(alleles: np.ndarray, phased: np.ndarray) -> tuple[np.ndarray, int]:
+    """BCF2 values of one record's calls (S, P), and their width in bytes: 1 where every allele fits, else 2."""
+    width = 1 if alleles.max(initial=0) <= HIGHEST_ALLELE[1] else 2
+    packed = ((alleles.astype(np.int16) + 1) << 1) | phased
+    packed = np.where(alleles == ABSENT, END_OF_VECTOR[width], packed)
+    return packed.astype("<i1" if width == 1 else "<i2"), width
+
+
+def unpack(packed: bytes, ploidy: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Calls of one record, the inverse of `pack`: alleles int16 (S, P) with -1 missing and -2 absent, phased bool (S, P)."""
+    values = np.frombuffer(packed, "<i1" if width == 1 else "<i2").reshape(-1, ploidy).astype(np.int16)
+    absent = values == END_OF_VECTOR[width]
+    return np.where(absent, ABSENT, (values >> 1) - 1).astype(np.int16), (values & 1).astype(bool) & ~absent
+
+
+def dosages(packed: bytes, ploidy: int, width: int, alleles: int) -> np.ndarray:
+    """Copies of each ALT allele, int8 (alleles - 1, S); -1 where any allele of the call is missing. Haploid calls count 0 or 1."""
+    values = np.frombuffer(packed, "<i1" if width == 1 else "<i2").reshape(-1, ploidy)
+    index = values >> 1  # allele + 1; the end of vector becomes negative
+    missing = (index == 0).any(1)
+    counts = np.stack([(index == allele + 1).sum(1, dtype=np.int8) for allele in range(1, alleles)])
+    counts[:, missing] = MISSING
+    return counts
+
+
+def format_calls(alleles: np.ndarray, phased: np.ndarray) -> list[str]:
+    """Text of one record's calls (S, P), as in a VCF."""
+    texts = []
+    for call, phase in zip(alleles.tolist(), phased.tolist(), strict=True):
+        text = "|" if phase[0] else ""
+        for i, allele in enumerate(call):
+            if allele == ABSENT:
+                break
+            text += ("" if i == 0 else "|" if phase[i] else "/") + ("." if allele == MISSING else str(allele))
+        texts.append(text)
+    return texts
