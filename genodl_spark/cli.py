@@ -50,11 +50,16 @@ def task_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--label", metavar="COLUMN", help="column of the sample table; default: the task's own")
 
 
+def model_option(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--model", metavar="ID", help="model of genodl list models; default: the newest of the task and label")
+
+
 def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, Arguments], None], argv: list[str] | None = None) -> int:
     """Runs one job and prints its report as the last line on stdout; returns the exit code.
 
     0 done, 2 the user's input is at fault (one line on stderr), 3 a threshold is breached, 1 anything else.
     """
+    session.separate_stderr()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     argv = sys.argv[1:] if argv is None else argv
@@ -65,8 +70,11 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
     code = 0
     try:
         arguments = made.parse_args(argv)
-        settings = config.load(getattr(arguments, "task", None), arguments.config, arguments.set)
-        run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv)
+        # An option of its own is one more assignment, so that settings hold the whole truth.
+        options = {"seed": getattr(arguments, "seed", None), "train.procs": getattr(arguments, "procs", None)}
+        assigned = [f"{key}={value}" for key, value in options.items() if value is not None and verb != "simulate"]
+        settings = config.load(getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned])
+        run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv, tuple(text.split("=")[0] for text in arguments.set))
         pipeline(run, arguments)
     except SystemExit as stop:  # --help
         return int(stop.code or 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,9 +52,13 @@ class Ingest(_Section):
 
 
 class Target(_Section):
-    """`classes`: only rows of these classes, the last one positive; empty for all, sorted by name."""
+    """`classes`: only rows of these classes, the last one positive; empty for all, sorted by name.
+
+    `kind`: classes or regression; auto means regression where the label column is called value.
+    """
 
     classes: Names = []
+    kind: str = Field("auto", pattern="^(auto|classes|regression)$")
 
 
 class Quality(_Section):
@@ -73,11 +78,16 @@ class Quality(_Section):
 
 
 class Train(_Section):
-    """The training loop. `batch` is the global batch, whatever the number of ranks `procs`."""
+    """The training loop. `batch` is the global batch, whatever the number of ranks `procs`.
+
+    `ensemble`: networks of different seeds behind one model. `epochs`: raised for small data until `min_steps` are done.
+    `patience`: epochs without a better validation loss before training ends, each network at its best epoch; 0 trains them all to the end.
+    """
 
     procs: int = Field(2, ge=1)
     ensemble: int = Field(5, ge=1)
     epochs: int = Field(40, ge=1)
+    min_steps: int = Field(300, ge=0)
     batch: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
@@ -86,7 +96,6 @@ class Train(_Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     patience: int = Field(0, ge=0)
     dtype: str = Field("float32", pattern="^(float32|float64)$")
-    checkpoint_epochs: int = Field(10, ge=0)
 
 
 class Feed(_Section):
@@ -98,6 +107,12 @@ class Feed(_Section):
     backend: str = Field("petastorm", pattern="^(petastorm|pyarrow)$")
     resident_bytes: int = Field(2 << 30, ge=1)
     rows_per_file: int = Field(5000, ge=1)
+
+
+class Predict(_Section):
+    """`batch`: rows that a model computes at once; short batches are filled up."""
+
+    batch: int = Field(256, ge=1)
 
 
 class Evaluation(_Section):
@@ -118,6 +133,7 @@ class Settings(_Section):
     """Effective settings of one job."""
 
     spark: dict[str, str] = {}
+    seed: int = Field(0, ge=0)
     tracking: Tracking = Tracking()
     ingest: Ingest = Ingest()
     implementation: str = ""
@@ -132,32 +148,32 @@ class Settings(_Section):
     model: dict[str, Any] = {"kind": "mlp"}
     train: Train = Train()
     feed: Feed = Feed()
+    predict: Predict = Predict()
     evaluate: Evaluation = Evaluation()
     report: Reporting = Reporting()
     task: str = ""  # the TOML's stem: what tables call the task
 
 
-def conf_directory() -> Path:
-    """conf/ of the checkout, or the copy inside the wheel."""
-    checkout = Path(__file__).resolve().parents[1] / "conf"
-    return checkout if checkout.is_dir() else Path(str(resources.files("genodl_spark") / "conf"))
+def conf_directory() -> Traversable:
+    """conf/ of the checkout, or the copy inside the wheel, which may be a zip on the path (`--py-files`)."""
+    inside = resources.files("genodl_spark") / "conf"
+    return inside if inside.is_dir() else Path(__file__).resolve().parents[1] / "conf"
 
 
 def task_names() -> list[str]:
-    return sorted(path.stem for path in (conf_directory() / "tasks").glob("*.toml"))
+    return sorted(entry.name.removesuffix(".toml") for entry in (conf_directory() / "tasks").iterdir() if entry.name.endswith(".toml"))
 
 
-def task_file(task: str) -> Path:
+def task_file(task: str) -> Traversable:
     """The TOML of a task named under conf/tasks/ or given as a path. InputError when there is none."""
     if task.endswith(".toml") or "/" in task:
         path = Path(task)
         if not path.is_file():
             raise InputError("no such task file; expected the path of a TOML, or a name under conf/tasks", task)
         return path
-    path = conf_directory() / "tasks" / f"{task}.toml"
     if task not in task_names():
         raise InputError(f"found no task {task!r}; expected {', '.join(task_names())} or the path of a TOML", "TASK")
-    return path
+    return conf_directory() / "tasks" / f"{task}.toml"
 
 
 def load(task: str | None = None, config: str | None = None, assignments: list[str] | None = None) -> Settings:
@@ -166,10 +182,11 @@ def load(task: str | None = None, config: str | None = None, assignments: list[s
     if task is not None:
         path = task_file(task)
         content = _read(path)
-        implementation = content.get("implementation", path.stem)
+        name = path.name.removesuffix(".toml")
+        implementation = content.get("implementation", name)
         if str(implementation).endswith(".py"):
-            implementation = str((path.parent / implementation).resolve())
-        layers.append((str(path), {**content, "task": path.stem, "implementation": implementation}))
+            implementation = str((Path(str(path)).parent / implementation).resolve())
+        layers.append((str(path), {**content, "task": name, "implementation": implementation}))
     if config is not None:
         if not Path(config).is_file():
             raise InputError("no such file; expected a TOML of settings, check the path", config)
@@ -182,7 +199,7 @@ def load(task: str | None = None, config: str | None = None, assignments: list[s
     return _validate(merged, None)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Traversable) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

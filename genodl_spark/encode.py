@@ -1,8 +1,9 @@
 """Genotypes between text, packed bytes and dosages: pure NumPy, many records at once.
 
 Packed form: BCF2 (VCF specification, section 6.3.3). Each call is `ploidy` little-endian integers of 1 or 2 bytes,
-(allele + 1) << 1 | phased, where `phased` belongs to the separator before the allele; 0 is a missing allele, the
-end-of-vector value pads calls of lower ploidy. Allele 0 is the reference.
+(allele + 1) << 1 | phased, where `phased` belongs to the separator before the allele; a missing allele is 0 before the
+shift, the end-of-vector value pads calls of lower ploidy. Allele 0 is the reference. Up to VCF 4.3 the first allele has no
+phase and its bit is 0; from VCF 4.4 on it has one, stated by a leading separator or implied (section 1.6.2 there).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 
 END_OF_VECTOR = {1: -127, 2: -32767}
 HIGHEST_ALLELE = {1: 62, 2: 16382}
+HIGHEST_PLOIDY = 255
 MISSING, ABSENT = -1, -2
 _TAB, _COLON, _SLASH, _PIPE, _DOT, _ZERO = (ord(c) for c in "\t:/|.0")
 
@@ -32,11 +34,13 @@ class Calls:
     errors: dict[int, str]
 
 
-def parse_calls(texts: list[bytes], keys: np.ndarray, n_alleles: np.ndarray, samples: int) -> Calls:
+def parse_calls(texts: list[bytes], keys: np.ndarray, n_alleles: np.ndarray, samples: int, first_phased: bool = False) -> Calls:
     """Takes apart the sample columns of records whose first FORMAT key is GT.
 
-    `texts`: per record its sample columns, tab separated, `samples` of them. `keys` int (R,): FORMAT keys per record.
-    `n_alleles` int (R,): REF and ALT alleles, the bound of a genotype's indices.
+    `texts`: per record its sample columns, tab separated, `samples` (at least 1) of them. `keys` int (R,): FORMAT keys per
+    record. `n_alleles` int (R,): REF and ALT alleles, the bound of a genotype's indices. `first_phased`: the first allele has
+    a phase (VCF 4.4 and later): that of its leading separator, else phased when all other alleles are; without it a leading
+    separator is an error.
     """
     records = len(texts)
     data = np.frombuffer(b"\t".join(texts) + b"\t", np.uint8)
@@ -52,9 +56,11 @@ def parse_calls(texts: list[bytes], keys: np.ndarray, n_alleles: np.ndarray, sam
             alleles = np.where(pair == _DOT, MISSING, pair.astype(np.int16) - _ZERO).astype(np.int16).reshape(records, samples, 2)
             phased = np.zeros((records, samples, 2), bool)
             phased[:, :, 1] = (separator == _PIPE).reshape(records, samples)
+            if first_phased:
+                phased[:, :, 0] = phased[:, :, 1]
             _bound(alleles, n_alleles, errors)
             return Calls(alleles, phased, np.full(records, 2), fields, errors)
-    return _parse_tokens(data, records, samples, n_alleles, fields, errors)
+    return _parse_tokens(data, records, samples, n_alleles, fields, errors, first_phased)
 
 
 def _one_each(column: np.ndarray) -> bool:
@@ -89,15 +95,18 @@ def _split_gt(data: np.ndarray, keys: np.ndarray, samples: int) -> tuple[np.ndar
     return gt, fields, errors
 
 
-def _parse_tokens(data: np.ndarray, records: int, samples: int, n_alleles: np.ndarray, fields: list[bytes | None], errors: dict[int, str]) -> Calls:
+def _parse_tokens(
+    data: np.ndarray, records: int, samples: int, n_alleles: np.ndarray, fields: list[bytes | None], errors: dict[int, str], first_phased: bool
+) -> Calls:
     """Any ploidy, any number of digits, mixed phase, and the leading phase of VCF 4.4."""
-    lead = np.concatenate([[_TAB], data[:-1]]) == _TAB
-    prefixed = lead & ((data == _PIPE) | (data == _SLASH))
-    lead_phase = np.zeros(records * samples, bool)
-    if prefixed.any():
-        column = np.cumsum(data == _TAB) - (data == _TAB)
-        lead_phase[column[prefixed & (data == _PIPE)]] = True
-        data = data[~prefixed]
+    stated = np.zeros(records * samples, np.uint8)  # leading separator of a column, 0 without
+    if first_phased:
+        lead = np.concatenate([[_TAB], data[:-1]]) == _TAB
+        prefixed = lead & ((data == _PIPE) | (data == _SLASH))
+        if prefixed.any():
+            column = np.cumsum(data == _TAB) - (data == _TAB)
+            stated[column[prefixed]] = data[prefixed]
+            data = data[~prefixed]
     tab = data == _TAB
     ends = np.flatnonzero(tab | (data == _SLASH) | (data == _PIPE))
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -120,12 +129,17 @@ def _parse_tokens(data: np.ndarray, records: int, samples: int, n_alleles: np.nd
     for record in np.unique(column[bad] // samples).tolist():
         errors.setdefault(record, "found a malformed GT; expected allele numbers or . separated by / or |")
     ploidy = counts.reshape(records, samples).max(1)
-    alleles = np.full((records * samples, int(ploidy.max(initial=1))), ABSENT, np.int16)
+    for record in np.flatnonzero(ploidy > HIGHEST_PLOIDY).tolist():
+        errors.setdefault(record, f"found a call of ploidy {ploidy[record]}; expected at most {HIGHEST_PLOIDY}")
+    kept = place < HIGHEST_PLOIDY  # a runaway call must not decide how much memory the batch takes
+    alleles = np.full((records * samples, min(int(ploidy.max(initial=1)), HIGHEST_PLOIDY)), ABSENT, np.int16)
     phased = np.zeros(alleles.shape, bool)
-    alleles[column, place] = np.where(bad, MISSING, np.minimum(value, 32767))
+    alleles[column[kept], place[kept]] = np.where(bad, MISSING, np.minimum(value, 32767))[kept]
     separator = np.concatenate([[_TAB], data[ends[:-1]]]) == _PIPE
-    phased[column, place] = separator
-    phased[lead_phase, 0] = True
+    phased[column[kept], place[kept]] = separator[kept]
+    if first_phased:
+        implied = (phased[:, 1:] | (alleles[:, 1:] == ABSENT)).all(1)
+        phased[:, 0] = np.where(stated == 0, implied, stated == _PIPE)
     shape = (records, samples, alleles.shape[1])
     alleles = alleles.reshape(shape)
     _bound(alleles, n_alleles, errors)
@@ -136,10 +150,14 @@ def _bound(alleles: np.ndarray, n_alleles: np.ndarray, errors: dict[int, str]) -
     highest = alleles.reshape(len(alleles), -1).max(1, initial=MISSING)
     for record in np.flatnonzero(highest >= n_alleles).tolist():
         errors.setdefault(record, f"found allele {highest[record]} in GT; expected at most {n_alleles[record] - 1}, the number of ALT alleles")
+    for record in np.flatnonzero(highest > HIGHEST_ALLELE[2]).tolist():
+        errors.setdefault(
+            record, f"found allele {highest[record]} in GT; expected at most {HIGHEST_ALLELE[2]}, the highest that BCF2 holds in 2 bytes"
+        )
 
 
 def pack(alleles: np.ndarray, phased: np.ndarray) -> tuple[np.ndarray, int]:
-    """BCF2 values of one record's calls (S, P), and their width in bytes: 1 where every allele fits, else 2."""
+    """BCF2 values of calls (..., P), and their width in bytes: 1 where every allele fits, else 2."""
     width = 1 if alleles.max(initial=0) <= HIGHEST_ALLELE[1] else 2
     packed = ((alleles.astype(np.int16) + 1) << 1) | phased
     packed = np.where(alleles == ABSENT, END_OF_VECTOR[width], packed)
@@ -158,16 +176,22 @@ def dosages(packed: bytes, ploidy: int, width: int, alleles: int) -> np.ndarray:
     values = np.frombuffer(packed, "<i1" if width == 1 else "<i2").reshape(-1, ploidy)
     index = values >> 1  # allele + 1; the end of vector becomes negative
     missing = (index == 0).any(1)
-    counts = np.stack([(index == allele + 1).sum(1, dtype=np.int8) for allele in range(1, alleles)])
+    counts = np.empty((max(alleles, 1) - 1, len(values)), np.int8)
+    for allele in range(1, alleles):
+        counts[allele - 1] = (index == allele + 1).sum(1)
     counts[:, missing] = MISSING
     return counts
 
 
-def format_calls(alleles: np.ndarray, phased: np.ndarray) -> list[str]:
-    """Text of one record's calls (S, P), as in a VCF."""
+def format_calls(alleles: np.ndarray, phased: np.ndarray, first_phased: bool = False) -> list[str]:
+    """Text of one record's calls (S, P), as in a VCF.
+
+    `first_phased` (VCF 4.4 and later): the first allele's phase is stated where it is not the implied one.
+    """
     texts = []
     for call, phase in zip(alleles.tolist(), phased.tolist(), strict=True):
-        text = "|" if phase[0] else ""
+        implied = all(p for a, p in zip(call[1:], phase[1:], strict=True) if a != ABSENT)
+        text = "" if not first_phased or phase[0] == implied else "|" if phase[0] else "/"
         for i, allele in enumerate(call):
             if allele == ABSENT:
                 break

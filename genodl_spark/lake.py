@@ -126,6 +126,29 @@ class Lake:
             latest_predictions(self.read(PREDICTIONS)).createOrReplaceTempView(LATEST_PREDICTIONS)
 
 
+class Snapshot:
+    """The lake at one moment: a table is read at the version that was newest when it was first asked for.
+
+    `versions`: version of every table read so far, by name; those not created yet are left out.
+    """
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.spark = lake.spark
+        self.versions: dict[str, int] = {}
+
+    def version(self, table: Table) -> int | None:
+        if table.name not in self.versions:
+            newest = self.lake.version(table)
+            if newest is None:
+                return None
+            self.versions[table.name] = newest
+        return self.versions[table.name]
+
+    def read(self, table: Table) -> DataFrame:
+        return self.lake.read(table, self.version(table))
+
+
 def latest_predictions(predictions: DataFrame) -> DataFrame:
     """The newest model's row for each task, cohort, entity and label."""
     from pyspark.sql import Window

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit, which started the JVM before this process
 _ALWAYS = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
+}
+
+
+_ON_ONE_MACHINE = {
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    # A job of a minute spends more on optimising its bytecode and on collector threads than that saves: half the time on 2 cores.
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC",
 }
 
 
@@ -23,22 +35,92 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
 
     Without a master anywhere the session runs on all cores of this machine.
     """
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
+    from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     logging.getLogger("py4j").setLevel(logging.ERROR)
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):  # they print what the exception says again, with its traceback
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
+    if SUBMITTED in os.environ:
+        SparkContext._ensure_initialized()  # without it SparkConf does not know what spark-submit was given
     submitted = SparkConf()
     chosen = master or submitted.get("spark.master") or "local[*]"
     builder = SparkSession.builder.appName(app).master(chosen)
     if chosen.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-        builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
+        settings = {**_ON_ONE_MACHINE, **settings}
     for key, value in {**settings, **_ALWAYS}.items():
         if key in _ALWAYS or submitted.get(key) is None:
             builder = builder.config(key, value)
-    return builder.getOrCreate()
+    spark = builder.getOrCreate()
+    _ship_package(spark)
+    return spark
+
+
+def _ship_package(spark: SparkSession) -> None:
+    """Puts the wheel that this code was loaded from on the executors' path.
+
+    PySpark sends a wheel of --py-files along, but of archives it puts .zip, .egg and .jar only on their path.
+    """
+    package = Path(__file__).parents[1].name
+    sent = [os.path.basename(path) for path in spark.sparkContext.getConf().get("spark.submit.pyFiles", "").split(",")]
+    includes = spark.sparkContext._python_includes
+    if includes is not None and package in sent and package not in includes:
+        includes.append(package)
+
+
+def rank_environment(spark: SparkSession) -> dict[str, str]:
+    """PYTHONPATH for the processes that Spark tasks start, such as Horovod's ranks: what was sent along, as the tasks themselves have it.
+
+    Executors keep it in the directory that they run in; a local session keeps it in the driver's.
+    """
+    from pyspark import SparkFiles
+
+    folder = SparkFiles.getRootDirectory() if (spark.sparkContext.master or "").startswith("local") else ""
+    names = [os.path.join(folder, name) for name in spark.sparkContext._python_includes or []]
+    return {"PYTHONPATH": os.pathsep.join(names)} if names else {}
+
+
+class _JvmStderr(io.TextIOBase):
+    """Standard error of the JVM, a line at a time; this process's own where the JVM is gone."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        whole, newline, self._held = (self._held + text).rpartition("\n")
+        if newline:
+            self._print(whole + newline)
+        return len(text)
+
+    def flush(self) -> None:
+        held, self._held = self._held, ""
+        if held:
+            self._print(held)
+
+    def _print(self, text: str) -> None:
+        from pyspark import SparkContext
+
+        try:
+            assert SparkContext._jvm is not None
+            SparkContext._jvm.java.lang.System.err.print(text)
+        except Exception:
+            sys.__stderr__.write(text)  # type: ignore[union-attr]
+
+
+def separate_stderr() -> None:
+    """Under spark-submit, which joins a Python driver's standard error to its standard output, takes them apart again."""
+    if SUBMITTED in os.environ and not isinstance(sys.stderr, _JvmStderr):
+        from pyspark import SparkContext
+
+        SparkContext._ensure_initialized()
+        sys.stderr = _JvmStderr()
 
 
 def task_slots(spark: SparkSession) -> int:
@@ -46,10 +128,24 @@ def task_slots(spark: SparkSession) -> int:
     return int(spark.sparkContext.defaultParallelism)
 
 
+_sharers = 0
+
+
+@contextlib.contextmanager
+def shared() -> Iterator[None]:
+    """Jobs that run within share one session: `stop` does nothing until the outermost block ends."""
+    global _sharers
+    _sharers += 1
+    try:
+        yield
+    finally:
+        _sharers -= 1
+
+
 def stop() -> None:
-    """Stops the active session, when there is one."""
+    """Stops the active session, when there is one and nobody shares it."""
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()
-    if active is not None:
+    if active is not None and not _sharers:
         active.stop()

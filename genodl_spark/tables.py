@@ -266,8 +266,10 @@ DATASETS = Table(
         required("dtype", "string", "int8 or float32"),
         required("classes", "array<string>", "Class names in index order; empty for regression"),
         required("features", "array<string>", "Feature identifiers in packed order"),
+        required("transform", "string", "none, or asinh for values on a linear scale"),
         required("split", "string", "Split settings, JSON"),
         required("split_hash", "string", "SHA-256 of the assignment"),
+        required("folds", "int", "Folds of the cross-validation; 0 for a fixed split"),
         required("repeats", "int", "Repeats of the cross-validation; 1 for a fixed split"),
         required("settings_hash", "string", "Hash of the settings that shaped the dataset"),
         required("source_versions", "map<string,bigint>", "Version of every table read"),
@@ -297,11 +299,31 @@ MODELS = Table(
         required("code", "string", "Hash of the code that trained it"),
         required("fingerprint", "string", "Hash of dataset, settings, seed, ranks and code"),
         required("source_versions", "map<string,bigint>", "Version of every table behind the dataset"),
-        required("metrics", "map<string,double>", "Training figures: final losses, seconds, samples per second"),
+        required("metrics", "map<string,double>", "Training figures: final losses, temperature, seconds, rows per second"),
         required("trained_at", "timestamp", "When, UTC"),
     ),
     key=("model_id",),
     checks={"version": "model_version >= 1"},
+)
+
+HELD_OUT = Table(
+    "held_out",
+    "Scores of rows that no training saw: of a model's networks, and of the baselines fitted on the same rows",
+    (
+        required("model_id", "string", "Model evaluated"),
+        COHORT,
+        required("predictor", "string", "model, or the baseline's name"),
+        required("repeat", "int", "Repeat of the cross-validation, from 0"),
+        required("entity_id", "string", "Entity scored"),
+        Column("group", "string", "Group that the split keeps together"),
+        required("target", "double", "True class index, or true value"),
+        required("role", "string", "fold, validation, test or external"),
+        Column("fold", "int", "Fold that held the entity out; NULL unless role is fold"),
+        required("scores", "array<double>", "Probability per class before calibration, or one value"),
+    ),
+    key=("model_id", "cohort", "predictor", "repeat", "entity_id"),
+    partitioned_by=("model_id",),
+    checks={"role": "role IN ('fold', 'validation', 'test', 'external')"},
 )
 
 EVALUATIONS = Table(
@@ -310,15 +332,17 @@ EVALUATIONS = Table(
     (
         required("model_id", "string", "Model evaluated"),
         required("cohort", "string", "Cohort evaluated on"),
-        required("predictor", "string", "model, or the baseline's name"),
+        required("predictor", "string", "model, a baseline's name, or `model - NAME`: the paired difference to the best baseline"),
+        required("by", "string", "COLUMN=VALUE of report.by; empty for all rows"),
         required("metric", "string", "Metric's name"),
         Column("value", "double", "Mean over repeats of the pooled metric; NULL where undefined"),
         Column("low", "double", "Lower end of the 95% group bootstrap"),
         Column("high", "double", "Upper end of the 95% group bootstrap"),
         required("n_test", "bigint", "Distinct entities evaluated"),
+        required("fingerprint", "string", "Hash of what the evaluation depends on: it is not done again while that is the same"),
         required("evaluated_at", "timestamp", "When, UTC"),
     ),
-    key=("model_id", "cohort", "predictor", "metric"),
+    key=("model_id", "cohort", "predictor", "by", "metric"),
 )
 
 PREDICTIONS = Table(
@@ -376,6 +400,7 @@ TABLES: dict[str, Table] = {
         SPLITS,
         DATASETS,
         MODELS,
+        HELD_OUT,
         EVALUATIONS,
         PREDICTIONS,
         RUNS,

@@ -1,4 +1,4 @@
-"""Reads expression, methylation or phenotype files into the lake."""
+"""Reads VCF, expression, methylation or phenotype files into the lake."""
 
 from __future__ import annotations
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +17,21 @@ import pyarrow as pa
 from genodl_spark import storage
 from genodl_spark.errors import InputError
 from genodl_spark.pipelines.run import Run, now
-from genodl_spark.sources import matrix, sample_table
-from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, SAMPLES, SOURCES, Table
+from genodl_spark.sources import matrix, sample_table, vcf
+from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES, VARIANTS, Table
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
+    from pyspark.sql.types import StructType
 
 MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}
-SOURCE_KINDS = [*MATRICES, "phenotypes"]
+SOURCE_KINDS = [vcf.SOURCE, *MATRICES, "phenotypes"]
 _PIECES = "part string, chunk int, block int, n int, payload binary"
+_VCF_NAME = re.compile(r"\.g?vcf(\.b?gz)?$", re.IGNORECASE)
+_MOST_WARNINGS = 20
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -36,64 +44,84 @@ class SourceFile:
     size: int
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What one file brought: rows stored, and records set aside."""
+
+    records: int
+    quarantined: int = 0
+
+
 def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples: str | None, block: str | None) -> None:
     """Reads files of one kind into the lake. Files that the lake has with the same content are passed over."""
     if block is not None and source not in MATRICES:
         raise InputError(f"found a block for {source}; expected none, blocks are for {', '.join(MATRICES)}", "--block")
-    uris = _expand(paths)
+    uris = _expand(paths, source)
     table = None if samples is None else _read_samples(samples)
-    headers = {uri: _matrix_header(uri) for uri in uris} if source in MATRICES else {}
+    matrices = {uri: _matrix_header(uri) for uri in uris} if source in MATRICES else {}
+    vcfs = dict(zip(uris, _concurrently(vcf.header_of, uris), strict=True)) if source == vcf.SOURCE else {}
+    named = {uri: header.samples for uri, header in (matrices or vcfs).items()}
     if table is not None and samples is not None:
-        for uri, header in headers.items():
-            extra = sample_table.check_covers(table, header.samples, samples, uri)
-            if extra:
+        for uri, order in named.items():
+            extra = sample_table.check_covers(table, order, samples, uri)
+            if extra and len(named) == 1:
                 run.report.warn(f"{len(extra)} samples of {posixpath.basename(samples)} are not in {posixpath.basename(uri)}")
     tables = {uri: _read_samples(uri) for uri in uris} if source == "phenotypes" else {}
     name = cohort if cohort is not None else run.cohort(None, run.cohorts())
     if not name.strip():
         raise InputError("found an empty name; expected the cohort's name", "--cohort")
-    files = [_source_file(uri) for uri in uris]
+    if name == "__HIVE_DEFAULT_PARTITION__":  # read back as NULL from a partition
+        raise InputError(f"found the reserved name {name}; expected another for the cohort", "--cohort")
+    files = _concurrently(_source_file, uris)
     sample_files = [] if samples is None else [_source_file(storage.absolute(samples))]
     fresh = _new(run, name, source, block or "", files)
     fresh_samples = _new(run, name, "samples", "", sample_files)
     if not fresh and not fresh_samples:
         run.report.status = "unchanged"
-        for written in (MATRICES.get(source, SAMPLES), SAMPLES, SOURCES):
+        for written in (VARIANTS if vcfs else MATRICES.get(source, SAMPLES), SAMPLES, SOURCES):
             run.wrote(written, 0)
         return
-    records: dict[str, int] = {}
-    if source in MATRICES and fresh:
-        records = _ingest_matrices(run, MATRICES[source], name, block or "", {f: headers[f.uri] for f in fresh})
+    counts: dict[str, Counts] = {}
+    if vcfs and fresh:
+        counts = _ingest_vcfs(run, name, {file: vcfs[file.uri] for file in fresh})
+    if matrices and fresh:
+        counts = _ingest_matrices(run, MATRICES[source], name, block or "", {file: matrices[file.uri] for file in fresh})
     for file in fresh:
         if source == "phenotypes":
-            records[file.name] = _merge_samples(run, name, tables[file.uri])
+            counts[file.name] = Counts(_merge_samples(run, name, tables[file.uri]))
+    manifest = [_manifest(name, source, block or "", f, counts[f.name], vcfs[f.uri].text if vcfs else None) for f in fresh]
     if table is not None and fresh_samples:
-        records[fresh_samples[0].name] = _merge_samples(run, name, table)
-    elif headers and table is None:
-        known = {s for header in headers.values() for s in header.samples}
+        merged = _merge_samples(run, name, table)
+        manifest += [_manifest(name, "samples", "", f, Counts(merged)) for f in fresh_samples]
+    elif named and table is None:
+        known = {sample for order in named.values() for sample in order}
         _merge_samples(run, name, sample_table.SampleTable([], {s: [] for s in sorted(known)}, {}))
     # The manifest comes last: a file is in it only when all that it brought is in the lake.
-    manifest = [_manifest(name, source, block or "", f, records.get(f.name, 0)) for f in fresh]
-    manifest += [_manifest(name, "samples", "", f, records.get(f.name, 0)) for f in fresh_samples]
     run.lake.merge(SOURCES, run.frame(SOURCES, manifest))
     run.wrote(SOURCES, len(manifest))
 
 
-def _expand(paths: list[str]) -> list[str]:
-    """Absolute URIs of the files given; a directory stands for the files directly and indirectly in it."""
+def _concurrently(work: Callable[[T], U], items: list[T]) -> list[U]:
+    """`work` on every item, several at a time: the items are files, perhaps thousands, perhaps far away. The first item's error wins."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(work, items))
+
+
+def _expand(paths: list[str], source: str) -> list[str]:
+    """Absolute URIs of the files given; a directory stands for the files directly and indirectly in it (of VCFs: those named as such)."""
     uris: list[str] = []
     for path in paths:
         uri = storage.absolute(path)
         found = storage.kind(uri)
         if found == "absent":
             raise InputError("no such file; expected a readable file or directory, check the path", path)
-        uris += [uri] if found == "file" else storage.files_under(uri)
-    names = [posixpath.basename(uri) for uri in uris]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError("two files of this name; expected distinct names, as a file sent again replaces itself by name", name)
+        under = [uri] if found == "file" else storage.files_under(uri)
+        uris += [u for u in under if found == "file" or source != vcf.SOURCE or _VCF_NAME.search(u)]
     if not uris:
         raise InputError("found no file in the directory; expected at least one", paths[0])
+    for name, times in Counter(posixpath.basename(uri) for uri in uris).items():
+        if times > 1:
+            raise InputError("two files of this name; expected distinct names, as a file sent again replaces itself by name", name)
     return uris
 
 
@@ -108,7 +136,7 @@ def _new(run: Run, cohort: str, source: str, block: str, files: list[SourceFile]
     return [file for file in files if known.get(file.name) != file.sha256]
 
 
-def _manifest(cohort: str, source: str, block: str, file: SourceFile, records: int) -> dict[str, Any]:
+def _manifest(cohort: str, source: str, block: str, file: SourceFile, counts: Counts, header: str | None = None) -> dict[str, Any]:
     return {
         "cohort": cohort,
         "source": source,
@@ -117,8 +145,9 @@ def _manifest(cohort: str, source: str, block: str, file: SourceFile, records: i
         "uri": file.uri,
         "bytes": file.size,
         "sha256": file.sha256,
-        "records": records,
-        "quarantined": 0,
+        "records": counts.records,
+        "quarantined": counts.quarantined,
+        "header": header,
         "ingested_at": now(),
     }
 
@@ -146,7 +175,63 @@ def _merge_samples(run: Run, cohort: str, table: sample_table.SampleTable) -> in
     return len(rows)
 
 
-def _ingest_matrices(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, matrix.Header]) -> dict[str, int]:
+def _ingest_vcfs(run: Run, cohort: str, files: dict[SourceFile, vcf.Header]) -> dict[str, Counts]:
+    """Puts the records of VCFs into `variants` and `quarantine`, each file in place of what it brought before."""
+    from pyspark.sql import functions as F
+
+    lake, names = run.lake, [file.name for file in files]
+    # Every file is read to its end once before anything is written, so that one that is cut off leaves no trace.
+    lines = {row.file: row.lines for row in _by_file(run, list(files), vcf.count_lines, "file string, lines bigint").collect()}
+    read: dict[str, Any] = {"cohort": cohort, "batch": run.settings.ingest.batch}
+    lake.replace(VARIANTS, _by_file(run, list(files), partial(vcf.variant_rows, **read), VARIANTS.spark_schema()), {"cohort": cohort, "file": names})
+    stored = lake.read(VARIANTS).where(F.col("cohort") == cohort).groupBy("file").count().collect()
+    records = {row["file"]: row["count"] for row in stored}
+    # Only files that hold more lines than records are read for their bad ones.
+    suspects = [file for file in files if lines[file.name] > records.get(file.name, 0)]
+    where: dict[str, str | list[str]] = {"cohort": cohort, "source": vcf.SOURCE, "file": names}
+    if suspects:
+        lake.replace(QUARANTINE, _by_file(run, suspects, partial(vcf.quarantine_rows, **read), QUARANTINE.spark_schema()), where)
+    else:
+        lake.delete(QUARANTINE, where)
+    bad = lake.read(QUARANTINE).where((F.col("cohort") == cohort) & (F.col("source") == vcf.SOURCE)).groupBy("file")
+    first = {row.file: row for row in bad.agg(F.count("*").alias("n"), F.min(F.struct("line", "reason")).alias("first")).collect()}
+    counts = {name: Counts(records.get(name, 0), first[name].n if name in first else 0) for name in names}
+    _warn_of_quarantine(run, counts, {name: row.first for name, row in first.items()})
+    _write_sample_sets(run, list(files.values()))
+    quarantined = sum(c.quarantined for c in counts.values())
+    run.wrote(VARIANTS, sum(c.records for c in counts.values()), quarantined=quarantined)
+    run.wrote(QUARANTINE, quarantined)
+    return counts
+
+
+def _by_file(run: Run, files: list[SourceFile], work: Callable[..., Iterator[pa.RecordBatch]], schema: StructType | str) -> DataFrame:
+    """Rows that `work` makes of each file, one task per file."""
+    listed = [(file.uri, file.name) for file in files]
+    return run.spark.range(0, len(files), 1, len(files)).mapInArrow(partial(work, files=listed), schema)
+
+
+def _warn_of_quarantine(run: Run, counts: dict[str, Counts], first: dict[str, Any]) -> None:
+    affected = {name: c for name, c in counts.items() if c.quarantined}
+    for name, c in list(affected.items())[:_MOST_WARNINGS]:
+        where = first[name]
+        run.report.warn(
+            f"{c.quarantined} of {c.quarantined + c.records} records of {name} are in quarantine, first line {where.line}: {where.reason}"
+        )
+    if len(affected) > _MOST_WARNINGS:
+        rest = sum(c.quarantined for c in list(affected.values())[_MOST_WARNINGS:])
+        run.report.warn(f"{rest} records of {len(affected) - _MOST_WARNINGS} more files are in quarantine")
+
+
+def _write_sample_sets(run: Run, headers: list[vcf.Header]) -> None:
+    known = {row.sample_set for row in run.lake.read(SAMPLE_SETS).select("sample_set").distinct().collect()}
+    orders = {header.sample_set: header.samples for header in headers if header.sample_set not in known}
+    rows = [(name, position, sample) for name, order in orders.items() for position, sample in enumerate(order)]
+    if rows:
+        run.lake.replace(SAMPLE_SETS, run.spark.createDataFrame(rows, SAMPLE_SETS.spark_schema()), {"sample_set": list(orders)})
+    run.wrote(SAMPLE_SETS, len(rows))
+
+
+def _ingest_matrices(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, matrix.Header]) -> dict[str, Counts]:
     """Transposes matrices on the executors and upserts one packed row per sample."""
     from pyspark.sql import functions as F
     from pyspark.storagelevel import StorageLevel
@@ -178,7 +263,7 @@ def _ingest_matrices(run: Run, table: Table, cohort: str, block: str, files: dic
             _write_features(run, table.name, cohort, block, order)
             written += len(header.samples)
         run.wrote(table, written)
-        return {file.name: len(header.samples) for file, header in files.items()}
+        return {file.name: Counts(len(header.samples)) for file, header in files.items()}
     finally:
         pieces.unpersist()
 

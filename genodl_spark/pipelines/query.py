@@ -21,7 +21,7 @@ LISTINGS = {
 
 def query(run: Run, sql: str) -> None:
     """Runs one statement; prints every row as TSV under a header, and puts the first 1,000 into the report as `result`."""
-    _require_lake(run)
+    require_lake(run)
     from pyspark.errors import AnalysisException, ParseException
 
     try:
@@ -43,7 +43,7 @@ def query(run: Run, sql: str) -> None:
 
 def listing(run: Run, what: str) -> None:
     """Prints the models, cohorts, tables or runs of the lake."""
-    _require_lake(run)
+    require_lake(run)
     if what != "tables":
         query(run, LISTINGS[what])
         return
@@ -56,7 +56,8 @@ def listing(run: Run, what: str) -> None:
     run.report.result = kept
 
 
-def _require_lake(run: Run) -> None:
+def require_lake(run: Run) -> None:
+    """InputError where the lake's URI leads nowhere, so that reading makes no empty one."""
     if not lake_exists(run.lake_uri):
         raise InputError("no lake there; expected a directory with tables, ingest something first", run.lake_uri)
 

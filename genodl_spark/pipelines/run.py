@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from genodl_spark import session, storage
 from genodl_spark.config import Settings
 from genodl_spark.errors import InputError
-from genodl_spark.lake import Lake
+from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.tables import RUNS, SAMPLES, Table
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Run:
     lake_uri: str
     master: str | None = None
     arguments: list[str] = field(default_factory=list)
+    assigned: tuple[str, ...] = ()  # keys given with --set
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -87,12 +88,12 @@ class Run:
     def lake(self) -> Lake:
         return Lake(self.spark, self.lake_uri)
 
-    def reads(self, table: Table, version: int | None = None) -> DataFrame:
-        """A table at a pinned version (the newest unless given), noted in the report."""
-        pinned = self.lake.version(table) if version is None else version
-        if pinned is not None:
-            self.report.read[table.name] = pinned
-        return self.lake.read(table, pinned)
+    @cached_property
+    def sources(self) -> Snapshot:
+        """The tables that ingest fills, at the versions of this run; they stand in the report."""
+        snapshot = Snapshot(self.lake)
+        self.report.read = snapshot.versions
+        return snapshot
 
     def wrote(self, table: Table, written: int, total: int | None = None, quarantined: int = 0) -> None:
         version = self.lake.version(table)
@@ -105,14 +106,19 @@ class Run:
         names = table.column_names
         return self.spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], table.spark_schema())
 
-    def cohort(self, named: str | None, among: list[str]) -> str:
-        """The cohort to work on: the one named, else the only one that fits. InputError when there is none or a choice."""
+    def cohort(self, named: str | None, among: list[str], what: str = "samples") -> str:
+        """The cohort to work on: the one named, else the only one that has `what`. InputError when there is none, or a choice."""
         if named is not None:
+            if named not in among and what != "samples":
+                raise InputError(
+                    f"cohort {named} has no {what}; expected one of {', '.join(sorted(among)[:5]) or 'none: ingest some first'}", "--cohort"
+                )
             return named
         if len(among) == 1:
             return among[0]
-        found = "no cohort that fits" if not among else f"{len(among)} cohorts that fit ({', '.join(sorted(among)[:5])})"
-        raise InputError(f"found {found} in the lake; expected one, name it with --cohort", "--cohort")
+        found = "no cohort" if not among else f"{len(among)} cohorts ({', '.join(sorted(among)[:5])})"
+        advice = "ingest some first" if not among else "name it with --cohort"
+        raise InputError(f"found {found} with {what} in the lake; expected one, {advice}", "--cohort")
 
     def cohorts(self) -> list[str]:
         return sorted(row.cohort for row in self.lake.read(SAMPLES).select("cohort").distinct().collect())

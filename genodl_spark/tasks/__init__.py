@@ -1,0 +1,39 @@
+"""Tasks: what is predicted from what. A task is one file here, with a function `features`, and one TOML under conf/tasks.
+
+A user's own task needs no change here: a TOML anywhere whose `implementation` names a task of this package or a Python file
+beside it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from genodl_spark.config import Settings
+from genodl_spark.errors import InputError
+from genodl_spark.features import Features, WithCovariates
+
+
+def features(settings: Settings) -> Features:
+    """The features of the task that `settings` are for, with its covariates."""
+    base: Features = _implementation(settings.implementation).features(settings)
+    return WithCovariates(base, settings.covariates) if settings.covariates else base
+
+
+def _implementation(name: str) -> Any:
+    if name.endswith(".py"):
+        spec = importlib.util.spec_from_file_location(f"genodl_task_{Path(name).stem}", name)
+        if spec is None or spec.loader is None or not Path(name).is_file():
+            raise InputError(f"found no file {name}; expected a Python file with a function features(settings)", "implementation")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            raise InputError(f"found {name!r}; expected a task of genodl_spark/tasks, or the path of a .py", "implementation") from error
+    if not hasattr(module, "features"):
+        raise InputError(f"{name} has no function features(settings); expected one that returns the task's features", "implementation")
+    return module

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pyspark.sql import SparkSession
 
-from genodl_spark import cli, session
+from genodl_spark import cli
 from genodl_spark.lake import Lake
 from genodl_spark.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
 from jobs import ingest, query
-
-
-@pytest.fixture
-def genodl(spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """Runs a verb within the tests' session; returns exit code, run report and the last line on stderr."""
-    monkeypatch.setattr(session, "stop", lambda: None)
-
-    def run(verb, *argv: str) -> tuple[int, dict, str]:
-        code = verb.main([*argv, "--master", "local[2]"])
-        out = capsys.readouterr()
-        return code, json.loads(out.out.strip().split("\n")[-1]), (out.err.strip().split("\n") or [""])[-1]
-
-    return run
 
 
 def write(path: Path, text: str) -> str:

@@ -61,5 +61,19 @@ def test_trailing_subfields_may_be_left_out() -> None:
 
 
 def test_leading_phase_of_vcf_4_4() -> None:
-    parsed = encode.parse_calls([b"|0\t/1|0"], np.array([1]), np.array([2]), 2)
-    assert encode.format_calls(parsed.alleles[0], parsed.phased[0]) == ["|0", "1|0"]
+    text = [b"|0\t/0\t/1|0\t1|0\t1/0\t|1/0"]
+    parsed = encode.parse_calls(text, np.array([1]), np.array([2]), 6, first_phased=True)
+    assert parsed.errors == {}
+    assert parsed.phased[0, :, 0].tolist() == [True, False, False, True, False, True]
+    # What is stated and what is implied are written alike: |0 is 0.
+    assert encode.format_calls(parsed.alleles[0], parsed.phased[0], True) == ["0", "/0", "/1|0", "1|0", "1/0", "|1/0"]
+    assert "malformed" in encode.parse_calls(text, np.array([1]), np.array([2]), 6).errors[0]
+    square = encode.parse_calls([b"1|0\t0/1"], np.array([1]), np.array([2]), 2, first_phased=True)
+    assert square.phased[0].tolist() == [[True, True], [False, False]]
+
+
+def test_what_cannot_be_packed_is_an_error() -> None:
+    parsed = encode.parse_calls([b"16383/0\t0", b"0/0\t" + b"/".join([b"1"] * 300)], np.ones(2, int), np.full(2, 20000), 2)
+    assert "expected at most 16382" in parsed.errors[0]
+    assert "ploidy 300" in parsed.errors[1]
+    assert parsed.alleles.shape == (2, 2, encode.HIGHEST_PLOIDY)

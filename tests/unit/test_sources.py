@@ -111,6 +111,17 @@ def test_blocks_hold_every_line_under_its_number(lines: list[bytes], size: int) 
         expected += block.count(b"\n")
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from([b"", b"\n", b"ab\n", b"\xef\xbb\xbf", b"0|0\t" * 400_000 + b"\n"]), max_size=6), st.booleans(), st.integers(1, 50))
+def test_gzip_members_join_to_their_text(parts: list[bytes], mark: bool, size: int) -> None:
+    text = b"".join(parts)
+    if text.startswith(b"\xef\xbb\xbf"):
+        return
+    members = b"".join(gzip.compress(part, 1) for part in ([b"\xef\xbb\xbf"[:1], b"\xbb\xbf"] if mark else []) + parts)
+    seen = list(line_blocks(io.BytesIO(members + b"\0" * 40 if members else b""), "x.gz", size))
+    assert b"".join(block for _, block in seen) == (text if text.endswith(b"\n") or not text else text + b"\n")
+
+
 def test_sample_table_keeps_text_and_renames_what_cannot_be_stored() -> None:
     table = sample_table.read(io.BytesIO(b"sample_id,label,er status (0/1)\na,1,NA\nb,2,x\n"), "s.csv")
     assert table.columns == ["label", "er_status_0/1_"]

@@ -1,0 +1,419 @@
+"""Sample-major features of a cohort, out of the lake's tables: packed matrices, genotypes, and covariates.
+
+Each kind of feature answers the same two questions: which features a cohort has (`choose`), and what their values are for
+each entity, in a given order (`rows`). Preparing a dataset asks both; scoring asks the second, with the model's features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from genodl_spark import quality
+from genodl_spark.encode import MISSING
+from genodl_spark.errors import InputError
+from genodl_spark.tables import FEATURES, SAMPLE_SETS, SAMPLES, VARIANTS, Table, identifier
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame
+
+    from genodl_spark.lake import Snapshot
+
+ROWS = "entity_id string, x binary, missing int"
+COVARIATE = "covariate:"
+_CHUNK = 256  # samples per piece when genotypes are transposed
+
+
+class Features(Protocol):
+    """Features of one kind. `dtype` of the packed values: int8 with -1 missing, or float32 with NaN missing."""
+
+    @property
+    def dtype(self) -> str: ...
+
+    @property
+    def tables(self) -> tuple[Table, ...]: ...
+
+    def cohorts(self, lake: Snapshot) -> list[str]:
+        """Cohorts that have such features, sorted."""
+
+    def entities(self, lake: Snapshot, cohort: str) -> list[str]:
+        """Identifiers of the samples that have such features, sorted."""
+
+    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
+        """Identifiers of the features to use, in order; statistics are taken over the samples `among` alone."""
+
+    def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
+        """One row per sample: entity_id string, x binary (packed in the order of `features`), missing int (features that the cohort lacks)."""
+
+
+@dataclass(frozen=True)
+class MatrixFeatures:
+    """Features of a matrix table (expression, methylation), of all blocks of a cohort or those named.
+
+    A feature's identifier is the source's own; with several blocks it is `block:identifier`.
+    """
+
+    table: Table
+    blocks: list[str] = field(default_factory=list)
+    max_missing: float = 1.0
+    dtype: str = "float32"
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return (self.table, FEATURES)
+
+    def cohorts(self, lake: Snapshot) -> list[str]:
+        return sorted(row.cohort for row in lake.read(self.table).select("cohort").distinct().collect())
+
+    def entities(self, lake: Snapshot, cohort: str) -> list[str]:
+        return sorted(row.sample_id for row in self._stored(lake, cohort).select("sample_id").distinct().collect())
+
+    def _stored(self, lake: Snapshot, cohort: str) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        rows = lake.read(self.table).where(F.col("cohort") == cohort)
+        return rows.where(F.col("block").isin(self.blocks)) if self.blocks else rows
+
+    def _orders(self, lake: Snapshot, cohort: str) -> dict[tuple[str, str], list[str]]:
+        """Feature identifiers of every order in which rows are stored, by (block, feature_set)."""
+        from pyspark.sql import functions as F
+
+        used = {(row.block, row.feature_set) for row in self._stored(lake, cohort).select("block", "feature_set").distinct().collect()}
+        found = {block for block, _ in used}
+        for block in self.blocks:
+            if block not in found:
+                raise InputError(f"found no block {block!r} in cohort {cohort}; expected one of {', '.join(sorted(found)) or 'none'}", "blocks")
+        names = lake.read(FEATURES).where((F.col("cohort") == cohort) & (F.col("source") == self.table.name))
+        grouped = names.groupBy("block", "feature_set").agg(F.sort_array(F.collect_list(F.struct("position", "feature_id"))).alias("f"))
+        orders = {(row.block, row.feature_set): [str(f.feature_id) for f in row.f] for row in grouped.collect()}
+        several = len(found) > 1
+        return {key: [f"{key[0]}:{name}" if several else name for name in orders[key]] for key in sorted(used)}
+
+    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
+        orders = self._orders(lake, cohort)
+        features = list(dict.fromkeys(name for names in orders.values() for name in names))
+        if self.max_missing >= 1:
+            return features
+        wanted = set(among)
+
+        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            known = np.zeros(len(features), np.int64)
+            for batch in batches:
+                keep = np.array([entity in wanted for entity in batch.column("entity_id").to_pylist()], bool)
+                values = np.frombuffer(b"".join(batch.column("x").to_pylist()), np.float32).reshape(batch.num_rows, -1)
+                known += (~np.isnan(values[keep])).sum(0)
+            yield pa.RecordBatch.from_arrays([pa.array([known.tobytes()])], ["known"])
+
+        parts = self.rows(lake, cohort, features).mapInArrow(kernel, "known binary").collect()
+        known = np.sum([np.frombuffer(bytes(row.known), np.int64) for row in parts], axis=0)
+        return [name for name, count in zip(features, known, strict=True) if count >= (1 - self.max_missing) * len(among)]
+
+    def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        position = {name: i for i, name in enumerate(features)}
+        # For each stored order: where its values go, and which of them are wanted.
+        places: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+        for key, names in self._orders(lake, cohort).items():
+            pairs = np.array([(i, position[name]) for i, name in enumerate(names) if name in position], np.int64).reshape(-1, 2)
+            places[key] = (pairs[:, 0], pairs[:, 1])
+        width = len(features)
+        grouped = self._stored(lake, cohort).groupBy(F.col("sample_id").alias("entity_id"))
+        rows = grouped.agg(F.sort_array(F.collect_list(F.struct("block", "feature_set", "x"))).alias("parts"))
+
+        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                x = np.full((batch.num_rows, width), np.nan, np.float32)
+                covered = np.zeros((batch.num_rows, width), bool)
+                for row, parts in enumerate(batch.column("parts").to_pylist()):  # one step per sample and block, not per value
+                    for part in parts:
+                        source, target = places[part["block"], part["feature_set"]]
+                        x[row, target] = np.frombuffer(part["x"], np.float32)[source]
+                        covered[row, target] = True
+                yield _packed(batch.column("entity_id"), x, covered)
+
+        return rows.mapInArrow(kernel, ROWS)
+
+
+def _packed(entities: pa.Array, x: np.ndarray, covered: np.ndarray) -> pa.RecordBatch:
+    missing = (~covered).sum(1).astype(np.int32)
+    return pa.RecordBatch.from_arrays([entities, pa.array([row.tobytes() for row in x], pa.binary()), pa.array(missing)], ROW_NAMES)
+
+
+ROW_NAMES = ["entity_id", "x", "missing"]
+
+
+@dataclass(frozen=True)
+class GenotypeFeatures:
+    """Copies of each ALT allele in a cohort's variants, 0 to the ploidy.
+
+    A feature's identifier is `chrom:pos:ref:alt` (1-based; chrom without a leading chr). Where a cohort has the same site with
+    REF and ALT exchanged, its copies are counted from the other end. Symbolic, breakend and `*` alleles are no features: their
+    identifiers do not say what they are.
+    """
+
+    min_allele_frequency: float = 0.0
+    max_missing: float = 1.0
+    max_features: int = 0
+    dtype: str = "int8"
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return (VARIANTS, SAMPLE_SETS)
+
+    def cohorts(self, lake: Snapshot) -> list[str]:
+        from pyspark.sql import functions as F
+
+        rows = lake.read(VARIANTS).where(F.col("gt").isNotNull())
+        return sorted(row.cohort for row in rows.select("cohort").distinct().collect())
+
+    def _sets(self, lake: Snapshot, cohort: str) -> DataFrame:
+        """sample_set, position (0-based) and sample_id of every order of samples in the cohort's variants."""
+        from pyspark.sql import functions as F
+
+        used = lake.read(VARIANTS).where((F.col("cohort") == cohort) & F.col("gt").isNotNull()).select("sample_set").distinct()
+        return lake.read(SAMPLE_SETS).join(used, "sample_set", "left_semi").select("sample_set", "position", "sample_id")
+
+    def entities(self, lake: Snapshot, cohort: str) -> list[str]:
+        return sorted(row.sample_id for row in self._sets(lake, cohort).select("sample_id").distinct().collect())
+
+    def _alleles(self, lake: Snapshot, cohort: str) -> DataFrame:
+        """One row per record and ALT allele that can be a feature."""
+        from pyspark.sql import functions as F
+
+        rows = lake.read(VARIANTS).where((F.col("cohort") == cohort) & F.col("gt").isNotNull())
+        chrom = F.regexp_replace("contig", "^(?i:chr)", "")
+        rows = rows.select(
+            F.when(chrom == "M", "MT").otherwise(chrom).alias("chrom"),
+            *("pos", "ref", "sample_set", "n_samples", "gt", "gt_ploidy", "gt_width"),
+            F.posexplode("alts").alias("place", "alt"),
+        )
+        return rows.where(F.col("alt").rlike("^[ACGTNacgtn]+$")).withColumn("allele", F.col("place") + 1)
+
+    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
+        from pyspark.sql import Window
+        from pyspark.sql import functions as F
+
+        wanted = set(among)
+        members: dict[str, list[tuple[int, bool]]] = {}
+        for row in self._sets(lake, cohort).collect():  # identifiers, not genotypes
+            members.setdefault(row.sample_set, []).append((row.position, row.sample_id in wanted))
+        masks = {name: np.array([inside for _, inside in sorted(pairs)], bool) for name, pairs in members.items()}
+
+        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                counts = np.zeros((3, batch.num_rows), np.int64)
+                for rows, calls, sample_set in _calls(batch):
+                    allele = batch.column("allele").take(pa.array(rows)).to_numpy()
+                    counts[:, rows] = quality.allele_counts(calls[:, masks[sample_set]], allele)
+                columns = [batch.column(name) for name in ("chrom", "pos", "ref", "alt")]
+                yield pa.RecordBatch.from_arrays([*columns, *(pa.array(c) for c in counts)], names)
+
+        names = ["chrom", "pos", "ref", "alt", "copies", "called", "samples"]
+        schema = "chrom string, pos bigint, ref string, alt string, copies bigint, called bigint, samples bigint"
+        site = ("chrom", "pos", "ref", "alt")
+        counted = self._alleles(lake, cohort).mapInArrow(kernel, schema).groupBy(*site)
+        sites = counted.agg(*(F.sum(name).alias(name) for name in names[4:]))
+        frequency = F.col("copies") / F.col("called")
+        rarer = F.least(frequency, 1 - frequency)
+        passed = sites.where((F.col("called") > 0) & (F.col("copies") > 0) & (F.col("copies") < F.col("called")))
+        passed = passed.where((rarer >= self.min_allele_frequency) & (F.col("samples") >= (1 - self.max_missing) * len(wanted)))
+        passed = passed.select(*site).persist()
+        try:
+            total = passed.count()
+            if self.max_features and total > self.max_features:
+                number = F.row_number().over(Window.orderBy(*site)) - 1
+                step = F.floor(number * self.max_features / total)
+                previous = F.floor((number - 1) * self.max_features / total)
+                thinned = passed.withColumn("step", step).withColumn("previous", previous).where("step <> previous")
+                found = thinned.select(*site).orderBy(*site).collect()
+            else:
+                found = passed.orderBy(*site).collect()
+        finally:
+            passed.unpersist()
+        return [f"{row.chrom}:{row.pos}:{row.ref}:{row.alt}" for row in found]
+
+    def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        width = len(features)
+        wanted = [(*_site(name), i, False) for i, name in enumerate(features)]
+        wanted += [(chrom, pos, alt, ref, i, True) for chrom, pos, ref, alt, i, _ in wanted]
+        schema = "chrom string, pos bigint, ref string, alt string, feature int, exchanged boolean"
+        sites = F.broadcast(lake.spark.createDataFrame(wanted, schema))
+        alleles = self._alleles(lake, cohort).join(sites, ["chrom", "pos", "ref", "alt"])
+        columns = ["sample_set", "gt", "gt_ploidy", "gt_width", "allele", "feature", "exchanged"]
+        pieces = alleles.select(*columns).mapInArrow(_transpose, "sample_set string, chunk int, features binary, payload binary")
+        sets = self._sets(lake, cohort)
+        chunks = pieces.groupBy("sample_set", "chunk").applyInPandas(_assembler(width), "sample_set string, position int, x binary, covered binary")
+        by_sample = sets.join(chunks, ["sample_set", "position"], "left").groupBy(F.col("sample_id").alias("entity_id"))
+        rows = by_sample.agg(F.collect_list(F.struct("x", "covered")).alias("parts"))
+
+        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                x = np.full((batch.num_rows, width), MISSING, np.int8)
+                covered = np.zeros((batch.num_rows, width), bool)
+                for row, parts in enumerate(batch.column("parts").to_pylist()):
+                    for part in parts:  # a sample in several call sets: what was called in any of them
+                        if part["x"] is not None:
+                            np.maximum(x[row], np.frombuffer(part["x"], np.int8), out=x[row])
+                            covered[row] |= np.unpackbits(np.frombuffer(part["covered"], np.uint8), count=width).astype(bool)
+                yield _packed(batch.column("entity_id"), x, covered)
+
+        return rows.mapInArrow(kernel, ROWS)
+
+
+def _site(feature: str) -> tuple[str, int, str, str]:
+    chrom, pos, ref, alt = feature.rsplit(":", 3)
+    return chrom, int(pos), ref, alt
+
+
+def _calls(batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
+    """Records of a batch that are packed alike: their row numbers, BCF2 values int (V, S, P), and sample set."""
+    keys = list(zip(*(batch.column(name).to_pylist() for name in ("sample_set", "gt_ploidy", "gt_width")), strict=True))
+    groups: dict[Any, list[int]] = {}
+    for row, key in enumerate(keys):
+        groups.setdefault(key, []).append(row)
+    packed = batch.column("gt")
+    for (sample_set, ploidy, width), rows in groups.items():
+        joined = b"".join(packed.take(pa.array(rows)).to_pylist())
+        yield np.array(rows), np.frombuffer(joined, "<i1" if width == 1 else "<i2").reshape(len(rows), -1, ploidy), sample_set
+
+
+def _transpose(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Variant-major records to pieces of (samples of one chunk, features of one batch), copies of the allele as int8."""
+    for batch in batches:
+        allele = batch.column("allele").to_numpy()
+        feature = batch.column("feature").to_numpy().astype(np.int32)
+        exchanged = np.array(batch.column("exchanged").to_pylist(), bool)
+        pieces: list[tuple[str, int, bytes, bytes]] = []
+        for rows, calls, sample_set in _calls(batch):
+            copies = quality.allele_copies(calls, allele[rows], exchanged[rows])
+            for chunk, start in enumerate(range(0, copies.shape[1], _CHUNK)):
+                pieces.append((sample_set, chunk, feature[rows].tobytes(), np.ascontiguousarray(copies[:, start : start + _CHUNK].T).tobytes()))
+        types = [pa.string(), pa.int32(), pa.binary(), pa.binary()]
+        columns = [pa.array([p[i] for p in pieces], t) for i, t in enumerate(types)]
+        yield pa.RecordBatch.from_arrays(columns, ["sample_set", "chunk", "features", "payload"])
+
+
+def _assembler(width: int) -> Any:
+    def assemble(pieces: pd.DataFrame) -> pd.DataFrame:
+        import pandas as pd
+
+        parts = [(np.frombuffer(f, np.int32), np.frombuffer(p, np.int8)) for f, p in sorted(zip(pieces["features"], pieces["payload"], strict=True))]
+        samples = parts[0][1].size // parts[0][0].size
+        x = np.full((samples, width), MISSING, np.int8)
+        covered = np.zeros(width, bool)
+        for features, payload in parts:
+            values = payload.reshape(samples, features.size)
+            # A site that stands in several records: one by one, the call wins over the missing one.
+            for columns in _distinct(features):
+                x[:, features[columns]] = np.maximum(x[:, features[columns]], values[:, columns])
+            covered[features] = True
+        start = int(pieces["chunk"].iloc[0]) * _CHUNK
+        return pd.DataFrame(
+            {
+                "sample_set": pieces["sample_set"].iloc[0],
+                "position": np.arange(start, start + samples, dtype=np.int32),
+                "x": [row.tobytes() for row in x],
+                "covered": np.packbits(covered).tobytes(),
+            }
+        )
+
+    return assemble
+
+
+def _distinct(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Positions of `values` in as few groups as have no value twice."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    occurrence = np.arange(len(values)) - np.searchsorted(ordered, ordered)
+    for number in range(int(occurrence.max(initial=-1)) + 1):
+        yield order[occurrence == number]
+
+
+@dataclass(frozen=True)
+class WithCovariates:
+    """Other features and, behind them, columns of the sample table: numbers as they are, text as one indicator per value.
+
+    Their identifiers are `covariate:COLUMN` and `covariate:COLUMN=VALUE`; the values that text takes are those of the samples
+    that the features are chosen over.
+    """
+
+    base: Features
+    columns: list[str]
+    dtype: str = "float32"
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return (*self.base.tables, SAMPLES)
+
+    def cohorts(self, lake: Snapshot) -> list[str]:
+        return self.base.cohorts(lake)
+
+    def entities(self, lake: Snapshot, cohort: str) -> list[str]:
+        return self.base.entities(lake, cohort)
+
+    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
+        from pyspark.sql import functions as F
+
+        rows = lake.read(SAMPLES).where(F.col("cohort") == cohort)
+        for column in self.columns:
+            if column not in rows.columns:
+                raise InputError(f"found no column {column!r} in samples; expected one of {', '.join(rows.columns)}", "covariates")
+        wanted = set(among)
+        table = rows.select("sample_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(self.columns))).collect()
+        added: list[str] = []
+        for i, column in enumerate(self.columns):
+            values = {row[f"c{i}"] for row in table if row.sample_id in wanted and row[f"c{i}"] is not None}
+            if all(_number(value) is not None for value in values):
+                added.append(f"{COVARIATE}{column}")
+            else:
+                added += [f"{COVARIATE}{column}={value}" for value in sorted(values)]
+        return [*self.base.choose(lake, cohort, among), *added]
+
+    def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        own = [name for name in features if name.startswith(COVARIATE)]
+        base = self.base.rows(lake, cohort, features[: len(features) - len(own)])
+        samples = lake.read(SAMPLES).where(F.col("cohort") == cohort)
+        wanted = [_parts(name) for name in own]
+        columns = sorted({column for column, _ in wanted if column in samples.columns})
+        attached = samples.select(F.col("sample_id").alias("entity_id"), *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(columns)))
+        rows = base.join(attached, "entity_id", "left")
+        dtype = self.base.dtype
+
+        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                stored = np.frombuffer(b"".join(batch.column("x").to_pylist()), dtype).reshape(batch.num_rows, -1)
+                more = np.full((batch.num_rows, len(wanted)), np.nan, np.float32)
+                for j, (column, value) in enumerate(wanted):
+                    if column in columns:
+                        texts = batch.column(f"c{columns.index(column)}").to_pylist()
+                        more[:, j] = [np.nan if t is None else (_number(t) or 0.0) if value is None else float(t == value) for t in texts]
+                x = np.concatenate([quality.as_float(stored, "none"), more], 1)
+                missing = np.asarray(batch.column("missing")) + sum(column not in columns for column, _ in wanted)
+                packed = pa.array([row.tobytes() for row in x], pa.binary())
+                yield pa.RecordBatch.from_arrays([batch.column("entity_id"), packed, pa.array(missing.astype(np.int32))], ROW_NAMES)
+
+        return rows.mapInArrow(kernel, ROWS)
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    """Column and value of a covariate's identifier; stored column names hold no equals sign (see sources/sample_table.py)."""
+    column, separator, value = name.removeprefix(COVARIATE).partition("=")
+    return column, value if separator else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None

@@ -1,0 +1,45 @@
+"""Multi-layer perceptron over standardised features (DNN)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from genodl_spark.models import MemberLinear, keyed_dropout, mix
+
+
+class Network(nn.Module):
+    """x (M, B, inputs), standardised -> logits or values (M, B, outputs).
+
+    `hidden`: widths of the hidden layers; none of them makes a linear model. `dropout`: share of hidden units dropped in
+    training, `input_dropout`: of inputs.
+    """
+
+    def __init__(
+        self, seeds: list[int], inputs: int, outputs: int, hidden: list[int] | None = None, dropout: float = 0.0, input_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        widths = [inputs, *([128] if hidden is None else hidden), outputs]
+        self.layers = nn.ModuleList(MemberLinear(seeds, a, b, i) for i, (a, b) in enumerate(pairwise(widths)))
+        self.seeds = seeds
+        self.rates = [input_dropout, *[dropout] * (len(widths) - 2)]
+
+    def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
+        """`rows` int64 (B,) and `epoch` key the dropout; without rows nothing is dropped."""
+        for number, layer in enumerate(self.layers):
+            if number > 0:
+                x = functional.gelu(x)
+            if rows is not None and self.rates[number] > 0:
+                key = torch.tensor([mix(seed, epoch, number, 1) for seed in self.seeds], dtype=torch.int64, device=x.device)
+                x = keyed_dropout(x, self.rates[number], rows, key)
+            x = layer(x)
+        return x
+
+    def fold(self, axes: torch.Tensor) -> None:
+        """Turns a network over coordinates x @ axes into the same network over x; axes (M, F, inputs)."""
+        first = self.layers[0]
+        assert isinstance(first, MemberLinear)
+        first.weight = nn.Parameter(torch.bmm(axes, first.weight.detach()))

@@ -1,0 +1,317 @@
+"""Metrics of a registered model on rows that no training saw, beside baselines fitted on the same rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genodl_spark import baselines, evaluate, feed, quality, storage
+from genodl_spark import train as training
+from genodl_spark.errors import InputError
+from genodl_spark.evaluate import HeldOut, Interval
+from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
+from genodl_spark.pipelines.prepare import read_labels
+from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import DataFrame, Row
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Fits:
+    """All that a task needs to fit a baseline: the dataset's files, and those of another cohort to score where `external` is given."""
+
+    files: list[str]
+    layout: feed.Layout
+    external: tuple[list[str], feed.Layout] | None
+    transform: str
+    classes: int
+    folds: int
+    seed: int
+    max_rows: int
+
+
+def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: str | None) -> None:
+    """Evaluates on the split stored with the model, or, for another cohort than the one that trained it, on all its labelled rows."""
+    from pyspark.sql import functions as F
+
+    model = chosen_model(run, label, model_id)
+    for key in run.assigned:
+        if key.split(".")[0] in ("split", "seed"):
+            raise InputError(
+                "found another split; expected none, evaluate uses the one stored with the model: train again to change it", f"--set {key}"
+            )
+    name = run.cohort(cohort, model.features.cohorts(run.sources), f"data for {run.settings.task}")
+    external = name != model.row.cohort
+    versions = {t.name: run.sources.version(t) for t in (*model.features.tables, SAMPLES)} if external or model.settings.report.by else {}
+    shaped_by = [model.row.model_id, name, model.settings.evaluate.model_dump(), model.settings.report.by, versions, code_hash()]
+    digest = fingerprint(shaped_by)
+    mine = (F.col("model_id") == model.row.model_id) & (F.col("cohort") == name)
+    stored = run.lake.read(EVALUATIONS).where(mine).collect()
+    if stored and all(row.fingerprint == digest for row in stored):
+        run.report.status = "unchanged"
+        run.report.metrics.update(as_metrics(stored, model, external))
+        run.wrote(HELD_OUT, 0)
+        run.wrote(EVALUATIONS, 0)
+        return
+    written = _score_external(run, model, name) if external else _score_folds(run, model)
+    held = held_out(run, model, name)
+    rows = _measure(run, model, name, held, digest)
+    run.lake.replace(EVALUATIONS, run.frame(EVALUATIONS, rows), {"model_id": model.row.model_id, "cohort": name})
+    run.wrote(HELD_OUT, written)
+    run.wrote(EVALUATIONS, len(rows))
+    stored = run.lake.read(EVALUATIONS).where(mine).collect()
+    run.report.metrics.update(as_metrics(stored, model, external))
+
+
+def _names(model: Chosen) -> list[str]:
+    known = {*baselines.NAMES, *baselines.REGRESSION_NAMES}
+    for name in model.settings.evaluate.baselines:
+        if name not in known:
+            raise InputError(f"found baseline {name!r}; expected some of {', '.join(sorted(known))}", "evaluate.baselines")
+    kind = baselines.names(len(model.card.classes))
+    same = {"logistic": "ridge"} if not model.card.classes else {}
+    return list(dict.fromkeys(n for name in model.settings.evaluate.baselines if (n := same.get(name, name)) in kind))
+
+
+def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | None) -> Fits:
+    from pyspark.sql import functions as F
+
+    dataset = run.lake.read(DATASETS).where(F.col("dataset") == model.row.dataset).collect()[0]
+    version = run.lake.version(EXAMPLES)
+    assert version is not None
+    return Fits(
+        files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
+        layout=feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats),
+        external=external,
+        transform=dataset.transform,
+        classes=len(dataset.classes),
+        folds=dataset.folds,
+        seed=model.row.seed,
+        max_rows=model.settings.evaluate.max_rows,
+    )
+
+
+def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
+    """Scores of the baselines on the rows held out: predictor, repeat, row_id, scores; one Spark task per fit."""
+    if fits.external is not None or not fits.folds:
+        work = [(name, 0, training.REGISTERED) for name in names]
+    else:
+        work = [(name, r, k) for name in names for r in range(fits.layout.repeats) for k in range(fits.folds)]
+    # The slow ones first, so that no core waits for the last of them.
+    work.sort(key=lambda w: ("random_forest", "decision_tree", "logistic", "ridge", "linear_svm", "majority").index(w[0]))
+    rows = run.spark.sparkContext.parallelize(work, len(work)).toDF("predictor string, repeat int, fold int")
+
+    def kernel(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        import pandas as pd
+
+        for frame in frames:
+            for name, repeat, fold in frame.itertuples(index=False):
+                ids, scores = fit(fits, name, repeat, fold)
+                yield pd.DataFrame({"predictor": name, "repeat": repeat, "row_id": ids, "scores": list(scores.reshape(len(ids), -1))})
+
+    return rows.mapInPandas(kernel, "predictor string, repeat int, row_id bigint, scores array<double>")
+
+
+@lru_cache(maxsize=2)
+def _examples(files: tuple[str, ...], layout: feed.Layout) -> feed.Examples:
+    return feed.read(list(files), layout, "pyarrow")
+
+
+def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fits one baseline on one training set; returns row numbers and scores of the rows that it is tested on."""
+    data = _examples(tuple(fits.files), fits.layout)
+    sets = [training.TrainingSet(repeat, fold)]
+    rows = np.flatnonzero(training.learns(data.folds, sets, fits.folds)[0])
+    if len(rows) > fits.max_rows:
+        rows = np.sort(np.random.default_rng([fits.seed, repeat, fold + 1]).choice(rows, fits.max_rows, replace=False))
+    x = quality.as_float(data.x[rows], fits.transform)
+    if fits.external is not None:
+        others = _examples(tuple(fits.external[0]), fits.external[1])
+        tested, test_rows = others.x, np.arange(len(others))
+    else:
+        test_rows = np.flatnonzero(training.held_out(data.folds, sets, fits.folds)[0])
+        tested = data.x[test_rows]
+    scores = baselines.fit_predict(name, x, data.target[rows], quality.as_float(tested, fits.transform), fits.classes, fits.seed)
+    return test_rows, scores
+
+
+def _score_folds(run: Run, model: Chosen) -> int:
+    """Adds the baselines' scores to `held_out`, where training left the model's own."""
+    from pyspark.sql import functions as F
+
+    names = _names(model)
+    if not names:
+        return 0
+    scored = _fitted(run, _fits(run, model, None), names)
+    own = run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & (F.col("predictor") == MODEL))
+    own = own.where(F.col("cohort") == model.row.cohort).drop("predictor", "scores", "row_id")
+    numbers = run.lake.read(EXAMPLES).where(F.col("dataset") == model.row.dataset).select("row_id", "entity_id")
+    rows = own.join(scored.join(numbers, "row_id").drop("row_id"), ["repeat", "entity_id"]).select(*HELD_OUT.column_names)
+    run.lake.replace(HELD_OUT, rows, {"model_id": model.row.model_id, "cohort": model.row.cohort, "predictor": names})
+    return run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & F.col("predictor").isin(names)).count()
+
+
+def _score_external(run: Run, model: Chosen, cohort: str) -> int:
+    """Scores of the model and of its baselines on the labelled rows of another cohort, less those of people who trained it."""
+    from pyspark.sql import functions as F
+
+    labels = read_labels(run, model.features, cohort, model.row.label_column, list(model.card.classes))
+    for warning in labels.warnings:
+        run.report.warn(warning)
+    splits = run.lake.read(SPLITS).where((F.col("split_hash") == model.row.split_hash) & (F.col("task") == model.row.task))
+    seen = {row.entity_id for row in splits.where(F.col("role").isin("fold", "train", "validation")).select("entity_id").distinct().collect()}
+    kept = [i for i, entity in enumerate(labels.entities) if entity not in seen]
+    if len(kept) < len(labels.entities):
+        run.report.warn(f"{len(labels.entities) - len(kept)} samples of {cohort} are left out: the model was trained on samples of that name")
+    if not kept:
+        raise InputError(f"found no sample of cohort {cohort} that did not train the model; expected some, name another cohort", "--cohort")
+    ids = [(labels.entities[i], number, labels.groups[i] if labels.groups else None, float(labels.target[i]), b"") for number, i in enumerate(kept)]
+    numbered = run.spark.createDataFrame(ids, "entity_id string, row_id bigint, group string, target double, folds binary")
+    scored, _ = scored_rows(run, model, cohort, calibrated=False)
+    staging = storage.join(run.lake.uri, "_staging", f"evaluate-{model.row.model_id}")
+    storage.remove_directory(staging)
+    common = [F.lit(model.row.model_id).alias("model_id"), F.lit(cohort).alias("cohort")]
+    rest = [F.lit("external").alias("role"), F.lit(None).cast("int").alias("fold"), F.col("scores")]
+    rows = scored.join(numbered, "entity_id").withColumn("predictor", F.lit(MODEL)).withColumn("repeat", F.lit(0))
+    rows = rows.select(*common, "predictor", "repeat", "entity_id", "group", "target", *rest)
+    names = _names(model)
+    if names:
+        packed = model.features.rows(run.sources, cohort, list(model.card.features)).join(numbered, "entity_id")
+        packed.select(*feed.COLUMNS).write.parquet(staging)
+        layout = feed.Layout(len(ids), len(model.card.features), model.card.dtype, 0)
+        files = storage.files_under(staging, ".parquet")
+        fitted = _fitted(run, _fits(run, model, (files, layout)), names).join(numbered, "row_id")
+        rows = rows.unionByName(fitted.select(*common, "predictor", "repeat", "entity_id", "group", "target", *rest))
+    run.lake.replace(HELD_OUT, rows, {"model_id": model.row.model_id, "cohort": cohort})
+    scored.unpersist()
+    storage.remove_directory(staging)
+    return len(ids) * (1 + len(names))
+
+
+def held_out(run: Run, model: Chosen, cohort: str) -> dict[str, HeldOut]:
+    """Scores on held-out rows (test, out-of-fold or external) of the model, calibrated, and of each baseline.
+
+    The temperature of out-of-fold scores comes from the other folds of the repeat, so that no row calibrates itself.
+    """
+    from pyspark.sql import functions as F
+
+    rows = run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & (F.col("cohort") == cohort) & (F.col("role") != "validation"))
+    table = rows.select("predictor", "repeat", "entity_id", "group", "target", "fold", "role", "scores").toArrow()
+    predictors = np.array(table.column("predictor").to_pylist(), object)
+    entity = np.array(table.column("entity_id").to_pylist(), object).astype(str)
+    names, index = np.unique(entity, return_inverse=True)
+    repeat = table.column("repeat").to_numpy()
+    classes = list(model.card.classes)
+    width = max(len(classes), 1)
+    values = table.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, width)
+    target = np.zeros(len(names))
+    target[index] = table.column("target").to_numpy()
+    groups = names.copy().astype(object)
+    for i, group in zip(index, table.column("group").to_pylist(), strict=True):
+        if group is not None:
+            groups[i] = group
+    fold = table.column("fold").fill_null(-1).to_numpy()
+    found = {}
+    for predictor in sorted(set(predictors)):
+        mine = predictors == predictor
+        scores = np.full((int(repeat.max()) + 1, len(names), width), np.nan)
+        scores[repeat[mine], index[mine]] = values[mine]
+        if predictor == MODEL and classes:
+            folds = np.full(scores.shape[:2], -1)
+            folds[repeat[mine], index[mine]] = fold[mine]
+            scores = calibrated(scores, target, folds, model.card.temperature)
+        found[str(predictor)] = HeldOut(names, groups.astype(str), target, scores if classes else scores[..., 0], classes)
+    return found
+
+
+def calibrated(scores: np.ndarray, target: np.ndarray, folds: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities (R, N, C) at `temperature`, or, where `folds` (R, N) is not -1, at one fitted on the other folds of the repeat."""
+    out = scores.copy()
+    for repeat in range(len(scores)):
+        inside = folds[repeat] >= 0
+        if not inside.any():
+            out[repeat] = evaluate.sharpen(scores[repeat], temperature)
+            continue
+        for k in np.unique(folds[repeat][inside]):
+            own, others = folds[repeat] == k, inside & (folds[repeat] != k)
+            t = evaluate.temperature(scores[repeat][others], target[others])
+            out[repeat][own] = evaluate.sharpen(scores[repeat][own], t)
+    return out
+
+
+def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], digest: str) -> list[dict[str, Any]]:
+    """Rows of `evaluations`: the model, its baselines, the paired difference to the best of them, and the model by report.by."""
+    s, seed = model.settings, int(model.row.seed)
+    common = {"model_id": model.row.model_id, "cohort": cohort, "fingerprint": digest, "evaluated_at": now()}
+    rows: list[dict[str, Any]] = []
+
+    def add(predictor: str, by: str, n_test: int, found: dict[str, Interval]) -> None:
+        for metric, interval in found.items():
+            numbers = {key: None if math.isnan(value) else value for key, value in interval._asdict().items()}
+            rows.append({**common, "predictor": predictor, "by": by, "metric": metric, "n_test": n_test, **numbers})
+
+    n_test = held[MODEL].n_test
+    for name, scores in held.items():
+        add(name, "", n_test, evaluate.intervals(scores, s.evaluate.resamples, seed))
+    metric = headline(model)
+    best = best_baseline({name: evaluate.metrics(scores)[metric] for name, scores in held.items() if name != MODEL}, metric)
+    if best is not None:
+        difference = evaluate.paired(held[MODEL], held[best], metric, s.evaluate.resamples, seed)
+        add(f"{MODEL} - {best}", "", n_test, {metric: difference})
+    if s.report.by is not None:
+        from pyspark.sql import functions as F
+
+        samples = run.sources.read(SAMPLES).where(F.col("cohort") == cohort)
+        if s.report.by not in samples.columns:
+            raise InputError(f"found no column {s.report.by!r} in samples; expected one of {', '.join(samples.columns[1:])}", "report.by")
+        values = {row.sample_id: row.value for row in samples.select("sample_id", F.col(identifier(s.report.by)).alias("value")).collect()}
+        labels = [values.get(entity) for entity in held[MODEL].entities]
+        for value, found in evaluate.by_group(held[MODEL], labels, s.evaluate.resamples, seed).items():
+            add(MODEL, f"{s.report.by}={value}", sum(label == value for label in labels), found)
+    return rows
+
+
+def headline(model: Chosen) -> str:
+    """The task's own metric; for regression, where that is one of classes, the coefficient of determination."""
+    known = evaluate.CLASSIFICATION if model.card.classes else evaluate.REGRESSION
+    if model.settings.metric in known:
+        return model.settings.metric
+    return "balanced_accuracy" if model.card.classes else "r2"
+
+
+def best_baseline(values: dict[str, float], metric: str) -> str | None:
+    sign = -1 if metric in evaluate.LOWER_IS_BETTER else 1
+    known = {name: sign * value for name, value in values.items() if not math.isnan(value)}
+    return max(known, key=lambda name: (known[name], name)) if known else None
+
+
+def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]:
+    """The report's `metrics` out of rows of `evaluations`."""
+    found: dict[str, Any] = {"model": {}, "baselines": {}}
+    by: dict[str, Any] = {}
+    for row in sorted(rows, key=lambda row: (row.predictor, row.by, row.metric)):
+        value = {"value": row.value, "low": row.low, "high": row.high}
+        if row.by:
+            by.setdefault(row.by.partition("=")[2], {"n_test": row.n_test})[row.metric] = value
+        elif row.predictor == MODEL:
+            found["model"][row.metric] = value
+            found["n_test"] = row.n_test
+        elif row.predictor.startswith(f"{MODEL} - "):
+            found["difference"] = {"baseline": row.predictor.removeprefix(f"{MODEL} - "), row.metric: value}
+        else:
+            found["baselines"].setdefault(row.predictor, {})[row.metric] = value
+    split = {"external": True} if external else json.loads(model.settings.split.model_dump_json(exclude_none=True))
+    found |= {"split": {**split, "hash": model.row.split_hash}, "metric": headline(model)}
+    found |= {"model_id": model.row.model_id, "model_version": model.row.model_version}
+    return found | ({"by": by} if by else {})

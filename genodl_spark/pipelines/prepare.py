@@ -1,0 +1,247 @@
+"""Examples and splits of a task, out of the lake's tables and into tables of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genodl_spark import quality, splits, tasks
+from genodl_spark.errors import InputError
+from genodl_spark.features import Features
+from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.tables import DATASETS, EXAMPLES, SAMPLES, SPLITS, identifier
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row
+
+MISSING_LABELS = {"", "NA", "NaN", "nan", "N/A"}
+TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labelled entities in the order of their identifiers; `target` is the class index, or the value for regression."""
+
+    entities: list[str]
+    target: np.ndarray
+    classes: list[str]
+    groups: list[str] | None
+    published: list[str | None] | None
+    warnings: list[str]
+
+
+def prepare(run: Run, cohort: str | None, label: str | None) -> None:
+    dataset, fresh = dataset_of(run, cohort, label)
+    run.report.status = "done" if fresh else "unchanged"
+    run.report.metrics.update({"dataset": dataset.dataset, "rows": dataset.rows, "features": dataset.n_features, "split_hash": dataset.split_hash})
+    written = dataset.rows if fresh else 0
+    run.wrote(EXAMPLES, written)
+    run.wrote(SPLITS, written * dataset.repeats)
+    run.wrote(DATASETS, int(fresh))
+
+
+def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bool]:
+    """The row of `datasets` for a task, cohort and label, prepared when it is not there or its tables have moved; and whether it was.
+
+    InputError for an unknown label, no labelled entity, one class only, or a split that leaks.
+    """
+    from pyspark.sql import functions as F
+    from pyspark.storagelevel import StorageLevel
+
+    s = run.settings
+    features = tasks.features(s)
+    label = label or s.label
+    name = run.cohort(cohort, features.cohorts(run.sources), f"data for {s.task}")
+    shaped_by = {
+        "settings": {key: getattr(s, key) if not hasattr(getattr(s, key), "model_dump") else getattr(s, key).model_dump() for key in _SHAPING},
+        "code": code_hash(),
+        "task": s.task,
+    }
+    settings_hash = fingerprint(shaped_by, label)
+    versions = {table.name: v for table in (*features.tables, SAMPLES) if (v := run.sources.version(table)) is not None}
+    mine = (F.col("task") == s.task) & (F.col("cohort") == name) & (F.col("label_column") == label)
+    stored = run.lake.read(DATASETS).where(mine & (F.col("settings_hash") == settings_hash)).orderBy(F.col("prepared_at").desc()).collect()
+    for row in stored:
+        if dict(row.source_versions) == versions:
+            for warning in row.warnings:
+                run.report.warn(warning)
+            return row, False
+    labels = read_labels(run, features, name, label)
+    assignment = splits.assign(
+        labels.entities,
+        [labels.classes[int(t)] for t in labels.target] if labels.classes else None,
+        labels.groups,
+        labels.published,
+        s.split,
+        s.seed,
+    )
+    splits.audit(assignment, labels.entities, labels.groups)
+    training = assignment.codes[:, 0] == splits.TRAIN if not assignment.folds else assignment.codes[:, 0] != splits.UNUSED
+    _check_classes(labels, training)
+    chosen = features.choose(run.sources, name, [e for e, inside in zip(labels.entities, training, strict=True) if inside])
+    if not chosen:
+        raise InputError(f"no feature of cohort {name} passes; expected some, loosen quality.min_allele_frequency or quality.max_missing", "quality")
+    ids = [
+        (entity, i, None if labels.groups is None else labels.groups[i], float(labels.target[i]), assignment.codes[i].tobytes())
+        for i, entity in enumerate(labels.entities)
+    ]
+    numbered = run.spark.createDataFrame(ids, "entity_id string, row_id bigint, group string, target double, folds binary")
+    rows = features.rows(run.sources, name, chosen).join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
+    try:
+        largest, content = _content(rows, features.dtype)
+        transform = s.quality.transform
+        if transform == "auto":
+            transform = "asinh" if features.dtype == "float32" and quality.on_linear_scale(largest) else "none"
+        digest = splits.split_hash(labels.entities, assignment.codes)
+        dataset = fingerprint(s.task, name, label, chosen, labels.classes, digest, transform, content)[:16]
+        warnings = [*labels.warnings, *assignment.warnings]
+        for warning in warnings:
+            run.report.warn(warning)
+        files = max(1, -(-len(ids) // s.feed.rows_per_file))
+        packed = rows.withColumn("dataset", F.lit(dataset)).select(*EXAMPLES.column_names)
+        packed = packed.repartitionByRange(files, "row_id").sortWithinPartitions("row_id")
+        run.lake.replace(EXAMPLES, packed, {"dataset": dataset})
+    finally:
+        rows.unpersist()
+    _write_split(run, name, label, digest, labels, assignment)
+    written: dict[str, Any] = {
+        "dataset": dataset,
+        "task": s.task,
+        "cohort": name,
+        "label_column": label,
+        "rows": len(ids),
+        "n_features": len(chosen),
+        "dtype": features.dtype,
+        "classes": labels.classes,
+        "features": chosen,
+        "transform": transform,
+        "split": s.split.model_dump_json(exclude_none=True),
+        "split_hash": digest,
+        "folds": assignment.folds,
+        "repeats": assignment.codes.shape[1],
+        "settings_hash": settings_hash,
+        "source_versions": versions,
+        "warnings": warnings,
+        "prepared_at": now(),
+    }
+    run.lake.merge(DATASETS, run.frame(DATASETS, [written]))
+    return run.lake.read(DATASETS).where(F.col("dataset") == dataset).collect()[0], True
+
+
+# The settings that shape a dataset; `quality` as a whole, though `select` acts in training only.
+_SHAPING = ("blocks", "covariates", "target", "split", "quality", "seed", "implementation", "feed")
+
+
+def read_labels(run: Run, features: Features, cohort: str, label: str, classes: list[str] | None = None) -> Labels:
+    """Labels of a cohort's entities that have features; those without a label are left out and counted.
+
+    `classes`: those of a model, in its order; rows of other classes are left out. None: the task's own.
+    """
+    from pyspark.sql import functions as F
+
+    s = run.settings
+    samples = run.sources.read(SAMPLES).where(F.col("cohort") == cohort)
+    group, published = (s.split.group, s.split.column) if classes is None else (s.split.group, None)
+    wanted = {"label": label, "group": group if group != TCGA_PATIENT else None, "published": published}
+    for key, column in wanted.items():
+        if column is not None and column not in samples.columns:
+            place = {"label": "--label", "group": "split.group", "published": "split.column"}[key]
+            raise InputError(f"found no column {column!r} in samples; expected one of {', '.join(samples.columns[1:])}", place)
+    columns = [F.col(identifier(column)).alias(key) if column else F.lit(None).cast("string").alias(key) for key, column in wanted.items()]
+    with_data = set(features.entities(run.sources, cohort))
+    rows = sorted((row for row in samples.select("sample_id", *columns).collect() if row.sample_id in with_data), key=lambda row: row.sample_id)
+    labelled = [row for row in rows if row.label is not None and row.label not in MISSING_LABELS]
+    warnings = [f"{len(rows) - len(labelled)} of {len(rows)} samples have no {label}"] if len(labelled) < len(rows) else []
+    regression = s.target.kind == "regression" or (s.target.kind == "auto" and label == "value")
+    if classes is not None:
+        regression = not classes
+    if regression:
+        target = _values(labelled, label)
+        names: list[str] = []
+    else:
+        names = classes or s.target.classes or sorted({row.label for row in labelled})
+        absent = set(s.target.classes) - {row.label for row in labelled} if classes is None else set()
+        if absent:
+            raise InputError(f"found no sample of class {sorted(absent)[0]} in {label}; expected some", "target.classes")
+        index = {name: i for i, name in enumerate(names)}
+        others = [row for row in labelled if row.label not in index]
+        if others:
+            warnings.append(f"{len(others)} samples of other classes than {', '.join(names)} are left out")
+        labelled = [row for row in labelled if row.label in index]
+        target = np.array([index[row.label] for row in labelled], float)
+    if not labelled:
+        raise InputError(f"found no sample of cohort {cohort} with data and a {label}; expected some, ingest a sample table with it", "--label")
+    entities = [row.sample_id for row in labelled]
+    groups = None
+    if group == TCGA_PATIENT:
+        groups = [entity[:12] for entity in entities]
+    elif group is not None:
+        groups = [row.group if row.group is not None else f"\0{row.sample_id}" for row in labelled]
+    return Labels(entities, target, names, groups, [row.published for row in labelled] if published else None, warnings)
+
+
+def _values(rows: list[Row], label: str) -> np.ndarray:
+    try:
+        values = np.array([float(row.label) for row in rows])
+    except ValueError:
+        bad = next(row for row in rows if not _is_number(row.label))
+        raise InputError(
+            f"found {bad.label!r} in {label} of sample {bad.sample_id}; expected a number, as {label} is to be regressed", label
+        ) from None
+    if not np.isfinite(values).all():
+        raise InputError(f"found an infinite value in {label}; expected finite numbers", label)
+    return values
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_classes(labels: Labels, training: np.ndarray) -> None:
+    if labels.classes and len(labels.classes) < 2:
+        raise InputError(f"found one class, {labels.classes[0]}; expected at least two, name another label column", "--label")
+    if not training.any():
+        raise InputError("found no row to train on; expected some, give the training part a larger share", "split")
+    if labels.classes:
+        present = {int(t) for t in labels.target[training]}
+        lacking = [name for i, name in enumerate(labels.classes) if i not in present]
+        if lacking:
+            raise InputError(f"found no training row of class {lacking[0]}; expected some of each, name the classes with target.classes", "split")
+
+
+def _content(rows: DataFrame, dtype: str) -> tuple[float, str]:
+    """Largest value among the rows, and a hash of what they hold, whatever their order."""
+    from collections.abc import Iterable, Iterator
+
+    import pyarrow as pa
+    from pyspark.sql import functions as F
+
+    def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            x = np.frombuffer(b"".join(batch.column("x").to_pylist()), dtype)
+            known = x[~np.isnan(x)] if dtype == "float32" else x
+            yield pa.RecordBatch.from_arrays([pa.array([float(known.max(initial=0))])], ["largest"])
+
+    hashed = rows.select(F.xxhash64("entity_id", "x", "target", "folds", "row_id").alias("h"))
+    found = hashed.agg(F.sum(F.col("h").cast("decimal(38,0)")).alias("sum"), F.bit_xor("h").alias("xor"), F.count("*").alias("n")).collect()[0]
+    largest = rows.select("x").mapInArrow(kernel, "largest double").agg(F.max("largest").alias("m")).collect()[0].m
+    return float(largest or 0.0), f"{found['sum']}:{found['xor']}:{found.n}"
+
+
+def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels, assignment: splits.Assignment) -> None:
+    names = {code: role for role, code in splits.ROLES.items()}
+    rows = []
+    for repeat in range(assignment.codes.shape[1]):
+        for i, entity in enumerate(labels.entities):
+            code = int(assignment.codes[i, repeat])
+            role = "unused" if code == splits.UNUSED else "fold" if assignment.folds else names[code]
+            group = None if labels.groups is None else labels.groups[i]
+            rows.append((run.settings.task, cohort, label, digest, repeat, entity, group, role, code if role == "fold" else None))
+    where = {"task": run.settings.task, "cohort": cohort, "label_column": label, "split_hash": digest}
+    run.lake.replace(SPLITS, run.spark.createDataFrame(rows, SPLITS.spark_schema()), where)

@@ -1,0 +1,118 @@
+"""A page for people: what the lake holds, and how every evaluated model does beside its baselines."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genodl_spark import report as pages
+from genodl_spark import storage
+from genodl_spark.evaluate import Interval
+from genodl_spark.pipelines.evaluate import MODEL, headline, held_out
+from genodl_spark.pipelines.predict import Chosen, model_of
+from genodl_spark.pipelines.query import require_lake
+from genodl_spark.pipelines.run import Run
+from genodl_spark.pipelines.train import HISTORY
+from genodl_spark.tables import EVALUATIONS, MODELS, RUNS
+
+if TYPE_CHECKING:
+    from pyspark.sql import Row
+
+PAGE = "index.html"
+RUNS_SHOWN = 50
+
+
+def report(run: Run, output: str) -> None:
+    """Writes OUTPUT/index.html, whole or not at all."""
+    from pyspark.sql import functions as F
+
+    require_lake(run)
+    models = {row.model_id: row for row in run.lake.read(MODELS).collect()}
+    evaluated: dict[tuple[str, str], list[Row]] = {}
+    for row in run.lake.read(EVALUATIONS).collect():
+        evaluated.setdefault((row.model_id, row.cohort), []).append(row)
+    sections = [
+        _section(run, model_of(run, models[model_id]), cohort, rows)
+        for (model_id, cohort), rows in sorted(
+            evaluated.items(), key=lambda item: (models[item[0][0]].task, item[0][1], models[item[0][0]].model_version)
+        )
+        if model_id in models
+    ]
+    tables = [
+        pages.TableRow(table.name, run.lake.read(table).count(), version, table.doc)
+        for table in run.lake.existing()
+        if (version := run.lake.version(table)) is not None
+    ]
+    runs = run.lake.read(RUNS).orderBy(F.col("started_at").desc(), "run_id").limit(RUNS_SHOWN).collect()
+    warnings = list(dict.fromkeys(text for row in runs for text in json.loads(row.report)["warnings"]))
+    page = pages.Page(
+        title="genodl-spark",
+        lake=run.lake.uri,
+        tables=tables,
+        runs=[pages.RunRow(row.job, row.status, row.seconds, f"{row.started_at:%Y-%m-%d %H:%M:%S}") for row in runs],
+        warnings=warnings,
+        models=sections,
+    )
+    uri = storage.join(storage.absolute(output), PAGE)
+    storage.write_bytes(uri, pages.render(page).encode())
+    run.report.metrics.update({"page": uri, "models": len(sections)})
+
+
+def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> pages.ModelSection:
+    scores: dict[str, dict[str, Interval]] = {MODEL: {}}
+    by: dict[str, dict[str, Interval]] = {}
+    difference, by_column = None, ""
+    for row in rows:
+        interval = Interval(*(math.nan if value is None else value for value in (row.value, row.low, row.high)))
+        if row.predictor.startswith(f"{MODEL} - "):
+            difference = (row.predictor.removeprefix(f"{MODEL} - "), interval)
+        elif row.by:
+            by_column, _, value = row.by.partition("=")
+            by.setdefault(value, {})[row.metric] = interval
+        else:
+            scores.setdefault(row.predictor, {})[row.metric] = interval
+    external = cohort != model.row.cohort
+    split = f"external: trained on {model.row.cohort}" if external else model.settings.split.model_dump_json(exclude_none=True)
+    train_loss, validation_loss = _curves(storage.read_json(storage.join(model.uri, HISTORY)))
+    settings = {"features": model.row.n_features, "seed": model.row.seed, "ranks": model.row.ranks, **model.settings.model}
+    return pages.ModelSection(
+        task=model.row.task,
+        cohort=cohort,
+        label=model.row.label_column,
+        model_id=model.row.model_id,
+        version=model.row.model_version,
+        settings={key: str(value) for key, value in settings.items()},
+        split=split,
+        n_test=rows[0].n_test,
+        metric=headline(model),
+        scores=scores,
+        difference=difference,
+        by_column=by_column,
+        by=by,
+        train_loss=train_loss,
+        validation_loss=validation_loss,
+        held=held_out(run, model, cohort)[MODEL],
+    )
+
+
+def _curves(history: list[dict[str, Any]]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Training loss (epochs, training sets) and validation loss (epochs, members); groups of sets were trained one after another."""
+    epochs = max((entry["epoch"] for entry in history), default=0)
+
+    def curve(key: str) -> np.ndarray | None:
+        columns: dict[str, list[tuple[int, list[float]]]] = {}
+        for entry in history:
+            if key in entry:
+                columns.setdefault(json.dumps(entry["sets"]), []).append((entry["epoch"], entry[key]))
+        parts = []
+        for points in columns.values():
+            part = np.full((epochs, len(points[0][1])), np.nan)
+            for epoch, values in points:
+                part[epoch - 1] = values
+            parts.append(part)
+        return np.concatenate(parts, 1) if parts else None
+
+    return curve("train"), curve("validation")

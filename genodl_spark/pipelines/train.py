@@ -1,0 +1,168 @@
+"""A registered model out of a prepared dataset: one Horovod launch, then weights, card, scores and tracking."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genodl_spark import evaluate, feed, storage
+from genodl_spark import train as training
+from genodl_spark.pipelines import tracking
+from genodl_spark.pipelines.prepare import dataset_of
+from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.predict import FORMAT, WEIGHTS, Card, write_card
+from genodl_spark.tables import EXAMPLES, HELD_OUT, MODELS
+
+if TYPE_CHECKING:
+    from pyspark.sql import Row
+
+log = logging.getLogger("genodl")
+HISTORY = "history.json"
+
+
+def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
+    """Trains and registers a model, unless the same dataset, settings, seed, ranks and code have already made one."""
+    from pyspark.sql import functions as F
+
+    dataset, _ = dataset_of(run, cohort, label)
+    s = run.settings
+    shaped_by = {"model": s.model, "train": s.train.model_dump(), "quality": s.quality.model_dump(), "batch": s.predict.batch}
+    digest = fingerprint(dataset.dataset, shaped_by, s.seed, code_hash())
+    models = run.lake.read(MODELS)
+    mine = (F.col("task") == dataset.task) & (F.col("label_column") == dataset.label_column)
+    known = models.where(mine).select("model_id", "model_version", "fingerprint").collect()
+    made = [row for row in known if row.fingerprint == digest]
+    if made and not force:
+        newest = max(made, key=lambda row: row.model_version)
+        run.report.status = "unchanged"
+        run.report.metrics.update(_figures(models.where(F.col("model_id") == newest.model_id).collect()[0]))
+        run.wrote(MODELS, 0)
+        run.wrote(HELD_OUT, 0)
+        return
+    model_id = fingerprint(digest, len(made))[:12]
+    staging = storage.join(run.lake.uri, "_staging", model_id)
+    storage.remove_directory(staging)
+    log.info("training %s on %d rows x %d features of %s", s.task, dataset.rows, dataset.n_features, dataset.cohort)
+    result = training.launch(run.spark, _job(run, dataset, staging), s.train.procs)
+    written, temperature = _keep_held_out(run, dataset, model_id, staging)
+    run.lake.create(MODELS)  # Delta makes no table in a folder that holds other files already
+    uri = run.lake.model_uri(model_id)
+    storage.write_bytes(storage.join(uri, WEIGHTS), storage.read_bytes(storage.join(staging, WEIGHTS)))
+    storage.write_json(storage.join(uri, HISTORY), result["history"])
+    card = Card(
+        format=FORMAT,
+        model_id=model_id,
+        task=dataset.task,
+        label_column=dataset.label_column,
+        classes=list(dataset.classes),
+        features=list(dataset.features),
+        dtype=dataset.dtype,
+        transform=dataset.transform,
+        model=s.model,
+        members=s.train.ensemble,
+        temperature=temperature,
+        batch=s.predict.batch,
+    )
+    write_card(uri, card)
+    row = {
+        "model_id": model_id,
+        "task": dataset.task,
+        "label_column": dataset.label_column,
+        "model_version": 1 + max((row.model_version for row in known), default=0),
+        "cohort": dataset.cohort,
+        "dataset": dataset.dataset,
+        "split_hash": dataset.split_hash,
+        "classes": list(dataset.classes),
+        "n_features": dataset.n_features,
+        "settings": s.model_dump_json(),
+        "seed": s.seed,
+        "ranks": s.train.procs,
+        "code": code_hash(),
+        "fingerprint": digest,
+        "source_versions": dataset.source_versions,
+        "metrics": _metrics(result, temperature),
+        "trained_at": now(),
+    }
+    # The row comes last: a model is there when its row is, and files without a row are overwritten by the next run.
+    run.lake.merge(MODELS, run.frame(MODELS, [row]))
+    storage.remove_directory(staging)
+    run.wrote(MODELS, 1)
+    run.wrote(HELD_OUT, written)
+    registered = run.lake.read(MODELS).where(F.col("model_id") == model_id).collect()[0]
+    run.report.metrics.update(_figures(registered))
+    tracking.log_model(run, registered, result["history"], uri)
+
+
+def _job(run: Run, dataset: Row, staging: str) -> training.Job:
+    s = run.settings
+    version = run.lake.version(EXAMPLES)
+    assert version is not None
+    run.sources.versions[EXAMPLES.name] = version
+    return training.Job(
+        files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
+        layout=feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats),
+        backend=s.feed.backend,
+        resident_bytes=s.feed.resident_bytes,
+        classes=len(dataset.classes),
+        folds=dataset.folds,
+        transform=dataset.transform,
+        max_missing=s.quality.max_missing,
+        select=s.quality.select,
+        model=s.model,
+        options=s.train.model_dump(),
+        seed=s.seed,
+        staging=staging,
+    )
+
+
+def _keep_held_out(run: Run, dataset: Row, model_id: str, staging: str) -> tuple[int, float]:
+    """Moves what the ranks scored into `held_out`; returns the number of rows, and the temperature that suits them."""
+    from pyspark.sql import functions as F
+
+    scored = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(storage.join(staging, "held_out"))
+    examples = run.lake.read(EXAMPLES).where(F.col("dataset") == dataset.dataset)
+    code = F.conv(F.hex(F.substring("folds", F.col("repeat") + 1, 1)), 16, 10).cast("int")
+    role = F.lit("fold") if dataset.folds else F.when(F.col("code") == 1, "validation").otherwise("test")
+    rows = scored.join(examples.select("row_id", "entity_id", "group", "target", "folds"), "row_id").withColumn("code", code)
+    rows = rows.select(
+        F.lit(model_id).alias("model_id"),
+        F.lit(dataset.cohort).alias("cohort"),
+        F.lit("model").alias("predictor"),
+        *("repeat", "entity_id", "group", "target"),
+        role.alias("role"),
+        (F.col("code") if dataset.folds else F.lit(None)).cast("int").alias("fold"),
+        "scores",
+    )
+    run.lake.replace(HELD_OUT, rows, {"model_id": model_id})
+    if not dataset.classes:
+        return rows.count(), 1.0
+    kept = run.lake.read(HELD_OUT).where((F.col("model_id") == model_id) & (F.col("role") != "test")).select("target", "scores").collect()
+    total = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id).count()
+    if not kept:
+        return total, 1.0
+    return total, evaluate.temperature(np.array([row.scores for row in kept]), np.array([row.target for row in kept]))
+
+
+def _metrics(result: dict[str, Any], temperature: float) -> dict[str, float]:
+    last = result["history"][-1]
+    figures = {
+        "epochs": float(last["epoch"]),
+        "train_loss": float(last["train"][-1]),
+        "temperature": temperature,
+        "train_seconds": float(result["seconds"]),
+        "feed_seconds": float(result["feed_seconds"]),
+        "rows_per_second": float(result["rows_per_second"]),
+    }
+    if "validation" in last:
+        # Of each network at the epoch that was kept; the registered ensemble's members are the last.
+        members = [entry["validation"] for entry in result["history"] if "validation" in entry]
+        figures["validation_loss"] = float(np.mean(members[-1]))
+        figures["best_validation_loss"] = float(np.mean(np.min(members, axis=0)))
+    return figures
+
+
+def _figures(model: Row) -> dict[str, Any]:
+    return {"model_id": model.model_id, "model_version": model.model_version, "dataset": model.dataset, **json.loads(json.dumps(dict(model.metrics)))}

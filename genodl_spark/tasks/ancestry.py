@@ -1,0 +1,11 @@
+"""Super-population of a person from the genotypes of a cohort VCF."""
+
+from __future__ import annotations
+
+from genodl_spark.config import Settings
+from genodl_spark.features import Features, GenotypeFeatures
+
+
+def features(settings: Settings) -> Features:
+    quality = settings.quality
+    return GenotypeFeatures(quality.min_allele_frequency, quality.max_missing, quality.max_features)

@@ -1,0 +1,11 @@
+"""Class of a tumor from its gene expression."""
+
+from __future__ import annotations
+
+from genodl_spark.config import Settings
+from genodl_spark.features import Features, MatrixFeatures
+from genodl_spark.tables import EXPRESSION
+
+
+def features(settings: Settings) -> Features:
+    return MatrixFeatures(EXPRESSION, settings.blocks, settings.quality.max_missing)

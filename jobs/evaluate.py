@@ -1,0 +1,19 @@
+"""Measures a registered model on rows it never saw, beside its baselines, in one table."""
+
+from __future__ import annotations
+
+import sys
+
+from genodl_spark.cli import model_option, parser, run_job, task_options
+from genodl_spark.pipelines.evaluate import evaluate_model
+
+
+def main(argv: list[str] | None = None) -> int:
+    made = parser("evaluate", __doc__)
+    task_options(made)
+    model_option(made)
+    return run_job("evaluate", made, lambda run, a: evaluate_model(run, a.cohort, a.label, a.model), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

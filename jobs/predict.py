@@ -1,0 +1,19 @@
+"""Scores a cohort with a registered model, into the table predictions."""
+
+from __future__ import annotations
+
+import sys
+
+from genodl_spark.cli import model_option, parser, run_job, task_options
+from genodl_spark.pipelines.predict import predict
+
+
+def main(argv: list[str] | None = None) -> int:
+    made = parser("predict", __doc__)
+    task_options(made)
+    model_option(made)
+    return run_job("predict", made, lambda run, a: predict(run, a.cohort, a.label, a.model), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""Writes a self-contained HTML page of the lake's tables, runs and evaluated models, with pictures."""
+
+from __future__ import annotations
+
+import sys
+
+from genodl_spark.cli import lake_option, parser, run_job
+from genodl_spark.pipelines.report import report
+
+
+def main(argv: list[str] | None = None) -> int:
+    made = parser("report", __doc__)
+    lake_option(made)
+    made.add_argument("--output", metavar="DIR", required=True, help="folder that gets index.html")
+    return run_job("report", made, lambda run, a: report(run, a.output), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""Makes up a cohort: a VCF of any size by coalescent simulation, and its sample table."""
+
+from __future__ import annotations
+
+import sys
+
+from genodl_spark.cli import parser, run_job
+from genodl_spark.pipelines.simulate import simulate
+
+
+def main(argv: list[str] | None = None) -> int:
+    made = parser("simulate", __doc__)
+    made.add_argument("what", choices=["cohort"])
+    made.add_argument("--samples", metavar="N", type=int, required=True, help="people, of three populations in equal parts")
+    made.add_argument("--length", metavar="BP", type=int, required=True, help="bases of the one chromosome")
+    made.add_argument("--output", metavar="FILE.vcf.gz", required=True, help="bgzipped VCF; FILE.samples.tsv is written beside it")
+    made.add_argument("--seed", metavar="K", type=int, help="default 0")
+    return run_job("simulate", made, lambda run, a: simulate(run, a.samples, a.length, a.output, a.seed if a.seed is not None else 0), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Jobs on a standalone cluster: two workers, and the code from the wheel that spark-submit sends along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.harness import Cluster
+
+pytestmark = pytest.mark.timeout(900)  # a cold JVM per job, on a machine that may have two cores
+
+
+@pytest.fixture(scope="module")
+def lake(two_workers: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake that the cluster filled: expression of 40 samples, in two classes that gene g0 tells apart."""
+    folder = tmp_path_factory.mktemp("data")
+    samples = [f"s{i:02d}" for i in range(40)]
+    rows = ["\t".join([f"g{gene}", *(str((i % 2) * (gene == 0) * 5 + (i * 7 + gene * 3) % 11 / 10) for i in range(40))]) for gene in range(6)]
+    (folder / "m.tsv").write_text("\n".join(["\t".join(["gene", *samples]), *rows]) + "\n")
+    (folder / "s.tsv").write_text("sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples)))
+    where = folder / "lake"
+    done = two_workers.submit(
+        "ingest", "expression", str(folder / "m.tsv"), "--samples", str(folder / "s.tsv"), "--cohort", "c", "--lake", str(where)
+    )
+    assert done.code == 0, done.stderr
+    assert done.report["rows"]["expression"] == {"written": 40, "total": 40, "quarantined": 0}
+    return where
+
+
+def test_query_sees_what_ingest_wrote(two_workers: Cluster, lake: Path) -> None:
+    done = two_workers.submit("query", "SELECT label, count(*) AS n FROM samples GROUP BY label ORDER BY label", "--lake", str(lake))
+    assert done.code == 0, done.stderr
+    assert done.stdout.splitlines()[:-1] == ["label\tn", "a\t20", "b\t20"]
+    assert done.report["result"] == [{"label": "a", "n": 20}, {"label": "b", "n": 20}]
+
+
+def test_an_input_error_is_one_line(two_workers: Cluster, lake: Path) -> None:
+    done = two_workers.submit("query", "SELECT nothing FROM samples", "--lake", str(lake))
+    assert (done.code, done.report["status"]) == (2, "failed")
+    assert done.stderr.startswith("genodl: error: SQL: ") and done.stderr.count("\n") == 1
+
+
+def test_executors_and_ranks_run_the_wheel(two_workers: Cluster) -> None:
+    """The checkout is installed in the same environment, so each must say that it took the wheel instead."""
+    done = two_workers.submit_file(Path(__file__).with_name("probe.py"), "ranks")
+    assert done.code == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert f"{two_workers.wheel.name}/genodl_spark/" in found["driver"]
+    for places in (found["tasks"], found["ranks"]):
+        assert {place["worker"] for place in places} == {"worker-0", "worker-1"}
+        for place in places:
+            assert f"/{place['worker']}/" in place["file"] and f"/{two_workers.wheel.name}/genodl_spark/" in place["file"]
+            assert "ancestry" in place["tasks"]
+    assert [(place["rank"], place["sum"]) for place in found["ranks"]] == [(0, 3.0), (1, 3.0)]
+
+
+# Training and prediction on the cluster come here: `two_workers.submit("train", "tumor_type", "--procs", "2", "--lake", str(lake))`,
+# with a timeout of 600 for the launch of the ranks.

@@ -1,0 +1,102 @@
+"""kill -9 of the driver at any moment, then the same command: the same tables as of a run that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deltalake import DeltaTable
+
+from genodl_spark.tables import TABLES
+
+KILLS = int(os.environ.get("GENODL_KILLS", "3"))  # per verb
+FAST = ["--set", "train.epochs=5", "--set", "train.min_steps=60", "--set", "train.ensemble=2", "--set", "split.folds=2", "--set", "split.repeats=1"]
+GENODL = [sys.executable, "-m", "jobs"]
+
+
+def matrix(folder: Path) -> list[str]:
+    generator = np.random.default_rng(0)
+    samples = [f"s{i}" for i in range(30)]
+    values = generator.normal(size=(50, 30)) + 2 * (np.arange(30) % 2) * (np.arange(50) < 8)[:, None]
+    lines = ["gene\t" + "\t".join(samples)] + [f"g{i}\t" + "\t".join(f"{v:.3f}" for v in row) for i, row in enumerate(values)]
+    (folder / "m.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "s.tsv").write_text("sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples)))
+    return ["ingest", "expression", str(folder / "m.tsv"), "--samples", str(folder / "s.tsv"), "--cohort", "c"]
+
+
+def contents(lake: Path) -> dict[str, list[str]]:
+    """Rows of every table, time stamps, run times and versions apart."""
+    apart = {"metrics", "source_versions", "uri"}
+    found = {}
+    for name in sorted(TABLES):
+        if name == "runs" or not (lake / name / "_delta_log").is_dir():
+            continue
+        rows = DeltaTable(str(lake / name)).to_pyarrow_table()
+        rows = rows.select([c for c in rows.column_names if not c.endswith("_at") and c not in apart])
+        found[name] = sorted(str(row) for row in rows.to_pylist())
+    return found
+
+
+def finish(argv: list[str], lake: Path) -> dict:
+    done = subprocess.run([*GENODL, *argv, "--lake", str(lake)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.strip().split("\n")[-1])
+
+
+def kill_at(argv: list[str], lake: Path, seconds: float) -> bool:
+    """Starts the verb and kills its driver after a while; False when it had ended before."""
+    driver = subprocess.Popen([*GENODL, *argv, "--lake", str(lake)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        driver.wait(seconds)
+        return False
+    except subprocess.TimeoutExpired:
+        os.kill(driver.pid, signal.SIGKILL)  # the driver alone: its JVM and ranks have to notice by themselves
+        driver.wait()
+        deadline = time.time() + 60
+        while group_alive(driver.pid) and time.time() < deadline:
+            time.sleep(0.5)
+        assert not group_alive(driver.pid), "processes of the killed driver are still there after a minute"
+        return True
+
+
+def group_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[list[str]], list[dict[str, list[str]]], list[float]]:
+    """The verbs, the tables after each of them, and the seconds that each took."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    verbs = [matrix(folder), ["train", "tumor_type", *FAST], ["predict", "tumor_type"]]
+    tables, seconds = [], []
+    for argv in verbs:
+        started = time.perf_counter()
+        finish(argv, folder / "lake")
+        seconds.append(time.perf_counter() - started)
+        tables.append(contents(folder / "lake"))
+    return verbs, tables, seconds
+
+
+@pytest.mark.timeout(3600)
+def test_killed_and_run_again(undisturbed, tmp_path: Path) -> None:
+    verbs, tables, seconds = undisturbed
+    moments = random.Random(1)
+    for argv, expected, whole in zip(verbs, tables, seconds, strict=True):
+        killed = 0
+        for _ in range(KILLS):
+            killed += kill_at(argv, tmp_path / "lake", whole * moments.uniform(0.2, 0.95))
+        finish(argv, tmp_path / "lake")
+        assert contents(tmp_path / "lake") == expected, f"{argv[0]} after {killed} kills"
+        assert finish(argv, tmp_path / "lake")["status"] == "unchanged"

@@ -1,0 +1,216 @@
+"""From ingest to predictions through the command line: tumors, ancestry, another cohort, a user's own task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pyspark.sql import functions as F
+from torch.nn import functional
+
+from genodl_spark import features, predict, quality, storage
+from genodl_spark.lake import Lake, Snapshot
+from genodl_spark.tables import EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
+from jobs import evaluate, ingest, prepare, train
+from jobs import predict as predict_job
+
+FAST = ("--set", "train.epochs=4", "--set", "train.min_steps=60", "--set", "train.ensemble=2", "--set", "tracking.uri=off")
+GENES = [f"G{i}" for i in range(20)]
+
+
+def matrix(folder: Path, name: str, samples: list[str], genes: list[str], seed: int) -> list[str]:
+    """A matrix whose first five genes tell two classes apart, and its sample table, in a folder of their own."""
+    generator = np.random.default_rng(seed)
+    kind = np.arange(len(samples)) % 2
+    values = generator.normal(size=(len(genes), len(samples)))
+    values[[g in GENES[:5] for g in genes]] += 2.5 * kind
+    folder.mkdir(exist_ok=True)
+    lines = ["gene\t" + "\t".join(samples)] + ["\t".join([g, *(f"{v:.4f}" for v in row)]) for g, row in zip(genes, values, strict=True)]
+    (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
+    table = ["sample_id\tstatus\tage\tsite"] + [
+        f"{s}\t{'tumor' if k else 'normal'}\t{50 + 3 * k}\t{'ab'[k]}" for s, k in zip(samples, kind, strict=True)
+    ]
+    (folder / f"{name}_samples.tsv").write_text("\n".join(table) + "\n")
+    return ["expression", str(folder / f"{name}.tsv"), "--samples", str(folder / f"{name}_samples.tsv"), "--cohort", name]
+
+
+def contents(lake: Lake) -> dict[str, list[Any]]:
+    """What models, predictions and splits hold, time stamps apart."""
+    return {
+        table.name: sorted(str(row.asDict()) for row in lake.read(table).drop("trained_at", "scored_at", "metrics").collect())
+        for table in (MODELS, PREDICTIONS, SPLITS, HELD_OUT)
+    }
+
+
+def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: Lake, tmp_path: Path) -> None:
+    at = ("--lake", lake.uri)
+    assert genodl(ingest, *matrix(tmp_path, "one", [f"p{i}" for i in range(40)], GENES, 1), *at)[0] == 0
+    label = ("--label", "status", "--set", "split.folds=3", "--set", "split.repeats=2")
+    code, report, _ = genodl(train, "tumor_type", *at, *label, *FAST)  # two ranks
+    assert (code, report["status"], report["rows"]["models"]["written"]) == (0, "done", 1)
+    assert report["tables"]["read"].keys() >= {"expression", "samples", "examples"}
+    model_id = report["metrics"]["model_id"]
+
+    code, report, _ = genodl(evaluate, "tumor_type", *at, "--label", "status", "--set", "evaluate.resamples=200")
+    metrics = report["metrics"]
+    assert (code, metrics["n_test"], metrics["split"]["folds"]) == (0, 40, 3)
+    assert metrics["model"]["accuracy"]["value"] > 0.9
+    assert metrics["model"]["accuracy"]["low"] <= metrics["model"]["accuracy"]["value"] <= metrics["model"]["accuracy"]["high"]
+    assert set(metrics["baselines"]) == {"majority", "linear_svm", "random_forest", "decision_tree", "logistic"}
+    assert metrics["baselines"]["majority"]["accuracy"]["value"] == pytest.approx(0.5, abs=0.1)
+    own = lake.read(HELD_OUT).where("predictor = 'model'").collect()
+    by_hand = [np.mean([np.argmax(r.scores) == r.target for r in own if r.repeat == k]) for k in range(2)]
+    assert metrics["model"]["accuracy"]["value"] == pytest.approx(np.mean(by_hand))
+
+    code, report, _ = genodl(predict_job, "tumor_type", *at, "--label", "status")
+    assert (code, report["rows"]["predictions"]) == (0, {"written": 40, "total": 40, "quarantined": 0})
+    rows = {r.entity_id: r for r in lake.read(PREDICTIONS).collect()}
+    assert all(r.in_training for r in rows.values())
+
+    # The same numbers from the tensors by hand.
+    uri = lake.model_uri(model_id)
+    card = predict.read_card(uri)
+    from safetensors.torch import load
+
+    tensors = load(storage.read_bytes(storage.join(uri, predict.WEIGHTS)))
+    found = {
+        r.entity_id: np.frombuffer(r.x, np.float32) for r in features.MatrixFeatures(EXPRESSION).rows(Snapshot(lake), "one", card.features).collect()
+    }
+    for entity, x in found.items():
+        z = (torch.tensor(x) - tensors["mean"]) * tensors["inverse"]
+        outputs = []
+        for m in range(card.members):
+            h = functional.gelu(z @ tensors["network.layers.0.weight"][m] + tensors["network.layers.0.bias"][m, 0])
+            outputs.append(torch.softmax((h @ tensors["network.layers.1.weight"][m] + tensors["network.layers.1.bias"][m, 0]).double(), -1))
+        p = torch.stack(outputs).mean(0) ** (1 / card.temperature)
+        expected = (p / p.sum()).tolist()
+        assert [rows[entity].probabilities[c] for c in card.classes] == pytest.approx(expected, abs=1e-6)
+        assert rows[entity].predicted == card.classes[int(np.argmax(expected))]
+
+    before = contents(lake)
+    assert genodl(prepare, "tumor_type", *at, *label)[1]["status"] == "unchanged"
+    assert genodl(train, "tumor_type", *at, *label, *FAST)[1]["status"] == "unchanged"
+    code, again, _ = genodl(evaluate, "tumor_type", *at, "--label", "status", "--set", "evaluate.resamples=200")
+    assert (again["status"], again["metrics"]) == ("unchanged", metrics)
+    assert genodl(predict_job, "tumor_type", *at, "--label", "status")[1]["status"] == "unchanged"
+    assert contents(lake) == before
+
+    # Another cohort: four genes lacking, one more, other order; two people that trained the model.
+    others = [f"q{i}" for i in range(20)] + ["p0", "p1"]
+    genes = [*reversed(GENES[:16]), "extra"]
+    assert genodl(ingest, *matrix(tmp_path, "two", others, genes, 2), *at)[0] == 0
+    code, report, _ = genodl(predict_job, "tumor_type", *at, "--cohort", "two", "--label", "status")
+    assert (code, report["rows"]["predictions"]["written"]) == (0, 22)
+    assert any("lacks 4 of the model's 20 features" in warning for warning in report["warnings"])
+    seen = {r.entity_id: r.in_training for r in lake.read(PREDICTIONS).where("cohort = 'two'").collect()}
+    assert {entity for entity, inside in seen.items() if inside} == {"p0", "p1"}
+    code, report, _ = genodl(evaluate, "tumor_type", *at, "--cohort", "two", "--label", "status", "--set", "evaluate.baselines=logistic,majority")
+    assert (code, report["metrics"]["n_test"], report["metrics"]["split"]["external"]) == (0, 20, True)
+    assert any("2 samples of two are left out" in warning for warning in report["warnings"])
+    assert report["metrics"]["model"]["accuracy"]["value"] > 0.85
+    assert report["metrics"]["baselines"]["logistic"]["accuracy"]["value"] > 0.85
+
+    # What a user may get wrong.
+    for argv, found_text in (
+        (("tumor_type", *at, "--label", "status"), "2 cohorts (one, two)"),
+        (("tumor_type", *at, "--cohort", "three", "--label", "status"), "cohort three has no data"),
+        (("tumor_type", *at, "--cohort", "one", "--label", "nonsense"), "found no column 'nonsense' in samples"),
+        (("tumour", *at), "found no task 'tumour'"),
+        (("tumor_type", *at, "--cohort", "one", "--set", "train.epohcs=3"), "such as train.epochs"),
+    ):
+        code, report, line = genodl(train, *argv)
+        assert (code, report["status"]) == (2, "failed")
+        assert line.startswith("genodl: error: ") and found_text in line
+    code, _, line = genodl(evaluate, "tumor_type", *at, "--cohort", "one", "--label", "status", "--set", "split.folds=4")
+    assert code == 2 and "uses the one stored with the model" in line
+    code, _, line = genodl(predict_job, "tumor_type", *at, "--cohort", "two", "--label", "status", "--set", "min_feature_overlap=0.9")
+    assert code == 2 and "lacks 4 of the model's 20 features" in line
+
+
+def vcf(path: Path, people: list[str], shift: int = 0, swapped: bool = False) -> str:
+    """Twelve sites, of which the first six tell two populations apart; in `swapped` files REF and ALT stand the other way round."""
+    generator = np.random.default_rng(7)
+    lines = ["##fileformat=VCFv4.2", "##contig=<ID=chr1>", '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">']
+    lines.append("\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *people]))
+    for site in range(12):
+        calls = []
+        for person in people:
+            rare = site < 6 and int(person[1:]) % 2
+            pair = (generator.random(2) < (0.9 if rare else 0.1 if site < 6 else 0.5)).astype(int)
+            calls.append("./." if generator.random() < 0.03 else "|".join(str(1 - a if swapped else a) for a in pair))
+        lines.append("\t".join(["chr1" if not swapped else "1", str(100 + site), ".", *("GA" if swapped else "AG"), ".", "PASS", ".", "GT", *calls]))
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_ancestry_from_vcf(genodl, lake: Lake, tmp_path: Path) -> None:
+    at = ("--lake", lake.uri)
+    people = [f"h{i}" for i in range(60)]
+    table = tmp_path / "samples.tsv"
+    table.write_text("sample_id\tsuper_population\n" + "".join(f"{p}\t{'XY'[int(p[1:]) % 2]}\n" for p in people))
+    assert genodl(ingest, "vcf", vcf(tmp_path / "a.vcf", people), "--samples", str(table), "--cohort", "a", *at)[0] == 0
+    code, report, _ = genodl(train, "ancestry", *at, *FAST, "--procs", "1", "--seed", "3")
+    assert (code, report["rows"]["models"]["written"]) == (0, 1)
+    roles = {r["role"]: r["count"] for r in lake.read(SPLITS).groupBy("role").count().collect()}
+    assert roles == {"train": 42, "validation": 6, "test": 12}
+    code, report, _ = genodl(evaluate, "ancestry", *at, "--set", "evaluate.baselines=logistic")
+    assert (report["metrics"]["n_test"], report["metrics"]["split"]["test"]) == (12, 0.2)
+    assert report["metrics"]["model"]["macro_f1"]["value"] > 0.9
+    # The same people's genotypes with REF and ALT exchanged, and no label: the same answers.
+    assert genodl(ingest, "vcf", vcf(tmp_path / "b.vcf", people, swapped=True), "--cohort", "b", *at)[0] == 0
+    for cohort in ("a", "b"):
+        assert genodl(predict_job, "ancestry", *at, "--cohort", cohort)[1]["rows"]["predictions"]["written"] == 60
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for row in lake.read(PREDICTIONS).collect():
+        found.setdefault(row.cohort, {})[row.entity_id] = row.probabilities
+    assert found["a"] == found["b"]
+    trained = {r.entity_id for r in lake.read(SPLITS).where(F.col("role") != "test").collect()}
+    assert {r.entity_id for r in lake.read(PREDICTIONS).where("cohort = 'a' AND in_training").collect()} == trained
+
+
+def test_genotype_features_choose_over_training_people_alone(genodl, lake: Lake, tmp_path: Path) -> None:
+    people = [f"h{i}" for i in range(20)]
+    assert genodl(ingest, "vcf", vcf(tmp_path / "a.vcf", people), "--cohort", "a", "--lake", lake.uri)[0] == 0
+    snapshot = Snapshot(lake)
+    every = features.GenotypeFeatures().choose(snapshot, "a", people)
+    assert every == [f"1:{100 + site}:A:G" for site in range(12)]
+    few = features.GenotypeFeatures(max_features=5).choose(snapshot, "a", people)
+    assert len(few) == 5 and set(few) < set(every)
+    rows = {r.entity_id: np.frombuffer(r.x, np.int8) for r in features.GenotypeFeatures().rows(snapshot, "a", every).collect()}
+    x = np.stack([rows[p] for p in people])
+    evens = x[::2]
+    called, copies = (evens >= 0).sum(0), np.where(evens > 0, evens, 0).sum(0)
+    rarer = np.minimum(copies / (2 * called), 1 - copies / (2 * called))
+    common = features.GenotypeFeatures(min_allele_frequency=0.2).choose(snapshot, "a", people[::2])
+    assert common == [name for name, f in zip(every, rarer, strict=True) if f >= 0.2]
+    assert quality.as_float(x, "none").shape == (20, 12)
+
+
+def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> None:
+    """A TOML and a Python file anywhere: no registry, nothing of the package is touched; covariates and regression on the way."""
+    (tmp_path / "own.py").write_text(
+        "from genodl_spark.features import MatrixFeatures\nfrom genodl_spark.tables import EXPRESSION\n\n"
+        "def features(settings):\n    return MatrixFeatures(EXPRESSION)\n"
+    )
+    (tmp_path / "years.toml").write_text(
+        'implementation = "own.py"\nlabel = "age"\nmetric = "r2"\ncovariates = ["site"]\n[target]\nkind = "regression"\n[split]\nfolds = 2\n'
+    )
+    task = str(tmp_path / "years.toml")
+    at = ("--lake", lake.uri)
+    assert genodl(ingest, *matrix(tmp_path, "one", [f"p{i}" for i in range(30)], GENES, 1), *at)[0] == 0
+    code, report, _ = genodl(train, task, *at, *FAST, "--procs", "1", "--set", "train.learning_rate=0.01")
+    assert (code, report["rows"]["models"]["written"]) == (0, 1)
+    row = lake.read(MODELS).collect()[0]
+    assert (row.task, row.n_features, list(row.classes)) == ("years", 22, [])
+    assert predict.read_card(lake.model_uri(row.model_id)).features[-2:] == ["covariate:site=a", "covariate:site=b"]
+    code, report, _ = genodl(evaluate, task, *at)
+    assert report["metrics"]["model"]["r2"]["value"] > 0.8
+    assert set(report["metrics"]["baselines"]) == {"majority", "linear_svm", "ridge", "random_forest", "decision_tree"}
+    assert genodl(predict_job, task, *at)[0] == 0
+    scored = lake.read(PREDICTIONS).collect()
+    assert all(r.predicted is None and r.probabilities is None and 45 < r.value < 58 for r in scored)
+    assert json.loads(row.settings)["target"]["kind"] == "regression"

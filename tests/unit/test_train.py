@@ -1,0 +1,170 @@
+"""The training loop without Spark: what members learn from, and that ranks change nothing."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_feed import write
+from torch.nn import functional
+
+from genodl_spark import feed, models, storage, train
+from genodl_spark.config import Train
+from genodl_spark.predict import Card, Predictor
+
+OPTIONS = {**Train().model_dump(), "ensemble": 2, "epochs": 3, "min_steps": 0, "batch": 20, "dtype": "float64"}
+
+
+def job(folder: Path, *, classes: int = 3, folds: int = 0, features: int = 9, rows: int = 61, options: dict[str, Any] | None = None) -> train.Job:
+    """A dataset whose first features tell the class; float32 with missing values."""
+    generator = np.random.default_rng(3)
+    target = generator.integers(0, max(classes, 2), rows).astype(float)
+    x = (generator.normal(size=(rows, features)) + target[:, None] * (np.arange(features) < 3)).astype(np.float32)
+    x[generator.random(x.shape) < 0.05] = np.nan
+    codes = np.stack([generator.permutation(rows) % (folds or 3) for _ in range(2 if folds else 1)], 1).astype(np.int8)
+    if classes == 0:
+        target = 100 + 10 * target + generator.normal(size=rows)
+    files = write(folder, x, target, codes, 2, 16)
+    layout = feed.Layout(rows, features, "float32", codes.shape[1])
+    model = {"kind": "mlp", "hidden": [8], "dropout": 0.2, "input_dropout": 0.1}
+    return train.Job(
+        files, layout, "pyarrow", 1 << 30, classes, folds, "none", 1.0, 0, model, {**OPTIONS, **(options or {})}, 5, str(folder / "staging")
+    )
+
+
+def scores(j: train.Job) -> dict[tuple[int, int], list[float]]:
+    import pyarrow.parquet as pq
+
+    parts = [pq.read_table(storage.local_path(path)) for path in storage.files_under(storage.join(j.staging, "held_out"))]
+    return {(r["repeat"], r["row_id"]): r["scores"] for part in parts for r in part.to_pylist()}
+
+
+@pytest.mark.parametrize("classes", [3, 0])
+def test_every_fold_is_scored_by_networks_that_never_saw_it(tmp_path: Path, classes: int) -> None:
+    j = job(tmp_path, classes=classes, folds=3, options={"epochs": 40, "learning_rate": 0.02})
+    result = train.run_rank(j)
+    found = scores(j)
+    assert set(found) == {(r, i) for r in range(2) for i in range(61)}
+    assert len(result["history"]) == 40
+    data = feed.read(j.files, j.layout, "pyarrow")
+    learns = train.learns(data.folds, train.training_sets(2, 3), 3)
+    held = train.held_out(data.folds, train.training_sets(2, 3), 3)
+    assert not (learns & held).any()
+    assert (held[:3].sum(0) == 1).all() and learns[-1].all() and not held[-1].any()
+    predicted = np.array([found[0, i] for i in range(61)])
+    if classes:
+        np.testing.assert_allclose(predicted.sum(1), 1, atol=1e-12)
+        assert (predicted.argmax(1) == data.target).mean() > 0.6
+    else:
+        assert np.corrcoef(predicted[:, 0], data.target)[0, 1] > 0.6
+
+
+def test_a_label_of_a_held_out_row_changes_no_score_of_its_fold(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    j = job(tmp_path / "a", folds=3)
+    data = feed.read(j.files, j.layout, "pyarrow")
+    train.run_rank(j)
+    fold = data.folds[0, 0]
+    changed = data.target.copy()
+    mine = data.folds[:, 0] == fold
+    changed[mine] = (changed[mine] + 1) % 3
+    other = train.Job(
+        **{**j.__dict__, "files": write(tmp_path / "b", data.x, changed, data.folds, 2, 16), "staging": str(tmp_path / "b" / "staging")}
+    )
+    train.run_rank(other)
+    before, after = scores(j), scores(other)
+    same = [before[0, i] == after[0, i] for i in range(61)]
+    assert [s for s, m in zip(same, mine, strict=True) if m] == [True] * int(mine.sum())
+    assert not any(s for s, m in zip(same, mine, strict=True) if not m)
+
+
+@pytest.mark.parametrize(("features", "rows"), [(9, 61), (90, 40)])
+def test_the_registered_model_is_the_network_that_was_trained(tmp_path: Path, features: int, rows: int) -> None:
+    """Its scores of the test rows, through the file and the batch kernel, are those of training; with and without projection."""
+    j = job(tmp_path, features=features, rows=rows)
+    train.run_rank(j)
+    card = Card(1, "id", "t", "label", ["a", "b", "c"], [f"f{i}" for i in range(features)], "float32", "none", j.model, 2, 1.0, 16)
+    predictor = Predictor(card, storage.read_bytes(storage.join(j.staging, "model.safetensors")), "x")
+    data = feed.read(j.files, j.layout, "pyarrow")
+    found = scores(j)
+    rows_held = sorted(i for _, i in found)
+    assert rows_held == np.flatnonzero(data.folds[:, 0] > 0).tolist()
+    expected = np.array([found[0, i] for i in rows_held])
+    np.testing.assert_allclose(predictor(data.x[rows_held]), expected, atol=1e-6)
+    one_by_one = np.concatenate([predictor(data.x[i : i + 1]) for i in rows_held])
+    np.testing.assert_array_equal(predictor(data.x[rows_held]), one_by_one)
+
+
+def test_members_do_not_depend_on_their_neighbours() -> None:
+    x = torch.randn(1, 5, 4)
+    together = models.build({"kind": "mlp", "hidden": [6]}, [7, 8], 4, 2)
+    alone = models.build({"kind": "mlp", "hidden": [6]}, [8], 4, 2)
+    torch.testing.assert_close(together(x.expand(2, -1, -1))[1:], alone(x), rtol=0, atol=1e-6)
+
+
+def test_a_member_is_a_plain_network() -> None:
+    network = models.build({"kind": "mlp", "hidden": [6]}, [1, 2], 4, 3)
+    x = torch.randn(2, 5, 4)
+    first, second = network.layers
+    for m in range(2):
+        hidden = functional.gelu(functional.linear(x[m], first.weight[m].T, first.bias[m, 0]))
+        torch.testing.assert_close(network(x)[m], functional.linear(hidden, second.weight[m].T, second.bias[m, 0]), rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_is_keyed_by_row_not_by_place() -> None:
+    x, rows, key = torch.ones(3, 40, 50), torch.arange(40), torch.tensor([models.mix(1, 2), models.mix(2, 2), models.mix(1, 3)])
+    dropped = models.keyed_dropout(x, 0.25, rows, key)
+    order = torch.randperm(40)
+    torch.testing.assert_close(models.keyed_dropout(x, 0.25, rows[order], key), dropped[:, order])
+    assert (dropped == 0).double().mean().item() == pytest.approx(0.25, abs=0.02)
+    assert dropped.max().item() == pytest.approx(1 / 0.75)
+    agree = [((dropped[a] == 0) == (dropped[b] == 0)).double().mean().item() for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert agree == pytest.approx([0.625] * 3, abs=0.04)  # what independent masks agree in
+
+
+def test_clipping_keeps_members_apart() -> None:
+    a, b = torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(2, 1, 2))
+    a.grad, b.grad = torch.tensor([[3.0, 0, 0], [0.1, 0, 0]]), torch.tensor([[[4.0, 0]], [[0.0, 0]]])
+    train.clip_members([a, b], 1.0)
+    torch.testing.assert_close(a.grad, torch.tensor([[0.6, 0, 0], [0.1, 0, 0]]))
+    torch.testing.assert_close(b.grad, torch.tensor([[[0.8, 0]], [[0.0, 0]]]))
+
+
+def gradients(j: train.Job) -> list[np.ndarray]:
+    """Summed gradients of the first batch, on whatever number of ranks."""
+    import horovod.torch as hvd
+
+    hvd.init()
+    rank = train._Rank(j, hvd, torch.device("cpu"))
+    group = train._Group(rank, train.training_sets(0, 0), 0)
+    optimizer, parameters = group.optimizer()
+    whole, mine = next(feed.shares(len(rank.data), j.seed, 0, 20, hvd.rank(), hvd.size()))
+    group.backward(optimizer, whole, mine, 0)
+    return [p.grad.numpy() for _, p in parameters]
+
+
+def both(j: train.Job) -> tuple[list[np.ndarray], dict[str, Any]]:
+    return gradients(j), train.run_rank(j)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """Gradients to 1e-10 (float64) or 1e-5 of the largest (float32), the first epochs' loss to 1e-4, the last validation loss to 1%."""
+    import horovod.runner
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    j = job(tmp_path, options={"dtype": dtype, "epochs": 8})
+    results = {ranks: horovod.runner.run(functools.partial(both, j), num_proc=ranks, use_gloo=True)[0] for ranks in (1, 2)}
+    for one, two in zip(results[1][0], results[2][0], strict=True):
+        tolerance = 1e-10 if dtype == "float64" else 1e-5 * float(np.abs(one).max())
+        assert np.abs(one - two).max() <= tolerance
+        assert np.abs(one).max() > 1e-4
+    histories = [results[ranks][1]["history"] for ranks in (1, 2)]
+    for a, b in list(zip(*histories, strict=True))[:3]:
+        np.testing.assert_allclose(a["train"], b["train"], rtol=1e-4)
+    np.testing.assert_allclose(histories[0][-1]["validation"], histories[1][-1]["validation"], rtol=0.01)
