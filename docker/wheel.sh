@@ -26,6 +26,7 @@ while IFS= read -r -d '' file; do
     cp -- "$file" "$work/source/$file"
 done <"$work/files"
 cp pyproject.toml "$work/source/"
+[ ! -f README.md ] || cp README.md "$work/source/"
 
 # Zip cannot hold dates before 1980; a fixed one keeps the bytes the same.
 SOURCE_DATE_EPOCH=315532800 .venv/bin/python -m build --wheel --no-isolation --outdir "$work/out" "$work/source" >"$work/log" 2>&1 \

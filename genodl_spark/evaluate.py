@@ -96,7 +96,8 @@ def intervals(held: HeldOut, resamples: int = 1000, seed: int = 0) -> dict[str, 
     """Each metric with the 95% percentile interval of a group bootstrap (Efron 1979; groups as in Field and Welsh 2007).
 
     As many groups as there are are drawn with replacement, the same draw for all repeats. Draws in which a metric is undefined
-    are left out of its interval. `resamples` 0 gives NaN ends.
+    are left out of its interval. `resamples` 0 gives NaN ends. With few rows the interval of ece lies too high, even above its
+    value: copies of rows look less calibrated than the rows.
     """
     pooled = _Pooled(held)
     drawn = [pooled(counts) for counts in pooled.draws(resamples, seed, 0)]

@@ -278,7 +278,7 @@ def _pictures(model: ModelSection, prefix: str) -> list[str]:
             drawn.append((f"ROC, area {_number(found['auroc'])}", _positive(held), alt, lambda: _curves(roc, areas, held, None)))
             alt = f"Precision-recall curve, average precision {_number(found['auprc'])}; chance {_number(found['auprc_base_rate'])}"
             title = f"Precision and recall, area {_number(found['auprc'])}"
-            drawn.append((title, f"{_positive(held)} Dotted: chance.", alt, lambda: _curves(pr, precision, held, base)))
+            drawn.append((title, _positive(held) + (" Dotted: chance." if len(pr) <= 4 else ""), alt, lambda: _curves(pr, precision, held, base)))
         curve = evaluate.calibration_curve(held)
         alt = f"Reliability diagram: accuracy against stated probability in ten bins; expected calibration error {_number(found['ece'])}"
         caption = "Accuracy of the predictions made with each probability; below, how many."
@@ -338,7 +338,6 @@ def _svg(draw: Callable[[], Figure], alt: str, prefix: str) -> str:
         "axes.spines.right": False,
         "axes.linewidth": 0.8,
         "lines.linewidth": 1.6,
-        "figure.constrained_layout.use": True,
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
     }
     out = io.StringIO()
@@ -396,14 +395,14 @@ def _confusion(counts: np.ndarray, classes: list[str]) -> Figure:
     c = len(classes)
     cell = 0.72 if c <= 4 else 0.56 if c <= 8 else 0.46 if c <= 14 else max(0.12, 6 / c)
     figure, axes = _figure(c * cell + 1.8, c * cell + 1.3)
-    with np.errstate(invalid="ignore"):
-        shares = counts / counts.sum(1, keepdims=True)
-    for i, j in np.ndindex(c, c):
-        share = 0.0 if np.isnan(shares[i, j]) else shares[i, j]
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1e-12)
+    axes.add_patch(Rectangle((-0.5, -0.5), c, c, facecolor=_SERIES[0], alpha=0.06, edgecolor="none"))
+    for i, j in np.argwhere(counts > 0):  # most cells of many classes are empty
+        share = shares[i, j]
         axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=_SERIES[0], alpha=0.06 + 0.94 * share, edgecolor="none"))
-        if c <= 14 and counts[i, j]:
+        if c <= 14:
             count = f"{counts[i, j]:.0f}" if counts[i, j] % 1 == 0 or counts[i, j] >= 100 else f"{counts[i, j]:.1f}"
-            ink = _PAPER if share > 0.5 else _INK
+            ink = _PAPER if share > 0.8 else _INK  # the better contrast, on either page
             size = 9 if c <= 4 else 7.5 if c <= 8 else 6.5
             axes.text(j, i, f"{count}\n{share:.0%}", ha="center", va="center", fontsize=size, color=ink, linespacing=1.15)
     axes.set(xlim=(-0.5, c - 0.5), ylim=(c - 0.5, -0.5), aspect="equal", xlabel="Predicted", ylabel="True")
@@ -443,30 +442,28 @@ def _curves(curves: dict[str, tuple[np.ndarray, np.ndarray]], areas: dict[str, f
     """ROC curves, or precision-recall curves where `base` holds the precision of chance of each class."""
     many = len(held.classes) > 2
     columns = -(-len(curves) // 16)
-    label = max(len(_short(name)) for name in curves) * 0.068 + 0.95
-    figure, axes = _figure(3.5 + (label * columns if many else 0), 3.5)
+    figure, axes = _figure(3.5, 3.5)
+    handles = []
     for name, (x, y) in curves.items():
         style = _line(held.classes.index(name) if many else 0)
-        axes.plot(x, y, label=f"{_short(name)}  {areas[name]:.2f}", drawstyle="default" if base is None else "steps-pre", **style)
+        handles += axes.plot(x, y, drawstyle="default" if base is None else "steps-pre", **style)
         if base is not None and len(curves) <= 4:
             axes.axhline(base[name], color=style["color"], linewidth=1, linestyle=":")
     if base is None:
         axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1)
-    labels = ("False positive rate", "True positive rate") if base is None else ("Recall", "Precision")
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=labels[0], ylabel=labels[1])
+    across, up = ("False positive rate", "True positive rate") if base is None else ("Recall", "Precision")
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=across, ylabel=up)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     _grid(axes)
     if many:
-        # A label that begins with an underscore would be left out of a legend that looks for labels itself.
-        figure.legend(
-            axes.lines[: len(curves)], [f"{_short(n)}  {areas[n]:.2f}" for n in curves], loc="outside right upper", ncols=columns, handlelength=2.6
-        )
+        labels = [f"{_short(name)} {areas[name]:.2f}" for name in curves]
+        axes.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.02, 1), ncols=columns, handlelength=2.6)
     return figure
 
 
 def _calibration(confidence: np.ndarray, accuracy: np.ndarray, count: np.ndarray) -> Figure:
-    figure, (axes, below) = _figure(3.6, 4.2, nrows=2, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
+    figure, (axes, below) = _figure(3.6, 4.2, nrows=2, sharex=True, gridspec_kw={"height_ratios": [3, 1], "hspace": 0.08})
     bins = len(count)
     filled = count > 0
     axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1)

@@ -1,0 +1,224 @@
+"""The page: nothing of the user's gets through unescaped, nothing is loaded, and the figures on it are the right ones."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from genodl_spark import evaluate, report
+from genodl_spark.evaluate import HeldOut, Interval
+from genodl_spark.report import ModelSection, Page, RunRow, TableRow
+
+EVIL = '<script>alert("1")</script>'
+VOID = {"meta", "link", "br", "img", "input"}
+
+
+class Elements(HTMLParser):
+    """Elements with attributes, and text by element; fails where a tag is not closed by its own."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[tuple[str, str]] = []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip():
+            self.text.append((self.open[-1] if self.open else "", data.strip()))
+
+
+def held(c: int, n: int = 60, names: list[str] | None = None) -> HeldOut:
+    random = np.random.default_rng(0)
+    ids = np.array([f"s{i}" for i in range(n)])
+    if not c:
+        target = random.normal(size=n)
+        return HeldOut(ids, ids, target, (target + random.normal(size=n))[None], [])
+    index = np.arange(n) % c
+    scores = random.dirichlet([1] * c, (1, n))
+    scores[:, np.arange(n), index] += 0.8
+    return HeldOut(ids, ids, index.astype(float), scores / scores.sum(-1, keepdims=True), names or [f"c{i}" for i in range(c)])
+
+
+def section(rows: HeldOut | None, **changes: object) -> ModelSection:
+    def only(value: float) -> Interval:
+        return Interval(value, value - 0.1, value + 0.1)
+
+    base = ModelSection(
+        task="tumour",
+        cohort="khan",
+        label="label",
+        model_id="m1",
+        version=3,
+        settings={"model": "mlp"},
+        split="5 folds",
+        n_test=63,
+        metric="accuracy",
+        scores={
+            "model": {"accuracy": only(0.9), "brier": only(0.2)},
+            "linear_svm": {"accuracy": only(0.8), "brier": only(0.1)},
+            "majority": {"accuracy": only(0.9), "brier": Interval(np.nan, np.nan, np.nan)},
+        },
+        train_loss=np.array([[1.0, 1.2], [0.5, np.nan]]),
+        validation_loss=np.array([1.1, 0.7]),
+        held=rows,
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_everything_of_the_users_is_escaped_and_nothing_is_loaded() -> None:
+    names = [EVIL, "_hidden", '$x_1$ #010203 id="q"']
+    interval = {"accuracy": Interval(0.5, 0.4, 0.6)}
+    evil = section(
+        held(3, names=names),
+        task=EVIL,
+        cohort=EVIL,
+        label=EVIL,
+        model_id=EVIL,
+        settings={EVIL: EVIL},
+        split=EVIL,
+        scores={EVIL: interval, "b": {EVIL: interval["accuracy"]}},
+        difference=(EVIL, interval["accuracy"]),
+        metric=EVIL,
+        by_column=EVIL,
+        by={EVIL: interval},
+        warnings=[EVIL],
+    )
+    page = Page(EVIL, EVIL, EVIL, [TableRow(EVIL, 5, 1, EVIL)], [RunRow(EVIL, '"' + EVIL, 1.5, EVIL)], [EVIL], [evil, replace(evil, held=None)])
+    html = report.render(page)
+    found = Elements(html)
+    assert "<script" not in html.lower()
+    assert not {"script", "iframe", "object", "link", "img"} & {tag for tag, _ in found.elements}
+    for _, attributes in found.elements:
+        assert not any(name.startswith("on") or name == "src" for name in attributes)
+        for name in ("href", "xlink:href"):
+            assert str(attributes.get(name, "#")).startswith("#")
+    assert "http" not in html and "@import" not in html and "url(" not in re.sub(r"url\(#", "", html)
+    shown = [text for element, text in found.text if element == "text"]  # in pictures
+    assert "_hidden" in shown and any(text.startswith("<script>") for text in shown)
+    assert '$x_1$ #010203 id="q"' not in shown and "$x_1$ #010203 id=\N{HORIZONTAL ELLIPSIS}" in shown  # cut, and otherwise as it was
+    assert [text for element, text in found.text if element == "th"].count(EVIL) >= 3
+
+
+def test_pictures_have_alternatives_unique_identifiers_and_page_colours() -> None:
+    page = Page("t", models=[section(held(3)), section(held(2)), section(held(0)), section(None)])
+    html = report.render(page)
+    found = Elements(html)
+    identifiers = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    for _, attributes in found.elements:  # what is referred to is there
+        for reference in [*re.findall(r"url\(#(.*?)\)", " ".join(filter(None, attributes.values()))), str(attributes.get("xlink:href", "#"))[1:]]:
+            assert reference == "" or reference in identifiers
+    pictures = [attributes for tag, attributes in found.elements if tag == "svg"]
+    assert len(pictures) == 5 + 5 + 2 + 1
+    roc = re.findall(r"<svg.*?</svg>", html, re.S)[2]
+    assert [len(re.findall(rf"stroke: var\(--s{i}\)", roc)) for i in range(4)] == [2, 2, 2, 0]  # each curve, and in the legend
+    assert all(p["role"] == "img" and len(str(p["aria-label"])) > 20 for p in pictures)
+    for svg in re.findall(r"<svg.*?</svg>", html, re.S):
+        ET.fromstring(svg.replace("xlink:href", "href"))
+        assert not re.search("#[0-9a-f]{6}", svg)
+    assert all(re.search(rf"--s{i}:#", html) for i in range(7))
+    assert "prefers-color-scheme: dark" in html
+    assert report.render(page) == html
+
+
+def test_figures_are_the_right_ones() -> None:
+    rows = held(3)
+    html = report.render(Page("t", models=[section(rows)]))
+    text = [text for _, text in Elements(html).text]
+    found = evaluate.metrics(rows)
+    assert f"Calibration, ECE {found['ece']:.3f}." in text
+    assert f"ROC, area {found['auroc']:.3f}." in text
+    assert f"Precision and recall, area {found['auprc']:.3f}." in text
+    counts = evaluate.confusion(rows)
+    assert f"{counts[0, 0]:.0f}" in text and f"{counts[0, 0] / 20:.0%}" in text
+    assert "training loss ends at 0.500, validation loss ends at 0.700" in html
+    recall = evaluate.per_class(rows)[1]["recall"]
+    assert f"{recall:.3f}" in text
+
+
+def test_the_best_is_bold() -> None:
+    html = report.render(Page("t", models=[section(None)]))
+    assert re.findall(r"<b>([\d.]+)</b>", html) == ["0.900", "0.100", "0.900"]  # both of equals; the least Brier; NaN never wins
+    assert "<th scope=row>linear svm</th>" in html
+    assert 'title="less is better"' in html
+    assert "<small>0.700 to 0.900</small>" in html
+    same = {name: {"auprc_base_rate": Interval(rate, rate, rate), "mcc": Interval(0.0, 0.0, 0.0)} for name, rate in (("model", 0.2), ("b", 0.3))}
+    assert "<b>0" not in report.render(Page("t", models=[section(None, scores=same)]))
+
+
+@pytest.mark.parametrize(
+    ("metric", "ends", "verdict"),
+    [
+        ("accuracy", (0.01, 0.2), "better"),
+        ("accuracy", (-0.2, -0.01), "worse"),
+        ("accuracy", (-0.1, 0.1), "no clear difference"),
+        ("mae", (-0.2, -0.1), "better"),
+    ],
+)
+def test_the_difference_is_judged(metric: str, ends: tuple[float, float], verdict: str) -> None:
+    html = report.render(Page("t", models=[section(None, metric=metric, difference=("random_forest", Interval(sum(ends) / 2, *ends)))]))
+    assert f"paired: {verdict}." in html and "best baseline (random forest)" in html
+
+
+def test_odd_data_draw_without_failing() -> None:
+    single = replace(held(2), target=np.zeros(60))  # no ROC
+    unevaluated = replace(held(3), scores=np.full((1, 60, 3), np.nan))
+    flat = replace(held(0), target=np.ones(60), scores=np.ones((2, 60)))
+    many = held(45, 90, [f"a very long name of a class, number {i}" for i in range(45)])
+    for rows, pictures in ((single, 3), (unevaluated, 1), (flat, 2), (many, 5), (held(12, 120), 5)):
+        assert report.render(Page("t", models=[section(rows)])).count("<svg") == pictures
+    wide = report.render(Page("t", models=[section(held(0, 5000))]))
+    assert "1,500 of 5,000 rows" in wide and len(wide) < 400_000
+    assert report.render(Page("nothing")).count("<section") == 0
+
+
+def test_top_of_the_page() -> None:
+    page = Page(
+        "Lake",
+        "/lake",
+        "now",
+        [TableRow("samples", 2504, 3, "a person"), TableRow("cells", None, 0)],
+        [RunRow("train", "failed", 1234.56)],
+        ["stale"],
+    )
+    html = report.render(page)
+    assert '<td>samples</td><td class="n">2,504</td><td class="n">3</td><td>a person</td>' in html
+    assert '<td>cells</td><td class="n"></td>' in html
+    assert '<span class="failed">failed</span></td><td class="n">1,234.6</td>' in html
+    assert "<li>stale</li>" in html
+    assert "<nav" not in html and "<nav" in report.render(Page("t", models=[section(None), section(None)]))
+
+
+def test_text_table() -> None:
+    rows = [
+        ["golub", 34, 0.9117, Interval(0.5, 0.4, 0.6)],
+        ["\u65e5\u672c\n", 2504, None, Interval(1.0, np.nan, np.nan)],
+        ["a", np.int64(1), float("nan"), None],
+    ]
+    assert report.table(rows, ["cohort", "n", "accuracy", "auroc"]).splitlines() == [
+        "cohort      n  accuracy                 auroc",
+        "------  -----  --------  --------------------",
+        "golub      34     0.912  0.500 [0.400, 0.600]",
+        "\u65e5\u672c    2,504         -                 1.000",
+        "a           1         -                     -",
+    ]
+    assert report.table([], ["a", "b"]) == "a  b\n-  -"
+    assert report.table([["x", "y"]], ["name", "b"]) == "name  b\n----  -\nx     y"
