@@ -16,7 +16,11 @@ fail() {
 }
 
 stamp=$(cat requirements.lock pyproject.toml docker/setup.sh docker/tools.lock docker/horovod.lock docker/jars.sha256 | sha256sum)
-[ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ] && exit 0
+ready() { [ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ]; }
+ready && exit 0
+exec 9<docker/setup.sh # one at a time
+command -v flock >/dev/null && { flock -n 9 || { say "waiting for another set-up of this checkout"; flock 9; }; }
+ready && exit 0
 
 python=$(command -v python3.11 || command -v python3) || fail "no Python found; expected 3.11: apt-get install python3 python3-venv python3-dev"
 "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || fail "found $("$python" --version); expected Python 3.11: apt-get install python3.11"
@@ -33,8 +37,12 @@ say "installing uv and cmake"
 "$VENV/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r docker/tools.lock \
     || fail "uv and cmake could not be installed; is the package index within reach of pip?"
 say "installing the packages of requirements.lock"
-"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --require-hashes --link-mode=copy -r requirements.lock \
-    || fail "the packages of requirements.lock could not be installed; the lines above say which"
+"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --require-hashes --link-mode=copy -r requirements.lock || {
+    # uv does not read pip's own configuration, which may name the index or the certificates to trust.
+    say "uv could not; trying pip, which takes longer"
+    "$VENV/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock \
+        || fail "the packages of requirements.lock could not be installed; the lines above say which"
+}
 
 key=$(cat docker/horovod.lock requirements.lock | grep -E '^(horovod|torch|numpy)==' | sha256sum | cut -c1-16)
 wheels=$CACHE/horovod-$key-$(uname -m)
@@ -74,14 +82,19 @@ printf 'JAVA_VERSION="17"\n' >"$VENV/jre/release"
 . docker/env.sh
 
 jars=$CACHE/jars
-if ! (cd "$jars" 2>/dev/null && sha256sum --quiet -c "$ROOT/docker/jars.sha256" 2>/dev/null); then
+if ! (cd "$jars" 2>/dev/null && sha256sum --status -c "$ROOT/docker/jars.sha256" 2>/dev/null); then
     say "resolving Delta's jars"
     ivy=$(mktemp -d)
     mkdir -p "$jars"
     echo 'import sys; sys.exit()' >"$ivy/nothing.py"
-    "$SPARK_HOME/bin/spark-submit" --master 'local[1]' --conf "spark.jars.ivy=$ivy" \
-        --packages "io.delta:delta-spark_2.13:$(sed -n 's/^delta-spark==\([0-9.]*\).*/\1/p' requirements.lock)" "$ivy/nothing.py" >"$ivy/log" 2>&1 \
-        || { tail -n 20 "$ivy/log" >&2; fail "Delta's jars could not be resolved; is Maven Central within reach?"; }
+    packages=io.delta:delta-spark_2.13:$(sed -n 's/^delta-spark==\([0-9.]*\).*/\1/p' requirements.lock)
+    resolve() { # JVM_OPTION
+        SPARK_SUBMIT_OPTS=$1 "$SPARK_HOME/bin/spark-submit" --master 'local[1]' --conf "spark.jars.ivy=$ivy" \
+            --packages "$packages" "$ivy/nothing.py" >"$ivy/log" 2>&1
+    }
+    resolve "" \
+        || { "$VENV/bin/python" -W ignore docker/truststore.py "$ivy/trusted" && resolve "-Djavax.net.ssl.trustStore=$ivy/trusted"; } \
+        || { grep -v '^\sat ' "$ivy/log" | tail -n 20 >&2; fail "Delta's jars could not be resolved; is Maven Central within reach?"; }
     while read -r _ name; do
         found=$(find "$ivy" -name "*${name}" | head -n 1)
         [ -n "$found" ] || found=$SPARK_HOME/jars/$name
@@ -91,7 +104,9 @@ if ! (cd "$jars" 2>/dev/null && sha256sum --quiet -c "$ROOT/docker/jars.sha256" 
     (cd "$jars" && sha256sum --quiet -c "$ROOT/docker/jars.sha256") || fail "Delta's jars differ from docker/jars.sha256"
 fi
 while read -r _ name; do
-    [ -e "$SPARK_HOME/jars/$name" ] || cp "$jars/$name" "$SPARK_HOME/jars/$name"
+    cmp -s "$jars/$name" "$SPARK_HOME/jars/$name" && continue
+    cp "$jars/$name" "$SPARK_HOME/jars/$name.part"
+    mv "$SPARK_HOME/jars/$name.part" "$SPARK_HOME/jars/$name"
 done <docker/jars.sha256
 
 say "installing this project"
@@ -102,7 +117,7 @@ for name in genodl spark-submit; do
         echo 'here=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")" && pwd -P)'
         echo '. "$here/../../docker/env.sh"'
         if [ "$name" = genodl ]; then
-            echo 'exec "$here/python" -m jobs "$@"'
+            echo 'exec "$here/python" -P -m jobs "$@"' # -P: a folder jobs/ where the user stands is not ours
         else
             echo 'export PYTHONPATH="$GENODL_ROOT${PYTHONPATH:+:$PYTHONPATH}"'
             echo 'exec "$SPARK_HOME/bin/spark-submit" "$@"'

@@ -90,12 +90,20 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
         return next(iter(spark.sparkContext.parallelize([job], 1).map(run_rank).collect()))
     import horovod.spark
 
-    environment = {**os.environ, **rank_environment(spark)}
-    # A rank that is lost must end the others, not leave them waiting.
-    environment.update({"HOROVOD_STALL_CHECK_TIME_SECONDS": "60", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "300"})
-    # What ranks print is progress: stdout belongs to the run report.
+    local = (spark.sparkContext.master or "").startswith("local")
     results = horovod.spark.run(
-        run_rank, args=(job,), num_proc=ranks, use_gloo=True, env=environment, verbose=0, stdout=sys.stderr, stderr=sys.stderr
+        run_rank,
+        args=(job,),
+        num_proc=ranks,
+        use_gloo=True,
+        verbose=0,
+        # Laid over the executors' own environment, so no more than they lack. A lost rank must end the others, not leave them waiting.
+        env={**rank_environment(spark), "HOROVOD_STALL_CHECK_TIME_SECONDS": "60", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "300"},
+        executable=spark.sparkContext.pythonExec,
+        nics={"lo"} if local else None,
+        # What ranks print is progress: stdout belongs to the run report.
+        stdout=sys.stderr,
+        stderr=sys.stderr,
     )
     return dict(results[0])
 

@@ -18,6 +18,7 @@ from genodl_spark.evaluate import HeldOut, Interval
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
 from genodl_spark.pipelines.prepare import read_labels
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.session import task_slots
 from genodl_spark.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
 
 if TYPE_CHECKING:
@@ -103,24 +104,27 @@ def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | Non
 
 
 def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
-    """Scores of the baselines on the rows held out: predictor, repeat, row_id, scores; one Spark task per fit."""
+    """Scores of the baselines on the rows held out: predictor, repeat, row_id, scores; each Spark task does a share of the fits."""
+    from pyspark.storagelevel import StorageLevel
+
     if fits.external is not None or not fits.folds:
         work = [(name, 0, training.REGISTERED) for name in names]
     else:
         work = [(name, r, k) for name in names for r in range(fits.layout.repeats) for k in range(fits.folds)]
-    # The slow ones first, so that no core waits for the last of them.
-    work.sort(key=lambda w: ("random_forest", "decision_tree", "logistic", "ridge", "linear_svm", "majority").index(w[0]))
-    rows = run.spark.sparkContext.parallelize(work, len(work)).toDF("predictor string, repeat int, fold int")
+    # A task costs a fraction of a second: several to a core, for balance, but not one per fit. Every task gets some of each kind.
+    tasks = min(len(work), 8 * task_slots(run.spark))
 
     def kernel(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         import pandas as pd
 
         for frame in frames:
-            for name, repeat, fold in frame.itertuples(index=False):
-                ids, scores = fit(fits, name, repeat, fold)
-                yield pd.DataFrame({"predictor": name, "repeat": repeat, "row_id": ids, "scores": list(scores.reshape(len(ids), -1))})
+            for task in frame["id"]:
+                for name, repeat, fold in work[task::tasks]:
+                    ids, scores = fit(fits, name, repeat, fold)
+                    yield pd.DataFrame({"predictor": name, "repeat": repeat, "row_id": ids, "scores": list(scores.reshape(len(ids), -1))})
 
-    return rows.mapInPandas(kernel, "predictor string, repeat int, row_id bigint, scores array<double>")
+    rows = run.spark.range(0, tasks, 1, tasks).mapInPandas(kernel, "predictor string, repeat int, row_id bigint, scores array<double>")
+    return rows.persist(StorageLevel.DISK_ONLY)
 
 
 @lru_cache(maxsize=2)

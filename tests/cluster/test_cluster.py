@@ -56,5 +56,16 @@ def test_executors_and_ranks_run_the_wheel(two_workers: Cluster) -> None:
     assert [(place["rank"], place["sum"]) for place in found["ranks"]] == [(0, 3.0), (1, 3.0)]
 
 
-# Training and prediction on the cluster come here: `two_workers.submit("train", "tumor_type", "--procs", "2", "--lake", str(lake))`,
-# with a timeout of 600 for the launch of the ranks.
+def test_train_on_two_workers_and_predict(two_workers: Cluster, lake: Path) -> None:
+    fast = ["--set", "split.folds=2", "--set", "split.repeats=1", "--set", "train.epochs=5", "--set", "train.min_steps=50"]
+    done = two_workers.submit("train", "tumor_type", "--procs", "2", "--lake", str(lake), *fast, timeout=600)
+    assert done.code == 0, done.stderr
+    assert done.report["status"] == "done" and done.report["rows"]["models"]["written"] == 1
+    model = done.report["metrics"]["model_id"]
+    done = two_workers.submit("predict", "tumor_type", "--lake", str(lake))
+    assert done.code == 0, done.stderr
+    assert done.report["rows"]["predictions"] == {"written": 40, "total": 40, "quarantined": 0}
+    done = two_workers.submit("query", f"SELECT count(*) AS n FROM predictions_latest WHERE model_id = '{model}' AND predicted IN ('a', 'b')", "--lake", str(lake))
+    assert done.report["result"] == [{"n": 40}]
+    done = two_workers.submit("train", "tumor_type", "--procs", "3", "--lake", str(lake), *fast)
+    assert done.code == 2 and "found 2 task slots; expected at least 3" in done.stderr
