@@ -31,12 +31,12 @@ def _default_store(lake: str) -> str:
 
 
 def _log(run: Run, model: Row, history: list[dict[str, Any]], uri: str, store: str) -> None:
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     import mlflow
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.exceptions import MlflowException
 
+    for name in ("mlflow", "alembic"):  # after the import, which sets levels of its own
+        logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(store)
     client = mlflow.MlflowClient(tracking_uri=store, registry_uri=store)
     experiment = client.get_experiment_by_name(run.settings.tracking.experiment)

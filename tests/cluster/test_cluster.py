@@ -65,7 +65,8 @@ def test_train_on_two_workers_and_predict(two_workers: Cluster, lake: Path) -> N
     done = two_workers.submit("predict", "tumor_type", "--lake", str(lake))
     assert done.code == 0, done.stderr
     assert done.report["rows"]["predictions"] == {"written": 40, "total": 40, "quarantined": 0}
-    done = two_workers.submit("query", f"SELECT count(*) AS n FROM predictions_latest WHERE model_id = '{model}' AND predicted IN ('a', 'b')", "--lake", str(lake))
+    sql = f"SELECT count(*) AS n FROM predictions_latest WHERE model_id = '{model}' AND predicted IN ('a', 'b')"
+    done = two_workers.submit("query", sql, "--lake", str(lake))
     assert done.report["result"] == [{"n": 40}]
     done = two_workers.submit("train", "tumor_type", "--procs", "3", "--lake", str(lake), *fast)
     assert done.code == 2 and "found 2 task slots; expected at least 3" in done.stderr
