@@ -16,8 +16,10 @@ check: setup ## lint, format, types, layers
 	@.venv/bin/mypy genodl_spark jobs
 	@.venv/bin/lint-imports --no-cache
 
-test: check ## all checks, then the tests of one machine
-	@$(PYTEST) tests/unit tests/spark
+test: check ## all checks, then the tests of one machine, in two processes
+	@log=$$(mktemp); { $(PYTEST) tests/spark/test_tasks.py >$$log 2>&1; } & tasks=$$!; trap 'kill $$tasks' INT TERM; \
+	$(PYTEST) tests/unit tests/spark --ignore=tests/spark/test_tasks.py; failed=$$?; \
+	wait $$tasks || failed=1; cat $$log; rm -f $$log; exit $$failed
 
 test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
 	@$(PYTEST) tests/cluster

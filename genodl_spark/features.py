@@ -81,6 +81,10 @@ class MatrixFeatures:
 
     def _orders(self, lake: Snapshot, cohort: str) -> dict[tuple[str, str], list[str]]:
         """Feature identifiers of every order in which rows are stored, by (block, feature_set)."""
+        found: dict[tuple[str, str], list[str]] = lake.once((self.table.name, cohort, *self.blocks), lambda: self._read_orders(lake, cohort))
+        return found
+
+    def _read_orders(self, lake: Snapshot, cohort: str) -> dict[tuple[str, str], list[str]]:
         from pyspark.sql import functions as F
 
         used = {(row.block, row.feature_set) for row in self._stored(lake, cohort).select("block", "feature_set").distinct().collect()}

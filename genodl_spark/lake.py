@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genodl_spark import storage
@@ -136,6 +136,13 @@ class Snapshot:
         self.lake = lake
         self.spark = lake.spark
         self.versions: dict[str, int] = {}
+        self._known: dict[Any, Any] = {}
+
+    def once(self, key: Any, answer: Callable[[], Any]) -> Any:
+        """`answer()`, asked once for each `key`: what is read at fixed versions stays the same."""
+        if key not in self._known:
+            self._known[key] = answer()
+        return self._known[key]
 
     def version(self, table: Table) -> int | None:
         if table.name not in self.versions:

@@ -33,7 +33,7 @@ _ON_ONE_MACHINE = {
 def build(app: str, settings: Mapping[str, str], master: str | None = None) -> SparkSession:
     """A session for one job. What spark-submit was given wins over `settings`; `master` wins over both.
 
-    Without a master anywhere the session runs on all cores of this machine.
+    Without a master anywhere the session runs on all cores of this machine, with two task slots at least.
     """
     from pyspark import SparkConf, SparkContext
     from pyspark.logger import PySparkLogger
@@ -47,7 +47,7 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
     if SUBMITTED in os.environ:
         SparkContext._ensure_initialized()  # without it SparkConf does not know what spark-submit was given
     submitted = SparkConf()
-    chosen = master or submitted.get("spark.master") or "local[*]"
+    chosen = master or submitted.get("spark.master") or f"local[{max(2, os.cpu_count() or 1)}]"  # two ranks need two slots
     builder = SparkSession.builder.appName(app).master(chosen)
     if chosen.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")

@@ -16,7 +16,7 @@ from genodl_spark import train as training
 from genodl_spark.errors import InputError
 from genodl_spark.evaluate import HeldOut, Interval
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
-from genodl_spark.pipelines.prepare import read_labels
+from genodl_spark.pipelines.prepare import labelled_cohorts, read_labels
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.session import task_slots
 from genodl_spark.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
@@ -52,7 +52,7 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
             raise InputError(
                 "found another split; expected none, evaluate uses the one stored with the model: train again to change it", f"--set {key}"
             )
-    name = run.cohort(cohort, model.features.cohorts(run.sources), f"data for {run.settings.task}")
+    name = run.cohort(cohort, labelled_cohorts(run, model.features, model.row.label_column, cohort), f"data for {run.settings.task}")
     external = name != model.row.cohort
     versions = {t.name: run.sources.version(t) for t in (*model.features.tables, SAMPLES)} if external or model.settings.report.by else {}
     shaped_by = [model.row.model_id, name, model.settings.evaluate.model_dump(), model.settings.report.by, versions, code_hash()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,13 +48,14 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
 
     InputError for an unknown label, no labelled entity, one class only, or a split that leaks.
     """
+    from pyspark.sql import Row
     from pyspark.sql import functions as F
     from pyspark.storagelevel import StorageLevel
 
     s = run.settings
     features = tasks.features(s)
     label = label or s.label
-    name = run.cohort(cohort, features.cohorts(run.sources), f"data for {s.task}")
+    name = run.cohort(cohort, labelled_cohorts(run, features, label, cohort), f"data for {s.task}")
     shaped_by = {
         "settings": {key: getattr(s, key) if not hasattr(getattr(s, key), "model_dump") else getattr(s, key).model_dump() for key in _SHAPING},
         "code": code_hash(),
@@ -127,11 +129,24 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         "prepared_at": now(),
     }
     run.lake.merge(DATASETS, run.frame(DATASETS, [written]))
-    return run.lake.read(DATASETS).where(F.col("dataset") == dataset).collect()[0], True
+    return Row(**written), True
 
 
 # The settings that shape a dataset; `quality` as a whole, though `select` acts in training only.
 _SHAPING = ("blocks", "covariates", "target", "split", "quality", "seed", "implementation", "feed")
+
+
+def labelled_cohorts(run: Run, features: Features, label: str, named: str | None) -> list[str]:
+    """Cohorts with features, less those without any label where that leaves a choice; the one `named` stays in any case."""
+    from pyspark.sql import functions as F
+
+    found = features.cohorts(run.sources)
+    samples = run.sources.read(SAMPLES)
+    if len(found) < 2 or named is not None or label not in samples.columns:
+        return found
+    column = F.col(identifier(label))
+    labelled = {row.cohort for row in samples.where(column.isNotNull()).select("cohort").distinct().collect()}
+    return [name for name in found if name in labelled] or found
 
 
 def read_labels(run: Run, features: Features, cohort: str, label: str, classes: list[str] | None = None) -> Labels:
@@ -220,18 +235,25 @@ def _content(rows: DataFrame, dtype: str) -> tuple[float, str]:
     from collections.abc import Iterable, Iterator
 
     import pyarrow as pa
-    from pyspark.sql import functions as F
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            x = np.frombuffer(b"".join(batch.column("x").to_pylist()), dtype)
+            packed = batch.column("x").to_pylist()
+            x = np.frombuffer(b"".join(packed), dtype)
             known = x[~np.isnan(x)] if dtype == "float32" else x
-            yield pa.RecordBatch.from_arrays([pa.array([float(known.max(initial=0))])], ["largest"])
+            total = 0
+            others = zip(*(batch.column(name).to_pylist() for name in ("row_id", "entity_id", "target", "folds")), strict=True)
+            for values, rest in zip(packed, others, strict=True):  # one step per entity; a sum, as rows come in any order
+                total += int.from_bytes(hashlib.blake2b(repr(rest).encode() + values, digest_size=16).digest(), "little")
+            digest = str(total % _HASHES)
+            yield pa.RecordBatch.from_arrays([pa.array([float(known.max(initial=0))]), pa.array([digest])], ["largest", "digest"])
 
-    hashed = rows.select(F.xxhash64("entity_id", "x", "target", "folds", "row_id").alias("h"))
-    found = hashed.agg(F.sum(F.col("h").cast("decimal(38,0)")).alias("sum"), F.bit_xor("h").alias("xor"), F.count("*").alias("n")).collect()[0]
-    largest = rows.select("x").mapInArrow(kernel, "largest double").agg(F.max("largest").alias("m")).collect()[0].m
-    return float(largest or 0.0), f"{found['sum']}:{found['xor']}:{found.n}"
+    columns = rows.select("row_id", "entity_id", "target", "folds", "x")
+    found = columns.mapInArrow(kernel, "largest double, digest string").collect()  # a number and a hash per batch
+    return max((row.largest for row in found), default=0.0), str(sum(int(row.digest) for row in found) % _HASHES)
+
+
+_HASHES = 1 << 128
 
 
 def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels, assignment: splits.Assignment) -> None:

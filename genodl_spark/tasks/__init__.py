@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ def features(settings: Settings) -> Features:
 
 def _implementation(name: str) -> Any:
     if name.endswith(".py"):
+        from pyspark.cloudpickle import register_pickle_by_value
+
         spec = importlib.util.spec_from_file_location(f"genodl_task_{Path(name).stem}", name)
         if spec is None or spec.loader is None or not Path(name).is_file():
             raise InputError(f"found no file {name}; expected a Python file with a function features(settings)", "implementation")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
         spec.loader.exec_module(module)
+        register_pickle_by_value(module)  # executors do not have the file: they get what the driver read
     else:
         try:
             module = importlib.import_module(f"{__name__}.{name}")

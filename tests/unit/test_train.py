@@ -83,6 +83,22 @@ def test_a_label_of_a_held_out_row_changes_no_score_of_its_fold(tmp_path: Path) 
     assert not any(s for s, m in zip(same, mine, strict=True) if not m)
 
 
+def test_planted_noise_scores_chance(tmp_path: Path) -> None:
+    """Labels that nothing tells: selection of the best of 400 features inside each training set must not lift the held-out rows."""
+    generator = np.random.default_rng(11)
+    x, target = generator.normal(size=(80, 400)).astype(np.float32), np.arange(80) % 2 * 1.0
+    folds = np.stack([generator.permutation(80) % 4 for _ in range(3)], 1).astype(np.int8)
+    files = write(tmp_path, x, target, folds, 1, 80)
+    model = {"kind": "mlp", "hidden": [16]}
+    options = {**OPTIONS, "epochs": 20, "learning_rate": 0.01}
+    noise = train.Job(files, feed.Layout(80, 400, "float32", 3), "pyarrow", 1 << 30, 2, 4, "none", 1.0, 20, model, options, 1, str(tmp_path / "s"))
+    result = train.run_rank(noise)
+    assert np.mean(result["history"][-1]["train"]) < 0.1  # it learnt its training rows by heart
+    correct = [np.argmax(s) == target[row] for (_, row), s in scores(noise).items()]
+    assert len(correct) == 240
+    assert 0.35 < np.mean(correct) < 0.65
+
+
 @pytest.mark.parametrize(("features", "rows"), [(9, 61), (90, 40)])
 def test_the_registered_model_is_the_network_that_was_trained(tmp_path: Path, features: int, rows: int) -> None:
     """Its scores of the test rows, through the file and the batch kernel, are those of training; with and without projection."""
@@ -148,23 +164,23 @@ def gradients(j: train.Job) -> list[np.ndarray]:
     return [p.grad.numpy() for _, p in parameters]
 
 
-def both(j: train.Job) -> tuple[list[np.ndarray], dict[str, Any]]:
-    return gradients(j), train.run_rank(j)
+def both(jobs: list[train.Job]) -> list[tuple[list[np.ndarray], dict[str, Any]]]:
+    return [(gradients(j), train.run_rank(j)) for j in jobs]
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients to 1e-10 (float64) or 1e-5 of the largest (float32), the first epochs' loss to 1e-4, the last validation loss to 1%."""
     import horovod.runner
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    j = job(tmp_path, options={"dtype": dtype, "epochs": 8})
-    results = {ranks: horovod.runner.run(functools.partial(both, j), num_proc=ranks, use_gloo=True)[0] for ranks in (1, 2)}
-    for one, two in zip(results[1][0], results[2][0], strict=True):
-        tolerance = 1e-10 if dtype == "float64" else 1e-5 * float(np.abs(one).max())
-        assert np.abs(one - two).max() <= tolerance
-        assert np.abs(one).max() > 1e-4
-    histories = [results[ranks][1]["history"] for ranks in (1, 2)]
-    for a, b in list(zip(*histories, strict=True))[:3]:
-        np.testing.assert_allclose(a["train"], b["train"], rtol=1e-4)
-    np.testing.assert_allclose(histories[0][-1]["validation"], histories[1][-1]["validation"], rtol=0.01)
+    jobs = [job(tmp_path, options={"dtype": dtype, "epochs": 8}) for dtype in ("float64", "float32")]
+    results = {ranks: horovod.runner.run(functools.partial(both, jobs), num_proc=ranks, use_gloo=True)[0] for ranks in (1, 2)}
+    for dtype, alone, shared in zip(("float64", "float32"), results[1], results[2], strict=True):
+        for one, two in zip(alone[0], shared[0], strict=True):
+            tolerance = 1e-10 if dtype == "float64" else 1e-5 * float(np.abs(one).max())
+            assert np.abs(one - two).max() <= tolerance
+            assert np.abs(one).max() > 1e-4
+        histories = [alone[1]["history"], shared[1]["history"]]
+        for a, b in list(zip(*histories, strict=True))[:3]:
+            np.testing.assert_allclose(a["train"], b["train"], rtol=1e-4)
+        np.testing.assert_allclose(histories[0][-1]["validation"], histories[1][-1]["validation"], rtol=0.01)
