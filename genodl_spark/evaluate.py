@@ -13,8 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import precision_recall_curve
-from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 CLASSIFICATION = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "auprc", "auprc_base_rate", "brier", "ece")
 REGRESSION = ("r2", "pearson", "spearman", "mae", "mse")
@@ -206,21 +204,25 @@ def calibration_curve(held: HeldOut, bins: int = 10) -> tuple[np.ndarray, np.nda
         return np.bincount(index, top, bins) / count, np.bincount(index, correct, bins) / count, count / max(len(held.scores), 1)
 
 
-def roc_curve(held: HeldOut, points: int = 500) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def roc_curves(held: HeldOut, points: int = 500) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """(false positive rate, true positive rate) per class, pooled over repeats, thinned to at most about `points`.
 
     The positive class alone for two classes. Classes without positive or negative rows are left out.
     """
+    from sklearn.metrics import roc_curve
+
     curves = {}
     for name, positive, score in _one_against_rest(held):
-        x, y, _ = sklearn_roc_curve(positive, score)
+        x, y, _ = roc_curve(positive, score)
         keep = _thin(len(x), points)
         curves[name] = (x[keep], y[keep])
     return curves
 
 
-def pr_curve(held: HeldOut, points: int = 500) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """(recall, precision) per class by rising recall; otherwise as `roc_curve`."""
+def pr_curves(held: HeldOut, points: int = 500) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """(recall, precision) per class by rising recall; otherwise as `roc_curves`."""
+    from sklearn.metrics import precision_recall_curve
+
     curves = {}
     for name, positive, score in _one_against_rest(held):
         precision, recall, _ = precision_recall_curve(positive, score, drop_intermediate=True)

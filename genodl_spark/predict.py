@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import evaluate, models, quality, storage
+from genodl_spark import evaluate, quality, storage
 from genodl_spark.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Predictor:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
+        from genodl_spark import models
+
         self.card = card
         try:
             tensors = load(weights)  # safetensors holds numbers only: nothing is unpickled
@@ -69,6 +71,8 @@ class Predictor:
         Class probabilities float64 (rows, classes), at the card's temperature unless `calibrated` is off; or values float64 (rows,) for regression.
         """
         import torch
+
+        from genodl_spark import models
 
         scores = []
         for start in range(0, len(x), self.card.batch):

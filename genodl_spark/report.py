@@ -269,7 +269,7 @@ def _pictures(model: ModelSection, prefix: str) -> list[str]:
         drawn.append(("Loss", "Line: mean; band: all members.", f"Learning curve: {', '.join(ends)}", lambda: _learning(train, validation)))
     if held is not None and held.classes and held.n_test:
         found = evaluate.metrics(held)
-        roc, pr = evaluate.roc_curve(held), evaluate.pr_curve(held)
+        roc, pr = evaluate.roc_curves(held), evaluate.pr_curves(held)
         if roc:
             areas = {name: auc(x, y) for name, (x, y) in roc.items()}
             precision = {name: float(np.diff(x) @ y[1:]) for name, (x, y) in pr.items()}

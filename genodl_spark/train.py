@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import feed, models, quality, storage
+from genodl_spark import feed, quality, storage
 from genodl_spark.errors import InputError
 from genodl_spark.splits import TRAIN, UNUSED, VALIDATION
 
@@ -148,7 +148,7 @@ class _Rank:
         scored: list[pa.Table] = []
         size = self._group_size()
         for start in range(0, len(sets), size):
-            group = _Group(self, sets[start : start + size], start)
+            group = _Group(self, sets[start : start + size])
             history += group.fit()
             scored += group.score()
             if group.sets[-1].fold == REGISTERED and self.hvd.rank() == 0:
@@ -171,6 +171,8 @@ class _Rank:
 
     def _group_size(self) -> int:
         """Training sets that fit in memory together."""
+        from genodl_spark import models
+
         o, layout = self.job.options, self.job.layout
         width = min(layout.features, layout.rows) if layout.rows <= PROJECTED_ROWS else layout.features
         network = models.build(self.job.model, [0], 1, 1)
@@ -182,8 +184,10 @@ class _Rank:
 class _Group:
     """Training sets that are fitted together, S of them with E members each."""
 
-    def __init__(self, rank: _Rank, sets: list[TrainingSet], first: int) -> None:
+    def __init__(self, rank: _Rank, sets: list[TrainingSet]) -> None:
         import torch
+
+        from genodl_spark import models
 
         self.rank, self.sets, self.job = rank, sets, rank.job
         data, job = rank.data, rank.job
@@ -335,6 +339,8 @@ class _Group:
         import pyarrow as pa
         import torch
 
+        from genodl_spark import models
+
         tables = []
         with torch.no_grad():
             for rows in self._mine(self.held_out.any(0), int(self.job.options["batch"])):
@@ -370,6 +376,8 @@ def fit_scaling(data: feed.Examples, learns: np.ndarray, job: Job) -> tuple[qual
     variance. Returns the scaling, coordinates float32 (S, rows, width) or None, and projections (S, features, width) or None.
     """
     from threadpoolctl import threadpool_limits
+
+    from genodl_spark import models
 
     with threadpool_limits(1):
         origin = np.nan_to_num(quality.as_float(data.x[:1], job.transform)[0])

@@ -311,14 +311,14 @@ def test_calibration_curve() -> None:
 def test_curves_enclose_their_areas() -> None:
     for held in (classified(300, 2, ties=True), classified(300, 3)):
         found = evaluate.metrics(held)
-        roc, pr = evaluate.roc_curve(held), evaluate.pr_curve(held)
+        roc, pr = evaluate.roc_curves(held), evaluate.pr_curves(held)
         assert list(roc) == list(pr) == (["c1"] if len(held.classes) == 2 else held.classes)
         assert np.mean([sk.auc(*curve) for curve in roc.values()]) == pytest.approx(found["auroc"], abs=1e-3)
         steps = [np.diff(recall) @ precision[1:] for recall, precision in pr.values()]
         assert np.mean(steps) == pytest.approx(found["auprc"], abs=1e-3)
-    many = evaluate.roc_curve(classified(20_000, 2), points=100)["c1"]
+    many = evaluate.roc_curves(classified(20_000, 2), points=100)["c1"]
     assert len(many[0]) <= 100 and many[0][[0, -1]].tolist() == [0, 1]
-    assert evaluate.roc_curve(replace(held, target=np.zeros(300))) == {}
+    assert evaluate.roc_curves(replace(held, target=np.zeros(300))) == {}
 
 
 def test_by_group() -> None:

@@ -157,7 +157,7 @@ def gradients(j: train.Job) -> list[np.ndarray]:
 
     hvd.init()
     rank = train._Rank(j, hvd, torch.device("cpu"))
-    group = train._Group(rank, train.training_sets(0, 0), 0)
+    group = train._Group(rank, train.training_sets(0, 0))
     optimizer, parameters = group.optimizer()
     whole, mine = next(feed.shares(len(rank.data), j.seed, 0, 20, hvd.rank(), hvd.size()))
     group.backward(optimizer, whole, mine, 0)
