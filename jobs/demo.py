@@ -16,8 +16,8 @@ from genodl_spark.errors import InputError
 from genodl_spark.pipelines.run import Run
 
 SQL = """
-SELECT p.task, p.cohort, p.label_column, p.predicted, count(*) AS people, round(avg(p.value), 3) AS mean_probability
-FROM predictions_latest p GROUP BY ALL ORDER BY task, cohort, predicted
+SELECT task, cohort, label_column, predicted, count(*) AS people, round(avg(value), 3) AS mean_probability
+FROM predictions_latest GROUP BY ALL ORDER BY task, cohort, predicted
 """
 
 
@@ -61,7 +61,7 @@ def demo(run: Run, inputs: str, output: str) -> None:
         answer = _verb(run, "query", [" ".join(SQL.split()), "--lake", str(lake)])
         _verb(run, "report", ["--lake", str(lake), "--output", str(Path(output) / "report")])
     print("\n" + report.table([row for tour in TOURS for row in _rows(tour)], ["task", "cohort", "rows", "predictor", *METRICS, "seconds"]))
-    print('\ngenodl query "SELECT ... FROM predictions_latest GROUP BY ALL"\n')
+    print(f'\ngenodl query "{" ".join(SQL.split())}" --lake {lake}\n')
     names = list(answer["result"][0])
     print(report.table([[str(row[name]) for name in names] for row in answer["result"]], names))
     print(f"\nlake    {lake}\nreport  {Path(output) / 'report' / 'index.html'}\n")
