@@ -109,7 +109,7 @@ class Run:
     def cohort(self, named: str | None, among: list[str], what: str = "samples") -> str:
         """The cohort to work on: the one named, else the only one that has `what`. InputError when there is none, or a choice."""
         if named is not None:
-            if named not in among and what != "samples":
+            if named not in among:
                 raise InputError(
                     f"cohort {named} has no {what}; expected one of {', '.join(sorted(among)[:5]) or 'none: ingest some first'}", "--cohort"
                 )
