@@ -14,6 +14,7 @@ from typing import NoReturn
 from genodl_spark import config, session
 from genodl_spark.errors import InputError, input_error_within
 from genodl_spark.pipelines.run import Report, Run
+from genodl_spark.tables import RUNS
 
 Arguments = argparse.Namespace
 log = logging.getLogger("genodl")
@@ -85,8 +86,9 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
         report.status, report.error = "failed", str(failure or crash).strip().split("\n")[0]
         code = 2 if failure else 1
     if run is not None and "lake" in run.__dict__ and verb in RECORDED:
-        with contextlib.suppress(Exception):  # a run that failed may have no lake to write to
-            run.record()
+        with contextlib.suppress(Exception):
+            if not code or run.lake.exists(RUNS):  # a run that failed makes no lake of its own
+                run.record()
     session.stop()
     if crash is not None:
         logging.getLogger().error("job failed", exc_info=crash)
