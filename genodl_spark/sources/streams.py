@@ -1,20 +1,41 @@
-"""Text files as blocks of whole lines: bgzip, gzip or plain, told apart by their first bytes."""
+"""Text files as blocks of whole lines: bgzip, gzip or plain, told apart by their first bytes; whole, or in splits.
+
+A split is a range of a file's bytes that is read on its own. Its lines are those that follow a line end within its own text, and
+in the first split also the file's first line. So a line belongs to the split that holds the line end before it, each line to
+one, wherever the ranges are cut; and no split needs to know what lies before it.
+"""
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
+import pyarrow as pa
+import pyarrow.fs as pafs
+from isal import isal_zlib
+
+from genodl_spark import bgzf, storage
+from genodl_spark.bgzf import Broken
 from genodl_spark.errors import InputError
 
 BLOCK = 4 << 20
+BGZF_END = bgzf.END
 _READ = 1 << 20
-# What zlib leaves unused after a gzip member is copied: small pieces keep that cheap for bgzip, which has thousands of members.
+# What the inflater leaves unused after a gzip member is copied: small pieces keep that cheap for files of thousands of members.
 _PIECE = 1 << 16
 _BOM = b"\xef\xbb\xbf"
-# SAM specification, section 4.1.2: the empty block that ends every BGZF file.
-BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+_MEND = "expected a whole file, fetch or compress it again"
+
+
+@dataclass(frozen=True)
+class Split:
+    """Bytes `start` to `end` (not included) of a file, as stored. A bgzip block is the split's in which it starts."""
+
+    start: int
+    end: int
 
 
 def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK) -> Iterator[tuple[int, bytes]]:
@@ -24,65 +45,186 @@ def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK) -> Iterator[tuple[i
     within a few times `size` or the longest line. InputError, naming the last line read, for a compressed file that is cut
     off, corrupt, or (bgzip) without its end-of-file block.
     """
-    number, held = 1, bytearray()
-    start = True
-    chunks = _inflated(raw)
-    while True:
+    number = 1
+    lines = _Lines(((True, text) for text in _inflated(raw.read)), size, first=True)
+    try:
+        for block in lines:
+            yield number, block
+            number += block.count(b"\n")
+    except Broken as broken:
+        line = number + lines.ends_held()
+        raise InputError(f"{broken} after line {line}; {_MEND}", file, line) from broken
+
+
+def splits(uri: str, target: int) -> list[Split]:
+    """Cuts a file into ranges of about `target` bytes as stored, by its size and first bytes alone; gzip that is not bgzip is one range.
+
+    InputError when the file is absent.
+    """
+    with _opened(uri) as (raw, size):
+        first = raw.read_at(bgzf.LARGEST, 0)
+    pieces = max(1, round(size / target)) if bgzf.is_bgzf(first) or not _is_gzip(first) else 1
+    return [Split(size * i // pieces, size * (i + 1) // pieces) for i in range(pieces)]
+
+
+def split_blocks(uri: str, split: Split, size: int = BLOCK) -> Iterator[bytes]:
+    """Yields the lines of one split (the module says which these are) in blocks of whole lines of about `size` bytes.
+
+    Over all splits of a file, in order, the blocks join to the text that `line_blocks` gives. A split reads past its end only to
+    the end of its last line. InputError, naming the file's byte, for a file that is cut off or corrupt where the split reads it;
+    damage that hides the start of a block from one split is found by the split before.
+    """
+    with _opened(uri) as (raw, stored):
+        first = raw.read_at(bgzf.LARGEST, 0)
+        if bgzf.is_bgzf(first):
+            chunks = _bgzf_chunks(raw, split, stored)
+        elif not _is_gzip(first):
+            chunks = _plain_chunks(raw, split)
+        elif (split.start, split.end) == (0, stored):
+            chunks = ((True, text) for text in _inflated(_reader(raw, 0)))
+        else:
+            raise ValueError(f"{split} of {uri}: gzip is read whole")
         try:
-            chunk = next(chunks, None)
-        except _Broken as broken:
-            line = number + held.count(b"\n")
-            raise InputError(f"{broken} after line {line}; expected a whole file, fetch or compress it again", file, line) from broken
-        if chunk is None:
-            break
-        searched = len(held)
-        held += chunk
-        if start:
-            if len(held) < len(_BOM):
-                continue  # nothing leaves before it is known whether the file starts with a mark
+            yield from _Lines(chunks, size, first=split.start == 0)
+        except Broken as broken:
+            place = "" if broken.at is None else f" at byte {broken.at}"
+            raise InputError(f"{broken}{place}; {_MEND}", uri) from broken
+
+
+@contextlib.contextmanager
+def _opened(uri: str) -> Iterator[tuple[pa.NativeFile, int]]:
+    """A file to read anywhere in, and its size in bytes."""
+    fs, path = storage.filesystem(uri)
+    info = fs.get_file_info(path)
+    if info.type != pafs.FileType.File:
+        raise InputError("no such file; expected a readable file, check the path", uri)
+    with fs.open_input_file(path) as raw:
+        yield raw, int(info.size)
+
+
+class _Lines:
+    """Chunks of text to blocks of whole lines. A chunk is (whether it is the split's own, text); those that are not come last."""
+
+    def __init__(self, chunks: Iterator[tuple[bool, bytes]], size: int, first: bool) -> None:
+        self._chunks, self._size, self._first = chunks, size, first
+        self._parts: list[bytes] = []
+
+    def ends_held(self) -> int:
+        """Line ends in the text that has come and not left."""
+        return sum(part.count(b"\n") for part in self._parts)
+
+    def __iter__(self) -> Iterator[bytes]:
+        parts, held, searched, inside, start = self._parts, 0, 0, self._first, self._first
+        for own, chunk in self._chunks:
+            if not own and not inside:
+                return
+            end = chunk.find(b"\n") + 1 if not (inside and own) else 0
+            if not own:
+                parts.append(chunk[:end] if end else chunk)
+                if end:
+                    break
+                continue
+            if not inside:
+                if not end:
+                    continue
+                inside, chunk = True, chunk[end:]
+            parts.append(chunk)
+            held += len(chunk)
+            if held < self._size:
+                continue
+            # A line of many megabytes comes in many chunks: look for its end in the new ones only.
+            last = next((i for i in range(len(parts) - 1, searched - 1, -1) if b"\n" in parts[i]), None)
+            if last is None:
+                searched = len(parts)
+                continue
+            end = parts[last].rfind(b"\n") + 1
+            rest = [parts[last][end:], *parts[last + 1 :]]
+            block = b"".join([*parts[:last], memoryview(parts[last])[:end]])
+            parts[:], held, searched = rest, sum(map(len, rest)), len(rest)
+            yield from _ended(block, start)
             start = False
-            if held.startswith(_BOM):
-                del held[: len(_BOM)]
-        if len(held) >= size:
-            # A line of many megabytes comes in many chunks: look for its end in the new one only.
-            end = held.rfind(b"\n", max(0, searched - len(_BOM))) + 1
-            if end:
-                block = bytes(held[:end]).replace(b"\r\n", b"\n")
-                del held[:end]
-                yield number, block
-                number += block.count(b"\n")
-    if held:
-        block = bytes(held).replace(b"\r\n", b"\n")
-        yield number, block if block.endswith(b"\n") else block.removesuffix(b"\r") + b"\n"
+        block = b"".join(parts)
+        parts.clear()
+        yield from _ended(block, start)
 
 
-class _Broken(Exception):
-    pass
+def _ended(block: bytes, start: bool) -> Iterator[bytes]:
+    """The block, if anything is left of it, without the mark at the `start` of a file and with lines that end in LF."""
+    if start:
+        block = block.removeprefix(_BOM)
+    if block and not block.endswith(b"\n"):
+        block += b"\n"
+    if block:
+        yield block.replace(b"\r\n", b"\n") if b"\r" in block else block
 
 
-def _pieces(raw: BinaryIO) -> Iterator[bytes]:
-    """The bytes of a file in pieces, the first of at least 18 bytes (a BGZF header) where the file has them."""
-    block = raw.read(_READ)
-    while 0 < len(block) < 18 and (more := raw.read(_READ)):  # a stream may return less than it was asked for
-        block += more
-    while block:
-        for start in range(0, len(block), _PIECE):
-            yield block[start : start + _PIECE]
-        block = raw.read(_READ)
+def _reader(raw: pa.NativeFile, start: int) -> Callable[[int], bytes]:
+    """`read(n)` from byte `start` on; pyarrow's own position is lost where `read_at` is used too."""
+    at = start
+
+    def read(count: int) -> bytes:
+        nonlocal at
+        data = raw.read_at(count, at)
+        at += len(data)
+        return data
+
+    return read
 
 
-def _inflated(raw: BinaryIO) -> Iterator[bytes]:
-    """The text of a file in chunks of at most 1 MiB."""
-    pieces = _pieces(raw)
-    first = next(pieces, b"")
-    if first[:2] != b"\x1f\x8b":
-        if first:
-            yield first
+def _bgzf_chunks(raw: pa.NativeFile, split: Split, stored: int) -> Iterator[tuple[bool, bytes]]:
+    def start_after(byte: int) -> int:
+        return bgzf.first_block(raw.read_at, byte, stored)
+
+    at = start_after(split.start)
+    if at >= split.end:
+        return  # the whole range lies within one block, which starts in a split before
+    own = True
+
+    def check_end() -> None:
+        if at >= split.end and start_after(split.end) != at:
+            raise Broken("found a bgzip block that cannot be told from the damage around it", at)
+
+    for after, text in bgzf.blocks(_reader(raw, at), at):
+        if own and at >= split.end:
+            check_end()
+            own = False
+        yield own, text
+        at = after
+    if own:
+        check_end()
+
+
+def _plain_chunks(raw: pa.NativeFile, split: Split) -> Iterator[tuple[bool, bytes]]:
+    read, left = _reader(raw, split.start), split.end - split.start
+    while left and (chunk := read(min(_READ, left))):
+        left -= len(chunk)
+        yield True, chunk
+    while chunk := read(_PIECE):
+        yield False, chunk
+
+
+def _is_gzip(first: bytes) -> bool:
+    return first[:2] in (b"\x1f\x8b", b"\x1f")  # the second: a file cut off after one byte
+
+
+def _inflated(read: Callable[[int], bytes]) -> Iterator[bytes]:
+    """The text of a whole file in chunks of at most 1 MiB. Broken as for `bgzf.blocks`."""
+    first = read(_READ)
+    while 0 < len(first) < bgzf.LARGEST and (more := read(_READ)):  # a stream may return less than it was asked for
+        first += more
+    pieces = itertools.chain([first] if first else [], iter(lambda: read(_READ), b""))
+    if bgzf.is_bgzf(first):
+        yield from (text for _, text in bgzf.blocks(lambda _: next(pieces, b"")))
+    elif _is_gzip(first):
+        yield from _members(piece[start : start + _PIECE] for piece in pieces for start in range(0, len(piece), _PIECE))
+    else:
         yield from pieces
-        return
-    bgzf = first[12:14] == b"BC" and first[3] & 4 != 0
-    member: zlib._Decompress | None = None
-    data, tail = first, first[-len(BGZF_END) :]
+
+
+def _members(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The text of gzip members, one behind the other, perhaps with zeros between and after them."""
+    member = None
+    data = b""
     while True:
         if member is not None and member.eof:
             member = None
@@ -90,20 +232,17 @@ def _inflated(raw: BinaryIO) -> Iterator[bytes]:
             data = data.lstrip(b"\0")  # padding after a member is allowed, and no member starts with it
         if not data:
             data = next(pieces, b"")
-            tail = (tail + data)[-len(BGZF_END) :]
             if not data:
                 break
             continue
         if member is None:
-            member = zlib.decompressobj(wbits=31)
+            member = isal_zlib.decompressobj(wbits=31)
         try:
             text = member.decompress(data, _READ)
-        except zlib.error as error:
-            raise _Broken(f"found corrupt gzip data ({error})") from error
+        except bgzf.InflateError as error:
+            raise Broken(f"found corrupt gzip data ({error})") from error
         data = member.unused_data if member.eof else member.unconsumed_tail
         if text:
             yield text
     if member is not None:
-        raise _Broken("found a gzip file that is cut off")
-    if bgzf and tail != BGZF_END:
-        raise _Broken("found a bgzip file without its end-of-file block, so it is cut off")
+        raise Broken("found a gzip file that is cut off")
