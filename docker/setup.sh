@@ -15,7 +15,7 @@ fail() {
     exit 1
 }
 
-stamp=$(cat requirements.lock pyproject.toml docker/setup.sh docker/tools.lock docker/horovod.lock docker/jars.sha256 | sha256sum)
+stamp=$(cat requirements.lock pyproject.toml genodl_spark/kernels.c docker/setup.sh docker/tools.lock docker/horovod.lock docker/jars.sha256 | sha256sum)
 ready() { [ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ]; }
 ready && exit 0
 exec 9<docker/setup.sh # one at a time
@@ -109,7 +109,7 @@ while read -r _ name; do
     mv "$SPARK_HOME/jars/$name.part" "$SPARK_HOME/jars/$name"
 done <docker/jars.sha256
 
-say "installing this project"
+say "installing this project, its kernels compiled"
 "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --no-build-isolation -e .
 for name in genodl spark-submit; do
     {

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The project's wheel, for spark-submit --py-files: dist/genodl_spark-VERSION-py3-none-any.whl. Built from a copy of the files that
+# The project's wheel of this platform, for spark-submit --py-files: dist/genodl_spark-VERSION-cp311-cp311-PLATFORM.whl. Built from a copy of the files that
 # git has or would take, so that nothing is left in the checkout; the same files give the same bytes. Refuses to publish a wheel
 # that lacks any file of genodl_spark/, jobs/ or conf/.
 set -euo pipefail

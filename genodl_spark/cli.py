@@ -98,7 +98,7 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
     return code
 
 
-RECORDED = {"ingest", "prepare", "train", "evaluate", "predict"}
+RECORDED = {"ingest", "qc", "prepare", "train", "evaluate", "predict"}
 
 
 def _print(line: str) -> None:

@@ -45,10 +45,15 @@ class Tracking(_Section):
 
 
 class Ingest(_Section):
-    """`sample_chunk`: samples per piece when a matrix is transposed. `batch`: records per Arrow batch."""
+    """`sample_chunk`: samples per piece when a matrix is transposed. `batch`: VCF records per Arrow batch, at most.
+
+    `bin_width`: bases per position bin of `variants`. `split_alleles`: records of several ALT alleles become one for each.
+    """
 
     sample_chunk: int = Field(256, ge=1)
-    batch: int = Field(1024, ge=1)
+    batch: int = Field(65_536, ge=1)
+    bin_width: int = Field(1 << 26, ge=1)
+    split_alleles: bool = False
 
 
 class Target(_Section):
@@ -129,6 +134,28 @@ class Reporting(_Section):
     by: Text | None = None
 
 
+class QualityControl(_Section):
+    """Quality control of genotypes. `steps`: some of variants, samples, pruning, relatedness, components.
+
+    `min_allele_frequency`, `max_missing`: variants whose rarer allele is less frequent, or that a larger share of samples lacks, take part in
+    neither pruning nor relatedness nor components. `kinship`: pairs above it are related; the default is where third degree begins.
+    `pruned`: steps that use only variants in approximate linkage equilibrium; `window` (variants, or bases with `window_in_bases`),
+    `step` and `r2` are those of PLINK's --indep-pairwise. `depth`: means of DP and GQ, for which all of FORMAT is read.
+    """
+
+    steps: Names = ["variants", "samples", "relatedness", "components"]
+    min_allele_frequency: float = Field(0.01, ge=0, le=0.5)
+    max_missing: float = Field(0.1, ge=0, le=1)
+    kinship: float = Field(2**-4.5, ge=-10, le=0.5)
+    components: int = Field(10, ge=1)
+    pruned: Names = ["components"]
+    window: int = Field(50, ge=2)
+    window_in_bases: bool = False
+    step: int = Field(5, ge=1)
+    r2: float = Field(0.2, ge=0, le=1)
+    depth: bool = True
+
+
 class Settings(_Section):
     """Effective settings of one job."""
 
@@ -136,6 +163,7 @@ class Settings(_Section):
     seed: int = Field(0, ge=0)
     tracking: Tracking = Tracking()
     ingest: Ingest = Ingest()
+    qc: QualityControl = QualityControl()
     implementation: str = ""
     label: Text = "label"
     metric: str = "balanced_accuracy"

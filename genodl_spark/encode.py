@@ -1,9 +1,8 @@
-"""Genotypes between text, packed bytes and dosages: pure NumPy, many records at once.
+"""The sample columns of VCF text, taken apart into allele indices and back: pure NumPy, many records at once.
 
-Packed form: BCF2 (VCF specification, section 6.3.3). Each call is `ploidy` little-endian integers of 1 or 2 bytes,
-(allele + 1) << 1 | phased, where `phased` belongs to the separator before the allele; a missing allele is 0 before the
-shift, the end-of-vector value pads calls of lower ploidy. Allele 0 is the reference. Up to VCF 4.3 the first allele has no
-phase and its bit is 0; from VCF 4.4 on it has one, stated by a leading separator or implied (section 1.6.2 there).
+These are the rules for any ploidy, mixed phase and every version; the compiled kernels read what is plain (see sources/vcf.py).
+Allele 0 is the reference. Up to VCF 4.3 the first allele has no phase; from VCF 4.4 on it has one, stated by a leading separator
+or implied (section 1.6.2 there).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-END_OF_VECTOR = {1: -127, 2: -32767}
 HIGHEST_ALLELE = {1: 62, 2: 16382}
 HIGHEST_PLOIDY = 255
 MISSING, ABSENT = -1, -2
@@ -154,33 +152,6 @@ def _bound(alleles: np.ndarray, n_alleles: np.ndarray, errors: dict[int, str]) -
         errors.setdefault(
             record, f"found allele {highest[record]} in GT; expected at most {HIGHEST_ALLELE[2]}, the highest that BCF2 holds in 2 bytes"
         )
-
-
-def pack(alleles: np.ndarray, phased: np.ndarray) -> tuple[np.ndarray, int]:
-    """BCF2 values of calls (..., P), and their width in bytes: 1 where every allele fits, else 2."""
-    width = 1 if alleles.max(initial=0) <= HIGHEST_ALLELE[1] else 2
-    packed = ((alleles.astype(np.int16) + 1) << 1) | phased
-    packed = np.where(alleles == ABSENT, END_OF_VECTOR[width], packed)
-    return packed.astype("<i1" if width == 1 else "<i2"), width
-
-
-def unpack(packed: bytes, ploidy: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Calls of one record, the inverse of `pack`: alleles int16 (S, P) with -1 missing and -2 absent, phased bool (S, P)."""
-    values = np.frombuffer(packed, "<i1" if width == 1 else "<i2").reshape(-1, ploidy).astype(np.int16)
-    absent = values == END_OF_VECTOR[width]
-    return np.where(absent, ABSENT, (values >> 1) - 1).astype(np.int16), (values & 1).astype(bool) & ~absent
-
-
-def dosages(packed: bytes, ploidy: int, width: int, alleles: int) -> np.ndarray:
-    """Copies of each ALT allele, int8 (alleles - 1, S); -1 where any allele of the call is missing. Haploid calls count 0 or 1."""
-    values = np.frombuffer(packed, "<i1" if width == 1 else "<i2").reshape(-1, ploidy)
-    index = values >> 1  # allele + 1; the end of vector becomes negative
-    missing = (index == 0).any(1)
-    counts = np.empty((max(alleles, 1) - 1, len(values)), np.int8)
-    for allele in range(1, alleles):
-        counts[allele - 1] = (index == allele + 1).sum(1)
-    counts[:, missing] = MISSING
-    return counts
 
 
 def format_calls(alleles: np.ndarray, phased: np.ndarray, first_phased: bool = False) -> list[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import quality
+from genodl_spark import genotypes, quality
 from genodl_spark.encode import MISSING
 from genodl_spark.errors import InputError
 from genodl_spark.tables import FEATURES, SAMPLE_SETS, SAMPLES, VARIANTS, Table, identifier
@@ -194,7 +194,7 @@ class GenotypeFeatures:
         chrom = F.regexp_replace("contig", "^(?i:chr)", "")
         rows = rows.select(
             F.when(chrom == "M", "MT").otherwise(chrom).alias("chrom"),
-            *("pos", "ref", "sample_set", "n_samples", "gt", "gt_ploidy", "gt_width"),
+            *("pos", "ref", "sample_set", "n_samples", "gt"),
             F.posexplode("alts").alias("place", "alt"),
         )
         return rows.where(F.col("alt").rlike("^[ACGTNacgtn]+$")).withColumn("allele", F.col("place") + 1)
@@ -212,9 +212,9 @@ class GenotypeFeatures:
         def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for batch in batches:
                 counts = np.zeros((3, batch.num_rows), np.int64)
-                for rows, calls, sample_set in _calls(batch):
+                for rows, gt, samples, sample_set in _alike(batch):
                     allele = batch.column("allele").take(pa.array(rows)).to_numpy()
-                    counts[:, rows] = quality.allele_counts(calls[:, masks[sample_set]], allele)
+                    counts[:, rows] = genotypes.counts(gt, samples, allele, masks[sample_set])[:, :3].T
                 columns = [batch.column(name) for name in ("chrom", "pos", "ref", "alt")]
                 yield pa.RecordBatch.from_arrays([*columns, *(pa.array(c) for c in counts)], names)
 
@@ -251,7 +251,7 @@ class GenotypeFeatures:
         schema = "chrom string, pos bigint, ref string, alt string, feature int, exchanged boolean"
         sites = F.broadcast(lake.spark.createDataFrame(wanted, schema))
         alleles = self._alleles(lake, cohort).join(sites, ["chrom", "pos", "ref", "alt"])
-        columns = ["sample_set", "gt", "gt_ploidy", "gt_width", "allele", "feature", "exchanged"]
+        columns = ["sample_set", "n_samples", "gt", "allele", "feature", "exchanged"]
         pieces = alleles.select(*columns).mapInArrow(_transpose, "sample_set string, chunk int, features binary, payload binary")
         sets = self._sets(lake, cohort)
         chunks = pieces.groupBy("sample_set", "chunk").applyInPandas(_assembler(width), "sample_set string, position int, x binary, covered binary")
@@ -277,16 +277,13 @@ def _site(feature: str) -> tuple[str, int, str, str]:
     return chrom, int(pos), ref, alt
 
 
-def _calls(batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:
-    """Records of a batch that are packed alike: their row numbers, BCF2 values int (V, S, P), and sample set."""
-    keys = list(zip(*(batch.column(name).to_pylist() for name in ("sample_set", "gt_ploidy", "gt_width")), strict=True))
-    groups: dict[Any, list[int]] = {}
-    for row, key in enumerate(keys):
+def _alike(batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray, pa.BinaryArray, int, str]]:
+    """Records of a batch that have the same samples: their row numbers, packed genotypes, number of samples, and sample set."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for row, key in enumerate(zip(*(batch.column(name).to_pylist() for name in ("sample_set", "n_samples")), strict=True)):
         groups.setdefault(key, []).append(row)
-    packed = batch.column("gt")
-    for (sample_set, ploidy, width), rows in groups.items():
-        joined = b"".join(packed.take(pa.array(rows)).to_pylist())
-        yield np.array(rows), np.frombuffer(joined, "<i1" if width == 1 else "<i2").reshape(len(rows), -1, ploidy), sample_set
+    for (sample_set, samples), rows in groups.items():
+        yield np.array(rows), batch.column("gt").take(pa.array(rows)), samples, sample_set
 
 
 def _transpose(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -296,8 +293,8 @@ def _transpose(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         feature = batch.column("feature").to_numpy().astype(np.int32)
         exchanged = np.array(batch.column("exchanged").to_pylist(), bool)
         pieces: list[tuple[str, int, bytes, bytes]] = []
-        for rows, calls, sample_set in _calls(batch):
-            copies = quality.allele_copies(calls, allele[rows], exchanged[rows])
+        for rows, gt, samples, sample_set in _alike(batch):
+            copies = genotypes.dosages(gt, samples, allele[rows], exchanged[rows])
             for chunk, start in enumerate(range(0, copies.shape[1], _CHUNK)):
                 pieces.append((sample_set, chunk, feature[rows].tobytes(), np.ascontiguousarray(copies[:, start : start + _CHUNK].T).tobytes()))
         types = [pa.string(), pa.int32(), pa.binary(), pa.binary()]

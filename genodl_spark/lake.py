@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
+from genodl_spark.parts import Part
 from genodl_spark.tables import PREDICTIONS, TABLES, Table, identifier, literal
 
 if TYPE_CHECKING:
@@ -86,6 +90,58 @@ class Lake:
     def delete(self, table: Table, where: Mapping[str, str | Sequence[str]]) -> None:
         if self.exists(table):
             self._delta(table).delete(condition(where))
+
+    def commit(self, table: Table, parts: Sequence[Part], where: Mapping[str, str | Sequence[str]]) -> None:
+        """In one transaction adds files that tasks wrote and removes those whose rows match `where`; all new rows match it.
+
+        A file in which other rows stand too (after a compaction) is rewritten without these, in a transaction before. Of two
+        commits that replace the same rows at the same time the second fails.
+        """
+        self.create(table)
+        jvm: Any = self.spark._jvm
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
+        replaced, mixed = self._holding(table, where)
+        if mixed:
+            self.delete(table, where)
+        if not parts and not replaced:
+            return
+        nothing = getattr(jvm.scala, "Option$").__getattr__("MODULE$").empty()
+        transaction = log.startTransaction(nothing, nothing)
+        application = hashlib.sha256(condition(where).encode()).hexdigest()[:32]
+        now = int(time.time() * 1000)
+        actions: list[dict[str, Any]] = [{"txn": {"appId": application, "version": transaction.txnVersion(application) + 1, "lastUpdated": now}}]
+        actions += [{"remove": {**removed, "deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": True}} for removed in replaced]
+        listed = jvm.java.util.ArrayList()
+        for action in [*actions, *(part.add() for part in parts)]:
+            listed.add(jvm.org.apache.spark.sql.delta.actions.Action.fromJson(json.dumps(action)))
+        sequence = jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq()
+        transaction.commit(sequence, getattr(jvm.org.apache.spark.sql.delta, "DeltaOperations$ManualUpdate$").__getattr__("MODULE$"))
+
+    def _holding(self, table: Table, where: Mapping[str, str | Sequence[str]]) -> tuple[list[dict[str, Any]], bool]:
+        """Files all of whose rows match `where`; and whether other files may hold some."""
+        from pyspark.sql import DataFrame as Frame
+        from pyspark.sql import functions as F
+
+        jvm: Any = self.spark._jvm
+        snapshot = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table)).unsafeVolatileSnapshot()
+        files = Frame(snapshot.allFiles().toDF(), self.spark)
+        wanted = {name: [values] if isinstance(values, str) else list(values) for name, values in where.items()}
+        inner = [name for name in wanted if name not in table.partitioned_by]
+        for name in wanted.keys() - set(inner):
+            files = files.where(F.col("partitionValues").getItem(name).isin(wanted[name]))
+        bounds = [
+            F.get_json_object("stats", f"$.{side}.{name}").alias(f"{side}{i}") for i, name in enumerate(inner) for side in ("minValues", "maxValues")
+        ]
+        held, mixed = [], False
+        for row in files.select("path", "partitionValues", "size", *bounds).collect():
+            ends = [(name, row[f"minValues{i}"], row[f"maxValues{i}"]) for i, name in enumerate(inner)]
+            if any(low is not None and not any(low <= value <= high for value in wanted[name]) for name, low, high in ends):
+                continue
+            if all(low is not None and low == high for _, low, high in ends):
+                held.append({"path": row.path, "partitionValues": dict(row.partitionValues), "size": row.size})
+            else:
+                mixed = True
+        return held, mixed
 
     def merge(self, table: Table, rows: DataFrame) -> None:
         """Upserts `rows` by the table's key; a row that differs in nothing but its time stamps is left as it is.

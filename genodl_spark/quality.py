@@ -129,28 +129,3 @@ def principal_axes(z: np.ndarray) -> np.ndarray:
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(size))])
     axes = z.T @ (vectors / np.sqrt(size))
     return (axes * np.sqrt(len(size) * len(z) / size.sum())).astype(np.float32)
-
-
-def allele_counts(calls: np.ndarray, allele: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Per record the copies of one allele, the called alleles and the called samples, int64 (V,) each.
-
-    `calls` int (V, S, P): BCF2 values, (allele + 1) << 1 | phased; 0 is missing, negative is absent. `allele` (V,).
-    """
-    index = calls >> 1
-    copies = (index == allele[:, None, None] + 1).sum((1, 2))
-    called = (index > 0).sum((1, 2))
-    whole = (index[:, :, 0] > 0) & ~(index == 0).any(2)
-    return copies, called, whole.sum(1)
-
-
-def allele_copies(calls: np.ndarray, allele: np.ndarray, exchanged: np.ndarray) -> np.ndarray:
-    """Copies of one allele per record and sample, int8 (V, S); -1 where any allele of the call is missing, or none is there.
-
-    `calls`, `allele` as in `allele_counts`. `exchanged` bool (V,): copies of all other alleles instead, for sites whose REF
-    and ALT stand the other way round.
-    """
-    index = calls >> 1
-    copies = (index == allele[:, None, None] + 1).sum(2, dtype=np.int8)
-    present = (index > 0).sum(2, dtype=np.int8)
-    copies = np.where(exchanged[:, None], present - copies, copies)
-    return np.where((present == 0) | (index == 0).any(2), np.int8(-1), copies).astype(np.int8)

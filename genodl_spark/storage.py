@@ -129,6 +129,11 @@ def files_under(uri: str, suffix: str = "") -> list[str]:
     return sorted(prefix + f.path for f in found if f.type == pafs.FileType.File and f.path.endswith(suffix))
 
 
+def remove_file(uri: str) -> None:
+    fs, path = filesystem(uri)
+    fs.delete_file(path)
+
+
 def remove_directory(uri: str) -> None:
     fs, path = filesystem(uri)
     if fs.get_file_info(path).type == pafs.FileType.Directory:

@@ -55,9 +55,21 @@ class Table:
         return StructType(fields)
 
     def arrow_schema(self) -> pa.Schema:
-        from pyspark.sql.pandas.types import to_arrow_schema
+        """Rendered without a JVM, so that tasks can ask for it."""
+        import pyarrow as pa
 
-        return to_arrow_schema(self.spark_schema())
+        def arrow(type_: str) -> pa.DataType:
+            kind, _, inner = type_.removesuffix(">").partition("<")
+            if kind == "array":
+                return pa.list_(arrow(inner))
+            if kind == "map":
+                key, value = inner.split(",", 1)
+                return pa.map_(arrow(key), arrow(value.strip()))
+            if kind == "timestamp":
+                return pa.timestamp("us", tz="UTC")
+            return pa.type_for_alias({"bigint": "int64", "int": "int32", "boolean": "bool", "tinyint": "int8"}.get(kind, kind))
+
+        return pa.schema([pa.field(c.name, arrow(c.type), c.nullable) for c in self.columns])
 
     def ddl(self, path: str) -> str:
         """CREATE TABLE for a Delta table at `path`, with comments, partitioning and CHECK constraints."""
@@ -109,7 +121,9 @@ SOURCES = Table(
         required("sha256", "string", "SHA-256 of the content, hexadecimal"),
         required("records", "bigint", "Rows stored from it"),
         required("quarantined", "bigint", "Records set aside in `quarantine`"),
+        required("options", "string", "How it was read where that changes its rows: normalisation, empty for as it is"),
         Column("header", "string", "VCF header lines as read; NULL for other sources"),
+        Column("build", "string", "Genome build by the contig lengths of a VCF header; NULL where they do not tell"),
         required("ingested_at", "timestamp", "When, UTC"),
     ),
     key=("cohort", "source", "block", "file"),
@@ -139,10 +153,12 @@ SAMPLE_SETS = Table(
 
 VARIANTS = Table(
     "variants",
-    "One row per VCF record, as read",
+    "One row per VCF record, as read; with normalisation, one per record that it became",
     (
         COHORT,
-        required("contig", "string", "CHROM as in the file"),
+        required("contig", "string", "Contig by the name that cohorts share: chr20 and 20 are 20, chrM is MT, other names as in the file"),
+        required("bin", "int", "pos / ingest.bin_width: bounds the size of a partition"),
+        required("chrom", "string", "CHROM as in the file"),
         required("pos", "bigint", "POS, 1-based; 0 is the telomere"),
         required("end", "bigint", "Last reference base of the record, 1-based, closed"),
         Column("id", "string", "ID; NULL when missing"),
@@ -152,18 +168,20 @@ VARIANTS = Table(
         Column("filters", "array<string>", "FILTER codes; ['PASS'] when passed, NULL when not applied"),
         required("info", "string", "INFO as in the file"),
         Column("format", "string", "FORMAT keys as in the file; NULL without samples"),
-        Column("gt", "binary", "Genotypes in BCF2 encoding, samples x gt_ploidy, (allele + 1) << 1 | phased, 0 missing; NULL without GT"),
-        Column("gt_ploidy", "int", "Highest ploidy in the record"),
-        Column("gt_width", "int", "Bytes per allele in gt: 1 or 2, little-endian"),
+        Column("gt", "binary", "Packed genotypes of n_samples samples (layout: genodl_spark/genotypes.py); NULL without GT"),
         Column("fields", "binary", "Sample columns as text without GT; NULL when FORMAT is GT alone"),
         required("n_samples", "int", "Samples in the record"),
         required("sample_set", "string", "Order of the samples: key into `sample_sets`"),
+        required("alt_number", "int", "Which ALT of a multi-allelic record this row holds, from 1; 0 when it was not split"),
+        Column("source_pos", "bigint", "POS in the file where normalisation changed the record, else NULL"),
+        Column("source_ref", "string", "REF in the file, likewise"),
+        Column("source_alts", "string", "ALT in the file, likewise"),
         required("file", "string", "File name of the source"),
         required("line", "bigint", "Line in the file, 1-based"),
     ),
-    key=("cohort", "file", "line"),
-    partitioned_by=("cohort", "contig"),
-    checks={"position": "pos >= 0", "reference": "length(ref) > 0", "width": "gt_width IS NULL OR gt_width IN (1, 2)"},
+    key=("cohort", "file", "line", "alt_number"),
+    partitioned_by=("cohort", "contig", "bin"),
+    checks={"position": "pos >= 0", "reference": "length(ref) > 0", "samples": "n_samples >= 0"},
 )
 
 
@@ -385,6 +403,114 @@ RUNS = Table(
     checks={"status": "status IN ('done', 'unchanged', 'failed')"},
 )
 
+VARIANT_QC = Table(
+    "variant_qc",
+    "One row per site and ALT allele of a cohort: calls, frequency and Hardy-Weinberg test; counts of records of one site are added",
+    (
+        COHORT,
+        required("contig", "string", "Contig, as in `variants`"),
+        required("pos", "bigint", "POS, 1-based"),
+        required("ref", "string", "REF"),
+        required("alt", "string", "ALT allele"),
+        required("alt_number", "int", "Which ALT of its record, from 1"),
+        required("substitution", "string", "transition, transversion or other"),
+        Column("call_rate", "double", "Share of samples whose call is whole; NULL without samples"),
+        required("ac", "bigint", "Called copies of the allele"),
+        required("an", "bigint", "Called alleles"),
+        Column("frequency", "double", "ac / an; NULL without calls"),
+        required("hom_ref", "bigint", "Samples without the allele; in records of one ALT: homozygous for REF"),
+        required("het", "bigint", "Samples with the allele and another"),
+        required("hom_alt", "bigint", "Samples with no allele but this; haploid calls count here"),
+        required("missing", "bigint", "Samples whose call is missing or not whole"),
+        Column("hwe_p", "double", "Exact Hardy-Weinberg p-value (Wigginton 2005); NULL without calls and outside autosomes"),
+        Column("hwe_mid_p", "double", "The same with the mid-p correction (Graffelman 2013)"),
+        Column("mean_depth", "double", "Mean DP over the samples that have it, reads; NULL without"),
+        Column("mean_quality", "double", "Mean GQ over the samples that have it, phred-scaled; NULL without"),
+    ),
+    key=("cohort", "contig", "pos", "ref", "alt"),
+    partitioned_by=("cohort",),
+    checks={"counts": "ac >= 0 AND ac <= an AND hom_ref >= 0 AND het >= 0 AND hom_alt >= 0 AND missing >= 0"},
+)
+
+SAMPLE_QC = Table(
+    "sample_qc",
+    "One row per sample of a cohort, over its autosomal records",
+    (
+        COHORT,
+        required("sample_id", "string", "Sample identifier"),
+        required("variants", "bigint", "Records of the sample"),
+        Column("call_rate", "double", "Share of whole calls; NULL without records"),
+        required("hom_ref", "bigint", "Calls"),
+        required("het", "bigint", "Calls; of two different ALT too"),
+        required("hom_alt", "bigint", "Calls"),
+        required("missing", "bigint", "Calls that are missing or not whole"),
+        required("singletons", "bigint", "Alleles of which this sample has the only copy in its sample set"),
+        required("transitions", "bigint", "Biallelic transitions that the sample carries"),
+        required("transversions", "bigint", "Biallelic transversions that the sample carries"),
+        Column("ti_tv", "double", "transitions / transversions; NULL without the latter"),
+        Column("inbreeding", "double", "F = 1 - heterozygous calls / those expected, at polymorphic biallelic records; NULL where none is expected"),
+        Column("mean_depth", "double", "Mean DP over the records that have it, reads; NULL without"),
+        Column("mean_quality", "double", "Mean GQ over the records that have it, phred-scaled; NULL without"),
+    ),
+    key=("cohort", "sample_id"),
+    checks={"counts": "variants >= 0 AND missing <= variants"},
+)
+
+RELATEDNESS = Table(
+    "relatedness",
+    "Pairs of samples whose kinship is above the threshold (KING-robust, Manichaikul 2010)",
+    (
+        COHORT,
+        required("sample_1", "string", "The first of the two by name"),
+        required("sample_2", "string", "The other"),
+        required("variants", "bigint", "Common biallelic autosomal SNVs called in both"),
+        required("het_het", "bigint", "Of them, both heterozygous"),
+        required("ibs0", "bigint", "Of them, opposite homozygotes"),
+        required("kinship", "double", "Kinship coefficient: 0.5 for the same genotypes, 0.25 for first degree"),
+        required("relation", "string", "duplicate (or twin), first, second, third degree or unrelated, by the borders 2^-1.5 to 2^-4.5"),
+    ),
+    key=("cohort", "sample_1", "sample_2"),
+    checks={"order": "sample_1 < sample_2"},
+)
+
+PRINCIPAL_COMPONENTS = Table(
+    "principal_components",
+    "One row per sample: its coordinates on the principal components of the genotypes; eigenvalues are in `qc_steps`",
+    (
+        COHORT,
+        required("sample_id", "string", "Sample identifier"),
+        required("components", "array<double>", "Coordinates on eigenvectors of unit length, the largest eigenvalue first"),
+    ),
+    key=("cohort", "sample_id"),
+)
+
+LD_PRUNED = Table(
+    "ld_pruned",
+    "Common biallelic autosomal SNVs of a cohort in approximate linkage equilibrium",
+    (
+        COHORT,
+        required("contig", "string", "Contig, as in `variants`"),
+        required("pos", "bigint", "POS, 1-based"),
+        required("ref", "string", "REF, upper case"),
+        required("alt", "string", "ALT, upper case"),
+    ),
+    key=("cohort", "contig", "pos", "ref", "alt"),
+    partitioned_by=("cohort",),
+)
+
+QC_STEPS = Table(
+    "qc_steps",
+    "One row per cohort and step of its quality control: what the step's table was made from, and figures of the whole cohort",
+    (
+        COHORT,
+        required("step", "string", "variants, samples, pruning, relatedness or components"),
+        required("fingerprint", "string", "Hash of what the step depends on: it is not done again while that is the same"),
+        required("metrics", "map<string,double>", "Rows written, variants used; of components: passes, eigenvalues, residuals"),
+        required("done_at", "timestamp", "When, UTC"),
+    ),
+    key=("cohort", "step"),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -404,5 +530,11 @@ TABLES: dict[str, Table] = {
         EVALUATIONS,
         PREDICTIONS,
         RUNS,
+        VARIANT_QC,
+        SAMPLE_QC,
+        RELATEDNESS,
+        PRINCIPAL_COMPONENTS,
+        LD_PRUNED,
+        QC_STEPS,
     )
 }

@@ -16,7 +16,8 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("--cohort", metavar="NAME", help="cohort that the files belong to; default: the only one in the lake")
     made.add_argument("--samples", metavar="TSV", help="sample table: sample_id and any other columns")
     made.add_argument("--block", metavar="NAME", help="name of this matrix among several of the cohort")
-    return run_job("ingest", made, lambda run, a: ingest(run, a.source, a.paths, a.cohort, a.samples, a.block), argv)
+    made.add_argument("--reference", metavar="FASTA", help="left-align and trim the alleles of a VCF against it")
+    return run_job("ingest", made, lambda run, a: ingest(run, a.source, a.paths, a.cohort, a.samples, a.block, a.reference), argv)
 
 
 if __name__ == "__main__":

@@ -16,20 +16,21 @@ import pyarrow as pa
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
+from genodl_spark.pipelines.ingest_vcf import VcfFile, check_builds, ingest_vcfs, options_of
 from genodl_spark.pipelines.run import Run, now
 from genodl_spark.sources import matrix, sample_table, vcf
-from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES, VARIANTS, Table
+from genodl_spark.sources.builds import build_of
+from genodl_spark.sources.vcf_header import Header
+from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, SAMPLES, SOURCES, VARIANTS, Table
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
-    from pyspark.sql.types import StructType
 
 MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}
 SOURCE_KINDS = [vcf.SOURCE, *MATRICES, "phenotypes"]
 _PIECES = "part string, chunk int, block int, n int, payload binary"
-_VCF_NAME = re.compile(r"\.g?vcf(\.b?gz)?$", re.IGNORECASE)
-_MOST_WARNINGS = 20
+_VCF_NAME = re.compile(r"\.(g?vcf(\.b?gz)?|bcf)$", re.IGNORECASE)
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -52,8 +53,10 @@ class Counts:
     quarantined: int = 0
 
 
-def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples: str | None, block: str | None) -> None:
-    """Reads files of one kind into the lake. Files that the lake has with the same content are passed over."""
+def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples: str | None, block: str | None, reference: str | None = None) -> None:
+    """Reads files of one kind into the lake. Files that the lake has with the same content, read the same way, are passed over."""
+    if reference is not None and source != vcf.SOURCE:
+        raise InputError(f"found a FASTA for {source}; expected none, it aligns the alleles of vcf", "--reference")
     if block is not None and source not in MATRICES:
         raise InputError(f"found a block for {source}; expected none, blocks are for {', '.join(MATRICES)}", "--block")
     uris = _expand(paths, source)
@@ -74,7 +77,8 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         raise InputError(f"found the reserved name {name}; expected another for the cohort", "--cohort")
     files = _concurrently(_source_file, uris)
     sample_files = [] if samples is None else [_source_file(storage.absolute(samples))]
-    fresh = _new(run, name, source, block or "", files)
+    options = options_of(run, reference) if vcfs else ""
+    fresh = _new(run, name, source, block or "", files, options)
     fresh_samples = _new(run, name, "samples", "", sample_files)
     if not fresh and not fresh_samples:
         run.report.status = "unchanged"
@@ -83,13 +87,15 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         return
     counts: dict[str, Counts] = {}
     if vcfs and fresh:
-        counts = _ingest_vcfs(run, name, {file: vcfs[file.uri] for file in fresh})
+        listed = [VcfFile(file.uri, file.name, vcfs[file.uri], file.size) for file in fresh]
+        check_builds(run, name, listed)
+        counts = {key: Counts(b.rows, b.quarantined) for key, b in ingest_vcfs(run, name, listed, reference).items()}
     if matrices and fresh:
         counts = _ingest_matrices(run, MATRICES[source], name, block or "", {file: matrices[file.uri] for file in fresh})
     for file in fresh:
         if source == "phenotypes":
             counts[file.name] = Counts(_merge_samples(run, name, tables[file.uri]))
-    manifest = [_manifest(name, source, block or "", f, counts[f.name], vcfs[f.uri].text if vcfs else None) for f in fresh]
+    manifest = [_manifest(name, source, block or "", f, counts[f.name], vcfs.get(f.uri), options) for f in fresh]
     if table is not None and fresh_samples:
         merged = _merge_samples(run, name, table)
         manifest += [_manifest(name, "samples", "", f, Counts(merged)) for f in fresh_samples]
@@ -130,13 +136,15 @@ def _source_file(uri: str) -> SourceFile:
     return SourceFile(uri, posixpath.basename(uri), digest, size)
 
 
-def _new(run: Run, cohort: str, source: str, block: str, files: list[SourceFile]) -> list[SourceFile]:
-    rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "sha256").collect()
-    known = {row.file: row.sha256 for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)}
-    return [file for file in files if known.get(file.name) != file.sha256]
+def _new(run: Run, cohort: str, source: str, block: str, files: list[SourceFile], options: str = "") -> list[SourceFile]:
+    rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "sha256", "options").collect()
+    known = {row.file: (row.sha256, row.options) for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)}
+    return [file for file in files if known.get(file.name) != (file.sha256, options)]
 
 
-def _manifest(cohort: str, source: str, block: str, file: SourceFile, counts: Counts, header: str | None = None) -> dict[str, Any]:
+def _manifest(
+    cohort: str, source: str, block: str, file: SourceFile, counts: Counts, header: Header | None = None, options: str = ""
+) -> dict[str, Any]:
     return {
         "cohort": cohort,
         "source": source,
@@ -147,7 +155,9 @@ def _manifest(cohort: str, source: str, block: str, file: SourceFile, counts: Co
         "sha256": file.sha256,
         "records": counts.records,
         "quarantined": counts.quarantined,
-        "header": header,
+        "options": options,
+        "header": None if header is None else header.text,
+        "build": None if header is None else build_of(header.contigs),
         "ingested_at": now(),
     }
 
@@ -173,62 +183,6 @@ def _merge_samples(run: Run, cohort: str, table: sample_table.SampleTable) -> in
     run.lake.merge(SAMPLES, run.spark.createDataFrame(rows, schema))
     run.wrote(SAMPLES, len(rows))
     return len(rows)
-
-
-def _ingest_vcfs(run: Run, cohort: str, files: dict[SourceFile, vcf.Header]) -> dict[str, Counts]:
-    """Puts the records of VCFs into `variants` and `quarantine`, each file in place of what it brought before."""
-    from pyspark.sql import functions as F
-
-    lake, names = run.lake, [file.name for file in files]
-    # Every file is read to its end once before anything is written, so that one that is cut off leaves no trace.
-    lines = {row.file: row.lines for row in _by_file(run, list(files), vcf.count_lines, "file string, lines bigint").collect()}
-    read: dict[str, Any] = {"cohort": cohort, "batch": run.settings.ingest.batch}
-    lake.replace(VARIANTS, _by_file(run, list(files), partial(vcf.variant_rows, **read), VARIANTS.spark_schema()), {"cohort": cohort, "file": names})
-    stored = lake.read(VARIANTS).where(F.col("cohort") == cohort).groupBy("file").count().collect()
-    records = {row["file"]: row["count"] for row in stored}
-    # Only files that hold more lines than records are read for their bad ones.
-    suspects = [file for file in files if lines[file.name] > records.get(file.name, 0)]
-    where: dict[str, str | list[str]] = {"cohort": cohort, "source": vcf.SOURCE, "file": names}
-    if suspects:
-        lake.replace(QUARANTINE, _by_file(run, suspects, partial(vcf.quarantine_rows, **read), QUARANTINE.spark_schema()), where)
-    else:
-        lake.delete(QUARANTINE, where)
-    bad = lake.read(QUARANTINE).where((F.col("cohort") == cohort) & (F.col("source") == vcf.SOURCE)).groupBy("file")
-    first = {row.file: row for row in bad.agg(F.count("*").alias("n"), F.min(F.struct("line", "reason")).alias("first")).collect()}
-    counts = {name: Counts(records.get(name, 0), first[name].n if name in first else 0) for name in names}
-    _warn_of_quarantine(run, counts, {name: row.first for name, row in first.items()})
-    _write_sample_sets(run, list(files.values()))
-    quarantined = sum(c.quarantined for c in counts.values())
-    run.wrote(VARIANTS, sum(c.records for c in counts.values()), quarantined=quarantined)
-    run.wrote(QUARANTINE, quarantined)
-    return counts
-
-
-def _by_file(run: Run, files: list[SourceFile], work: Callable[..., Iterator[pa.RecordBatch]], schema: StructType | str) -> DataFrame:
-    """Rows that `work` makes of each file, one task per file."""
-    listed = [(file.uri, file.name) for file in files]
-    return run.spark.range(0, len(files), 1, len(files)).mapInArrow(partial(work, files=listed), schema)
-
-
-def _warn_of_quarantine(run: Run, counts: dict[str, Counts], first: dict[str, Any]) -> None:
-    affected = {name: c for name, c in counts.items() if c.quarantined}
-    for name, c in list(affected.items())[:_MOST_WARNINGS]:
-        where = first[name]
-        run.report.warn(
-            f"{c.quarantined} of {c.quarantined + c.records} records of {name} are in quarantine, first line {where.line}: {where.reason}"
-        )
-    if len(affected) > _MOST_WARNINGS:
-        rest = sum(c.quarantined for c in list(affected.values())[_MOST_WARNINGS:])
-        run.report.warn(f"{rest} records of {len(affected) - _MOST_WARNINGS} more files are in quarantine")
-
-
-def _write_sample_sets(run: Run, headers: list[vcf.Header]) -> None:
-    known = {row.sample_set for row in run.lake.read(SAMPLE_SETS).select("sample_set").distinct().collect()}
-    orders = {header.sample_set: header.samples for header in headers if header.sample_set not in known}
-    rows = [(name, position, sample) for name, order in orders.items() for position, sample in enumerate(order)]
-    if rows:
-        run.lake.replace(SAMPLE_SETS, run.spark.createDataFrame(rows, SAMPLE_SETS.spark_schema()), {"sample_set": list(orders)})
-    run.wrote(SAMPLE_SETS, len(rows))
 
 
 def _ingest_matrices(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, matrix.Header]) -> dict[str, Counts]:

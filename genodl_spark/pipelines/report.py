@@ -13,7 +13,6 @@ from genodl_spark import storage
 from genodl_spark.evaluate import Interval
 from genodl_spark.pipelines.evaluate import MODEL, headline, held_out
 from genodl_spark.pipelines.predict import Chosen, model_of
-from genodl_spark.pipelines.query import require_lake
 from genodl_spark.pipelines.run import Run
 from genodl_spark.pipelines.train import HISTORY
 from genodl_spark.tables import EVALUATIONS, MODELS, RUNS
@@ -29,7 +28,7 @@ def report(run: Run, output: str) -> None:
     """Writes OUTPUT/index.html, whole or not at all."""
     from pyspark.sql import functions as F
 
-    require_lake(run)
+    run.require_lake()
     models = {row.model_id: row for row in run.lake.read(MODELS).collect()}
     evaluated: dict[tuple[str, str], list[Row]] = {}
     for row in run.lake.read(EVALUATIONS).collect():

@@ -88,6 +88,11 @@ class Run:
     def lake(self) -> Lake:
         return Lake(self.spark, self.lake_uri)
 
+    def require_lake(self) -> None:
+        """InputError where the lake's URI leads nowhere, so that reading makes no empty one."""
+        if storage.kind(storage.absolute(self.lake_uri)) != "directory":
+            raise InputError("no lake there; expected a directory with tables, ingest something first", self.lake_uri)
+
     @cached_property
     def sources(self) -> Snapshot:
         """The tables that ingest fills, at the versions of this run; they stand in the report."""
@@ -161,12 +166,8 @@ def code_hash() -> str:
             name = f"{prefix}/{entry.name}"
             if entry.is_dir():
                 pending.append((name, entry))
-            elif name.endswith(".py"):
+            elif name.endswith((".py", ".c")):
                 found[name] = entry.read_bytes()
     for name in sorted(found):
         digest.update(name.encode() + b"\0" + found[name])
     return digest.hexdigest()[:16]
-
-
-def lake_exists(uri: str) -> bool:
-    return storage.kind(storage.absolute(uri)) == "directory"

@@ -7,11 +7,9 @@ and reason. Each record is judged alone: order and repeats are not, since the ta
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO
@@ -21,245 +19,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import encode, storage
-from genodl_spark.errors import InputError
-from genodl_spark.sources.streams import line_blocks
-from genodl_spark.tables import QUARANTINE, VARIANTS, Table
+from genodl_spark import bgzf, encode, genotypes, kernels, storage
+from genodl_spark.sources import bcf, streams
+from genodl_spark.sources.normalise import Normalised, Normaliser, needs
+from genodl_spark.sources.streams import Split, line_blocks
+from genodl_spark.sources.vcf_header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, Refused, read_header, shared_contig
+from genodl_spark.tables import QUARANTINE, VARIANTS
 
 SOURCE = "vcf"
 KEPT_TEXT = 4096
-_FIXED = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
-_ARROW = {"string": pa.string(), "bigint": pa.int64(), "int": pa.int32(), "double": pa.float64(), "binary": pa.binary()}
-_ARROW["array<string>"] = pa.list_(pa.string())
-
-
-def _schema(table: Table) -> pa.Schema:
-    # Table.arrow_schema() goes through Spark's parser, which needs a JVM.
-    return pa.schema([pa.field(c.name, _ARROW[c.type], c.nullable) for c in table.columns])
-
-
-VARIANTS_SCHEMA, QUARANTINE_SCHEMA = _schema(VARIANTS), _schema(QUARANTINE)
-
-
-@dataclass(frozen=True)
-class Field:
-    """What an INFO or FORMAT key holds: Number and Type (section 1.4.2). `natural`: no value is negative. `values`: regular expression."""
-
-    number: str
-    type: str
-    natural: bool = False
-    values: str | None = None
-
-
-@dataclass(frozen=True)
-class Header:
-    """A VCF header. `minor`: y of VCFv4.y. `text`: its lines as read, #CHROM line included. `lines`: how many."""
-
-    minor: int
-    text: str
-    lines: int
-    samples: list[str]
-    info: dict[str, Field]
-    format: dict[str, Field]
-    contigs: frozenset[str]
-    has_format: bool
-
-    @property
-    def sample_set(self) -> str:
-        """Identifier of the ordered samples."""
-        return hashlib.sha256("\n".join(self.samples).encode()).hexdigest()[:16]
-
-
-# Reserved keys (section 1.6.1, tables 1 and 2): Number and Type of the specification, then what a header may say as well.
-# Callers in wide use write "." for a number that depends on alleles, as VCF 4.0 did, and a few keys as another type.
-_RESERVED_INFO = {
-    "AA": (Field("1", "String", values=r"[^,]+"), {"1"}, {"String"}),
-    "AC": (Field("A", "Integer", natural=True), {"A", "."}, {"Integer"}),
-    "AF": (Field("A", "Float", natural=True), {"A", "."}, {"Float"}),
-    "AN": (Field("1", "Integer", natural=True), {"1"}, {"Integer"}),
-    "BQ": (Field("1", "Float"), {"1"}, {"Float"}),
-    "CIGAR": (Field("A", "String", values=r"(?:(?:[0-9]+[MIDNSHPX=])+|\.)"), {"A", "."}, {"String"}),
-    "DP": (Field("1", "Integer", natural=True), {"1"}, {"Integer"}),
-    "END": (Field("1", "Integer", natural=True), {"1"}, {"Integer"}),
-    "MQ": (Field("1", "Float"), {"1"}, {"Float", "Integer"}),
-    "MQ0": (Field("1", "Integer", natural=True), {"1"}, {"Integer"}),
-    "NS": (Field("1", "Integer", natural=True), {"1"}, {"Integer"}),
-    **{key: (Field("0", "Flag"), {"0"}, {"Flag"}) for key in ("DB", "H2", "H3", "SOMATIC", "VALIDATED", "1000G")},
-}
-_RESERVED_FORMAT = {
-    "GT": (Field("1", "String"), {"1"}, {"String"}),
-    "DP": (Field("1", "Integer"), {"1"}, {"Integer"}),
-    "EC": (Field("A", "Integer"), {"A", "."}, {"Integer"}),
-    "FT": (Field("1", "String"), {"1", "."}, {"String"}),
-    "GL": (Field("G", "Float"), {"G", "."}, {"Float"}),
-    "GLE": (Field(".", "String"), {"G", "."}, {"String"}),
-    "GP": (Field("G", "Float"), {"G", "."}, {"Float"}),
-    "GQ": (Field("1", "Integer"), {"1", "."}, {"Integer", "Float"}),
-    "HQ": (Field("2", "Integer"), {"2"}, {"Integer"}),
-    "MQ": (Field("1", "Integer"), {"1"}, {"Integer"}),
-    "PL": (Field("G", "Integer"), {"G", "."}, {"Integer"}),
-    "PQ": (Field("1", "Integer"), {"1"}, {"Integer"}),
-    "PS": (Field("1", "Integer"), {"1"}, {"Integer", "String"}),
-}
-_SV_TYPES = {"DEL", "INS", "DUP", "INV", "CNV", "BND"}
-
-_VERSION = re.compile(r"VCFv4\.([0-5])")
-_PAIR = re.compile(r'([A-Za-z0-9_.-]+)=("(?:[^"\\]|\\.)*"|[^",<>]*)(?:,|$)')
-_URL = re.compile(r"<?[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@\s]*@)?(?!\d+[:/>]|\d+$)[^\s/:@<>]+(?::\d+)?(?:[/?#][^\s<>]*)?>?")
-_STRUCTURED = {"INFO", "FORMAT", "FILTER", "ALT", "contig", "SAMPLE", "PEDIGREE"}
-
-
-def read_header(blocks: Iterator[tuple[int, bytes]], file: str) -> tuple[Header, Iterator[tuple[int, bytes]]]:
-    """The header at the front of `blocks` (see `line_blocks`), and the blocks of records below it.
-
-    InputError, with the line, for a file that does not start as a VCF, a version that is not read, a malformed meta line, a
-    reserved key declared otherwise than the specification does, wrong fixed columns, samples without a name or named twice.
-    """
-    lines: list[str] = []
-    for number, block in blocks:
-        if number == 1 and not block.startswith(b"##fileformat="):
-            raise _no_vcf(block, file)
-        at = 0
-        while at < len(block):
-            end = block.index(b"\n", at)
-            text = _decoded(block[at:end], file, len(lines) + 1)
-            at = end + 1
-            if not text.startswith("#"):
-                raise InputError(f"found {text[:60]!r} in the header; expected lines with ## up to the #CHROM line, mend it", file, len(lines) + 1)
-            lines.append(text)
-            if not text.startswith("##"):
-                rest = [(len(lines) + 1, block[at:])] if at < len(block) else []
-                return _described(lines, file), itertools.chain(rest, blocks)
-    if not lines:
-        raise _no_vcf(b"", file)
-    raise InputError("the file ends before its #CHROM line; expected one below the ## lines, fetch the whole file", file, len(lines))
-
-
-def _no_vcf(block: bytes, file: str) -> InputError:
-    if block.startswith(b"BCF"):
-        return InputError("found a BCF file; expected VCF text, convert it with bcftools view", file, 1)
-    found = "an empty file" if not block.strip() else repr(block.partition(b"\n")[0][:60].decode("utf-8", "replace"))
-    return InputError(f"found {found} and no VCF header; expected ##fileformat=VCFv4.1 to 4.5 first, check that the file is a VCF", file, 1)
-
-
-def _decoded(line: bytes, file: str, number: int) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError("bytes that are not UTF-8 in the header; expected UTF-8 text, convert the header", file, number) from error
-
-
-def _described(lines: list[str], file: str) -> Header:
-    version = _VERSION.fullmatch(lines[0].removeprefix("##fileformat="))
-    if version is None:
-        raise InputError(f"found {lines[0][:60]!r}; expected ##fileformat=VCFv4.1 to VCFv4.5, convert the file", file, 1)
-    minor = int(version.group(1))
-    fields: dict[str, dict[str, Field]] = {"INFO": {}, "FORMAT": {}}
-    contigs = set()
-    for number, line in enumerate(lines[:-1], 1):
-        try:
-            key, pairs = _meta(line)
-            _check_meta(key, pairs, minor)
-        except _Refused as refused:
-            raise InputError(f"{refused} in the header line {line[:60]}; mend the line", file, number) from refused
-        if key in fields:
-            fields[key].setdefault(pairs["ID"], _declared(key, pairs))
-        elif key == "contig":
-            contigs.add(pairs["ID"])
-    columns = lines[-1].split("\t")
-    number = len(lines)
-    if columns[:8] != _FIXED or (len(columns) > 8 and columns[8] != "FORMAT"):
-        wrong = next((f for f, e in zip(columns, [*_FIXED, "FORMAT"], strict=False) if f != e), f"{len(columns)} columns")
-        raise InputError(f"found {wrong[:40]!r} in the #CHROM line; expected {' '.join(_FIXED)} [FORMAT SAMPLE...], tab separated", file, number)
-    samples = columns[9:]
-    if len(columns) == 9 and minor < 3:
-        raise InputError("found a FORMAT column and no sample; expected samples after it, or drop the column", file, number)
-    seen: set[str] = set()
-    for sample in samples:
-        if not sample or sample in seen:
-            what = f"sample {sample} stands twice" if sample else "found a sample without a name"
-            raise InputError(f"{what} in the #CHROM line; expected distinct names, rename it", file, number)
-        seen.add(sample)
-    text = "\n".join(lines)
-    return Header(minor, text, number, samples, fields["INFO"], fields["FORMAT"], frozenset(contigs), len(columns) > 8)
-
-
-class _Refused(Exception):
-    """Why a meta line or a record breaks the specification."""
-
-
-def _meta(line: str) -> tuple[str, dict[str, str]]:
-    """Key of a meta line, and its pairs where it is one of those that the specification structures (section 1.4)."""
-    key, separator, value = line[2:].partition("=")
-    if not separator or not key or not value or value == "<>":
-        raise _Refused("found no KEY=VALUE; expected a key and a value")
-    if key not in _STRUCTURED:
-        return key, {"": value}
-    if not (value.startswith("<") and value.endswith(">")):
-        raise _Refused("found no pair of angle brackets; expected <KEY=VALUE,...>")
-    pairs: dict[str, str] = {}
-    inside, at = value[1:-1], 0
-    while at < len(inside):
-        pair = _PAIR.match(inside, at)
-        if pair is None:
-            raise _Refused(f"found {inside[at : at + 30]!r}; expected KEY=VALUE pairs, text with commas, quotes or brackets in double quotes")
-        pairs.setdefault(pair.group(1), pair.group(2))
-        at = pair.end()
-    return key, pairs
-
-
-def _check_meta(key: str, pairs: dict[str, str], minor: int) -> None:
-    if key in ("assembly", "pedigreeDB"):
-        if "://" in pairs[""] and _URL.fullmatch(pairs[""]) is None:
-            raise _Refused("found no valid URL; expected scheme://host/path")
-        return
-    if key == "PEDIGREE" and minor < 3:
-        for value in pairs.values():
-            if re.search(r"[\s:;]", value):
-                raise _Refused(f"found {value[:30]!r}; expected genome names without whitespace, colon or semicolon")
-        return
-    if key not in _STRUCTURED or key == "PEDIGREE":
-        return
-    name = pairs.get("ID", "")
-    if not name or (key != "contig" and next(iter(pairs)) != "ID"):
-        raise _Refused("found no ID; expected ID=NAME first")
-    if re.search(r"\s", name):
-        raise _Refused(f"found whitespace in ID {name!r}; expected none")
-    if key == "SAMPLE":
-        for listed in ("Genomes", "Mixture"):
-            if pairs.get(listed, "").startswith('"'):
-                raise _Refused(f"found quotes around {listed}; expected them around Description only")
-    if key in ("INFO", "FORMAT", "ALT") and not pairs.get("Description", "").startswith('"'):
-        raise _Refused("found no Description in double quotes; expected one")
-    if key == "ALT":
-        if "Number" in pairs or "Type" in pairs:
-            raise _Refused("found Number or Type; expected ID and Description, the others belong to INFO and FORMAT")
-        first, separator, _ = name.partition(":")
-        if separator and minor < 3 and first not in _SV_TYPES:
-            raise _Refused(f"found type {first}; expected {', '.join(sorted(_SV_TYPES))} before the first colon")
-    if key in ("INFO", "FORMAT"):
-        _check_field(key, pairs, minor)
-
-
-def _check_field(key: str, pairs: dict[str, str], minor: int) -> None:
-    number, type_ = pairs.get("Number", ""), pairs.get("Type", "")
-    numbers = r"[0-9]+|[AGR.]" if key == "INFO" or minor < 4 else r"[0-9]+|[AGRPM.]|L[AGR]"
-    if not re.fullmatch(numbers, number) and not (minor == 0 and number == "-1"):
-        raise _Refused(f"found Number={number}; expected a count, A, R, G or .")
-    types = ["Integer", "Float", "Character", "String", *(["Flag"] if key == "INFO" else [])]
-    if type_ not in types:
-        raise _Refused(f"found Type={type_}; expected {', '.join(types)}")
-    reserved = (_RESERVED_INFO if key == "INFO" else _RESERVED_FORMAT).get(pairs["ID"])
-    if reserved is not None and minor >= 1:  # VCF 4.0 did not say how to declare them
-        field, allowed_numbers, allowed_types = reserved
-        if number not in allowed_numbers or type_ not in allowed_types:
-            raise _Refused(f"found Number={number},Type={type_} for the reserved {pairs['ID']}; expected Number={field.number},Type={field.type}")
-
-
-def _declared(key: str, pairs: dict[str, str]) -> Field:
-    reserved = (_RESERVED_INFO if key == "INFO" else _RESERVED_FORMAT).get(pairs["ID"])
-    natural, values = (reserved[0].natural, reserved[0].values) if reserved else (False, None)
-    return Field("." if pairs["Number"] == "-1" else pairs["Number"], pairs["Type"], natural, values)
+_BLOCK = 16 << 20  # bytes of text that go through the kernels at a time
+BIN_WIDTH = 1 << 26
+VARIANTS_SCHEMA, QUARANTINE_SCHEMA = VARIANTS.arrow_schema(), QUARANTINE.arrow_schema()
 
 
 _INTEGER = r"(?:[-+]?[0-9]+|\.)"
@@ -287,7 +58,7 @@ def _alts(text: str) -> tuple[str, ...]:
     alts = tuple(text.split(","))
     for alt in alts:
         if _ALT.fullmatch(alt) is None:
-            raise _Refused(f"found ALT {alt[:40]!r}; expected bases of ACGTN, *, <ID> or a breakend")
+            raise Refused(f"found ALT {alt[:40]!r}; expected bases of ACGTN, *, <ID> or a breakend")
     return alts
 
 
@@ -298,7 +69,7 @@ def _filters(text: str) -> tuple[str, ...] | None:
     codes = tuple(text.split(";"))
     for code in codes:
         if code in ("", ".", "0") or re.search(r"[\s,]", code):
-            raise _Refused(f"found FILTER {text[:40]!r}; expected PASS, . or codes with semicolons between, none of them 0 or empty")
+            raise Refused(f"found FILTER {text[:40]!r}; expected PASS, . or codes with semicolons between, none of them 0 or empty")
     return codes
 
 
@@ -332,33 +103,286 @@ class _Record:
     samples: bytes
 
 
-class Reader:
-    """Turns lines below one header into Arrow batches."""
+_TYPES = {"Integer": 1, "Float": 2, "Character": 3}  # as the kernels have them; 0 is text
+_JUDGE, _FLAG, _ANY, _PER = 5, 4, -1, {"A": -2, "R": -3, "G": -4}
+_STRIDE = 11
+_Bad = tuple[int, str, bytes]  # line, reason, text
 
-    def __init__(self, header: Header, cohort: str, file: str) -> None:
+
+class _Keys:
+    """INFO keys that the header or the specification types, in the form that the kernels take."""
+
+    def __init__(self, header: Header) -> None:
+        fields = {**header.info, **{key: reserved[0] for key, reserved in RESERVED_INFO.items() if key not in header.info}}
+        names = [key.encode() for key in fields]
+        self.n = len(names)
+        self.names = np.frombuffer(b"".join(names) or b"\0", np.uint8)
+        self.offsets = np.cumsum([0, *map(len, names)]).astype(np.int32)
+        self.type = np.array([self._type(key, field) for key, field in fields.items()], np.uint8)
+        self.natural = np.array([field.natural for field in fields.values()], np.uint8)
+        self.count = np.array([self._count(field) for field in fields.values()], np.int32)
+
+    @staticmethod
+    def _type(key: str, field: Field) -> int:
+        if field.type == "Flag":
+            return _FLAG
+        if field.values is not None and field.values != r"[^,]+":
+            return _JUDGE
+        return 0 if field.number == "." and key not in RESERVED_INFO else _TYPES.get(field.type, 0)
+
+    @staticmethod
+    def _count(field: Field) -> int:
+        expected = _count(field, 0)
+        return _PER[field.number] if field.number in ("A", "R") else _ANY if expected is None else expected
+
+
+class Reader:
+    """Turns lines below one header into Arrow batches.
+
+    The compiled kernels take what is surely right, which is nearly all of a file; the rules below judge the rest, a record at
+    a time. `bin_width`: bases per position bin. With a `normaliser` every record is first read as it is, so that what breaks the
+    specification is found, then normalised.
+    """
+
+    def __init__(self, header: Header, cohort: str, file: str, bin_width: int = BIN_WIDTH, normaliser: Normaliser | None = None) -> None:
         self.header = header
         self.cohort = cohort
         self.file = file
+        self.bin_width = bin_width
+        self.normaliser = normaliser
         self._columns = 8 + header.has_format + len(header.samples)
         self._sample_set = header.sample_set
         self._contig = lru_cache(4096)(self._check_contig)
         self._format = lru_cache(4096)(self._check_format)
         self._field = lru_cache(4096)(self._info_field)
+        self._keys = _Keys(header)
+        self._formats: dict[bytes, int] = {}  # FORMAT text -> number, -1 for one that breaks a rule
+        self._format_table: list[_Format] = []
+        self._format_arrays: tuple[np.ndarray, ...] = ()
 
-    def batch(self, number: int, lines: list[bytes]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-        """Records of consecutive lines, the first of them line `number` of the file: rows of `variants`, and of `quarantine`.
+    def batches(self, number: int, block: bytes, most: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+        """Records of a block of whole lines, the first of them line `number` of the file, `most` lines at a time: rows of
+        `variants`, and of `quarantine`.
 
-        Blank lines hold no record. Every other line is in one of the two batches.
+        Blank lines hold no record. Every other line is in one of the two.
         """
-        records: list[_Record] = []
-        bad: list[tuple[int, str, bytes]] = []
-        for offset, line in enumerate(lines):
-            if not line or line == b"\r":
+        text = np.frombuffer(block, np.uint8)
+        room = max(1, min(most, len(text) // (2 * self._columns) + 1))  # a column and its separator take two bytes at least, but on blank lines
+        starts, flags = np.empty((room, _STRIDE), np.int32), np.empty(room, np.uint8)
+        at = 0
+        while at < len(text):
+            piece = text[at:]
+            found = kernels.call("lines", piece, len(piece), self._columns, room, starts, flags)
+            rows, bad = self._records(number, piece, starts[:found], flags[:found])
+            if self.normaliser is not None:
+                rows, bad = self._normalised(number, piece, starts, rows, bad)
+            yield rows, self._set_aside(sorted(bad))
+            number += found
+            at += int(starts[found - 1, -1]) + 1
+
+    def _records(self, number: int, text: np.ndarray, starts: np.ndarray, flags: np.ndarray) -> tuple[pa.RecordBatch, list[_Bad]]:
+        certain = self._certain(number, text, starts, flags)
+        rest = [(number + i, text[starts[i, 0] : starts[i, -1]].tobytes()) for i in np.flatnonzero(flags == 1).tolist()]
+        if not rest:
+            return certain, []
+        judged, bad = self._judged(rest)
+        return _in_order([certain, _batch(judged, VARIANTS_SCHEMA)]), bad
+
+    def _normalised(
+        self, number: int, text: np.ndarray, starts: np.ndarray, rows: pa.RecordBatch, bad: list[_Bad]
+    ) -> tuple[pa.RecordBatch, list[_Bad]]:
+        """The records of `rows` normalised, each that changes replaced by what it becomes, with its source beside it."""
+        assert self.normaliser is not None
+        kept = np.ones(rows.num_rows, bool)
+        changed: list[Normalised] = []
+        lines: list[int] = []
+        for row, line in enumerate(rows.column("line").to_pylist()):
+            columns = starts[line - number]
+            ref, alt = (text[columns[k] : columns[k + 1] - 1].tobytes() for k in (3, 4))
+            certain = not needs(ref, alt)
+            if certain and self.normaliser.reference is None:
                 continue
+            record = text[columns[0] : columns[-1]].tobytes()
             try:
-                records.append(self._record(number + offset, line))
-            except _Refused as refused:
-                bad.append((number + offset, str(refused), line))
+                if certain:
+                    self.normaliser.check_reference(record)
+                    continue
+                pieces = self.normaliser.lines(record)
+            except Refused as refused:
+                kept[row] = False
+                bad.append((line, str(refused), record))
+                continue
+            if len(pieces) == 1 and pieces[0].text == record:
+                continue
+            kept[row] = False
+            changed += pieces
+            lines += [line] * len(pieces)
+        if kept.all():
+            return rows, bad
+        whole = rows.filter(pa.array(kept))
+        if not changed:
+            return whole, bad
+        block = np.frombuffer(b"\n".join(piece.text for piece in changed) + b"\n", np.uint8)
+        places, flags = np.empty((len(changed), _STRIDE), np.int32), np.empty(len(changed), np.uint8)
+        kernels.call("lines", block, len(block), self._columns, len(changed), places, flags)
+        new, refused_rows = self._records(0, block, places, flags)
+        bad += [(lines[i], reason, record) for i, reason, record in refused_rows]
+        of = new.column("line").to_pylist()
+        replaced = {
+            "line": [lines[i] for i in of],
+            "alt_number": [changed[i].alt_number for i in of],
+            "source_pos": [changed[i].source_pos for i in of],
+            "source_ref": [changed[i].source_ref for i in of],
+            "source_alts": [changed[i].source_alts for i in of],
+        }
+        arrays = [pa.array(replaced[f.name], f.type) if f.name in replaced else new.column(f.name) for f in VARIANTS_SCHEMA]
+        return _in_order([whole, pa.RecordBatch.from_arrays(arrays, schema=VARIANTS_SCHEMA)]), bad
+
+    def _certain(self, number: int, text: np.ndarray, starts: np.ndarray, flags: np.ndarray) -> pa.RecordBatch:
+        """Rows of the records that the kernels are sure of; the others are flagged 1."""
+        header, keys, records = self.header, self._keys, len(starts)
+        samples = len(header.samples)
+        pos, end = np.zeros(records, np.int64), np.zeros(records, np.int64)
+        n_alts = np.zeros(records, np.int32)
+        new_contig, new_format = np.zeros(records, np.uint8), np.zeros(records, np.uint8)
+        key_arrays = (keys.names, keys.offsets, keys.type, keys.natural, keys.count, keys.n)
+        kernels.call("fixed", text, records, starts, flags, header.minor, *key_arrays, header.has_format, pos, end, n_alts, new_contig, new_format)
+        contig_run = np.cumsum(new_contig) - 1
+        first = np.flatnonzero(new_contig)
+        contigs = [text[starts[i, 0] : starts[i, 1] - 1].tobytes() for i in first.tolist()]
+        known = np.array([self._known_contig(c) for c in contigs], bool)
+        if not known.all():
+            flags[(flags == 0) & ~known[np.maximum(contig_run, 0)]] = 1
+        format_run = np.cumsum(new_format) - 1
+        formats: list[bytes] = []
+        gt = fields = None
+        if header.has_format:
+            first = np.flatnonzero(new_format)
+            formats = [text[starts[i, 8] : min(int(starts[i, 9]) - 1, int(starts[i, 10]))].tobytes() for i in first.tolist()]
+            numbers = np.array([self._format_number(f) for f in formats], np.int32)
+            format_of = np.where(flags == 0, numbers[np.maximum(format_run, 0)] if len(numbers) else -1, -1).astype(np.int32)
+            flags[(flags == 0) & (format_of < 0)] = 1
+            if samples:
+                gt, fields = self._sample_columns(text, starts, flags, n_alts, format_of)
+        chosen = np.flatnonzero(flags == 0)
+        sel = np.ascontiguousarray(starts[chosen])
+        n = len(chosen)
+        last = _STRIDE - 1 if not header.has_format else 8
+
+        def column(k: int) -> pa.Array:
+            stops = np.ascontiguousarray(sel[:, k + 1] - 1 if k + 1 != 8 or header.has_format else sel[:, last])
+            out, offsets = np.empty(int((stops - sel[:, k]).sum()), np.uint8), np.empty(n + 1, np.int32)
+            kernels.call("gather", text, n, np.ascontiguousarray(sel[:, k]), stops, 1, out, offsets)
+            return kernels.binary_array(out, offsets, type_=pa.string())
+
+        def lists(k: int, separator: str) -> tuple[np.ndarray, pa.Array]:
+            stops = np.ascontiguousarray(sel[:, k + 1] - 1)
+            room = int((stops - sel[:, k]).sum())
+            out, pieces, of = np.empty(room, np.uint8), np.empty(room + n + 1, np.int32), np.empty(n + 1, np.int32)
+            found = kernels.call("gather_lists", text, n, np.ascontiguousarray(sel[:, k]), stops, 1, ord(separator), out, pieces, of)
+            return of, kernels.binary_array(out, pieces[: found + 1], type_=pa.string())
+
+        alts = pa.ListArray.from_arrays(*lists(4, ","))
+        of, codes = lists(6, ";")
+        filters = pa.Array.from_buffers(
+            pa.list_(pa.string()), n, [pa.py_buffer(np.packbits(np.diff(of) > 0, bitorder="little")), pa.py_buffer(of)], children=[codes]
+        )
+        ids = column(2)
+        qualities = column(5)
+        missing = pc.equal(qualities, ".")
+        names = pa.array([c.decode("ascii", "replace") for c in contigs], pa.string())
+        shared = pa.array([shared_contig(c.decode("ascii", "replace")) for c in contigs], pa.string())
+        run = pa.array(contig_run[chosen])
+        columns = {
+            "cohort": _constant(self.cohort, n, pa.string()),
+            "contig": shared.take(run),
+            "bin": pa.array((pos[chosen] // self.bin_width).astype(np.int32)),
+            "chrom": names.take(run),
+            "pos": pa.array(pos[chosen]),
+            "end": pa.array(end[chosen]),
+            "id": pc.if_else(pc.equal(ids, "."), pa.scalar(None, pa.string()), ids),
+            "ref": column(3),
+            "alts": alts,
+            "qual": pc.cast(pc.if_else(missing, pa.scalar(None, pa.string()), qualities), pa.float64()),
+            "filters": filters,
+            "info": column(7),
+            "n_samples": _constant(samples, n, pa.int32()),
+            "sample_set": _constant(self._sample_set, n, pa.string()),
+            "alt_number": _constant(0, n, pa.int32()),
+            "file": _constant(self.file, n, pa.string()),
+            "line": pa.array(number + chosen),
+        }
+        if header.has_format:
+            columns["format"] = pa.array([f.decode("ascii", "replace") for f in formats], pa.string()).take(pa.array(format_run[chosen]))
+        if gt is not None and fields is not None:
+            if n < records:
+                gt, fields = gt.take(pa.array(chosen)), fields.take(pa.array(chosen))
+            columns["gt"], columns["fields"] = gt, fields
+        return pa.RecordBatch.from_arrays([columns.get(f.name, pa.nulls(n, f.type)) for f in VARIANTS_SCHEMA], schema=VARIANTS_SCHEMA)
+
+    def _known_contig(self, name: bytes) -> bool:
+        try:
+            self._contig(name.decode("ascii"))
+        except (Refused, UnicodeDecodeError):
+            return False
+        return True
+
+    def _format_number(self, text: bytes) -> int:
+        if text not in self._formats:
+            try:
+                format_ = self._format(text.decode("ascii"))
+            except (Refused, UnicodeDecodeError):
+                self._formats[text] = -1
+                return -1
+            self._formats[text] = len(self._format_table)
+            self._format_table.append(format_)
+            offsets = np.cumsum([0, *(len(f.keys) for f in self._format_table)]).astype(np.int32)
+            kinds = [self._kind(f, key, field) for f in self._format_table for key, field in zip(f.keys, f.fields, strict=True)]
+            types, counts = np.array([k[0] for k in kinds], np.uint8), np.array([k[1] for k in kinds], np.int32)
+            self._format_arrays = (offsets, types, counts, np.array([f.has_gt for f in self._format_table], np.uint8))
+        return self._formats[text]
+
+    def _kind(self, format_: _Format, key: str, field: Field | None) -> tuple[int, int]:
+        """Type and number of a FORMAT key as the kernels have them."""
+        if field is None or key == "GT":
+            return 0, _ANY
+        if (key == "LEN" and self.header.minor >= 5) or (field.number == "P" and format_.has_gt):
+            return _JUDGE, _ANY
+        if field.number in ("A", "R") or (field.number == "G" and format_.has_gt):
+            return _TYPES.get(field.type, 0), _PER[field.number]
+        expected = _count(field, 0)
+        return _TYPES.get(field.type, 0), _ANY if expected is None else expected
+
+    def _sample_columns(
+        self, text: np.ndarray, starts: np.ndarray, flags: np.ndarray, n_alts: np.ndarray, format_of: np.ndarray
+    ) -> tuple[pa.Array, pa.Array]:
+        """Columns `gt` and `fields` of all records; flags those that the kernels are not sure of."""
+        samples, records = len(self.header.samples), len(starts)
+        if not self._format_arrays:  # no record has a FORMAT that holds
+            return pa.nulls(records, pa.binary()), pa.nulls(records, pa.binary())
+        offsets, types, counts, has_gt = self._format_arrays
+        gt, gt_offsets = np.empty(records * (64 + 16 * samples), np.uint8), np.empty(records + 1, np.int32)
+        fields, field_offsets = np.empty(len(text) + records + samples + 1, np.uint8), np.empty(records + 1, np.int32)
+        kernels.call(
+            *("samples", text, records, starts, flags, samples, self.header.minor >= 4, n_alts, format_of),
+            *(offsets, types, counts, has_gt, gt, gt_offsets, fields, field_offsets),
+        )
+        of = np.maximum(format_of, 0)
+        with_gt = (flags == 0) & has_gt[of].astype(bool)
+        with_fields = (flags == 0) & ~(with_gt & (np.diff(offsets)[of] == 1))
+        # Not copied: of the room that was asked for, only what was written takes memory.
+        packed = kernels.binary_array(gt[: gt_offsets[-1]], gt_offsets, with_gt)
+        return packed, kernels.binary_array(fields[: field_offsets[-1]], field_offsets, with_fields)
+
+    def _judged(self, lines: list[tuple[int, bytes]]) -> tuple[list[dict[str, object]], list[_Bad]]:
+        """Rows of `variants` by the rules below, and (line, reason, text) of the records that break one."""
+        records: list[_Record] = []
+        bad: list[_Bad] = []
+        for number, line in lines:
+            try:
+                records.append(self._record(number, line))
+            except Refused as refused:
+                bad.append((number, str(refused), line))
         by_format: dict[int, list[_Record]] = {}
         for record in records:
             by_format.setdefault(id(record.format), []).append(record)
@@ -367,10 +391,9 @@ class Reader:
             if group[0].format is not None and self.header.samples:
                 reasons.update(self._genotypes(group, group[0].format))
         bad += [(record.line, reasons[record.line], record.text) for record in records if record.line in reasons]
-        rows = [record.row for record in records if record.line not in reasons]
-        return _batch(rows, VARIANTS_SCHEMA), self._set_aside(sorted(bad))
+        return [record.row for record in records if record.line not in reasons], sorted(bad)
 
-    def _set_aside(self, bad: list[tuple[int, str, bytes]]) -> pa.RecordBatch:
+    def _set_aside(self, bad: list[_Bad]) -> pa.RecordBatch:
         rows: list[dict[str, object]] = [
             {
                 "cohort": self.cohort,
@@ -388,26 +411,28 @@ class Reader:
         parts = line.split(b"\t", 9)
         found = len(parts) if len(parts) < 10 else 10 + parts[9].count(b"\t")
         if found != self._columns:
-            raise _Refused(f"found {found} columns; expected {self._columns}, as many as the #CHROM line has")
+            raise Refused(f"found {found} columns; expected {self._columns}, as many as the #CHROM line has")
         try:
             chrom, pos_text, id_, ref, alt_text, qual_text, filter_text, info, *form = [part.decode("utf-8") for part in parts[:9]]
         except UnicodeDecodeError as error:
-            raise _Refused("found bytes that are not UTF-8; expected UTF-8 text") from error
+            raise Refused("found bytes that are not UTF-8; expected UTF-8 text") from error
         self._contig(chrom)
         if not (pos_text.isascii() and pos_text.isdigit() and len(pos_text) <= 18):
-            raise _Refused(f"found POS {pos_text[:40]!r}; expected a whole number, 0 or more")
+            raise Refused(f"found POS {pos_text[:40]!r}; expected a whole number, 0 or more")
         pos = int(pos_text)
         if not id_ or re.search(r"\s", id_) or "" in id_.split(";"):
-            raise _Refused(f"found ID {id_[:40]!r}; expected . or names with semicolons between, without whitespace")
+            raise Refused(f"found ID {id_[:40]!r}; expected . or names with semicolons between, without whitespace")
         if _BASES.fullmatch(ref) is None:
-            raise _Refused(f"found REF {ref[:40]!r}; expected bases of ACGTN")
+            raise Refused(f"found REF {ref[:40]!r}; expected bases of ACGTN")
         alts = _alts(alt_text)
         filters = _filters(filter_text)
         kept = self._check_info(info, len(alts))
         form_text = form[0] if form else None
         row: dict[str, object] = {
             "cohort": self.cohort,
-            "contig": chrom,
+            "contig": shared_contig(chrom),
+            "bin": pos // self.bin_width,
+            "chrom": chrom,
             "pos": pos,
             "end": self._end(pos, ref, alts, kept),
             "id": None if id_ == "." else id_,
@@ -419,6 +444,7 @@ class Reader:
             "format": form_text,
             "n_samples": len(self.header.samples),
             "sample_set": self._sample_set,
+            "alt_number": 0,
             "file": self.file,
             "line": number,
         }
@@ -429,20 +455,20 @@ class Reader:
         """Section 1.6.1 item 1. Up to 4.2 a colon is legal only in a declared name (the HLA contigs of GRCh38 have them)."""
         fine = name in self.header.contigs or _BRACKETED.fullmatch(name) is not None
         if not fine and (_CONTIG.fullmatch(name) is None or (":" in name and self.header.minor < 3)):
-            raise _Refused(f"found CHROM {name[:40]!r}; expected a contig's name without whitespace, comma, bracket or undeclared colon")
+            raise Refused(f"found CHROM {name[:40]!r}; expected a contig's name without whitespace, comma, bracket or undeclared colon")
         if name == "__HIVE_DEFAULT_PARTITION__":
-            raise _Refused(f"found CHROM {name}; expected another name, this one stands for NULL where tables are stored")
+            raise Refused(f"found CHROM {name}; expected another name, this one stands for NULL where tables are stored")
         if len(quote(name)) > 200:  # it becomes the name of a directory
-            raise _Refused(f"found a CHROM of {len(name)} characters; expected at most about 200")
+            raise Refused(f"found a CHROM of {len(name)} characters; expected at most about 200")
 
     def _info_field(self, key: str) -> Field | None:
         """What an INFO key holds; None when nothing is known of it. Refuses what is no key."""
         if key in self.header.info:
             return self.header.info[key]
-        if key in _RESERVED_INFO:
-            return _RESERVED_INFO[key][0]
+        if key in RESERVED_INFO:
+            return RESERVED_INFO[key][0]
         if not key or re.search(r"\s", key) or (self.header.minor >= 3 and _KEY.fullmatch(key) is None):
-            raise _Refused(f"found INFO key {key[:40]!r}; expected a name of letters, digits, _ and .")
+            raise Refused(f"found INFO key {key[:40]!r}; expected a name of letters, digits, _ and .")
         return None
 
     def _check_info(self, text: str, n_alts: int) -> dict[str, str]:
@@ -455,7 +481,7 @@ class Reader:
             key, separator, value = entry.partition("=")
             field = self._field(key)
             if key in seen and self.header.minor >= 3:
-                raise _Refused(f"found INFO key {key} twice; expected each key once")
+                raise Refused(f"found INFO key {key} twice; expected each key once")
             seen.add(key)
             if key in ("END", "SVLEN", "SVTYPE"):
                 kept[key] = value
@@ -463,21 +489,21 @@ class Reader:
                 continue
             if field.type == "Flag":
                 if value not in ("", "0", "1"):
-                    raise _Refused(f"found INFO {entry[:40]!r}; expected the flag {key} without a value")
+                    raise Refused(f"found INFO {entry[:40]!r}; expected the flag {key} without a value")
                 continue
             if not separator:
-                raise _Refused(f"found INFO {key} without a value; expected {key}=VALUE")
+                raise Refused(f"found INFO {key} without a value; expected {key}=VALUE")
             if value == ".":
                 continue
             expected = _count(field, n_alts)
             if expected is not None and value.count(",") + 1 != expected:
-                raise _Refused(f"found {value.count(',') + 1} values in INFO {entry[:40]!r}; expected {expected} (Number={field.number})")
+                raise Refused(f"found {value.count(',') + 1} values in INFO {entry[:40]!r}; expected {expected} (Number={field.number})")
             # A list of any length under a key that is not reserved is text to us: GIAB's truth sets declare names as Integer.
-            pattern = None if field.number == "." and key not in _RESERVED_INFO else _values(field.type, field.values)
+            pattern = None if field.number == "." and key not in RESERVED_INFO else _values(field.type, field.values)
             if pattern is not None and pattern.fullmatch(value) is None:
-                raise _Refused(f"found INFO {entry[:40]!r}; expected values of type {field.type}")
+                raise Refused(f"found INFO {entry[:40]!r}; expected values of type {field.type}")
             if field.natural and (value.startswith("-") or ",-" in value):
-                raise _Refused(f"found INFO {entry[:40]!r}; expected no negative value")
+                raise Refused(f"found INFO {entry[:40]!r}; expected no negative value")
         return kept
 
     def _end(self, pos: int, ref: str, alts: tuple[str, ...], info: dict[str, str]) -> int:
@@ -506,15 +532,15 @@ class Reader:
         fields: list[Field | None] = []
         for place, key in enumerate(keys):
             declared = self.header.format.get(key)
-            reserved = _RESERVED_FORMAT.get(key)
+            reserved = RESERVED_FORMAT.get(key)
             regular = re.fullmatch(r"[A-Za-z0-9]+", key) is not None or (self.header.minor >= 3 and _KEY.fullmatch(key) is not None)
             if declared is None and not regular:
-                raise _Refused(f"found FORMAT key {key[:40]!r}; expected a name of letters and digits, or one that the header declares")
+                raise Refused(f"found FORMAT key {key[:40]!r}; expected a name of letters and digits, or one that the header declares")
             if key == "GT" and place > 0:
-                raise _Refused("found GT after another FORMAT key; expected it first")
+                raise Refused("found GT after another FORMAT key; expected it first")
             fields.append(declared if declared is not None else reserved[0] if reserved is not None else None)
         if len(set(keys)) < len(keys):
-            raise _Refused(f"found a key twice in FORMAT {text[:40]!r}; expected each key once")
+            raise Refused(f"found a key twice in FORMAT {text[:40]!r}; expected each key once")
         return _Format(keys, fields)
 
     def _genotypes(self, records: list[_Record], format_: _Format) -> dict[int, str]:
@@ -528,10 +554,11 @@ class Reader:
             n_alleles = np.array([max(record.n_alts, 1) + 1 for record in records])
             calls = encode.parse_calls(texts, np.full(len(records), len(format_.keys)), n_alleles, samples, self.header.minor >= 4)
             reasons = {records[i].line: reason for i, reason in calls.errors.items()}
-            for i, packed in self._packed(calls):
-                records[i].row.update(packed)
-            for record, kept in zip(records, calls.fields, strict=True):
+            for i, (record, kept) in enumerate(zip(records, calls.fields, strict=True)):
                 record.row["fields"] = kept
+                if i not in calls.errors:
+                    ploidy_of = int(calls.ploidy[i])
+                    record.row["gt"] = genotypes.pack(calls.alleles[i : i + 1, :, :ploidy_of], calls.phased[i : i + 1, :, :ploidy_of])[0].as_py()
             present = calls.alleles != encode.ABSENT
             ploidy = present.sum(2)
             # A lone dot is a call of unknown ploidy, not a haploid one.
@@ -543,18 +570,6 @@ class Reader:
             for i, reason in self._check_subfields(texts, format_, np.array([r.n_alts for r in records]), ploidy, records).items():
                 reasons.setdefault(records[i].line, reason)
         return reasons
-
-    def _packed(self, calls: encode.Calls) -> Iterator[tuple[int, dict[str, object]]]:
-        """Columns gt, gt_ploidy and gt_width of each record, packed together where ploidy and width agree."""
-        wide = calls.alleles.reshape(len(calls.alleles), -1).max(1, initial=0) > encode.HIGHEST_ALLELE[1]
-        groups: dict[tuple[int, bool], list[int]] = {}
-        for i, key in enumerate(zip(np.minimum(calls.ploidy, calls.alleles.shape[2]).tolist(), wide.tolist(), strict=True)):
-            if i not in calls.errors:
-                groups.setdefault(key, []).append(i)
-        for (ploidy, _), members in groups.items():
-            packed, width = encode.pack(calls.alleles[members][:, :, :ploidy], calls.phased[members][:, :, :ploidy])
-            for i, values in zip(members, packed, strict=True):
-                yield i, {"gt": values.tobytes(), "gt_ploidy": ploidy, "gt_width": width}
 
     def _check_subfields(
         self, texts: list[bytes], format_: _Format, n_alts: np.ndarray, ploidy: np.ndarray | None, records: list[_Record]
@@ -644,12 +659,24 @@ def _quality(text: str) -> float | None:
     if text == ".":
         return None
     if _FLOAT_TEXT.fullmatch(text) is None or float(text) < 0:
-        raise _Refused(f"found QUAL {text[:40]!r}; expected . or a number, 0 or more")
+        raise Refused(f"found QUAL {text[:40]!r}; expected . or a number, 0 or more")
     return float(text)
 
 
 def _batch(rows: list[dict[str, object]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([row.get(f.name) for row in rows], f.type) for f in schema], schema=schema)
+
+
+def _in_order(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    """One batch of all rows, by line and number of the ALT."""
+    rows = pa.Table.from_batches(batches).combine_chunks()
+    order = np.lexsort([rows.column("alt_number").to_numpy(), rows.column("line").to_numpy()])
+    found = rows.take(pa.array(order)).combine_chunks().to_batches()
+    return found[0] if found else batches[0]
+
+
+def _constant(value: object, n: int, type_: pa.DataType) -> pa.Array:
+    return pa.repeat(pa.scalar(value, type_), n)
 
 
 def read(raw: BinaryIO, uri: str, cohort: str, file: str, batch: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
@@ -661,45 +688,50 @@ def read(raw: BinaryIO, uri: str, cohort: str, file: str, batch: int) -> Iterato
     header, blocks = read_header(line_blocks(raw, uri), uri)
     reader = Reader(header, cohort, file)
     for number, block in blocks:
-        lines = block.split(b"\n")[:-1]
-        for start in range(0, len(lines), batch):
-            yield reader.batch(number + start, lines[start : start + batch])
+        yield from reader.batches(number, block, batch)
 
 
 def header_of(uri: str) -> Header:
-    """The header of the VCF at `uri`. InputError as for `read_header`."""
+    """The header of the VCF or BCF at `uri`. InputError as for `read_header`."""
+    if _is_bcf(uri):
+        return read_header(bcf.line_blocks_of_bcf(uri), uri)[0]
     with storage.open_input(uri) as raw:
         return read_header(line_blocks(raw, uri), uri)[0]
 
 
-def count_lines(batches: Iterable[pa.RecordBatch], files: list[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `files` (URI, name): reads each file to its end and gives (file, lines below the header)."""
-    for uri, name in _chosen(batches, files):
+def _is_bcf(uri: str) -> bool:
+    with storage.open_input(uri) as raw:
+        return bcf.is_bcf(raw.read(bgzf.LARGEST))
+
+
+def splits(uri: str, target: int) -> list[Split]:
+    """The pieces of a VCF or BCF that tasks read on their own, of about `target` stored bytes; a BCF is one piece."""
+    found = streams.splits(uri, target)
+    return found if len(found) == 1 or not _is_bcf(uri) else [Split(0, found[-1].end)]
+
+
+def count_lines(uri: str, split: Split) -> int:
+    """Lines of a piece, header included. InputError for a compressed stream that is not whole."""
+    return sum(kernels.call("count_lines", np.frombuffer(block, np.uint8), len(block)) for block in streams.split_blocks(uri, split, _BLOCK))
+
+
+def split_lines(uri: str, split: Split, first: int, header: Header) -> Iterator[tuple[int, bytes]]:
+    """(line number, block of whole lines) of a piece, without the header's; `first`: the number of its first line, from 1.
+
+    InputError for a compressed stream that is not whole; with the last line read where the piece is the file.
+    """
+    if _is_bcf(uri):
+        yield from read_header(bcf.line_blocks_of_bcf(uri), uri)[1]
+        return
+    if streams.splits(uri, split.end - split.start or 1) == [split]:
         with storage.open_input(uri) as raw:
-            blocks = read_header(line_blocks(raw, uri), uri)[1]
-            lines = sum(block.count(b"\n") for _, block in blocks)
-        yield pa.RecordBatch.from_arrays([pa.array([name]), pa.array([lines])], ["file", "lines"])
-
-
-def variant_rows(batches: Iterable[pa.RecordBatch], files: list[tuple[str, str]], cohort: str, batch: int) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `files`: their rows of `variants`."""
-    return (good for good, _ in _read_all(batches, files, cohort, batch) if good.num_rows)
-
-
-def quarantine_rows(batches: Iterable[pa.RecordBatch], files: list[tuple[str, str]], cohort: str, batch: int) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `files`: their rows of `quarantine`."""
-    return (bad for _, bad in _read_all(batches, files, cohort, batch) if bad.num_rows)
-
-
-def _read_all(
-    batches: Iterable[pa.RecordBatch], files: list[tuple[str, str]], cohort: str, batch: int
-) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    for uri, name in _chosen(batches, files):
-        with storage.open_input(uri) as raw:
-            yield from read(raw, uri, cohort, name, batch)
-
-
-def _chosen(batches: Iterable[pa.RecordBatch], files: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    for batch in batches:
-        for index in batch.column(0).to_pylist():
-            yield files[index]
+            yield from read_header(line_blocks(raw, uri, _BLOCK), uri)[1]
+        return
+    for block in streams.split_blocks(uri, split, _BLOCK):
+        skipped = min(max(0, header.lines + 1 - first), kernels.call("count_lines", np.frombuffer(block, np.uint8), len(block)))
+        at = 0
+        for _ in range(skipped):
+            at = block.index(b"\n", at) + 1
+        if at < len(block):
+            yield first + skipped, block[at:] if at else block
+        first += skipped + (kernels.call("count_lines", np.frombuffer(block, np.uint8)[at:], len(block) - at))

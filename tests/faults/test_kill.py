@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable, QueryBuilder
 
+from genodl_spark import bgzf
 from genodl_spark.tables import TABLES
 
 KILLS = int(os.environ.get("GENODL_KILLS", "3"))  # per verb
+VCF_KILLS = int(os.environ.get("GENODL_VCF_KILLS", "20"))
 FAST = ["--set", "train.epochs=5", "--set", "train.min_steps=60", "--set", "train.ensemble=2", "--set", "split.folds=2", "--set", "split.repeats=1"]
 GENODL = [sys.executable, "-m", "jobs"]
 
@@ -30,6 +32,22 @@ def matrix(folder: Path) -> list[str]:
     (folder / "m.tsv").write_text("\n".join(lines) + "\n")
     (folder / "s.tsv").write_text("sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples)))
     return ["ingest", "expression", str(folder / "m.tsv"), "--samples", str(folder / "s.tsv"), "--cohort", "c"]
+
+
+def cohort(folder: Path) -> list[str]:
+    """A bgzipped VCF that several tasks read in pieces, some of its records broken."""
+    generator = np.random.default_rng(0)
+    samples = 200
+    meta = '##fileformat=VCFv4.2\n##contig=<ID=1>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
+    head = meta + "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t"
+    with (folder / "c.vcf.gz").open("wb") as sink:
+        writer = bgzf.Writer(sink)
+        writer.write((head + "\t".join(f"s{i}" for i in range(samples)) + "\n").encode())
+        for number, row in enumerate(generator.integers(0, 2, (20_000, samples, 2))):
+            fixed = f"1\t{number + 1}\t.\tA\t{'T' if number % 500 else 'U'}\t.\tPASS\t.\tGT\t"
+            writer.write((fixed + "\t".join(f"{a}|{b}" for a, b in row.tolist()) + "\n").encode())
+        writer.close()
+    return ["ingest", "vcf", str(folder / "c.vcf.gz"), "--cohort", "c"]
 
 
 def contents(lake: Path) -> dict[str, list[str]]:
@@ -100,3 +118,18 @@ def test_killed_and_run_again(undisturbed, tmp_path: Path) -> None:
         finish(argv, tmp_path / "lake")
         assert contents(tmp_path / "lake") == expected, f"{argv[0]} after {killed} kills"
         assert finish(argv, tmp_path / "lake")["status"] == "unchanged"
+
+
+@pytest.mark.timeout(3600)
+def test_ingest_of_a_vcf_killed_and_run_again(tmp_path: Path) -> None:
+    argv = cohort(tmp_path)
+    started = time.perf_counter()
+    assert finish(argv, tmp_path / "undisturbed")["rows"]["variants"] == {"written": 19_960, "total": 19_960, "quarantined": 40}
+    whole = time.perf_counter() - started
+    expected = contents(tmp_path / "undisturbed")
+    moments = random.Random(2)
+    killed = sum(kill_at(argv, tmp_path / "lake", whole * moments.uniform(0.2, 1.0)) for _ in range(VCF_KILLS))
+    finish(argv, tmp_path / "lake")
+    assert contents(tmp_path / "lake") == expected, f"after {killed} kills"
+    assert killed > VCF_KILLS / 2
+    assert finish(argv, tmp_path / "lake")["status"] == "unchanged"

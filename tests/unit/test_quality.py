@@ -88,12 +88,3 @@ def test_principal_axes_keep_the_training_rows_whole() -> None:
     gram, expected = inside @ inside.T, z @ z.T
     np.testing.assert_allclose(gram / np.trace(gram), expected / np.trace(expected), atol=1e-6)
     np.testing.assert_allclose(quality.principal_axes(z[:, ::-1].copy())[::-1], axes, atol=1e-4)
-
-
-def test_allele_copies_and_counts() -> None:
-    # 0/1, 1|1, ./1, haploid 1, absent: as BCF2 values of ploidy 2.
-    calls = np.array([[[2, 4], [4, 5], [0, 4], [4, -127], [0, 0]]], np.int8)
-    one, same = np.array([1]), np.array([False])
-    assert quality.allele_copies(calls, one, same).tolist() == [[1, 2, -1, 1, -1]]
-    assert quality.allele_copies(calls, one, ~same).tolist() == [[1, 0, -1, 0, -1]]
-    assert [int(n[0]) for n in quality.allele_counts(calls, one)] == [5, 6, 3]

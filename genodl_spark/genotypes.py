@@ -1,0 +1,145 @@
+"""Packed genotypes, the column `gt` of `variants`: every call of a record without loss, in the form that suits the record.
+
+A record holds few distinct calls. They are its palette, and a sample is the index (code) of its call:
+
+    byte 0    form in the low half: 0 sparse, 1, 2, 4 or 8 bits a sample, 15 plain; palette in the high half: 0 stated,
+              1 = 0|0 1|0 0|1 1|1, 2 = the same where the first allele has a phase (VCF 4.4 and later), 3 = 0/0 0/1 1/1 ./.
+    stated    ploidy, bytes per value (1 or 2), number of calls (each one byte), then the calls as BCF2 values
+    sparse    the code of most samples, then for each other sample a varint (LEB128): (samples passed over since the last one
+              listed) * (calls - 1) + its code, counted without the common one
+    bits      codes of all samples, the first in the lowest bits of the first byte
+    plain     ploidy, bytes per value, 0, then the BCF2 values of all samples: more than 255 distinct calls, or ploidy above 4
+
+BCF2 values (VCF specification, section 6.3.3) are little-endian integers (allele + 1) << 1 | phased, where `phased` belongs to
+the separator before the allele; a missing allele is 0 before the shift, the end-of-vector value pads calls of lower ploidy.
+Rare variants are sparse, common ones 2 bits a diploid sample. The number of samples is the record's `n_samples`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from genodl_spark import kernels
+from genodl_spark.encode import ABSENT, HIGHEST_ALLELE, MISSING
+
+_END_OF_VECTOR = -32767
+_PALETTE_PLOIDY = 4
+
+
+class Damaged(ValueError):
+    """A packed column that is not one, or not of so many samples."""
+
+
+def _checked(result: int) -> None:
+    if result:
+        raise Damaged(f"record {result - 1} of the batch holds no packed genotypes of this many samples; ingest its file again")
+
+
+def pack(alleles: np.ndarray, phased: np.ndarray) -> pa.BinaryArray:
+    """Packed records from calls: `alleles` int16 (V, S, P), -1 missing, -2 absent at the end; `phased` bool (V, S, P)."""
+    records, samples, ploidy = alleles.shape
+    if ploidy <= _PALETTE_PLOIDY:
+        out = np.empty(records * (64 + 16 * samples), np.uint8)
+        offsets = np.empty(records + 1, np.int64)
+        if not kernels.call(
+            "pack", np.ascontiguousarray(alleles, np.int16), np.ascontiguousarray(phased, np.uint8), records, samples, ploidy, out, offsets
+        ):
+            return kernels.binary_array(out[: offsets[-1]].copy(), offsets.astype(np.int32))
+        if records > 1:
+            return pa.concat_arrays([pack(alleles[r : r + 1], phased[r : r + 1]) for r in range(records)])
+    return pa.array([_plain(a, p) for a, p in zip(alleles, phased, strict=True)], pa.binary())
+
+
+def _plain(alleles: np.ndarray, phased: np.ndarray) -> bytes:
+    width = 1 if alleles.max(initial=0) <= HIGHEST_ALLELE[1] else 2
+    values = ((alleles.astype(np.int32) + 1) << 1) | phased
+    values = np.where(alleles == ABSENT, -127 if width == 1 else _END_OF_VECTOR, values)
+    return bytes([15, alleles.shape[1], width, 0]) + values.astype("<i1" if width == 1 else "<i2").tobytes()
+
+
+def unpack(gt: pa.BinaryArray, samples: int, chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Calls of packed records: alleles int16 (V, n, P), -1 missing, -2 absent, and phased bool (V, n, P); P the highest ploidy of all.
+
+    `chosen` int (n,): positions of the samples wanted, in this order; all without it. Damaged as for all functions here.
+    """
+    data, offsets = kernels.binary(gt)
+    ploidies = np.empty(len(gt), np.int32)
+    kernels.call("ploidy", data, offsets, len(gt), samples, ploidies)
+    if not ploidies.all():
+        _checked(int(np.flatnonzero(ploidies == 0)[0]) + 1)
+    ploidy = int(ploidies.max(initial=1))
+    wanted, n = _chosen(chosen, samples)
+    values = np.empty((len(gt), n, ploidy), np.int16)
+    _checked(kernels.call("values", data, offsets, len(gt), samples, wanted, n, ploidy, values))
+    absent = values == _END_OF_VECTOR
+    return np.where(absent, ABSENT, (values >> 1) - 1).astype(np.int16), (values & 1).astype(bool) & ~absent
+
+
+def _chosen(chosen: np.ndarray | None, samples: int) -> tuple[np.ndarray | None, int]:
+    if chosen is None:
+        return None, samples
+    wanted = np.ascontiguousarray(chosen, np.int32)
+    if wanted.size and not (wanted.min() >= 0 and wanted.max() < samples):
+        raise ValueError(f"positions must be below {samples}")
+    return wanted, len(wanted)
+
+
+def _per_record(value: int | np.ndarray, records: int) -> np.ndarray:
+    return np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.int32), (records,)))
+
+
+def counts(gt: pa.BinaryArray, samples: int, allele: int | np.ndarray = 1, mask: np.ndarray | None = None) -> np.ndarray:
+    """What a record's calls are, int64 (V, 7), without taking them apart where the form allows.
+
+    Columns: copies of `allele` (one, or one per record), called alleles, whole calls (no allele missing), of them all-reference,
+    heterozygous and other homozygous (a haploid call is homozygous), and calls with a missing allele. `mask` bool (S,): only
+    these samples.
+    """
+    data, offsets = kernels.binary(gt)
+    out = np.empty((len(gt), 7), np.int64)
+    wanted = None if mask is None else np.ascontiguousarray(mask, np.uint8)
+    assert wanted is None or len(wanted) == samples
+    _checked(kernels.call("counts", data, offsets, len(gt), samples, _per_record(allele, len(gt)), wanted, out))
+    return out
+
+
+def histogram(gt: pa.BinaryArray, samples: int) -> np.ndarray:
+    """Calls that are all-reference, heterozygous, homozygous for another allele, and not whole: int64 (V, 4)."""
+    return counts(gt, samples)[:, 3:]
+
+
+def dosages(
+    gt: pa.BinaryArray, samples: int, allele: int | np.ndarray = 1, exchanged: np.ndarray | None = None, chosen: np.ndarray | None = None
+) -> np.ndarray:
+    """Copies of `allele` per record and sample, int8 (V, n); -1 where any allele of the call is missing. Haploid calls count 0 or 1.
+
+    `exchanged` bool (V,): copies of all other alleles instead, for sites whose REF and ALT stand the other way round. `chosen`:
+    as for `unpack`.
+    """
+    data, offsets = kernels.binary(gt)
+    wanted, n = _chosen(chosen, samples)
+    out = np.empty((len(gt), n), np.int8)
+    swap = None if exchanged is None else np.ascontiguousarray(exchanged, np.uint8)
+    _checked(kernels.call("copies", data, offsets, len(gt), samples, _per_record(allele, len(gt)), swap, wanted, n, out))
+    return out
+
+
+def sample_text(gt: bytes | None, fields: bytes | None, samples: int, first_phased: bool, chosen: np.ndarray | None = None) -> bytes:
+    """Sample columns of one record as in a VCF: packed calls `gt` and the other subfields `fields`, either of which may be missing.
+
+    `first_phased`: the file is VCF 4.4 or later, where the first allele has a phase, stated unless implied.
+    """
+    wanted, n = _chosen(chosen, samples)
+    room = 4096 + 40 * n + (len(gt) if gt else 0) + (len(fields) if fields else 0)
+    while True:
+        out = np.empty(room, np.uint8)
+        size = kernels.call("sample_text", gt, len(gt or b""), fields, len(fields or b""), samples, wanted, n, first_phased, out, room)
+        if size == -1:
+            _checked(1)
+        if size >= 0:
+            return out[:size].tobytes()
+        room *= 2
+
+
+__all__ = ["ABSENT", "MISSING", "Damaged", "counts", "dosages", "histogram", "pack", "sample_text", "unpack"]

@@ -1,0 +1,1042 @@
+/* Compiled inner loops of genotypes.py and sources/vcf.py, loaded through ctypes by kernels.py, which documents every function.
+ *
+ * The text functions accept what is surely right and flag the rest: a flagged record is read again by the record rules in
+ * sources/vcf.py, which know every version of the specification and say what is wrong.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define WIDE __attribute__((target_clones("arch=haswell", "default")))
+#else
+#define WIDE
+#endif
+
+typedef uint8_t u8;
+
+/* ---- packed genotypes: the layout stands in genotypes.py ---- */
+
+enum { SPARSE = 0, RAW = 15, MAX_PLOIDY = 4, MAX_CALLS = 255, COLUMNS = 9, STRIDE = 11 };
+#define ABSENT 0xFFFFu /* a place of a call beyond its ploidy, while it is taken apart */
+
+static const uint16_t STANDARD[4][4][2] = {
+    {{0}},
+    {{2, 3}, {4, 3}, {2, 5}, {4, 5}}, /* 0|0 1|0 0|1 1|1 */
+    {{3, 3}, {5, 3}, {3, 5}, {5, 5}}, /* the same from VCF 4.4 on, where the first allele has a phase */
+    {{2, 2}, {2, 4}, {4, 4}, {0, 0}}, /* 0/0 0/1 1/1 ./. */
+};
+
+typedef struct {
+    int form, ploidy, width, calls, base; /* base: code of the samples that a sparse body leaves out */
+    int16_t value[256][MAX_PLOIDY];       /* BCF2 values of each call, -32767 past its end; ploidies up to MAX_PLOIDY */
+    const u8 *explicit_calls;             /* BCF2 values as stored, NULL for a standard palette */
+    const u8 *body, *end;
+} Packed;
+
+static int16_t stored_value(const u8 *at, int width) {
+    if (width == 1) {
+        int8_t v = (int8_t)*at;
+        return v == -127 ? -32767 : v;
+    }
+    return (int16_t)(at[0] | at[1] << 8);
+}
+
+/* Reads the head of a packed column; 0, or -1 where it is no such thing. */
+static int open_packed(const u8 *at, int64_t size, int64_t samples, Packed *p) {
+    if (size < 1) return -1;
+    p->end = at + size;
+    p->form = at[0] & 15;
+    int palette = at[0] >> 4;
+    p->explicit_calls = NULL;
+    p->base = 0;
+    if (palette) {
+        if (palette > 3 || p->form == RAW) return -1;
+        p->ploidy = 2, p->width = 1, p->calls = 4;
+        for (int c = 0; c < 4; c++)
+            for (int i = 0; i < 2; i++) p->value[c][i] = (int16_t)STANDARD[palette][c][i];
+        at += 1;
+    } else {
+        if (size < 4) return -1;
+        p->ploidy = at[1], p->width = at[2], p->calls = at[3];
+        if (!p->ploidy || (p->width != 1 && p->width != 2)) return -1;
+        at += 4;
+        if (p->form == RAW) {
+            p->body = at;
+            return p->end - at == samples * p->ploidy * p->width ? 0 : -1;
+        }
+        int64_t length = (int64_t)p->calls * p->ploidy * p->width;
+        if (!p->calls || p->end - at < length) return -1;
+        p->explicit_calls = at;
+        if (p->ploidy <= MAX_PLOIDY)
+            for (int c = 0; c < p->calls; c++)
+                for (int i = 0; i < p->ploidy; i++) p->value[c][i] = stored_value(at + (c * p->ploidy + i) * p->width, p->width);
+        at += length;
+    }
+    if (p->form == SPARSE) {
+        if (at >= p->end) return -1;
+        p->base = *at++;
+        p->body = at;
+        return p->base < p->calls ? 0 : -1;
+    }
+    if (p->form != 1 && p->form != 2 && p->form != 4 && p->form != 8) return -1;
+    p->body = at;
+    return p->end - at == (samples * p->form + 7) / 8 ? 0 : -1;
+}
+
+/* Code of every sample; -1 where the body is damaged. Not for RAW. */
+WIDE static int expand(const Packed *p, int64_t samples, u8 *codes) {
+    const u8 *b = p->body;
+    if (p->form == SPARSE) {
+        memset(codes, p->base, (size_t)samples);
+        uint64_t others = p->calls > 1 ? (uint64_t)p->calls - 1 : 1, next = 0;
+        while (b < p->end) {
+            uint64_t v = 0;
+            int shift = 0;
+            do {
+                if (b >= p->end || shift > 56) return -1;
+                v |= (uint64_t)(*b & 127) << shift;
+                shift += 7;
+            } while (*b++ & 128);
+            next += v / others;
+            int code = (int)(v % others);
+            if (next >= (uint64_t)samples) return -1;
+            codes[next++] = (u8)(code < p->base ? code : code + 1);
+        }
+        return 0;
+    }
+    if (p->form == 8) {
+        memcpy(codes, b, (size_t)samples);
+    } else if (p->form == 4) {
+        for (int64_t s = 0; s < samples; s++) codes[s] = b[s >> 1] >> ((s & 1) * 4) & 15;
+    } else if (p->form == 2) {
+        int64_t whole = samples & ~(int64_t)3;
+        for (int64_t s = 0; s < whole; s += 4) {
+            uint32_t x = b[s >> 2];
+            x = (x | x << 6 | x << 12 | x << 18) & 0x03030303u;
+            memcpy(codes + s, &x, 4);
+        }
+        for (int64_t s = whole; s < samples; s++) codes[s] = b[s >> 2] >> ((s & 3) * 2) & 3;
+    } else {
+        for (int64_t s = 0; s < samples; s++) codes[s] = b[s >> 3] >> (s & 7) & 1;
+    }
+    return 0;
+}
+
+/* How many samples have each code. */
+WIDE static int tally(const Packed *p, int64_t samples, int64_t *counts, u8 *codes) {
+    memset(counts, 0, 256 * sizeof *counts);
+    if (p->form == SPARSE) {
+        const u8 *b = p->body;
+        uint64_t others = p->calls > 1 ? (uint64_t)p->calls - 1 : 1;
+        int64_t listed = 0;
+        while (b < p->end) {
+            uint64_t v = 0;
+            int shift = 0;
+            do {
+                if (b >= p->end || shift > 56) return -1;
+                v |= (uint64_t)(*b & 127) << shift;
+                shift += 7;
+            } while (*b++ & 128);
+            int code = (int)(v % others);
+            counts[code < p->base ? code : code + 1]++;
+            listed++;
+        }
+        counts[p->base] += samples - listed;
+        return 0;
+    }
+    if (p->form == 2) {
+        const uint64_t low = 0x5555555555555555u;
+        int64_t bytes = (samples + 3) / 4, at = 0, one = 0, two = 0, three = 0;
+        for (; at + 8 <= bytes; at += 8) {
+            uint64_t x;
+            memcpy(&x, p->body + at, 8);
+            uint64_t l = x & low, h = x >> 1 & low;
+            three += __builtin_popcountll(l & h);
+            one += __builtin_popcountll(l & ~h);
+            two += __builtin_popcountll(h & ~l);
+        }
+        for (; at < bytes; at++)
+            for (int i = 0; i < 8; i += 2) { /* the padding of the last byte is code 0 */
+                int c = p->body[at] >> i & 3;
+                one += c == 1, two += c == 2, three += c == 3;
+            }
+        counts[1] = one, counts[2] = two, counts[3] = three, counts[0] = samples - one - two - three;
+        return 0;
+    }
+    if (expand(p, samples, codes)) return -1;
+    for (int64_t s = 0; s < samples; s++) counts[codes[s]]++;
+    return 0;
+}
+
+typedef struct {
+    int copies, present, missing, het, alternate;
+} Call;
+
+/* What a call of `ploidy` BCF2 values is, with the copies of one allele. */
+static Call judged(const int16_t *value, int ploidy, int allele) {
+    Call call = {0, 0, 0, 0, 0};
+    int first = -1;
+    for (int i = 0; i < ploidy; i++) {
+        if (value[i] < 0) break;
+        int index = (value[i] >> 1) - 1;
+        if (index < 0) {
+            call.missing = 1;
+            continue;
+        }
+        call.present++;
+        call.copies += index == allele;
+        call.alternate |= index > 0;
+        if (first >= 0 && index != first) call.het = 1;
+        first = index;
+    }
+    return call;
+}
+
+static void raw_values(const Packed *p, int64_t sample, int16_t *value) {
+    for (int i = 0; i < p->ploidy; i++) value[i] = stored_value(p->body + (sample * p->ploidy + i) * p->width, p->width);
+}
+
+static void call_values(const Packed *p, int code, int16_t *value) {
+    if (p->ploidy <= MAX_PLOIDY) {
+        memcpy(value, p->value[code], (size_t)p->ploidy * 2);
+        return;
+    }
+    for (int i = 0; i < p->ploidy; i++) value[i] = stored_value(p->explicit_calls + (code * p->ploidy + i) * p->width, p->width);
+}
+
+int64_t genodl_counts(const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *allele, const u8 *mask, int64_t *out) {
+    u8 *codes = malloc((size_t)samples + 8);
+    int64_t counts[256], result = 0;
+    int16_t value[256];
+    for (int64_t r = 0; r < records && !result; r++) {
+        Packed p;
+        int64_t *to = out + r * 7;
+        memset(to, 0, 7 * sizeof *to);
+        if (open_packed(data + offsets[r], offsets[r + 1] - offsets[r], samples, &p)) {
+            result = r + 1;
+            break;
+        }
+        int raw = p.form == RAW;
+        if (!raw) {
+            if (mask == NULL) {
+                if (tally(&p, samples, counts, codes)) result = r + 1;
+            } else {
+                memset(counts, 0, sizeof counts);
+                if (expand(&p, samples, codes)) result = r + 1;
+                else
+                    for (int64_t s = 0; s < samples; s++) counts[codes[s]] += mask[s];
+            }
+            if (result) break;
+        }
+        int64_t steps = raw ? samples : p.calls;
+        for (int64_t i = 0; i < steps; i++) {
+            int64_t n = raw ? (mask == NULL || mask[i]) : counts[i];
+            if (!n) continue;
+            if (raw) raw_values(&p, i, value);
+            else call_values(&p, (int)i, value);
+            Call call = judged(value, p.ploidy, allele[r]);
+            to[0] += n * call.copies;
+            to[1] += n * call.present;
+            if (call.missing || !call.present) to[6] += n;
+            else {
+                to[2] += n;
+                to[call.het ? 4 : call.alternate ? 5 : 3] += n;
+            }
+        }
+    }
+    free(codes);
+    return result;
+}
+
+int64_t genodl_copies(
+    const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *allele, const u8 *exchanged, const int32_t *chosen,
+    int64_t n, int8_t *out) {
+    u8 *codes = malloc((size_t)samples + 8);
+    int64_t result = 0;
+    int16_t value[256];
+    int8_t copies[256];
+    for (int64_t r = 0; r < records; r++) {
+        Packed p;
+        int8_t *to = out + r * n;
+        if (open_packed(data + offsets[r], offsets[r + 1] - offsets[r], samples, &p) || (p.form != RAW && expand(&p, samples, codes))) {
+            result = r + 1;
+            break;
+        }
+        int raw = p.form == RAW;
+        for (int64_t i = 0; i < (raw ? n : p.calls); i++) {
+            if (raw) raw_values(&p, chosen ? chosen[i] : i, value);
+            else call_values(&p, (int)i, value);
+            Call call = judged(value, p.ploidy, allele[r]);
+            int8_t dosage = call.missing || !call.present ? -1 : (int8_t)(exchanged && exchanged[r] ? call.present - call.copies : call.copies);
+            if (raw) to[i] = dosage;
+            else copies[i] = dosage;
+        }
+        if (raw) continue;
+        if (chosen)
+            for (int64_t i = 0; i < n; i++) to[i] = copies[codes[chosen[i]]];
+        else
+            for (int64_t i = 0; i < n; i++) to[i] = copies[codes[i]];
+    }
+    free(codes);
+    return result;
+}
+
+/* BCF2 values int16 (records, n, ploidy), -32767 past the end of a call. */
+int64_t genodl_values(
+    const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *chosen, int64_t n, int64_t ploidy, int16_t *out) {
+    u8 *codes = malloc((size_t)samples + 8);
+    int16_t value[256];
+    int64_t result = 0;
+    for (int64_t r = 0; r < records; r++) {
+        Packed p;
+        int16_t *to = out + r * n * ploidy;
+        if (open_packed(data + offsets[r], offsets[r + 1] - offsets[r], samples, &p) || p.ploidy > ploidy ||
+            (p.form != RAW && expand(&p, samples, codes))) {
+            result = r + 1;
+            break;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            int64_t s = chosen ? chosen[i] : i;
+            if (p.form == RAW) raw_values(&p, s, value);
+            else call_values(&p, codes[s], value);
+            for (int64_t j = 0; j < ploidy; j++) to[i * ploidy + j] = j < p.ploidy ? value[j] : -32767;
+        }
+    }
+    free(codes);
+    return result;
+}
+
+/* Highest ploidy of each record; 0 where the column is damaged. */
+void genodl_ploidy(const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, int32_t *out) {
+    for (int64_t r = 0; r < records; r++) {
+        Packed p;
+        out[r] = open_packed(data + offsets[r], offsets[r + 1] - offsets[r], samples, &p) ? 0 : p.ploidy;
+    }
+}
+
+static char *put_number(char *to, int value) {
+    char digits[8];
+    int n = 0;
+    do digits[n++] = (char)('0' + value % 10);
+    while (value /= 10);
+    while (n) *to++ = digits[--n];
+    return to;
+}
+
+static char *put_call(char *to, const int16_t *value, int ploidy, int first_phased) {
+    int implied = 1;
+    for (int i = 1; i < ploidy && value[i] >= 0; i++) implied &= value[i] & 1;
+    for (int i = 0; i < ploidy && value[i] >= 0; i++) {
+        int phased = value[i] & 1;
+        if (i > 0) *to++ = phased ? '|' : '/';
+        else if (first_phased && phased != implied) *to++ = phased ? '|' : '/';
+        if (value[i] >> 1) to = put_number(to, (value[i] >> 1) - 1);
+        else *to++ = '.';
+    }
+    return to;
+}
+
+/* Text of the sample columns of one record, tab separated; its length, or -1 (damaged) or -2 (no room). `fields` may be NULL. */
+int64_t genodl_sample_text(
+    const u8 *gt, int64_t gt_size, const u8 *fields, int64_t fields_size, int64_t samples, const int32_t *chosen, int64_t n, int first_phased,
+    char *out, int64_t room) {
+    Packed p;
+    int16_t value[256];
+    char *to = out, *limit = out + room - 2048;
+    u8 *codes = NULL;
+    const u8 **starts = NULL;
+    char(*texts)[32] = NULL;
+    int lengths[256];
+    int64_t result = -1;
+    if (gt) {
+        if (open_packed(gt, gt_size, samples, &p)) return -1;
+        codes = malloc((size_t)samples + 8);
+        if (p.form != RAW && expand(&p, samples, codes)) goto end;
+        if (p.form != RAW && p.ploidy <= MAX_PLOIDY) {
+            texts = malloc(256 * sizeof *texts);
+            for (int c = 0; c < p.calls; c++) lengths[c] = (int)(put_call(texts[c], p.value[c], p.ploidy, first_phased) - texts[c]);
+        }
+    }
+    if (fields) {
+        starts = malloc((size_t)(samples + 1) * sizeof *starts);
+        const u8 *at = fields, *end = fields + fields_size;
+        for (int64_t s = 0; s < samples; s++) {
+            starts[s] = at;
+            const u8 *tab = at <= end ? memchr(at, '\t', (size_t)(end - at)) : NULL;
+            if (!tab && s + 1 < samples) goto end;
+            at = tab ? tab + 1 : end + 1;
+        }
+        starts[samples] = at;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        int64_t s = chosen ? chosen[i] : i;
+        if (to > limit) {
+            result = -2;
+            goto end;
+        }
+        if (i) *to++ = '\t';
+        if (gt && texts) {
+            memcpy(to, texts[codes[s]], 32);
+            to += lengths[codes[s]];
+        } else if (gt) {
+            if (p.form == RAW) raw_values(&p, s, value);
+            else call_values(&p, codes[s], value);
+            to = put_call(to, value, p.ploidy, first_phased);
+        }
+        if (fields) {
+            int64_t size = starts[s + 1] - 1 - starts[s];
+            if (size > 0) {
+                if (size > limit - to) {
+                    result = -2;
+                    goto end;
+                }
+                if (gt) *to++ = ':';
+                memcpy(to, starts[s], (size_t)size);
+                to += size;
+            }
+        }
+    }
+    result = to - out;
+end:
+    free(codes);
+    free(starts);
+    free(texts);
+    return result;
+}
+
+static u8 *put_varint(u8 *to, uint64_t v) {
+    while (v > 127) *to++ = (u8)(v | 128), v >>= 7;
+    *to++ = (u8)v;
+    return to;
+}
+
+/* Body of codes below `calls`, in the form that suits them: listed exceptions when few samples differ, else 1 to 8 bits each. */
+WIDE static u8 *put_codes(u8 *head, u8 *to, u8 *codes, int64_t samples, int calls, int base, int64_t exceptions) {
+    int bits = calls <= 2 ? 1 : calls <= 4 ? 2 : calls <= 16 ? 4 : 8;
+    int64_t dense = (samples * bits + 7) / 8;
+    if (exceptions * 4 <= dense) { /* a dense row of mostly one code compresses as well, but takes longer to count */
+        uint64_t others = calls > 1 ? (uint64_t)calls - 1 : 1;
+        *head |= SPARSE;
+        *to++ = (u8)base;
+        int64_t last = -1, s = 0;
+        uint64_t all = 0x0101010101010101u * (u8)base;
+        for (; s + 8 <= samples; s += 8) {
+            uint64_t x;
+            memcpy(&x, codes + s, 8);
+            if (x == all) continue;
+            for (int64_t i = s; i < s + 8; i++)
+                if (codes[i] != base) to = put_varint(to, (uint64_t)(i - last - 1) * others + codes[i] - (codes[i] > base)), last = i;
+        }
+        for (; s < samples; s++)
+            if (codes[s] != base) to = put_varint(to, (uint64_t)(s - last - 1) * others + codes[s] - (codes[s] > base)), last = s;
+        return to;
+    }
+    *head |= (u8)bits;
+    if (bits == 8) {
+        memcpy(to, codes, (size_t)samples);
+    } else if (bits == 2) {
+        memset(codes + samples, 0, 3);
+        for (int64_t i = 0; i < dense; i++) {
+            uint32_t x;
+            memcpy(&x, codes + 4 * i, 4);
+            to[i] = (u8)(x | x >> 6 | x >> 12 | x >> 18);
+        }
+    } else {
+        memset(to, 0, (size_t)dense);
+        for (int64_t s = 0; s < samples; s++) to[s * bits / 8] |= (u8)(codes[s] << (s * bits & 7));
+    }
+    return to + dense;
+}
+
+/* Calls as keys of four 16-bit BCF2 values; the palette found so far. */
+typedef struct {
+    uint64_t key[256];
+    int64_t count[256];
+    int n, last;
+} Palette;
+
+static int code_of(Palette *palette, uint64_t key) {
+    if (palette->n && palette->key[palette->last] == key) return palette->last;
+    for (int i = 0; i < palette->n; i++)
+        if (palette->key[i] == key) return palette->last = i;
+    if (palette->n == MAX_CALLS) return -1;
+    palette->key[palette->n] = key;
+    palette->count[palette->n] = 0;
+    return palette->last = palette->n++;
+}
+
+static int place_of(uint64_t key, int i) { return (int)(key >> (16 * i) & 0xFFFF); }
+
+/* Packs the calls of a record; where `codes` index `palette`. Room: 16 bytes a sample and 64. */
+static u8 *put_palette(u8 *to, Palette *palette, u8 *codes, int64_t samples) {
+    int ploidy = 1, wide = 0;
+    for (int c = 0; c < palette->n; c++)
+        for (int i = 0; i < MAX_PLOIDY; i++) {
+            int v = place_of(palette->key[c], i);
+            if (v == ABSENT) continue;
+            if (i + 1 > ploidy) ploidy = i + 1;
+            wide |= (v >> 1) - 1 > 62;
+        }
+    u8 *head = to;
+    int order[256], calls = palette->n;
+    for (int id = 1; id < 4 && ploidy == 2; id++) {
+        int fits = 1;
+        for (int c = 0; c < palette->n && fits; c++) {
+            fits = 0;
+            for (int k = 0; k < 4 && !fits; k++)
+                if (palette->key[c] == (STANDARD[id][k][0] | (uint64_t)STANDARD[id][k][1] << 16 | (uint64_t)ABSENT << 32 | (uint64_t)ABSENT << 48))
+                    order[c] = k, fits = 1;
+        }
+        if (fits) {
+            *to++ = (u8)(id << 4);
+            calls = 4;
+            goto body;
+        }
+    }
+    for (int c = 0; c < calls; c++) { /* by their values, so that alike records look alike */
+        order[c] = 0;
+        for (int d = 0; d < calls; d++) order[c] += palette->key[d] < palette->key[c];
+    }
+    int width = wide ? 2 : 1;
+    *to++ = 0, *to++ = (u8)ploidy, *to++ = (u8)width, *to++ = (u8)calls;
+    for (int c = 0; c < calls; c++)
+        for (int i = 0; i < ploidy; i++) {
+            int v = place_of(palette->key[c], i);
+            u8 *at = to + (order[c] * ploidy + i) * width;
+            if (v == ABSENT) v = width == 1 ? 0x81 : 0x8001;
+            at[0] = (u8)v;
+            if (width == 2) at[1] = (u8)(v >> 8);
+        }
+    to += calls * ploidy * width;
+body:;
+    int base = 0, moved = 0;
+    for (int c = 1; c < palette->n; c++)
+        if (palette->count[c] > palette->count[base]) base = c;
+    int64_t exceptions = samples - palette->count[base];
+    for (int c = 0; c < palette->n; c++) moved |= order[c] != c;
+    if (moved) {
+        u8 map[256];
+        for (int c = 0; c < palette->n; c++) map[c] = (u8)order[c];
+        for (int64_t s = 0; s < samples; s++) codes[s] = map[codes[s]];
+    }
+    return put_codes(head, to, codes, samples, calls, order[base], exceptions);
+}
+
+/* Packs calls given as int16 alleles (-1 missing, -2 absent) and phases, (records, samples, ploidy <= 4): for tests and other sources. */
+int64_t genodl_pack(const int16_t *alleles, const u8 *phased, int64_t records, int64_t samples, int64_t ploidy, u8 *out, int64_t *offsets) {
+    u8 *codes = malloc((size_t)samples + 8), *to = out;
+    Palette palette;
+    int64_t result = 0;
+    offsets[0] = 0;
+    for (int64_t r = 0; r < records && !result; r++) {
+        palette.n = palette.last = 0;
+        for (int64_t s = 0; s < samples; s++) {
+            uint64_t key = 0;
+            for (int64_t i = 0; i < MAX_PLOIDY; i++) {
+                int64_t at = (r * samples + s) * ploidy + i;
+                uint64_t v = i >= ploidy || alleles[at] == -2 ? ABSENT : (uint64_t)((alleles[at] + 1) << 1 | phased[at]);
+                key |= v << (16 * i);
+            }
+            int code = code_of(&palette, key);
+            if (code < 0) {
+                result = r + 1;
+                break;
+            }
+            codes[s] = (u8)code;
+            palette.count[code]++;
+        }
+        if (!result) to = put_palette(to, &palette, codes, samples);
+        offsets[r + 1] = to - out;
+    }
+    free(codes);
+    return result;
+}
+
+/* ---- VCF text ---- */
+
+enum { SLOW = 1, BLANK = 2 };
+enum { T_TEXT = 0, T_INTEGER = 1, T_FLOAT = 2, T_CHARACTER = 3, T_FLAG = 4, T_JUDGE = 5 };
+enum { ANY = -1, PER_ALT = -2, PER_ALLELE = -3, PER_GENOTYPE = -4 };
+
+int64_t genodl_count_lines(const u8 *text, int64_t n) {
+    int64_t lines = 0;
+    for (const u8 *at = text, *end = text + n; at < end && (at = memchr(at, '\n', (size_t)(end - at))); at++) lines++;
+    return lines;
+}
+
+/* Starts of the columns of each line: 8 fixed ones, FORMAT, the first sample, the line's end. */
+int64_t genodl_lines(const u8 *text, int64_t n, int columns, int64_t room, int32_t *starts, u8 *flags) {
+    int64_t r = 0;
+    const u8 *at = text, *end = text + n;
+    int tabs = columns > 9 ? 9 : columns - 1;
+    while (at < end && r < room) {
+        const u8 *stop = memchr(at, '\n', (size_t)(end - at));
+        if (!stop) stop = end;
+        int32_t *to = starts + r * STRIDE;
+        flags[r] = stop == at || (stop == at + 1 && *at == '\r') ? BLANK : 0;
+        to[0] = (int32_t)(at - text);
+        int k = 1;
+        const u8 *c = at;
+        for (; c < stop && k <= tabs; c++)
+            if (*c == '\t') to[k++] = (int32_t)(c + 1 - text);
+        if (!flags[r] && k <= tabs) flags[r] = SLOW;
+        if (!flags[r] && columns < 10 && memchr(c, '\t', (size_t)(stop - c))) flags[r] = SLOW;
+        for (; k < STRIDE; k++) to[k] = (int32_t)(stop + 1 - text);
+        to[STRIDE - 1] = (int32_t)(stop - text);
+        at = stop + 1;
+        r++;
+    }
+    return r;
+}
+
+static int is_digit(u8 c) { return c >= '0' && c <= '9'; }
+
+static int is_base(u8 c) {
+    c |= 32;
+    return c == 'a' || c == 'c' || c == 'g' || c == 't' || c == 'n';
+}
+
+/* A plain decimal; nan, inf and what is odd are for the record rules. */
+static int is_float(const u8 *at, const u8 *end) {
+    if (end - at == 1 && *at == '.') return 1;
+    if (at < end && (*at == '-' || *at == '+')) at++;
+    int before = 0, after = 0;
+    for (; at < end && *at >= '0' && *at <= '9'; at++) before++;
+    if (at < end && *at == '.')
+        for (at++; at < end && *at >= '0' && *at <= '9'; at++) after++;
+    if (!before && !after) return 0;
+    if (at < end && (*at | 32) == 'e') {
+        at++;
+        if (at < end && (*at == '-' || *at == '+')) at++;
+        if (at == end) return 0;
+        for (; at < end; at++)
+            if (*at < '0' || *at > '9') return 0;
+    }
+    return at == end;
+}
+
+/* Values between commas: right type, right number. `needed` < 0: any number. */
+static int values_hold(const u8 *at, const u8 *end, int type, int64_t needed, int natural) {
+    int64_t found = 1;
+    if (type == T_JUDGE) return 0;
+    if (type == T_INTEGER) { /* by far the most bytes of a rich file: one pass */
+        int digits = 0;
+        for (; at <= end; at++) {
+            u8 c = at < end ? *at : ',';
+            if (is_digit(c)) digits = digits < 0 ? -9 : 1;
+            else if (c == ',') {
+                if (digits == 0 || digits == -9) return 0;
+                if (at < end) found++;
+                digits = 0;
+            } else if (c == '.' && digits == 0) digits = -1;
+            else if (c == '-' && !natural && digits == 0 && at + 1 < end && is_digit(at[1])) continue;
+            else return 0;
+        }
+        return needed < 0 || found == needed;
+    }
+    if (type == T_TEXT) {
+        if (at == end && needed == 1) return 0;
+        for (; at < end; at++) {
+            if (*at >= 128 || *at == '\r') return 0;
+            found += *at == ',';
+        }
+        return needed < 0 || found == needed;
+    }
+    while (1) {
+        const u8 *stop = memchr(at, ',', (size_t)(end - at));
+        if (!stop) stop = end;
+        if (type == T_FLOAT && (!is_float(at, stop) || (natural && *at == '-'))) return 0;
+        if (type == T_CHARACTER && (stop - at != 1 || *at <= 32 || *at >= 127)) return 0;
+        if (stop == end) break;
+        found++;
+        at = stop + 1;
+    }
+    return needed < 0 || found == needed;
+}
+
+/* Plain whole numbers between commas, each perhaps a lone dot, up to a colon, tab or the end; how many. NULL for what else there is. */
+static inline const u8 *integers(const u8 *at, const u8 *end, int64_t *found) {
+    int64_t n = 1;
+    while (1) {
+        const u8 *item = at;
+        if (at < end && *at == '-') at++;
+        const u8 *start = at;
+        while (at < end && is_digit(*at)) at++;
+        if (at == start) {
+            if (at < end && *at == '.' && (start == item)) at++; /* no sign before it */
+            else return NULL;
+        }
+        if (at >= end || *at == ':' || *at == '\t') break;
+        if (*at != ',') return NULL;
+        n++, at++;
+    }
+    *found = n;
+    return at;
+}
+
+static int64_t needed_of(int count, int64_t alts, int64_t ploidy) {
+    if (count == PER_ALT) return alts ? alts : -1;
+    if (count == PER_ALLELE) return alts ? alts + 1 : -1;
+    if (count == PER_GENOTYPE) { /* choices of `ploidy` from alts + 1 alleles with repetition */
+        if (!alts || ploidy < 1) return -1;
+        int64_t n = 1;
+        for (int64_t i = 1; i <= ploidy; i++) {
+            n = n * (alts + i) / i;
+            if (n > 1 << 30) return -2; /* never equal */
+        }
+        return n;
+    }
+    return count;
+}
+
+typedef struct {
+    const u8 *names;
+    const int32_t *offsets;
+    const u8 *type, *natural;
+    const int32_t *count;
+    int n;
+} Keys;
+
+static int key_index(const Keys *keys, const u8 *at, int64_t size, int guess) {
+    for (int step = 0; step < keys->n; step++) { /* the keys of a file come in much the same order in every record */
+        int k = guess + step;
+        if (k >= keys->n) k -= keys->n;
+        if (keys->offsets[k + 1] - keys->offsets[k] == size && !memcmp(keys->names + keys->offsets[k], at, (size_t)size)) return k;
+    }
+    return -1;
+}
+
+static int info_holds(const u8 *at, const u8 *end, const Keys *keys, int minor, int64_t alts, int64_t *stated_end) {
+    uint64_t seen = 0;
+    int guess = 0;
+    if (end - at == 1 && *at == '.') return 1;
+    if (at < end && end[-1] == ';') end--;
+    while (1) {
+        const u8 *stop = memchr(at, ';', (size_t)(end - at));
+        if (!stop) stop = end;
+        const u8 *equals = memchr(at, '=', (size_t)(stop - at));
+        const u8 *name_end = equals ? equals : stop;
+        int64_t size = name_end - at;
+        if (!size) return 0;
+        if ((size == 5 && !memcmp(at, "SVLEN", 5)) || (size == 6 && !memcmp(at, "SVTYPE", 6))) return 0;
+        int k = key_index(keys, at, size, guess);
+        if (k < 0) {
+            if (minor >= 3) return 0; /* syntax and repeats of keys that nobody declared */
+            for (const u8 *c = at; c < stop; c++)
+                if (*c <= 32 || *c >= 127) return 0;
+        } else {
+            guess = k + 1 < keys->n ? k + 1 : 0;
+            if (minor >= 3) {
+                if (k > 63 || seen >> k & 1) return 0;
+                seen |= 1ull << k;
+            }
+            int type = keys->type[k];
+            const u8 *value = equals ? equals + 1 : stop;
+            int64_t length = stop - value;
+            if (type == T_FLAG) {
+                if (length > 1 || (length == 1 && *value != '0' && *value != '1')) return 0;
+            } else {
+                if (!equals) return 0;
+                if (!(length == 1 && *value == '.') &&
+                    !values_hold(value, stop, type, needed_of(keys->count[k], alts, 0), keys->natural[k]))
+                    return 0;
+            }
+            if (size == 3 && !memcmp(at, "END", 3)) {
+                int64_t v = 0;
+                if (minor >= 5 || length < 1 || length > 18) return 0;
+                for (const u8 *c = value; c < stop; c++) {
+                    if (*c < '0' || *c > '9') return 0;
+                    v = v * 10 + *c - '0';
+                }
+                *stated_end = v;
+            }
+        }
+        if (stop == end) return 1;
+        at = stop + 1;
+    }
+}
+
+/* Number of ALT alleles, 0 for ".", -1 for what the record rules have to judge. */
+static int alts_of(const u8 *at, const u8 *end, int minor) {
+    if (end - at == 1 && *at == '.') return 0;
+    int n = 0;
+    while (1) {
+        const u8 *stop = memchr(at, ',', (size_t)(end - at));
+        if (!stop) stop = end;
+        if (stop == at) return -1;
+        if (*at == '<') {
+            if (minor >= 5 || stop - at < 3 || stop[-1] != '>') return -1;
+            for (const u8 *c = at + 1; c < stop - 1; c++)
+                if (*c <= 32 || *c >= 127 || *c == '<' || *c == '>') return -1;
+        } else if (!(stop - at == 1 && *at == '*')) {
+            for (const u8 *c = at; c < stop; c++)
+                if (!is_base(*c)) return -1;
+        }
+        n++;
+        if (stop == end) return n;
+        at = stop + 1;
+    }
+}
+
+static int codes_hold(const u8 *at, const u8 *end, int filter) {
+    const u8 *start = at;
+    for (; at <= end; at++) {
+        if (at == end || *at == ';') {
+            if (at == start) return 0;
+            if (filter && at - start == 1 && (*start == '0' || *start == '.')) return 0;
+            start = at + 1;
+        } else if (*at <= 32 || *at >= 127 || (filter && *at == ',')) return 0;
+    }
+    return 1;
+}
+
+void genodl_fixed(
+    const u8 *text, int64_t records, const int32_t *starts, u8 *flags, int minor, const u8 *names, const int32_t *offsets, const u8 *type,
+    const u8 *natural, const int32_t *count, int n_keys, int has_format, int64_t *pos, int64_t *end, int32_t *alts, u8 *contig_changes,
+    u8 *format_changes) {
+    Keys keys = {names, offsets, type, natural, count, n_keys};
+    int64_t before = -1;
+    for (int64_t r = 0; r < records; r++) {
+        if (flags[r]) continue;
+        const int32_t *s = starts + r * STRIDE;
+        const u8 *column[10];
+        const u8 *stop[10];
+        int n = has_format ? 9 : 8;
+        for (int k = 0; k < n; k++) {
+            column[k] = text + s[k];
+            stop[k] = text + s[k + 1] - 1;
+        }
+        if (!has_format) stop[7] = text + s[10];
+        const u8 *c = column[1];
+        int64_t p = 0;
+        int holds = stop[1] > c && stop[1] - c <= 18;
+        for (; c < stop[1] && holds; c++) {
+            holds = *c >= '0' && *c <= '9';
+            p = p * 10 + *c - '0';
+        }
+        holds = holds && codes_hold(column[2], stop[2], 0) && stop[3] > column[3];
+        for (c = column[3]; c < stop[3] && holds; c++) holds = is_base(*c);
+        int a = holds ? alts_of(column[4], stop[4], minor) : -1;
+        int64_t last = p + (stop[3] - column[3]) - 1, stated = 0;
+        holds = holds && a >= 0 && is_float(column[5], stop[5]) && *column[5] != '-' && *column[5] != '+' && stop[5] - column[5] < 64;
+        holds = holds && ((stop[6] - column[6] == 1 && *column[6] == '.') || codes_hold(column[6], stop[6], 1));
+        holds = holds && info_holds(column[7], stop[7], &keys, minor, a, &stated);
+        if (!holds) {
+            flags[r] = SLOW;
+            continue;
+        }
+        pos[r] = p;
+        end[r] = stated > last ? stated : last;
+        alts[r] = a;
+        const int32_t *b = before < 0 ? NULL : starts + before * STRIDE;
+        int64_t size = s[1] - s[0];
+        contig_changes[r] = !b || b[1] - b[0] != size || memcmp(text + b[0], column[0], (size_t)size);
+        if (has_format) {
+            size = stop[8] - column[8];
+            int64_t size_before = b ? (b[9] - 1 < b[10] ? b[9] - 1 : b[10]) - b[8] : -1;
+            format_changes[r] = size != size_before || memcmp(text + b[8], column[8], (size_t)size);
+        }
+        before = r;
+    }
+}
+
+/* GT as text to a key; its end, or NULL for what the record rules have to judge. */
+static const u8 *read_call(const u8 *at, const u8 *end, int first_phased, int alts, uint64_t *key, int *ploidy) {
+    uint64_t k = 0;
+    int n = 0, all = 1;
+    u8 separator = 0;
+    if (end - at > 3 && (at[3] == ':' || at[3] == '\t') && is_digit(at[0]) && is_digit(at[2]) && (at[1] == '/' || at[1] == '|')) {
+        int a = at[0] - '0', b = at[2] - '0', phased = at[1] == '|';
+        if (a > alts || b > alts) return NULL;
+        *key = (uint64_t)((a + 1) << 1 | (first_phased && phased)) | (uint64_t)((b + 1) << 1 | phased) << 16 | (uint64_t)0xFFFFFFFFu << 32;
+        *ploidy = 2;
+        return at + 3;
+    }
+    while (1) {
+        int v;
+        if (n == MAX_PLOIDY || at >= end) return NULL;
+        if (*at == '.') v = 0, at++;
+        else {
+            const u8 *start = at;
+            int a = 0;
+            for (; at < end && is_digit(*at) && at - start < 5; at++) a = a * 10 + *at - '0';
+            if (at == start || a > alts || a > 16382) return NULL;
+            v = (a + 1) << 1;
+        }
+        if (n) {
+            v |= separator == '|';
+            all &= separator == '|';
+        }
+        k |= (uint64_t)v << (16 * n++);
+        if (at < end && (*at == '|' || *at == '/')) separator = *at++;
+        else break;
+    }
+    if (first_phased) k |= (uint64_t)all;
+    for (int i = n; i < MAX_PLOIDY; i++) k |= (uint64_t)ABSENT << (16 * i);
+    *key = k;
+    *ploidy = n;
+    return at;
+}
+
+/* Sample columns that are all `0|0` to `1|1`, four bytes each: their codes of standard palette 1 or 2; how many are not 0|0, or -1. */
+WIDE static int64_t phased_pairs(const u8 *text, int64_t samples, u8 *codes) {
+    const uint32_t zero = '0' | '|' << 8 | '0' << 16 | (uint32_t)'\t' << 24;
+    uint32_t odd = 0;
+    int64_t carriers = 0;
+    for (int64_t s = 0; s < samples - 1; s++) {
+        uint32_t x;
+        memcpy(&x, text + 4 * s, 4);
+        x ^= zero;
+        odd |= x & ~0x00010001u;
+        u8 code = (u8)((x | x >> 15) & 3);
+        codes[s] = code;
+        carriers += code != 0;
+    }
+    const u8 *last = text + 4 * (samples - 1);
+    uint32_t x = (last[0] | last[1] << 8 | last[2] << 16 | (uint32_t)'\t' << 24) ^ zero;
+    odd |= x & ~0x00010001u;
+    codes[samples - 1] = (u8)((x | x >> 15) & 3);
+    carriers += codes[samples - 1] != 0;
+    return odd ? -1 : carriers;
+}
+
+typedef struct {
+    int n, has_gt;
+    const u8 *type;
+    const int32_t *count;
+} Format;
+
+/* One record's sample columns: packed genotypes to *gt, other subfields to *fields (sample columns without GT); 0 where it is not surely right. */
+static int read_samples(
+    const u8 *at, const u8 *end, int64_t samples, const Format *format, int alts, int first_phased, u8 *codes, u8 **gt, u8 **fields) {
+    u8 *rest = *fields;
+    Palette palette;
+    palette.n = palette.last = 0;
+    if (format->n == 1 && format->has_gt && alts > 0 && end - at == 4 * samples - 1) {
+        int64_t carriers = phased_pairs(at, samples, codes);
+        if (carriers >= 0) {
+            int64_t full = 0;
+            u8 *head = *gt, *to = head + 1;
+            *head = (u8)((first_phased ? 2 : 1) << 4);
+            int base = 0;
+            if (carriers * 2 > samples) { /* the alternative may be the common one */
+                for (int64_t s = 0; s < samples; s++) full += codes[s] == 3;
+                if (full > samples - carriers) base = 3, carriers = samples - full;
+            }
+            *gt = put_codes(head, to, codes, samples, 4, base, carriers);
+            return 1;
+        }
+    }
+    int64_t s = 0;
+    for (; s < samples; s++) {
+        int ploidy = 0, key = 0;
+        if (format->has_gt) {
+            uint64_t call;
+            at = read_call(at, end, first_phased, alts, &call, &ploidy);
+            if (!at) return 0;
+            if (ploidy == 1 && !(call & 0xFFFE)) ploidy = 0; /* a lone dot is a call of unknown ploidy */
+            int code = code_of(&palette, call);
+            if (code < 0) return 0;
+            codes[s] = (u8)code;
+            palette.count[code]++;
+            key = 1;
+            if (at < end && *at == ':') at++;
+            else if (at < end && *at != '\t') return 0;
+            else key = -1;
+        }
+        if (key >= 0) {
+            const u8 *start = at;
+            while (1) {
+                const u8 *stop = at;
+                if (key >= format->n) return 0;
+                int type = format->type[key];
+                if (type == T_INTEGER) {
+                    int64_t found, needed = format->count[key];
+                    if (needed < ANY) needed = needed_of((int)needed, alts, format->has_gt ? ploidy : 0);
+                    if (at < end && *at == '.' && (at + 1 == end || at[1] == ':' || at[1] == '\t')) stop = at + 1;
+                    else if (!(stop = integers(at, end, &found)) || (needed != ANY && found != needed)) return 0;
+                    key++;
+                    at = stop;
+                    if (at >= end || *at == '\t') break;
+                    at++;
+                    continue;
+                }
+                while (stop < end && *stop != ':' && *stop != '\t') stop++;
+                if (!(stop - at == 1 && *at == '.') &&
+                    !values_hold(at, stop, type, needed_of(format->count[key], alts, format->has_gt ? ploidy : 0), 0))
+                    return 0;
+                key++;
+                at = stop;
+                if (at >= end || *at == '\t') break;
+                at++;
+            }
+            memcpy(rest, start, (size_t)(at - start));
+            rest += at - start;
+        }
+        *rest++ = '\t';
+        if (at >= end) break;
+        at++; /* the tab */
+    }
+    if (s != samples - 1) return 0;
+    if (format->has_gt) *gt = put_palette(*gt, &palette, codes, samples);
+    if (!format->has_gt || format->n > 1) *fields = rest - 1;
+    return 1;
+}
+
+void genodl_samples(
+    const u8 *text, int64_t records, const int32_t *starts, u8 *flags, int64_t samples, int first_phased, const int32_t *alts,
+    const int32_t *format_of, const int32_t *format_offsets, const u8 *type, const int32_t *count, const u8 *has_gt, u8 *gt, int32_t *gt_offsets,
+    u8 *fields, int32_t *field_offsets) {
+    u8 *codes = malloc((size_t)samples + 8), *gt_to = gt, *fields_to = fields;
+    gt_offsets[0] = field_offsets[0] = 0;
+    for (int64_t r = 0; r < records; r++) {
+        if (!flags[r]) {
+            int f = format_of[r];
+            if (f < 0) flags[r] = SLOW;
+            else {
+                Format format = {format_offsets[f + 1] - format_offsets[f], has_gt[f], type + format_offsets[f], count + format_offsets[f]};
+                u8 *gt_before = gt_to, *fields_before = fields_to;
+                if (!read_samples(
+                        text + starts[r * STRIDE + 9], text + starts[r * STRIDE + 10], samples, &format, alts[r], first_phased, codes, &gt_to,
+                        &fields_to))
+                    flags[r] = SLOW, gt_to = gt_before, fields_to = fields_before;
+            }
+        }
+        gt_offsets[r + 1] = (int32_t)(gt_to - gt);
+        field_offsets[r + 1] = (int32_t)(fields_to - fields);
+    }
+    free(codes);
+}
+
+/* Text between starts[r * stride] and stops[r * stride] of the chosen rows, one after the other. */
+void genodl_gather(const u8 *text, int64_t n, const int32_t *starts, const int32_t *stops, int64_t stride, u8 *out, int32_t *offsets) {
+    int32_t at = 0;
+    for (int64_t i = 0; i < n; i++) {
+        int32_t size = stops[i * stride] - starts[i * stride];
+        memcpy(out + at, text + starts[i * stride], (size_t)size);
+        offsets[i] = at;
+        at += size;
+    }
+    offsets[n] = at;
+}
+
+/* The same, each text divided at `separator`; "." is an empty list. Returns the number of pieces. */
+int64_t genodl_gather_lists(
+    const u8 *text, int64_t n, const int32_t *starts, const int32_t *stops, int64_t stride, int separator, u8 *out, int32_t *offsets,
+    int32_t *lists) {
+    int32_t at = 0;
+    int64_t pieces = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const u8 *c = text + starts[i * stride], *end = text + stops[i * stride];
+        lists[i] = (int32_t)pieces;
+        if (end - c == 1 && *c == '.') continue;
+        offsets[pieces++] = at;
+        for (; c < end; c++)
+            if (*c == separator) offsets[pieces++] = at;
+            else out[at++] = *c;
+    }
+    lists[n] = (int32_t)pieces;
+    offsets[pieces] = at;
+    return pieces;
+}

@@ -1,0 +1,85 @@
+"""The compiled kernels (kernels.c): loading, and one typed function for each. Arrays must be contiguous; none is copied.
+
+A packed genotype column is Arrow binary: `data` and int32 `offsets` (V + 1) in it. What they do stands in genotypes.py and
+sources/vcf.py, the only modules that call them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import sysconfig
+from contextlib import ExitStack
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+_NAME = "_kernels"
+_P, _N, _I = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "genodl_counts": (_N, [_P, _P, _N, _N, _P, _P, _P]),
+    "genodl_copies": (_N, [_P, _P, _N, _N, _P, _P, _P, _N, _P]),
+    "genodl_values": (_N, [_P, _P, _N, _N, _P, _N, _N, _P]),
+    "genodl_ploidy": (None, [_P, _P, _N, _N, _P]),
+    "genodl_sample_text": (_N, [_P, _N, _P, _N, _N, _P, _N, _I, _P, _N]),
+    "genodl_pack": (_N, [_P, _P, _N, _N, _N, _P, _P]),
+    "genodl_count_lines": (_N, [_P, _N]),
+    "genodl_lines": (_N, [_P, _N, _I, _N, _P, _P]),
+    "genodl_fixed": (None, [_P, _N, _P, _P, _I, _P, _P, _P, _P, _P, _I, _I, _P, _P, _P, _P, _P]),
+    "genodl_samples": (None, [_P, _N, _P, _P, _N, _I, *[_P] * 10]),
+    "genodl_gather": (None, [_P, _N, _P, _P, _N, _P, _P]),
+    "genodl_gather_lists": (_N, [_P, _N, _P, _P, _N, _I, _P, _P, _P]),
+}
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    # In a wheel sent along with --py-files the file lies in a zip: it is unpacked for as long as this process lives.
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    kept = ExitStack()
+    atexit.register(kept.close)
+    path = kept.enter_context(resources.as_file(resources.files("genodl_spark") / f"{_NAME}{suffix}"))
+    if not path.is_file():
+        raise ImportError(f"{path} is not there: the kernels are not compiled; run make setup, or install the wheel of this platform")
+    library = ctypes.CDLL(str(path))
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def call(name: str, *arguments: Any) -> int:
+    """Calls a kernel: arrays and bytes by address, numbers as they are, None as NULL."""
+    return getattr(_library(), f"genodl_{name}")(*(_address(a) for a in arguments)) or 0
+
+
+def _address(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        assert value.flags.c_contiguous
+        return value.ctypes.data
+    if isinstance(value, pa.Buffer):
+        return value.address
+    return value
+
+
+def binary(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """`data` uint8 and `offsets` int32 (V + 1) of a binary array without nulls."""
+    if isinstance(column, pa.ChunkedArray):
+        column = column.combine_chunks()
+    if column.type != pa.binary():
+        column = column.cast(pa.binary())
+    assert column.null_count == 0
+    _, offsets, data = column.buffers()
+    places = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1] if len(column) else np.zeros(1, np.int32)
+    return np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8), places
+
+
+def binary_array(data: np.ndarray, offsets: np.ndarray, valid: np.ndarray | None = None, type_: pa.DataType | None = None) -> pa.Array:
+    """Arrow array over `data` uint8 and `offsets` int32 (V + 1), NULL where `valid` bool (V,) is false; nothing is copied."""
+    mask = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    nulls = 0 if mask is None or valid is None else int((~valid).sum())
+    buffers = [mask, pa.py_buffer(offsets), pa.py_buffer(data)]
+    return pa.Array.from_buffers(type_ or pa.binary(), len(offsets) - 1, buffers, null_count=nulls)

@@ -1,0 +1,458 @@
+"""VCF records split and left-aligned as `bcftools norm -m -any -f` does it: text of a record in, text of records out.
+
+Works before the record is parsed, so it says nothing of what breaks the specification: a record that it cannot read comes back
+as it is, for the reader to refuse. POS is 1-based, spans of a Reference are 0-based and half open. The behaviour is that of
+bcftools 1.24 (the one in pysam), but for what keeps data whole: keys that the header does not declare stay in split records,
+symbolic alleles stay where they are, and a record that bcftools would stop at is refused alone.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pysam
+
+from genodl_spark.errors import InputError
+from genodl_spark.sources.vcf_header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, Refused
+
+_BASES = re.compile(rb"[ACGTNacgtn]+")
+_OTHER_ALT = re.compile(rb"\*|[^\s<>]*<[^\s<>]+>|[^\s,]*[\[\]][^\s,]+|\.[ACGTNacgtn]+|[ACGTNacgtn]+\.")
+_CALL = re.compile(rb"[/|]?(?:\.|[0-9]+)(?:[/|](?:\.|[0-9]+))*")
+_END = re.compile(rb"(?<![^;])END=[0-9]+(?![^;])")
+# Section 1.6.1 item 4: an ambiguity code of the reference stands for the first of its bases.
+_REDUCED = bytes.maketrans(b"RYMKWSBDHVrymkwsbdhv", b"ACAGACCAAAacagaccaaa")
+_SLICE = re.compile(r"([^_\s]+)_([^:\s]+):([0-9]+)-([0-9]+)")
+_WINDOW = 1 << 16  # bases kept from the last read: records mostly come in order
+_HEADER_BLOCK = 1 << 17
+
+
+# Splits a column of subfields, one per sample, into one column per ALT.
+_Splitter = Callable[[list[bytes], int], list[list[bytes]]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a sequence of a FASTA holds of its chromosome: bases [start, end), 0-based. A whole contig starts at 0."""
+
+    name: str
+    start: int
+    end: int
+
+
+class Reference:
+    """A FASTA, plain or bgzipped, with its .fai (.gzi): made beside it where it is not there, so open it once before many workers do.
+
+    Contigs answer to their name with and without chr, M to MT. A sequence whose description begins BUILD_CHROM:START-END (1-based,
+    both included) is that slice of the chromosome; it answers to its own name from 1 on as well, unless that is the chromosome's.
+    InputError for a file that cannot be read, a slice of another length, slices of two builds. Pickles as its path.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        verbosity = pysam.set_verbosity(0)
+        try:
+            self._fasta = pysam.FastaFile(path)
+        except (OSError, ValueError) as error:
+            found = "no FASTA that can be read" if Path(path).exists() else "no such file"
+            what = f"found {found}; expected FASTA text, plain or bgzipped, with the index that samtools faidx makes beside it"
+            raise InputError(what, path) from error
+        finally:
+            pysam.set_verbosity(verbosity)
+        self._pieces: dict[str, list[Piece]] = {}
+        self._exact: dict[str, Piece] = {}
+        builds = set()
+        for name, description in self._descriptions():
+            length = self._fasta.get_reference_length(name)
+            described = _SLICE.match(description)
+            chromosome = None if described is None else _plain(described.group(2))
+            if described is not None and chromosome is not None:
+                builds.add(described.group(1))
+                first, last = int(described.group(3)), int(described.group(4))
+                if first < 1 or last - first + 1 != length:
+                    raise InputError(f"found {length} bases in {name}; expected those of {described.group()}, mend its description", path)
+                self._pieces.setdefault(chromosome, []).append(Piece(name, first - 1, last))
+            if chromosome != _plain(name):
+                self._exact[name] = Piece(name, 0, length)
+        if len(builds) > 1:
+            raise InputError(f"found slices of {' and '.join(sorted(builds))}; expected those of one build, keep one in a file", path)
+        for pieces in self._pieces.values():
+            pieces.sort(key=lambda piece: piece.start)
+        for name, piece in self._exact.items():
+            self._pieces.setdefault(_plain(name), [piece])
+        self._held: tuple[str, int, bytes] = ("", 0, b"")
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return (Reference, (self.path,))
+
+    def __contains__(self, contig: str) -> bool:
+        return contig in self._exact or _plain(contig) in self._pieces
+
+    def piece(self, contig: str, start: int, end: int) -> Piece:
+        """The sequence that holds [start, end) of `contig`. Refused where none does."""
+        pieces = [self._exact[contig]] if contig in self._exact else self._pieces.get(_plain(contig))
+        if pieces is None:
+            raise Refused(f"found CHROM {contig[:40]!r}, which the reference lacks; expected one of its contigs")
+        for piece in pieces:
+            if piece.start <= start and end <= piece.end:
+                return piece
+        held = ", ".join(f"{piece.start + 1}-{piece.end}" for piece in pieces[:3]) + (", ..." if len(pieces) > 3 else "")
+        raise Refused(f"found REF at {start + 1}-{end}; expected it within what the reference holds of {contig[:40]}: {held}")
+
+    def fetch(self, contig: str, start: int, end: int) -> bytes:
+        """Bases [start, end) of `contig`, case as in the file, ambiguity codes reduced to a base. Refused where they are not all there."""
+        return self.bases(self.piece(contig, start, end), start, end)
+
+    def bases(self, piece: Piece, start: int, end: int) -> bytes:
+        """As `fetch`, within `piece`."""
+        first, last = start - piece.start, end - piece.start
+        name, at, held = self._held
+        if name != piece.name or first < at or last > at + len(held):
+            at = max(0, first - _WINDOW // 8)
+            try:
+                text = self._fasta.fetch(piece.name, at, min(max(last, at + _WINDOW), piece.end - piece.start))
+            except (OSError, ValueError) as error:
+                raise InputError(f"found {piece.name} unreadable; expected a whole FASTA, fetch it again", self.path) from error
+            held = text.encode("ascii", "replace").translate(_REDUCED)
+            if last > at + len(held):
+                raise InputError(f"found {piece.name} shorter than its index says; expected all its bases, index it again", self.path)
+            self._held = (piece.name, at, held)
+        return held[first - at : last - at]
+
+    def _descriptions(self) -> Iterator[tuple[str, str]]:
+        """(name, the rest of its line) of every sequence: read from the gaps that the index leaves between sequences, as pysam gives none."""
+        read = _reader(self.path)
+        end = 0
+        for line in Path(self.path + ".fai").read_text().splitlines():
+            name, *numbers = line.split("\t")
+            length, offset, bases, width = map(int, numbers[:4])
+            heading = read(end, offset).strip().removeprefix(b">").decode("utf-8", "replace")
+            yield name, heading[len(name) :].strip()
+            rows, rest = divmod(length, bases) if bases else (0, 0)
+            end = offset + rows * width + rest
+
+
+def _plain(contig: str) -> str:
+    name = contig.removeprefix("chr")
+    return "MT" if name == "M" else name
+
+
+def _reader(path: str) -> Callable[[int, int], bytes]:
+    """Reads bytes [start, end) of the text of a file, bgzipped or plain."""
+    index = Path(path + ".gzi")
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    blocks = np.zeros((1, 2), np.uint64)  # compressed and plain offset of each block
+    if zipped and index.exists():
+        blocks = np.concatenate([blocks, np.fromfile(index, "<u8")[1:].reshape(-1, 2)])
+    at, held = 0, b""
+
+    def read(start: int, end: int) -> bytes:
+        nonlocal at, held
+        if start < at or end > at + len(held):
+            packed, plain = (int(offset) for offset in blocks[np.searchsorted(blocks[:, 1], start, "right") - 1])
+            at = plain if zipped else start
+            with open(path, "rb") as file:
+                file.seek(packed if zipped else start)
+                size = max(end - at, _HEADER_BLOCK)
+                held = gzip.GzipFile(fileobj=file).read(size) if zipped else file.read(size)
+        return held[start - at : end - at]
+
+    return read
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """A record after normalisation. `text`: the record, tab separated. `source_*`: POS (0 where it is no number), REF and ALT as read.
+
+    `alt_number`: which ALT of the source a split record holds, 1-based; 0 where the record was not split.
+    """
+
+    text: bytes
+    source_pos: int
+    source_ref: str
+    source_alts: str
+    alt_number: int
+
+
+def needs(ref: bytes, alt: bytes) -> bool:
+    """Whether a record of these REF and ALT may change; False is certain, for any Normaliser.
+
+    Who skips such records skips the check of their REF against the reference too, which bcftools has for all.
+    """
+    if len(ref) == 1 and len(alt) == 1:
+        return ref.upper() == alt.upper()
+    if b"," in alt:
+        return True
+    if alt == b".":
+        return True  # REF is cut to one base
+    return not (alt == b"*" or b"<" in alt or b"[" in alt or b"]" in alt or alt[:1] == b"." or alt[-1:] == b".")
+
+
+class Normaliser:
+    """Splits records with several ALT alleles (`split`), and left-aligns and trims alleles against `reference` where there is one."""
+
+    def __init__(self, header: Header, split: bool, reference: Reference | None) -> None:
+        self.split = split
+        self.reference = reference
+        self._header = header
+        self._columns = 8 + header.has_format + len(header.samples)
+        self._calls = lru_cache(1 << 14)(_split_call)
+        self._plan = lru_cache(1 << 12)(self._made_plan)
+
+    def lines(self, line: bytes) -> list[Normalised]:
+        """The records that the record `line` (no newline) becomes, in the order of its ALT; one, its text unchanged, where nothing changes.
+
+        Refused: REF is not what the reference has there, the reference lacks it, an ALT that is REF, no room left to align, or
+        vectors that cannot be split.
+        """
+        parts = line.split(b"\t", 9)
+        found = len(parts) if len(parts) < 10 else 10 + parts[9].count(b"\t")
+        if found < 8:
+            return [Normalised(line, 0, "", "", 0)]
+        pos_text, ref, alt = parts[1], parts[3], parts[4]
+        pos = int(pos_text) if pos_text.isdigit() and len(pos_text) <= 18 else None
+        source = (pos or 0, ref.decode("utf-8", "replace"), alt.decode("utf-8", "replace"))
+        alts = [] if alt == b"." else alt.split(b",")
+        readable = found == self._columns and pos is not None and _BASES.fullmatch(ref) is not None
+        if not (readable and all(_BASES.fullmatch(a) or _OTHER_ALT.fullmatch(a) for a in alts)):
+            return [Normalised(line, *source, 0)]
+        assert pos is not None
+        piece = None if self.reference is None else self._checked(parts[0], pos, ref, alts)
+        if not self.split or len(alts) < 2:
+            aligned = None if piece is None else self._aligned(piece, parts, pos - 1, alts)
+            return [Normalised(line if aligned is None else b"\t".join(aligned), *source, 0)]
+        records = []
+        for number, record in enumerate(self._split(parts, alts), 1):
+            aligned = None if piece is None else self._aligned(piece, record, pos - 1, [record[4]])
+            records.append(Normalised(b"\t".join(record if aligned is None else aligned), *source, number))
+        return records
+
+    def check_reference(self, line: bytes) -> None:
+        """Holds REF of a record that the specification allows against the reference, where there is one. Refused as `lines` says."""
+        chrom, pos, _, ref, alt = line.split(b"\t", 5)[:5]
+        if self.reference is not None:
+            self._checked(chrom, int(pos), ref, [] if alt == b"." else alt.split(b","))
+
+    def _checked(self, chrom: bytes, pos: int, ref: bytes, alts: list[bytes]) -> Piece | None:
+        """The sequence to align to; None for what stands before the first base (a telomere). Refused as `lines` says."""
+        assert self.reference is not None
+        if pos == 0 and not any(map(_BASES.fullmatch, alts)):
+            return None
+        if pos == 0:
+            raise Refused("found POS 0 with bases in ALT; expected a position of the reference, 1 or more")
+        piece = self.reference.piece(chrom.decode("utf-8", "replace"), pos - 1, pos - 1 + len(ref))
+        expected = self.reference.bases(piece, pos - 1, pos - 1 + len(ref)).upper()
+        if ref.upper() != expected:
+            raise Refused(f"found REF {_text(ref)}; expected {_text(expected)}, as the reference has it")
+        if any(a.upper() == expected for a in alts):
+            raise Refused(f"found REF {_text(ref)} in ALT as well; expected other alleles there")
+        return piece
+
+    def _aligned(self, piece: Piece, record: list[bytes], start: int, alts: list[bytes]) -> list[bytes] | None:
+        """The columns of the record with its alleles left-aligned and trimmed; None where they are so already. `start`: of REF, 0-based."""
+        ref = record[3]
+        if not alts:
+            return [*record[:3], ref[:1], *record[4:]] if len(ref) > 1 else None
+        if not all(map(_BASES.fullmatch, alts)):
+            return None
+        moved, alleles = self._left(piece, start, [allele.upper() for allele in (ref, *alts)])
+        if moved == start and len(alleles[0]) == len(ref):
+            return None
+        info = _END.sub(b"END=%d" % (moved + len(alleles[0])), record[7], count=1)
+        return [record[0], b"%d" % (moved + 1), record[2], alleles[0], b",".join(alleles[1:]), *record[5:7], info, *record[8:]]
+
+    def _left(self, piece: Piece, start: int, alleles: list[bytes]) -> tuple[int, list[bytes]]:
+        """Start and alleles, as far left and as short as they go; each keeps a base. No ALT is REF.
+
+        The end that all share goes. Where that is all of the shortest, the bases of the reference before it are put before each,
+        and as long as the ends agree still, they go too. Last, the beginning that all share goes.
+        """
+        shortest = min(map(len, alleles))
+        cut = _shared_end(alleles, shortest)
+        if cut == shortest and start == 0:
+            cut -= 1
+        rest = [allele[: len(allele) - cut] for allele in alleles]
+        if cut == shortest:
+            start, rest = self._shifted(piece, start, rest)
+        trim = _shared_start(rest, min(map(len, rest)) - 1)
+        return start + trim, [allele[trim:] for allele in rest]
+
+    def _shifted(self, piece: Piece, start: int, alleles: list[bytes]) -> tuple[int, list[bytes]]:
+        """Alleles, one of them empty, with bases of the reference before them, and the end that all share taken off."""
+        assert self.reference is not None
+        room = start - piece.start
+        # The whole of a repeat has to be seen: windows that double keep it linear in its length.
+        window = min(room, 128)
+        while True:
+            before = self.reference.bases(piece, start - window, start)
+            upper = before.upper()
+            cut = _shared_end([upper + allele for allele in alleles], window)
+            if cut < window:
+                break
+            if window == room:
+                if piece.start > 0:
+                    raise Refused(f"found an indel that moves left past {piece.start + 1}, where the reference's slice starts; expected more of it")
+                cut -= 1
+                break
+            window = min(room, 2 * window)
+        padded = [before + allele for allele in alleles]
+        return start - window, [allele[: len(allele) - cut] for allele in padded]
+
+    def _split(self, record: list[bytes], alts: list[bytes]) -> list[list[bytes]]:
+        """The columns of one record per ALT."""
+        infos = self._split_info(record[7], len(alts))
+        samples = self._split_samples(record[8], record[9], len(alts)) if len(record) > 9 else [b""] * len(alts)
+        tails = [[record[8], text] if len(record) > 9 else record[8:] for text in samples]
+        return [[*record[:4], alt, *record[5:7], info, *tail] for alt, info, tail in zip(alts, infos, tails, strict=True)]
+
+    def _split_info(self, text: bytes, n_alts: int) -> list[bytes]:
+        entries: list[list[bytes]] = []
+        for entry in text.split(b";"):
+            key, _, value = entry.partition(b"=")
+            number = _number(self._header.info, key, RESERVED_INFO)
+            if number not in ("A", "R", "G") or value in (b"", b"."):
+                entries.append([entry] * n_alts)
+                continue
+            values = value.split(b",")
+            # G of INFO is that of diploid calls: there is no call whose ploidy it could have.
+            picked = _picked(values, number, n_alts, 2)
+            if picked is None:
+                raise Refused(f"found {len(values)} values in INFO {_text(entry)}; expected {_count(number, n_alts)} (Number={number}) to split them")
+            entries.append([key + b"=" + of_alt for of_alt in picked])
+        return [b";".join(of_alt) for of_alt in zip(*entries, strict=True)]
+
+    def _split_samples(self, form: bytes, text: bytes, n_alts: int) -> list[bytes]:
+        plan = self._plan(form)
+        if all(step is None for step in plan):
+            return [text] * n_alts
+        rows = [sample.split(b":") for sample in text.split(b"\t")]
+        for row in rows:
+            if len(row) > len(plan):
+                raise Refused(f"found more subfields than the {len(plan)} keys of FORMAT")
+            row += [b"."] * (len(plan) - len(row))
+        columns = []
+        for place, step in enumerate(plan):
+            column = [row[place] for row in rows]
+            columns.append([column] * n_alts if step is None else step(column, n_alts))
+        return [b"\t".join(map(b":".join, zip(*of_alt, strict=True))) for of_alt in zip(*columns, strict=True)]
+
+    def _made_plan(self, form: bytes) -> list[_Splitter | None]:
+        """For each key of FORMAT, what splits a column of its subfields (one per sample) into one column per ALT; None: it stays."""
+        plan: list[_Splitter | None] = []
+        for key in form.split(b":"):
+            name = key.decode("utf-8", "replace")
+            number = _number(self._header.format, key, RESERVED_FORMAT)
+            if name == "GT":
+                plan.append(self._split_calls)
+            elif name == "LAA" or number in ("LA", "LR", "LG"):
+                raise Refused(f"found {name[:40]}, which counts local alleles, and several ALT; expected values of all alleles, to split them")
+            elif number in ("A", "R", "G"):
+                field = self._header.format.get(name)
+                plan.append(_vectors(name, number, field is None or field.type in ("Integer", "Float")))
+            else:
+                plan.append(None)
+        return plan
+
+    def _split_calls(self, column: list[bytes], n_alts: int) -> list[list[bytes]]:
+        return [list(of_alt) for of_alt in zip(*[self._calls(call, n_alts) for call in column], strict=True)]
+
+
+def _text(value: bytes) -> str:
+    return repr(value[:40].decode("utf-8", "replace"))
+
+
+def _number(declared: dict[str, Field], key: bytes, reserved: Mapping[str, tuple[Field, set[str], set[str]]]) -> str:
+    """Number of a key: as declared, else as reserved (callers leave out AC and the like), else "."."""
+    name = key.decode("utf-8", "replace")
+    field = declared[name] if name in declared else reserved[name][0] if name in reserved else None
+    return "." if field is None else field.number
+
+
+def _count(number: str, n_alts: int) -> int:
+    """Values of a diploid call."""
+    return {"A": n_alts, "R": n_alts + 1, "G": math.comb(n_alts + 2, 2)}[number]
+
+
+def _split_call(call: bytes, n_alts: int) -> tuple[bytes, ...]:
+    """A GT for each ALT: that allele is 1, every other one 0; ploidy, phase and what is missing stay."""
+    if _CALL.fullmatch(call) is None:
+        if call == b"":
+            return (call,) * n_alts
+        raise Refused("found a malformed GT; expected allele numbers or . separated by / or |")
+    pieces = re.split(rb"([0-9]+)", call)
+    alleles = [int(allele) for allele in pieces[1::2]]
+    if max(alleles, default=0) > n_alts:
+        raise Refused(f"found allele {max(alleles)} in GT; expected at most {n_alts}, the number of ALT alleles")
+    calls = []
+    for kept in range(1, n_alts + 1):
+        pieces[1::2] = [b"1" if allele == kept else b"0" for allele in alleles]
+        calls.append(b"".join(pieces))
+    return tuple(calls)
+
+
+def _vectors(name: str, number: str, numeric: bool) -> _Splitter:
+    def split(column: list[bytes], n_alts: int) -> list[list[bytes]]:
+        # bcftools writes a missing vector of numbers out, unless all of them are missing.
+        wide = number == "R" and numeric and any(b"," in value for value in column)
+        rows = []
+        for value in column:
+            if value in (b".", b""):
+                rows.append([b".,." if wide and value else value] * n_alts)
+                continue
+            values = value.split(b",")
+            picked = _picked(values, number, n_alts, None)
+            if picked is None:
+                raise Refused(f"found {len(values)} values in {name[:40]}; expected {_count(number, n_alts)} (Number={number}) to split them")
+            rows.append(picked)
+        return [list(of_alt) for of_alt in zip(*rows, strict=True)]
+
+    return split
+
+
+def _picked(values: list[bytes], number: str, n_alts: int, ploidy: int | None) -> list[bytes] | None:
+    """What each ALT keeps of the values; None where their number is wrong. `ploidy` of a G, None: the one that has as many values."""
+    if number == "G":
+        places = _genotypes(len(values), n_alts, ploidy)
+        return None if places is None else [b",".join([values[place] for place in kept]) for kept in places]
+    if len(values) != n_alts + (number == "R"):
+        return None
+    return values if number == "A" else [values[0] + b"," + value for value in values[1:]]
+
+
+@lru_cache(1 << 10)
+def _genotypes(count: int, n_alts: int, ploidy: int | None) -> list[list[int]] | None:
+    """For each ALT the places, among `count` genotypes in the order of section 1.6.2, of those of it and REF; None: no ploidy has as many."""
+    found = ploidy or 1
+    while ploidy is None and math.comb(n_alts + found, found) < count:
+        found += 1
+    if math.comb(n_alts + found, found) != count:
+        return None
+    # The place of alleles k1 <= ... <= kp is the sum of C(km + m - 1, m) over m; REF, 0, adds none.
+    return [
+        [sum(math.comb(alt + m - 1, m) for m in range(found - copies + 1, found + 1)) for copies in range(found + 1)] for alt in range(1, n_alts + 1)
+    ]
+
+
+def _shared_start(texts: list[bytes], most: int) -> int:
+    """How many first bytes, `most` at most, all texts share. Halves, so that the comparing is left to C."""
+    low, high, first = 0, most, texts[0]
+    while low < high:
+        middle = (low + high + 1) // 2
+        part = first[low:middle]
+        if all(text[low:middle] == part for text in texts[1:]):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _shared_end(texts: list[bytes], most: int) -> int:
+    """As `_shared_start`, of the last bytes."""
+    return _shared_start([text[len(text) - most :][::-1] for text in texts], most)
