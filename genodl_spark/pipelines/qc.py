@@ -1,0 +1,516 @@
+"""Quality control of a cohort's genotypes: variants, samples, pairs of samples and components, as tables.
+
+Tasks turn batches of packed genotypes into sums (see cohort_qc.py), and only sums, sites and statistics leave them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import partial, reduce
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genodl_spark import cohort_qc, genotypes
+from genodl_spark.errors import InputError
+from genodl_spark.features import GenotypeFeatures
+from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.session import task_slots
+from genodl_spark.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pyspark.sql import Column, DataFrame
+
+    Batches = Iterable[pa.RecordBatch]
+
+STEPS: dict[str, Table] = {
+    "variants": VARIANT_QC,
+    "samples": SAMPLE_QC,
+    "pruning": LD_PRUNED,
+    "relatedness": RELATEDNESS,
+    "components": PRINCIPAL_COMPONENTS,
+}
+SITE = ["contig", "pos", "ref", "alt"]
+_SITE = "contig string, pos bigint, ref string, alt string"
+_COMMON = f"{_SITE}, parts array<struct<sample_set:string,n_samples:int,gt:binary>>"
+_COUNTS = ["hom_ref", "het", "hom_alt", "missing", "ac", "an", "depth", "depth_calls", "quality", "quality_calls"]
+_COUNTED = f"{_SITE}, alt_number int, {', '.join(f'{name} bigint' for name in _COUNTS)}"
+_CALLS = 4 << 20  # calls that a task unpacks at once: the matrices made of them stay in the tens of MB
+_TILE = 512  # samples: a tile's counts take 5 MiB
+_TILE_BYTES = 512 << 20  # counts that a task holds at most; with more tiles the variants are read several times
+_SUBSTITUTIONS = np.array(["other", "transition", "transversion"], object)  # by class
+_RELATIONS = ["unrelated", "third", "second", "first", "duplicate"]
+_BORDERS = 2.0 ** np.array([-4.5, -3.5, -2.5, -1.5])  # Manichaikul 2010, table 1
+_MEASURES = {"depth": "DP", "quality": "GQ"}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a cohort, sorted, and where each set's samples are among them: int64 (n,) by sample set."""
+
+    names: list[str]
+    places: dict[str, np.ndarray]
+
+
+def qc(run: Run, cohort: str | None) -> None:
+    """Does the steps of `qc.steps` that are not there yet for this cohort, these variants, settings and code."""
+    from pyspark.sql import functions as F
+
+    name = run.cohort(cohort, GenotypeFeatures().cohorts(run.sources), "genotypes")
+    options = run.settings.qc
+    for step in options.steps:
+        if step not in STEPS:
+            raise InputError(f"found step {step!r}; expected some of {', '.join(STEPS)}", "qc.steps")
+    for step in options.pruned:
+        if step not in ("relatedness", "components"):
+            raise InputError(f"found step {step!r}; expected some of relatedness, components", "qc.pruned")
+    steps = set(options.steps) | ({"pruning"} if set(options.pruned) & set(options.steps) else set())
+    versions = {table.name: run.sources.version(table) for table in (VARIANTS, SAMPLE_SETS)}
+    digest = fingerprint(name, options.model_dump(exclude={"steps"}), run.settings.seed, versions, code_hash())
+    stored = run.lake.read(QC_STEPS).where((F.col("cohort") == name) & (F.col("fingerprint") == digest)).collect()
+    done = {row.step: dict(row.metrics) for row in stored}
+    todo = [step for step in STEPS if step in steps and step not in done]
+    if todo:
+        work = _Cohort(run, name, _samples(run, name))
+        try:
+            for step in todo:
+                # A step stands in qc_steps only while its table is what it says.
+                run.lake.delete(QC_STEPS, {"cohort": name, "step": step})
+                done[step] = work.steps[step]()
+                row = {"cohort": name, "step": step, "fingerprint": digest, "metrics": done[step], "done_at": now()}
+                run.lake.merge(QC_STEPS, run.frame(QC_STEPS, [row]))
+        finally:
+            work.release()
+    for step in (s for s in STEPS if s in steps):
+        run.wrote(STEPS[step], int(done[step]["rows"]) if step in todo else 0)
+    run.wrote(QC_STEPS, len(todo))
+    run.report.status = "done" if todo else "unchanged"
+    run.report.metrics.update({step: done[step] for step in STEPS if step in steps})
+
+
+def _samples(run: Run, cohort: str) -> Samples:
+    from pyspark.sql import functions as F
+
+    used = run.sources.read(VARIANTS).where((F.col("cohort") == cohort) & F.col("gt").isNotNull()).select("sample_set").distinct()
+    rows = run.sources.read(SAMPLE_SETS).join(used, "sample_set", "left_semi").select("sample_set", "position", "sample_id").collect()
+    names = sorted({row.sample_id for row in rows})  # identifiers, not genotypes
+    index = {sample: i for i, sample in enumerate(names)}
+    places: dict[str, np.ndarray] = {}
+    for sample_set in {row.sample_set for row in rows}:
+        ordered = sorted((row.position, index[row.sample_id]) for row in rows if row.sample_set == sample_set)
+        places[sample_set] = np.array([place for _, place in ordered], np.int64)
+    return Samples(names, places)
+
+
+class _Cohort:
+    """The steps for one cohort. Each fills its table and returns what it measured, with the `rows` written."""
+
+    def __init__(self, run: Run, name: str, samples: Samples) -> None:
+        self.run, self.name, self.samples, self.options = run, name, samples, run.settings.qc
+        self.steps: dict[str, Callable[[], dict[str, float]]] = {
+            "variants": self.count_variants,
+            "samples": self.count_samples,
+            "pruning": self.prune,
+            "relatedness": self.relate,
+            "components": self.project,
+        }
+        self._cached: list[DataFrame] = []
+
+    def release(self) -> None:
+        for frame in self._cached:
+            frame.unpersist()
+
+    def _replace(self, table: Table, rows: DataFrame) -> float:
+        from pyspark.sql import functions as F
+
+        self.run.lake.replace(table, rows.withColumn("cohort", F.lit(self.name)).select(*table.column_names), {"cohort": self.name})
+        return float(self.run.lake.read(table).where(F.col("cohort") == self.name).count())
+
+    def _records(self) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        return self.run.sources.read(VARIANTS).where((F.col("cohort") == self.name) & F.col("gt").isNotNull())
+
+    def _autosomal(self) -> Column:
+        """Contigs named by a number, autosomes in most species; where none is, all but sex chromosomes and the mitochondrion."""
+        from pyspark.sql import functions as F
+
+        numbered = F.col("contig").rlike("^[0-9]+$")
+        if self.run.sources.once(("numbered contigs", self.name), lambda: not self._records().where(numbered).isEmpty()):
+            return numbered
+        self.run.report.warn(f"no contig of cohort {self.name} has a number for a name: all but X, Y, W, Z and MT count as autosomes")
+        return ~F.upper("contig").isin("X", "Y", "W", "Z", "M", "MT", "CHRX", "CHRY", "CHRM")
+
+    def _depth_columns(self) -> list[str]:
+        return ["format", "fields"] if self.options.depth else []
+
+    def count_variants(self) -> dict[str, float]:
+        """One row per site and ALT allele; where several records have it, as of several sample sets, their counts are added."""
+        from pyspark.sql import functions as F
+
+        kept = ["contig", "pos", "ref", "n_samples", "sample_set", "gt", *self._depth_columns()]
+        alleles = self._records().select(*kept, "alt_number", F.size("alts").alias("alleles"), F.posexplode("alts").alias("place", "alt"))
+        alleles = alleles.withColumn("allele", F.col("place") + 1)
+        number = F.when(F.col("alt_number") > 0, F.col("alt_number")).otherwise(F.col("allele"))
+        counted = alleles.withColumn("alt_number", number).mapInArrow(_count_alleles, _COUNTED).groupBy(*SITE)
+        rows = counted.agg(F.min("alt_number").alias("alt_number"), *(F.sum(name).alias(name) for name in _COUNTS))
+        rows = rows.withColumn("autosomal", self._autosomal())
+        return {"rows": self._replace(VARIANT_QC, rows.mapInArrow(_variant_rows, _without_cohort(VARIANT_QC)))}
+
+    def count_samples(self) -> dict[str, float]:
+        columns = ["ref", "alts", "n_samples", "sample_set", "gt", *self._depth_columns()]
+        parts = (
+            self._records()
+            .where(self._autosomal())
+            .select(*columns)
+            .coalesce(task_slots(self.run.spark))
+            .mapInArrow(_sum_samples, "sample_set string, sums binary")
+        )
+        sums = parts.groupBy("sample_set").applyInPandas(_add_sums, "sample_set string, sums binary")
+        total = np.zeros((_SUMS, len(self.samples.names)))
+        for row in sums.toLocalIterator():  # one row per sample set
+            total[:, self.samples.places[row.sample_set]] += _unpack_sums(bytes(row.sums))
+        return {"rows": self._replace(SAMPLE_QC, self.run.frame(SAMPLE_QC, _sample_rows(self.name, self.samples.names, total)))}
+
+    def _common(self) -> DataFrame:
+        """Biallelic autosomal SNVs that are common and called often enough: their sites, and in `parts` the genotypes of each sample set."""
+
+        def find() -> DataFrame:
+            from pyspark.sql import functions as F
+            from pyspark.storagelevel import StorageLevel
+
+            base, alt = "^[ACGTacgt]$", F.col("alts")[0]
+            snv = (F.size("alts") == 1) & (F.col("alt_number") == 0) & F.col("ref").rlike(base) & alt.rlike(base)
+            part = F.struct("sample_set", "n_samples", "gt").alias("part")
+            rows = (
+                self._records().where(self._autosomal() & snv).select("contig", "pos", F.upper("ref").alias("ref"), F.upper(alt).alias("alt"), part)
+            )
+            if len(self.samples.places) > 1:
+                rows = rows.groupBy(*SITE).agg(F.sort_array(F.collect_list("part")).alias("parts"))
+            else:  # no shuffle of genotypes
+                rows = rows.select(*SITE, F.array("part").alias("parts"))
+            options = self.options
+            kernel = partial(_choose, samples=self.samples, min_frequency=options.min_allele_frequency, max_missing=options.max_missing)
+            chosen = rows.mapInArrow(kernel, _COMMON).persist(StorageLevel.MEMORY_AND_DISK)
+            self._cached.append(chosen)
+            return chosen
+
+        found: DataFrame = self.run.sources.once(("common variants", self.name), find)
+        return found
+
+    def prune(self) -> dict[str, float]:
+        """One task goes through a contig in the order of positions: the sort spills to disk, only the window is held."""
+        common, options = self._common(), self.options
+        contigs = max(common.select("contig").distinct().count(), 1)
+        ordered = common.repartition(contigs, "contig").sortWithinPartitions(*SITE)
+        kernel = partial(
+            _prune, samples=self.samples, pruner=partial(cohort_qc.Pruner, options.window, options.step, options.r2, options.window_in_bases)
+        )
+        return {"rows": self._replace(LD_PRUNED, ordered.mapInArrow(kernel, _SITE)), "variants": float(common.count())}
+
+    def _used_by(self, step: str) -> DataFrame:
+        """`parts` of the variants that a step uses, in as many partitions as are worked on at once: each of them brings whole matrices of sums."""
+        pruned = step in self.options.pruned
+
+        def find() -> DataFrame:
+            from pyspark.sql import functions as F
+            from pyspark.storagelevel import StorageLevel
+
+            rows = self._common()
+            if pruned:
+                kept = self.run.lake.read(LD_PRUNED).where(F.col("cohort") == self.name).select(*SITE)
+                rows = rows.join(kept, SITE, "left_semi")
+            rows = rows.select("parts").repartition(task_slots(self.run.spark)).persist(StorageLevel.MEMORY_AND_DISK)
+            self._cached.append(rows)
+            return rows
+
+        found: DataFrame = self.run.sources.once(("variants used", self.name, pruned), find)
+        return found
+
+    def relate(self) -> dict[str, float]:
+        used, names = self._used_by("relatedness"), self.samples.names
+        places = dict(enumerate(cohort_qc.tiles(len(names), _TILE)))
+        size = max(_TILE_BYTES // (20 * _TILE**2), 1)
+        found = []
+        for start in range(0, len(places), size):
+            some = {number: places[number] for number in range(start, min(start + size, len(places)))}
+            sums = used.mapInArrow(partial(_pair_sums, samples=self.samples, places=some), "tile int, sums binary")
+            finish = partial(_related, places=some, names=names, threshold=self.options.kinship)
+            found.append(sums.groupBy("tile").applyInPandas(finish, _without_cohort(RELATEDNESS)))
+        return {"rows": self._replace(RELATEDNESS, reduce(lambda a, b: a.unionByName(b), found)), "variants": float(used.count())}
+
+    def project(self) -> dict[str, float]:
+        samples, options = self.samples, self.options
+        used = self._used_by("components")
+        variants = used.count()
+        if variants < 2 or len(samples.names) < 2:
+            found_text = f"found {variants} common variants of {len(samples.names)} samples; expected 2 of each or more"
+            raise InputError(f"{found_text}, lower qc.min_allele_frequency or leave components out", "qc.steps")
+
+        def product(q: np.ndarray) -> np.ndarray:
+            parts = used.mapInArrow(partial(_gram_product, samples=samples, q=q.astype(np.float32)), "product binary").collect()
+            return np.sum([np.frombuffer(bytes(row.product), "<f8").reshape(q.shape) for row in parts], axis=0)
+
+        found = cohort_qc.principal_components(product, len(samples.names), variants, options.components, self.run.settings.seed)
+        rows = [{"cohort": self.name, "sample_id": s, "components": v} for s, v in zip(samples.names, found.vectors.tolist(), strict=True)]
+        metrics = {"rows": self._replace(PRINCIPAL_COMPONENTS, self.run.frame(PRINCIPAL_COMPONENTS, rows)), "variants": float(variants)}
+        metrics["passes"] = float(found.passes)
+        for number, (value, residual) in enumerate(zip(found.values.tolist(), found.residuals.tolist(), strict=True), 1):
+            metrics |= {f"eigenvalue_{number}": value, f"residual_{number}": residual}
+        return metrics
+
+
+def _without_cohort(table: Table) -> str:
+    return ", ".join(f"{c.name} {c.type}" for c in table.columns if c.name != "cohort")
+
+
+# What tasks do. Loops below go over groups of records that are stored alike, not over records.
+
+
+def _alike(batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray, pa.RecordBatch, int, str]]:
+    """Records of a batch that have the same samples, few enough to unpack at once: row numbers, records, number of samples, sample set."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for row, key in enumerate(zip(*(batch.column(name).to_pylist() for name in ("sample_set", "n_samples")), strict=True)):
+        groups.setdefault(key, []).append(row)
+    for (sample_set, samples), rows in groups.items():
+        size = max(_CALLS // max(samples, 1), 1)
+        for start in range(0, len(rows), size):
+            some = np.array(rows[start : start + size])
+            yield some, batch.take(pa.array(some)), samples, sample_set
+
+
+def _measures(records: pa.RecordBatch, samples: int) -> dict[str, np.ndarray]:
+    """Depths and genotype qualities int32 (V, S), -1 missing, of those that any record has."""
+    found: dict[str, np.ndarray] = {}
+    if "format" not in records.schema.names:
+        return found
+    known = pc.and_(records.column("format").is_valid(), records.column("fields").is_valid())
+    formats = np.array(pc.if_else(known, records.column("format"), "").to_pylist(), object)
+    for text in set(formats.tolist()):
+        keys = text.split(":")[1:] if text.startswith("GT:") else text.split(":")
+        rows = np.flatnonzero(formats == text)
+        for name, key in _MEASURES.items():
+            if key in keys:
+                values = found.setdefault(name, np.full((len(formats), samples), -1, np.int32))
+                values[rows] = cohort_qc.subfield(records.column("fields").take(pa.array(rows)).to_pylist(), keys.index(key), samples)
+    return found
+
+
+def _count_alleles(batches: Batches) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        counts = np.zeros((len(_COUNTS), batch.num_rows), np.int64)
+        for rows, records, samples, _ in _alike(batch):
+            gt, allele = records.column("gt"), records.column("allele").to_numpy()
+            found = genotypes.counts(gt, samples, allele)
+            counts[:4, rows], counts[4:6, rows] = found[:, 3:].T, found[:, :2].T
+            several = records.column("alleles").to_numpy() > 1
+            if several.any():  # heterozygous with any other allele is heterozygous; the rest has no copy of this one
+                of_allele = genotypes.dosages(gt.filter(pa.array(several)), samples, allele[several])
+                counts[:4, rows[several]] = cohort_qc.histogram(of_allele).T
+            for name, values in _measures(records, samples).items():
+                measured, _ = cohort_qc.measures(values)
+                place = _COUNTS.index(name)
+                counts[place, rows], counts[place + 1, rows] = measured.total, measured.number
+        columns = [batch.column(name) for name in SITE]
+        number = batch.column("alt_number").cast(pa.int32())
+        yield pa.RecordBatch.from_arrays([*columns, number, *(pa.array(c) for c in counts)], [*SITE, "alt_number", *_COUNTS])
+
+
+def _known(values: np.ndarray, known: np.ndarray) -> pa.Array:
+    return pa.array(values, mask=~(known & np.isfinite(values)))
+
+
+def _variant_rows(batches: Batches) -> Iterator[pa.RecordBatch]:
+    names = [c.name for c in VARIANT_QC.columns if c.name != "cohort"]
+    for batch in batches:
+        c = {name: batch.column(name).to_numpy() for name in _COUNTS}
+        statistics = cohort_qc.variant_statistics(np.stack([c[name] for name in _COUNTS[:4]], 1))
+        called = c["an"] > 0
+        tested = called & batch.column("autosomal").to_numpy(zero_copy_only=False)
+        kinds = cohort_qc.substitution(*(np.array(batch.column(name).to_pylist(), object) for name in ("ref", "alt")))
+        made: dict[str, pa.Array] = {
+            **{name: batch.column(name) for name in [*SITE, "alt_number", *_COUNTS]},
+            "substitution": pa.array(_SUBSTITUTIONS[kinds], pa.string()),
+            "call_rate": _known(statistics.call_rate, np.ones(len(called), bool)),
+            "frequency": _known(c["ac"] / np.maximum(c["an"], 1), called),
+            "hwe_p": _known(statistics.hwe_p, tested),
+            "hwe_mid_p": _known(statistics.hwe_mid_p, tested),
+            **{f"mean_{name}": _known(c[name] / np.maximum(c[f"{name}_calls"], 1), c[f"{name}_calls"] > 0) for name in _MEASURES},
+        }
+        yield pa.RecordBatch.from_arrays([made[name] for name in names], names)
+
+
+_SAMPLE_SUMS = [f.name for f in fields(cohort_qc.SampleSums)]
+_SUMS = len(_SAMPLE_SUMS) + 2 * len(_MEASURES)  # rows of a matrix of sums: these, then total and number of each measure
+
+
+def _unpack_sums(packed: bytes) -> np.ndarray:
+    return np.frombuffer(packed, "<f8").reshape(_SUMS, -1)  # whole numbers below 2^53 are exact
+
+
+def _sum_samples(batches: Batches) -> Iterator[pa.RecordBatch]:
+    total: dict[str, np.ndarray] = {}
+    for batch in batches:
+        for _, records, samples, sample_set in _alike(batch):
+            sums = total.setdefault(sample_set, np.zeros((_SUMS, samples)))
+            alleles = pc.list_value_length(records.column("alts")).to_numpy()
+            for several, found in ((alleles == 1, _biallelic), (alleles != 1, _other_records)):
+                if several.any():
+                    part = found(records.filter(pa.array(several)), samples)
+                    sums[: len(_SAMPLE_SUMS)] += np.stack([getattr(part, name) for name in _SAMPLE_SUMS])
+            measured = _measures(records, samples)
+            for place, name in enumerate(_MEASURES):
+                if name in measured:
+                    sums[len(_SAMPLE_SUMS) + 2 * place :][:2] += np.stack(cohort_qc.measures(measured[name])[1])
+    for sample_set, sums in total.items():
+        yield pa.RecordBatch.from_arrays([pa.array([sample_set]), pa.array([sums.tobytes()], pa.binary())], ["sample_set", "sums"])
+
+
+def _biallelic(records: pa.RecordBatch, samples: int) -> cohort_qc.SampleSums:
+    alts = records.column("alts").flatten().to_pylist()
+    kinds = cohort_qc.substitution(np.array(records.column("ref").to_pylist(), object), np.array(alts, object))
+    return cohort_qc.sample_sums(genotypes.dosages(records.column("gt"), samples), kinds)
+
+
+def _other_records(records: pa.RecordBatch, samples: int) -> cohort_qc.SampleSums:
+    """Of records with no ALT or several, which take part in neither Ti/Tv nor inbreeding. A call of two different ALT is heterozygous."""
+    alleles, _ = genotypes.unpack(records.column("gt"), samples)
+    there = alleles >= 0
+    lowest, highest = np.where(there, alleles, 32767).min(2), alleles.max(2)
+    code = np.where(highest == 0, 0, np.where(lowest == highest, 2, 1))
+    code = np.where((alleles == genotypes.MISSING).any(2) | ~there.any(2), -1, code).astype(np.int8)
+    none = np.zeros(len(code), bool)
+    sums = cohort_qc.sample_sums(code, np.full(len(code), cohort_qc.OTHER), for_het=none)
+    singletons = np.zeros(samples, np.int64)
+    for allele in range(1, int(highest.max(initial=0)) + 1):
+        copies = (alleles == allele).sum(2)
+        singletons += copies[copies.sum(1) == 1].sum(0)
+    return replace(sums, singletons=singletons)
+
+
+def _add_sums(parts: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    total = reduce(add, (_unpack_sums(packed) for packed in parts["sums"]))
+    return pd.DataFrame({"sample_set": [parts["sample_set"].iloc[0]], "sums": [total.tobytes()]})
+
+
+def _sample_rows(cohort: str, names: list[str], total: np.ndarray) -> list[dict[str, Any]]:
+    sums = cohort_qc.SampleSums(*total[: len(_SAMPLE_SUMS)])
+    found = cohort_qc.sample_statistics(sums)
+    columns: dict[str, np.ndarray] = {f.name: getattr(found, f.name) for f in fields(found)}
+    columns |= {name: getattr(sums, name) for name in ("variants", "transitions", "transversions")}
+    for place, name in enumerate(_MEASURES):
+        measured, number = total[len(_SAMPLE_SUMS) + 2 * place :][:2]
+        columns[f"mean_{name}"] = cohort_qc.Measured(measured, number).mean()
+    whole = {c.name for c in SAMPLE_QC.columns if c.type == "bigint"}
+    lists = {
+        name: values.astype(np.int64).tolist() if name in whole else [v if v == v else None for v in values.tolist()]
+        for name, values in columns.items()
+    }
+    return [{"cohort": cohort, "sample_id": s, **{name: values[i] for name, values in lists.items()}} for i, s in enumerate(names)]
+
+
+def _dosage_blocks(batch: pa.RecordBatch, samples: Samples) -> Iterator[tuple[int, np.ndarray]]:
+    """The batch's first row, and the genotypes of all samples of the cohort int8 (V, S), of as many records as are unpacked at once."""
+    width = len(samples.names)
+    size = max(_CALLS // max(width, 1), 1)
+    for start in range(0, batch.num_rows, size):
+        parts = batch.column("parts").slice(start, size)
+        lengths = pc.list_value_length(parts).to_numpy()
+        flat = parts.flatten()
+        row, sets, gt = np.repeat(np.arange(len(parts)), lengths), np.array(flat.field("sample_set").to_pylist(), object), flat.field("gt")
+        dosages = np.full((len(parts), width), -1, np.int8)
+        for sample_set in sorted(set(sets.tolist())):
+            mine, places = np.flatnonzero(sets == sample_set), samples.places[sample_set]
+            values = genotypes.dosages(gt.take(pa.array(mine)), len(places))
+            at = (row[mine][:, None], places[None, :])
+            if len(mine) == len(set(row[mine].tolist())):
+                dosages[at] = np.maximum(dosages[at], values)  # a sample in several call sets: the call wins over the missing one
+            else:
+                np.maximum.at(dosages, at, values)
+        yield start, dosages
+
+
+def _choose(batches: Batches, samples: Samples, min_frequency: float, max_missing: float) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        kept = np.zeros(batch.num_rows, bool)
+        for start, dosages in _dosage_blocks(batch, samples):
+            counts = cohort_qc.histogram(dosages)
+            called = counts[:, :3].sum(1)
+            frequency = (counts[:, 1] + 2 * counts[:, 2]) / np.maximum(2 * called, 1)
+            rarer = np.minimum(frequency, 1 - frequency)
+            kept[start : start + len(dosages)] = (rarer > 0) & (rarer >= min_frequency) & (counts[:, 3] <= max_missing * dosages.shape[1])
+        yield batch.filter(pa.array(kept))
+
+
+def _prune(batches: Batches, samples: Samples, pruner: Callable[[], cohort_qc.Pruner]) -> Iterator[pa.RecordBatch]:
+    """Sites that stay, of contigs that come one after the other."""
+    contig: str | None = None
+    current, sites = pruner(), list[pa.RecordBatch]()
+    for batch in batches:
+        names = np.array(batch.column("contig").to_pylist(), object)
+        ends = [*(np.flatnonzero(names[1:] != names[:-1]) + 1).tolist(), len(names)]
+        start = 0
+        for end in ends:
+            if start == end:
+                continue
+            if names[start] != contig:
+                yield from _kept(current, sites)
+                contig, current, sites = names[start], pruner(), []
+            run = batch.slice(start, end - start)
+            positions = run.column("pos").to_numpy()
+            for first, dosages in _dosage_blocks(run, samples):
+                current.add(dosages, positions[first : first + len(dosages)])
+            sites.append(run.select(SITE))
+            start = end
+    yield from _kept(current, sites)
+
+
+def _kept(pruner: cohort_qc.Pruner, sites: list[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    kept, start = pruner.finish(), 0
+    for batch in sites:
+        yield batch.filter(pa.array(kept[start : start + batch.num_rows]))
+        start += batch.num_rows
+
+
+def _pair_sums(batches: Batches, samples: Samples, places: dict[int, tuple[slice, slice]]) -> Iterator[pa.RecordBatch]:
+    sums = [cohort_qc.PairSums.empty(a.stop - a.start, b.stop - b.start) for a, b in places.values()]
+    for batch in batches:
+        for _, dosages in _dosage_blocks(batch, samples):
+            cohort_qc.add_pairs(sums, list(places.values()), dosages)
+    for number, part in zip(places, sums, strict=True):
+        if part.variants:
+            yield pa.RecordBatch.from_arrays([pa.array([number], pa.int32()), pa.array([part.pack()], pa.binary())], ["tile", "sums"])
+
+
+def _related(parts: pd.DataFrame, places: dict[int, tuple[slice, slice]], names: list[str], threshold: float) -> pd.DataFrame:
+    import pandas as pd
+
+    sums = reduce(add, (cohort_qc.PairSums.unpack(packed) for packed in parts["sums"]))
+    pairs = cohort_qc.kinship(sums, places[int(parts["tile"].iloc[0])], threshold)
+    ids = np.array(names, object)
+    return pd.DataFrame(
+        {
+            "sample_1": ids[pairs.first],
+            "sample_2": ids[pairs.second],
+            "variants": pairs.variants,
+            "het_het": pairs.het_het,
+            "ibs0": pairs.ibs0,
+            "kinship": pairs.kinship,
+            "relation": np.array(_RELATIONS, object)[np.searchsorted(_BORDERS, pairs.kinship)],
+        }
+    )
+
+
+def _gram_product(batches: Batches, samples: Samples, q: np.ndarray) -> Iterator[pa.RecordBatch]:
+    product = np.zeros(q.shape)
+    for batch in batches:
+        for _, dosages in _dosage_blocks(batch, samples):
+            product += cohort_qc.gram_product(cohort_qc.standardised(dosages), q)
+    yield pa.RecordBatch.from_arrays([pa.array([product.astype("<f8").tobytes()], pa.binary())], ["product"])

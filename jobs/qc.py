@@ -1,0 +1,19 @@
+"""Quality control of a cohort's genotypes: statistics of variants and samples, relatives, principal components."""
+
+from __future__ import annotations
+
+import sys
+
+from genodl_spark.cli import lake_option, parser, run_job
+from genodl_spark.pipelines.qc import qc
+
+
+def main(argv: list[str] | None = None) -> int:
+    made = parser("qc", __doc__)
+    lake_option(made)
+    made.add_argument("--cohort", metavar="NAME", help="default: the only cohort with genotypes")
+    return run_job("qc", made, lambda run, a: qc(run, a.cohort), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
