@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from genodl_spark.errors import InputError
-from genodl_spark.pipelines.run import Run, lake_exists
+from genodl_spark.pipelines.run import Run
 
 SHOWN = 1000
 
@@ -21,11 +21,14 @@ LISTINGS = {
 
 def query(run: Run, sql: str) -> None:
     """Runs one statement; prints every row as TSV under a header, and puts the first 1,000 into the report as `result`."""
-    require_lake(run)
+    run.require_lake()
     from pyspark.errors import AnalysisException, ParseException
+
+    from genodl_spark import sql_functions
 
     try:
         run.lake.register_views(sql)
+        sql_functions.register(run.spark, sql)
         rows = run.spark.sql(sql)
     except (ParseException, AnalysisException) as error:
         raise InputError(f"{_first_line(error)}; expected a SELECT over the lake's tables", "SQL") from error
@@ -43,7 +46,7 @@ def query(run: Run, sql: str) -> None:
 
 def listing(run: Run, what: str) -> None:
     """Prints the models, cohorts, tables or runs of the lake."""
-    require_lake(run)
+    run.require_lake()
     if what != "tables":
         query(run, LISTINGS[what])
         return
@@ -54,12 +57,6 @@ def listing(run: Run, what: str) -> None:
         print("\t".join(str(value) for value in row.values()))
         kept.append(row)
     run.report.result = kept
-
-
-def require_lake(run: Run) -> None:
-    """InputError where the lake's URI leads nowhere, so that reading makes no empty one."""
-    if not lake_exists(run.lake_uri):
-        raise InputError("no lake there; expected a directory with tables, ingest something first", run.lake_uri)
 
 
 def _first_line(error: Exception) -> str:
