@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-cluster test-faults demo demo-data reference wheel clean
+.PHONY: help setup check test test-cluster test-faults demo demo-data reference bench-vcf wheel clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
@@ -35,6 +35,9 @@ demo-data: setup ## only the demo's input files, into demo/inputs
 
 reference: demo-data ## accuracy on real data beside published figures (long)
 	@$(RUN) .venv/bin/python tests/reference/run.py
+
+bench-vcf: setup ## cohort VCFs in and asked, beside plink2 and bcftools: time, memory, bytes (long)
+	@$(RUN) .venv/bin/python tests/bench/vcf.py
 
 wheel: setup ## the wheel for spark-submit --py-files, into dist/
 	@bash docker/wheel.sh

@@ -4,6 +4,9 @@ Three populations under the out-of-Africa model of Gutenkunst et al., PLoS Genet
 manual gives it; 25 years per generation. Mutations at the 2.35e-8 per base and generation that the model was fitted with, so
 that diversity is that of real genomes; recurrent ones included, so that some sites have several ALT alleles. Recombination at
 a flat 1e-8.
+
+`rich` records have AD, DP, GQ and PL beside GT: Poisson depth, reads of either chromosome alike, and errors that read another
+of the site's alleles. GT stays the true genotype, whatever the reads say.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import posixpath
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,12 +37,16 @@ POPULATIONS = ("AFR", "EUR", "EAS")
 MUTATION_RATE = 2.35e-8
 RECOMBINATION_RATE = 1e-8
 CONTIG = "1"
+FIELDS = ("GT", "rich")
+DEPTH = 30
+READ_ERROR = 0.005
 _SUFFIX = ".vcf.gz"
 
 
-def simulate(run: Run, samples: int, length: int, output: str, seed: int) -> None:
+def simulate(run: Run, samples: int, length: int, output: str, seed: int, fields: str = "GT") -> None:
     """Writes a bgzipped VCF of `samples` diploid people over `length` bases, and the table of their populations beside it.
 
+    `fields`: one of FIELDS; the genotypes are the same with either.
     Both files are there whole or not at all. The same arguments give the same bytes, or `unchanged` where the files are there.
     """
     for option, value, least in (("--samples", samples, 1), ("--length", length, 1), ("--seed", seed, 0)):
@@ -52,7 +60,8 @@ def simulate(run: Run, samples: int, length: int, output: str, seed: int) -> Non
         if storage.kind(target) == "directory":
             raise InputError("found a directory; expected the name of a file", target)
     people = _people(samples)
-    header = _header(people, length, seed)
+    rich = fields == "rich"
+    header = _header(people, length, seed, rich)
     if storage.kind(table_uri) == "file" and _holds(uri, header):
         run.report.status = "unchanged"
         return
@@ -60,7 +69,8 @@ def simulate(run: Run, samples: int, length: int, output: str, seed: int) -> Non
     log.info("simulated %d sites of %d samples", trees.num_sites, samples)
     table = "".join(f"{name}\t{population}\n" for name, population in [("sample_id", "population"), *people])
     try:
-        variants, size = _write(uri, header, trees, lambda: storage.write_bytes(table_uri, table.encode()))
+        reads = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))) if rich else None
+        variants, size = _write(uri, header, trees, reads, lambda: storage.write_bytes(table_uri, table.encode()))
     except OSError as error:
         raise InputError(f"could not be written: {error}", uri) from error
     run.report.metrics = {"samples": samples, "variants": variants, "bytes": size}
@@ -111,16 +121,25 @@ def _trees(people: list[tuple[str, str]], length: int, seed: int) -> tskit.TreeS
     return msprime.sim_mutations(ancestry, rate=MUTATION_RATE, random_seed=mutation_seed)
 
 
-def _header(people: list[tuple[str, str]], length: int, seed: int) -> bytes:
+_RICH_HEADER = (
+    '##FORMAT=<ID=AD,Number=R,Type=Integer,Description="Reads of each allele">\n'
+    '##FORMAT=<ID=DP,Number=1,Type=Integer,Description="Reads">\n'
+    '##FORMAT=<ID=GQ,Number=1,Type=Integer,Description="Second lowest of PL, at most 99">\n'
+    '##FORMAT=<ID=PL,Number=G,Type=Integer,Description="Likelihoods of the genotypes, phred-scaled, the best one 0">\n'
+)
+
+
+def _header(people: list[tuple[str, str]], length: int, seed: int, rich: bool) -> bytes:
     import msprime
 
+    option, declared = (" --fields rich", _RICH_HEADER) if rich else ("", "")
     columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *(name for name, _ in people)]
     return (
         "##fileformat=VCFv4.2\n"
-        f"##source=genodl simulate cohort --samples {len(people)} --length {length} --seed {seed} (msprime {msprime.__version__})\n"
+        f"##source=genodl simulate cohort --samples {len(people)} --length {length} --seed {seed}{option} (msprime {msprime.__version__})\n"
         '##FILTER=<ID=PASS,Description="All filters passed">\n'
         f"##contig=<ID={CONTIG},length={length}>\n"
-        '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n' + "\t".join(columns) + "\n"
+        '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n' + declared + "\t".join(columns) + "\n"
     ).encode()
 
 
@@ -137,7 +156,7 @@ def _holds(uri: str, header: bytes) -> bool:
     return held.startswith(header)
 
 
-def _write(uri: str, header: bytes, trees: tskit.TreeSequence, before: Callable[[], None]) -> tuple[int, int]:
+def _write(uri: str, header: bytes, trees: tskit.TreeSequence, reads: np.random.Generator | None, before: Callable[[], None]) -> tuple[int, int]:
     """Writes the VCF aside, calls `before` and moves it into place; returns its records and bytes."""
     fs, path = storage.filesystem(uri)
     fs.create_dir(posixpath.dirname(path), recursive=True)
@@ -147,7 +166,7 @@ def _write(uri: str, header: bytes, trees: tskit.TreeSequence, before: Callable[
         with fs.open_output_stream(aside, compression=None) as stream:
             out = bgzf.Writer(stream)
             out.write(header)
-            for record in _records(trees):
+            for record in _records(trees, reads):
                 out.write(record)
                 records += 1
                 if time.monotonic() - told > 5:
@@ -164,12 +183,16 @@ def _write(uri: str, header: bytes, trees: tskit.TreeSequence, before: Callable[
     return records, size
 
 
-def _records(trees: tskit.TreeSequence) -> Iterator[bytes]:
-    """VCF lines, by position. Alleles that nobody carries are left out, and with them sites where all carry REF."""
+def _records(trees: tskit.TreeSequence, reads: np.random.Generator | None) -> Iterator[bytes]:
+    """VCF lines, by position. Alleles that nobody carries are left out, and with them sites where all carry REF.
+
+    `reads` draws what rich records hold; without it they hold GT alone.
+    """
     people = trees.num_individuals
     calls = np.empty((people, 4), np.uint8)
     calls[:, 1], calls[:, 3] = ord("|"), ord("\t")
     calls[-1, 3] = ord("\n")
+    keys = "GT" if reads is None else "GT:AD:DP:GQ:PL"
     for variant in trees.variants():
         alleles: tuple[Any, ...] = variant.alleles
         found = np.bincount(variant.genotypes, minlength=len(alleles)) > 0
@@ -180,5 +203,49 @@ def _records(trees: tskit.TreeSequence) -> Iterator[bytes]:
         code[kept] = np.arange(len(kept)) + ord("0")  # four bases, so one digit
         calls[:, 0::2] = code[variant.genotypes].reshape(people, 2)
         position = int(variant.site.position) + 1
-        line = f"{CONTIG}\t{position}\t.\t{alleles[0]}\t{','.join(alleles[k] for k in kept[1:])}\t.\tPASS\t.\tGT\t"
-        yield line.encode() + calls.tobytes()
+        line = f"{CONTIG}\t{position}\t.\t{alleles[0]}\t{','.join(alleles[k] for k in kept[1:])}\t.\tPASS\t.\t{keys}\t"
+        if reads is None:
+            yield line.encode() + calls.tobytes()
+        else:
+            drawn = _drawn(calls[:, 0::2] - ord("0"), len(kept), reads)
+            yield line.encode() + np.hstack([calls[:, :3], drawn, calls[:, 3:]]).tobytes().translate(None, b"\0")
+
+
+@cache
+def _read_model(alleles: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the reads of a genotype are, genotypes in PL's order, a <= b at b (b + 1) / 2 + a (VCF specification, section 1.6.2).
+
+    Float (G, A): share of reads that read each allele. Int (G, A): what one such read costs the genotype, in thousandths of
+    phred: whole numbers, so that sums are exact and the same bytes come out on every machine.
+    """
+    one = np.full((alleles, alleles), READ_ERROR / (alleles - 1))
+    np.fill_diagonal(one, 1 - READ_ERROR)
+    share = np.array([(one[a] + one[b]) / 2 for b in range(alleles) for a in range(b + 1)])
+    return share, np.rint(-10_000 * np.log10(share)).astype(np.int64)
+
+
+@cache
+def _cells(separator: str) -> np.ndarray:
+    """uint8 (10000, 5): `separator` and the digits of each number, filled up with zero bytes."""
+    return np.array([f"{separator}{number}".encode() for number in range(10_000)], "S5").view(np.uint8).reshape(-1, 5)
+
+
+def _drawn(genotypes: np.ndarray, alleles: int, rng: np.random.Generator) -> np.ndarray:
+    """Text of AD, DP, GQ and PL for genotypes (S, 2): uint8 (S, width), with zero bytes to be left out."""
+    share, cost = _read_model(alleles)
+    low, high = genotypes.min(1).astype(int), genotypes.max(1).astype(int)
+    expected = share[high * (high + 1) // 2 + low]
+    depth = rng.poisson(DEPTH, len(genotypes))
+    reads = np.empty((len(genotypes), alleles), np.int64)
+    left, rest = depth.copy(), np.ones(len(genotypes))
+    for allele in range(alleles - 1):  # a multinomial draw, one allele after the other
+        reads[:, allele] = rng.binomial(left, np.minimum(expected[:, allele] / rest, 1))
+        left -= reads[:, allele]
+        rest -= expected[:, allele]
+    reads[:, -1] = left
+    likelihood = reads @ cost.T
+    likelihood = (likelihood - likelihood.min(1, keepdims=True) + 500) // 1000
+    quality = np.minimum(np.partition(likelihood, 1, axis=1)[:, 1], 99)
+    columns = [*reads.T, depth, quality, *likelihood.T]
+    separators = [":", *"," * (alleles - 1), ":", ":", ":", *"," * (len(share) - 1)]
+    return np.hstack([_cells(s).take(column, axis=0, mode="clip") for s, column in zip(separators, columns, strict=True)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 
 import cyvcf2
@@ -12,6 +13,7 @@ import pysam
 import pytest
 
 from genodl_spark import bgzf
+from genodl_spark.pipelines.simulate import DEPTH, READ_ERROR
 from genodl_spark.sources.streams import BGZF_END
 from jobs.simulate import main
 
@@ -75,6 +77,50 @@ def test_the_seed_decides_the_bytes(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert files[0].read_bytes() == files[2].read_bytes()
 
 
+def test_rich_records_hold_the_reads_of_the_same_genotypes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, rich = tmp_path / "plain.vcf.gz", tmp_path / "rich.vcf.gz"
+    common = ("--samples", 60, "--length", 200_000, "--seed", 7)
+    run(capsys, *common, "--output", plain)
+    code, report, _ = run(capsys, *common, "--output", rich, "--fields", "rich")
+    assert (code, report["status"]) == (0, "done")
+    alleles, depths, balance = [], [], []
+    for bare, record in zip(cyvcf2.VCF(str(plain)), cyvcf2.VCF(str(rich)), strict=True):
+        assert str(record).split("\t")[8] == "GT:AD:DP:GQ:PL"
+        assert (bare.POS, bare.REF, bare.ALT) == (record.POS, record.REF, record.ALT)
+        calls = record.genotype.array()
+        np.testing.assert_array_equal(bare.genotype.array(), calls)
+        reads, depth, pl = record.format("AD"), record.format("DP")[:, 0], record.format("PL")
+        assert reads.shape == (60, 1 + len(record.ALT)) and (reads >= 0).all()
+        np.testing.assert_array_equal(reads.sum(1), depth)
+        assert (pl.min(1) == 0).all()
+        np.testing.assert_array_equal(record.format("GQ")[:, 0], np.minimum(np.sort(pl, 1)[:, 1], 99))
+        for sample in (0, 33, 59):
+            assert np.abs(pl[sample] - likelihoods(reads[sample])).max() <= 1  # either rounds
+        alleles.append(reads.shape[1])
+        depths += depth.tolist()
+        balance += [row[a] / row.sum() for row, (a, b, _) in zip(reads, calls, strict=True) if a != b]
+    assert set(alleles) >= {2, 3}
+    assert np.mean(depths) == pytest.approx(DEPTH, abs=0.2)
+    assert np.var(depths) == pytest.approx(DEPTH, rel=0.05)
+    assert np.mean(balance) == pytest.approx(0.5, abs=0.01)
+    again = tmp_path / "again.vcf.gz"
+    run(capsys, *common, "--output", again, "--fields", "rich")
+    assert again.read_bytes() == rich.read_bytes()
+    assert run(capsys, *common, "--output", again)[1]["status"] == "done"  # other fields are another file
+    assert again.read_bytes() == plain.read_bytes()
+
+
+def likelihoods(reads: np.ndarray) -> np.ndarray:
+    """PL by its definition: genotypes in the specification's order, a read comes from either allele alike and is wrong at times."""
+
+    def seen(read: int, allele: int) -> float:
+        return 1 - READ_ERROR if read == allele else READ_ERROR / (len(reads) - 1)
+
+    genotypes = [(a, b) for b in range(len(reads)) for a in range(b + 1)]
+    each = [-10 * sum(n * math.log10((seen(r, a) + seen(r, b)) / 2) for r, n in enumerate(reads.tolist())) for a, b in genotypes]
+    return np.array(each) - min(each)
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [
@@ -84,6 +130,7 @@ def test_the_seed_decides_the_bytes(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--samples", "three", "--length", "10", "--output", "x.vcf.gz"], "--samples: invalid int value: 'three'"),
         (["--samples", "3", "--length", "10", "--output", "x.vcf.gz", "--seed", "-1"], "--seed: found -1"),
         (["--length", "10", "--output", "x.vcf.gz"], "--samples"),
+        (["--samples", "3", "--length", "10", "--output", "x.vcf.gz", "--fields", "all"], "--fields: invalid choice: 'all'"),
     ],
 )
 def test_wrong_arguments(
