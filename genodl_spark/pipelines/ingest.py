@@ -137,6 +137,8 @@ def _source_file(uri: str) -> SourceFile:
 
 
 def _new(run: Run, cohort: str, source: str, block: str, files: list[SourceFile], options: str = "") -> list[SourceFile]:
+    if not files or not run.lake.exists(SOURCES):
+        return files
     rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "sha256", "options").collect()
     known = {row.file: (row.sha256, row.options) for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)}
     return [file for file in files if known.get(file.name) != (file.sha256, options)]

@@ -119,8 +119,10 @@ def check_builds(run: Run, cohort: str, files: list[VcfFile]) -> None:
     """Refuses files of another genome build than the cohort's; tells how contigs are named. InputError."""
     from pyspark.sql import functions as F
 
-    known = run.lake.read(SOURCES).where((F.col("cohort") == cohort) & F.col("build").isNotNull())
-    seen = {row.build: row.file for row in known.groupBy("build").agg(F.min("file").alias("file")).collect()}
+    seen: dict[str, str] = {}
+    if run.lake.exists(SOURCES):
+        known = run.lake.read(SOURCES).where((F.col("cohort") == cohort) & F.col("build").isNotNull())
+        seen = {row.build: row.file for row in known.groupBy("build").agg(F.min("file").alias("file")).collect()}
     names: set[str] = set()
     for file in files:
         build = build_of(file.header.contigs)
@@ -256,9 +258,18 @@ def _warn_of_quarantine(run: Run, brought: dict[str, Brought]) -> None:
 
 
 def _write_sample_sets(run: Run, headers: list[Header]) -> None:
-    known = {row.sample_set for row in run.lake.read(SAMPLE_SETS).select("sample_set").distinct().collect()}
-    orders = {header.sample_set: header.samples for header in headers if header.sample_set not in known}
-    rows = [(name, position, sample) for name, order in orders.items() for position, sample in enumerate(order)]
-    if rows:
-        run.lake.replace(SAMPLE_SETS, run.spark.createDataFrame(rows, SAMPLE_SETS.spark_schema()), {"sample_set": list(orders)})
-    run.wrote(SAMPLE_SETS, len(rows))
+    lake = run.lake
+    known = set()
+    if lake.exists(SAMPLE_SETS):
+        known = {row.sample_set for row in lake.read(SAMPLE_SETS).select("sample_set").distinct().collect()}
+    orders = {header.sample_set: header.samples for header in headers if header.sample_set not in known and header.samples}
+    lake.create(SAMPLE_SETS)
+    parts = []
+    for name, order in orders.items():
+        writer = PartWriter(SAMPLE_SETS, lake.path(SAMPLE_SETS), name)
+        columns = [pa.repeat(pa.scalar(name), len(order)), pa.array(range(len(order)), pa.int32()), pa.array(order, pa.string())]
+        writer.write(pa.RecordBatch.from_arrays(columns, schema=SAMPLE_SETS.arrow_schema()))
+        parts += writer.close()
+    if parts:
+        lake.commit(SAMPLE_SETS, parts, {"sample_set": list(orders)})
+    run.wrote(SAMPLE_SETS, sum(part.rows for part in parts))
