@@ -410,7 +410,9 @@ class Reader:
     def _record(self, number: int, line: bytes) -> _Record:
         parts = line.split(b"\t", 9)
         found = len(parts) if len(parts) < 10 else 10 + parts[9].count(b"\t")
-        if found != self._columns:
+        if found == 7 and self._columns == 8:  # sites written without their INFO, as bcftools reads them too
+            parts.append(b".")
+        elif found != self._columns:
             raise Refused(f"found {found} columns; expected {self._columns}, as many as the #CHROM line has")
         try:
             chrom, pos_text, id_, ref, alt_text, qual_text, filter_text, info, *form = [part.decode("utf-8") for part in parts[:9]]

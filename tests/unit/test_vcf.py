@@ -175,6 +175,7 @@ def test_a_record_of_every_shape() -> None:
 def test_sites_without_samples_and_wide_alleles() -> None:
     good, bad = read(content("1 5 . A T 1 . .", samples=""))
     assert (bad, good[0]["gt"], good[0]["format"], good[0]["n_samples"]) == ([], None, None, 0)
+    assert read(content("1 5 . A T 1 .", samples="")) == (good, bad)  # INFO left out
     alts = ",".join("A" * n for n in range(2, 102))
     good, bad = read(content(f"1 5 . A {alts} . . . GT 62/0 0/62", f"1 6 . A {alts} . . . GT 100|63 0/.", f"1 7 . A {alts} . . . GT 101/0 0/0"))
     assert [(r["gt"][2], calls(r)) for r in good] == [(1, ["62/0", "0/62"]), (2, ["100|63", "0/."])]
