@@ -78,7 +78,7 @@ def test_a_cohort_of_vcfs(genodl, lake: Lake, tmp_path: Path) -> None:
     assert [r.file for r in lake.read(QUARANTINE).collect()] == ["bad.vcf"]
 
 
-@pytest.mark.parametrize("case", ["absent", "cut off", "no header", "sample lacking"])
+@pytest.mark.parametrize("case", ["absent", "cut off", "no header", "sample lacking", "two builds"])
 def test_bad_input_is_one_line_and_leaves_nothing(genodl, lake: Lake, tmp_path: Path, case: str) -> None:
     fine = write(tmp_path / "fine.vcf", "1 6 . A T . . . GT 0|1 0|0")
     path, more = tmp_path / "v.vcf.gz", []
@@ -87,6 +87,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(genodl, lake: Lake, tmp_path: 
         path.write_bytes(whole[:-5000])
     elif case == "no header":
         path.write_bytes(gzip.compress(b"1\t5\t.\tA\tT\n"))
+    elif case == "two builds":
+        write(tmp_path / "fine.vcf", "20 6 . A T . . . GT 0|1 0|0", head=HEAD.replace("#CHROM", "##contig=<ID=20,length=63025520>\n#CHROM"))
+        path.write_bytes(gzip.compress(HEAD.replace("#CHROM", "##contig=<ID=chr20,length=64444167>\n#CHROM").encode()))
     elif case == "sample lacking":
         path.write_bytes(whole)
         (tmp_path / "s.tsv").write_text("sample_id\ns1\n")
@@ -96,6 +99,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(genodl, lake: Lake, tmp_path: 
         "cut off": "cut off after line",
         "no header": "v.vcf.gz:1: found",
         "sample lacking": "no row for 1 of 2 samples",
+        "two builds": "found the contig lengths of GRCh38, where fine.vcf of cohort c has those of GRCh37",
     }
     code, report, line = genodl(ingest, "vcf", fine, str(path), "--lake", lake.uri, "--cohort", "c", *more)
     assert (code, report["status"]) == (2, "failed")
