@@ -7,7 +7,9 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
@@ -19,6 +21,16 @@ if TYPE_CHECKING:
 
 _LOG_ENTRY = re.compile(r"/(\d{20})\.json$")
 LATEST_PREDICTIONS = "predictions_latest"
+
+
+@dataclass(frozen=True, order=True)
+class StoredFile:
+    """A Parquet file of a table: URI, partition values, and the least and greatest value of a column as text, None where not known."""
+
+    uri: str
+    partition: dict[str, str] = field(compare=False)
+    low: str | None = field(compare=False)
+    high: str | None = field(compare=False)
 
 
 class Lake:
@@ -77,6 +89,21 @@ class Lake:
             rows = rows.where(F.col(name) == value)
         found = rows.select(F.col("_metadata.file_path").alias("file")).distinct().collect()
         return sorted(storage.from_spark(row.file) for row in found)
+
+    def stored_files(self, table: Table, version: int, partition: Mapping[str, str], column: str) -> list[StoredFile]:
+        """The Parquet files of one version that hold a partition's rows, with the range of `column`, from the log alone."""
+        from pyspark.sql import DataFrame as Frame
+        from pyspark.sql import functions as F
+
+        jvm: Any = self.spark._jvm
+        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
+        nothing = getattr(jvm.scala, "Option$").__getattr__("MODULE$").empty()
+        files = Frame(log.getSnapshotAt(version, nothing, nothing).allFiles().toDF(), self.spark)
+        for name, value in partition.items():
+            files = files.where(F.col("partitionValues").getItem(name) == value)
+        ends = [F.get_json_object("stats", f"$.{side}.{column}").alias(side) for side in ("minValues", "maxValues")]
+        rows = files.select("path", "partitionValues", *ends).collect()
+        return sorted(StoredFile(storage.join(self.path(table), unquote(r.path)), dict(r.partitionValues), r.minValues, r.maxValues) for r in rows)
 
     def append(self, table: Table, rows: DataFrame) -> None:
         self.create(table)

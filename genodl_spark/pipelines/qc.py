@@ -5,6 +5,7 @@ Tasks turn batches of packed genotypes into sums (see cohort_qc.py), and only su
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial, reduce
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from genodl_spark import cohort_qc, genotypes
+from genodl_spark import cohort_qc, genotypes, storage
 from genodl_spark.errors import InputError
 from genodl_spark.features import GenotypeFeatures
+from genodl_spark.lake import StoredFile
+from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.session import task_slots
 from genodl_spark.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table
@@ -47,6 +51,8 @@ _SUBSTITUTIONS = np.array(["other", "transition", "transversion"], object)  # by
 _RELATIONS = ["unrelated", "third", "second", "first", "duplicate"]
 _BORDERS = 2.0 ** np.array([-4.5, -3.5, -2.5, -1.5])  # Manichaikul 2010, table 1
 _MEASURES = {"depth": "DP", "quality": "GQ"}
+_NOT_AUTOSOMES = ("X", "Y", "W", "Z", "M", "MT", "CHRX", "CHRY", "CHRM")
+_ROWS_READ = 2048
 
 
 @dataclass(frozen=True)
@@ -136,45 +142,70 @@ class _Cohort:
 
         return self.run.sources.read(VARIANTS).where((F.col("cohort") == self.name) & F.col("gt").isNotNull())
 
+    def _numbered(self) -> bool:
+        """Whether any contig has a number for a name: those are autosomes in most species; else all but sex chromosomes and the mitochondrion."""
+        names = {file.partition["contig"] for group in self.run.sources.once(("files", self.name), self._groups) for file in group}
+        if any(name.isdigit() for name in names):
+            return True
+        self.run.report.warn(f"no contig of cohort {self.name} has a number for a name: all but X, Y, W, Z and MT count as autosomes")
+        return False
+
+    def _is_autosomal(self, contig: str) -> bool:
+        numbered = self.run.sources.once(("numbered contigs", self.name), self._numbered)
+        return contig.isdigit() if numbered else contig.upper() not in _NOT_AUTOSOMES
+
     def _autosomal(self) -> Column:
-        """Contigs named by a number, autosomes in most species; where none is, all but sex chromosomes and the mitochondrion."""
         from pyspark.sql import functions as F
 
-        numbered = F.col("contig").rlike("^[0-9]+$")
-        if self.run.sources.once(("numbered contigs", self.name), lambda: not self._records().where(numbered).isEmpty()):
-            return numbered
-        self.run.report.warn(f"no contig of cohort {self.name} has a number for a name: all but X, Y, W, Z and MT count as autosomes")
-        return ~F.upper("contig").isin("X", "Y", "W", "Z", "M", "MT", "CHRX", "CHRY", "CHRM")
+        numbered = self.run.sources.once(("numbered contigs", self.name), self._numbered)
+        return F.col("contig").rlike("^[0-9]+$") if numbered else ~F.upper("contig").isin(*_NOT_AUTOSOMES)
 
-    def _depth_columns(self) -> list[str]:
-        return ["format", "fields"] if self.options.depth else []
+    def _groups(self) -> list[list[StoredFile]]:
+        """The cohort's files of `variants`, those whose positions overlap together: no site is in two groups."""
+        version = self.run.sources.version(VARIANTS)
+        assert version is not None
+        files = self.run.lake.stored_files(VARIANTS, version, {"cohort": self.name}, "pos")
+        spans = sorted((f.partition["contig"], int(f.low or 0), int(f.high) if f.high else 1 << 62, f.uri, f) for f in files)
+        groups: list[list[StoredFile]] = []
+        contig, reached = "", -1
+        for name, low, high, _, file in spans:
+            if name == contig and low <= reached:
+                groups[-1].append(file)
+            else:
+                groups.append([file])
+            contig, reached = name, max(high, reached if name == contig else -1)
+        return groups
 
     def count_variants(self) -> dict[str, float]:
         """One row per site and ALT allele; where several records have it, as of several sample sets, their counts are added."""
-        from pyspark.sql import functions as F
-
-        kept = ["contig", "pos", "ref", "n_samples", "sample_set", "gt", *self._depth_columns()]
-        alleles = self._records().select(*kept, "alt_number", F.size("alts").alias("alleles"), F.posexplode("alts").alias("place", "alt"))
-        alleles = alleles.withColumn("allele", F.col("place") + 1)
-        number = F.when(F.col("alt_number") > 0, F.col("alt_number")).otherwise(F.col("allele"))
-        counted = alleles.withColumn("alt_number", number).mapInArrow(_count_alleles, _COUNTED).groupBy(*SITE)
-        rows = counted.agg(F.min("alt_number").alias("alt_number"), *(F.sum(name).alias(name) for name in _COUNTS))
-        rows = rows.withColumn("autosomal", self._autosomal())
-        return {"rows": self._replace(VARIANT_QC, rows.mapInArrow(_variant_rows, _without_cohort(VARIANT_QC)))}
+        lake = self.run.lake
+        lake.create(VARIANT_QC)
+        groups = self._groups()
+        autosomal = {name: self._is_autosomal(name) for name in {file.partition["contig"] for group in groups for file in group}}
+        work = partial(
+            _write_variant_rows,
+            groups=groups,
+            cohort=self.name,
+            autosomal=autosomal,
+            depth=self.options.depth,
+            target=lake.path(VARIANT_QC),
+            name=uuid.uuid4().hex[:12],
+        )
+        slots = min(len(groups), 4 * task_slots(self.run.spark))
+        rows = self.run.spark.range(0, len(groups), 1, slots).mapInArrow(work, "part string").collect()
+        parts = [Part.from_json(row.part) for row in rows]
+        lake.commit(VARIANT_QC, parts, {"cohort": self.name})
+        return {"rows": float(sum(part.rows for part in parts))}
 
     def count_samples(self) -> dict[str, float]:
-        columns = ["ref", "alts", "n_samples", "sample_set", "gt", *self._depth_columns()]
-        parts = (
-            self._records()
-            .where(self._autosomal())
-            .select(*columns)
-            .coalesce(task_slots(self.run.spark))
-            .mapInArrow(_sum_samples, "sample_set string, sums binary")
-        )
-        sums = parts.groupBy("sample_set").applyInPandas(_add_sums, "sample_set string, sums binary")
+        groups = [group for group in self._groups() if self._is_autosomal(group[0].partition["contig"])]
+        slots = min(len(groups), task_slots(self.run.spark))
         total = np.zeros((_SUMS, len(self.samples.names)))
-        for row in sums.toLocalIterator():  # one row per sample set
-            total[:, self.samples.places[row.sample_set]] += _unpack_sums(bytes(row.sums))
+        if groups:
+            work = partial(_sum_samples_of, groups=groups, depth=self.options.depth)
+            sums = self.run.spark.range(0, len(groups), 1, slots).mapInArrow(work, "sample_set string, sums binary")
+            for row in sums.groupBy("sample_set").applyInPandas(_add_sums, "sample_set string, sums binary").toLocalIterator():
+                total[:, self.samples.places[row.sample_set]] += _unpack_sums(bytes(row.sums))
         return {"rows": self._replace(SAMPLE_QC, self.run.frame(SAMPLE_QC, _sample_rows(self.name, self.samples.names, total)))}
 
     def _common(self) -> DataFrame:
@@ -299,6 +330,84 @@ def _measures(records: pa.RecordBatch, samples: int) -> dict[str, np.ndarray]:
                 values = found.setdefault(name, np.full((len(formats), samples), -1, np.int32))
                 values[rows] = cohort_qc.subfield(records.column("fields").take(pa.array(rows)).to_pylist(), keys.index(key), samples)
     return found
+
+
+def _records_of(group: list[StoredFile], columns: list[str], depth: bool) -> Iterator[tuple[StoredFile, pa.RecordBatch]]:
+    """Records with genotypes of a group of files of `variants`, straight from Parquet: through the JVM they take ten times as long."""
+    for file in group:
+        fs, path = storage.filesystem(file.uri)
+        with fs.open_input_file(path) as raw:
+            stored = pq.ParquetFile(raw)
+            wanted = [*columns, *(["format", "fields"] if depth and _has_measures(stored) else [])]
+            for batch in stored.iter_batches(_ROWS_READ, columns=wanted, use_threads=False):
+                known = batch.filter(batch.column("gt").is_valid())
+                if known.num_rows:
+                    yield file, known
+
+
+def _has_measures(stored: pq.ParquetFile) -> bool:
+    formats: set[str] = set()
+    for batch in stored.iter_batches(1 << 20, columns=["format"], use_threads=False):
+        formats |= set(pc.unique(batch.column("format")).to_pylist())
+    return any(key in text.split(":") for text in formats if text for key in _MEASURES.values())
+
+
+def _write_variant_rows(
+    batches: Batches, groups: list[list[StoredFile]], cohort: str, autosomal: dict[str, bool], depth: bool, target: str, name: str
+) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over indices into `groups`: writes their rows of VARIANT_QC, and gives the files written."""
+    for index in (i for batch in batches for i in batch.column(0).to_pylist()):
+        group = groups[index]
+        contig = group[0].partition["contig"]
+        counted = list(_count_alleles(_alleles_of(group, depth)))
+        if not counted:
+            continue
+        rows = pa.Table.from_batches(counted)
+        if len(group) > 1 or _repeats(rows):
+            sums = rows.group_by(SITE).aggregate([("alt_number", "min"), *((c, "sum") for c in _COUNTS)])
+            rows = sums.rename_columns([c.removesuffix("_min").removesuffix("_sum") for c in sums.column_names]).select(rows.column_names)
+            rows = rows.take(pc.sort_indices(rows, [(c, "ascending") for c in SITE]))
+        rows = rows.append_column("autosomal", pa.repeat(pa.scalar(autosomal[contig]), rows.num_rows))
+        writer = PartWriter(VARIANT_QC, target, f"{name}-{index:05d}")
+        for made in _variant_rows(rows.combine_chunks().to_batches(max_chunksize=1 << 16)):
+            columns = [pa.repeat(pa.scalar(cohort), made.num_rows), *made.columns]
+            schema = VARIANT_QC.arrow_schema()
+            writer.write(pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
+        yield pa.RecordBatch.from_arrays([pa.array([part.as_json() for part in writer.close()])], ["part"])
+
+
+def _repeats(rows: pa.Table) -> bool:
+    """Whether a site may stand twice: rows of a file are in order of position as a rule, and few share one."""
+    pos = rows.column("pos").to_numpy()
+    if (pos[1:] < pos[:-1]).any():
+        return True
+    shared = np.flatnonzero(np.isin(pos, pos[1:][pos[1:] == pos[:-1]]))
+    sites = [rows.column(name).take(pa.array(shared)).to_pylist() for name in ("pos", "ref", "alt")]
+    return len(set(zip(*sites, strict=True))) < len(shared)
+
+
+def _alleles_of(group: list[StoredFile], depth: bool) -> Iterator[pa.RecordBatch]:
+    """A row per record and ALT allele, as `_count_alleles` takes them."""
+    for file, batch in _records_of(group, ["pos", "ref", "alts", "alt_number", "n_samples", "sample_set", "gt"], depth):
+        alts = batch.column("alts")
+        of = pc.list_parent_indices(alts).cast(pa.int64())
+        sizes = pc.list_value_length(alts)
+        first = np.cumsum(sizes.to_numpy()) - sizes.to_numpy()
+        allele = np.arange(len(of)) - np.repeat(first, sizes.to_numpy()) + 1
+        whole = len(of) == batch.num_rows and bool((sizes.to_numpy() == 1).all())
+        rows = {name: batch.column(name) if whole else batch.column(name).take(of) for name in batch.schema.names if name != "alts"}
+        stated = rows["alt_number"].to_numpy()
+        rows["alt_number"] = pa.array(np.where(stated > 0, stated, allele).astype(np.int32))
+        rows |= {"alt": alts.flatten(), "allele": pa.array(allele.astype(np.int32)), "alleles": sizes if whole else sizes.take(of)}
+        rows["contig"] = pa.repeat(pa.scalar(file.partition["contig"]), len(of))
+        yield pa.RecordBatch.from_arrays(list(rows.values()), list(rows))
+
+
+def _sum_samples_of(batches: Batches, groups: list[list[StoredFile]], depth: bool) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over indices into `groups`: sums of each sample set."""
+    columns = ["ref", "alts", "n_samples", "sample_set", "gt"]
+    indices = (i for batch in batches for i in batch.column(0).to_pylist())
+    yield from _sum_samples(batch for i in indices for _, batch in _records_of(groups[i], columns, depth))
 
 
 def _count_alleles(batches: Batches) -> Iterator[pa.RecordBatch]:
