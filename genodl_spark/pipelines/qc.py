@@ -5,6 +5,7 @@ Tasks turn batches of packed genotypes into sums (see cohort_qc.py), and only su
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
@@ -81,13 +82,16 @@ def qc(run: Run, cohort: str | None) -> None:
     stored = run.lake.read(QC_STEPS).where((F.col("cohort") == name) & (F.col("fingerprint") == digest)).collect()
     done = {row.step: dict(row.metrics) for row in stored}
     todo = [step for step in STEPS if step in steps and step not in done]
+    seconds: dict[str, dict[str, float]] = {}
     if todo:
         work = _Cohort(run, name, _samples(run, name))
         try:
             for step in todo:
                 # A step stands in qc_steps only while its table is what it says.
                 run.lake.delete(QC_STEPS, {"cohort": name, "step": step})
+                started = time.perf_counter()
                 done[step] = work.steps[step]()
+                seconds[step] = {"seconds": round(time.perf_counter() - started, 3)}
                 row = {"cohort": name, "step": step, "fingerprint": digest, "metrics": done[step], "done_at": now()}
                 run.lake.merge(QC_STEPS, run.frame(QC_STEPS, [row]))
         finally:
@@ -96,7 +100,7 @@ def qc(run: Run, cohort: str | None) -> None:
         run.wrote(STEPS[step], int(done[step]["rows"]) if step in todo else 0)
     run.wrote(QC_STEPS, len(todo))
     run.report.status = "done" if todo else "unchanged"
-    run.report.metrics.update({step: done[step] for step in STEPS if step in steps})
+    run.report.metrics.update({step: {**done[step], **seconds.get(step, {})} for step in STEPS if step in steps})
 
 
 def _samples(run: Run, cohort: str) -> Samples:
@@ -144,7 +148,7 @@ class _Cohort:
 
     def _numbered(self) -> bool:
         """Whether any contig has a number for a name: those are autosomes in most species; else all but sex chromosomes and the mitochondrion."""
-        names = {file.partition["contig"] for group in self.run.sources.once(("files", self.name), self._groups) for file in group}
+        names = {file.partition["contig"] for group in self._groups() for file in group}
         if any(name.isdigit() for name in names):
             return True
         self.run.report.warn(f"no contig of cohort {self.name} has a number for a name: all but X, Y, W, Z and MT count as autosomes")
@@ -162,6 +166,10 @@ class _Cohort:
 
     def _groups(self) -> list[list[StoredFile]]:
         """The cohort's files of `variants`, those whose positions overlap together: no site is in two groups."""
+        found: list[list[StoredFile]] = self.run.sources.once(("files", self.name), self._listed_groups)
+        return found
+
+    def _listed_groups(self) -> list[list[StoredFile]]:
         version = self.run.sources.version(VARIANTS)
         assert version is not None
         files = self.run.lake.stored_files(VARIANTS, version, {"cohort": self.name}, "pos")
