@@ -176,7 +176,7 @@ class GenotypeFeatures:
         rows = lake.read(VARIANTS).where(F.col("gt").isNotNull())
         return sorted(row.cohort for row in rows.select("cohort").distinct().collect())
 
-    def _sets(self, lake: Snapshot, cohort: str) -> DataFrame:
+    def sample_orders(self, lake: Snapshot, cohort: str) -> DataFrame:
         """sample_set, position (0-based) and sample_id of every order of samples in the cohort's variants."""
         from pyspark.sql import functions as F
 
@@ -184,7 +184,7 @@ class GenotypeFeatures:
         return lake.read(SAMPLE_SETS).join(used, "sample_set", "left_semi").select("sample_set", "position", "sample_id")
 
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
-        return sorted(row.sample_id for row in self._sets(lake, cohort).select("sample_id").distinct().collect())
+        return sorted(row.sample_id for row in self.sample_orders(lake, cohort).select("sample_id").distinct().collect())
 
     def _alleles(self, lake: Snapshot, cohort: str) -> DataFrame:
         """One row per record and ALT allele that can be a feature."""
@@ -205,16 +205,16 @@ class GenotypeFeatures:
 
         wanted = set(among)
         members: dict[str, list[tuple[int, bool]]] = {}
-        for row in self._sets(lake, cohort).collect():  # identifiers, not genotypes
+        for row in self.sample_orders(lake, cohort).collect():  # identifiers, not genotypes
             members.setdefault(row.sample_set, []).append((row.position, row.sample_id in wanted))
         masks = {name: np.array([inside for _, inside in sorted(pairs)], bool) for name, pairs in members.items()}
 
         def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for batch in batches:
                 counts = np.zeros((3, batch.num_rows), np.int64)
-                for rows, gt, samples, sample_set in _alike(batch):
+                for rows, records, samples, sample_set in genotypes.alike(batch):
                     allele = batch.column("allele").take(pa.array(rows)).to_numpy()
-                    counts[:, rows] = genotypes.counts(gt, samples, allele, masks[sample_set])[:, :3].T
+                    counts[:, rows] = genotypes.counts(records.column("gt"), samples, allele, masks[sample_set])[:, :3].T
                 columns = [batch.column(name) for name in ("chrom", "pos", "ref", "alt")]
                 yield pa.RecordBatch.from_arrays([*columns, *(pa.array(c) for c in counts)], names)
 
@@ -253,7 +253,7 @@ class GenotypeFeatures:
         alleles = self._alleles(lake, cohort).join(sites, ["chrom", "pos", "ref", "alt"])
         columns = ["sample_set", "n_samples", "gt", "allele", "feature", "exchanged"]
         pieces = alleles.select(*columns).mapInArrow(_transpose, "sample_set string, chunk int, features binary, payload binary")
-        sets = self._sets(lake, cohort)
+        sets = self.sample_orders(lake, cohort)
         chunks = pieces.groupBy("sample_set", "chunk").applyInPandas(_assembler(width), "sample_set string, position int, x binary, covered binary")
         by_sample = sets.join(chunks, ["sample_set", "position"], "left").groupBy(F.col("sample_id").alias("entity_id"))
         rows = by_sample.agg(F.collect_list(F.struct("x", "covered")).alias("parts"))
@@ -277,15 +277,6 @@ def _site(feature: str) -> tuple[str, int, str, str]:
     return chrom, int(pos), ref, alt
 
 
-def _alike(batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray, pa.BinaryArray, int, str]]:
-    """Records of a batch that have the same samples: their row numbers, packed genotypes, number of samples, and sample set."""
-    groups: dict[tuple[str, int], list[int]] = {}
-    for row, key in enumerate(zip(*(batch.column(name).to_pylist() for name in ("sample_set", "n_samples")), strict=True)):
-        groups.setdefault(key, []).append(row)
-    for (sample_set, samples), rows in groups.items():
-        yield np.array(rows), batch.column("gt").take(pa.array(rows)), samples, sample_set
-
-
 def _transpose(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Variant-major records to pieces of (samples of one chunk, features of one batch), copies of the allele as int8."""
     for batch in batches:
@@ -293,8 +284,8 @@ def _transpose(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         feature = batch.column("feature").to_numpy().astype(np.int32)
         exchanged = np.array(batch.column("exchanged").to_pylist(), bool)
         pieces: list[tuple[str, int, bytes, bytes]] = []
-        for rows, gt, samples, sample_set in _alike(batch):
-            copies = genotypes.dosages(gt, samples, allele[rows], exchanged[rows])
+        for rows, records, samples, sample_set in genotypes.alike(batch):
+            copies = genotypes.dosages(records.column("gt"), samples, allele[rows], exchanged[rows])
             for chunk, start in enumerate(range(0, copies.shape[1], _CHUNK)):
                 pieces.append((sample_set, chunk, feature[rows].tobytes(), np.ascontiguousarray(copies[:, start : start + _CHUNK].T).tobytes()))
         types = [pa.string(), pa.int32(), pa.binary(), pa.binary()]

@@ -17,6 +17,8 @@ Rare variants are sparse, common ones 2 bits a diploid sample. The number of sam
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 
@@ -142,4 +144,19 @@ def sample_text(gt: bytes | None, fields: bytes | None, samples: int, first_phas
         room *= 2
 
 
-__all__ = ["ABSENT", "MISSING", "Damaged", "counts", "dosages", "histogram", "pack", "sample_text", "unpack"]
+def alike(batch: pa.RecordBatch, calls: int = 1 << 62) -> Iterator[tuple[np.ndarray, pa.RecordBatch, int, str]]:
+    """Records of a batch of `variants` that have the same samples: row numbers, records, number of samples, sample set.
+
+    `calls`: about how many calls come together at most, for who takes them apart.
+    """
+    groups: dict[tuple[str, int], list[int]] = {}
+    for row, key in enumerate(zip(*(batch.column(name).to_pylist() for name in ("sample_set", "n_samples")), strict=True)):
+        groups.setdefault(key, []).append(row)
+    for (sample_set, samples), rows in groups.items():
+        size = max(calls // max(samples, 1), 1)
+        for start in range(0, len(rows), size):
+            some = np.array(rows[start : start + size])
+            yield some, batch.take(pa.array(some)), samples, sample_set
+
+
+__all__ = ["ABSENT", "MISSING", "Damaged", "alike", "counts", "dosages", "histogram", "pack", "sample_text", "unpack"]

@@ -17,7 +17,7 @@ typedef uint8_t u8;
 
 /* ---- packed genotypes: the layout stands in genotypes.py ---- */
 
-enum { SPARSE = 0, RAW = 15, MAX_PLOIDY = 4, MAX_CALLS = 255, COLUMNS = 9, STRIDE = 11 };
+enum { SPARSE = 0, RAW = 15, MAX_PLOIDY = 4, MAX_CALLS = 255, STRIDE = 11 };
 #define ABSENT 0xFFFFu /* a place of a call beyond its ploidy, while it is taken apart */
 
 static const uint16_t STANDARD[4][4][2] = {
@@ -84,6 +84,19 @@ static int open_packed(const u8 *at, int64_t size, int64_t samples, Packed *p) {
     return p->end - at == (samples * p->form + 7) / 8 ? 0 : -1;
 }
 
+/* What follows a LEB128 number; NULL where it has no end. */
+static inline const u8 *read_varint(const u8 *at, const u8 *end, uint64_t *value) {
+    uint64_t v = 0;
+    for (int shift = 0; at < end && shift <= 56; shift += 7) {
+        v |= (uint64_t)(*at & 127) << shift;
+        if (!(*at++ & 128)) {
+            *value = v;
+            return at;
+        }
+    }
+    return NULL;
+}
+
 /* Code of every sample; -1 where the body is damaged. Not for RAW. */
 WIDE static int expand(const Packed *p, int64_t samples, u8 *codes) {
     const u8 *b = p->body;
@@ -91,13 +104,8 @@ WIDE static int expand(const Packed *p, int64_t samples, u8 *codes) {
         memset(codes, p->base, (size_t)samples);
         uint64_t others = p->calls > 1 ? (uint64_t)p->calls - 1 : 1, next = 0;
         while (b < p->end) {
-            uint64_t v = 0;
-            int shift = 0;
-            do {
-                if (b >= p->end || shift > 56) return -1;
-                v |= (uint64_t)(*b & 127) << shift;
-                shift += 7;
-            } while (*b++ & 128);
+            uint64_t v;
+            if (!(b = read_varint(b, p->end, &v))) return -1;
             next += v / others;
             int code = (int)(v % others);
             if (next >= (uint64_t)samples) return -1;
@@ -131,13 +139,8 @@ WIDE static int tally(const Packed *p, int64_t samples, int64_t *counts, u8 *cod
         uint64_t others = p->calls > 1 ? (uint64_t)p->calls - 1 : 1;
         int64_t listed = 0;
         while (b < p->end) {
-            uint64_t v = 0;
-            int shift = 0;
-            do {
-                if (b >= p->end || shift > 56) return -1;
-                v |= (uint64_t)(*b & 127) << shift;
-                shift += 7;
-            } while (*b++ & 128);
+            uint64_t v;
+            if (!(b = read_varint(b, p->end, &v))) return -1;
             int code = (int)(v % others);
             counts[code < p->base ? code : code + 1]++;
             listed++;

@@ -13,11 +13,12 @@ from urllib.parse import unquote
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
-from genodl_spark.parts import Part
 from genodl_spark.tables import PREDICTIONS, TABLES, Table, identifier, literal
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+    from genodl_spark.parts import Part
 
 _LOG_ENTRY = re.compile(r"/(\d{20})\.json$")
 LATEST_PREDICTIONS = "predictions_latest"
@@ -95,9 +96,7 @@ class Lake:
         from pyspark.sql import DataFrame as Frame
         from pyspark.sql import functions as F
 
-        jvm: Any = self.spark._jvm
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
-        nothing = getattr(jvm.scala, "Option$").__getattr__("MODULE$").empty()
+        log, nothing = self._log(table)
         files = Frame(log.getSnapshotAt(version, nothing, nothing).allFiles().toDF(), self.spark)
         for name, value in partition.items():
             files = files.where(F.col("partitionValues").getItem(name) == value)
@@ -126,8 +125,7 @@ class Lake:
         """
         self.create(table)
         jvm: Any = self.spark._jvm
-        log = jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table))
-        nothing = getattr(jvm.scala, "Option$").__getattr__("MODULE$").empty()
+        log, nothing = self._log(table)
         transaction = log.startTransaction(nothing, nothing)
         replaced, mixed = ([], False) if self._new(table) else self._holding(table, transaction.snapshot(), where)
         if mixed:
@@ -144,6 +142,12 @@ class Lake:
             listed.add(jvm.org.apache.spark.sql.delta.actions.Action.fromJson(json.dumps(action)))
         sequence = jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq()
         transaction.commit(sequence, getattr(jvm.org.apache.spark.sql.delta, "DeltaOperations$ManualUpdate$").__getattr__("MODULE$"))
+
+    def _log(self, table: Table) -> tuple[Any, Any]:
+        """Delta's log of a table, in the JVM, and the JVM's None."""
+        jvm: Any = self.spark._jvm
+        nothing = getattr(jvm.scala, "Option$").__getattr__("MODULE$").empty()
+        return jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table)), nothing
 
     def _new(self, table: Table) -> bool:
         """Whether a table has no rows because nothing was written since it was created."""

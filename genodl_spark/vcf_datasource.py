@@ -51,7 +51,6 @@ _LAST = [pa.field(_CORRUPT, pa.string()), pa.field(_REASON, pa.string())]
 _MODES = ("permissive", "failfast")
 _SPLIT_SIZE = 8 << 20
 _RECORDS = 2000  # of one batch
-_VCF_NAME = re.compile(r"\.(g?vcf(\.b?gz)?|bcf)$", re.IGNORECASE)
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -200,7 +199,7 @@ def _uris(path: str) -> list[str]:
 
 
 def _shown(name: str, folder: str) -> bool:
-    return _VCF_NAME.search(name) is not None and not any(p.startswith((".", "_")) for p in name[len(folder) :].split("/"))
+    return vcf.FILE_NAME.search(name) is not None and not any(p.startswith((".", "_")) for p in name[len(folder) :].split("/"))
 
 
 def _matching(pattern: str) -> list[str]:
@@ -208,11 +207,11 @@ def _matching(pattern: str) -> list[str]:
         return []
     if storage.is_local(pattern):
         paths = glob.glob(storage.local_path(pattern), recursive=True)
-        return sorted(uri for uri in map(storage.absolute, paths) if storage.kind(uri) == "file" and _VCF_NAME.search(uri))
+        return sorted(uri for uri in map(storage.absolute, paths) if storage.kind(uri) == "file" and vcf.FILE_NAME.search(uri))
     head, rest = pattern.split("://", 1)
     before = rest.split("/")
     fixed = next(i for i, part in enumerate(before) if _MAGIC.search(part))
     folder = f"{head}://{'/'.join(before[:fixed])}"
     # A pattern's star does not go into folders.
     expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]").replace(r"\[", "[").replace(r"\]", "]")
-    return [uri for uri in storage.files_under(folder) if re.fullmatch(expression, uri) and _VCF_NAME.search(uri)]
+    return [uri for uri in storage.files_under(folder) if re.fullmatch(expression, uri) and vcf.FILE_NAME.search(uri)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}
 SOURCE_KINDS = [vcf.SOURCE, *MATRICES, "phenotypes"]
 _PIECES = "part string, chunk int, block int, n int, payload binary"
-_VCF_NAME = re.compile(r"\.(g?vcf(\.b?gz)?|bcf)$", re.IGNORECASE)
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -122,7 +120,7 @@ def _expand(paths: list[str], source: str) -> list[str]:
         if found == "absent":
             raise InputError("no such file; expected a readable file or directory, check the path", path)
         under = [uri] if found == "file" else storage.files_under(uri)
-        uris += [u for u in under if found == "file" or source != vcf.SOURCE or _VCF_NAME.search(u)]
+        uris += [u for u in under if found == "file" or source != vcf.SOURCE or vcf.FILE_NAME.search(u)]
     if not uris:
         raise InputError("found no file in the directory; expected at least one", paths[0])
     for name, times in Counter(posixpath.basename(uri) for uri in uris).items():

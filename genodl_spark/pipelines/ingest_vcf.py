@@ -56,11 +56,10 @@ class _Piece:
 
 @dataclass
 class Brought:
-    """What one file brought: rows of `variants`, records set aside and the first of them, lines below the header."""
+    """What one file brought: rows of `variants`, records set aside and the first of them."""
 
     rows: int = 0
     quarantined: int = 0
-    lines: int = 0
     first_bad: tuple[int, str] | None = None
     parts: dict[str, list[Part]] = field(default_factory=dict)
 
@@ -176,7 +175,7 @@ def _count(batches: Iterable[pa.RecordBatch], pieces: list[_Piece]) -> Iterator[
         yield pa.RecordBatch.from_arrays([pa.array([index], pa.int32()), pa.array([lines], pa.int64())], ["piece", "lines"])
 
 
-_REPORT = "file string, lines bigint, bad_line bigint, bad_reason string, table string, part string"
+_REPORT = "file string, bad_line bigint, bad_reason string, table string, part string"
 
 
 def _write(
@@ -190,7 +189,7 @@ def _write(
     split_alleles: bool,
     reference: str | None,
 ) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `pieces`: writes their rows, and reports the files written and the lines read."""
+    """For mapInArrow over indices into `pieces`: writes their rows, and reports the files written and the first bad record."""
     for index in _indices(batches):
         piece = pieces[index]
         header = vcf.header_of(piece.uri)
@@ -199,7 +198,6 @@ def _write(
             normaliser = Normaliser(header, split_alleles, None if reference is None else Reference(reference))
         reader = vcf.Reader(header, cohort, piece.name, bin_width, normaliser)
         writers = {table.name: PartWriter(table, targets[table.name], f"{name}-{index:05d}") for table in (VARIANTS, QUARANTINE)}
-        lines = 0
         bad: tuple[int | None, str | None] = (None, None)
         for number, block in vcf.split_lines(piece.uri, piece.split, piece.first, header):
             for rows, refused in reader.batches(number, block, batch):
@@ -207,17 +205,15 @@ def _write(
                 writers[QUARANTINE.name].write(refused)
                 if refused.num_rows and bad[0] is None:
                     bad = (refused.column("line")[0].as_py(), refused.column("reason")[0].as_py())
-            lines += block.count(b"\n")
-        written = [(piece.name, 0, None, None, table, part.as_json()) for table, writer in writers.items() for part in writer.close()]
-        rows_ = [(piece.name, lines, *bad, None, None), *written]
+        written = [(piece.name, None, None, table, part.as_json()) for table, writer in writers.items() for part in writer.close()]
+        rows_ = [(piece.name, *bad, None, None), *written]
         columns = [pa.array(list(column)) for column in zip(*rows_, strict=True)]
-        types = [pa.string(), pa.int64(), pa.int64(), pa.string(), pa.string(), pa.string()]
-        names = ["file", "lines", "bad_line", "bad_reason", "table", "part"]
+        types = [pa.string(), pa.int64(), pa.string(), pa.string(), pa.string()]
+        names = ["file", "bad_line", "bad_reason", "table", "part"]
         yield pa.RecordBatch.from_arrays([c.cast(t) for c, t in zip(columns, types, strict=True)], names)
 
 
 def _add(brought: Brought, row: Any) -> None:
-    brought.lines += row.lines
     if row.bad_line is not None:
         first = (row.bad_line, row.bad_reason)
         brought.first_bad = first if brought.first_bad is None else min(brought.first_bad, first)

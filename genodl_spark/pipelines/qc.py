@@ -104,10 +104,7 @@ def qc(run: Run, cohort: str | None) -> None:
 
 
 def _samples(run: Run, cohort: str) -> Samples:
-    from pyspark.sql import functions as F
-
-    used = run.sources.read(VARIANTS).where((F.col("cohort") == cohort) & F.col("gt").isNotNull()).select("sample_set").distinct()
-    rows = run.sources.read(SAMPLE_SETS).join(used, "sample_set", "left_semi").select("sample_set", "position", "sample_id").collect()
+    rows = GenotypeFeatures().sample_orders(run.sources, cohort).collect()
     names = sorted({row.sample_id for row in rows})  # identifiers, not genotypes
     index = {sample: i for i, sample in enumerate(names)}
     places: dict[str, np.ndarray] = {}
@@ -311,18 +308,6 @@ def _without_cohort(table: Table) -> str:
 # What tasks do. Loops below go over groups of records that are stored alike, not over records.
 
 
-def _alike(batch: pa.RecordBatch) -> Iterator[tuple[np.ndarray, pa.RecordBatch, int, str]]:
-    """Records of a batch that have the same samples, few enough to unpack at once: row numbers, records, number of samples, sample set."""
-    groups: dict[tuple[str, int], list[int]] = {}
-    for row, key in enumerate(zip(*(batch.column(name).to_pylist() for name in ("sample_set", "n_samples")), strict=True)):
-        groups.setdefault(key, []).append(row)
-    for (sample_set, samples), rows in groups.items():
-        size = max(_CALLS // max(samples, 1), 1)
-        for start in range(0, len(rows), size):
-            some = np.array(rows[start : start + size])
-            yield some, batch.take(pa.array(some)), samples, sample_set
-
-
 def _measures(records: pa.RecordBatch, samples: int) -> dict[str, np.ndarray]:
     """Depths and genotype qualities int32 (V, S), -1 missing, of those that any record has."""
     found: dict[str, np.ndarray] = {}
@@ -421,7 +406,7 @@ def _sum_samples_of(batches: Batches, groups: list[list[StoredFile]], depth: boo
 def _count_alleles(batches: Batches) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         counts = np.zeros((len(_COUNTS), batch.num_rows), np.int64)
-        for rows, records, samples, _ in _alike(batch):
+        for rows, records, samples, _ in genotypes.alike(batch, _CALLS):
             gt, allele = records.column("gt"), records.column("allele").to_numpy()
             found = genotypes.counts(gt, samples, allele)
             counts[:4, rows], counts[4:6, rows] = found[:, 3:].T, found[:, :2].T
@@ -473,7 +458,7 @@ def _unpack_sums(packed: bytes) -> np.ndarray:
 def _sum_samples(batches: Batches) -> Iterator[pa.RecordBatch]:
     total: dict[str, np.ndarray] = {}
     for batch in batches:
-        for _, records, samples, sample_set in _alike(batch):
+        for _, records, samples, sample_set in genotypes.alike(batch, _CALLS):
             sums = total.setdefault(sample_set, np.zeros((_SUMS, samples)))
             alleles = pc.list_value_length(records.column("alts")).to_numpy()
             for several, found in ((alleles == 1, _biallelic), (alleles != 1, _other_records)):

@@ -38,12 +38,7 @@ def line_blocks_of_bcf(uri: str, size: int = BLOCK) -> Iterator[tuple[int, bytes
         expected = _count_records(path, uri)
         number, lines, held, records = 1, [], 0, 0
         try:
-            verbosity = pysam.set_verbosity(0)  # or it tells that there is no index, which nobody needs here
-            try:
-                file = pysam.VariantFile(path)
-            finally:
-                pysam.set_verbosity(verbosity)
-            with file:
+            with _opened(path) as file:
                 lines = [str(file.header)]
                 for record in file:
                     lines.append(str(record))
@@ -60,6 +55,25 @@ def line_blocks_of_bcf(uri: str, size: int = BLOCK) -> Iterator[tuple[int, bytes
             raise _unreadable(f"{records} readable records in a BCF file of {expected}", uri)
         if lines:
             yield number, "".join(lines).encode()
+
+
+def header_block(uri: str) -> Iterator[tuple[int, bytes]]:
+    """Yields the header alone, as `line_blocks_of_bcf` does at first, without reading the records. InputError where htslib cannot read it."""
+    with _local(uri) as path:
+        try:
+            with _opened(path) as file:
+                text = str(file.header).encode()
+        except (OSError, ValueError) as error:
+            raise _unreadable(f"the header of a BCF file that htslib cannot read ({error})", uri) from error
+    yield 1, text
+
+
+def _opened(path: str) -> pysam.VariantFile:
+    verbosity = pysam.set_verbosity(0)  # or it tells that there is no index, which nobody needs here
+    try:
+        return pysam.VariantFile(path)
+    finally:
+        pysam.set_verbosity(verbosity)
 
 
 def _unreadable(found: str, uri: str) -> InputError:

@@ -27,6 +27,7 @@ from genodl_spark.sources.vcf_header import RESERVED_FORMAT, RESERVED_INFO, Fiel
 from genodl_spark.tables import QUARANTINE, VARIANTS
 
 SOURCE = "vcf"
+FILE_NAME = re.compile(r"\.(g?vcf(\.b?gz)?|bcf)$", re.IGNORECASE)  # of a file taken from a directory
 KEPT_TEXT = 4096
 _BLOCK = 16 << 20  # bytes of text that go through the kernels at a time
 BIN_WIDTH = 1 << 26
@@ -696,7 +697,7 @@ def read(raw: BinaryIO, uri: str, cohort: str, file: str, batch: int) -> Iterato
 def header_of(uri: str) -> Header:
     """The header of the VCF or BCF at `uri`. InputError as for `read_header`."""
     if _is_bcf(uri):
-        return read_header(bcf.line_blocks_of_bcf(uri), uri)[0]
+        return read_header(bcf.header_block(uri), uri)[0]
     with storage.open_input(uri) as raw:
         return read_header(line_blocks(raw, uri), uri)[0]
 
