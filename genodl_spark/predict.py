@@ -60,7 +60,7 @@ class Predictor:
             raise InputError(f"not a safetensors file ({error}); expected the weights of a model, train it again", origin) from error
         self.mean, self.inverse = tensors.pop("mean"), tensors.pop("inverse")
         self.center, self.spread = tensors.pop("target").numpy()[:, None]
-        self.network = models.build(card.model, list(range(card.members)), len(card.features), max(len(card.classes), 1))
+        self.network = models.build(card.model, list(range(card.members)), (len(card.features),), max(len(card.classes), 1))
         self.network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network.to(self.device).eval()

@@ -175,7 +175,7 @@ class _Rank:
 
         o, layout = self.job.options, self.job.layout
         width = min(layout.features, layout.rows) if layout.rows <= PROJECTED_ROWS else layout.features
-        network = models.build(self.job.model, [0], 1, 1)
+        network = models.build(self.job.model, [0], (layout.features,), 1)
         first = next(network.parameters()).shape[-1]
         per_set = o["ensemble"] * width * first * 4 * 4 + width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else o["batch"])
         return max(1, _MEMORY // max(per_set, 1))
@@ -203,7 +203,7 @@ class _Group:
         self.scaling, self.coordinates, self.projection = fit_scaling(data, self.learns, job)
         width = job.layout.features if self.projection is None else self.projection.shape[2]
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
-        self.network = models.build(job.model, seeds, width, max(job.classes, 1)).to(rank.device, rank.dtype)
+        self.network = models.build(job.model, seeds, (width,), max(job.classes, 1)).to(rank.device, rank.dtype)
         self.mean = torch.from_numpy(self.scaling.mean).to(rank.device, rank.dtype)
         self.inverse = torch.from_numpy(self.scaling.inverse).to(rank.device, rank.dtype)
 

@@ -2,39 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from genodl_spark.models import MemberLinear, keyed_dropout, mix
+from genodl_spark.models.layers import MemberLinear, all_in_range, is_rate, keyed_dropout, keys
 
 
 class Network(nn.Module):
-    """x (M, B, inputs), standardised -> logits or values (M, B, outputs).
+    """x (M or 1, B, *inputs), standardised -> logits or values (M, B, outputs).
 
     `hidden`: widths of the hidden layers; none of them makes a linear model. `dropout`: share of hidden units dropped in
     training, `input_dropout`: of inputs.
     """
 
     def __init__(
-        self, seeds: list[int], inputs: int, outputs: int, hidden: list[int] | None = None, dropout: float = 0.0, input_dropout: float = 0.0
+        self,
+        seeds: list[int],
+        inputs: tuple[int, ...],
+        outputs: int,
+        hidden: list[int] | None = None,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        widths = [inputs, *([128] if hidden is None else hidden), outputs]
+        hidden = [128] if hidden is None else hidden
+        all_in_range("hidden", hidden, 1, least=0)
+        is_rate("dropout", dropout)
+        is_rate("input_dropout", input_dropout)
+        widths = [math.prod(inputs), *hidden, outputs]
         self.layers = nn.ModuleList(MemberLinear(seeds, a, b, i) for i, (a, b) in enumerate(pairwise(widths)))
         self.seeds = seeds
         self.rates = [input_dropout, *[dropout] * (len(widths) - 2)]
 
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
         """`rows` int64 (B,) and `epoch` key the dropout; without rows nothing is dropped."""
+        x = x.flatten(2)
         for number, layer in enumerate(self.layers):
             if number > 0:
                 x = functional.gelu(x)
             if rows is not None and self.rates[number] > 0:
-                key = torch.tensor([mix(seed, epoch, number, 1) for seed in self.seeds], dtype=torch.int64, device=x.device)
-                x = keyed_dropout(x, self.rates[number], rows, key)
+                x = keyed_dropout(x, self.rates[number], rows, keys(self.seeds, epoch, number, x.device))
             x = layer(x)
         return x
 

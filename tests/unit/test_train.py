@@ -121,13 +121,13 @@ def test_the_registered_model_is_the_network_that_was_trained(tmp_path: Path, fe
 
 def test_members_do_not_depend_on_their_neighbours() -> None:
     x = torch.randn(1, 5, 4)
-    together = models.build({"kind": "mlp", "hidden": [6]}, [7, 8], 4, 2)
-    alone = models.build({"kind": "mlp", "hidden": [6]}, [8], 4, 2)
+    together = models.build({"kind": "mlp", "hidden": [6]}, [7, 8], (4,), 2)
+    alone = models.build({"kind": "mlp", "hidden": [6]}, [8], (4,), 2)
     torch.testing.assert_close(together(x.expand(2, -1, -1))[1:], alone(x), rtol=0, atol=1e-6)
 
 
 def test_a_member_is_a_plain_network() -> None:
-    network = models.build({"kind": "mlp", "hidden": [6]}, [1, 2], 4, 3)
+    network = models.build({"kind": "mlp", "hidden": [6]}, [1, 2], (4,), 3)
     x = torch.randn(2, 5, 4)
     first, second = network.layers
     for m in range(2):

@@ -1,0 +1,133 @@
+"""Convolutional network (CNN) over one-hot sequences: a wide stem, residual dilated blocks, pooling over positions, a dense head.
+
+Blocks are pre-activated (He et al. 2016) and widen by dilation (Yu and Koltun 2016; in genomics Kelley et al. 2018).
+"""
+
+from __future__ import annotations
+
+from itertools import count, pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from genodl_spark.errors import InputError
+from genodl_spark.models import mlp
+from genodl_spark.models.layers import (
+    NORMS,
+    MemberConv,
+    PositionPool,
+    all_in_range,
+    has_shape,
+    in_range,
+    is_flag,
+    is_rate,
+    keyed_kept,
+    keys,
+    masked,
+    max_pool,
+    one_of,
+    part,
+    unpadded,
+)
+
+
+class _Block(nn.Module):
+    """x (M, B, L, C) plus what a dilated and a pointwise convolution make of it."""
+
+    def __init__(self, seeds: list[int], channels: int, kernel: int, dilation: int, norm: str, shared: bool, layer: count[int]) -> None:
+        super().__init__()
+        self.first = NORMS[norm](len(seeds), channels, shared)
+        self.wide = MemberConv(seeds, channels, channels, kernel, next(layer), dilation, shared_strands=shared)
+        self.second = NORMS[norm](len(seeds), channels, shared)
+        self.point = MemberConv(seeds, channels, channels, 1, next(layer), shared_strands=shared)
+
+    def forward(self, x: torch.Tensor, training: bool, present: torch.Tensor | None) -> torch.Tensor:
+        y = self.wide(masked(functional.gelu(self.first(x, training, present)), present))
+        return x + self.point(functional.gelu(self.second(y, training, present)))
+
+
+class Network(nn.Module):
+    """x (M or 1, B, 4, L), one-hot in the order A, C, G, T, all-zero where unknown -> logits or values (M, B, outputs).
+
+    `channels`: one stage for each of them, of one block for each of `dilations`; `pool`: maxima over so many positions between
+    stages. `stem_kernel`, `kernel`: taps of the stem and of the blocks. `norm`: layer, batch or none. `pooling` over positions:
+    attention, max or mean. `hidden`: widths of the dense layers after it; `dropout`: share of their inputs dropped in training.
+
+    `reverse_complement`: `augment` turns a random half of the rows round in training; `equivariant` shares weights between the
+    strands, so that a sequence and its reverse complement have the same outputs (Shrikumar et al. 2017, Zhou et al. 2022): up
+    to the pooling, each channel has a twin that sees the other strand, and the dense head is averaged over both ways to read
+    the twins. `average_strands`: outputs of both strands are averaged in evaluation.
+
+    Padding (zero columns before the first and after the last known base) counts as being beyond the ends. Its amount after the
+    last base changes nothing, unless strands are shared and pooled, whose windows are counted from both ends.
+    """
+
+    def __init__(
+        self,
+        seeds: list[int],
+        inputs: tuple[int, ...],
+        outputs: int,
+        channels: list[int] | None = None,
+        stem_kernel: int = 15,
+        kernel: int = 5,
+        dilations: list[int] | None = None,
+        pool: int = 1,
+        norm: str = "layer",
+        pooling: str = "attention",
+        hidden: list[int] | None = None,
+        dropout: float = 0.0,
+        reverse_complement: str = "none",
+        average_strands: bool = False,
+    ) -> None:
+        super().__init__()
+        channels = [64] if channels is None else channels
+        dilations = [1, 2, 4, 8] if dilations is None else dilations
+        has_shape("cnn", inputs, 2)
+        for option, widths in (("channels", channels), ("dilations", dilations)):
+            all_in_range(option, widths, 1)
+        for option, taps in (("stem_kernel", stem_kernel), ("kernel", kernel), ("pool", pool)):
+            in_range(option, taps, 1)
+        one_of("norm", norm, list(NORMS))
+        one_of("pooling", pooling, ["attention", "max", "mean"])
+        one_of("reverse_complement", reverse_complement, ["none", "augment", "equivariant"])
+        is_flag("average_strands", average_strands)
+        is_rate("dropout", dropout)
+        self.shared = shared = reverse_complement == "equivariant"
+        if inputs[0] != 4 and (average_strands or reverse_complement != "none"):
+            raise InputError(f"found {inputs[0]} channels; only A, C, G, T have a reverse complement", "model.reverse_complement")
+        if shared and any(width % 2 for width in channels):
+            raise InputError(f"found {channels}; expected even numbers: with equivariant, every channel has a twin", "model.channels")
+        self.seeds, self.pool, self.augment, self.average = seeds, pool, reverse_complement == "augment", average_strands and not shared
+        layer = count()
+        self.stem = MemberConv(seeds, inputs[0], channels[0], stem_kernel, next(layer), shared_strands=shared)
+        self.stages = nn.ModuleList(
+            nn.ModuleList(_Block(seeds, width, kernel, dilation, norm, shared, layer) for dilation in dilations) for width in channels
+        )
+        self.between = nn.ModuleList(MemberConv(seeds, a, b, 1, next(layer), shared_strands=shared) for a, b in pairwise(channels))
+        self.norm = NORMS[norm](len(seeds), channels[-1], shared)
+        self.pooling = PositionPool(pooling, seeds, channels[-1], next(layer), shared)
+        self.head = mlp.Network(part(seeds, 0), (channels[-1],), outputs, [64] if hidden is None else hidden, dropout, dropout)
+
+    def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
+        """`rows` int64 (B,) and `epoch` key the dropout and the strand; without rows nothing is random."""
+        if self.augment and rows is not None:
+            x = torch.where(keyed_kept(1, 0.5, rows, keys(self.seeds, epoch, 0, x.device))[..., None], x, x.flip(2, 3))
+        outputs = self._outputs(x, rows, epoch)
+        if self.average and rows is None:
+            outputs = (outputs + self._outputs(x.flip(2, 3), rows, epoch)) / 2
+        return outputs
+
+    def _outputs(self, x: torch.Tensor, rows: torch.Tensor | None, epoch: int) -> torch.Tensor:
+        x = x.transpose(2, 3).contiguous()
+        present, training = unpadded(x), rows is not None
+        x = self.stem(x)
+        for number, stage in enumerate(self.stages):
+            if number > 0:
+                x, present = max_pool(x, present, self.pool, self.shared) if self.pool > 1 else (x, present)
+                x = self.between[number - 1](x)
+            for block in stage:  # type: ignore[attr-defined]
+                x = block(x, training, present)
+        pooled = self.pooling(functional.gelu(self.norm(x, training, present)), present)
+        outputs: torch.Tensor = self.head(pooled, rows, epoch)
+        return (outputs + self.head(pooled.flip(2), rows, epoch)) / 2 if self.shared else outputs

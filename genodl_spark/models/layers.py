@@ -1,0 +1,346 @@
+"""What the networks are built of: layers with a leading dimension of members, and randomness keyed by member, epoch and row.
+
+Sequences lie as (M, B, L, C), channels last: layer norm needs no transposition then, and oneDNN computes convolutions of this
+layout at least as fast as of (B, C, L).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from genodl_spark.errors import InputError
+
+SCALE = 1 << 24  # of keyed random numbers: all that float32 can tell apart
+
+
+def mix(*parts: int) -> int:
+    """One seed out of several numbers (the finalizer of SplitMix64), below 2**63."""
+    state = 0
+    for part in parts:
+        state = (state + part + 0x9E3779B97F4A7C15) & (2**64 - 1)
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        state ^= state >> 31
+    return state >> 1
+
+
+def part(seeds: list[int], number: int) -> list[int]:
+    """Seeds for a part of a network that is a network itself."""
+    return [mix(seed, number, 2) for seed in seeds]
+
+
+def keys(seeds: list[int], epoch: int, layer: int, device: torch.device) -> torch.Tensor:
+    """Keys int64 (M,) of what a layer draws in an epoch."""
+    return torch.tensor([mix(seed, epoch, layer, 1) for seed in seeds], dtype=torch.int64, device=device)
+
+
+def keyed_bits(units: int, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Random whole numbers int64 (M, B, units), below SCALE, that depend on member key, row and unit only, so that ranks and batches do not matter.
+
+    `rows` int64 (B,): row numbers in the dataset. `key` int64 (M,): made of seed, epoch and layer.
+    """
+    unit = torch.arange(units, device=rows.device, dtype=torch.int64)
+    state = key[:, None, None] + rows[None, :, None] * 0x632BE59BD9B4E019 + unit * -0x61C8864680B583EB
+    state = (state ^ (state >> 31)) * 0x7FB5D329728EA185
+    state = (state ^ (state >> 27)) * -0x7E25210B43D22BB3
+    return (state ^ (state >> 33)) & (SCALE - 1)
+
+
+def keyed_kept(units: int, rate: float, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """bool (M, B, units), false for a share `rate` of them; see `keyed_bits`."""
+    return keyed_bits(units, rows, key) >= math.ceil(rate * SCALE)
+
+
+def keyed_dropout(x: torch.Tensor, rate: float, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Dropout of x (M or 1, B, H) with a mask for every member; see `keyed_bits`."""
+    if rate == 0:
+        return x
+    return torch.where(keyed_kept(x.shape[-1], rate, rows, key), x / (1 - rate), torch.zeros((), dtype=x.dtype, device=x.device))
+
+
+def keyed_normal(units: int, rows: torch.Tensor, first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Standard normal (M, B, units) out of two keys (Box and Muller 1958); see `keyed_bits`. Its tails end at 5.8."""
+    radius, angle = ((keyed_bits(units, rows, key).to(dtype) + 1) / SCALE for key in (first, second))
+    return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
+
+
+def keyed_start(seeds: list[int], layer: int, shape: Sequence[int], bound: float) -> nn.Parameter:
+    """Parameter (M, *shape), uniform within `bound`; a member's start depends on its seed alone, not on its neighbours."""
+    values = torch.empty(len(seeds), *shape)
+    for member, seed in enumerate(seeds):
+        nn.init.uniform_(values[member], -bound, bound, generator=torch.Generator().manual_seed(mix(seed, layer)))
+    return nn.Parameter(values)
+
+
+def each_member(function: Callable[..., torch.Tensor], x: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
+    """function(x of a member, its parameters) stacked over members; x (M or 1, ...). A single member costs no copy."""
+    members = len(parameters[0])
+    if members == 1:
+        return function(x.squeeze(0), *(p.squeeze(0) for p in parameters)).unsqueeze(0)
+    return torch.stack([function(*own) for own in zip(x.expand(members, *x.shape[1:]), *parameters, strict=True)])
+
+
+def tied(half: torch.Tensor, *dims: int) -> torch.Tensor:
+    """Parameters (M, C / 2, ...) completed to (M, C, ...) so that a flip of `dims` changes nothing (Shrikumar et al. 2017).
+
+    Channel c on one strand is channel C - 1 - c on the other, as A, C, G, T is flipped to T, G, C, A.
+    """
+    return torch.cat([half, half.flip(dims)], 1)
+
+
+class MemberLinear(nn.Module):
+    """x (M or 1, B, inputs) -> (M, B, outputs), with weights (M, inputs, outputs) of each member's own. `seeds`: one per member."""
+
+    def __init__(self, seeds: list[int], inputs: int, outputs: int, layer: int) -> None:
+        super().__init__()
+        self.weight = keyed_start(seeds, layer, (inputs, outputs), 1 / math.sqrt(max(inputs, 1)))
+        self.bias = nn.Parameter(torch.zeros(len(seeds), 1, outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.baddbmm(self.bias, x.expand(len(self.weight), -1, -1), self.weight)
+
+
+class MemberConv(nn.Module):
+    """x (M or 1, B, L, inputs) -> (M, B, L / stride rounded up, outputs), with weights (M, outputs, inputs, kernel) as of nn.Conv1d.
+
+    Zeros stand beyond the ends; an even kernel has one more of its taps to the right. `shared_strands`: the convolution of the
+    reverse complement is the reverse complement of the convolution; an even kernel has no middle, so it gets an empty tap.
+    """
+
+    def __init__(
+        self, seeds: list[int], inputs: int, outputs: int, kernel: int, layer: int, dilation: int = 1, stride: int = 1, shared_strands: bool = False
+    ) -> None:
+        super().__init__()
+        self.dilation, self.stride, self.shared_strands = dilation, stride, shared_strands
+        stored = outputs // 2 if shared_strands else outputs
+        self.weight = keyed_start(seeds, layer, (stored, inputs, kernel), 1 / math.sqrt(inputs * kernel))
+        self.bias = nn.Parameter(torch.zeros(len(seeds), stored))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight: torch.Tensor = self.weight
+        bias: torch.Tensor = self.bias
+        if self.shared_strands:
+            weight = tied(functional.pad(weight, (0, 1 - weight.shape[-1] % 2)), 1, 2, 3)
+            bias = tied(bias, 1)
+        return each_member(self._one, x, weight, bias)
+
+    def _one(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        kernel = weight.shape[-1]
+        if kernel == self.stride == 1:
+            return functional.linear(x, weight[..., 0], bias)
+        beyond = self.dilation * (kernel - 1)
+        if beyond % 2:
+            x = functional.pad(x, (0, 0, 0, 1))
+        # As an image of height 1, because conv1d would first copy x into the order (B, C, L).
+        image = x.transpose(1, 2).unsqueeze(2)
+        y = functional.conv2d(image, weight.unsqueeze(2), bias, (1, self.stride), (0, beyond // 2), (1, self.dilation))
+        return y.squeeze(2).transpose(1, 2)
+
+
+class NoNorm(nn.Module):
+    """x as it is."""
+
+    def forward(self, x: torch.Tensor, training: bool, present: torch.Tensor | None = None) -> torch.Tensor:
+        return x
+
+
+class _MemberNorm(nn.Module):
+    """Gain and shift of every channel, (M, C) or with `shared_strands` (M, C / 2)."""
+
+    eps = 1e-5
+
+    def __init__(self, members: int, channels: int, shared_strands: bool = False) -> None:
+        super().__init__()
+        stored = channels // 2 if shared_strands else channels
+        self.shared_strands = shared_strands
+        self.weight = nn.Parameter(torch.ones(members, stored))
+        self.bias = nn.Parameter(torch.zeros(members, stored))
+
+    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return (tied(self.weight, 1), tied(self.bias, 1)) if self.shared_strands else (self.weight, self.bias)
+
+
+class MemberLayerNorm(_MemberNorm):
+    """x (M, B, L, C), normalised over the channels of every position."""
+
+    def forward(self, x: torch.Tensor, training: bool, present: torch.Tensor | None = None) -> torch.Tensor:
+        weight, bias = self.affine()
+        if len(weight) == 1:
+            return functional.layer_norm(x, x.shape[-1:], weight[0], bias[0], self.eps)
+        return torch.addcmul(bias[:, None, None], functional.layer_norm(x, x.shape[-1:], eps=self.eps), weight[:, None, None])
+
+
+class MemberBatchNorm(_MemberNorm):
+    """x (M, B, L, C), normalised over the rows and positions of a whole batch, whatever the number of ranks; nn.BatchNorm1d for one of them.
+
+    The training loop sets `reduce`, a sum over ranks that gradients pass through (None: there is one rank), and, before a
+    forward, `weights` (M, B), 0 for rows that a member does not learn from (None: it learns from all); see `share_statistics`.
+    Padding takes no part. Every rank must call the layer equally often, if need be with no rows. In a batch without any row
+    to learn from the running statistics are used, as they are in evaluation.
+    """
+
+    momentum = 0.1
+
+    def __init__(self, members: int, channels: int, shared_strands: bool = False) -> None:
+        super().__init__(members, channels, shared_strands)
+        self.running_mean: torch.Tensor
+        self.running_variance: torch.Tensor
+        self.register_buffer("running_mean", torch.zeros(members, channels))
+        self.register_buffer("running_variance", torch.ones(members, channels))
+        self.reduce: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self.weights: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor, training: bool, present: torch.Tensor | None = None) -> torch.Tensor:
+        weight, bias = self.affine()
+        with torch.autocast(x.device.type, enabled=False):  # sums over a batch in half precision would be too coarse
+            x = x.to(weight.dtype)
+            if not training:
+                scale = weight * (self.running_variance + self.eps).rsqrt()
+                return torch.addcmul((bias - self.running_mean * scale)[:, None, None], x, scale[:, None, None])
+            share = torch.ones_like(x[..., 0])
+            if self.weights is not None:
+                share = share * self.weights.to(x.dtype)[..., None]
+            if present is not None:
+                share = share * present
+            share = share.flatten(1).unsqueeze(1)
+            sums = self._sum(torch.cat([torch.bmm(share, x.flatten(1, 2)), share.sum(2, keepdim=True)], 2))[:, 0]
+            count = sums[:, -1:].detach()
+            mean = torch.where(count > 0, self._both(sums[:, :-1]) / count.clamp(min=1), self.running_mean)
+            x = x - mean[:, None, None]
+            squares = self._both(self._sum(torch.bmm(share, (x * x).flatten(1, 2)))[:, 0])
+            variance = torch.where(count > 0, squares / count.clamp(min=1), self.running_variance)
+            with torch.no_grad():
+                unbiased = torch.where(count > 1, squares / (count - 1).clamp(min=1), self.running_variance)
+                self.running_mean.lerp_(mean.detach(), self.momentum)
+                self.running_variance.lerp_(unbiased, self.momentum)
+            return torch.addcmul(bias[:, None, None], x, (weight * (variance + self.eps).rsqrt())[:, None, None])
+
+    def _sum(self, local: torch.Tensor) -> torch.Tensor:
+        return local if self.reduce is None else self.reduce(local)
+
+    def _both(self, sums: torch.Tensor) -> torch.Tensor:
+        return (sums + sums.flip(1)) / 2 if self.shared_strands else sums
+
+
+NORMS: dict[str, Any] = {"layer": MemberLayerNorm, "batch": MemberBatchNorm, "none": lambda *_: NoNorm()}
+
+
+def share_statistics(network: nn.Module, reduce: Callable[[torch.Tensor], torch.Tensor] | None, weights: torch.Tensor | None) -> None:
+    """Tells every batch norm of a network how to sum over ranks, and which rows of the next batch each member learns from, (M, B)."""
+    for module in network.modules():
+        if isinstance(module, MemberBatchNorm):
+            module.reduce, module.weights = reduce, weights
+
+
+class Attention(nn.Module):
+    """x (M, B, L, C) -> weights (M, B, L) of the positions, which sum to 1; those that are not `present` get 0."""
+
+    def __init__(self, seeds: list[int], channels: int, layer: int, shared_strands: bool = False) -> None:
+        super().__init__()
+        self.shared_strands = shared_strands
+        self.weight = keyed_start(seeds, layer, (channels // 2 if shared_strands else channels,), 1 / math.sqrt(channels))
+
+    def forward(self, x: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
+        weight = tied(self.weight, 1) if self.shared_strands else self.weight
+        scores = torch.matmul(x, weight[:, None, :, None]).squeeze(-1)
+        if present is not None:
+            scores = scores.masked_fill(~present, -math.inf)
+        return scores.softmax(-1)
+
+
+class PositionPool(nn.Module):
+    """x (M, B, L, C) -> (M, B, C): `how` is attention, max or mean, over positions that are `present`."""
+
+    def __init__(self, how: str, seeds: list[int], channels: int, layer: int, shared_strands: bool = False) -> None:
+        super().__init__()
+        self.how = how
+        self.attention = Attention(seeds, channels, layer, shared_strands) if how == "attention" else None
+
+    def forward(self, x: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
+        if self.attention is not None:
+            return torch.matmul(self.attention(x, present).unsqueeze(2), x).squeeze(2)
+        if self.how == "max":
+            return (x if present is None else x.masked_fill(~present[..., None], -math.inf)).amax(2)
+        return x.mean(2) if present is None else masked(x, present).sum(2) / present.sum(2, keepdim=True)
+
+
+def unpadded(x: torch.Tensor) -> torch.Tensor | None:
+    """Positions of sequences x (M or 1, B, L, C) between their first and last known base, bool (M or 1, B, L).
+
+    None where no row has padding, which spares the layers their masks. A row without any known base is taken as it is.
+    """
+    if bool(x[:, :, [0, -1]].ne(0).any(-1).all()):
+        return None
+    known = x.ne(0).any(-1)
+    inside = known.cumsum(2).ne(0) & known.flip(2).cumsum(2).flip(2).ne(0)
+    return inside | ~known.any(2, keepdim=True)
+
+
+def masked(x: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
+    """x (M, B, L, C), zero at positions that are not present, as it is beyond the ends."""
+    return x if present is None else x * present[..., None]
+
+
+def max_pool(x: torch.Tensor, present: torch.Tensor | None, factor: int, symmetric: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Maxima of x (M, B, L, C) over windows of `factor` positions, the last one being shorter: (M, B, L / factor rounded up, C).
+
+    `symmetric`: the windows of the reversed sequence are the reversed windows; there are L / factor rounded down, at least one,
+    longer than `factor` where L is no multiple of it, so that they meet both ends.
+    """
+    length = x.shape[2]
+    kernel = min(length, factor + length % factor) if symmetric else factor
+    if present is not None:
+        x = x.masked_fill(~present[..., None], -math.inf)
+        kept = functional.max_pool1d(present.to(x.dtype).flatten(0, 1), kernel, factor, ceil_mode=True)
+        present = kept.ne(0).unflatten(0, present.shape[:2])
+    image = x.flatten(0, 1).transpose(1, 2).unsqueeze(2)
+    y = functional.max_pool2d(image, (1, kernel), (1, factor), ceil_mode=True)
+    y = y.squeeze(2).transpose(1, 2).unflatten(0, x.shape[:2])
+    return (y if present is None else y.masked_fill(~present[..., None], 0)), present
+
+
+def in_range(option: str, value: Any, low: float, high: float = math.inf, whole: bool = True) -> None:
+    """InputError unless `value` is a number from low to high; `whole`: an integer."""
+    right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and low <= value <= high
+    if not right:
+        limit = f" from {low} to {high}" if high < math.inf else f" of at least {low}"
+        raise InputError(f"found {value!r}; expected {'an integer' if whole else 'a number'}{limit}", f"model.{option}")
+
+
+def all_in_range(option: str, values: Any, low: int, least: int = 1) -> None:
+    """InputError unless `values` is a list of at least `least` integers of at least `low`."""
+    if not isinstance(values, list | tuple) or len(values) < least:
+        raise InputError(f"found {values!r}; expected a list of {least} or more integers", f"model.{option}")
+    for value in values:
+        in_range(option, value, low)
+
+
+def is_rate(option: str, value: Any) -> None:
+    """InputError unless `value` is a share that may be dropped: from 0 to below 1."""
+    in_range(option, value, 0, 1, whole=False)
+    if value == 1:
+        raise InputError("found 1; expected a share below 1", f"model.{option}")
+
+
+def is_flag(option: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InputError(f"found {value!r}; expected true or false", f"model.{option}")
+
+
+def one_of(option: str, value: Any, allowed: Sequence[str]) -> None:
+    """InputError unless `value` is among the words allowed."""
+    if value not in allowed:
+        raise InputError(f"found {value!r}; expected one of {', '.join(allowed)}", f"model.{option}")
+
+
+def has_shape(kind: str, inputs: tuple[int, ...], dimensions: int) -> None:
+    """InputError unless the inputs are what a kind takes: a vector of features (1 dimension) or a sequence (2)."""
+    if len(inputs) != dimensions:
+        wanted = "a vector of features" if dimensions == 1 else "a sequence (channels, positions)"
+        raise InputError(f"found {kind!r} for inputs of shape {tuple(inputs)}; it takes {wanted}: choose another kind", "model.kind")

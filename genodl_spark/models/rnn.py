@@ -1,0 +1,130 @@
+"""Recurrent network (RNN) over one-hot sequences: a convolution, a bidirectional GRU or LSTM, pooling over positions, a linear head.
+
+The form of DanQ (Quang and Xie 2016). The recurrence runs in torch's own kernels, once per member and layer.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from genodl_spark.models import mlp
+from genodl_spark.models.layers import (
+    MemberConv,
+    PositionPool,
+    each_member,
+    has_shape,
+    in_range,
+    is_rate,
+    keyed_start,
+    max_pool,
+    one_of,
+    part,
+    unpadded,
+)
+
+
+class MemberRecurrence(nn.Module):
+    """x (M, B, L, inputs) -> states of both directions (M, B, L, 2 * units), or with `last` those where they end, (M, B, 2 * units).
+
+    Parameters have the names, order and shapes of nn.GRU or nn.LSTM, behind a dimension of members. `lengths` int64 (M or 1, B):
+    positions from there on are left out, by both directions; None for whole rows.
+    """
+
+    def __init__(self, cell: str, seeds: list[int], inputs: int, units: int, layers: int, layer: int, last: bool) -> None:
+        super().__init__()
+        self.units, self.layers, self.last, self.lstm = units, layers, last, cell == "lstm"
+        with torch.device("meta"):
+            plain = (nn.LSTM if self.lstm else nn.GRU)(inputs, units, layers, bidirectional=True)
+        self.names = [name for name, _ in plain.named_parameters()]
+        for number, (name, parameter) in enumerate(plain.named_parameters()):
+            self.register_parameter(name, keyed_start(part(seeds, layer), number, parameter.shape, 1 / math.sqrt(units)))
+
+    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        weights = [self.get_parameter(name) for name in self.names]
+        if lengths is None:
+            return each_member(self._whole, x, *weights)
+        return each_member(self._packed, x, lengths.cpu().expand(len(x), -1), *weights)
+
+    def _whole(self, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        states, last = self._run(x, x.shape[0], weights, True)
+        return self._ends(last) if self.last else states
+
+    def _packed(self, x: torch.Tensor, lengths: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        states, last = self._run(packed.data, x.shape[0], weights, packed.batch_sizes)
+        if self.last:
+            return self._ends(last[:, packed.unsorted_indices])
+        whole = PackedSequence(states, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
+        return pad_packed_sequence(whole, batch_first=True, total_length=x.shape[1])[0]
+
+    def _run(self, x: torch.Tensor, rows: int, weights: tuple[torch.Tensor, ...], order: torch.Tensor | bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """States and last states; `order`: True where rows come first, or the batch sizes of packed positions."""
+        zero = x.new_zeros(2 * self.layers, rows, self.units)
+        function: Any = torch.lstm if self.lstm else torch.gru
+        start = (zero, zero) if self.lstm else zero
+        # cuDNN has a backward pass in its training mode only; there is no dropout here that could differ.
+        settings = (list(weights), True, self.layers, 0.0, torch.is_grad_enabled(), True)
+        found = function(x, start, *settings, order) if isinstance(order, bool) else function(x, order, start, *settings)
+        return found[0], found[1]
+
+    @staticmethod
+    def _ends(last: torch.Tensor) -> torch.Tensor:
+        return torch.cat([last[-2], last[-1]], 1)
+
+
+class Network(nn.Module):
+    """x (M or 1, B, 4, L), one-hot, all-zero where unknown -> logits or values (M, B, outputs).
+
+    `channels`, `kernel`, `stride`: of the convolution; `pool`: maxima over so many of its positions. `cell`: gru or lstm;
+    `units`: of each direction; `layers`: of the recurrence. `pooling` over positions: attention, max or mean, or `last`, the
+    state after the last position and, of the other direction, after the first. `dropout`: share of the pooled units dropped in
+    training. All-zero columns behind the last known base are left out: their number changes nothing.
+    """
+
+    def __init__(
+        self,
+        seeds: list[int],
+        inputs: tuple[int, ...],
+        outputs: int,
+        channels: int = 64,
+        kernel: int = 9,
+        stride: int = 1,
+        pool: int = 4,
+        cell: str = "gru",
+        units: int = 64,
+        layers: int = 1,
+        pooling: str = "attention",
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        has_shape("rnn", inputs, 2)
+        sizes = {"channels": channels, "kernel": kernel, "stride": stride, "pool": pool, "units": units, "layers": layers}
+        for option, size in sizes.items():
+            in_range(option, size, 1)
+        one_of("cell", cell, ["gru", "lstm"])
+        one_of("pooling", pooling, ["attention", "max", "mean", "last"])
+        is_rate("dropout", dropout)
+        self.stride, self.pool = stride, pool
+        self.stem = MemberConv(seeds, inputs[0], channels, kernel, 0, stride=stride)
+        self.recurrence = MemberRecurrence(cell, seeds, channels, units, layers, 1, pooling == "last")
+        self.pooling = None if pooling == "last" else PositionPool(pooling, seeds, 2 * units, 2)
+        self.head = mlp.Network(part(seeds, 0), (2 * units,), outputs, [], input_dropout=dropout)
+
+    def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
+        """`rows` int64 (B,) and `epoch` key the dropout; without rows nothing is dropped."""
+        x = x.transpose(2, 3).contiguous()
+        present = unpadded(x)
+        if present is not None:
+            present = present.flip(2).cumsum(2).flip(2).ne(0)[:, :, :: self.stride]  # what precedes the first base stays
+        x = functional.gelu(self.stem(x))
+        if self.pool > 1:
+            x, present = max_pool(x, present, self.pool, symmetric=False)
+        x = self.recurrence(x, None if present is None else present.sum(2))
+        outputs: torch.Tensor = self.head(x if self.pooling is None else self.pooling(x, present), rows, epoch)
+        return outputs
