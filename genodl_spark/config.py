@@ -87,6 +87,13 @@ class Train(_Section):
 
     `ensemble`: networks of different seeds behind one model. `epochs`: raised for small data until `min_steps` are done.
     `patience`: epochs without a better validation loss before training ends, each network at its best epoch; 0 trains them all to the end.
+    `schedule`: of the learning rate after the warm-up: cosine to 0; plateau, times `plateau_factor` when the validation loss has not fallen
+    for `plateau_patience` epochs; or constant. `scale_from`: batch for which `learning_rate` is meant: larger batches scale it up over the
+    warm-up; 0 leaves it. `amp`: mixed precision. `accumulate`: pieces that a rank computes its share of a batch in. `compression`: of
+    gradients between ranks. `ema`: decay of averaged weights, 0 for none. `mixup`: alpha of its Beta distribution, 0 for none.
+    `compile`: torch.compile; auto on a GPU with enough steps. `checkpoint_seconds`: between checkpoints. `restarts`: from the last
+    checkpoint when ranks are lost; on a cluster those that are left go on at once where `elastic` is set. `launcher`: spark (one task
+    a rank), horovodrun (processes on `hosts`, such as a:4,b:4, or here) or process (one, in the driver).
     """
 
     procs: int = Field(2, ge=1)
@@ -101,16 +108,35 @@ class Train(_Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     patience: int = Field(0, ge=0)
     dtype: str = Field("float32", pattern="^(float32|float64)$")
+    schedule: str = Field("cosine", pattern="^(cosine|plateau|constant)$")
+    plateau_factor: float = Field(0.5, gt=0, lt=1)
+    plateau_patience: int = Field(3, ge=0)
+    scale_from: int = Field(0, ge=0)
+    amp: str = Field("off", pattern="^(off|bf16|fp16)$")
+    accumulate: int = Field(1, ge=1)
+    compression: str = Field("none", pattern="^(none|fp16)$")
+    ema: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0)
+    compile: str = Field("auto", pattern="^(auto|on|off)$")
+    checkpoint_seconds: float = Field(60.0, gt=0)
+    restarts: int = Field(3, ge=0)
+    elastic: bool = True
+    launcher: str = Field("spark", pattern="^(spark|horovodrun|process)$")
+    hosts: Text = ""
 
 
 class Feed(_Section):
     """`backend`: petastorm or pyarrow. `resident_bytes`: packed data up to this size stays in memory.
 
-    `rows_per_file`: rows of a training file, which is one row group.
+    `rows_per_file`: rows of a training file, which is one row group. `readers`: threads that decode files. `prefetch`: batches made ahead
+    for a GPU; data up to `device_bytes` stays on it.
     """
 
     backend: str = Field("petastorm", pattern="^(petastorm|pyarrow)$")
     resident_bytes: int = Field(2 << 30, ge=1)
+    readers: int = Field(2, ge=1)
+    prefetch: int = Field(2, ge=0)
+    device_bytes: int = Field(1 << 30, ge=0)
     rows_per_file: int = Field(5000, ge=1)
 
 

@@ -1,32 +1,47 @@
 """From the Parquet files of one pinned Delta version to shuffled, sharded batches. The only file that imports Petastorm.
 
-A dataset is decoded once per rank into one block of memory (above `feed.resident_bytes`, a file on local disk that is mapped
-into memory). Epochs are then exact permutations of all rows: a function of seed and epoch alone, so that neither the number
-of ranks nor the layout of row groups changes which rows meet in a batch.
+A dataset is decoded once per machine into one block: memory, or above `feed.resident_bytes` a file on local disk that all ranks
+of the machine map. Epochs are then exact permutations of all rows: a function of seed and epoch alone, so that neither the number
+of ranks nor the layout of row groups nor the timing of readers changes which rows meet in a batch, and (epoch, step) is all that
+is needed to go on in the middle of an epoch.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import glob
+import hashlib
 import os
+import queue
 import shutil
 import tempfile
+import threading
+import time
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from genodl_spark import storage
 
+if TYPE_CHECKING:
+    import torch
+
 COLUMNS = ["row_id", "x", "target", "folds"]
-_BATCH_ROWS = 4096
+ONE_HOT = "onehot"  # transform of packed base codes
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape of a dataset: rows, features per row, `dtype` of the packed values (int8 or float32), repeats of its split."""
+    """Shape of a dataset: rows, features per row, `dtype` of the packed values (int8, uint8 or float32), repeats of its split."""
 
     rows: int
     features: int
@@ -47,36 +62,164 @@ class Examples:
         return len(self.target)
 
 
-def read(files: list[str], layout: Layout, backend: str = "petastorm", resident_bytes: int = 2 << 30, scratch: str | None = None) -> Examples:
+def read(
+    files: list[str], layout: Layout, backend: str = "petastorm", resident_bytes: int = 2 << 30, scratch: str | None = None, readers: int = 1
+) -> Examples:
     """Decodes the files of a dataset (URIs, any order); every row number from 0 must be there exactly once.
 
-    `scratch`: local folder for what does not fit `resident_bytes`. RuntimeError when rows are missing, doubled or of another width.
+    `scratch`: local folder for what does not fit `resident_bytes`. `readers`: threads, each with files of its own.
+    RuntimeError when rows are missing, doubled or of another width.
     """
-    size = layout.rows * layout.features * np.dtype(layout.dtype).itemsize
-    shape = (layout.rows, layout.features)
-    x: np.ndarray
-    if size > resident_bytes:
-        with tempfile.NamedTemporaryFile(dir=scratch, prefix="genodl-feed-", suffix=".bin") as spill:
-            spill.truncate(size)  # the mapping outlives the name: nothing is left behind by a killed process
-            x = np.memmap(spill.name, layout.dtype, "r+", shape=shape)
-    else:
-        x = np.empty(shape, layout.dtype)
-    target = np.empty(layout.rows, np.float64)
-    folds = np.empty((layout.rows, layout.repeats), np.int8)
-    seen = np.zeros(layout.rows, np.uint8)
+
+    def decoded(block: _Block) -> None:
+        _decode(files, block, backend, scratch, readers)
+        if not (block.seen == 1).all():
+            missing, doubled = int((block.seen == 0).sum()), int((block.seen > 1).sum())
+            raise RuntimeError(f"found {missing} rows missing and {doubled} doubled of {layout.rows}; run prepare again")
+
+    if layout.rows * layout.features * np.dtype(layout.dtype).itemsize <= resident_bytes:
+        block = _Block(np.empty(_Block.bytes(layout), np.uint8), layout)
+        decoded(block)
+        return Examples(block.x, block.target, block.folds)
+    spill = _Spill(scratch or tempfile.gettempdir(), files, layout)
+    try:
+        block = spill.block(decoded)
+    except BaseException:
+        spill.close()
+        raise
+    found = Examples(block.x, block.target, block.folds)
+    weakref.finalize(found, spill.close)  # the mapping outlives the file's name
+    return found
+
+
+class _Spill:
+    """A decoded dataset in a file on local disk, shared by all processes of the machine that want the same one.
+
+    The first to lock the file fills it, the others wait for that; every process holds a shared lock as long as it reads, and the last
+    one removes the file. What a killed process leaves is removed by whoever comes next.
+    """
+
+    def __init__(self, folder: str, files: list[str], layout: Layout) -> None:
+        digest = hashlib.sha256(repr((sorted(files), layout)).encode()).hexdigest()[:20]
+        self.layout = layout
+        self.path = os.path.join(folder, f"genodl-feed-{os.getuid()}-{digest}.bin")
+        for stale in glob.glob(os.path.join(glob.escape(folder), f"genodl-feed-{os.getuid()}-*.bin")):
+            if stale != self.path:
+                _remove_unused(stale)
+        self._whole = _Block.bytes(layout) + 1  # the last byte comes when all others are there
+        self._file, self._fresh = self._locked()
+
+    def _locked(self) -> tuple[BinaryIO, bool]:
+        """The file, locked: alone where it is to be filled, else together with its other readers."""
+        while True:
+            file = open(self.path, "a+b")  # noqa: SIM115 - it is held as long as the process reads
+            fresh = True
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # it is read, or being filled: then this waits
+                fcntl.flock(file, fcntl.LOCK_SH)
+                fresh = False
+            filled = os.fstat(file.fileno()).st_size == self._whole
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile: another file has the name, or none
+                if os.stat(self.path).st_ino == os.fstat(file.fileno()).st_ino and (fresh or filled):
+                    return file, not filled
+            file.close()
+
+    def block(self, fill: Callable[[_Block], None]) -> _Block:
+        size = self._whole - 1
+        if self._fresh:
+            self._file.truncate(0)
+            self._file.truncate(size)
+        block = _Block(np.memmap(self.path, np.uint8, "r+" if self._fresh else "r", shape=(size,)), self.layout)
+        if self._fresh:
+            fill(block)
+            self._file.truncate(self._whole)
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+        return block
+
+    def close(self) -> None:
+        self._file.close()
+        _remove_unused(self.path)
+
+
+def _remove_unused(path: str) -> None:
+    """Removes a spilled dataset that no process has locked."""
+    with contextlib.suppress(FileNotFoundError, BlockingIOError), open(path, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+
+
+class _Block:
+    """One run of bytes that holds target, x, folds and how often each row was seen."""
+
+    def __init__(self, memory: np.ndarray, layout: Layout) -> None:
+        self.layout = layout
+        at = 0
+        found = []
+        for dtype, shape in self._parts(layout):
+            end = at + int(np.prod(shape)) * np.dtype(dtype).itemsize
+            found.append(memory[at:end].view(dtype).reshape(shape))
+            at = end
+        self.target, self.x, self.folds, self.seen = found
+
+    @staticmethod
+    def _parts(layout: Layout) -> list[tuple[str, tuple[int, ...]]]:
+        rows = layout.rows  # in the order of their alignment
+        return [("float64", (rows,)), (layout.dtype, (rows, layout.features)), ("int8", (rows, layout.repeats)), ("uint8", (rows,))]
+
+    @classmethod
+    def bytes(cls, layout: Layout) -> int:
+        return sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for dtype, shape in cls._parts(layout))
+
+    def put(self, table: pa.Table | pa.RecordBatch) -> None:
+        """Rows (row_id, x, target, folds) to their places."""
+        layout = self.layout
+        rows = table.column("row_id").to_numpy()
+        if rows.max(initial=-1) >= layout.rows:
+            raise RuntimeError(f"found rows that do not fit {layout}; the dataset is damaged, run prepare again")
+        x = packed(table.column("x"), layout.dtype, layout.features)
+        first, n = int(rows[0]) if len(rows) else 0, len(rows)
+        # Rows of a training file are in order, so that most of what comes is one run.
+        place: Any = slice(first, first + n) if n and rows[-1] - first == n - 1 and (np.diff(rows) == 1).all() else rows
+        self.x[place] = x
+        self.target[place] = table.column("target").to_numpy()
+        self.folds[place] = packed(table.column("folds"), "int8", layout.repeats)
+        np.add.at(self.seen, rows, 1)
+
+
+def packed(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> np.ndarray:
+    """A binary column as an array (rows, width) of `dtype`: Arrow's own buffer, no object per row.
+
+    RuntimeError for a NULL, or a value of another width.
+    """
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    size = width * np.dtype(dtype).itemsize
+    found = []
+    for chunk in chunks:
+        _, offsets, values = chunk.buffers()
+        ends = np.frombuffer(offsets, np.int64 if pa.types.is_large_binary(chunk.type) else np.int32)[chunk.offset :][: len(chunk) + 1]
+        if chunk.null_count or (np.diff(ends) != size).any():
+            raise RuntimeError(f"found packed values that are not {width} of {dtype}; the dataset is damaged, run prepare again")
+        if len(chunk):
+            found.append(np.frombuffer(values, np.uint8)[ends[0] : ends[-1]].view(dtype).reshape(-1, width))
+    return found[0] if len(found) == 1 else np.concatenate(found) if found else np.empty((0, width), dtype)
+
+
+def _decode(files: list[str], block: _Block, backend: str, scratch: str | None, readers: int) -> None:
+    tables = _petastorm if backend == "petastorm" else _pyarrow
+    block.seen[:] = 0
+
+    def decode(paths: list[str]) -> None:
+        for table in tables(paths):
+            block.put(table)
+
     with _local(files, scratch) as local:
-        for columns in _petastorm(local) if backend == "petastorm" else _pyarrow(local):
-            rows = np.asarray(columns["row_id"], np.int64)
-            packed = b"".join(columns["x"])
-            if len(packed) != len(rows) * layout.features * np.dtype(layout.dtype).itemsize or rows.max(initial=-1) >= layout.rows:
-                raise RuntimeError(f"found rows that do not fit {layout}; the dataset is damaged, run prepare again")
-            x[rows] = np.frombuffer(packed, layout.dtype).reshape(len(rows), layout.features)
-            target[rows] = columns["target"]
-            folds[rows] = np.frombuffer(b"".join(columns["folds"]), np.int8).reshape(len(rows), layout.repeats)
-            np.add.at(seen, rows, 1)
-    if not (seen == 1).all():
-        raise RuntimeError(f"found {int((seen == 0).sum())} rows missing and {int((seen > 1).sum())} doubled of {layout.rows}; run prepare again")
-    return Examples(x, target, folds)
+        shares = [local[i::readers] for i in range(min(readers, len(local)))]
+        if len(shares) < 2:
+            decode(local)
+            return
+        with ThreadPoolExecutor(len(shares), "feed") as pool:
+            list(pool.map(decode, shares))
 
 
 class _local:
@@ -101,29 +244,78 @@ class _local:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _petastorm(paths: list[str]) -> Iterator[dict[str, Any]]:
+def _petastorm(paths: list[str]) -> Iterator[pa.Table]:
+    """Row groups as Petastorm's reader loads them, before it makes an object of every value.
+
+    Its dummy pool is the only one that neither loses rows nor changes their order (uber/petastorm, thread pool): where several
+    threads read, each has a reader of its own.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # dozens, from what Petastorm calls in pyarrow
         warnings.filterwarnings("ignore", category=DeprecationWarning)
-        from petastorm import make_batch_reader
+        from petastorm.arrow_reader_worker import ArrowReaderWorker
+        from petastorm.fs_utils import get_filesystem_and_path_or_paths
+        from petastorm.reader import Reader
+        from petastorm.workers_pool import EmptyResultError
+        from petastorm.workers_pool.dummy_pool import DummyPool
 
-        # The dummy pool is the only one that neither loses rows nor changes their order (uber/petastorm, thread pool).
-        with make_batch_reader(
-            [f"file://{path}" for path in paths],
+        class Tables:
+            batched_output = True
+
+            def read_next(self, pool: Any, schema: Any, ngram: Any) -> pa.Table:
+                try:
+                    return pool.get_results()
+                except EmptyResultError:
+                    raise StopIteration from None
+
+        class TableWorker(ArrowReaderWorker):  # type: ignore[misc]
+            new_results_queue_reader = Tables
+
+        filesystem, local = get_filesystem_and_path_or_paths([f"file://{path}" for path in paths], hdfs_driver="libhdfs3")
+        reader = Reader(
+            filesystem,
+            local,
             schema_fields=COLUMNS,
-            reader_pool_type="dummy",
-            num_epochs=1,
+            worker_class=TableWorker,
+            reader_pool=DummyPool(),
             shuffle_row_groups=False,
-        ) as reader:
-            for batch in reader:
-                yield batch._asdict()
+            num_epochs=1,
+            is_batched_reader=True,
+        )
+        try:
+            yield from reader
+        finally:  # its own exit prints to standard output, which is the run report's
+            reader.stop()
+            reader.join()
 
 
-def _pyarrow(paths: list[str]) -> Iterator[dict[str, Any]]:
+def _pyarrow(paths: list[str]) -> Iterator[pa.Table]:
     for path in paths:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=COLUMNS):
-                yield {name: batch.column(name).to_pylist() if name in ("x", "folds") else batch.column(name).to_numpy() for name in COLUMNS}
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=COLUMNS, use_threads=False)
+
+
+def shape(features: int, transform: str) -> tuple[int, ...]:
+    """Shape of one row as networks take it."""
+    return (4, features) if transform == ONE_HOT else (features,)
+
+
+def values(x: torch.Tensor, transform: str, dtype: torch.dtype) -> torch.Tensor:
+    """Packed values (rows, F) as networks take them, on the device that they are on; what `quality.as_float` does in NumPy.
+
+    int8 with -1 missing or float32 with NaN missing, to `dtype` with NaN missing; with transform onehot base codes (rows, L) to (rows, 4, L), an
+    unknown base all zero.
+    """
+    import torch
+
+    if transform == ONE_HOT:
+        bases = torch.arange(4, dtype=x.dtype, device=x.device)
+        return (x[:, None, :] == bases[:, None]).to(dtype)
+    found = x.to(dtype)
+    if not x.is_floating_point():
+        found = found.masked_fill_(x < 0, torch.nan)
+    return torch.asinh(found) if transform == "asinh" else found
 
 
 def permutation(rows: int, seed: int, epoch: int) -> np.ndarray:
@@ -135,13 +327,75 @@ def steps(rows: int, batch: int) -> int:
     return -(-rows // batch)
 
 
-def shares(rows: int, seed: int, epoch: int, batch: int, rank: int, ranks: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Per step the row numbers of the whole batch and this rank's share of them.
+def shares(
+    rows: np.ndarray, seed: int, epoch: int, batch: int, rank: int, ranks: int, first: int = 0
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Per step its number, the row numbers of the whole batch, and this rank's share of them; from step `first` on.
 
-    Over the ranks every row comes exactly once an epoch, and every rank has the same number of steps; the share of a short
-    last batch may be empty. The whole batch is the same for any number of ranks.
+    `rows` int64 (n,): numbers of the rows of an epoch. Over the ranks every one of them comes exactly once an epoch, and every rank
+    has the same number of steps; the share of a short last batch may be empty. The whole batch is the same for any number of ranks.
     """
-    order = permutation(rows, seed, epoch)
-    for step in range(steps(rows, batch)):
+    order = rows[permutation(len(rows), seed, epoch)]
+    for step in range(first, steps(len(rows), batch)):
         whole = order[step * batch : (step + 1) * batch]
-        yield whole, np.array_split(whole, ranks)[rank]
+        yield step, whole, np.array_split(whole, ranks)[rank]
+
+
+class Prefetch(Generic[T]):
+    """Items made by a thread, `ahead` of them at most before they are asked for; 0 makes each when it is asked for.
+
+    `waited`: seconds that the reader stood still for them. An error in making an item is raised where the item is asked for.
+    """
+
+    def __init__(self, items: Iterable[T], ahead: int) -> None:
+        self.waited = 0.0
+        self._items = iter(items)
+        self._queue: queue.Queue[tuple[str, Any]] | None = None
+        if ahead:
+            self._queue = queue.Queue(ahead)
+            self._ended = threading.Event()
+            self._thread = threading.Thread(target=self._fill, name="feed", daemon=True)
+            self._thread.start()
+
+    def _fill(self) -> None:
+        assert self._queue is not None
+        try:
+            for item in self._items:
+                if not self._put("item", item):
+                    return
+            self._put("end", None)
+        except BaseException as error:
+            self._put("error", error)
+
+    def _put(self, kind: str, value: Any) -> bool:
+        assert self._queue is not None
+        while not self._ended.is_set():
+            try:
+                self._queue.put((kind, value), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            started = time.perf_counter()
+            kind, value = self._next()
+            self.waited += time.perf_counter() - started
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+
+    def _next(self) -> tuple[str, Any]:
+        if self._queue is not None:
+            return self._queue.get()
+        for item in self._items:
+            return "item", item
+        return "end", None
+
+    def close(self) -> None:
+        if self._queue is not None:
+            self._ended.set()
+            self._thread.join()

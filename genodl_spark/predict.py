@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import evaluate, quality, storage
+from genodl_spark import evaluate, feed, storage
 from genodl_spark.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,12 +58,13 @@ class Predictor:
             tensors = load(weights)  # safetensors holds numbers only: nothing is unpickled
         except SafetensorError as error:
             raise InputError(f"not a safetensors file ({error}); expected the weights of a model, train it again", origin) from error
-        self.mean, self.inverse = tensors.pop("mean"), tensors.pop("inverse")
+        scaling = tensors.pop("mean"), tensors.pop("inverse")
         self.center, self.spread = tensors.pop("target").numpy()[:, None]
-        self.network = models.build(card.model, list(range(card.members)), (len(card.features),), max(len(card.classes), 1))
+        self.network = models.build(card.model, list(range(card.members)), feed.shape(len(card.features), card.transform), max(len(card.classes), 1))
         self.network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network.to(self.device).eval()
+        self.mean, self.inverse = (values.to(self.device) for values in scaling)
 
     def __call__(self, x: np.ndarray, calibrated: bool = True) -> np.ndarray:
         """Scores of rows x (rows, features), int8 with -1 missing or float32 with NaN missing.
@@ -79,10 +80,11 @@ class Predictor:
             part = x[start : start + self.card.batch]
             filled = np.zeros((self.card.batch, x.shape[1]), x.dtype)
             filled[: len(part)] = part
-            values = torch.from_numpy(quality.as_float(filled, self.card.transform))
             with torch.no_grad():
-                z = torch.nan_to_num((values - self.mean) * self.inverse, nan=0.0).to(self.device)
-                outputs = self.network(z.expand(self.card.members, -1, -1))
+                values = feed.values(torch.from_numpy(filled).to(self.device), self.card.transform, torch.float32)
+                if self.card.transform != feed.ONE_HOT:
+                    values = torch.nan_to_num((values - self.mean) * self.inverse, nan=0.0)
+                outputs = self.network(values[None])
             scores.append(models.combine(outputs, 1, len(self.card.classes), self.center, self.spread)[0, : len(part)])
         if not scores:
             return np.empty((0, len(self.card.classes))) if self.card.classes else np.empty(0)

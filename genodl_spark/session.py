@@ -128,6 +128,16 @@ def task_slots(spark: SparkSession) -> int:
     return int(spark.sparkContext.defaultParallelism)
 
 
+def live_slots(spark: SparkSession) -> int:
+    """Tasks that the executors alive at this moment can run at the same time; `task_slots` does not know of executors that were lost."""
+    context = spark.sparkContext
+    if (context.master or "").startswith("local"):
+        return task_slots(spark)
+    conf = context.getConf()
+    executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1  # the driver is one of them
+    return executors * (int(conf.get("spark.executor.cores", "1")) // int(conf.get("spark.task.cpus", "1")))
+
+
 _sharers = 0
 
 

@@ -2,23 +2,28 @@
 
 All networks of a job (every fold and repeat of a cross-validation, the registered model, each of them an ensemble) are
 members of one module and see the same batches; a mask says which rows each of them learns from. Gradients are sums over
-rows divided by counts that every rank knows, so that the number of ranks changes nothing but the order of additions.
+rows divided by counts that every rank knows, so that the number of ranks changes nothing but the order of additions. Whatever
+is random is a function of seed, epoch, step and row, so that a training that was cut off goes on as if it had not been.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import math
 import os
+import signal
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import feed, quality, storage
+from genodl_spark import checkpoints, feed, quality, storage
 from genodl_spark.errors import InputError
 from genodl_spark.splits import TRAIN, UNUSED, VALIDATION
 
@@ -29,13 +34,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("genodl")
 REGISTERED = -1  # fold of the training set behind the registered model
 PROJECTED_ROWS = 4096  # larger training sets cost more to decompose than the projection saves
+COMPILED_STEPS = 2000  # fewer steps do not earn back what torch.compile takes
 _MEMORY = 1 << 30  # bytes of parameters, moments and scaled batches that one group of training sets may take
+_WEIGHTS, _FAILURE = "model.safetensors", "failure.txt"
+_SLOT_SECONDS = 120  # that a lost executor's place may take to be filled again
+_JOIN_SECONDS = 600  # that ranks wait for each other after one was lost or came
 
 
 @dataclass(frozen=True)
 class Job:
     """All that a rank needs. `classes` is 0 for regression; `folds` is 0 for a fixed split; `options` is the loop's `train` section
-    of the settings; `staging` is the URI of a folder for what the ranks write."""
+    of the settings; `staging` is the URI of a folder for what the ranks write.
+
+    `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
+    epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
+    """
 
     files: list[str]
     layout: feed.Layout
@@ -50,6 +63,12 @@ class Job:
     options: dict[str, Any]
     seed: int
     staging: str
+    checkpoint: str = ""
+    stop_epoch: int = 0
+    validate_folds: bool = False
+    readers: int = 1
+    prefetch: int = 2
+    device_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -80,150 +99,485 @@ def held_out(codes: np.ndarray, sets: list[TrainingSet], folds: int) -> np.ndarr
 
 
 def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
-    """Runs the job on `ranks` Spark tasks at once; returns what rank 0 measured. InputError when there are too few slots."""
-    from genodl_spark.session import rank_environment, task_slots
+    """Runs the job on `ranks` processes at once, as `train.launcher` says; returns what rank 0 measured.
 
-    slots = task_slots(spark)
-    if slots < ranks:
-        raise InputError(f"found {slots} task slots; expected at least {ranks}, one per rank: lower it or give the job more cores", "train.procs")
-    if ranks == 1:
-        return next(iter(spark.sparkContext.parallelize([job], 1).map(run_rank).collect()))
+    Where a rank is lost, with its process or with its machine, the others are ended and the job goes on from its last checkpoint, with
+    as many ranks as there are slots for, `train.restarts` times at most; `restarts` of the result counts them.
+    InputError when there are too few slots at the start, and for what a rank says of the user's input.
+    """
+    from genodl_spark.session import task_slots
+
+    launcher, restarts = job.options["launcher"], 0
+    if launcher == "spark" and task_slots(spark) < ranks:
+        found = f"found {task_slots(spark)} task slots; expected at least {ranks}"
+        raise InputError(f"{found}, one per rank: lower it or give the job more cores", "train.procs")
+    failure = storage.join(job.staging, _FAILURE)
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            storage.remove_file(failure)
+        try:
+            return {**_launched(spark, job, ranks, launcher), "restarts": restarts}
+        except Exception as error:
+            if storage.kind(failure) == "file":
+                key, _, text = storage.read_bytes(failure).decode().partition("\n")
+                raise InputError(text, key or None) from error
+            if restarts >= job.options["restarts"] or not job.checkpoint:
+                raise
+            restarts += 1
+            lost = str(error).strip().split("\n")[0][:200]
+        if launcher == "spark":
+            ranks = min(ranks, _slots_left(spark, ranks))
+        log.warning("a rank was lost (%s): going on from the last checkpoint with %d ranks, restart %d", lost, ranks, restarts)
+
+
+def _slots_left(spark: SparkSession, wanted: int) -> int:
+    """Task slots of the executors that are alive, once they are enough or a while has passed."""
+    from genodl_spark.session import live_slots
+
+    deadline = time.monotonic() + _SLOT_SECONDS
+    while (found := live_slots(spark)) < 1 or (found < wanted and time.monotonic() < deadline - _SLOT_SECONDS + 20):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"no executor is left after {_SLOT_SECONDS} s")
+        time.sleep(1)
+    return max(found, 1)
+
+
+def _launched(spark: SparkSession, job: Job, ranks: int, launcher: str) -> dict[str, Any]:
+    from genodl_spark.session import rank_environment
+
+    # A lost rank must end the others, not leave them waiting.
+    stall = {"HOROVOD_STALL_CHECK_TIME_SECONDS": "60", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "300"}
+    if launcher == "process" or ranks == 1:
+        if launcher == "spark":
+            return next(iter(spark.sparkContext.parallelize([job], 1).map(run_alone).collect()))
+        return run_alone(job)
+    if launcher == "horovodrun":
+        import horovod.runner
+
+        hosts = job.options["hosts"] or None
+        return dict(horovod.runner.run(run_rank, (job,), num_proc=ranks, hosts=hosts, use_gloo=True, env={**os.environ, **stall})[0])
     import horovod.spark
 
     local = (spark.sparkContext.master or "").startswith("local")
-    results = horovod.spark.run(
-        run_rank,
-        args=(job,),
-        num_proc=ranks,
-        use_gloo=True,
-        verbose=0,
-        # Laid over the executors' own environment, so no more than they lack. A lost rank must end the others, not leave them waiting.
-        env={**rank_environment(spark), "HOROVOD_STALL_CHECK_TIME_SECONDS": "60", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "300"},
-        executable=spark.sparkContext.pythonExec,
-        nics={"lo"} if local else None,
-        # What ranks print is progress: stdout belongs to the run report.
-        stdout=sys.stderr,
-        stderr=sys.stderr,
-    )
+    env = {**rank_environment(spark), **stall}  # laid over the executors' own environment, so no more than they lack
+    # What ranks print is progress: stdout belongs to the run report.
+    common: dict[str, Any] = {"num_proc": ranks, "verbose": 0, "env": env, "stdout": sys.stderr, "stderr": sys.stderr}
+    with _handlers_kept():
+        if local or not job.options["elastic"]:
+            python = spark.sparkContext.pythonExec
+            return dict(horovod.spark.run(run_rank, (job,), use_gloo=True, executable=python, nics={"lo"} if local else None, **common)[0])
+        results = horovod.spark.run_elastic(run_elastic_rank, (job,), min_num_proc=1, max_num_proc=ranks, elastic_timeout=_JOIN_SECONDS, **common)
     return dict(results[0])
 
 
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Horovod's launcher puts handlers of its own on SIGINT and SIGTERM and leaves them there, deaf to both."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+class Ranks:
+    """What the loop asks of Horovod."""
+
+    elastic = False
+    changed = False  # ranks were lost or are there to join: told by a thread of Horovod's
+
+    def __init__(self) -> None:
+        import horovod.torch as hvd
+
+        hvd.init()
+        self._hvd = hvd
+        self.look()
+
+    def look(self) -> None:
+        """Takes note of how many ranks there are, after they have changed."""
+        self.rank, self.size, self.local_rank, self.local_size = (
+            getter() for getter in (self._hvd.rank, self._hvd.size, self._hvd.local_rank, self._hvd.local_size)
+        )
+        self.changed = False
+
+    def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
+        """Element-wise sum over ranks; it has a gradient."""
+        return self._hvd.allreduce(values, op=self._hvd.Sum, name=name)
+
+    def sum_gradients(self, parameters: list[torch.nn.Parameter], measured: torch.Tensor, compress: bool) -> torch.Tensor:
+        """Sums gradients over ranks, in place and in one message; returns the sum of `measured` (n,), which goes along.
+
+        `compress`: gradients travel as float16 (`horovod.torch.Compression.fp16`), `measured` as it is.
+        """
+        import torch
+
+        if self.size == 1:
+            return measured
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+        parts = [g.flatten() for g in grads]
+        if compress:
+            flat = self._hvd.allreduce(torch.cat(parts), op=self._hvd.Sum, name="gradients", compression=self._hvd.Compression.fp16)
+            measured = self.sum(measured, "measured")
+        else:
+            flat = self._hvd.allreduce_(torch.cat([*parts, measured.to(parts[0].dtype)]), op=self._hvd.Sum, name="gradients")
+            measured = flat[-len(measured) :]
+        for p, g, values in zip(parameters, grads, flat[: sum(map(len, parts))].split([len(part) for part in parts]), strict=True):
+            p.grad = g.copy_(values.view_as(g))
+        return measured
+
+    def same(self, content: bytes | None) -> bytes | None:
+        """What rank 0 has, on every rank."""
+        return self._hvd.broadcast_object(content, root_rank=0)
+
+    def meet(self) -> None:
+        self._hvd.barrier()
+
+    def end(self) -> None:
+        self._hvd.shutdown()
+
+
+class Alone(Ranks):
+    """One process without Horovod."""
+
+    def __init__(self) -> None:
+        self.rank, self.size, self.local_rank, self.local_size = 0, 1, 0, 1
+
+    def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
+        return values
+
+    def sum_gradients(self, parameters: list[torch.nn.Parameter], measured: torch.Tensor, compress: bool) -> torch.Tensor:
+        return measured
+
+    def same(self, content: bytes | None) -> bytes | None:
+        return content
+
+    def meet(self) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
 def run_rank(job: Job) -> dict[str, Any]:
-    """One rank's part, in its process. Returns the measurements of the run; rank 0 also writes the registered model."""
+    """One rank's part, in a process that Horovod started. Returns the measurements of the run; rank 0 also writes the registered model."""
+    return _run(job, Ranks, _Rank.run)
+
+
+def run_alone(job: Job) -> dict[str, Any]:
+    """The whole job in this process."""
+    return _run(job, Alone, _Rank.run)
+
+
+def run_elastic_rank(job: Job) -> dict[str, Any]:
+    """One rank's part where ranks may be lost and may join: those that are left go on from the step that they had done together."""
     import horovod.torch as hvd
+    from horovod.common.elastic import State
+
+    class Together(State):  # type: ignore[misc]
+        def __init__(self, rank: _Rank) -> None:
+            super().__init__(bcast_object=hvd.broadcast_object, get_rank=hvd.rank)
+            self._of = rank
+
+        def on_hosts_updated(self, timestamp: float, update: int) -> None:
+            self._of.ranks.changed = True
+
+        def save(self) -> None:
+            pass
+
+        def restore(self) -> None:
+            """Nothing is to be undone: weights move only after all ranks have summed their gradients."""
+
+        def sync(self) -> None:
+            self._of.join()
+
+        def reset(self) -> None:
+            self._of.ranks.look()
+            self._of.resets += 1
+
+    def run(rank: _Rank) -> dict[str, Any]:
+        rank.ranks.elastic = True
+        return dict(hvd.elastic.run(lambda state: rank.run())(Together(rank)))
+
+    return _run(job, Ranks, run)
+
+
+def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[_Rank], dict[str, Any]]) -> dict[str, Any]:
     import torch
 
-    hvd.init()
-    if hvd.rank() == 0:
+    if not log.handlers and not logging.getLogger().handlers:
         logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
         log.setLevel(logging.INFO)
+    threads = torch.get_num_threads()
+    started = time.perf_counter()
+    # Before the ranks meet, so that none waits for one that reads.
+    data = feed.read(job.files, job.layout, job.backend, job.resident_bytes, readers=job.readers)
+    feed_seconds = time.perf_counter() - started
+    them = ranks()
     try:
-        threads = max(1, len(os.sched_getaffinity(0)) // hvd.local_size())
-        torch.set_num_threads(threads)
-        return _Rank(job, hvd, torch.device("cuda", hvd.local_rank()) if torch.cuda.is_available() else torch.device("cpu")).run()
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // them.local_size))
+        return {**work(_Rank(job, them, _device(them), data)), "feed_seconds": feed_seconds}
+    except InputError as error:
+        storage.write_bytes(storage.join(job.staging, _FAILURE), f"{error.file or ''}\n{error.message}".encode())
+        raise
     finally:
-        hvd.shutdown()
+        torch.set_num_threads(threads)
+        them.end()
+
+
+def _device(ranks: Ranks) -> torch.device:
+    """The GPU that Spark gave this rank's task, else the one of its place on the machine; the CPU where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    given: list[str] = []
+    if isinstance(ranks, Alone):
+        from pyspark import TaskContext
+
+        context = TaskContext.get()
+        given = context.resources()["gpu"].addresses if context is not None and "gpu" in context.resources() else []
+    else:
+        with contextlib.suppress(Exception):  # outside horovod.spark there is nobody to ask
+            from horovod.spark.task import get_available_devices
+
+            given = get_available_devices()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda", int(given[0]) if given else ranks.local_rank % torch.cuda.device_count())
 
 
 class _Rank:
     """The loop, with what it shares over groups of training sets."""
 
-    def __init__(self, job: Job, hvd: Any, device: torch.device) -> None:
+    def __init__(self, job: Job, ranks: Ranks, device: torch.device, data: feed.Examples) -> None:
         import torch
 
-        self.job, self.hvd, self.device = job, hvd, device
+        self.job, self.ranks, self.device, self.data = job, ranks, device, data
         self.dtype = getattr(torch, job.options["dtype"])
-        started = time.perf_counter()
-        self.data = feed.read(job.files, job.layout, job.backend, job.resident_bytes)
-        self.feed_seconds = time.perf_counter() - started
-        self.rows_seen = 0
+        self.rows_seen, self.waited, self.resets = 0, 0.0, 0
+        self.found: dict[int, dict[str, Any]] = {}  # by the first training set of a finished group
+        self.group: _Group | None = None
+        self.sets = training_sets(job.layout.repeats if job.folds else 0, job.folds)
+        self.size = self._group_size()
 
     def run(self) -> dict[str, Any]:
+        started, busy = time.perf_counter(), time.process_time()
+        for start in range(0, len(self.sets), self.size):
+            if start not in self.found:
+                self._fit(start)
+        seconds = time.perf_counter() - started
+        ordered = [self.found[start] for start in sorted(self.found)]
+        return {
+            "history": [entry for found in ordered for entry in found["history"]],
+            "scored": [found["scored"] for found in ordered if "scored" in found],
+            "seconds": seconds,
+            "feed_stall_percent": 100 * self.waited / max(seconds, 1e-9),
+            "busy_percent": self._busy_percent(time.process_time() - busy, seconds),
+            "rows_per_second": self.rows_seen / max(seconds, 1e-9),
+            "ranks": self.ranks.size,
+            "resets": self.resets,
+            "device": str(self.device),
+        }
+
+    def _fit(self, start: int) -> None:
+        """Trains and scores one group of training sets, or takes what an earlier run of the job found."""
+        if self.group is None:
+            earlier = self._earlier(f"{start:05d}.json")
+            if earlier is not None:
+                self.found[start] = json.loads(earlier)
+                return
+            self.group = _Group(self, start)
+            stored = self._earlier(self.group.file)
+            if stored is not None:
+                self.group.restore(stored)
+        group = self.group
+        found: dict[str, Any] = {"history": group.fit()}
+        if group.ended:  # else it stopped at stop_epoch, and the rest is for another call
+            found["scored"] = self._keep_scores(group)
+            if group.sets[-1].fold == REGISTERED and self.ranks.rank == 0:
+                storage.write_bytes(storage.join(self.job.staging, _WEIGHTS), group.registered())
+            self.ranks.meet()  # every rank has written its scores
+            if self.job.checkpoint and self.ranks.rank == 0:
+                storage.write_json(storage.join(self.job.checkpoint, f"{start:05d}.json"), found)
+        self.found[start], self.group = found, None
+        if self.ranks.rank == 0 and len(self.sets) > self.size:
+            log.info("trained %d of %d networks", min(start + self.size, len(self.sets)), len(self.sets))
+
+    def _earlier(self, name: str) -> bytes | None:
+        """A file of the checkpoint folder, as rank 0 finds it."""
+        uri = storage.join(self.job.checkpoint, name) if self.job.checkpoint else ""
+        return self.ranks.same(storage.read_bytes(uri) if self.ranks.rank == 0 and uri and storage.kind(uri) == "file" else None)
+
+    def join(self) -> None:
+        """All ranks take the state of rank 0, which is never a new one: its step, or the one before, is what all have done together."""
+        tensors, state = self.group.state() if self.group is not None else ({}, {})
+        mine = checkpoints.pack(tensors, {"found": self.found, "start": self.group.start if self.group else -1, "progress": state})
+        content = self.ranks.same(mine if self.ranks.rank == 0 else None)
+        if self.ranks.rank == 0 or content is None:
+            return
+        _, shared = checkpoints.unpack(content)
+        self.found = {int(start): found for start, found in shared["found"].items()}
+        start = shared["start"]
+        if start < 0:
+            self.group = None
+            return
+        if self.group is None or self.group.start != start:
+            self.group = _Group(self, start)
+        self.group.restore(content, shared["progress"])
+
+    def _busy_percent(self, used: float, seconds: float) -> float:
+        """Of the GPU as its driver tells it for the last moments, else of the CPU threads that this rank computes with."""
+        import torch
+
+        if self.device.type == "cuda":
+            with contextlib.suppress(Exception):  # the driver's library may be absent
+                return float(torch.cuda.utilization(self.device))
+            return math.nan
+        return 100 * used / max(seconds * torch.get_num_threads(), 1e-9)
+
+    def _keep_scores(self, group: _Group) -> str:
+        """Writes this rank's held-out scores below staging, into a folder of this attempt; returns the folder's name."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        sets = training_sets(self.job.layout.repeats if self.job.folds else 0, self.job.folds)
-        started = time.perf_counter()
-        history: list[dict[str, Any]] = []
-        scored: list[pa.Table] = []
-        size = self._group_size()
-        for start in range(0, len(sets), size):
-            group = _Group(self, sets[start : start + size])
-            history += group.fit()
-            scored += group.score()
-            if group.sets[-1].fold == REGISTERED and self.hvd.rank() == 0:
-                storage.write_bytes(storage.join(self.job.staging, "model.safetensors"), group.registered())
-            if self.hvd.rank() == 0:
-                log.info("trained %d of %d networks", min(start + size, len(sets)), len(sets))
-        fs, path = storage.filesystem(storage.join(self.job.staging, "held_out", f"part-{self.hvd.rank():05d}.parquet"))
+        attempt = (self.ranks.same(uuid.uuid4().hex[:8].encode()) or b"").decode()
+        name = f"held_out/{group.start:05d}-{attempt}"
+        fs, path = storage.filesystem(storage.join(self.job.staging, name, f"part-{self.ranks.rank:05d}.parquet"))
         fs.create_dir(os.path.dirname(path), recursive=True)
         schema = pa.schema([("repeat", pa.int32()), ("row_id", pa.int64()), ("scores", pa.list_(pa.float64()))])
+        scored = group.score()
         pq.write_table(pa.concat_tables(scored) if scored else schema.empty_table(), path, filesystem=fs)
-        seconds = time.perf_counter() - started
-        return {
-            "history": history,
-            "seconds": seconds,
-            "feed_seconds": self.feed_seconds,
-            "rows_per_second": self.rows_seen / max(seconds, 1e-9),
-            "ranks": self.hvd.size(),
-            "device": str(self.device),
-        }
+        return name
 
     def _group_size(self) -> int:
         """Training sets that fit in memory together."""
         from genodl_spark import models
 
-        o, layout = self.job.options, self.job.layout
-        width = min(layout.features, layout.rows) if layout.rows <= PROJECTED_ROWS else layout.features
-        network = models.build(self.job.model, [0], (layout.features,), 1)
-        first = next(network.parameters()).shape[-1]
-        per_set = o["ensemble"] * width * first * 4 * 4 + width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else o["batch"])
+        job, layout = self.job, self.job.layout
+        width = layout.features
+        if layout.rows <= PROJECTED_ROWS and _projects(job):
+            width = min(layout.features, layout.rows)
+        network = models.build(job.model, [0], feed.shape(width, job.transform), max(job.classes, 1))
+        scaled = 0 if job.transform == feed.ONE_HOT else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options["batch"])
+        per_set = job.options["ensemble"] * sum(p.numel() for p in network.parameters()) * 4 * 4 + scaled
         return max(1, _MEMORY // max(per_set, 1))
+
+
+def _projects(job: Job) -> bool:
+    """Whether the network can be trained on coordinates and turned into one over features afterwards."""
+    from genodl_spark import models
+
+    return job.transform != feed.ONE_HOT and getattr(models.network(job.model), "fold", None) is not None
+
+
+@dataclass
+class _Progress:
+    """Where a group's training stands, but for its tensors. `epoch` and `step` are those to be done next; `summed` is the loss of
+    every member over the rows of the epoch so far, `counted` how many rows it learnt from, `rows` how many all ranks saw."""
+
+    epoch: int = 0
+    step: int = 0
+    rows: int = 0
+    summed: list[float] = field(default_factory=list)
+    counted: list[int] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
+    waited: int = 0
+    plateau: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
 
 class _Group:
     """Training sets that are fitted together, S of them with E members each."""
 
-    def __init__(self, rank: _Rank, sets: list[TrainingSet]) -> None:
+    def __init__(self, rank: _Rank, start: int = 0) -> None:
         import torch
 
         from genodl_spark import models
+        from genodl_spark.optimization import Average, Plateau, scaled_rate
 
-        self.rank, self.sets, self.job = rank, sets, rank.job
-        data, job = rank.data, rank.job
-        self.members = int(job.options["ensemble"])
+        sets = rank.sets[start : start + rank.size]
+        self.rank, self.sets, self.job, self.start, self.file = rank, sets, rank.job, start, f"{start:05d}.safetensors"
+        data, job, o = rank.data, rank.job, rank.job.options
+        self.members = int(o["ensemble"])
         self.learns = learns(data.folds, sets, job.folds)
+        self.rows = np.flatnonzero(self.learns.any(0))
         self.held_out = held_out(data.folds, sets, job.folds)
-        self.validates = (data.folds[:, 0] == VALIDATION) if job.folds == 0 else np.zeros(len(data), bool)
+        self.validates = self._validates(data.folds)
         target = data.target
         self.center, self.spread = np.zeros(len(sets)), np.ones(len(sets))
         if job.classes == 0:
             self.center = np.array([target[rows].mean() for rows in self.learns])
             self.spread = np.array([target[rows].std() or 1.0 for rows in self.learns])
         self.scaling, self.coordinates, self.projection = fit_scaling(data, self.learns, job)
-        width = job.layout.features if self.projection is None else self.projection.shape[2]
+        inputs = feed.shape(job.layout.features, job.transform) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
-        self.network = models.build(job.model, seeds, (width,), max(job.classes, 1)).to(rank.device, rank.dtype)
+        self.network = models.build(job.model, seeds, inputs, max(job.classes, 1)).to(rank.device, rank.dtype)
         self.mean = torch.from_numpy(self.scaling.mean).to(rank.device, rank.dtype)
         self.inverse = torch.from_numpy(self.scaling.inverse).to(rank.device, rank.dtype)
+        self.resident = self._resident()
+        self.per_epoch = feed.steps(len(self.rows), int(o["batch"]))
+        self.epochs = max(int(o["epochs"]), math.ceil(int(o["min_steps"]) / self.per_epoch))
+        self.parameters = list(self.network.parameters())
+        self.rate, self.warm_start = scaled_rate(o["learning_rate"], int(o["batch"]), int(o["scale_from"]))
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=o["weight_decay"], fused=True)
+        self.average = Average(self.parameters, o["ema"]) if o["ema"] else None
+        self.plateau = Plateau(o["plateau_factor"], int(o["plateau_patience"]))
+        self.scaler = torch.amp.GradScaler(rank.device.type, enabled=o["amp"] == "fp16")
+        self.kept = {name: value.clone() for name, value in self.network.state_dict().items()} if o["patience"] else {}
+        self.forward: Any = self.network
+        if o["compile"] == "on" or (o["compile"] == "auto" and rank.device.type == "cuda" and self.epochs * self.per_epoch >= COMPILED_STEPS):
+            self.forward = torch.compile(self.network)
+        for module in self.network.modules():
+            if hasattr(module, "reduce") and rank.ranks.size > 1:  # statistics of batches are those of all ranks
+                setattr(module, "reduce", lambda values: rank.ranks.sum(values, "statistics"))  # noqa: B010 - a Module's own are tensors
+        self.progress = _Progress(best=[math.inf] * len(seeds))
+        self.ended = False
 
-    def inputs(self, rows: np.ndarray) -> torch.Tensor:
-        """Standardised (S, rows, F) or projected (S, rows, width) inputs of some rows, repeated for each member: (S * E, rows, .)."""
+    def _validates(self, codes: np.ndarray) -> np.ndarray:
+        """Which rows validate each set, bool (S, rows)."""
+        if self.job.folds:
+            return self.held_out if self.job.validate_folds else np.zeros_like(self.held_out)
+        return np.repeat((codes[:, 0] == VALIDATION)[None], len(self.sets), 0)
+
+    def _resident(self) -> torch.Tensor | None:
+        """Data that is small against the GPU's memory stays there."""
+        import torch
+
+        source = self.rank.data.x if self.coordinates is None else self.coordinates
+        if self.rank.device.type != "cuda" or source.nbytes > self.job.device_bytes:
+            return None
+        return torch.from_numpy(np.ascontiguousarray(source)).to(self.rank.device)
+
+    def fetch(self, rows: np.ndarray) -> torch.Tensor:
+        """Packed values (rows, F), or coordinates (S, rows, width), of some rows, on the device."""
+        import torch
+
+        if self.resident is not None:
+            return self.resident.index_select(int(self.coordinates is not None), torch.from_numpy(rows).to(self.rank.device))
+        part = torch.from_numpy(self.rank.data.x[rows] if self.coordinates is None else self.coordinates[:, rows])
+        return part.pin_memory().to(self.rank.device, non_blocking=True) if self.rank.device.type == "cuda" else part
+
+    def inputs(self, fetched: torch.Tensor) -> torch.Tensor:
+        """What the networks take: standardised (S * E, rows, F), projected (S * E, rows, width) or one-hot (1, rows, 4, L)."""
         import torch
 
         if self.coordinates is not None:
-            z = torch.from_numpy(self.coordinates[:, rows]).to(self.rank.device, self.rank.dtype)
+            z = fetched.to(self.rank.dtype)
         else:
-            values = quality.as_float(self.rank.data.x[rows], self.job.transform)
-            x = torch.from_numpy(values).to(self.rank.device, self.rank.dtype)
+            x = feed.values(fetched, self.job.transform, self.rank.dtype)
+            if self.job.transform == feed.ONE_HOT:
+                return x[None]
             z = torch.nan_to_num((x - self.mean[:, None]) * self.inverse[:, None], nan=0.0)
-        return z.repeat_interleave(self.members, 0)
+        return z.repeat_interleave(self.members, 0) if self.members > 1 else z
 
     def losses(self, outputs: torch.Tensor, rows: np.ndarray, smoothing: float) -> torch.Tensor:
         """Loss of every row under every member, (S * E, rows)."""
         import torch
         from torch.nn import functional
 
+        outputs = outputs.to(self.rank.dtype)
         target = self.rank.data.target[rows]
         if self.job.classes == 0:
             scaled = (target[None, :] - self.center[:, None]) / self.spread[:, None]
@@ -238,101 +592,254 @@ class _Group:
 
         return torch.from_numpy(chosen[:, rows]).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0)
 
-    def optimizer(self) -> tuple[Any, list[tuple[str, torch.nn.Parameter]]]:
-        """AdamW that sums gradients over ranks, and the parameters it moves; all ranks start from the same ones."""
+    def _precision(self) -> Any:
         import torch
 
-        o, hvd = self.job.options, self.rank.hvd
-        parameters = list(self.network.named_parameters())
-        inner = torch.optim.AdamW([p for _, p in parameters], lr=o["learning_rate"], weight_decay=o["weight_decay"])
-        hvd.broadcast_parameters(self.network.state_dict(), root_rank=0)
-        return hvd.DistributedOptimizer(inner, named_parameters=parameters, op=hvd.Sum), parameters
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        amp = self.job.options["amp"]
+        return torch.autocast(self.rank.device.type, dtype=kinds[amp]) if amp in kinds else contextlib.nullcontext()
 
-    def backward(self, optimizer: Any, whole: np.ndarray, mine: np.ndarray, epoch: int) -> torch.Tensor:
-        """Leaves in every parameter the gradient of the mean loss over a whole batch, of which `mine` is this rank's share.
+    def batches(self, epoch: int, first: int) -> Iterator[tuple[int, np.ndarray, list[_Piece]]]:
+        """Per step its number, the rows of the whole batch, and this rank's share in `accumulate` pieces."""
+        from genodl_spark.optimization import mixture
 
-        Returns the losses of that share, (S * E, rows), 0 for rows that a member does not learn from.
+        job, o, ranks = self.job, self.job.options, self.rank.ranks
+        pieces = int(o["accumulate"])
+        for step, whole, mine in feed.shares(self.rows, job.seed, epoch, int(o["batch"]), ranks.rank, ranks.size, first):
+            partners, share = None, 1.0
+            if o["mixup"]:
+                share, places = mixture(len(whole), o["mixup"], job.seed, epoch, step)
+                partners = np.array_split(whole[places], ranks.size)[ranks.rank]
+            made = []
+            for part in np.array_split(np.arange(len(mine)), pieces) if pieces > 1 else [np.arange(len(mine))]:
+                rows = mine[part]
+                if partners is None:
+                    made.append(_Piece(rows, self.fetch(rows)))
+                else:
+                    made.append(_Piece(rows, self.fetch(rows), partners[part], self.fetch(partners[part]), share))
+            yield step, whole, made
+
+    def backward(self, whole: np.ndarray, pieces: list[_Piece], epoch: int) -> torch.Tensor:
+        """Leaves in every parameter the gradient of the mean loss over a whole batch, of which `pieces` are this rank's share.
+
+        Returns sums over all ranks: the losses of every member, 0 for rows that it does not learn from, how many ranks know of a change of
+        ranks, and the rows seen: (S * E + 2,).
         """
         import torch
 
-        counts = torch.from_numpy(self.learns[:, whole].sum(1)).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members)
-        outputs = self.network(self.inputs(mine), torch.from_numpy(mine).to(self.rank.device), epoch)
-        masked = self.losses(outputs, mine, self.job.options["label_smoothing"]) * self.weights(mine, self.learns)
-        optimizer.zero_grad()
-        (masked.sum(1) / counts.clamp(min=1)).sum().backward()
-        optimizer.synchronize()
-        return masked.detach()
+        o, device = self.job.options, self.rank.device
+        counts = torch.from_numpy(self.learns[:, whole].sum(1)).to(device, self.rank.dtype).repeat_interleave(self.members)
+        self.optimizer.zero_grad(set_to_none=True)
+        measured = torch.zeros(len(self.sets) * self.members + 2, dtype=self.rank.dtype, device=device)
+        measured[-2] = float(self.rank.ranks.changed)
+        for piece in pieces:
+            learnt = self.weights(piece.rows, self.learns)
+            for module in self.network.modules():
+                if hasattr(module, "reduce"):
+                    module.weights = learnt
+            with self._precision():
+                z, share = self.inputs(piece.x), None
+                if piece.partners is not None and piece.partner_x is not None:
+                    # A member must not meet a row that is held out from it: there the row stays unmixed.
+                    other = self.weights(piece.partners, self.learns)
+                    share = 1 - (1 - piece.share) * other
+                    at = share[(slice(None), slice(None), *[None] * (z.dim() - 2))]
+                    at = at[:1] if z.shape[0] == 1 and bool((share == share[:1]).all()) else at
+                    z = at * z + (1 - at) * self.inputs(piece.partner_x)
+                outputs = self.forward(z, torch.from_numpy(piece.rows).to(device), epoch)
+            losses = self.losses(outputs, piece.rows, o["label_smoothing"])
+            if share is not None and piece.partners is not None:
+                losses = share * losses + (1 - share) * self.losses(outputs, piece.partners, o["label_smoothing"])
+            masked = losses * learnt
+            auxiliary = getattr(self.network, "auxiliary", None)
+            total = masked if auxiliary is None else masked + auxiliary.to(masked.dtype) * learnt
+            self.scaler.scale((total.sum(1) / counts.clamp(min=1)).sum()).backward()
+            measured[:-2] += masked.detach().sum(1)
+            measured[-1] += len(piece.rows)
+        return self.rank.ranks.sum_gradients(self.parameters, measured, o["compression"] == "fp16")
+
+    def update(self, step: int) -> None:
+        """One step of the optimizer from the gradients at hand; `step` counts from the start of the training."""
+        from genodl_spark.optimization import clip_members, schedule
+
+        o = self.job.options
+        factor = schedule(step, self.epochs * self.per_epoch, o["warmup_epochs"] * self.per_epoch, o["schedule"], self.warm_start)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * factor * self.plateau.factor
+        self.scaler.unscale_(self.optimizer)
+        if o["clip"]:
+            clip_members(self.parameters, o["clip"])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(step)
 
     def fit(self) -> list[dict[str, Any]]:
         """Trains; returns per epoch the mean loss of each training set and, where there are validation rows, of each member on them."""
+        from genodl_spark.optimization import FirstBad
+
+        job, o, ranks = self.job, self.job.options, self.rank.ranks
+        uri = storage.join(job.checkpoint, self.file) if job.checkpoint else ""
+        writer = checkpoints.Writer(uri) if uri and ranks.rank == 0 else None
+        written, shown = time.monotonic(), time.monotonic()
+        p = self.progress
+        last = min(self.epochs, job.stop_epoch or self.epochs)
+        p.summed = p.summed or [0.0] * (len(self.sets) * self.members)
+        p.counted = p.counted or [0] * len(self.sets)
+        bad = FirstBad(self.rank.device)
+        while p.epoch < last and not (o["patience"] and p.waited >= o["patience"]):
+            # On a CPU the networks use all cores already: a thread beside them would only take turns with them.
+            fed = feed.Prefetch(self.batches(p.epoch, p.step), job.prefetch if self.rank.device.type == "cuda" else 0)
+            summed: Any = 0.0
+            try:
+                for step, whole, pieces in fed:
+                    measured = self.backward(whole, pieces, p.epoch)
+                    done = p.epoch * self.per_epoch + step
+                    bad.see(measured, done)
+                    self.update(done)
+                    summed = summed + measured.double()
+                    self._count(whole)
+                    p.step = step + 1
+                    if ranks.elastic and float(measured[-2]):
+                        from horovod.common.exceptions import HostsUpdatedInterrupt
+
+                        raise HostsUpdatedInterrupt(skip_sync=False)
+                    if writer is not None and time.monotonic() - written >= o["checkpoint_seconds"] and not writer.busy():
+                        self._stop_at(bad.step())
+                        summed = self._add(summed)
+                        writer.write(*self.state())
+                        written = time.monotonic()
+                    if ranks.rank == 0 and time.monotonic() - shown > 30:
+                        log.info("epoch %d of %d, step %d of %d", p.epoch + 1, self.epochs, step + 1, self.per_epoch)
+                        shown = time.monotonic()
+            finally:
+                summed = self._add(summed)
+                fed.close()
+                self.rank.waited += fed.waited
+            self._stop_at(bad.step())
+            self._end_epoch()
+        if writer is not None:
+            if p.epoch < self.epochs and job.stop_epoch:
+                writer.write(*self.state())
+            writer.close()
+        self.ended = p.epoch >= self.epochs or bool(o["patience"] and p.waited >= o["patience"])
+        if self.ended:
+            self._settle()
+        return p.history
+
+    def _count(self, whole: np.ndarray) -> None:
+        p = self.progress
+        p.counted = [a + int(b) for a, b in zip(p.counted, self.learns[:, whole].sum(1), strict=True)]
+        self.rank.rows_seen += len(whole)
+
+    def _add(self, measured: Any) -> float:
+        """Adds sums that were left on the device to those of the epoch."""
+        p = self.progress
+        if not isinstance(measured, float):
+            values = measured.cpu().tolist()
+            p.summed = [a + b for a, b in zip(p.summed, values[:-2], strict=True)]
+            p.rows += round(values[-1])
+        return 0.0
+
+    def _stop_at(self, step: int | None) -> None:
+        if step is not None:
+            where = f"in epoch {step // self.per_epoch + 1}, step {step % self.per_epoch + 1}"
+            raise InputError(f"found a loss that is not finite {where}; expected numbers, lower it or look for extreme values", "train.learning_rate")
+
+    def _end_epoch(self) -> None:
         import torch
 
-        job, hvd, o = self.job, self.rank.hvd, self.job.options
-        rows, batch = len(self.rank.data), int(o["batch"])
-        per_epoch = feed.steps(rows, batch)
-        epochs = max(int(o["epochs"]), math.ceil(int(o["min_steps"]) / per_epoch))
-        optimizer, parameters = self.optimizer()
-        warmup, total, step = o["warmup_epochs"] * per_epoch, epochs * per_epoch, 0
-        best = torch.full((len(self.sets) * self.members,), math.inf, dtype=torch.float64)
-        kept = [p.detach().clone() for _, p in parameters] if o["patience"] else []
-        waited = 0
-        history = []
-        for epoch in range(epochs):
-            summed = torch.zeros(2, len(self.sets) * self.members, dtype=torch.float64)
-            for whole, mine in feed.shares(rows, job.seed, epoch, batch, hvd.rank(), hvd.size()):
-                for group in optimizer.param_groups:
-                    group["lr"] = o["learning_rate"] * schedule(step, total, warmup)
-                masked = self.backward(optimizer, whole, mine, epoch)
-                if o["clip"]:
-                    clip_members([p for _, p in parameters], o["clip"])
-                with optimizer.skip_synchronize():
-                    optimizer.step()
-                summed[0] += masked.sum(1).double().cpu()
-                summed[1] += torch.from_numpy(self.learns[:, mine].sum(1).repeat(self.members))
-                step += 1
-                self.rank.rows_seen += len(whole)
-            finite_or_stop(summed, epoch)
-            summed = hvd.allreduce(summed, op=hvd.Sum, name="training loss")
-            per_member = summed[0] / summed[1].clamp(min=1)
-            entry: dict[str, Any] = {"epoch": epoch + 1, "train": per_member.view(len(self.sets), -1).mean(1).tolist()}
-            if self.validates.any():
+        p, o = self.progress, self.job.options
+        per_member = np.array(p.summed) / np.maximum(np.repeat(p.counted, self.members), 1)
+        entry: dict[str, Any] = {"epoch": p.epoch + 1, "train": per_member.reshape(len(self.sets), -1).mean(1).tolist(), "rows": p.rows}
+        if self.validates.any():
+            with self.average.instead() if self.average is not None else contextlib.nullcontext():
                 validation = self._validation_loss()
                 entry["validation"] = validation.tolist()
+                self.plateau.see(float(validation.nanmean()))
                 if o["patience"]:
-                    better = validation < best
-                    best = torch.where(better, validation, best)
-                    for copy, (_, p) in zip(kept, parameters, strict=True):
-                        copy[better] = p.detach()[better]
-                    waited = 0 if bool(better.any()) else waited + 1
-            entry["sets"] = [(s.repeat, s.fold) for s in self.sets]
-            history.append(entry)
-            if hvd.rank() == 0 and (epoch + 1) % max(1, epochs // 5) == 0:
-                shown = f"epoch {epoch + 1} of {epochs}: loss {float(per_member.mean()):.4f}"
-                log.info("%s", shown + (f", validation {float(np.mean(entry['validation'])):.4f}" if "validation" in entry else ""))
-            if o["patience"] and waited >= o["patience"]:
-                break
-        if kept and bool(torch.isfinite(best).all()):
+                    better = validation < torch.tensor(p.best, dtype=torch.float64)
+                    p.best = torch.where(better, validation, torch.tensor(p.best, dtype=torch.float64)).tolist()
+                    for name, value in self.network.state_dict().items():
+                        self.kept[name][better] = value[better]
+                    p.waited = 0 if bool(better.any()) else p.waited + 1
+        entry["sets"] = [(s.repeat, s.fold) for s in self.sets]
+        p.history.append(entry)
+        if self.rank.ranks.rank == 0 and (p.epoch + 1) % max(1, self.epochs // 5) == 0:
+            shown = f"epoch {p.epoch + 1} of {self.epochs}: loss {float(per_member.mean()):.4f}"
+            log.info("%s", shown + (f", validation {float(np.nanmean(entry['validation'])):.4f}" if "validation" in entry else ""))
+        p.epoch, p.step, p.rows = p.epoch + 1, 0, 0
+        p.summed, p.counted = [0.0] * len(p.summed), [0] * len(p.counted)
+
+    def _settle(self) -> None:
+        """Leaves in the network what scores and what is registered: each member at its best epoch, else the averages, else the last weights."""
+        import torch
+
+        if self.kept and all(math.isfinite(best) for best in self.progress.best):
+            self.network.load_state_dict(self.kept)
+        elif self.average is not None:
             with torch.no_grad():
-                for copy, (_, p) in zip(kept, parameters, strict=True):
-                    p.copy_(copy)
-        return history
+                for p, value in zip(self.parameters, self.average.values, strict=True):
+                    p.copy_(value)
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """All that a checkpoint holds."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for number, p in enumerate(self.parameters):
+            tensors |= {f"optimizer.{number}.{key}": value for key, value in self.optimizer.state[p].items()}
+        tensors |= {f"kept.{name}": value for name, value in self.kept.items()}
+        if self.average is not None:
+            tensors |= {f"average.{number}": value for number, value in enumerate(self.average.values)}
+        state = replace(self.progress, plateau=self.plateau.state(), scaler=self.scaler.state_dict())
+        return tensors, asdict(state)
+
+    def restore(self, content: bytes, state: dict[str, Any] | None = None) -> None:
+        """Goes on from the tensors of a checkpoint and its state, or the state given."""
+        from genodl_spark.optimization import Plateau
+
+        tensors, stored = checkpoints.unpack(content)
+
+        def part(name: str) -> dict[str, torch.Tensor]:
+            return {key.removeprefix(f"{name}."): value.to(self.rank.device) for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+        self.network.load_state_dict(part("network"))
+        self.kept = part("kept") or self.kept
+        for number, p in enumerate(self.parameters):
+            if of_parameter := part(f"optimizer.{number}"):
+                self.optimizer.state[p] = of_parameter
+        if self.average is not None:
+            averages = part("average")
+            self.average.values = [averages[str(number)] for number in range(len(self.parameters))]
+        self.progress = _Progress(**(stored if state is None else state))
+        self.plateau = Plateau(**self.progress.plateau)
+        if self.progress.scaler:
+            self.scaler.load_state_dict(self.progress.scaler)
+        if self.rank.ranks.rank == 0:
+            log.info("going on at epoch %d of %d, step %d of %d", self.progress.epoch + 1, self.epochs, self.progress.step + 1, self.per_epoch)
 
     def _mine(self, chosen: np.ndarray, size: int) -> Iterator[np.ndarray]:
         """This rank's part of the chosen rows, in pieces."""
-        rows = np.array_split(np.flatnonzero(chosen), self.rank.hvd.size())[self.rank.hvd.rank()]
+        rows = np.array_split(np.flatnonzero(chosen), self.rank.ranks.size)[self.rank.ranks.rank]
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
+    def _outputs(self, rows: np.ndarray) -> torch.Tensor:
+        with self._precision():
+            return self.network(self.inputs(self.fetch(rows))).to(self.rank.dtype)
+
     def _validation_loss(self) -> torch.Tensor:
-        """Mean loss of every member on the validation rows, float64 (S * E,)."""
+        """Mean loss of every member on the rows that validate it, float64 (S * E,); NaN without such rows."""
         import torch
 
+        self.network.eval()
         summed = torch.zeros(len(self.sets) * self.members, dtype=torch.float64)
         with torch.no_grad():
-            for rows in self._mine(self.validates, int(self.job.options["batch"])):
-                summed += self.losses(self.network(self.inputs(rows)), rows, 0.0).sum(1).double().cpu()
-        hvd = self.rank.hvd
-        return hvd.allreduce(summed, op=hvd.Sum, name="validation loss") / int(self.validates.sum())
+            for rows in self._mine(self.validates.any(0), int(self.job.options["batch"])):
+                losses = self.losses(self._outputs(rows), rows, 0.0) * self.weights(rows, self.validates)
+                summed += losses.sum(1).double().cpu()
+        self.network.train()
+        counts = torch.from_numpy(self.validates.sum(1).repeat(self.members))
+        return self.rank.ranks.sum(summed, "validation loss") / counts
 
     def score(self) -> list[Any]:
         """Class probabilities, or values, of this rank's part of the held-out rows, averaged over an ensemble's members."""
@@ -341,10 +848,11 @@ class _Group:
 
         from genodl_spark import models
 
+        self.network.eval()
         tables = []
         with torch.no_grad():
             for rows in self._mine(self.held_out.any(0), int(self.job.options["batch"])):
-                scores = models.combine(self.network(self.inputs(rows)), len(self.sets), self.job.classes, self.center, self.spread)
+                scores = models.combine(self._outputs(rows), len(self.sets), self.job.classes, self.center, self.spread)
                 for s, which in enumerate(self.sets):
                     mine = self.held_out[s, rows]
                     if mine.any():
@@ -369,6 +877,17 @@ class _Group:
         return save(tensors)
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of one forward, their packed values on the device, and of mixup each row's partner and the share of the row itself."""
+
+    rows: np.ndarray
+    x: torch.Tensor
+    partners: np.ndarray | None = None
+    partner_x: torch.Tensor | None = None
+    share: float = 1.0
+
+
 def fit_scaling(data: feed.Examples, learns: np.ndarray, job: Job) -> tuple[quality.Scaling, np.ndarray | None, np.ndarray | None]:
     """Scaling of every training set and, for sets with fewer rows than features, their projection.
 
@@ -377,8 +896,8 @@ def fit_scaling(data: feed.Examples, learns: np.ndarray, job: Job) -> tuple[qual
     """
     from threadpoolctl import threadpool_limits
 
-    from genodl_spark import models
-
+    if job.transform == feed.ONE_HOT:  # bases are on one scale as they are
+        return quality.Scaling(np.zeros((len(learns), 1), np.float32), np.ones((len(learns), 1), np.float32)), None, None
     with threadpool_limits(1):
         origin = np.nan_to_num(quality.as_float(data.x[:1], job.transform)[0])
         classes = data.target.astype(int) if job.select and job.classes else None
@@ -391,7 +910,7 @@ def fit_scaling(data: feed.Examples, learns: np.ndarray, job: Job) -> tuple[qual
         assert sums is not None
         scaling = quality.fit(sums, learns.sum(1), job.max_missing, job.select)
         most = int(learns.sum(1).max())
-        if most > PROJECTED_ROWS or job.layout.features <= most or not getattr(models.network(job.model), "fold", None):
+        if most > PROJECTED_ROWS or job.layout.features <= most or not _projects(job):
             return scaling, None, None
         values = quality.as_float(data.x, job.transform)
         found_axes = []
@@ -405,28 +924,3 @@ def fit_scaling(data: feed.Examples, learns: np.ndarray, job: Job) -> tuple[qual
         for s, (inside, axes) in enumerate(found_axes):
             coordinates[s, :, : axes.shape[1]], projection[s, :, : axes.shape[1]] = inside, axes
         return scaling, coordinates, projection
-
-
-def schedule(step: int, total: int, warmup: float) -> float:
-    """Factor of the learning rate: linear warm-up, then a cosine to 0 (Loshchilov and Hutter 2017)."""
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
-
-
-def clip_members(parameters: list[torch.nn.Parameter], limit: float) -> None:
-    """Scales each member's gradient to a norm of at most `limit`; members stay independent of each other."""
-    import torch
-
-    norms = torch.stack([p.grad.flatten(1).norm(dim=1) for p in parameters if p.grad is not None]).norm(dim=0)
-    factor = (limit / norms.clamp(min=1e-12)).clamp(max=1)
-    for p in parameters:
-        if p.grad is not None:
-            p.grad.mul_(factor.view(-1, *[1] * (p.grad.dim() - 1)))
-
-
-def finite_or_stop(summed: torch.Tensor, epoch: int) -> None:
-    import torch
-
-    if not bool(torch.isfinite(summed).all()):
-        raise FloatingPointError(f"found a loss that is not finite in epoch {epoch + 1}; lower train.learning_rate, or look for extreme values")

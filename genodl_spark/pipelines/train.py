@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,11 +45,12 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         run.wrote(HELD_OUT, 0)
         return
     model_id = fingerprint(digest, len(made))[:12]
+    # An interrupted run left its checkpoints here under the same name: this one goes on from them.
     staging = storage.join(run.lake.uri, "_staging", model_id)
-    storage.remove_directory(staging)
     log.info("training %s on %d rows x %d features of %s", s.task, dataset.rows, dataset.n_features, dataset.cohort)
-    result = training.launch(run.spark, _job(run, dataset, staging), s.train.procs)
-    written, temperature = _keep_held_out(run, dataset, model_id, staging)
+    job = job_of(run, dataset, staging)
+    result = training.launch(run.spark, job, s.train.procs)
+    written, temperature = _keep_held_out(run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]])
     run.lake.create(MODELS)  # Delta makes no table in a folder that holds other files already
     uri = run.lake.model_uri(model_id)
     storage.write_bytes(storage.join(uri, WEIGHTS), storage.read_bytes(storage.join(staging, WEIGHTS)))
@@ -61,7 +64,7 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         features=list(dataset.features),
         dtype=dataset.dtype,
         transform=dataset.transform,
-        model=s.model,
+        model=job.model,
         members=s.train.ensemble,
         temperature=temperature,
         batch=s.predict.batch,
@@ -96,7 +99,8 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     tracking.log_model(run, registered, result["history"], uri)
 
 
-def _job(run: Run, dataset: Row, staging: str) -> training.Job:
+def job_of(run: Run, dataset: Row, staging: str) -> training.Job:
+    """What ranks are told of a training on a prepared dataset, with checkpoints below `staging`."""
     s = run.settings
     version = run.lake.version(EXAMPLES)
     assert version is not None
@@ -111,18 +115,29 @@ def _job(run: Run, dataset: Row, staging: str) -> training.Job:
         transform=dataset.transform,
         max_missing=s.quality.max_missing,
         select=s.quality.select,
-        model=s.model,
+        model=_with_blocks(s.model, dataset.features),
         options=s.train.model_dump(),
         seed=s.seed,
         staging=staging,
+        checkpoint=storage.join(staging, "checkpoint"),
+        readers=s.feed.readers,
+        prefetch=s.feed.prefetch,
+        device_bytes=s.feed.device_bytes,
     )
 
 
-def _keep_held_out(run: Run, dataset: Row, model_id: str, staging: str) -> tuple[int, float]:
+def _with_blocks(model: dict[str, Any], features: list[str]) -> dict[str, Any]:
+    """Options of a fusion network, with the number of features of every block; `block:identifier` names them where there are several."""
+    if model.get("kind") != "fusion" or "sizes" in model:
+        return model
+    return {**model, "sizes": [len(list(names)) for _, names in groupby(features, key=lambda name: name.partition(":")[0])]}
+
+
+def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) -> tuple[int, float]:
     """Moves what the ranks scored into `held_out`; returns the number of rows, and the temperature that suits them."""
     from pyspark.sql import functions as F
 
-    scored = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(storage.join(staging, "held_out"))
+    scored = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(*folders)
     examples = run.lake.read(EXAMPLES).where(F.col("dataset") == dataset.dataset)
     code = F.conv(F.hex(F.substring("folds", F.col("repeat") + 1, 1)), 16, 10).cast("int")
     role = F.lit("fold") if dataset.folds else F.when(F.col("code") == 1, "validation").otherwise("test")
@@ -155,7 +170,15 @@ def _metrics(result: dict[str, Any], temperature: float) -> dict[str, float]:
         "train_seconds": float(result["seconds"]),
         "feed_seconds": float(result["feed_seconds"]),
         "rows_per_second": float(result["rows_per_second"]),
+        "feed_stall_percent": float(result["feed_stall_percent"]),
+        "restarts": float(result["restarts"]),
+        "resets": float(result["resets"]),
+        # Over all ranks: what an epoch leaves out or sees twice, after whatever was lost, shows here.
+        "rows_per_epoch_min": float(min(entry["rows"] for entry in result["history"])),
+        "rows_per_epoch_max": float(max(entry["rows"] for entry in result["history"])),
     }
+    if not math.isnan(result["busy_percent"]):
+        figures["gpu_busy_percent" if result["device"].startswith("cuda") else "cpu_busy_percent"] = float(result["busy_percent"])
     if "validation" in last:
         # Of each network at the epoch that was kept; the registered ensemble's members are the last.
         members = [entry["validation"] for entry in result["history"] if "validation" in entry]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import feed
+from genodl_spark import feed, quality
 
 
 def write(folder: Path, x: np.ndarray, target: np.ndarray, folds: np.ndarray, files: int, group: int) -> list[str]:
@@ -45,6 +51,8 @@ def test_backends_read_the_same(tmp_path: Path, dtype: str) -> None:
             np.testing.assert_array_equal(found.x, x)
             np.testing.assert_array_equal(found.target, target)
             np.testing.assert_array_equal(found.folds, folds)
+    del found
+    gc.collect()
     assert not list(tmp_path.glob("genodl-feed-*"))
 
 
@@ -56,18 +64,116 @@ def test_lost_doubled_and_foreign_rows_are_refused(tmp_path: Path) -> None:
             feed.read(names, feed.Layout(rows, features, "int8", 1), "pyarrow")
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(1, 200), st.integers(1, 64), st.integers(1, 5), st.integers(0, 5), st.integers(0, 3))
-def test_every_row_once_per_epoch_over_all_ranks(rows: int, batch: int, ranks: int, seed: int, epoch: int) -> None:
-    shares = [list(feed.shares(rows, seed, epoch, batch, rank, ranks)) for rank in range(ranks)]
-    assert {len(steps) for steps in shares} == {feed.steps(rows, batch)}
-    for step in zip(*shares, strict=True):
-        whole = step[0][0]
-        assert all((other == whole).all() for other, _ in step)
-        np.testing.assert_array_equal(np.concatenate([mine for _, mine in step]), whole)
-    np.testing.assert_array_equal(np.sort(np.concatenate([whole for whole, _ in shares[0]])), np.arange(rows))
-    alone = [whole.tolist() for whole, _ in feed.shares(rows, seed, epoch, batch, 0, 1)]
-    assert alone == [whole.tolist() for whole, _ in shares[0]]
+@settings(max_examples=80, deadline=None)
+@given(st.data())
+def test_every_row_once_per_epoch_over_all_ranks_whatever_is_killed(data: st.DataObject) -> None:
+    """Ranks 1 to 5, which change where the epoch is cut off; what was not done yet comes next, and nothing else."""
+    rows = np.array(data.draw(st.lists(st.integers(0, 500), min_size=1, max_size=200, unique=True)))
+    batch, seed, epoch = data.draw(st.integers(1, 64)), data.draw(st.integers(0, 5)), data.draw(st.integers(0, 3))
+    total = feed.steps(len(rows), batch)
+    cuts = sorted(data.draw(st.lists(st.integers(0, total), max_size=3)))
+    seen: list[int] = []
+    order: list[int] = []
+    for first, end in zip([0, *cuts], [*cuts, total], strict=True):
+        ranks = data.draw(st.integers(1, 5))
+        shares = [list(feed.shares(rows, seed, epoch, batch, rank, ranks, first))[: end - first] for rank in range(ranks)]
+        assert {len(steps) for steps in shares} == {end - first}
+        for number, step in enumerate(zip(*shares, strict=True)):
+            whole = step[0][1]
+            assert all(n == first + number and (w == whole).all() for n, w, _ in step)
+            np.testing.assert_array_equal(np.concatenate([mine for _, _, mine in step]), whole)
+            assert max(len(mine) for _, _, mine in step) - min(len(mine) for _, _, mine in step) <= 1
+            seen += [int(row) for _, _, mine in step for row in mine]
+            order += whole.tolist()
+    assert sorted(seen) == sorted(rows.tolist())
+    assert order == rows[feed.permutation(len(rows), seed, epoch)].tolist()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 30), st.integers(1, 4), st.sampled_from(["petastorm", "pyarrow"]))
+def test_no_layout_of_row_groups_changes_what_is_read(rows: int, files: int, group: int, readers: int, backend: str) -> None:
+    generator = np.random.default_rng(rows)
+    x, target, folds = generator.integers(-1, 4, (rows, 5)).astype(np.int8), generator.normal(size=rows), np.zeros((rows, 1), np.int8)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write(Path(folder), x, target, folds, min(files, rows), group)
+        found = feed.read(paths, feed.Layout(rows, 5, "int8", 1), backend, readers=readers)
+    np.testing.assert_array_equal(found.x, x)
+    np.testing.assert_array_equal(found.target, target)
+
+
+def test_processes_of_a_machine_share_what_is_spilled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second reader decodes nothing; the file goes with the last of them; what a killed process left is used by nobody, and removed."""
+    x = np.arange(40, dtype=np.float32).reshape(10, 4)
+    files = write(tmp_path, x, np.zeros(10), np.zeros((10, 1), np.int8), 2, 5)
+    layout = feed.Layout(10, 4, "float32", 1)
+    stale = tmp_path / f"genodl-feed-{os.getuid()}-00000000000000000000.bin"
+    stale.write_bytes(b"half")
+    first = feed.read(files, layout, "pyarrow", 1, str(tmp_path))
+    assert not stale.exists()
+    (spill,) = tmp_path.glob("genodl-feed-*.bin")
+    calls: list[int] = []
+    decode = feed._decode
+    monkeypatch.setattr(feed, "_decode", lambda *a: calls.append(1) or decode(*a))
+    second = feed.read(files, layout, "pyarrow", 1, str(tmp_path))
+    assert not calls
+    np.testing.assert_array_equal(second.x, x)
+    del first
+    gc.collect()
+    assert spill.exists()
+    kept = second.x
+    del second
+    gc.collect()
+    assert not spill.exists()
+    np.testing.assert_array_equal(kept, x)
+    spill.write_bytes(b"\0" * 100)  # cut off while it was being filled
+    np.testing.assert_array_equal(feed.read(files, layout, "pyarrow", 1, str(tmp_path)).x, x)
+    assert calls == [1]
+
+
+def test_packed_values_are_those_of_the_buffer() -> None:
+    column = pa.array([b"abcd", b"efgh", b"ijkl"], pa.binary())
+    np.testing.assert_array_equal(feed.packed(column.slice(1), "uint8", 4), [list(b"efgh"), list(b"ijkl")])
+    np.testing.assert_array_equal(feed.packed(pa.chunked_array([column, column.slice(2)]), "uint8", 4)[3], list(b"ijkl"))
+    for bad in (pa.array([b"abcd", b"abc"], pa.binary()), pa.array([b"abcd", None], pa.binary())):
+        with pytest.raises(RuntimeError, match="not 4 of uint8"):
+            feed.packed(bad, "uint8", 4)
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 3])
+def test_prefetch_keeps_order_and_bounds_what_is_made_ahead(ahead: int) -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(20):
+            made.append(i)
+            yield i
+        raise ValueError("torn")
+
+    fed = feed.Prefetch(items(), ahead)
+    found = []
+
+    def slowly() -> None:
+        for item in fed:
+            time.sleep(0.002)
+            found.append(item)
+            assert len(made) - len(found) <= ahead + 1  # those in the queue, and one that waits to get in
+
+    with pytest.raises(ValueError, match="torn"):
+        slowly()
+    assert found == list(range(20))
+    fed.close()
+    stopped = feed.Prefetch(iter(range(1000)), ahead)
+    assert next(iter(stopped)) == 0
+    stopped.close()
+
+
+@pytest.mark.parametrize(("transform", "dtype"), [("none", "int8"), ("none", "float32"), ("asinh", "float32")])
+def test_values_on_a_device_are_those_of_numpy(transform: str, dtype: str) -> None:
+    x = np.random.default_rng(2).integers(-1, 90, (6, 8)).astype(dtype)
+    if dtype == "float32":
+        x[x < 0] = np.nan
+    found = feed.values(torch.from_numpy(x), transform, torch.float32).numpy()
+    np.testing.assert_allclose(found, quality.as_float(x, transform), rtol=1e-6)
 
 
 def test_the_order_is_that_of_seed_and_epoch() -> None:

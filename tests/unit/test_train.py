@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from genodl_spark import feed, models, storage, train
 from genodl_spark.config import Train
+from genodl_spark.errors import InputError
 from genodl_spark.predict import Card, Predictor
 
 OPTIONS = {**Train().model_dump(), "ensemble": 2, "epochs": 3, "min_steps": 0, "batch": 20, "dtype": "float64"}
@@ -31,22 +33,25 @@ def job(folder: Path, *, classes: int = 3, folds: int = 0, features: int = 9, ro
     files = write(folder, x, target, codes, 2, 16)
     layout = feed.Layout(rows, features, "float32", codes.shape[1])
     model = {"kind": "mlp", "hidden": [8], "dropout": 0.2, "input_dropout": 0.1}
-    return train.Job(
-        files, layout, "pyarrow", 1 << 30, classes, folds, "none", 1.0, 0, model, {**OPTIONS, **(options or {})}, 5, str(folder / "staging")
-    )
+    staging = str(folder / "staging")
+    checkpoint = f"{staging}/checkpoint"
+    chosen = {**OPTIONS, **(options or {})}
+    return train.Job(files, layout, "pyarrow", 1 << 30, classes, folds, "none", 1.0, 0, model, chosen, 5, staging, checkpoint)
 
 
 def scores(j: train.Job) -> dict[tuple[int, int], list[float]]:
     import pyarrow.parquet as pq
 
-    parts = [pq.read_table(storage.local_path(path)) for path in storage.files_under(storage.join(j.staging, "held_out"))]
+    folders = {path.rsplit("/", 1)[0] for path in storage.files_under(storage.join(j.staging, "held_out"))}
+    newest = max(folders, key=lambda folder: Path(storage.local_path(folder)).stat().st_mtime_ns)  # of one group of training sets
+    parts = [pq.read_table(storage.local_path(path)) for path in storage.files_under(newest)]
     return {(r["repeat"], r["row_id"]): r["scores"] for part in parts for r in part.to_pylist()}
 
 
 @pytest.mark.parametrize("classes", [3, 0])
 def test_every_fold_is_scored_by_networks_that_never_saw_it(tmp_path: Path, classes: int) -> None:
     j = job(tmp_path, classes=classes, folds=3, options={"epochs": 40, "learning_rate": 0.02})
-    result = train.run_rank(j)
+    result = train.run_alone(j)
     found = scores(j)
     assert set(found) == {(r, i) for r in range(2) for i in range(61)}
     assert len(result["history"]) == 40
@@ -68,15 +73,20 @@ def test_a_label_of_a_held_out_row_changes_no_score_of_its_fold(tmp_path: Path) 
     (tmp_path / "b").mkdir()
     j = job(tmp_path / "a", folds=3)
     data = feed.read(j.files, j.layout, "pyarrow")
-    train.run_rank(j)
+    train.run_alone(j)
     fold = data.folds[0, 0]
     changed = data.target.copy()
     mine = data.folds[:, 0] == fold
     changed[mine] = (changed[mine] + 1) % 3
     other = train.Job(
-        **{**j.__dict__, "files": write(tmp_path / "b", data.x, changed, data.folds, 2, 16), "staging": str(tmp_path / "b" / "staging")}
+        **{
+            **j.__dict__,
+            "files": write(tmp_path / "b", data.x, changed, data.folds, 2, 16),
+            "staging": str(tmp_path / "b" / "staging"),
+            "checkpoint": "",
+        }
     )
-    train.run_rank(other)
+    train.run_alone(other)
     before, after = scores(j), scores(other)
     same = [before[0, i] == after[0, i] for i in range(61)]
     assert [s for s, m in zip(same, mine, strict=True) if m] == [True] * int(mine.sum())
@@ -92,7 +102,7 @@ def test_planted_noise_scores_chance(tmp_path: Path) -> None:
     model = {"kind": "mlp", "hidden": [16]}
     options = {**OPTIONS, "epochs": 20, "learning_rate": 0.01}
     noise = train.Job(files, feed.Layout(80, 400, "float32", 3), "pyarrow", 1 << 30, 2, 4, "none", 1.0, 20, model, options, 1, str(tmp_path / "s"))
-    result = train.run_rank(noise)
+    result = train.run_alone(noise)
     assert np.mean(result["history"][-1]["train"]) < 0.1  # it learnt its training rows by heart
     correct = [np.argmax(s) == target[row] for (_, row), s in scores(noise).items()]
     assert len(correct) == 240
@@ -103,7 +113,7 @@ def test_planted_noise_scores_chance(tmp_path: Path) -> None:
 def test_the_registered_model_is_the_network_that_was_trained(tmp_path: Path, features: int, rows: int, classes: int) -> None:
     """Its scores of the test rows, through the file and the batch kernel, are those of training; with and without projection."""
     j = job(tmp_path, features=features, rows=rows, classes=classes)
-    train.run_rank(j)
+    train.run_alone(j)
     card = Card(1, "id", "t", "label", ["a", "b", "c"][:classes], [f"f{i}" for i in range(features)], "float32", "none", j.model, 2, 1.0, 16)
     predictor = Predictor(card, storage.read_bytes(storage.join(j.staging, "model.safetensors")), "x")
     data = feed.read(j.files, j.layout, "pyarrow")
@@ -146,25 +156,13 @@ def test_dropout_is_keyed_by_row_not_by_place() -> None:
     assert agree == pytest.approx([0.625] * 3, abs=0.04)  # what independent masks agree in
 
 
-def test_clipping_keeps_members_apart() -> None:
-    a, b = torch.nn.Parameter(torch.zeros(2, 3)), torch.nn.Parameter(torch.zeros(2, 1, 2))
-    a.grad, b.grad = torch.tensor([[3.0, 0, 0], [0.1, 0, 0]]), torch.tensor([[[4.0, 0]], [[0.0, 0]]])
-    train.clip_members([a, b], 1.0)
-    torch.testing.assert_close(a.grad, torch.tensor([[0.6, 0, 0], [0.1, 0, 0]]))
-    torch.testing.assert_close(b.grad, torch.tensor([[[0.8, 0]], [[0.0, 0]]]))
-
-
 def gradients(j: train.Job) -> list[np.ndarray]:
     """Summed gradients of the first batch, on whatever number of ranks."""
-    import horovod.torch as hvd
-
-    hvd.init()
-    rank = train._Rank(j, hvd, torch.device("cpu"))
-    group = train._Group(rank, train.training_sets(0, 0))
-    optimizer, parameters = group.optimizer()
-    whole, mine = next(feed.shares(len(rank.data), j.seed, 0, 20, hvd.rank(), hvd.size()))
-    group.backward(optimizer, whole, mine, 0)
-    return [p.grad.numpy() for _, p in parameters]
+    data = feed.read(j.files, j.layout, j.backend)
+    group = train._Group(train._Rank(j, train.Ranks(), torch.device("cpu"), data))
+    _, whole, pieces = next(group.batches(0, 0))
+    group.backward(whole, pieces, 0)
+    return [p.grad.numpy().copy() for p in group.parameters]
 
 
 def both(jobs: list[train.Job]) -> list[tuple[list[np.ndarray], dict[str, Any]]]:
@@ -176,9 +174,10 @@ def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     import horovod.runner
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    jobs = [job(tmp_path, options={"dtype": dtype, "epochs": 8}) for dtype in ("float64", "float32")]
-    results = {ranks: horovod.runner.run(functools.partial(both, jobs), num_proc=ranks, use_gloo=True)[0] for ranks in (1, 2)}
-    for dtype, alone, shared in zip(("float64", "float32"), results[1], results[2], strict=True):
+    jobs = [replace(job(tmp_path, options={"dtype": dtype, "epochs": 8}), checkpoint="") for dtype in ("float64", "float32")]
+    results = {ranks: horovod.runner.run(functools.partial(both, jobs), num_proc=ranks, use_gloo=True)[0] for ranks in (1, 2, 3)}
+    pairs = [pair for ranks in (2, 3) for pair in zip(("float64", "float32"), results[1], results[ranks], strict=True)]
+    for dtype, alone, shared in pairs:
         for one, two in zip(alone[0], shared[0], strict=True):
             tolerance = 1e-10 if dtype == "float64" else 1e-5 * float(np.abs(one).max())
             assert np.abs(one - two).max() <= tolerance
@@ -187,3 +186,115 @@ def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         for a, b in list(zip(*histories, strict=True))[:3]:
             np.testing.assert_allclose(a["train"], b["train"], rtol=1e-4)
         np.testing.assert_allclose(histories[0][-1]["validation"], histories[1][-1]["validation"], rtol=0.01)
+
+
+ALL = {"ema": 0.9, "mixup": 0.4, "accumulate": 2, "patience": 3, "schedule": "plateau", "plateau_patience": 0, "scale_from": 10}
+
+
+def weights(j: train.Job) -> bytes:
+    return storage.read_bytes(storage.join(j.staging, "model.safetensors"))
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("options", [{}, ALL, {"amp": "bf16", "ema": 0.5}])
+def test_what_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+    """Bit-identical weights and history, wherever a step was the last; and the same seed gives the same bits at all."""
+    made = {}
+    for name in ("whole", "again", "killed"):
+        (tmp_path / name).mkdir()
+        made[name] = job(tmp_path / name, options={"dtype": "float32", "epochs": 6, "checkpoint_seconds": 1e-9, **options})
+    result = train.run_alone(made["whole"])
+    assert all(entry["rows"] == 21 for entry in result["history"])  # a third of 61 rows trains
+    train.run_alone(replace(made["again"], checkpoint=""))
+    assert weights(made["again"]) == weights(made["whole"])
+    update, steps = train._Group.update, [0]
+
+    def dies(self: train._Group, step: int) -> None:
+        steps[0] += 1
+        if steps[0] % 2 == 0:
+            raise Killed
+        update(self, step)
+
+    monkeypatch.setattr(train._Group, "update", dies)
+    for _ in range(100):
+        try:
+            resumed = train.run_alone(made["killed"])
+            break
+        except Killed:
+            continue
+    assert steps[0] > 6
+    assert weights(made["killed"]) == weights(made["whole"])
+    strip = lambda history: [{k: v for k, v in entry.items() if k != "sets"} for entry in history]  # noqa: E731 - tuples are lists in JSON
+    assert strip(resumed["history"]) == strip(result["history"])
+    assert scores(made["killed"]) == scores(made["whole"])
+
+
+def test_rungs_of_a_schedule_are_the_whole_of_it(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "rungs").mkdir()
+    whole, rungs = (job(tmp_path / name, folds=3, options={"epochs": 6}) for name in ("whole", "rungs"))
+    expected = train.run_alone(replace(whole, validate_folds=True))["history"]
+    for stop in (1, 3, 6):
+        found = train.run_alone(replace(rungs, stop_epoch=stop, validate_folds=True))["history"]
+        assert [entry["train"] for entry in found] == [entry["train"] for entry in expected[:stop]]
+        np.testing.assert_array_equal([e["validation"] for e in found], [e["validation"] for e in expected[:stop]])
+    held = np.array(found[-1]["validation"]).reshape(7, 2)  # six folds of two repeats and the registered set, which nothing validates
+    assert np.isfinite(held[:6]).all() and np.isnan(held[6]).all()
+    assert weights(rungs) == weights(whole)
+
+
+def test_pieces_of_a_batch_add_up(tmp_path: Path) -> None:
+    found = [gradients_alone(job(tmp_path, options={"accumulate": pieces})) for pieces in (1, 3)]
+    for one, several in zip(*found, strict=True):
+        assert np.abs(one - several).max() <= 1e-12
+
+
+def gradients_alone(j: train.Job) -> list[np.ndarray]:
+    group = train._Group(train._Rank(j, train.Alone(), torch.device("cpu"), feed.read(j.files, j.layout, j.backend)))
+    _, whole, pieces = next(group.batches(0, 0))
+    group.backward(whole, pieces, 0)
+    return [p.grad.numpy().copy() for p in group.parameters]
+
+
+def test_mixed_examples_are_those_of_the_formula(tmp_path: Path) -> None:
+    """And no member meets a row that is held out from it."""
+    j = job(tmp_path, folds=3, options={"mixup": 0.7, "ensemble": 1})
+    j = replace(j, model={"kind": "mlp", "hidden": [8]})
+    group = train._Group(train._Rank(j, train.Alone(), torch.device("cpu"), feed.read(j.files, j.layout, j.backend)))
+    _, whole, (piece,) = next(group.batches(0, 0))
+    assert piece.partners is not None and piece.partner_x is not None and 0.5 < piece.share < 1
+    assert sorted(piece.partners) == sorted(whole)
+    z, other = group.inputs(piece.x), group.inputs(piece.partner_x)
+    learnt = torch.from_numpy(group.learns[:, piece.rows] & True)
+    mixed = torch.from_numpy(group.learns[:, piece.partners])
+    share = torch.where(mixed, torch.tensor(piece.share, dtype=torch.float64), 1.0)
+    outputs = group.network(share[..., None] * z + (1 - share[..., None]) * other)
+    target = torch.from_numpy(group.rank.data.target.astype(int))
+    loss = sum(
+        weight * functional.cross_entropy(outputs.flatten(0, 1), target[rows].repeat(7), reduction="none").view(7, -1)
+        for weight, rows in ((share, piece.rows), (1 - share, piece.partners))
+    )
+    measured = group.backward(whole, [piece], 0)
+    np.testing.assert_allclose(measured[:-2].numpy(), (loss * learnt).sum(1).detach().numpy(), rtol=1e-12)
+    assert not mixed.all() and float(measured[-1]) == len(whole)
+
+
+def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
+    j = job(tmp_path, classes=0, options={"learning_rate": 1e200, "clip": 0.0, "epochs": 50, "warmup_epochs": 0.0, "batch": 7})
+    with pytest.raises(InputError, match=r"train.learning_rate: found a loss that is not finite in epoch \d+, step \d+; expected"):
+        train.run_alone(j)
+    assert storage.read_bytes(storage.join(j.staging, "failure.txt")).decode().startswith("train.learning_rate\nfound a loss")
+
+
+def test_compiled_networks_learn_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled_with = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: compiled_with(network, backend="eager"))  # the graph, without minutes of C++
+    histories = []
+    for name in ("off", "on"):
+        (tmp_path / name).mkdir()
+        histories.append(train.run_alone(job(tmp_path / name, options={"compile": name, "dtype": "float32"}))["history"])
+    for plain, compiled in zip(*histories, strict=True):
+        np.testing.assert_allclose(compiled["train"], plain["train"], rtol=1e-4)

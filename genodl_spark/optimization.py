@@ -1,0 +1,118 @@
+"""What moves the weights beside the gradient: learning rates, clipping, averages of weights, mixed examples. Pure functions of torch.
+
+Members of a network (its leading dimension) stay independent of each other throughout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def schedule(step: int, total: int, warmup: float, kind: str = "cosine", start: float = 0.0) -> float:
+    """Factor of the learning rate: a linear warm-up from `start`, then a cosine to 0 (Loshchilov and Hutter 2017), or 1 for other kinds."""
+    if step < warmup:
+        return start + (1 - start) * (step + 1) / (warmup + 1)
+    if kind != "cosine":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+
+def scaled_rate(rate: float, batch: int, reference: int) -> tuple[float, float]:
+    """Learning rate for a batch, in proportion to a reference batch (Goyal et al. 2017); and where the warm-up starts, as a share of it.
+
+    A reference of 0 leaves the rate as it is, and the warm-up starts at 0.
+    """
+    if not reference or batch <= reference:
+        return rate, 0.0
+    return rate * batch / reference, reference / batch
+
+
+@dataclass
+class Plateau:
+    """A factor of the learning rate that shrinks when the validation loss has not fallen for `patience` epochs."""
+
+    shrink: float
+    patience: int
+    factor: float = 1.0
+    best: float = math.inf
+    waited: int = 0
+
+    def see(self, loss: float) -> None:
+        if loss < self.best:
+            self.best, self.waited = loss, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience:
+            self.factor, self.waited = self.factor * self.shrink, 0
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def clip_members(parameters: list[torch.nn.Parameter], limit: float) -> None:
+    """Scales each member's gradient to a norm of at most `limit`; members stay independent of each other."""
+    norms = torch.stack([p.grad.flatten(1).norm(dim=1) for p in parameters if p.grad is not None]).norm(dim=0)
+    factor = (limit / norms.clamp(min=1e-12)).clamp(max=1)
+    for p in parameters:
+        if p.grad is not None:
+            p.grad.mul_(factor.view(-1, *[1] * (p.grad.dim() - 1)))
+
+
+class Average:
+    """Exponential moving average of parameters, which stands in for them within `instead`.
+
+    The decay grows with the steps, so that the start is soon forgotten: min(decay, (1 + step) / (10 + step)).
+    """
+
+    def __init__(self, parameters: list[torch.nn.Parameter], decay: float) -> None:
+        self.parameters, self.decay = parameters, decay
+        self.values = [p.detach().clone() for p in parameters]
+
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.values, [p.detach() for p in self.parameters], 1 - decay)
+
+    @contextlib.contextmanager
+    def instead(self) -> Iterator[None]:
+        """The averages are the parameters; afterwards the parameters are what they were."""
+        with torch.no_grad():
+            held = [p.detach().clone() for p in self.parameters]
+            for p, value in zip(self.parameters, self.values, strict=True):
+                p.copy_(value)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, value in zip(self.parameters, held, strict=True):
+                    p.copy_(value)
+
+
+def mixture(rows: int, alpha: float, *key: int) -> tuple[float, np.ndarray]:
+    """Of mixup (Zhang et al. 2018) for one batch: the share of each row itself, from 0.5 to 1, and the place of its partner, int64 (rows,)."""
+    generator = np.random.default_rng([*key, 0x3187])
+    share = float(generator.beta(alpha, alpha))
+    return max(share, 1 - share), generator.permutation(rows)
+
+
+class FirstBad:
+    """The first step at which a value was not finite, noticed without waiting for the device at every step."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._step = torch.full((), torch.iinfo(torch.int64).max, dtype=torch.int64, device=device)
+
+    def see(self, values: torch.Tensor, step: int) -> None:
+        here = torch.where(torch.isfinite(values).all(), torch.iinfo(torch.int64).max, step)
+        self._step = torch.minimum(self._step, here)
+
+    def step(self) -> int | None:
+        """Waits for the device."""
+        found = int(self._step)
+        return None if found == torch.iinfo(torch.int64).max else found
