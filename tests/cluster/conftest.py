@@ -1,20 +1,13 @@
-"""One cluster for all cluster tests, and the wheel that jobs are sent with."""
+"""One cluster for all cluster tests."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.harness import ROOT, Cluster, cluster
-
-
-@pytest.fixture(scope="session")
-def wheel() -> Path:
-    built = subprocess.run(["bash", "docker/wheel.sh"], cwd=ROOT, check=True, capture_output=True, text=True)
-    return ROOT / built.stdout.strip().splitlines()[-1]
+from tests.cluster.harness import Cluster, cluster
 
 
 @pytest.fixture(scope="session")

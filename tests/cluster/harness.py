@@ -44,6 +44,33 @@ class Cluster:
         """Runs jobs/VERB.py as a user would: `.venv/bin/spark-submit --master ... --py-files WHEEL jobs/VERB.py ARGUMENTS`."""
         return self.submit_file(ROOT / "jobs" / f"{verb}.py", *arguments, conf=conf, timeout=timeout)
 
+    def processes(self, worker: int, mapped: str = "") -> list[int]:
+        """Pids of a worker's JVM, its executors and all that these started, oldest first; with `mapped`, those that loaded a file of that name.
+
+        Each of them runs in the worker's own directory, also those that have left its process group.
+        """
+        folder = self.work[worker].resolve()
+        found = []
+        for entry in Path("/proc").iterdir():
+            # A process that has just ended has neither link nor maps.
+            with contextlib.suppress(OSError):
+                if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(folder) and mapped in (entry / "maps").read_text():
+                    found.append(int(entry.name))
+        return sorted(found)
+
+    def ranks(self, worker: int) -> list[int]:
+        """Pids of the processes of a worker that have loaded Horovod's library: what trains, however it was launched."""
+        return self.processes(worker, "/horovod/torch/mpi_lib")
+
+    def kill_worker(self, worker: int) -> None:
+        """kill -9 of a worker, its executors and all their children: what a machine that goes down leaves behind, which is nothing."""
+        deadline = time.monotonic() + 10
+        while left := self.processes(worker):
+            assert time.monotonic() < deadline, f"still there after kill -9: {left}"
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def submit_file(self, file: Path, *arguments: str, conf: dict[str, str] | None = None, timeout: float = 240) -> Result:
         command = [str(SUBMIT), "--master", self.master, "--py-files", str(self.wheel)]
         for key, value in {**self.conf, **(conf or {})}.items():
