@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-cluster test-faults demo demo-data reference bench-vcf wheel clean
+.PHONY: help setup check test test-cluster test-faults demo demo-data reference bench bench-vcf bench-feed bench-train wheel clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
@@ -38,6 +38,14 @@ reference: demo-data ## accuracy on real data beside published figures (long)
 
 bench-vcf: setup ## cohort VCFs in and asked, beside plink2 and bcftools: time, memory, bytes (long)
 	@$(RUN) .venv/bin/python tests/bench/vcf.py
+
+bench-feed: setup ## the feed beside a bare pyarrow scan and Petastorm's own loaders
+	@$(RUN) .venv/bin/python tests/bench/feed.py
+
+bench-train: setup ## the training loop beside a bare torch loop, two ranks beside two processes
+	@$(RUN) .venv/bin/python tests/bench/train.py
+
+bench: bench-feed bench-train bench-vcf ## all benchmarks
 
 wheel: setup ## the wheel for spark-submit --py-files, into dist/
 	@bash docker/wheel.sh
