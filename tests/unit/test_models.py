@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,15 @@ KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "gated": ({"kind": "fusion", "sizes": [2, 3, 4], "fusion": "gated", "input_dropout": 0.2, "modality_dropout": 0.3}, (FEATURES,)),
 }
 SAMPLED = [kind for kind in KINDS if kind not in ("mlp of a sequence", "cnn, batch norm", "lstm")]  # those that draw something in training
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from more, and lose much on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def build(kind: str, seeds: list[int], outputs: int = 2, **options: Any) -> nn.Module:
@@ -180,9 +190,10 @@ def test_cnn_is_a_plain_network(norm: str, m: int) -> None:
 
     def conv(name: str, x: torch.Tensor, dilation: int = 1) -> torch.Tensor:
         weight = own[f"{name}.weight"]
-        plain = nn.Conv1d(weight.shape[1], weight.shape[0], weight.shape[2], padding="same", dilation=dilation, bias=norm != "batch").double()
+        plain = nn.Conv1d(weight.shape[1], weight.shape[0], weight.shape[2], dilation=dilation, bias=norm != "batch").double()
         plain.load_state_dict({part: own[f"{name}.{part}"] for part, _ in plain.named_parameters()})
-        return plain(x)
+        beyond = dilation * (weight.shape[2] - 1)
+        return plain(functional.pad(x, (beyond // 2, beyond - beyond // 2)))
 
     def normalise(name: str, x: torch.Tensor) -> torch.Tensor:
         if norm == "none":
@@ -343,15 +354,15 @@ def test_unshared_strands_differ() -> None:
 
 
 def test_strands_are_averaged_in_evaluation_and_drawn_in_training() -> None:
-    network, rows = build("cnn, both strands", [1, 2]), torch.arange(400)
-    x = batch("cnn, both strands", 400)
+    network, rows = build("cnn, both strands", [1, 2]), torch.arange(200)
+    x = batch("cnn, both strands", 200)
     forward, backward = (build("cnn, both strands", [1, 2], average_strands=False)(part) for part in (x, x.flip(2, 3)))
     torch.testing.assert_close(network(x), (forward + backward) / 2, rtol=0, atol=1e-12)
     found = network(x, rows, 1)
     turned = (found - backward).abs().amax(2) < 1e-12
     assert ((found - forward).abs().amax(2) < 1e-12).logical_xor(turned).all()
-    np.testing.assert_allclose(turned.double().mean(1), 0.5, atol=0.08)
-    assert (turned[0] == turned[1]).double().mean().item() == pytest.approx(0.5, abs=0.08)
+    np.testing.assert_allclose(turned.double().mean(1), 0.5, atol=0.1)
+    assert (turned[0] == turned[1]).double().mean().item() == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize(
