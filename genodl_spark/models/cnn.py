@@ -37,10 +37,11 @@ class _Block(nn.Module):
 
     def __init__(self, seeds: list[int], channels: int, kernel: int, dilation: int, norm: str, shared: bool, layer: count[int]) -> None:
         super().__init__()
+        bias = norm != "batch"
         self.first = NORMS[norm](len(seeds), channels, shared)
-        self.wide = MemberConv(seeds, channels, channels, kernel, next(layer), dilation, shared_strands=shared)
+        self.wide = MemberConv(seeds, channels, channels, kernel, next(layer), dilation, bias=bias, shared_strands=shared)
         self.second = NORMS[norm](len(seeds), channels, shared)
-        self.point = MemberConv(seeds, channels, channels, 1, next(layer), shared_strands=shared)
+        self.point = MemberConv(seeds, channels, channels, 1, next(layer), bias=bias, shared_strands=shared)
 
     def forward(self, x: torch.Tensor, training: bool, present: torch.Tensor | None) -> torch.Tensor:
         y = self.wide(masked(functional.gelu(self.first(x, training, present)), present))
@@ -99,12 +100,12 @@ class Network(nn.Module):
         if shared and any(width % 2 for width in channels):
             raise InputError(f"found {channels}; expected even numbers: with equivariant, every channel has a twin", "model.channels")
         self.seeds, self.pool, self.augment, self.average = seeds, pool, reverse_complement == "augment", average_strands and not shared
-        layer = count()
-        self.stem = MemberConv(seeds, inputs[0], channels[0], stem_kernel, next(layer), shared_strands=shared)
+        layer, bias = count(), norm != "batch"  # which would take away any bias before it
+        self.stem = MemberConv(seeds, inputs[0], channels[0], stem_kernel, next(layer), bias=bias, shared_strands=shared)
         self.stages = nn.ModuleList(
             nn.ModuleList(_Block(seeds, width, kernel, dilation, norm, shared, layer) for dilation in dilations) for width in channels
         )
-        self.between = nn.ModuleList(MemberConv(seeds, a, b, 1, next(layer), shared_strands=shared) for a, b in pairwise(channels))
+        self.between = nn.ModuleList(MemberConv(seeds, a, b, 1, next(layer), bias=bias, shared_strands=shared) for a, b in pairwise(channels))
         self.norm = NORMS[norm](len(seeds), channels[-1], shared)
         self.pooling = PositionPool(pooling, seeds, channels[-1], next(layer), shared)
         self.head = mlp.Network(part(seeds, 0), (channels[-1],), outputs, [64] if hidden is None else hidden, dropout, dropout)

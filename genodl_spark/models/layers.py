@@ -114,23 +114,32 @@ class MemberConv(nn.Module):
     """
 
     def __init__(
-        self, seeds: list[int], inputs: int, outputs: int, kernel: int, layer: int, dilation: int = 1, stride: int = 1, shared_strands: bool = False
+        self,
+        seeds: list[int],
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        layer: int,
+        dilation: int = 1,
+        stride: int = 1,
+        bias: bool = True,
+        shared_strands: bool = False,
     ) -> None:
         super().__init__()
         self.dilation, self.stride, self.shared_strands = dilation, stride, shared_strands
         stored = outputs // 2 if shared_strands else outputs
         self.weight = keyed_start(seeds, layer, (stored, inputs, kernel), 1 / math.sqrt(inputs * kernel))
-        self.bias = nn.Parameter(torch.zeros(len(seeds), stored))
+        self.bias = nn.Parameter(torch.zeros(len(seeds), stored)) if bias else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight: torch.Tensor = self.weight
-        bias: torch.Tensor = self.bias
+        bias: list[torch.Tensor] = [] if self.bias is None else [self.bias]
         if self.shared_strands:
             weight = tied(functional.pad(weight, (0, 1 - weight.shape[-1] % 2)), 1, 2, 3)
-            bias = tied(bias, 1)
-        return each_member(self._one, x, weight, bias)
+            bias = [tied(b, 1) for b in bias]
+        return each_member(self._one, x, weight, *bias)
 
-    def _one(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    def _one(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         kernel = weight.shape[-1]
         if kernel == self.stride == 1:
             return functional.linear(x, weight[..., 0], bias)
@@ -162,15 +171,16 @@ class _MemberNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(members, stored))
         self.bias = nn.Parameter(torch.zeros(members, stored))
 
-    def affine(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return (tied(self.weight, 1), tied(self.bias, 1)) if self.shared_strands else (self.weight, self.bias)
+    def whole(self, *stored: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Values of every channel, (M, C), out of those stored."""
+        return tuple(tied(values, 1) for values in stored) if self.shared_strands else stored
 
 
 class MemberLayerNorm(_MemberNorm):
     """x (M, B, L, C), normalised over the channels of every position."""
 
     def forward(self, x: torch.Tensor, training: bool, present: torch.Tensor | None = None) -> torch.Tensor:
-        weight, bias = self.affine()
+        weight, bias = self.whole(self.weight, self.bias)
         if len(weight) == 1:
             return functional.layer_norm(x, x.shape[-1:], weight[0], bias[0], self.eps)
         return torch.addcmul(bias[:, None, None], functional.layer_norm(x, x.shape[-1:], eps=self.eps), weight[:, None, None])
@@ -191,18 +201,18 @@ class MemberBatchNorm(_MemberNorm):
         super().__init__(members, channels, shared_strands)
         self.running_mean: torch.Tensor
         self.running_variance: torch.Tensor
-        self.register_buffer("running_mean", torch.zeros(members, channels))
-        self.register_buffer("running_variance", torch.ones(members, channels))
+        self.register_buffer("running_mean", torch.zeros_like(self.bias))
+        self.register_buffer("running_variance", torch.ones_like(self.weight))
         self.reduce: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.weights: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor, training: bool, present: torch.Tensor | None = None) -> torch.Tensor:
-        weight, bias = self.affine()
+        weight, bias, running_mean, running_variance = self.whole(self.weight, self.bias, self.running_mean, self.running_variance)
         with torch.autocast(x.device.type, enabled=False):  # sums over a batch in half precision would be too coarse
             x = x.to(weight.dtype)
             if not training:
-                scale = weight * (self.running_variance + self.eps).rsqrt()
-                return torch.addcmul((bias - self.running_mean * scale)[:, None, None], x, scale[:, None, None])
+                scale = weight * (running_variance + self.eps).rsqrt()
+                return torch.addcmul((bias - running_mean * scale)[:, None, None], x, scale[:, None, None])
             share = torch.ones_like(x[..., 0])
             if self.weights is not None:
                 share = share * self.weights.to(x.dtype)[..., None]
@@ -211,14 +221,15 @@ class MemberBatchNorm(_MemberNorm):
             share = share.flatten(1).unsqueeze(1)
             sums = self._sum(torch.cat([torch.bmm(share, x.flatten(1, 2)), share.sum(2, keepdim=True)], 2))[:, 0]
             count = sums[:, -1:].detach()
-            mean = torch.where(count > 0, self._both(sums[:, :-1]) / count.clamp(min=1), self.running_mean)
+            mean = torch.where(count > 0, self._both(sums[:, :-1]) / count.clamp(min=1), running_mean)
             x = x - mean[:, None, None]
             squares = self._both(self._sum(torch.bmm(share, (x * x).flatten(1, 2)))[:, 0])
-            variance = torch.where(count > 0, squares / count.clamp(min=1), self.running_variance)
+            variance = torch.where(count > 0, squares / count.clamp(min=1), running_variance)
             with torch.no_grad():
-                unbiased = torch.where(count > 1, squares / (count - 1).clamp(min=1), self.running_variance)
-                self.running_mean.lerp_(mean.detach(), self.momentum)
-                self.running_variance.lerp_(unbiased, self.momentum)
+                unbiased = torch.where(count > 1, squares / (count - 1).clamp(min=1), running_variance)
+                stored = self.running_mean.shape[1]
+                self.running_mean.lerp_(mean[:, :stored], self.momentum)
+                self.running_variance.lerp_(unbiased[:, :stored], self.momentum)
             return torch.addcmul(bias[:, None, None], x, (weight * (variance + self.eps).rsqrt())[:, None, None])
 
     def _sum(self, local: torch.Tensor) -> torch.Tensor:
@@ -267,13 +278,14 @@ class PositionPool(nn.Module):
             return torch.matmul(self.attention(x, present).unsqueeze(2), x).squeeze(2)
         if self.how == "max":
             return (x if present is None else x.masked_fill(~present[..., None], -math.inf)).amax(2)
-        return x.mean(2) if present is None else masked(x, present).sum(2) / present.sum(2, keepdim=True)
+        # Divided alike with and without a mask, so that no row depends on whether others of its batch have padding.
+        return masked(x, present).sum(2) / (x.new_full((1,), x.shape[2]) if present is None else present.sum(2, keepdim=True))
 
 
 def unpadded(x: torch.Tensor) -> torch.Tensor | None:
     """Positions of sequences x (M or 1, B, L, C) between their first and last known base, bool (M or 1, B, L).
 
-    None where no row has padding, which spares the layers their masks. A row without any known base is taken as it is.
+    None where all rows begin and end with one, which spares the layers their masks. A row without any known base is taken as it is.
     """
     if bool(x[:, :, [0, -1]].ne(0).any(-1).all()):
         return None

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from genodl_spark.models import mlp
 from genodl_spark.models.layers import (
@@ -32,8 +31,8 @@ from genodl_spark.models.layers import (
 class MemberRecurrence(nn.Module):
     """x (M, B, L, inputs) -> states of both directions (M, B, L, 2 * units), or with `last` those where they end, (M, B, 2 * units).
 
-    Parameters have the names, order and shapes of nn.GRU or nn.LSTM, behind a dimension of members. `lengths` int64 (M or 1, B):
-    positions from there on are left out, by both directions; None for whole rows.
+    Parameters have the names, order and shapes of nn.GRU or nn.LSTM, behind a dimension of members. `present` bool (M or 1, B, L):
+    positions after the last one that is have no part; None for whole rows.
     """
 
     def __init__(self, cell: str, seeds: list[int], inputs: int, units: int, layers: int, layer: int, last: bool) -> None:
@@ -45,37 +44,40 @@ class MemberRecurrence(nn.Module):
         for number, (name, parameter) in enumerate(plain.named_parameters()):
             self.register_parameter(name, keyed_start(part(seeds, layer), number, parameter.shape, 1 / math.sqrt(units)))
 
-    def forward(self, x: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
         weights = [self.get_parameter(name) for name in self.names]
-        if lengths is None:
+        if present is None:
             return each_member(self._whole, x, *weights)
-        return each_member(self._packed, x, lengths.cpu().expand(len(x), -1), *weights)
+        position, length = torch.arange(x.shape[2], device=x.device), present.sum(2, keepdim=True)
+        turned = torch.where(position < length, length - 1 - position, position).expand(len(x), -1, -1)
+        return each_member(self._padded, x, turned, *weights)
 
     def _whole(self, x: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        states, last = self._run(x, x.shape[0], weights, True)
-        return self._ends(last) if self.last else states
+        states, last = self._run(x, weights, self.layers, True)
+        return torch.cat([last[-2], last[-1]], 1) if self.last else states
 
-    def _packed(self, x: torch.Tensor, lengths: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        states, last = self._run(packed.data, x.shape[0], weights, packed.batch_sizes)
-        if self.last:
-            return self._ends(last[:, packed.unsorted_indices])
-        whole = PackedSequence(states, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
-        return pad_packed_sequence(whole, batch_first=True, total_length=x.shape[1])[0]
+    def _padded(self, x: torch.Tensor, turned: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        """The same, where the other direction reads each row turned round within its length: `turned` (B, L) are the positions.
 
-    def _run(self, x: torch.Tensor, rows: int, weights: tuple[torch.Tensor, ...], order: torch.Tensor | bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """States and last states; `order`: True where rows come first, or the batch sizes of packed positions."""
-        zero = x.new_zeros(2 * self.layers, rows, self.units)
-        function: Any = torch.lstm if self.lstm else torch.gru
-        start = (zero, zero) if self.lstm else zero
+        Not as packed sequences, whose products have shapes, and so roundings, that depend on the other rows of the batch.
+        """
+        turned = turned[..., None]
+        for start in range(0, len(weights), 8):
+            ahead = self._run(x, weights[start : start + 4], 1, False)[0]
+            back = self._run(x.gather(1, turned.expand_as(x)), weights[start + 4 : start + 8], 1, False)[0]
+            x = torch.cat([ahead, back.gather(1, turned.expand_as(back))], 2)
+        if not self.last:
+            return x
+        end = turned[:, :1].expand(-1, -1, self.units)
+        return torch.cat([ahead.gather(1, end), back.gather(1, end)], 2).squeeze(1)
+
+    def _run(self, x: torch.Tensor, weights: tuple[torch.Tensor, ...], layers: int, both: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """All states (B, L, .) and the last ones (layers and directions, B, units) of `layers` of the recurrence."""
+        zero = x.new_zeros((2 if both else 1) * layers, len(x), self.units)
         # cuDNN has a backward pass in its training mode only; there is no dropout here that could differ.
-        settings = (list(weights), True, self.layers, 0.0, torch.is_grad_enabled(), True)
-        found = function(x, start, *settings, order) if isinstance(order, bool) else function(x, order, start, *settings)
+        settings: Any = (list(weights), True, layers, 0.0, torch.is_grad_enabled(), both, True)
+        found: Any = torch.lstm(x, (zero, zero), *settings) if self.lstm else torch.gru(x, zero, *settings)
         return found[0], found[1]
-
-    @staticmethod
-    def _ends(last: torch.Tensor) -> torch.Tensor:
-        return torch.cat([last[-2], last[-1]], 1)
 
 
 class Network(nn.Module):
@@ -125,6 +127,6 @@ class Network(nn.Module):
         x = functional.gelu(self.stem(x))
         if self.pool > 1:
             x, present = max_pool(x, present, self.pool, symmetric=False)
-        x = self.recurrence(x, None if present is None else present.sum(2))
+        x = self.recurrence(x, present)
         outputs: torch.Tensor = self.head(x if self.pooling is None else self.pooling(x, present), rows, epoch)
         return outputs
