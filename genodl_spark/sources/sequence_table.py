@@ -6,6 +6,7 @@ A line is a record. A block of lines goes through Arrow's reader; where that fin
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from genodl_spark import encode, storage
+from genodl_spark import encode, kernels, storage
 from genodl_spark.errors import InputError
 from genodl_spark.sources import streams
 from genodl_spark.sources.sample_table import MISSING, column_name
@@ -22,9 +23,13 @@ from genodl_spark.sources.streams import Split, line_blocks
 from genodl_spark.tables import COHORT, QUARANTINE, SAMPLES, SEQUENCES, Column, Table
 
 SOURCE = "sequences"
+FILE_NAME = re.compile(r"\.(tsv|csv)(\.b?gz)?$", re.IGNORECASE)
 ID, SEQUENCE = "id", "sequence"
 _KEPT = 4096  # characters of a record in quarantine
 _QUOTE = b'"'
+_NO_TEXT = "bytes that are not UTF-8, quotes that do not end, or a carriage return within the line"
+
+Batches = tuple[pa.RecordBatch, pa.RecordBatch, pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def header_of(uri: str) -> Header:
     delimiter = "\t" if b"\t" in line else ","
     columns = _cells(line, delimiter)
     if columns is None:
-        raise InputError("bytes that are not UTF-8, or quotes that do not end; expected a header of column names", uri, 1)
+        raise InputError(f"found {_NO_TEXT}; expected a header of column names", uri, 1)
     for name in (ID, SEQUENCE):
         if name not in columns:
             raise InputError(f"found columns {', '.join(columns[:8])}; expected one called {name}, rename it in the header", uri, 1)
@@ -73,9 +78,7 @@ def count_lines(uri: str, split: Split) -> int:
     return sum(block.count(b"\n") for block in streams.split_blocks(uri, split))
 
 
-def read(
-    uri: str, split: Split, first: int, header: Header, cohort: str, file: str
-) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch, pa.RecordBatch]]:
+def read(uri: str, split: Split, first: int, header: Header, cohort: str, file: str) -> Iterator[Batches]:
     """Rows of `sequences`, of `samples` (those of the header) and of `quarantine` for a piece of a file, block by block.
 
     `first`: the number of its first line, from 1. The rows of the first two are of the same records. In quarantine are records of
@@ -99,7 +102,7 @@ def _lines(uri: str, split: Split, first: int) -> Iterator[tuple[int, bytes]]:
         first += block.count(b"\n")
 
 
-def parse(block: bytes, number: int, header: Header, cohort: str, file: str) -> tuple[pa.RecordBatch, pa.RecordBatch, pa.RecordBatch]:
+def parse(block: bytes, number: int, header: Header, cohort: str, file: str) -> Batches:
     """One block of whole lines, of which `number` is the first, as `read` gives it."""
     columns, lines, bad = _fast(block, header) or _slow(block, header)
     sequences, codes = columns[SEQUENCE], pa.array([], pa.binary())
@@ -128,8 +131,8 @@ _Found = tuple[dict[str, pa.Array], np.ndarray, dict[int, str]]  # columns (text
 
 
 def _fast(block: bytes, header: Header) -> _Found | None:
-    """All lines of a block by Arrow's reader; None where one of them is blank, ragged, not UTF-8 or has quotes."""
-    if _QUOTE in block or block.startswith(b"\n") or b"\n\n" in block:
+    """All lines of a block by Arrow's reader; None where one of them is blank, ragged, not UTF-8 or has quotes or a carriage return."""
+    if _QUOTE in block or b"\r" in block or block.startswith(b"\n") or b"\n\n" in block:
         return None
     try:
         table = pacsv.read_csv(
@@ -142,10 +145,7 @@ def _fast(block: bytes, header: Header) -> _Found | None:
         ).combine_chunks()
     except pa.ArrowInvalid:
         return None
-    lines = block.count(b"\n")
-    if table.num_rows != lines:  # a carriage return within a line ends it for Arrow
-        return None
-    return {name: table.column(name).chunk(0) for name in header.columns}, np.arange(lines), {}
+    return {name: table.column(name).chunk(0) for name in header.columns}, np.arange(table.num_rows), {}
 
 
 def _slow(block: bytes, header: Header) -> _Found:
@@ -153,11 +153,11 @@ def _slow(block: bytes, header: Header) -> _Found:
     lines: list[int] = []
     bad: dict[int, str] = {}
     for number, line in enumerate(block[:-1].split(b"\n")):
-        if not line.strip():
+        if not line.rstrip(b"\r"):
             continue
         found = _cells(line, header.delimiter)
         if found is None:
-            bad[number] = "found bytes that are not UTF-8, or quotes that do not end; expected UTF-8 text"
+            bad[number] = f"found {_NO_TEXT}; expected cells of UTF-8 text"
         elif len(found) != len(header.columns):
             bad[number] = f"found {len(found)} columns; expected {len(header.columns)}, as many as the header has"
         else:
@@ -169,9 +169,12 @@ def _slow(block: bytes, header: Header) -> _Found:
 
 
 def _cells(line: bytes, delimiter: str) -> list[str] | None:
+    """The cells of a line, perhaps quoted; None where it is no text."""
     try:
-        text = line.rstrip(b"\r\n").decode("utf-8")
+        text = line.rstrip(b"\r").decode("utf-8")
     except UnicodeDecodeError:
+        return None
+    if "\r" in text:
         return None
     if _QUOTE not in line:
         return text.split(delimiter)
@@ -184,10 +187,8 @@ def _cells(line: bytes, delimiter: str) -> list[str] | None:
 
 def _encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     """Base codes of sequences (binary to binary, the same lengths), and what is wrong with some of them, by row."""
-    ends = np.frombuffer(sequences.buffers()[1], np.int32)[sequences.offset : sequences.offset + len(sequences) + 1]
-    data = sequences.buffers()[2]
-    text = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] if data is not None and ends[-1] > ends[0] else np.empty(0, np.uint8)
-    ends = ends - ends[0]
+    text, ends = kernels.binary(sequences)
+    text, ends = text[ends[0] : ends[-1]], ends - ends[0]
     codes = encode.base_codes(text)
     broken = {int(row): "found an empty sequence; expected its bases" for row in np.flatnonzero(np.diff(ends) == 0)}
     places = np.flatnonzero(codes == encode.NO_BASE)
@@ -195,8 +196,7 @@ def _encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     for row, first in zip(*np.unique(rows, return_index=True), strict=True):
         letter, place = chr(text[places[first]]), places[first] - ends[row] + 1
         broken[int(row)] = f"found {letter!r} at base {place}; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"
-    packed = pa.Array.from_buffers(pa.binary(), len(sequences), [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(codes)])
-    return packed, broken
+    return kernels.binary_array(codes.view(np.uint8), ends), broken
 
 
 def _quarantined(block: bytes, number: int, bad: dict[int, str], cohort: str, file: str) -> pa.RecordBatch:

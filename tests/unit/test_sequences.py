@@ -22,7 +22,7 @@ from genodl_spark.sources.sequence_table import Header
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CODES = {letter: code for code, letters in enumerate(("Aa", "Cc", "Gg", "TtUu")) for letter in letters}
-CODES |= {letter: -1 for letter in "RYSWKMBDHVNryswkmbdhvn"}
+CODES |= dict.fromkeys("RYSWKMBDHVNryswkmbdhvn", -1)
 HEAD = Header(["id", "label", "sequence", "group"], "\t")
 
 bases = st.text("ACGTUNacgtuRYK", min_size=1, max_size=12)
@@ -37,7 +37,7 @@ def oracle(lines: list[str]) -> tuple[dict[int, tuple[list[str | None], list[int
     """Line -> values and base codes of the records kept; and the lines set aside."""
     kept, bad = {}, set()
     for number, line in enumerate(lines, 2):
-        if not line.strip():
+        if not line.rstrip("\r"):
             continue
         try:
             cells = next(csv.reader([line], delimiter="\t", strict=True))
@@ -73,7 +73,7 @@ def test_every_record_is_kept_whole_or_set_aside(records: list[list[str]]) -> No
         (b"a\t1\tAC-G\tx", "found '-' at base 3; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"),
         (b"a\t1\t\tx", "found an empty sequence; expected its bases"),
         (b"\t1\tACG\tx", "found no id; expected a name for the sequence"),
-        (b"a\t\xff\tACG\tx", "found bytes that are not UTF-8, or quotes that do not end; expected UTF-8 text"),
+        (b"a\t\xff\tACG\tx", "found bytes that are not UTF-8, quotes that do not end, or a carriage return within the line; expected cells of UTF-8 text"),
     ],
 )
 def test_reasons_and_their_neighbours(line: bytes, reason: str) -> None:
