@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import baselines, encode, quality
+from genodl_spark import baselines, config, encode, quality, tasks
 from genodl_spark.errors import InputError
 from genodl_spark.sources import sequence_table, streams
 from genodl_spark.sources.sequence_table import Header
@@ -71,9 +71,13 @@ def test_every_record_is_kept_whole_or_set_aside(records: list[list[str]]) -> No
     [
         (b"a\t1\tACG", "found 3 columns; expected 4, as many as the header has"),
         (b"a\t1\tAC-G\tx", "found '-' at base 3; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"),
+        (b'a\t1\t"ACG\tx', f"found {sequence_table._NO_TEXT}; expected cells of UTF-8 text"),
         (b"a\t1\t\tx", "found an empty sequence; expected its bases"),
         (b"\t1\tACG\tx", "found no id; expected a name for the sequence"),
-        (b"a\t\xff\tACG\tx", "found bytes that are not UTF-8, quotes that do not end, or a carriage return within the line; expected cells of UTF-8 text"),
+        (
+            b"a\t\xff\tACG\tx",
+            f"found {sequence_table._NO_TEXT}; expected cells of UTF-8 text",
+        ),
     ],
 )
 def test_reasons_and_their_neighbours(line: bytes, reason: str) -> None:
@@ -196,3 +200,8 @@ def test_published_tables_are_read_whole() -> None:
         assert rows.column("sequence_id").to_pylist() == [row["id"] for row in expected], path
         codes = np.frombuffer(b"".join(rows.column("codes").to_pylist()), np.int8)
         np.testing.assert_array_equal(codes, [CODES[letter] for row in expected for letter in row["sequence"]])
+
+
+def test_covariates_do_not_go_with_sequences() -> None:
+    with pytest.raises(InputError, match="found covariates for features that networks take as onehot; expected none"):
+        tasks.features(config.load("binding", None, ["covariates=age"]))
