@@ -82,6 +82,12 @@ class Quality(_Section):
     select: int = Field(0, ge=0)
 
 
+class Sequences(_Section):
+    """`length`: bases of a sequence that networks see, aligned at the centre; 0 for the longest of the cohort."""
+
+    length: int = Field(0, ge=0)
+
+
 class Train(_Section):
     """The training loop. `batch` is the global batch, whatever the number of ranks `procs`.
 
@@ -199,6 +205,7 @@ class Settings(_Section):
     target: Target = Target()
     split: Split = Split(folds=5)
     quality: Quality = Quality()
+    sequence: Sequences = Sequences()
     model: dict[str, Any] = {"kind": "mlp"}
     train: Train = Train()
     feed: Feed = Feed()

@@ -1,4 +1,4 @@
-"""Sample-major features of a cohort, out of the lake's tables: packed matrices, genotypes, and covariates.
+"""Sample-major features of a cohort, out of the lake's tables: packed matrices, genotypes, sequences, and covariates.
 
 Each kind of feature answers the same two questions: which features a cohort has (`choose`), and what their values are for
 each entity, in a given order (`rows`). Preparing a dataset asks both; scoring asks the second, with the model's features.
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import genotypes, quality
+from genodl_spark import encode, genotypes, kernels, quality
 from genodl_spark.encode import MISSING
 from genodl_spark.errors import InputError
-from genodl_spark.tables import FEATURES, SAMPLE_SETS, SAMPLES, VARIANTS, Table, identifier
+from genodl_spark.tables import FEATURES, SAMPLE_SETS, SAMPLES, SEQUENCES, VARIANTS, Table, identifier
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,14 +26,22 @@ if TYPE_CHECKING:
 
 ROWS = "entity_id string, x binary, missing int"
 COVARIATE = "covariate:"
+POSITION = "position:"
+_PACKED = 64 << 20  # bytes of rows in one Arrow batch
 _CHUNK = 256  # samples per piece when genotypes are transposed
 
 
 class Features(Protocol):
-    """Features of one kind. `dtype` of the packed values: int8 with -1 missing, or float32 with NaN missing."""
+    """Features of one kind. `dtype` of the packed values: int8 with -1 missing, or float32 with NaN missing.
+
+    `encoding`: how networks take them (`transform` of a dataset) where the values alone do not decide: onehot for base codes; else None.
+    """
 
     @property
     def dtype(self) -> str: ...
+
+    @property
+    def encoding(self) -> str | None: ...
 
     @property
     def tables(self) -> tuple[Table, ...]: ...
@@ -62,6 +70,7 @@ class MatrixFeatures:
     blocks: list[str] = field(default_factory=list)
     max_missing: float = 1.0
     dtype: str = "float32"
+    encoding: str | None = None
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -165,6 +174,7 @@ class GenotypeFeatures:
     max_missing: float = 1.0
     max_features: int = 0
     dtype: str = "int8"
+    encoding: str | None = None
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -330,6 +340,60 @@ def _distinct(values: np.ndarray) -> Iterator[np.ndarray]:
 
 
 @dataclass(frozen=True)
+class SequenceFeatures:
+    """Base codes of a cohort's sequences, aligned at their centres: `position:1` to `position:L`, -1 beyond a sequence's ends.
+
+    `length`: L; 0 for the longest sequence of the cohort that the features are chosen in. Longer sequences are cut on both sides.
+    """
+
+    length: int = 0
+    dtype: str = "int8"
+    encoding: str | None = "onehot"
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return (SEQUENCES,)
+
+    def cohorts(self, lake: Snapshot) -> list[str]:
+        return sorted(row.cohort for row in lake.read(SEQUENCES).select("cohort").distinct().collect())
+
+    def entities(self, lake: Snapshot, cohort: str) -> list[str]:
+        return sorted(self._stored(lake, cohort).select("sequence_id").toArrow().column("sequence_id").to_pylist())  # identifiers, not sequences
+
+    def _stored(self, lake: Snapshot, cohort: str) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        return lake.read(SEQUENCES).where(F.col("cohort") == cohort)
+
+    def _longest(self, lake: Snapshot, cohort: str) -> int:
+        from pyspark.sql import functions as F
+
+        rows = self._stored(lake, cohort).agg(F.max("length").alias("length"))
+        longest: int = lake.once((SEQUENCES.name, cohort), lambda: rows.collect()[0].length or 0)
+        return longest
+
+    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
+        return [f"{POSITION}{i + 1}" for i in range(self.length or self._longest(lake, cohort))]
+
+    def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
+        width = len(features)
+        missing = max(0, width - self._longest(lake, cohort))
+        step = max(1, _PACKED // width)
+
+        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for whole in batches:
+                for start in range(0, whole.num_rows, step):
+                    batch = whole.slice(start, step)
+                    codes, ends = kernels.binary(batch.column("codes"))
+                    x = encode.centred(codes.view(np.int8), ends, width)
+                    packed = kernels.binary_array(x.ravel().view(np.uint8), np.arange(len(x) + 1, dtype=np.int32) * width)
+                    columns = [batch.column("sequence_id"), packed, pa.array(np.full(len(x), missing, np.int32))]
+                    yield pa.RecordBatch.from_arrays(columns, ROW_NAMES)
+
+        return self._stored(lake, cohort).select("sequence_id", "codes").mapInArrow(kernel, ROWS)
+
+
+@dataclass(frozen=True)
 class WithCovariates:
     """Other features and, behind them, columns of the sample table: numbers as they are, text as one indicator per value.
 
@@ -340,6 +404,7 @@ class WithCovariates:
     base: Features
     columns: list[str]
     dtype: str = "float32"
+    encoding: str | None = None
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -113,7 +113,7 @@ SOURCES = Table(
     "One row per ingested file: the manifest that makes ingest idempotent and a row's origin traceable",
     (
         COHORT,
-        required("source", "string", "Kind of source: vcf, expression, methylation, phenotypes, samples"),
+        required("source", "string", "Kind of source: vcf, expression, methylation, sequences, phenotypes, samples"),
         required("block", "string", "Block of a matrix, empty for other sources"),
         required("file", "string", "File name without its directory: a file sent again under this name replaces itself"),
         required("uri", "string", "Where the file was read"),
@@ -207,6 +207,22 @@ def _matrix(name: str, doc: str, unit: str) -> Table:
 EXPRESSION = _matrix("expression", "Gene expression, one row per cohort, block and sample", "in the unit of the source")
 METHYLATION = _matrix("methylation", "DNA methylation, one row per cohort, block and sample", "beta values as in the source")
 
+SEQUENCES = Table(
+    "sequences",
+    "One row per sequence of a cohort; its label and further columns are in `samples`",
+    (
+        COHORT,
+        required("sequence_id", "string", "Sequence identifier: sample_id in `samples`"),
+        required("codes", "binary", "Packed int8, one per base: A C G T (or U) are 0 1 2 3, any other letter of IUPAC is -1"),
+        required("length", "int", "Bases"),
+        required("file", "string", "File name of the source"),
+        required("line", "bigint", "Line in the file, 1-based"),
+    ),
+    key=("cohort", "sequence_id"),
+    partitioned_by=("cohort",),
+    checks={"packed": "octet_length(codes) = length", "bases": "length > 0"},
+)
+
 FEATURES = Table(
     "features",
     "Order of the features in packed matrix rows",
@@ -242,9 +258,9 @@ EXAMPLES = Table(
     (
         required("dataset", "string", "Hash of the dataset: task, cohort, label, features, split and content"),
         required("row_id", "bigint", "Dense row number within the dataset, from 0, in the order of entity_id"),
-        required("entity_id", "string", "Sample identifier"),
+        required("entity_id", "string", "Sample or sequence identifier"),
         Column("group", "string", "Group that no split may divide; NULL when the split has none"),
-        required("x", "binary", "Packed little-endian values: int8 with -1 missing, or float32 with NaN missing"),
+        required("x", "binary", "Packed little-endian values: int8 with -1 missing (of sequences base codes), or float32 with NaN missing"),
         required("target", "double", "Class index, or the value for regression"),
         required("folds", "binary", "int8 per repeat: fold index; or one byte: 0 train, 1 validation, 2 test; -1 not used"),
     ),
@@ -284,7 +300,7 @@ DATASETS = Table(
         required("dtype", "string", "int8 or float32"),
         required("classes", "array<string>", "Class names in index order; empty for regression"),
         required("features", "array<string>", "Feature identifiers in packed order"),
-        required("transform", "string", "none, or asinh for values on a linear scale"),
+        required("transform", "string", "none, asinh for values on a linear scale, or onehot for base codes"),
         required("split", "string", "Split settings, JSON"),
         required("split_hash", "string", "SHA-256 of the assignment"),
         required("folds", "int", "Folds of the cross-validation; 0 for a fixed split"),
@@ -520,6 +536,7 @@ TABLES: dict[str, Table] = {
         VARIANTS,
         EXPRESSION,
         METHYLATION,
+        SEQUENCES,
         FEATURES,
         QUARANTINE,
         EXAMPLES,

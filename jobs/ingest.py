@@ -1,4 +1,4 @@
-"""Reads VCF, expression, methylation or phenotype files into the lake."""
+"""Reads VCF, expression, methylation, sequence or phenotype files into the lake."""
 
 from __future__ import annotations
 

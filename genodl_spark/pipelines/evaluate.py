@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import baselines, evaluate, feed, quality, storage
+from genodl_spark import baselines, evaluate, feed, storage
 from genodl_spark import train as training
 from genodl_spark.errors import InputError
 from genodl_spark.evaluate import HeldOut, Interval
@@ -139,14 +139,14 @@ def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.n
     rows = np.flatnonzero(training.learns(data.folds, sets, fits.folds)[0])
     if len(rows) > fits.max_rows:
         rows = np.sort(np.random.default_rng([fits.seed, repeat, fold + 1]).choice(rows, fits.max_rows, replace=False))
-    x = quality.as_float(data.x[rows], fits.transform)
+    x = baselines.inputs(data.x[rows], fits.transform)
     if fits.external is not None:
         others = _examples(tuple(fits.external[0]), fits.external[1])
         tested, test_rows = others.x, np.arange(len(others))
     else:
         test_rows = np.flatnonzero(training.held_out(data.folds, sets, fits.folds)[0])
         tested = data.x[test_rows]
-    scores = baselines.fit_predict(name, x, data.target[rows], quality.as_float(tested, fits.transform), fits.classes, fits.seed)
+    scores = baselines.fit_predict(name, x, data.target[rows], baselines.inputs(tested, fits.transform), fits.classes, fits.seed)
     return test_rows, scores
 
 

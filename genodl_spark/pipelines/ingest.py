@@ -15,32 +15,26 @@ import pyarrow as pa
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
-from genodl_spark.pipelines.ingest_vcf import VcfFile, check_builds, ingest_vcfs, options_of
+from genodl_spark.pipelines.ingest_sequences import ingest_sequences
+from genodl_spark.pipelines.ingest_vcf import check_builds, ingest_vcfs, options_of
+from genodl_spark.pipelines.pieces import SourceFile
 from genodl_spark.pipelines.run import Run, now
-from genodl_spark.sources import matrix, sample_table, vcf
+from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
 from genodl_spark.sources.builds import build_of
 from genodl_spark.sources.vcf_header import Header
-from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, SAMPLES, SOURCES, VARIANTS, Table
+from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, SAMPLES, SEQUENCES, SOURCES, VARIANTS, Table
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
 MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}
-SOURCE_KINDS = [vcf.SOURCE, *MATRICES, "phenotypes"]
+_TABLES = {vcf.SOURCE: VARIANTS, **MATRICES, sequence_table.SOURCE: SEQUENCES, "phenotypes": SAMPLES}
+SOURCE_KINDS = list(_TABLES)
+_NAMES = {vcf.SOURCE: vcf.FILE_NAME, sequence_table.SOURCE: sequence_table.FILE_NAME}  # of the files that a directory stands for
 _PIECES = "part string, chunk int, block int, n int, payload binary"
 T = TypeVar("T")
 U = TypeVar("U")
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One input file: URI, name, content hash (SHA-256, hex) and bytes."""
-
-    uri: str
-    name: str
-    sha256: str
-    size: int
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     table = None if samples is None else _read_samples(samples)
     matrices = {uri: _matrix_header(uri) for uri in uris} if source in MATRICES else {}
     vcfs = dict(zip(uris, _concurrently(vcf.header_of, uris), strict=True)) if source == vcf.SOURCE else {}
+    sequences = dict(zip(uris, _concurrently(sequence_table.header_of, uris), strict=True)) if source == sequence_table.SOURCE else {}
     named = {uri: header.samples for uri, header in (matrices or vcfs).items()}
     if table is not None and samples is not None:
         for uri, order in named.items():
@@ -80,14 +75,17 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     fresh_samples = _new(run, name, "samples", "", sample_files)
     if not fresh and not fresh_samples:
         run.report.status = "unchanged"
-        for written in (VARIANTS if vcfs else MATRICES.get(source, SAMPLES), SAMPLES, SOURCES):
+        for written in (_TABLES[source], SAMPLES, SOURCES):
             run.wrote(written, 0)
         return
     counts: dict[str, Counts] = {}
     if vcfs and fresh:
-        listed = [VcfFile(file.uri, file.name, vcfs[file.uri], file.size) for file in fresh]
-        check_builds(run, name, listed)
-        counts = {key: Counts(b.rows, b.quarantined) for key, b in ingest_vcfs(run, name, listed, reference).items()}
+        headers = {file: vcfs[file.uri] for file in fresh}
+        check_builds(run, name, headers)
+        counts = {key: Counts(b.rows, b.quarantined) for key, b in ingest_vcfs(run, name, headers, reference).items()}
+    if sequences and fresh:
+        brought = ingest_sequences(run, name, {file: sequences[file.uri] for file in fresh})
+        counts = {key: Counts(b.rows, b.quarantined) for key, b in brought.items()}
     if matrices and fresh:
         counts = _ingest_matrices(run, MATRICES[source], name, block or "", {file: matrices[file.uri] for file in fresh})
     for file in fresh:
@@ -112,7 +110,7 @@ def _concurrently(work: Callable[[T], U], items: list[T]) -> list[U]:
 
 
 def _expand(paths: list[str], source: str) -> list[str]:
-    """Absolute URIs of the files given; a directory stands for the files directly and indirectly in it (of VCFs: those named as such)."""
+    """Absolute URIs of the files given; a directory stands for the files in it and below, of VCFs and sequence tables those named as such."""
     uris: list[str] = []
     for path in paths:
         uri = storage.absolute(path)
@@ -120,7 +118,7 @@ def _expand(paths: list[str], source: str) -> list[str]:
         if found == "absent":
             raise InputError("no such file; expected a readable file or directory, check the path", path)
         under = [uri] if found == "file" else storage.files_under(uri)
-        uris += [u for u in under if found == "file" or source != vcf.SOURCE or vcf.FILE_NAME.search(u)]
+        uris += [u for u in under if found == "file" or source not in _NAMES or _NAMES[source].search(u)]
     if not uris:
         raise InputError("found no file in the directory; expected at least one", paths[0])
     for name, times in Counter(posixpath.basename(uri) for uri in uris).items():

@@ -93,7 +93,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     rows = features.rows(run.sources, name, chosen).join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
     try:
         largest, content = _content(rows, features.dtype)
-        transform = s.quality.transform
+        transform = features.encoding or s.quality.transform
         if transform == "auto":
             transform = "asinh" if features.dtype == "float32" and quality.on_linear_scale(largest) else "none"
         digest = splits.split_hash(labels.entities, assignment.codes)
@@ -133,7 +133,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
 
 
 # The settings that shape a dataset; `quality` as a whole, though `select` acts in training only.
-_SHAPING = ("blocks", "covariates", "target", "split", "quality", "seed", "implementation", "feed")
+_SHAPING = ("blocks", "covariates", "target", "split", "quality", "sequence", "seed", "implementation", "feed")
 
 
 def labelled_cohorts(run: Run, features: Features, label: str, named: str | None) -> list[str]:

@@ -20,6 +20,8 @@ from genodl_spark.features import Features, WithCovariates
 def features(settings: Settings) -> Features:
     """The features of the task that `settings` are for, with its covariates."""
     base: Features = _implementation(settings.implementation).features(settings)
+    if settings.covariates and base.encoding is not None:
+        raise InputError(f"found covariates for features that networks take as {base.encoding}; expected none", "covariates")
     return WithCovariates(base, settings.covariates) if settings.covariates else base
 
 

@@ -1,0 +1,111 @@
+"""Sequence tables into the lake: the sequences themselves, and their labels and other columns as rows of `samples`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from genodl_spark import storage
+from genodl_spark.errors import InputError
+from genodl_spark.parts import Part
+from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files, parts_of
+from genodl_spark.pipelines.run import Run
+from genodl_spark.sources import sequence_table, streams
+from genodl_spark.sources.sequence_table import Header
+from genodl_spark.sources.streams import Split
+from genodl_spark.tables import QUARANTINE, SAMPLES, SEQUENCES, Table, identifier
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@dataclass(frozen=True)
+class _SequenceReader:
+    """Reads sequence tables; `headers` by URI. `sequences`, `samples`, `quarantine`: where rows of each go. See `pieces.Reader`."""
+
+    cohort: str
+    headers: dict[str, Header]
+    sequences: str
+    samples: str
+    quarantine: str
+    source: str = sequence_table.SOURCE
+
+    def splits(self, uri: str, target: int) -> list[Split]:
+        return streams.splits(uri, target)
+
+    def count_lines(self, uri: str, split: Split) -> int:
+        return sequence_table.count_lines(uri, split)
+
+    def targets(self, piece: Piece) -> list[tuple[Table, str]]:
+        return [(SEQUENCES, self.sequences), (self.headers[piece.uri].samples, self.samples), (QUARANTINE, self.quarantine)]
+
+    def batches(self, piece: Piece) -> Iterator[Sequence[pa.RecordBatch]]:
+        return sequence_table.read(piece.uri, piece.split, piece.first, self.headers[piece.uri], self.cohort, piece.name)
+
+
+def ingest_sequences(run: Run, cohort: str, files: dict[SourceFile, Header]) -> dict[str, Brought]:
+    """Puts the records of sequence tables into `sequences` and `quarantine`, as `ingest_files` does, and their other columns into `samples`.
+
+    InputError for a file without any record, and for an identifier that stands twice in a cohort.
+    """
+    lake = run.lake
+    for header in files.values():
+        for name, stored in header.others.items():
+            if name != stored:
+                run.report.warn(f"column {name!r} is stored as {stored!r}")
+    staging = storage.join(lake.uri, "_staging", f"ingest-{uuid.uuid4().hex[:12]}")
+    headers = {file.uri: header for file, header in files.items()}
+    reader = _SequenceReader(cohort, headers, lake.path(SEQUENCES), staging, lake.path(QUARANTINE))
+    try:
+        brought = ingest_files(run, cohort, SEQUENCES, reader, list(files), partial(_check, run, cohort, list(files)))
+        _merge_samples(run, files, brought, staging)
+    finally:
+        storage.remove_directory(staging)
+    return brought
+
+
+def _check(run: Run, cohort: str, files: list[SourceFile], brought: dict[str, Brought]) -> None:
+    from pyspark.sql import functions as F
+
+    for file in files:
+        if not brought[file.name].rows + brought[file.name].quarantined:
+            raise InputError("no sequence below the header; expected one line per sequence", file.uri, 2)
+    new = _read(run, run.lake.path(SEQUENCES), parts_of(brought, SEQUENCES), "sequence_id string, file string, line bigint")
+    if new is None:
+        return
+    stored = run.lake.read(SEQUENCES).where((F.col("cohort") == cohort) & ~F.col("file").isin([file.name for file in files]))
+    place = F.struct("new", "file", "line")
+    both = new.withColumn("new", F.lit(True)).unionByName(stored.select("sequence_id", "file", "line").withColumn("new", F.lit(False)))
+    places = both.groupBy("sequence_id").agg(F.min(place).alias("first"), F.max(place).alias("last"), F.count("*").alias("times"))
+    for row in places.where("times > 1").orderBy("last").limit(1).collect():
+        uri = next(file.uri for file in files if file.name == row["last"].file)
+        first = f"on line {row['first'].line}" + ("" if row["first"].file == row["last"].file else f" of {row['first'].file}")
+        found = f"sequence {row.sequence_id} stands twice in cohort {cohort}, first {first}"
+        raise InputError(f"{found}; expected each id once, rename it or name another cohort", uri, row["last"].line)
+
+
+def _merge_samples(run: Run, files: dict[SourceFile, Header], brought: dict[str, Brought], staging: str) -> None:
+    """Files of the same columns at once: a column that a file lacks stays as it is for the file's sequences."""
+    groups: dict[tuple[str, ...], dict[str, Brought]] = {}
+    for file, header in files.items():
+        groups.setdefault(tuple(header.samples.column_names), {})[file.name] = brought[file.name]
+    written = 0
+    for columns, group in groups.items():
+        parts = parts_of(group, SAMPLES)
+        rows = _read(run, staging, parts, ", ".join(f"{identifier(name)} string" for name in columns))
+        if rows is not None:
+            run.lake.merge(SAMPLES, rows)
+        written += sum(part.rows for part in parts)
+    run.wrote(SAMPLES, written)
+
+
+def _read(run: Run, uri: str, parts: list[Part], schema: str) -> DataFrame | None:
+    """Rows of files that tasks wrote below `uri`, whether a table has them yet or not."""
+    paths = [storage.join(uri, unquote(part.path)) for part in parts]
+    return run.spark.read.schema(schema).parquet(*paths) if paths else None

@@ -1,0 +1,214 @@
+"""Files into a table of records: read in pieces by as many tasks as there are, which write the table's files themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pyarrow as pa
+
+from genodl_spark import session, storage
+from genodl_spark.parts import Part, PartWriter
+from genodl_spark.pipelines.run import Run
+from genodl_spark.sources.streams import Split
+from genodl_spark.tables import QUARANTINE, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+log = logging.getLogger("genodl")
+
+_SMALLEST, _LARGEST = 1 << 20, 64 << 20  # stored bytes of a piece; text takes 3 to 80 times as many
+_PIECES_PER_SLOT = 4  # so that the last piece to end is not long alone
+_MOST_WARNINGS = 20
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One input file: URI, name, content hash (SHA-256, hex) and bytes."""
+
+    uri: str
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One task's work. `first`: number of its first line."""
+
+    uri: str
+    name: str
+    split: Split
+    first: int = 1
+
+
+@dataclass
+class Brought:
+    """What one file brought: rows stored, records set aside and the first of them, and the files written, by table."""
+
+    rows: int = 0
+    quarantined: int = 0
+    first_bad: tuple[int, str] | None = None
+    parts: dict[str, list[Part]] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """How files of one source are read; it goes to the tasks."""
+
+    @property
+    def source(self) -> str: ...
+
+    def splits(self, uri: str, target: int) -> list[Split]:
+        """Ranges of a file that tasks read on their own, of about `target` stored bytes."""
+
+    def count_lines(self, uri: str, split: Split) -> int: ...
+
+    def targets(self, piece: Piece) -> list[tuple[Table, str]]:
+        """Tables that the piece has rows for, and the URIs below which their files go; `quarantine` is the last."""
+
+    def batches(self, piece: Piece) -> Iterator[Sequence[pa.RecordBatch]]:
+        """Rows of the piece, a batch for each of `targets`."""
+
+
+def ingest_files(
+    run: Run, cohort: str, table: Table, reader: Reader, files: list[SourceFile], check: Callable[[dict[str, Brought]], None] | None = None
+) -> dict[str, Brought]:
+    """Puts the records of files into `table` and `quarantine`, each file in place of what it brought before; returns what each brought, by name.
+
+    Both tables change in one transaction each, after every file has been read to its end and what came of them has passed
+    `check`: one that is cut off leaves no trace.
+    """
+    lake, names = run.lake, [file.name for file in files]
+    new = [one for one in (table, QUARANTINE) if not lake.exists(one)]
+    for one in new:
+        lake.create(one)  # before the tasks write: Delta makes no table where files are
+    run_name = uuid.uuid4().hex[:12]
+    try:
+        pieces = _numbered(run, reader, _pieces(run, reader, files))
+        log.info("reading %d files in %d pieces", len(files), len(pieces))
+        brought: dict[str, Brought] = {name: Brought() for name in names}
+        for row in _each(run, len(pieces), partial(_write, pieces=pieces, reader=reader, name=run_name), _REPORT).collect():
+            _add(brought[row.file], row, table)
+        if check is not None:
+            check(brought)
+        # A compaction may have put several files' rows together; `commit` takes them apart by these columns.
+        where: dict[str, str | list[str]] = {"cohort": cohort, "file": names}
+        lake.commit(QUARANTINE, parts_of(brought, QUARANTINE), {**where, "source": reader.source})
+        lake.commit(table, parts_of(brought, table), where)
+    except BaseException:
+        _discard(run, table, run_name, new)
+        raise
+    _warn_of_quarantine(run, brought)
+    quarantined = sum(b.quarantined for b in brought.values())
+    run.wrote(table, sum(b.rows for b in brought.values()), quarantined=quarantined)
+    run.wrote(QUARANTINE, quarantined)
+    return brought
+
+
+def parts_of(brought: dict[str, Brought], table: Table) -> list[Part]:
+    return [part for b in brought.values() for part in b.parts.get(table.name, [])]
+
+
+def _pieces(run: Run, reader: Reader, files: list[SourceFile]) -> list[Piece]:
+    slots = session.task_slots(run.spark)
+    target = min(max(sum(file.size for file in files) // (_PIECES_PER_SLOT * slots), _SMALLEST), _LARGEST)
+    return [Piece(file.uri, file.name, split) for file in files for split in reader.splits(file.uri, target)]
+
+
+def _numbered(run: Run, reader: Reader, pieces: list[Piece]) -> list[Piece]:
+    """The pieces with the numbers of their first lines: those of files in several pieces are read through once to count."""
+    of_file = Counter(piece.uri for piece in pieces)
+    counted = [i for i, piece in enumerate(pieces) if of_file[piece.uri] > 1]
+    if not counted:
+        return pieces
+    work = partial(_count, pieces=[pieces[i] for i in counted], reader=reader)
+    lines = {counted[row.piece]: row.lines for row in _each(run, len(counted), work, "piece int, lines bigint").collect()}
+    numbered: list[Piece] = []
+    first = 1
+    for i, piece in enumerate(pieces):
+        first = 1 if piece.split.start == 0 else first
+        numbered.append(Piece(piece.uri, piece.name, piece.split, first))
+        first += lines.get(i, 0)
+    return numbered
+
+
+def _each(run: Run, count: int, work: Any, schema: str) -> DataFrame:
+    """Rows that `work` makes of each of `count` indices, one task each."""
+    return run.spark.range(0, count, 1, count).mapInArrow(work, schema)
+
+
+def _indices(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
+    for batch in batches:
+        yield from batch.column(0).to_pylist()
+
+
+def _count(batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reader) -> Iterator[pa.RecordBatch]:
+    for index in _indices(batches):
+        lines = reader.count_lines(pieces[index].uri, pieces[index].split)
+        yield pa.RecordBatch.from_arrays([pa.array([index], pa.int32()), pa.array([lines], pa.int64())], ["piece", "lines"])
+
+
+_REPORT = "file string, bad_line bigint, bad_reason string, table string, part string"
+
+
+def _write(batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reader, name: str) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over indices into `pieces`: writes their rows, and reports the files written and the first bad record."""
+    for index in _indices(batches):
+        piece = pieces[index]
+        writers = [PartWriter(table, uri, f"{name}-{index:05d}") for table, uri in reader.targets(piece)]
+        bad: tuple[int | None, str | None] = (None, None)
+        for found in reader.batches(piece):
+            for writer, rows in zip(writers, found, strict=True):
+                writer.write(rows)
+            refused = found[-1]
+            if refused.num_rows and bad[0] is None:
+                bad = (refused.column("line")[0].as_py(), refused.column("reason")[0].as_py())
+        written = [(piece.name, None, None, writer.table.name, part.as_json()) for writer in writers for part in writer.close()]
+        rows_ = [(piece.name, *bad, None, None), *written]
+        columns = [pa.array(list(column)) for column in zip(*rows_, strict=True)]
+        types = [pa.string(), pa.int64(), pa.string(), pa.string(), pa.string()]
+        names = ["file", "bad_line", "bad_reason", "table", "part"]
+        yield pa.RecordBatch.from_arrays([c.cast(t) for c, t in zip(columns, types, strict=True)], names)
+
+
+def _add(brought: Brought, row: Any, table: Table) -> None:
+    if row.bad_line is not None:
+        first = (row.bad_line, row.bad_reason)
+        brought.first_bad = first if brought.first_bad is None else min(brought.first_bad, first)
+    if row.part is not None:
+        part = Part.from_json(row.part)
+        brought.parts.setdefault(row.table, []).append(part)
+        if row.table == table.name:
+            brought.rows += part.rows
+        elif row.table == QUARANTINE.name:
+            brought.quarantined += part.rows
+
+
+def _discard(run: Run, table: Table, name: str, new: list[Table]) -> None:
+    """Removes what the tasks of a run that failed wrote, as far as it can be reached, and the tables that it made."""
+    for one in (table, QUARANTINE):
+        with contextlib.suppress(Exception):
+            if one in new and run.lake.version(one) == 0:
+                storage.remove_directory(run.lake.path(one))
+                continue
+            for uri in storage.files_under(run.lake.path(one)):
+                if f"/part-{name}-" in uri:
+                    storage.remove_file(uri)
+
+
+def _warn_of_quarantine(run: Run, brought: dict[str, Brought]) -> None:
+    affected = {name: b for name, b in brought.items() if b.quarantined}
+    for name, b in list(affected.items())[:_MOST_WARNINGS]:
+        assert b.first_bad is not None
+        line, reason = b.first_bad
+        run.report.warn(f"{b.quarantined} of {b.quarantined + b.rows} records of {name} are in quarantine, first line {line}: {reason}")
+    if len(affected) > _MOST_WARNINGS:
+        rest = sum(b.quarantined for b in list(affected.values())[_MOST_WARNINGS:])
+        run.report.warn(f"{rest} records of {len(affected) - _MOST_WARNINGS} more files are in quarantine")

@@ -1,0 +1,215 @@
+"""Sequence tables: `id`, `sequence` and any other columns (label or value, split, group columns) to base codes and text, in Arrow batches.
+
+A line is a record. A block of lines goes through Arrow's reader; where that finds anything out of order, line by line.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from genodl_spark import encode, kernels, storage
+from genodl_spark.errors import InputError
+from genodl_spark.sources import streams
+from genodl_spark.sources.sample_table import MISSING, column_name
+from genodl_spark.sources.streams import Split, line_blocks
+from genodl_spark.tables import COHORT, QUARANTINE, SAMPLES, SEQUENCES, Column, Table
+
+SOURCE = "sequences"
+FILE_NAME = re.compile(r"\.(tsv|csv)(\.b?gz)?$", re.IGNORECASE)
+ID, SEQUENCE = "id", "sequence"
+_KEPT = 4096  # characters of a record in quarantine
+_QUOTE = b'"'
+_NO_TEXT = "bytes that are not UTF-8, quotes that do not end, or a carriage return within the line"
+
+Batches = tuple[pa.RecordBatch, pa.RecordBatch, pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class Header:
+    """First line of a sequence table: its columns in order, as named there, and the delimiter (tab or comma)."""
+
+    columns: list[str]
+    delimiter: str
+
+    @property
+    def others(self) -> dict[str, str]:
+        """All columns but `id` and `sequence`, with the names under which they are stored."""
+        return {name: column_name(name) for name in self.columns if name not in (ID, SEQUENCE)}
+
+    @property
+    def samples(self) -> Table:
+        """The table `samples` as far as the file fills it."""
+        others = (Column(stored, "string", f"Column {name} of the file") for name, stored in self.others.items())
+        return Table(SAMPLES.name, SAMPLES.doc, (*SAMPLES.columns, *others), SAMPLES.key, checks=SAMPLES.checks)
+
+
+def header_of(uri: str) -> Header:
+    """The header of the table at `uri`. InputError for an empty file, no `id` or `sequence`, a column that stands twice or cannot be stored."""
+    with storage.open_input(uri) as raw:
+        line = next(line_blocks(raw, uri), (1, b""))[1].partition(b"\n")[0]
+    if not line.strip():
+        raise InputError("the file is empty; expected a table with columns id and sequence in its header", uri, 1)
+    delimiter = "\t" if b"\t" in line else ","
+    columns = _cells(line, delimiter)
+    if columns is None:
+        raise InputError(f"found {_NO_TEXT}; expected a header of column names", uri, 1)
+    for name in (ID, SEQUENCE):
+        if name not in columns:
+            raise InputError(f"found columns {', '.join(columns[:8])}; expected one called {name}, rename it in the header", uri, 1)
+    seen = set(SAMPLES.column_names)
+    for name in columns:
+        stored = column_name(name).lower()
+        if not stored or stored in seen:
+            raise InputError(f"column {name!r} stands twice, is empty or reserved; expected distinct names, rename it", uri, 1)
+        seen.add(stored)
+    return Header(columns, delimiter)
+
+
+def count_lines(uri: str, split: Split) -> int:
+    """Lines of a piece of a file, header included. InputError for a compressed stream that is not whole."""
+    return sum(block.count(b"\n") for block in streams.split_blocks(uri, split))
+
+
+def read(uri: str, split: Split, first: int, header: Header, cohort: str, file: str) -> Iterator[Batches]:
+    """Rows of `sequences`, of `samples` (those of the header) and of `quarantine` for a piece of a file, block by block.
+
+    `first`: the number of its first line, from 1. The rows of the first two are of the same records. In quarantine are records of
+    another number of columns than the header's, without an id or a sequence, with a letter outside IUPAC, or not in UTF-8;
+    blank lines are passed over. InputError for a compressed stream that is not whole.
+    """
+    for number, block in _lines(uri, split, first):
+        if number == 1:
+            number, block = 2, block[block.index(b"\n") + 1 :]
+        if block:
+            yield parse(block, number, header, cohort, file)
+
+
+def _lines(uri: str, split: Split, first: int) -> Iterator[tuple[int, bytes]]:
+    if streams.splits(uri, split.end - split.start or 1) == [split]:
+        with storage.open_input(uri) as raw:  # the whole file: its errors name the last line read
+            yield from line_blocks(raw, uri)
+        return
+    for block in streams.split_blocks(uri, split):
+        yield first, block
+        first += block.count(b"\n")
+
+
+def parse(block: bytes, number: int, header: Header, cohort: str, file: str) -> Batches:
+    """One block of whole lines, of which `number` is the first, as `read` gives it."""
+    columns, lines, bad = _fast(block, header) or _slow(block, header)
+    sequences, codes = columns[SEQUENCE], pa.array([], pa.binary())
+    if len(lines):
+        codes, broken = _encoded(sequences)
+        for row in np.flatnonzero(pc.equal(pc.binary_length(columns[ID]), 0).to_numpy(zero_copy_only=False)):
+            bad[int(lines[row])] = "found no id; expected a name for the sequence"
+        for row, reason in broken.items():
+            bad[int(lines[row])] = reason
+        if bad:
+            kept = pa.array(~np.isin(lines, list(bad)))
+            columns, codes, lines = {name: column.filter(kept) for name, column in columns.items()}, codes.filter(kept), lines[kept]
+    n = len(lines)
+    cohorts, files = (pa.repeat(pa.scalar(value, pa.string()), n) for value in (cohort, file))
+    rows = [cohorts, columns[ID], codes, pc.binary_length(codes), files, pa.array(lines + number, pa.int64())]
+    missing, nothing = pa.array(sorted(MISSING)), pa.scalar(None, pa.string())
+    others = [pc.if_else(pc.is_in(columns[name], missing), nothing, columns[name]) for name in header.others]
+    return (
+        pa.RecordBatch.from_arrays(rows, schema=SEQUENCES.arrow_schema()),
+        pa.RecordBatch.from_arrays([cohorts, columns[ID], *others], schema=header.samples.arrow_schema()),
+        _quarantined(block, number, bad, cohort, file),
+    )
+
+
+_Found = tuple[dict[str, pa.Array], np.ndarray, dict[int, str]]  # columns (text; the sequence as bytes), lines from 0, line -> what is wrong
+
+
+def _fast(block: bytes, header: Header) -> _Found | None:
+    """All lines of a block by Arrow's reader; None where one of them is blank, ragged, not UTF-8 or has quotes or a carriage return."""
+    if _QUOTE in block or b"\r" in block or block.startswith(b"\n") or b"\n\n" in block:
+        return None
+    try:
+        table = pacsv.read_csv(
+            pa.py_buffer(block),
+            pacsv.ReadOptions(use_threads=False, column_names=header.columns, block_size=len(block) + 1),
+            pacsv.ParseOptions(delimiter=header.delimiter, quote_char=False, ignore_empty_lines=False),
+            pacsv.ConvertOptions(
+                column_types={name: pa.binary() if name == SEQUENCE else pa.string() for name in header.columns}, strings_can_be_null=False
+            ),
+        ).combine_chunks()
+    except pa.ArrowInvalid:
+        return None
+    return {name: table.column(name).chunk(0) for name in header.columns}, np.arange(table.num_rows), {}
+
+
+def _slow(block: bytes, header: Header) -> _Found:
+    cells: list[list[str]] = []
+    lines: list[int] = []
+    bad: dict[int, str] = {}
+    for number, line in enumerate(block[:-1].split(b"\n")):
+        if not line.rstrip(b"\r"):
+            continue
+        found = _cells(line, header.delimiter)
+        if found is None:
+            bad[number] = f"found {_NO_TEXT}; expected cells of UTF-8 text"
+        elif len(found) != len(header.columns):
+            bad[number] = f"found {len(found)} columns; expected {len(header.columns)}, as many as the header has"
+        else:
+            cells.append(found)
+            lines.append(number)
+    columns = {name: pa.array([row[i] for row in cells], pa.string()) for i, name in enumerate(header.columns)}
+    columns[SEQUENCE] = columns[SEQUENCE].cast(pa.binary())
+    return columns, np.array(lines, np.int64), bad
+
+
+def _cells(line: bytes, delimiter: str) -> list[str] | None:
+    """The cells of a line, perhaps quoted; None where it is no text."""
+    try:
+        text = line.rstrip(b"\r").decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if "\r" in text:
+        return None
+    if _QUOTE not in line:
+        return text.split(delimiter)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # chromosomes are longer than the module's limit
+    try:
+        return next(csv.reader([text], delimiter=delimiter, strict=True))
+    except csv.Error:
+        return None
+
+
+def _encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+    """Base codes of sequences (binary to binary, the same lengths), and what is wrong with some of them, by row."""
+    text, ends = kernels.binary(sequences)
+    text, ends = text[ends[0] : ends[-1]], ends - ends[0]
+    codes = encode.base_codes(text)
+    broken = {int(row): "found an empty sequence; expected its bases" for row in np.flatnonzero(np.diff(ends) == 0)}
+    places = np.flatnonzero(codes == encode.NO_BASE)
+    rows = np.searchsorted(ends, places, "right") - 1
+    for row, first in zip(*np.unique(rows, return_index=True), strict=True):
+        letter, place = chr(text[places[first]]), places[first] - ends[row] + 1
+        broken[int(row)] = f"found {letter!r} at base {place}; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"
+    return kernels.binary_array(codes.view(np.uint8), ends), broken
+
+
+def _quarantined(block: bytes, number: int, bad: dict[int, str], cohort: str, file: str) -> pa.RecordBatch:
+    lines = block.split(b"\n") if bad else []
+    rows = [
+        {
+            COHORT.name: cohort,
+            "source": SOURCE,
+            "file": file,
+            "line": number + line,
+            "reason": reason,
+            "text": lines[line].decode("utf-8", "replace")[:_KEPT],
+        }
+        for line, reason in sorted(bad.items())
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=QUARANTINE.arrow_schema())
