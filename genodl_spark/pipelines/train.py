@@ -46,7 +46,7 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     staging = storage.join(run.lake.uri, "_staging", model_id)
     storage.remove_directory(staging)
     log.info("training %s on %d rows x %d features of %s", s.task, dataset.rows, dataset.n_features, dataset.cohort)
-    result = training.launch(run.spark, _job(run, dataset, staging), s.train.procs)
+    result = training.launch(run.spark, job_of(run, dataset, staging), s.train.procs)
     written, temperature = _keep_held_out(run, dataset, model_id, staging)
     run.lake.create(MODELS)  # Delta makes no table in a folder that holds other files already
     uri = run.lake.model_uri(model_id)
@@ -96,7 +96,8 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     tracking.log_model(run, registered, result["history"], uri)
 
 
-def _job(run: Run, dataset: Row, staging: str) -> training.Job:
+def job_of(run: Run, dataset: Row, staging: str) -> training.Job:
+    """What ranks are told of a training on a prepared dataset, with checkpoints below `staging`."""
     s = run.settings
     version = run.lake.version(EXAMPLES)
     assert version is not None
