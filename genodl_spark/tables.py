@@ -377,6 +377,7 @@ TRIALS = Table(
         required("state", "string", "complete, pruned at a rung, or failed: its loss was not finite"),
         Column("value", "double", "Objective at the end; NULL unless complete"),
         required("rungs", "array<double>", "Objective at each rung reached, that of the end last"),
+        required("rung_shares", "array<double>", "Shares of the epochs at which the rungs before the end lie"),
         required("params", "string", "Values of the settings searched, JSON"),
         required("space", "string", "Values that they may take, JSON"),
         required("seconds", "double", "Time of the trial in its Spark task"),

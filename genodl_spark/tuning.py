@@ -217,7 +217,7 @@ def default_storage(lake: str) -> str:
     """URL of the studies of a lake: a sqlite file in a local one; empty for any other."""
     if not storage.is_local(lake):
         return ""
-    folder = os.path.join(storage.local_path(lake), "_tuning")
+    folder = os.path.join(storage.local_path(storage.absolute(lake)), "_tuning")
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, "studies.db").replace("{", "{{").replace("}", "}}")  # Optuna takes braces for a template
     return f"sqlite:///{path}"
@@ -302,9 +302,13 @@ class Study:
         self._study.tell(proposed, trial.value, states[trial.state])
 
     def best(self) -> Trial | None:
-        """The complete trial of the best value, the first of equals."""
-        done = [t for t in self.trials() if t.value is not None]
-        return min(done, key=lambda t: ((-1 if self.maximise else 1) * (t.value or 0.0), t.number), default=None)
+        return best_of(self.trials(), self.maximise)
+
+
+def best_of(trials: Sequence[Trial], maximise: bool) -> Trial | None:
+    """The complete trial of the best value, the first of equals; None where none is complete."""
+    done = [t for t in trials if t.value is not None]
+    return min(done, key=lambda t: ((-1 if maximise else 1) * (t.value or 0.0), t.number), default=None)
 
 
 def search(

@@ -51,7 +51,8 @@ def tune(run: Run, cohort: str | None, label: str | None, output: str | None, ru
     inner = dataset
     if not _roles(run, dataset).get("validation"):
         nested = s.model_copy(update={"split": final.split.model_copy(update={"inner": s.tune.folds})})
-        inner, fresh = dataset_of(run.under(nested), cohort, label)
+        inner, dealt = dataset_of(run.under(nested), cohort, label)
+        fresh = fresh or dealt
     search = _Search(run, inner, store)
     best, changed = search.network(space, run_alone or training.run_alone)
     tuned, wrote = search.baselines(baseline_names(s.evaluate, len(dataset.classes)))
@@ -143,7 +144,7 @@ class _Search:
         def told(trial: Trial) -> None:
             storage.remove_directory(storage.join(staging, str(trial.number)))
 
-        study, changed = self._run(MODEL, LOSS, space, work, lambda w: tuning.train_trial(w, run_alone), told)
+        study, changed = self._run(MODEL, LOSS, space, work, lambda w: network_trial(w, run_alone), told)
         storage.remove_directory(staging)
         best = study.best()
         if best is None:
@@ -197,7 +198,6 @@ class _Search:
         stored = self.run.lake.read(TRIALS).where(F.col("study") == name).orderBy("number").collect()
         maximise = objective != LOSS and objective not in evaluate.LOWER_IS_BETTER
         study = Study(self.store, name, space, maximise, s.seed, s.tune.startup, [as_trial(row) for row in stored])
-        ended = list(study.trials())
 
         def submit(trial: Trial, before: list[Trial]) -> Future[Trial]:
             given = work(trial, before)
@@ -205,13 +205,12 @@ class _Search:
 
         def tell(trial: Trial) -> None:
             told(trial)
-            ended.append(trial)
             best = study.best()
             shown = f"{trial.rungs[-1]:.4f}" if trial.rungs else trial.note
             rest = f"; best {best.value:.4f}, trial {best.number}" if best is not None else ""
             log.info("%s: trial %d of %d %s: %s %s%s", predictor, trial.number + 1, s.tune.trials, trial.state, objective, shown, rest)
-            if len(ended) % self.window == 0:
-                self._write(name, predictor, objective, space, ended)
+            if (trial.number + 1) % self.window == 0:
+                self._write(name, predictor, objective, space, study.trials())
 
         with ThreadPoolExecutor(self.window) as pool:
             try:
@@ -220,17 +219,18 @@ class _Search:
                 pool.shutdown(wait=False, cancel_futures=True)
                 context.cancelAllJobs()  # or the trials under way would be trained to their end
                 raise
-        changed = len(ended) > len(stored)
-        if changed:
-            self._write(name, predictor, objective, space, ended)
-            self.written += len(ended) - len(stored)
-        return study, changed
+        trials = study.trials()
+        if len(trials) > len(stored):
+            self._write(name, predictor, objective, space, trials)
+            self.written += len(trials) - len(stored)
+        return study, len(trials) > len(stored)
 
     def _write(self, study: str, predictor: str, objective: str, space: Space, trials: list[Trial]) -> None:
         """All trials of a study, in one commit: what an interrupted run did not write is written by the next."""
         d = self.dataset
         common = {"study": study, "task": d.task, "cohort": d.cohort, "label_column": d.label_column, "predictor": predictor}
         common |= {"objective": objective, "space": space.as_json(), "dataset": d.dataset}
+        common |= {"rung_shares": self.settings.tune.rungs if predictor == MODEL else []}
         rows = [
             {
                 **common,
@@ -254,6 +254,15 @@ def _figures(first: Trial, best: Trial) -> dict[str, Any]:
 def as_trial(row: Row) -> Trial:
     """A trial out of its row in `trials`."""
     return Trial(row.number, json.loads(row.params), row.state, tuple(row.rungs), row.seconds, row.started_at.astimezone(UTC))
+
+
+def network_trial(work: tuning.Work, run_alone: Alone) -> Trial:
+    """A trial in its Spark task; a line at its end is told by the driver, and the lines of its epochs by nobody."""
+    logging.disable(logging.INFO)
+    try:
+        return tuning.train_trial(work, run_alone)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def inner_metric(fits: Fits, name: str, metric: str, classes: list[str]) -> float:

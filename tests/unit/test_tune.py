@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import threading
@@ -10,6 +11,7 @@ import tomllib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark.sql import Row
 
 from genodl_spark import baselines, config, feed, splits, train, tuning
 from genodl_spark.config import Dimension
 from genodl_spark.errors import InputError
+from genodl_spark.pipelines import report
 from genodl_spark.pipelines.tune import outer_split
 from genodl_spark.tuning import COMPLETE, FAILED, PRUNED, Space, Study, Trial
 
@@ -358,20 +362,20 @@ def test_the_same_seed_tries_the_same_whatever_the_timing(window: int) -> None:
     assert first != summary(run(tuning.open_storage(""), 20, window, seed=4))
 
 
-@pytest.mark.parametrize(("window", "stop_after"), [(1, 1), (3, 5), (3, 11)])
+@pytest.mark.parametrize(("window", "stop_after"), [(1, 1), (3, 6)])
 def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(tmp_path: Path, window: int, stop_after: int) -> None:
-    expected = summary(run(tuning.open_storage(""), 16, window))
+    expected = summary(run(tuning.open_storage(""), 11, window))
     folder = tmp_path / "a lake, 100% {odd}"
     folder.mkdir()
     url = tuning.default_storage(str(folder))
     with pytest.raises(Interrupted):
-        run(tuning.open_storage(url), 16, window, slow=1, stop_after=stop_after)
+        run(tuning.open_storage(url), 11, window, slow=1, stop_after=stop_after)
     assert (folder / "_tuning" / "studies.db").is_file()
     assert len(study_of(tuning.open_storage(url)).trials()) == stop_after
-    assert summary(run(tuning.open_storage(url), 16, window, slow=2)) == expected
-    assert summary(run(tuning.open_storage(url), 16, window)) == expected  # nothing left to do
-    more = summary(run(tuning.open_storage(url), 18, window))
-    assert more[:16] == expected and len(more) == 18
+    assert summary(run(tuning.open_storage(url), 11, window, slow=2)) == expected
+    assert summary(run(tuning.open_storage(url), 11, window)) == expected  # nothing left to do
+    more = summary(run(tuning.open_storage(url), 12, window))
+    assert more[:11] == expected and len(more) == 12
 
 
 def test_a_trial_left_between_its_values_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -450,3 +454,42 @@ def test_importance_finds_the_setting_that_matters() -> None:
     assert tuning.importance(SPACE, trials, 1) == (found, rung)
     assert tuning.importance(SPACE, trials[:-4], 1)[1] == 0  # nine
     assert tuning.importance(SPACE, trials[:9], 1) == ({}, 0)
+
+
+def test_a_report_takes_the_newest_search_and_the_baselines_of_its_dataset() -> None:
+    space = Space({"train.learning_rate": Dimension(low=1e-4, high=1.0, log=True)}, {"train.learning_rate": 0.1})
+
+    def row(study: str, predictor: str, number: int, rungs: list[float], state: str, at: int, dataset: str = "d") -> Row:
+        searched = space if predictor == "model" else Space({"C": Dimension(low=0.1, high=1.0)}, {"C": 0.5})
+        return Row(
+            study=study,
+            number=number,
+            task="t",
+            cohort="c",
+            label_column="l",
+            predictor=predictor,
+            objective="validation_loss" if predictor == "model" else "accuracy",
+            state=state,
+            value=rungs[-1] if state == COMPLETE else None,
+            rungs=rungs,
+            rung_shares=[0.5] if predictor == "model" else [],
+            params=json.dumps({key: searched.start[key] / (number + 1) for key in searched.dimensions}),
+            space=searched.as_json(),
+            seconds=1.0,
+            dataset=dataset,
+            started_at=datetime(2026, 1, 1, at),
+        )
+
+    rows = [
+        row("new", "model", 1, [0.3, 0.2], COMPLETE, 3),
+        row("new", "model", 0, [0.5, 0.4], COMPLETE, 2),
+        row("new", "model", 2, [0.9], PRUNED, 2),
+    ]
+    rows += [row("old", "model", 0, [0.1, 0.1], COMPLETE, 1)]
+    rows += [row("s", "linear_svm", 0, [0.7], COMPLETE, 2), row("s", "linear_svm", 1, [0.9], COMPLETE, 2)]
+    rows += [row("o", "logistic", 0, [0.7], COMPLETE, 2, "other")]
+    (found,) = report.studies(rows)
+    assert (found.study, found.states, found.rungs) == ("new", [COMPLETE, COMPLETE, PRUNED], [(0.5, 0.4), (0.3, 0.2), (0.9,)])
+    assert found.settings == {"train.learning_rate": ("0.1", "0.05")}
+    assert found.baselines == {"linear_svm": ("accuracy", 0.7, 0.9, "C 0.25")}
+    assert found.importance == {} and found.shares == [0.5]
