@@ -1,18 +1,20 @@
 """The models that stand beside every network in its table: majority, linear, forest, tree.
 
 One call fits one baseline on one training set and scores other rows, so that Spark tasks run them side by side. Settings are
-fixed here in advance, the same for every task; nothing is fitted on the rows to be scored. One thread, so that the number of
-cores changes no bit.
+fixed here in advance, the same for every task, unless options are given, which a search over SPACES finds; nothing is fitted on
+the rows to be scored. One thread, so that the number of cores changes no bit.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 from sklearn.svm import LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
@@ -31,6 +33,34 @@ INNER_ROWS = 2000
 
 KMERS = (1, 2, 3, 4)  # of sequences: 5-mers cost twice the time, for 0.01 in AUROC less or more
 POSITIONS = 512  # in sequences up to this length the bases at each position count too: at splice sites and promoters they tell most
+_FOREST: dict[str, dict[str, Any]] = {
+    "max_features": {"choices": ["default", "sqrt", "log2", 0.05, 0.1, 0.3, 0.6]},
+    "min_samples_leaf": {"low": 1, "high": 20, "log": True},
+    "max_depth": {"choices": [0, 2, 4, 8, 16, 32]},
+}
+_TREE: dict[str, dict[str, Any]] = {
+    "max_depth": {"choices": [0, 1, 2, 3, 4, 6, 8, 12, 16, 24]},
+    "min_samples_leaf": {"low": 1, "high": 50, "log": True},
+    "ccp_alpha": {"low": 0.0, "high": 0.05},
+}
+# What a search may choose for each baseline, in the form of tune.space: C of the SVM; C of the logistic penalty and alpha of ridge, for
+# rows scaled to mean squared norm 1; a share of the features at each node of a forest, where "default" is that of the fixed settings; a
+# depth of 0 grows a tree in full.
+SPACES: dict[str, dict[str, dict[str, Any]]] = {
+    "linear_svm": {"C": {"low": 1e-5, "high": 10.0, "log": True}},
+    "logistic": {"C": {"low": 0.01, "high": 100_000.0, "log": True}},
+    "ridge": {"alpha": {"low": 1e-5, "high": 1e4, "log": True}},
+    "random_forest": _FOREST,
+    "decision_tree": _TREE,
+}
+# Where a search starts: the fixed settings; the middle of the path for the two whose penalty is chosen within the training rows there.
+STARTS: dict[str, dict[str, Any]] = {
+    "linear_svm": {"C": SVM_C},
+    "logistic": {"C": 10.0},
+    "ridge": {"alpha": 1.0},
+    "random_forest": {"max_features": "default", "min_samples_leaf": 1, "max_depth": 0},
+    "decision_tree": {"max_depth": 0, "min_samples_leaf": 1, "ccp_alpha": 0.0},
+}
 
 _BLOCK = 2048  # features standardised at a time
 
@@ -53,13 +83,21 @@ def inputs(x: np.ndarray, transform: str) -> np.ndarray:
     return np.concatenate([*counts, *positions], 1)
 
 
-def fit_predict(name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, n_classes: int, seed: int) -> np.ndarray:
+def fit_predict(
+    name: str,
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    n_classes: int,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+) -> np.ndarray:
     """Fits baseline `name` on (x_train, y_train) and scores x_test.
 
     x_train (n, f) and x_test (m, f): float32, NaN missing. y_train (n,): class index, or value where `n_classes` is 0.
     Returns float64: class probabilities (m, n_classes), 0 for classes absent from y_train; or values (m,). The same for the
     same seed. Missing values become the feature's mean in training, 0 where it was never seen. ValueError for an unknown name,
-    and where there is no training row.
+    or option, and where there is no training row. `options`: some of those of SPACES, in place of what follows.
 
     majority: shares of the classes, or mean of the target. random_forest: 500 trees, else scikit-learn's defaults, but for
     regression a third of the features at each node, at most 200. decision_tree: defaults, grown in full, so that its
@@ -72,25 +110,31 @@ def fit_predict(name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.
     name = {"logistic": "ridge"}.get(name, name) if not n_classes else name
     if name not in names(n_classes):
         raise ValueError(f"found baseline {name!r}; expected one of {', '.join(names(n_classes))}")
+    options = dict(options or {})
+    unknown = options.keys() - SPACES.get(name, {}).keys()
+    if unknown:
+        raise ValueError(f"found option {min(unknown)!r} of {name}; expected one of {', '.join(SPACES.get(name, {})) or 'none'}")
     if not len(x_train):
         raise ValueError("found no training row for a baseline; expected some")
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         if not n_classes:
-            return _values(name, x_train, np.asarray(y_train, np.float64), x_test, seed)
+            return _values(name, x_train, np.asarray(y_train, np.float64), x_test, seed, options)
         present, y = np.unique(np.asarray(y_train).astype(np.int64), return_inverse=True)
         probabilities = np.zeros((len(x_test), n_classes))
-        probabilities[:, present] = _probabilities(name, x_train, y, x_test, seed)
+        probabilities[:, present] = _probabilities(name, x_train, y, x_test, seed, options)
         return probabilities
 
 
-def _probabilities(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int) -> np.ndarray:
+def _probabilities(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, options: Mapping[str, Any]) -> np.ndarray:
     """y: indices 0 to k - 1, all present; returns (m, k)."""
     shares = np.bincount(y) / len(y)
     if name == "majority" or len(shares) == 1 or not len(x_test):
         return np.tile(shares, (len(x_test), 1))
     if name in ("random_forest", "decision_tree"):
-        model = RandomForestClassifier(TREES, random_state=seed) if name == "random_forest" else DecisionTreeClassifier(random_state=seed)
+        kind = RandomForestClassifier if name == "random_forest" else DecisionTreeClassifier
+        size = {"n_estimators": TREES} if name == "random_forest" else {}
+        model = kind(random_state=seed, **size, **_grown(options, "sqrt"))
         mean = _mean(x_train)
         return model.fit(_impute(x_train, mean), y).predict_proba(_impute(x_test, mean))
     train, test = _standardise(x_train, x_test)
@@ -98,30 +142,39 @@ def _probabilities(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.nda
     if name == "linear_svm":
         # The faster solver by far where there are more features than rows; else the slower.
         dual = x_train.shape[1] > len(x_train)
-        model = LinearSVC(C=SVM_C, dual=dual, intercept_scaling=scale, max_iter=10_000, random_state=seed)
+        model = LinearSVC(C=options.get("C", SVM_C), dual=dual, intercept_scaling=scale, max_iter=10_000, random_state=seed)
         decision = model.fit(train, y).decision_function(test)
         return _softmax(decision if decision.ndim == 2 else np.column_stack([np.zeros(len(test)), decision]))
     train, test = train / scale, test / scale
-    return _logistic(_penalty(train, y, seed), 1e-6).fit(train, y).predict_proba(test)
+    penalty = options["C"] if "C" in options else _penalty(train, y, seed)
+    return _logistic(penalty, 1e-6).fit(train, y).predict_proba(test)
 
 
-def _values(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int) -> np.ndarray:
+def _values(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, options: Mapping[str, Any]) -> np.ndarray:
     mean, spread = y.mean(), y.std()
     if name == "majority" or spread == 0 or not len(x_test):
         return np.full(len(x_test), mean)
     if name in ("random_forest", "decision_tree"):
-        width = min(-(-x_train.shape[1] // 3), 200)
-        forest = RandomForestRegressor(TREES, max_features=width, random_state=seed)
-        model = forest if name == "random_forest" else DecisionTreeRegressor(random_state=seed)
+        if name == "random_forest":
+            width = min(-(-x_train.shape[1] // 3), 200)
+            model = RandomForestRegressor(TREES, random_state=seed, **{"max_features": width, **_grown(options, width)})
+        else:
+            model = DecisionTreeRegressor(random_state=seed, **_grown(options, None))
         middle = _mean(x_train)
         return model.fit(_impute(x_train, middle), y).predict(_impute(x_test, middle))
     train, test = _standardise(x_train, x_test)
     scale = _norm(train)
     if name == "ridge":
-        model = RidgeCV(alphas=scale**2 * np.logspace(-4, 4, 17))
+        model = Ridge(scale**2 * options["alpha"]) if "alpha" in options else RidgeCV(alphas=scale**2 * np.logspace(-4, 4, 17))
     else:
-        model = LinearSVR(C=SVM_C, epsilon=0.1, intercept_scaling=scale, max_iter=10_000, random_state=seed)
+        model = LinearSVR(C=options.get("C", SVM_C), epsilon=0.1, intercept_scaling=scale, max_iter=10_000, random_state=seed)
     return model.fit(train, (y - mean) / spread).predict(test) * spread + mean
+
+
+def _grown(options: Mapping[str, Any], width: int | str | None) -> dict[str, Any]:
+    """Options of a tree or forest as scikit-learn takes them; `width` is the number of features at a node by default."""
+    translated: dict[str, dict[Any, Any]] = {"max_depth": {0: None}, "max_features": {"default": width}}
+    return {key: translated.get(key, {}).get(value, value) for key, value in options.items()}
 
 
 def _logistic(penalty: float, tolerance: float) -> LogisticRegression:

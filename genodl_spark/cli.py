@@ -72,8 +72,9 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
     try:
         arguments = made.parse_args(argv)
         # An option of its own is one more assignment, so that settings hold the whole truth.
-        options = {"seed": getattr(arguments, "seed", None), "train.procs": getattr(arguments, "procs", None)}
-        assigned = [f"{key}={value}" for key, value in options.items() if value is not None and verb != "simulate"]
+        options = {"seed": "seed", "train.procs": "procs", "tune.trials": "trials"}
+        given = {key: getattr(arguments, name, None) for key, name in options.items() if verb != "simulate"}
+        assigned = [f"{key}={value}" for key, value in given.items() if value is not None]
         settings = config.load(getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned])
         run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv, tuple(text.split("=")[0] for text in arguments.set))
         pipeline(run, arguments)
@@ -98,7 +99,7 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
     return code
 
 
-RECORDED = {"ingest", "qc", "prepare", "train", "evaluate", "predict"}
+RECORDED = {"ingest", "qc", "prepare", "train", "tune", "evaluate", "predict"}
 
 
 def _print(line: str) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, ValidationError, model_validator
 
 from genodl_spark.errors import InputError
 from genodl_spark.splits import Split
@@ -153,11 +155,73 @@ class Predict(_Section):
 
 
 class Evaluation(_Section):
-    """`baselines`: fitted on the same splits. `resamples`: of the group bootstrap. `max_rows`: training rows per baseline fit."""
+    """`baselines`: fitted on the same splits. `resamples`: of the group bootstrap. `max_rows`: training rows per baseline fit.
+
+    `options`: baseline -> option -> value, in place of the fixed ones of genodl_spark/baselines.py.
+    """
 
     baselines: Names = ["majority", "linear_svm", "random_forest", "decision_tree", "logistic"]
     resamples: int = Field(1000, ge=0)
     max_rows: int = Field(20_000, ge=1)
+    options: dict[str, dict[str, Any]] = {}
+
+
+class Dimension(_Section):
+    """Values that a setting may take in a search: `low` to `high`, both included, evenly, by `log` or in steps of `step`; or one of `choices`."""
+
+    low: StrictInt | StrictFloat | None = None
+    high: StrictInt | StrictFloat | None = None
+    log: bool = False
+    step: StrictInt | StrictFloat | None = None
+    choices: list[Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Dimension:
+        if self.choices is not None:
+            if (self.low, self.high, self.log, self.step) != (None, None, False, None):
+                raise ValueError("choices, or low and high, not both")
+            flat = [part for choice in self.choices for part in (choice if isinstance(choice, list) else [choice])]
+            if not all(isinstance(part, bool | int | float | str) for part in flat):
+                raise ValueError("choices that are numbers, texts, booleans or lists of them")
+            if len({json.dumps(choice) for choice in self.choices}) != len(self.choices) or len(self.choices) < 2:
+                raise ValueError("at least two choices, each once")
+            return self
+        if self.low is None or self.high is None or not self.low < self.high < float("inf"):
+            raise ValueError("choices, or a finite low below high")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log with a low above 0 and without step")
+        if self.step is not None:
+            steps = (self.high - self.low) / self.step if self.step > 0 else 0
+            if steps < 1 or abs(steps - round(steps)) > 1e-6:
+                raise ValueError("a step above 0 that leads from low to high")
+        return self
+
+
+class Tune(_Section):
+    """The search of `genodl tune`. `trials`: how many in all; the first is the task's own configuration, the first `startup` are drawn at random.
+
+    `parallel`: trials under way at once; 0 for twice the task slots, so that none waits for a long trial. `folds`: of the training rows, where
+    the split has no validation rows. `test`: share of the rows that is set aside where the split is a cross-validation. `ensemble`: networks of
+    a training set in a trial. `rungs`: shares of the epochs at which a trial ends unless it is among the best 1 / `reduction` of those before it.
+    `storage`: URL of Optuna's database; empty: a sqlite file in a local lake, else the table `trials` alone. `space`: setting -> its values.
+    """
+
+    trials: int = Field(30, ge=1)
+    startup: int = Field(10, ge=1)
+    parallel: int = Field(0, ge=0)
+    folds: int = Field(5, ge=2, le=127)
+    test: float = Field(0.2, gt=0, lt=1)
+    ensemble: int = Field(1, ge=1)
+    rungs: list[Annotated[float, Field(gt=0, lt=1)]] = [1 / 9, 1 / 3]
+    reduction: int = Field(3, ge=2)
+    storage: Text = ""
+    space: dict[str, Dimension] = {}
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Tune:
+        if sorted(set(self.rungs)) != self.rungs:
+            raise ValueError("rungs in ascending order, each once")
+        return self
 
 
 class Reporting(_Section):
@@ -211,6 +275,7 @@ class Settings(_Section):
     feed: Feed = Feed()
     predict: Predict = Predict()
     evaluate: Evaluation = Evaluation()
+    tune: Tune = Tune()
     report: Reporting = Reporting()
     task: str = ""  # the TOML's stem: what tables call the task
 
@@ -255,9 +320,21 @@ def load(task: str | None = None, config: str | None = None, assignments: list[s
     layers.append((None, _assigned(assignments or [])))
     merged: dict[str, Any] = {}
     for file, layer in layers:
-        merged = _merge(merged, layer)
+        merged = _merge(merged, _flat_space(layer))
         _validate(merged, file)  # so that an error names the file that brought it
     return _validate(merged, None)
+
+
+def override(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """Settings with the values of some dotted keys replaced. InputError, naming the key, for one that is unknown or mistyped."""
+    content = settings.model_dump()
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        level = content
+        for parent in parents:
+            level = level.setdefault(parent, {})
+        level[last] = value
+    return _validate(content, None)
 
 
 def _read(path: Traversable) -> dict[str, Any]:
@@ -306,12 +383,31 @@ def _assigned(assignments: list[str]) -> dict[str, Any]:
     return nested
 
 
+def _flat_space(layer: dict[str, Any]) -> dict[str, Any]:
+    """A layer whose search space names its settings by dotted keys, which --set and TOML take for tables in tables."""
+    tune = layer.get("tune")
+    if not isinstance(tune, dict) or not isinstance(tune.get("space"), dict):
+        return layer
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, table: dict[str, Any]) -> None:
+        for key, value in table.items():
+            if isinstance(value, dict) and value and not value.keys() & Dimension.model_fields.keys():
+                walk(f"{prefix}{key}.", value)
+            else:
+                flat[prefix + key] = value
+
+    walk("", tune["space"])
+    return {**layer, "tune": {**tune, "space": flat}}
+
+
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        # A split is one of three forms: keys of two of them mean nothing together.
-        merged[key] = _merge(merged[key], value) if both and key != "split" else value
+        # A split is one of three forms, a dimension one of two: keys of two of them mean nothing together.
+        whole = key == "split" or (isinstance(value, dict) and value.keys() & {"low", "high", "choices"})
+        merged[key] = _merge(merged[key], value) if both and not whole else value
     return merged
 
 

@@ -74,6 +74,30 @@ class ModelSection:
 
 
 @dataclass(frozen=True)
+class StudySection:
+    """One search for settings, of a task's network.
+
+    `rungs`: of each trial, by number, the objective at the rungs that it reached; `states`: complete, pruned or failed. `shares`: those of
+    the epochs at which the rungs lie, before the end. `settings`: name -> (of the first trial, of the best). `importance`: name -> share
+    of the variance of the objective at rung `measured_at`; empty where too few trials were made. `baselines`: name -> (metric, of the
+    first trial, of the best, its settings).
+    """
+
+    task: str
+    cohort: str
+    label: str
+    study: str
+    objective: str
+    rungs: list[tuple[float, ...]]
+    states: list[str]
+    shares: list[float]
+    settings: dict[str, tuple[str, str]]
+    importance: dict[str, float] = field(default_factory=dict)
+    measured_at: int = 0
+    baselines: dict[str, tuple[str, float, float, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TableRow:
     """A table of the lake; `rows` None where it was not counted."""
 
@@ -102,6 +126,7 @@ class Page:
     runs: list[RunRow] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     models: list[ModelSection] = field(default_factory=list)
+    studies: list[StudySection] = field(default_factory=list)
 
 
 def render(page: Page) -> str:
@@ -123,6 +148,7 @@ def render(page: Page) -> str:
         ]
         parts.append(f"<section><h2>Runs</h2>{_html_table(['Job', 'Status', 'Seconds', 'Started, UTC'], rows, numbers=(2,))}</section>")
     parts += [_section(model, i) for i, model in enumerate(page.models)]
+    parts += [_study(study, i) for i, study in enumerate(page.studies)]
     body = "\n".join(filter(None, parts))
     return (
         f"<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
@@ -209,6 +235,45 @@ def _section(model: ModelSection, index: int) -> str:
     return "".join(parts) + "</section>"
 
 
+def _study(study: StudySection, index: int) -> str:
+    done = [values[-1] for values, state in zip(study.rungs, study.states, strict=True) if state == "complete"]
+    counts = ", ".join(f"{study.states.count(state)} {state}" for state in ("complete", "pruned", "failed") if state in study.states)
+    facts = {"Study": study.study, "Trials": f"{len(study.states)}: {counts}", "Objective": study.objective.replace("_", " ")}
+    if study.states[:1] == ["complete"]:
+        facts["Of the task as it is"] = _number(study.rungs[0][-1])
+    if done:
+        facts["Of the best"] = _number(min(done))
+    listed = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
+    heading = f"{escape(study.task)}: {escape(study.label)} in {escape(study.cohort)}, search"
+    parts = [f"<section id=study-{index}><h2>{heading}</h2><dl>{listed}</dl>"]
+    rows = [[escape(name), escape(first), escape(best)] for name, (first, best) in study.settings.items()]
+    parts.append(_html_table(["Setting", "Task as it is", "Best"], rows, (1, 2), label=True))
+    if study.baselines:
+        cells = [
+            [escape(name.replace("_", " ")), escape(METRICS.get(metric, metric)), _number(first), _number(best), escape(settings)]
+            for name, (metric, first, best, settings) in study.baselines.items()
+        ]
+        parts.append("<h3>Baselines, searched on the same rows</h3>")
+        parts.append(_html_table(["Baseline", "Metric", "First trial", "Best", "Its settings"], cells, (2, 3), label=True))
+    figures = []
+    if any(study.rungs):
+        alt = f"Objective of {len(study.rungs)} trials; the best of those that came to an end is {_number(min(done)) if done else 'not there'}"
+        shown = ", ".join(f"{share:.0%}" for share in study.shares)
+        caption = "A point is a trial where it ended; the line is the best so far." + (f" Pruned after {shown} of the epochs." if shown else "")
+        figures.append(_captioned("History of the search", caption, _svg(lambda: _history(study), alt, f"s{index}h-")))
+    if study.importance:
+        most = max(study.importance, key=lambda name: study.importance[name])
+        alt = f"Importance of {len(study.importance)} settings; {most} has the most, {study.importance[most]:.0%}"
+        when = f"after {study.shares[study.measured_at]:.0%} of the epochs" if study.measured_at < len(study.shares) else "at the end"
+        caption = f"Share of the variance of the objective {when} that each setting explains (fANOVA)."
+        figures.append(_captioned("Importance of settings", caption, _svg(lambda: _importance(study.importance), alt, f"s{index}i-")))
+    return "".join(parts) + f"<div class=pictures>{''.join(figures)}</div></section>"
+
+
+def _captioned(title: str, caption: str, picture: str) -> str:
+    return f"<figure>{picture}<figcaption><b>{escape(title)}.</b> {escape(caption)}</figcaption></figure>"
+
+
 def _score_table(scores: dict[str, dict[str, Interval]], corner: str, best: bool = False) -> str:
     found = {name for metrics in scores.values() for name in metrics}
     columns = [name for name in METRICS if name in found] + sorted(found - METRICS.keys())
@@ -290,7 +355,7 @@ def _pictures(model: ModelSection, prefix: str) -> list[str]:
         drawn.append(("Predicted and observed", f"Diagonal: equal.{shown}", alt, lambda: _scatter(held)))
     figures = []
     for i, (title, caption, alt, draw) in enumerate(drawn):
-        figures.append(f"<figure>{_svg(draw, alt, f'{prefix}p{i}-')}<figcaption><b>{escape(title)}.</b> {escape(caption)}</figcaption></figure>")
+        figures.append(_captioned(title, caption, _svg(draw, alt, f"{prefix}p{i}-")))
     return figures
 
 
@@ -476,6 +541,40 @@ def _calibration(confidence: np.ndarray, accuracy: np.ndarray, count: np.ndarray
     below.set(xlabel="Probability of the predicted class", ylabel="Rows")
     _grid(axes)
     _grid(below)
+    return figure
+
+
+def _history(study: StudySection) -> Figure:
+    figure, axes = _figure(4.4, 3.2)
+    ends = np.array([values[-1] if values else np.nan for values in study.rungs])
+    for i, (state, marker) in enumerate((("complete", "o"), ("pruned", "v"), ("failed", "x"))):
+        mine = np.flatnonzero([s == state for s in study.states])
+        if np.isfinite(ends[mine]).any():
+            axes.plot(mine, ends[mine], marker, color=_SERIES[(0, 6, 1)[i]], markersize=4.5, markeredgewidth=1 if marker == "x" else 0, label=state)
+    done = np.array([s == "complete" for s in study.states])
+    if done.any():
+        best = np.minimum.accumulate(np.where(done, ends, np.inf))
+        axes.plot(np.flatnonzero(np.isfinite(best)), best[np.isfinite(best)], color=_SERIES[0], drawstyle="steps-post")
+        # Trials that went wrong early would press all others to the floor.
+        known = ends[np.isfinite(ends)]
+        low, high = known.min(), min(known.max(), known.min() + 3 * max(np.median(known) - known.min(), 1e-12))
+        axes.set_ylim(low - 0.06 * (high - low), high + 0.06 * (high - low))
+    axes.set(xlabel="Trial", ylabel=study.objective.replace("_", " ").capitalize())
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+    _grid(axes)
+    return figure
+
+
+def _importance(shares: dict[str, float]) -> Figure:
+    names = sorted(shares, key=lambda name: (shares[name], name))
+    figure, axes = _figure(3.6, 0.9 + 0.27 * len(names))
+    axes.barh(range(len(names)), [shares[name] for name in names], color=_SERIES[0], alpha=0.75, height=0.65)
+    axes.set_yticks(range(len(names)), [_short(name, 28) for name in names])
+    axes.set(xlim=(0, 1), xlabel="Share of the variance")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x", color=_FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
     return figure
 
 

@@ -19,6 +19,7 @@ class Split(BaseModel):
     """One of three forms: a published `column`; `folds` with `repeats`; or shares `train`, `validation`, `test`.
 
     `group` names a column whose values no split divides; `tcga_patient` means the first 12 characters of the identifier.
+    `inner` deals the training rows of a column or of shares into so many folds; the rows for validation and test are not used then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +32,7 @@ class Split(BaseModel):
     test: float | None = Field(None, gt=0, lt=1)
     group: str | None = None
     stratify: str | None = None
+    inner: int | None = Field(None, ge=2, le=127)
 
     @model_validator(mode="after")
     def _one_form(self) -> Split:
@@ -41,6 +43,8 @@ class Split(BaseModel):
             raise ValueError("shares train, validation and test that add up to 1")
         if self.folds is None and self.repeats != 1:
             raise ValueError("repeats together with folds")
+        if self.folds is not None and self.inner is not None:
+            raise ValueError("inner together with column or shares")
         return self
 
 
@@ -66,6 +70,9 @@ def assign(
     `labels` None means a continuous target, which is not stratified. `published` holds the values of `split.column`.
     InputError for a published value that is no role, or too few groups for two folds.
     """
+    if split.inner is not None:
+        outer = assign(entities, labels, groups, published, split.model_copy(update={"inner": None}), seed)
+        return _within(entities, labels, groups, outer, split.inner, seed)
     ids = np.asarray(entities, dtype=object).astype(str)
     order = np.argsort(ids, kind="stable")
     if split.column is not None:
@@ -95,6 +102,23 @@ def assign(
     codes = np.empty((len(ids), 1), np.int8)
     codes[order, 0] = _deal(strata, shares, seed, 0)[group]
     return Assignment(codes, 0, warnings)
+
+
+def _within(
+    entities: Sequence[str], labels: Sequence[str] | None, groups: Sequence[str] | None, outer: Assignment, folds: int, seed: int
+) -> Assignment:
+    """The training rows of `outer` dealt into `folds`; all other rows are not used."""
+    rows = np.flatnonzero(outer.codes[:, 0] == TRAIN)
+
+    def chosen(values: Sequence[str] | None) -> list[str] | None:
+        return None if values is None else [values[i] for i in rows]
+
+    if not rows.size:
+        return Assignment(np.full_like(outer.codes, UNUSED), folds, outer.warnings)
+    inner = assign([entities[i] for i in rows], chosen(labels), chosen(groups), None, Split(folds=folds), seed)
+    codes = np.full_like(outer.codes, UNUSED)
+    codes[rows] = inner.codes
+    return Assignment(codes, inner.folds, [*outer.warnings, *inner.warnings])
 
 
 def _deal(counts: np.ndarray, shares: np.ndarray, seed: int, repeat: int) -> np.ndarray:

@@ -379,6 +379,31 @@ EVALUATIONS = Table(
     key=("model_id", "cohort", "predictor", "by", "metric"),
 )
 
+TRIALS = Table(
+    "trials",
+    "One row per configuration that a search has tried, for a task's network or for a baseline",
+    (
+        required("study", "string", "Search: task, cohort, label, predictor and a hash of all that its trials depend on"),
+        required("number", "int", "Trial of the search, from 0: the configuration that the task has anyway"),
+        TASK,
+        COHORT,
+        LABEL_COLUMN,
+        required("predictor", "string", "model, or the baseline's name"),
+        required("objective", "string", "What is compared: validation_loss, or a metric of the inner validation rows"),
+        required("state", "string", "complete, pruned at a rung, or failed: its loss was not finite"),
+        Column("value", "double", "Objective at the end; NULL unless complete"),
+        required("rungs", "array<double>", "Objective at each rung reached, that of the end last"),
+        required("rung_shares", "array<double>", "Shares of the epochs at which the rungs before the end lie"),
+        required("params", "string", "Values of the settings searched, JSON"),
+        required("space", "string", "Values that they may take, JSON"),
+        required("seconds", "double", "Time of the trial in its Spark task"),
+        required("dataset", "string", "Dataset that it was trained and measured on, which holds no test row in any part"),
+        required("started_at", "timestamp", "When, UTC"),
+    ),
+    key=("study", "number"),
+    checks={"state": "state IN ('complete', 'pruned', 'failed')", "complete": "state != 'complete' OR value IS NOT NULL"},
+)
+
 PREDICTIONS = Table(
     "predictions",
     "One row per entity and model: the newest score",
@@ -545,6 +570,7 @@ TABLES: dict[str, Table] = {
         MODELS,
         HELD_OUT,
         EVALUATIONS,
+        TRIALS,
         PREDICTIONS,
         RUNS,
         VARIANT_QC,

@@ -13,6 +13,7 @@ import numpy as np
 
 from genodl_spark import baselines, evaluate, feed, storage
 from genodl_spark import train as training
+from genodl_spark.config import Evaluation
 from genodl_spark.errors import InputError
 from genodl_spark.evaluate import HeldOut, Interval
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
@@ -40,6 +41,7 @@ class Fits:
     folds: int
     seed: int
     max_rows: int
+    options: dict[str, dict[str, Any]]
 
 
 def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: str | None) -> None:
@@ -75,20 +77,34 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
     run.report.metrics.update(as_metrics(stored, model, external))
 
 
-def _names(model: Chosen) -> list[str]:
+def baseline_names(settings: Evaluation, n_classes: int) -> list[str]:
+    """The baselines asked for that are ones of `n_classes` classes, 0 for regression. InputError for an unknown one, or option of one."""
     known = {*baselines.NAMES, *baselines.REGRESSION_NAMES}
-    for name in model.settings.evaluate.baselines:
+    for name in settings.baselines:
         if name not in known:
             raise InputError(f"found baseline {name!r}; expected some of {', '.join(sorted(known))}", "evaluate.baselines")
-    kind = baselines.names(len(model.card.classes))
-    same = {"logistic": "ridge"} if not model.card.classes else {}
-    return list(dict.fromkeys(n for name in model.settings.evaluate.baselines if (n := same.get(name, name)) in kind))
+    for name, options in settings.options.items():
+        for option in options:
+            if option not in baselines.SPACES.get(name, {}):
+                expected = ", ".join(f"{n}.{o}" for n, space in baselines.SPACES.items() for o in space)
+                raise InputError(f"found option {name}.{option}; expected some of {expected}", "evaluate.options")
+    kind = baselines.names(n_classes)
+    same = {"logistic": "ridge"} if not n_classes else {}
+    return list(dict.fromkeys(n for name in settings.baselines if (n := same.get(name, name)) in kind))
+
+
+def _names(model: Chosen) -> list[str]:
+    return baseline_names(model.settings.evaluate, len(model.card.classes))
 
 
 def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | None) -> Fits:
     from pyspark.sql import functions as F
 
     dataset = run.lake.read(DATASETS).where(F.col("dataset") == model.row.dataset).collect()[0]
+    return fits_of(run, dataset, external, model.row.seed, model.settings.evaluate)
+
+
+def fits_of(run: Run, dataset: Row, external: tuple[list[str], feed.Layout] | None, seed: int, settings: Evaluation) -> Fits:
     version = run.lake.version(EXAMPLES)
     assert version is not None
     return Fits(
@@ -98,8 +114,9 @@ def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | Non
         transform=dataset.transform,
         classes=len(dataset.classes),
         folds=dataset.folds,
-        seed=model.row.seed,
-        max_rows=model.settings.evaluate.max_rows,
+        seed=seed,
+        max_rows=settings.max_rows,
+        options=settings.options,
     )
 
 
@@ -128,25 +145,26 @@ def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
 
 
 @lru_cache(maxsize=2)
-def _examples(files: tuple[str, ...], layout: feed.Layout) -> feed.Examples:
+def examples(files: tuple[str, ...], layout: feed.Layout) -> feed.Examples:
     return feed.read(list(files), layout, "pyarrow")
 
 
 def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
     """Fits one baseline on one training set; returns row numbers and scores of the rows that it is tested on."""
-    data = _examples(tuple(fits.files), fits.layout)
+    data = examples(tuple(fits.files), fits.layout)
     sets = [training.TrainingSet(repeat, fold)]
     rows = np.flatnonzero(training.learns(data.folds, sets, fits.folds)[0])
     if len(rows) > fits.max_rows:
         rows = np.sort(np.random.default_rng([fits.seed, repeat, fold + 1]).choice(rows, fits.max_rows, replace=False))
     x = baselines.inputs(data.x[rows], fits.transform)
     if fits.external is not None:
-        others = _examples(tuple(fits.external[0]), fits.external[1])
+        others = examples(tuple(fits.external[0]), fits.external[1])
         tested, test_rows = others.x, np.arange(len(others))
     else:
         test_rows = np.flatnonzero(training.held_out(data.folds, sets, fits.folds)[0])
         tested = data.x[test_rows]
-    scores = baselines.fit_predict(name, x, data.target[rows], baselines.inputs(tested, fits.transform), fits.classes, fits.seed)
+    others_x = baselines.inputs(tested, fits.transform)
+    scores = baselines.fit_predict(name, x, data.target[rows], others_x, fits.classes, fits.seed, fits.options.get(name))
     return test_rows, scores
 
 
@@ -287,11 +305,14 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
 
 
 def headline(model: Chosen) -> str:
+    return headline_metric(model.settings.metric, len(model.card.classes))
+
+
+def headline_metric(metric: str, n_classes: int) -> str:
     """The task's own metric; for regression, where that is one of classes, the coefficient of determination."""
-    known = evaluate.CLASSIFICATION if model.card.classes else evaluate.REGRESSION
-    if model.settings.metric in known:
-        return model.settings.metric
-    return "balanced_accuracy" if model.card.classes else "r2"
+    if metric in (evaluate.CLASSIFICATION if n_classes else evaluate.REGRESSION):
+        return metric
+    return "balanced_accuracy" if n_classes else "r2"
 
 
 def best_baseline(values: dict[str, float], metric: str) -> str | None:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genodl_spark import report as pages
-from genodl_spark import storage
-from genodl_spark.evaluate import Interval
+from genodl_spark import storage, tuning
+from genodl_spark.config import Dimension
+from genodl_spark.evaluate import LOWER_IS_BETTER, Interval
 from genodl_spark.pipelines.evaluate import MODEL, headline, held_out
 from genodl_spark.pipelines.predict import Chosen, model_of
 from genodl_spark.pipelines.run import Run
 from genodl_spark.pipelines.train import HISTORY
-from genodl_spark.tables import EVALUATIONS, MODELS, RUNS
+from genodl_spark.pipelines.tune import as_trial
+from genodl_spark.tables import EVALUATIONS, MODELS, RUNS, TRIALS
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -54,10 +56,11 @@ def report(run: Run, output: str) -> None:
         runs=[pages.RunRow(row.job, row.status, row.seconds, f"{row.started_at:%Y-%m-%d %H:%M:%S}") for row in runs],
         warnings=warnings,
         models=sections,
+        studies=studies(run.lake.read(TRIALS).collect()),
     )
     uri = storage.join(storage.absolute(output), PAGE)
     storage.write_bytes(uri, pages.render(page).encode())
-    run.report.metrics.update({"page": uri, "models": len(sections)})
+    run.report.metrics.update({"page": uri, "models": len(sections), "studies": len(page.studies)})
 
 
 def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> pages.ModelSection:
@@ -95,6 +98,55 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> pages.Mod
         validation_loss=validation_loss,
         held=held_out(run, model, cohort)[MODEL],
     )
+
+
+def studies(rows: list[Row]) -> list[pages.StudySection]:
+    """The newest search of each task, cohort and label, out of rows of `trials`, with those of its baselines on the same dataset."""
+    by_name: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.number):
+        by_name.setdefault(row.study, []).append(row)
+    newest: dict[tuple[str, ...], list[Row]] = {}
+    for found in sorted(by_name.values(), key=lambda found: max(row.started_at for row in found)):
+        first = found[0]
+        newest[first.task, first.cohort, first.label_column, first.predictor] = found
+    sections = []
+    for (task, cohort, label, predictor), found in sorted(newest.items()):
+        if predictor != MODEL:
+            continue
+        trials = [as_trial(row) for row in found]
+        shares = [float(share) for share in found[0].rung_shares]
+        space = tuning.Space({key: Dimension(**values) for key, values in json.loads(found[0].space).items()}, trials[0].values)
+        importance, measured_at = tuning.importance(space, trials, len(shares))
+        best = tuning.best_of(trials, maximise=False) or trials[0]
+        baselines = {}
+        for (*of, name), others in sorted(newest.items()):
+            searched = [as_trial(row) for row in others]
+            top = tuning.best_of(searched, others[0].objective not in LOWER_IS_BETTER)
+            if of == [task, cohort, label] and name != MODEL and others[0].dataset == found[0].dataset and top is not None:
+                values = ", ".join(f"{key} {_shown(value)}" for key, value in top.values.items())
+                first_value = math.nan if searched[0].value is None else searched[0].value
+                baselines[name] = (others[0].objective, first_value, top.value or 0.0, values)
+        sections.append(
+            pages.StudySection(
+                task=task,
+                cohort=cohort,
+                label=label,
+                study=found[0].study,
+                objective=found[0].objective,
+                rungs=[t.rungs for t in trials],
+                states=[t.state for t in trials],
+                shares=shares,
+                settings={key: (_shown(space.start[key]), _shown(best.values[key])) for key in space.dimensions},
+                importance=importance,
+                measured_at=measured_at,
+                baselines=baselines,
+            )
+        )
+    return sections
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _curves(history: list[dict[str, Any]]) -> tuple[np.ndarray | None, np.ndarray | None]:

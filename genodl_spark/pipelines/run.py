@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
@@ -87,6 +88,13 @@ class Run:
     @cached_property
     def lake(self) -> Lake:
         return Lake(self.spark, self.lake_uri)
+
+    def under(self, settings: Settings, report: Report | None = None) -> Run:
+        """The same run, its session, lake and snapshot, under other settings; `report`: one apart for what is done there."""
+        other = copy.copy(self)
+        other.settings = settings
+        other.report = report or self.report
+        return other
 
     def require_lake(self) -> None:
         """InputError where the lake's URI leads nowhere, so that reading makes no empty one."""

@@ -150,9 +150,8 @@ def main() -> int:
             for batched, name in ((True, "petastorm BatchedDataLoader"), (False, "petastorm DataLoader")):
                 found[name] = [rate(lambda batched=batched: own_loader(files, a.width, LOADER_ROWS, batched))]
     scanned = found["pyarrow scan, unshuffled"]
-    print(
-        f"{a.rows:,} x {a.width:,} uint8, values below {a.values}, {size / 1e6:.0f} MB of Parquet; {available} cores, {platform.processor()}; {date.today()}\n"
-    )
+    what = f"{a.rows:,} x {a.width:,} uint8, values below {a.values}, {size / 1e6:.0f} MB of Parquet"
+    print(f"{what}; {available} cores, {platform.machine()}; {date.today()}\n")
     print("| reader | rows/s | of the pyarrow scan |\n| --- | --- | --- |")
     for name, rates in found.items():
         ratio = statistics.median(r / s for r, s in zip(rates, scanned, strict=False))

@@ -208,9 +208,8 @@ def main() -> int:
 
     cpus = sorted(os.sched_getaffinity(0))
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    print(
-        f"{len(cpus)} cores, {platform.machine()}{', ' + gpu if gpu else ''}, torch {torch.__version__}; {date.today()}; {a.repeat} alternating rounds, medians\n"
-    )
+    machine = f"{len(cpus)} cores, {platform.machine()}{', ' + gpu if gpu else ''}"
+    print(f"{machine}, torch {torch.__version__}; {date.today()}; {a.repeat} alternating rounds, medians\n")
     print("| model | what | rows/s | ratio |\n| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="genodl-bench-train-") as folder:
         for kind in a.models.split(","):

@@ -12,7 +12,7 @@ import pytest
 
 from genodl_spark import evaluate, report
 from genodl_spark.evaluate import HeldOut, Interval
-from genodl_spark.report import ModelSection, Page, RunRow, TableRow
+from genodl_spark.report import ModelSection, Page, RunRow, StudySection, TableRow
 
 EVIL = '<script>alert("1")</script>'
 VOID = {"meta", "link", "br", "img", "input"}
@@ -83,6 +83,52 @@ def section(rows: HeldOut | None, **changes: object) -> ModelSection:
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
+def study(**changes: object) -> StudySection:
+    base = StudySection(
+        task="tumour",
+        cohort="khan",
+        label="label",
+        study="tumour.khan.label.model.0123",
+        objective="validation_loss",
+        rungs=[(0.9, 0.7, 0.5), (1.2,), (0.8, 0.6, 0.4), (0.7,), (0.5, 0.45, 0.41)],
+        states=["complete", "pruned", "complete", "failed", "complete"],
+        shares=[1 / 9, 1 / 3],
+        settings={"train.learning_rate": ("0.001", "0.0042"), "model.hidden": ("[128]", "[64]")},
+        importance={"train.learning_rate": 0.8, "model.hidden": 0.2},
+        measured_at=1,
+        baselines={"linear_svm": ("accuracy", 0.8, 0.9, "C 0.1")},
+    )
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_a_search_is_shown_with_its_history_and_importance() -> None:
+    found = Elements(report.render(Page("t", studies=[study(), study(importance={}, rungs=[()], states=["failed"], baselines={})])))
+    pictures = [str(attributes["aria-label"]) for tag, attributes in found.elements if tag == "svg"]
+    assert pictures == [
+        "Objective of 5 trials; the best of those that came to an end is 0.400",
+        "Importance of 2 settings; train.learning_rate has the most, 80%",
+    ]
+    text = [shown for _, shown in found.text]
+    assert "5: 3 complete, 1 pruned, 1 failed" in text and "1: 1 failed" in text
+    assert text.index("0.400") < text.index("Setting")  # the best
+    assert "0.500" in text  # the first
+    cells = [shown for element, shown in found.text if element in ("th", "td")]
+    assert cells[:9] == ["Setting", "Task as it is", "Best", "train.learning_rate", "0.001", "0.0042", "model.hidden", "[128]", "[64]"]
+    assert cells[9:19] == ["Baseline", "Metric", "First trial", "Best", "Its settings", "linear svm", "Accuracy", "0.800", "0.900", "C 0.1"]
+    assert any("after 33% of the epochs" in shown for shown in text)
+
+
+def test_the_line_of_a_search_is_the_best_so_far() -> None:
+    figure = report._history(study())
+    axes = figure.axes[0]
+    best = axes.get_lines()[-1]
+    assert list(zip(best.get_xdata(), best.get_ydata(), strict=True)) == [(0, 0.5), (1, 0.5), (2, 0.4), (3, 0.4), (4, 0.4)]
+    assert [list(line.get_ydata()) for line in axes.get_lines()[:-1]] == [[0.5, 0.4, 0.41], [1.2], [0.7]]
+    bars = report._importance(study().importance).axes[0]
+    assert [bar.get_width() for bar in bars.patches] == [0.2, 0.8]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["model.hidden", "train.learning_rate"]
+
+
 def test_everything_of_the_users_is_escaped_and_nothing_is_loaded() -> None:
     names = [EVIL, "_hidden", '$x_1$ #010203 id="q"']
     interval = {"accuracy": Interval(0.5, 0.4, 0.6)}
@@ -102,6 +148,10 @@ def test_everything_of_the_users_is_escaped_and_nothing_is_loaded() -> None:
         warnings=[EVIL],
     )
     page = Page(EVIL, EVIL, EVIL, [TableRow(EVIL, 5, 1, EVIL)], [RunRow(EVIL, '"' + EVIL, 1.5, EVIL)], [EVIL], [evil, replace(evil, held=None)])
+    searched = study(
+        task=EVIL, study=EVIL, objective=EVIL, settings={EVIL: (EVIL, EVIL)}, importance={EVIL: 1.0}, baselines={EVIL: (EVIL, 0, 1, EVIL)}
+    )
+    page = replace(page, studies=[searched])
     html = report.render(page)
     found = Elements(html)
     assert "<script" not in html.lower()

@@ -1,0 +1,278 @@
+"""The best settings of a task and of its baselines, found on training rows alone; the test rows are asked once, by the model they make.
+
+A trial is one Spark task. What it is trained and measured on is a dataset of its own in the lake: the task's, where its split has validation
+rows, else one whose training rows are dealt into inner folds, with the test rows left out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genodl_spark import baselines, evaluate, storage, tuning
+from genodl_spark import train as training
+from genodl_spark.config import Dimension, Settings, override
+from genodl_spark.errors import InputError
+from genodl_spark.evaluate import HeldOut
+from genodl_spark.pipelines.evaluate import MODEL, Fits, baseline_names, evaluate_model, examples, fit, fits_of, headline_metric
+from genodl_spark.pipelines.prepare import dataset_of
+from genodl_spark.pipelines.run import Report, Run, code_hash, fingerprint
+from genodl_spark.pipelines.train import job_of, train
+from genodl_spark.session import task_slots
+from genodl_spark.splits import VALIDATION, Split
+from genodl_spark.tables import SPLITS, TRIALS
+from genodl_spark.tuning import Space, Storage, Study, Trial
+
+if TYPE_CHECKING:
+    from pyspark.sql import Row
+
+log = logging.getLogger("genodl")
+LOSS = "validation_loss"
+Alone = Callable[[training.Job], dict[str, Any]]  # trains in this process; what train.run_alone does
+
+
+def tune(run: Run, cohort: str | None, label: str | None, output: str | None, run_alone: Alone | None = None) -> None:
+    """Searches, then trains and registers the best network and evaluates it. `unchanged` when all of that is there already."""
+    run.require_lake()
+    s = run.settings
+    space = tuning.space(s)
+    baseline_names(s.evaluate, 0)
+    store = tuning.open_storage(s.tune.storage or tuning.default_storage(run.lake_uri))
+    final = s.model_copy(update={"split": outer_split(s)})
+    dataset, fresh = dataset_of(run.under(final), cohort, label)
+    cohort, label = dataset.cohort, dataset.label_column
+    inner = dataset
+    if not _roles(run, dataset).get("validation"):
+        nested = s.model_copy(update={"split": final.split.model_copy(update={"inner": s.tune.folds})})
+        inner, dealt = dataset_of(run.under(nested), cohort, label)
+        fresh = fresh or dealt
+    search = _Search(run, inner, store)
+    best, changed = search.network(space, run_alone or training.run_alone)
+    tuned, wrote = search.baselines(baseline_names(s.evaluate, len(dataset.classes)))
+    chosen = best.values | {f"evaluate.options.{name}.{key}": value for name, trial in tuned.items() for key, value in trial.values.items()}
+    settings = override(final, chosen)
+    statuses = [_within(run, "train", settings, lambda inside: train(inside, cohort, label, False))]
+    model_id = run.report.metrics["train"]["model_id"]
+    statuses.append(_within(run, "test", settings, lambda inside: evaluate_model(inside, cohort, label, model_id)))
+    run.report.status = "done" if fresh or changed or wrote or "done" in statuses else "unchanged"
+    run.wrote(TRIALS, search.written)
+    if output is not None:
+        uri = storage.absolute(output)
+        comment = f"Best of {s.tune.trials} trials of {search.name(MODEL, space)}: genodl train {s.task} --config FILE"
+        storage.write_bytes(uri, tuning.as_toml(chosen, comment).encode())
+        run.report.metrics["output"] = uri
+
+
+def outer_split(s: Settings) -> Split:
+    """The split that says which rows are for testing: the task's own, or for a cross-validation shares with the same groups, stratified as it is."""
+    split = s.split
+    if split.folds is None:
+        return split.model_copy(update={"inner": None})
+    return Split(train=1 - s.tune.test, test=s.tune.test, group=split.group, stratify=split.stratify or "label")
+
+
+def _roles(run: Run, dataset: Row) -> dict[str, int]:
+    """Rows of each role in a dataset's split."""
+    from pyspark.sql import functions as F
+
+    mine = (F.col("task") == dataset.task) & (F.col("cohort") == dataset.cohort) & (F.col("label_column") == dataset.label_column)
+    rows = run.lake.read(SPLITS).where(mine & (F.col("split_hash") == dataset.split_hash) & (F.col("repeat") == 0))
+    return {row["role"]: row["count"] for row in rows.groupBy("role").count().collect()}
+
+
+def _within(run: Run, name: str, settings: Settings, verb: Callable[[Run], None]) -> str:
+    """Runs another verb in this run; its metrics go under `name`, what it read, wrote and noticed into this run's report."""
+    inside = run.under(settings, Report(run.report.job, warnings=run.report.warnings))
+    inside.assigned = ()
+    verb(inside)
+    run.report.metrics[name] = inside.report.metrics
+    run.report.written.update(inside.report.written)
+    for table, rows in inside.report.rows.items():
+        before = run.report.rows.get(table, {"written": 0})["written"]
+        run.report.rows[table] = {**rows, "written": rows["written"] + before}
+    return inside.report.status
+
+
+class _Search:
+    """Studies on one dataset, whose trials are Spark tasks."""
+
+    def __init__(self, run: Run, dataset: Row, store: Storage) -> None:
+        self.run, self.dataset, self.store = run, dataset, store
+        self.settings = run.settings
+        self.window = self.settings.tune.parallel or 2 * task_slots(run.spark)
+        self.written = 0
+        run.report.metrics.update({"dataset": dataset.dataset, "parallel": self.window})
+
+    def name(self, predictor: str, space: Space) -> str:
+        """Name of a study: with a hash of all that the values of its trials, and their order, depend on."""
+        s, d = self.settings, self.dataset
+        searched = s.tune.model_dump(include={"startup", "ensemble", "rungs", "reduction"})
+        shaped_by: list[Any] = [d.dataset, space.as_json(), space.start, searched, s.seed, code_hash()]
+        if predictor == MODEL:
+            shaped_by += [s.model, s.train.model_dump(exclude={"procs"}), s.quality.model_dump()]
+        else:
+            shaped_by += [s.metric, s.evaluate.max_rows]
+        return f"{d.task}.{d.cohort}.{d.label_column}.{predictor}.{fingerprint(shaped_by)[:12]}"
+
+    def network(self, space: Space, run_alone: Alone) -> tuple[Trial, bool]:
+        """The best settings of the network, and whether there were trials to run. InputError when no trial came to an end."""
+        s, d = self.settings, self.dataset
+        name = self.name(MODEL, space)
+        staging = storage.join(self.run.lake.uri, "_staging", f"tune-{fingerprint(name)[:12]}")
+        base = job_of(self.run, d, staging)
+        roles = _roles(self.run, d)
+        rows = roles.get("fold", 0) + roles.get("train", 0)
+
+        def work(trial: Trial, before: list[Trial]) -> tuning.Work:
+            values = override(s, {**trial.values, "train.ensemble": s.tune.ensemble})
+            options = values.train.model_dump()
+            if d.folds:
+                options["patience"] = 0  # as in the training of the best on all these rows, which has none to stop by
+            folder = storage.join(staging, str(trial.number))
+            job = replace(base, model={**base.model, **values.model}, options=options, select=values.quality.select, staging=folder)
+            job = replace(job, checkpoint=storage.join(folder, "checkpoint"), validate_folds=bool(d.folds))
+            limits = tuning.cutoffs([t.rungs for t in before], len(s.tune.rungs), s.tune.reduction)
+            return tuning.Work(trial, job, tuning.stops(options, rows, s.tune.rungs), limits)
+
+        def told(trial: Trial) -> None:
+            storage.remove_directory(storage.join(staging, str(trial.number)))
+
+        study, changed = self._run(MODEL, LOSS, space, work, lambda w: network_trial(w, run_alone), told)
+        storage.remove_directory(staging)
+        best = study.best()
+        if best is None:
+            raise InputError("found no trial whose loss stayed finite; expected some, search lower values of train.learning_rate", "tune.space")
+        trials = study.trials()
+        states = {state: sum(t.state == state for t in trials) for state in (tuning.COMPLETE, tuning.PRUNED, tuning.FAILED)}
+        self.run.report.metrics.update({"study": name, "objective": LOSS, "trials": len(trials), **states, **_figures(trials[0], best)})
+        return best, changed
+
+    def baselines(self, names: list[str]) -> tuple[dict[str, Trial], bool]:
+        """The best settings of each baseline that has any to search, by the task's metric on the same inner rows, with as many trials."""
+        d = self.dataset
+        metric = headline_metric(self.settings.metric, len(d.classes))
+        fits = fits_of(self.run, d, None, self.settings.seed, self.settings.evaluate)
+        found: dict[str, Trial] = {}
+        changed = False
+        for name in names:
+            if name not in baselines.SPACES:
+                continue
+            dimensions = {key: Dimension(**values) for key, values in baselines.SPACES[name].items()}
+            space = tuning.typed(dimensions, baselines.STARTS[name], name)
+
+            def work(trial: Trial, before: list[Trial], name: str = name) -> tuple[Trial, Fits]:
+                return trial, replace(fits, options={name: trial.values})
+
+            def task(given: tuple[Trial, Fits], name: str = name, classes: tuple[str, ...] = tuple(d.classes)) -> Trial:
+                return tuning.measured(given[0], lambda: inner_metric(given[1], name, metric, list(classes)))
+
+            study, ran = self._run(name, metric, space, work, task)
+            changed = changed or ran
+            best = study.best()
+            if best is not None:
+                found[name] = best
+                self.run.report.metrics.setdefault("baselines", {})[name] = {"objective": metric, **_figures(study.trials()[0], best)}
+        return found, changed
+
+    def _run(
+        self,
+        predictor: str,
+        objective: str,
+        space: Space,
+        work: Callable[[Trial, list[Trial]], Any],
+        task: Callable[[Any], Trial],
+        told: Callable[[Trial], None] = lambda trial: None,
+    ) -> tuple[Study, bool]:
+        """Runs what is left of a study: `work` describes a trial, `task` does it on an executor. Whether there was anything left."""
+        from pyspark.sql import functions as F
+
+        s, context = self.settings, self.run.spark.sparkContext
+        name = self.name(predictor, space)
+        stored = self.run.lake.read(TRIALS).where(F.col("study") == name).orderBy("number").collect()
+        maximise = objective != LOSS and objective not in evaluate.LOWER_IS_BETTER
+        study = Study(self.store, name, space, maximise, s.seed, s.tune.startup, [as_trial(row) for row in stored])
+
+        def submit(trial: Trial, before: list[Trial]) -> Future[Trial]:
+            given = work(trial, before)
+            return pool.submit(lambda: context.parallelize([given], 1).map(task).collect()[0])
+
+        def tell(trial: Trial) -> None:
+            told(trial)
+            best = study.best()
+            shown = f"{trial.rungs[-1]:.4f}" if trial.rungs else trial.note
+            rest = f"; best {best.value:.4f}, trial {best.number}" if best is not None else ""
+            log.info("%s: trial %d of %d %s: %s %s%s", predictor, trial.number + 1, s.tune.trials, trial.state, objective, shown, rest)
+            if (trial.number + 1) % self.window == 0:
+                self._write(name, predictor, objective, space, study.trials())
+
+        with ThreadPoolExecutor(self.window) as pool:
+            try:
+                tuning.search(study, s.tune.trials, self.window, submit, tell)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                context.cancelAllJobs()  # or the trials under way would be trained to their end
+                raise
+        trials = study.trials()
+        if len(trials) > len(stored):
+            self._write(name, predictor, objective, space, trials)
+            self.written += len(trials) - len(stored)
+        return study, len(trials) > len(stored)
+
+    def _write(self, study: str, predictor: str, objective: str, space: Space, trials: list[Trial]) -> None:
+        """All trials of a study, in one commit: what an interrupted run did not write is written by the next."""
+        d = self.dataset
+        common = {"study": study, "task": d.task, "cohort": d.cohort, "label_column": d.label_column, "predictor": predictor}
+        common |= {"objective": objective, "space": space.as_json(), "dataset": d.dataset}
+        common |= {"rung_shares": self.settings.tune.rungs if predictor == MODEL else []}
+        rows = [
+            {
+                **common,
+                "number": t.number,
+                "state": t.state,
+                "value": t.value,
+                "rungs": list(t.rungs),
+                "params": json.dumps(t.values, sort_keys=True),
+                "seconds": t.seconds,
+                "started_at": t.started_at,
+            }
+            for t in trials
+        ]
+        self.run.lake.replace(TRIALS, self.run.frame(TRIALS, rows), {"study": study})
+
+
+def _figures(first: Trial, best: Trial) -> dict[str, Any]:
+    return {"best": {"trial": best.number, "value": best.value, "params": best.values}, "default": first.value}
+
+
+def as_trial(row: Row) -> Trial:
+    """A trial out of its row in `trials`."""
+    return Trial(row.number, json.loads(row.params), row.state, tuple(row.rungs), row.seconds, row.started_at.astimezone(UTC))
+
+
+def network_trial(work: tuning.Work, run_alone: Alone) -> Trial:
+    """A trial in its Spark task; a line at its end is told by the driver, and the lines of its epochs by nobody."""
+    logging.disable(logging.INFO)
+    try:
+        return tuning.train_trial(work, run_alone)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def inner_metric(fits: Fits, name: str, metric: str, classes: list[str]) -> float:
+    """A baseline's metric over the inner folds, pooled, or on the validation rows; no test row counts."""
+    data = examples(tuple(fits.files), fits.layout)
+    folds = range(fits.folds) if fits.folds else [training.REGISTERED]
+    parts = [fit(fits, name, 0, fold) for fold in folds]
+    rows, scores = np.concatenate([ids for ids, _ in parts]), np.concatenate([values for _, values in parts])
+    if not fits.folds:
+        inside = data.folds[rows, 0] == VALIDATION
+        rows, scores = rows[inside], scores[inside]
+    ids = rows.astype(str)
+    return evaluate.metrics(HeldOut(ids, ids, data.target[rows], scores[None], classes))[metric]
