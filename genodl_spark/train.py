@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import platform
 import signal
 import sys
 import time
@@ -347,6 +348,22 @@ def _device(ranks: Ranks) -> torch.device:
     return torch.device("cuda", int(given[0]) if given else ranks.local_rank % torch.cuda.device_count())
 
 
+def _hardware(device: torch.device) -> dict[str, str]:
+    """What a rank ran on, as its system names it."""
+    import torch
+
+    found = {
+        "cores": str(len(os.sched_getaffinity(0))),
+        "processor": platform.processor() or platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
+    if device.type == "cuda":
+        return {**found, "gpu": torch.cuda.get_device_name(device)}
+    with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo") as lines:
+        found["processor"] = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return found
+
+
 class _Rank:
     """The loop, with what it shares over groups of training sets."""
 
@@ -378,6 +395,7 @@ class _Rank:
             "ranks": self.ranks.size,
             "resets": self.resets,
             "device": str(self.device),
+            "hardware": _hardware(self.device),
         }
 
     def _fit(self, start: int) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import platform
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from genodl_spark import storage
@@ -13,14 +16,20 @@ if TYPE_CHECKING:
     from pyspark.sql import Row
 
 
-def log_model(run: Run, model: Row, history: list[dict[str, Any]], uri: str) -> None:
-    """Logs parameters, metrics, curves and files of a model, and registers it by task and label. A store that fails is a warning."""
+_PACKAGES = ("torch", "horovod", "pyspark", "delta-spark", "petastorm", "pyarrow", "numpy")
+
+
+def log_model(run: Run, model: Row, result: dict[str, Any], uri: str) -> None:
+    """Logs parameters, metrics, curves and files of a model, and what it was trained with and on; registers it by task and label.
+
+    `result`: what rank 0 measured. A store that fails is a warning.
+    """
     settings = run.settings.tracking
     if settings.uri == "off":
         return
     store = settings.uri or _default_store(run.lake.uri)
     try:
-        _log(run, model, history, uri, store)
+        _log(run, model, result, uri, store)
     except Exception as error:  # whatever the store's client raises: the model is registered in the lake all the same
         run.report.warn(f"MLflow at {store} did not take the model ({str(error).splitlines()[0]})")
 
@@ -30,7 +39,7 @@ def _default_store(lake: str) -> str:
     return f"sqlite:///{folder}/mlflow.db"
 
 
-def _log(run: Run, model: Row, history: list[dict[str, Any]], uri: str, store: str) -> None:
+def _log(run: Run, model: Row, result: dict[str, Any], uri: str, store: str) -> None:
     import mlflow
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.exceptions import MlflowException
@@ -53,12 +62,16 @@ def _log(run: Run, model: Row, history: list[dict[str, Any]], uri: str, store: s
     parameters |= {f"version.{table}": version for table, version in model.source_versions.items()}
     for section in ("train", "model", "quality", "split"):
         parameters |= {f"{section}.{key}": value for key, value in (json.loads(model.settings)[section] or {}).items()}
+    parameters |= {f"environment.{name}": version(name) for name in _PACKAGES} | {"environment.python": platform.python_version()}
+    parameters |= {f"hardware.{name}": value for name, value in {**result["hardware"], "device": result["device"]}.items()}
     metrics = [Metric(name, value, started, 0) for name, value in model.metrics.items()]
     curves = {"loss.train": "train", "loss.validation": "validation"}
     for name, key in curves.items():
-        points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
-        metrics += [Metric(name, float(sum(values) / len(values)), started, epoch) for epoch, values in points]
-    client.log_batch(tracked.info.run_id, params=[Param(k, str(v)[:500]) for k, v in parameters.items()], tags=[RunTag("genodl.verb", "train")])
+        points = [(entry["epoch"], [value for value in entry[key] if math.isfinite(value)]) for entry in result["history"] if key in entry]
+        metrics += [Metric(name, float(sum(values) / len(values)), started, epoch) for epoch, values in points if values]
+    params = [Param(k, str(v)[:500]) for k, v in parameters.items()]
+    for start in range(0, len(params), 100):  # more at once is refused
+        client.log_batch(tracked.info.run_id, params=params[start : start + 100], tags=[RunTag("genodl.verb", "train")])
     for start in range(0, len(metrics), 1000):
         client.log_batch(tracked.info.run_id, metrics=metrics[start : start + 1000])
     if storage.is_local(uri):

@@ -96,7 +96,7 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     run.wrote(HELD_OUT, written)
     registered = run.lake.read(MODELS).where(F.col("model_id") == model_id).collect()[0]
     run.report.metrics.update(_figures(registered))
-    tracking.log_model(run, registered, result["history"], uri)
+    tracking.log_model(run, registered, result, uri)
 
 
 def job_of(run: Run, dataset: Row, staging: str) -> training.Job:
