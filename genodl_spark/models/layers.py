@@ -1,5 +1,7 @@
 """What the networks are built of: layers with a leading dimension of members, and randomness keyed by member, epoch and row.
 
+Keys and what is drawn by them stay out of compiled graphs: there the epoch is a symbol, which whole numbers beyond 64 bits break.
+So does `unpadded`, whose answer decides what is to be computed.
 Sequences lie as (M, B, L, C), channels last: layer norm needs no transposition then, and oneDNN computes convolutions of this
 layout at least as fast as of (B, C, L).
 """
@@ -12,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._compile import _disable_dynamo  # as torch.compiler.disable, but what that imports (seconds) is loaded on the first call
 from torch.nn import functional
 
 from genodl_spark.errors import InputError
@@ -35,11 +38,13 @@ def part(seeds: list[int], number: int) -> list[int]:
     return [mix(seed, number, 2) for seed in seeds]
 
 
+@_disable_dynamo
 def keys(seeds: list[int], epoch: int, layer: int, device: torch.device) -> torch.Tensor:
     """Keys int64 (M,) of what a layer draws in an epoch."""
     return torch.tensor([mix(seed, epoch, layer, 1) for seed in seeds], dtype=torch.int64, device=device)
 
 
+@_disable_dynamo
 def keyed_bits(units: int, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """Random whole numbers int64 (M, B, units), below SCALE, that depend on member key, row and unit only, so that ranks and batches do not matter.
 
@@ -282,6 +287,7 @@ class PositionPool(nn.Module):
         return masked(x, present).sum(2) / (x.new_full((1,), x.shape[2]) if present is None else present.sum(2, keepdim=True))
 
 
+@_disable_dynamo
 def unpadded(x: torch.Tensor) -> torch.Tensor | None:
     """Positions of sequences x (M or 1, B, L, C) between their first and last known base, bool (M or 1, B, L).
 
