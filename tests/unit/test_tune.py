@@ -319,6 +319,7 @@ def run(store: Any, wanted: int, window: int, slow: int = 0, stop_after: int = -
 
     def submit(trial: Trial, before: list[Trial]) -> Future[Trial]:
         delay = delays.random() * 0.01 if slow else 0
+        assert [t.number for t in before] == list(range(trial.number - window + 1))
 
         def work() -> Trial:
             time.sleep(delay)
@@ -378,7 +379,8 @@ def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(tmp_path: Path,
     assert more[:11] == expected and len(more) == 12
 
 
-def test_a_trial_left_between_its_values_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("values", [0, 1])
+def test_a_trial_left_between_its_values_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int) -> None:
     expected = summary(run(tuning.open_storage(""), 8, 2))
     url = tuning.default_storage(str(tmp_path))
     count = [0]
@@ -386,7 +388,7 @@ def test_a_trial_left_between_its_values_keeps_them(tmp_path: Path, monkeypatch:
 
     def dying(trial: Any, key: str, d: Dimension) -> Any:
         count[0] += 1
-        if count[0] == 12:  # the second value of trial 5
+        if count[0] == 11 + values:  # of trial 5
             raise Interrupted
         return real(trial, key, d)
 
