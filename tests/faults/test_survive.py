@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -23,8 +24,7 @@ pytestmark = pytest.mark.timeout(5400)
 
 SAMPLES, GENES = 600, 40
 TIMEOUT = 1200  # seconds of one training, two launches included, on a machine that has other work
-# Half a minute of small steps: float64, as over thousands of them float32 turns another order of additions into more than what is tested.
-SETTINGS = ["train.epochs=30", "train.min_steps=0", "train.batch=8", "train.ensemble=2", "train.dtype=float64"]
+SETTINGS = ["train.epochs=30", "train.min_steps=0", "train.batch=8", "train.ensemble=2"]  # half a minute of small steps
 SPLIT = ["split.train=0.7", "split.validation=0.15", "split.test=0.15"]
 RESTARTS = ["train.checkpoint_seconds=1", "train.restarts=3"]
 TRAIN = ["--procs", "2", "--seed", "3", *(part for setting in [*SPLIT, *SETTINGS, *RESTARTS] for part in ("--set", setting))]
@@ -76,11 +76,9 @@ def assert_every_row(metrics: dict[str, Any], rows: int) -> None:
 def checkpoint(lake: Path) -> frozenset[tuple[str, int]]:
     """Files of the checkpoint of the model that is being trained, with their times: another value after every save."""
     found = set()
-    for path in (lake / "_staging").glob("*/checkpoint/**/*"):
-        try:
+    with contextlib.suppress(FileNotFoundError):  # replaced at this moment
+        for path in (lake / "_staging").glob("*/checkpoint/**/*"):
             found.add((path.name, path.stat().st_mtime_ns))
-        except FileNotFoundError:  # replaced at this moment
-            continue
     return frozenset(found)
 
 
@@ -123,7 +121,8 @@ def test_goes_on_after_kill(kill: Callable[[Cluster], None], calm: Calm, wheel: 
             time.sleep(0.2)
     metrics = done.report["metrics"]
     assert done.report["status"] == "done" and metrics["restarts"] >= 1
-    assert metrics["validation_loss"] == pytest.approx(calm.metrics["validation_loss"], rel=0.01)
+    # Two ranks and one end 3e-8 apart when nobody disturbs them.
+    assert metrics["validation_loss"] == pytest.approx(calm.metrics["validation_loss"], rel=1e-3)
     assert metrics["epochs"] == calm.metrics["epochs"]
     assert_every_row(metrics, calm.rows)
     assert not any((lake / "_staging").glob("*"))
