@@ -192,6 +192,8 @@ def packed(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> np.nda
 
     RuntimeError for a NULL, or a value of another width.
     """
+    if width == 0:
+        return np.empty((len(column), 0), dtype)
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     size = width * np.dtype(dtype).itemsize
     found = []

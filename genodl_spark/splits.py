@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -129,13 +130,25 @@ def _deal(counts: np.ndarray, shares: np.ndarray, seed: int, repeat: int) -> np.
     totals = counts.sum(0)
     part = np.empty(len(counts), np.int8)
     filled = np.zeros((len(shares), counts.shape[1]))
-    tie = generator.permutation(len(shares))
     open_parts = shares > 0
-    for group in ordered:
+    only = np.where((counts > 0).sum(1) == 1, counts.argmax(1), -1).tolist()
+    sizes, parts = np.maximum(totals, 1).tolist(), [(s, max(s, 1e-9)) for s in shares.tolist()]
+    for group in ordered.tolist():
+        c = only[group]
+        if c >= 0:  # of one class, as single rows are: the arithmetic below on plain numbers, for there may be a million
+            rows, size = float(counts[group, c]), sizes[c]
+            mine_c = rows / size
+            wants = [
+                round((s - f / size) / least * mine_c / max(mine_c, 1e-12) * 1e9) if s > 0 else -math.inf
+                for (s, least), f in zip(parts, filled[:, c].tolist(), strict=True)
+            ]
+            part[group] = best = wants.index(max(wants))
+            filled[best, c] += rows
+            continue
         mine = counts[group] / np.maximum(totals, 1)
         short = (shares[:, None] - filled / np.maximum(totals, 1)) / np.maximum(shares[:, None], 1e-9)
         want = np.where(open_parts, (short * mine).sum(1) / max(mine.sum(), 1e-12), -np.inf)
-        best = tie[np.lexsort((tie, -np.round(want[tie], 9)))[0]]
+        best = int(np.argmax(np.round(want, 9)))
         part[group] = best
         filled[best] += counts[group]
     return part

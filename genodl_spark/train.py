@@ -49,6 +49,7 @@ class Job:
 
     `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
     epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
+    `threads`: of a rank; 0 for its share of the machine's.
     """
 
     files: list[str]
@@ -70,6 +71,7 @@ class Job:
     readers: int = 1
     prefetch: int = 2
     device_bytes: int = 1 << 30
+    threads: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ def held_out(codes: np.ndarray, sets: list[TrainingSet], folds: int) -> np.ndarr
     if folds == 0:
         return np.stack([codes[:, 0] > TRAIN for _ in sets])
     return np.stack([codes[:, s.repeat] == s.fold if s.fold != REGISTERED else np.zeros(len(codes), bool) for s in sets])
+
+
+def epochs(options: dict[str, Any], rows: int) -> int:
+    """Epochs of a training on so many rows: raised where they are few, until `min_steps` are done."""
+    return max(int(options["epochs"]), math.ceil(int(options["min_steps"]) / feed.steps(rows, int(options["batch"]))))
 
 
 def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
@@ -316,7 +323,7 @@ def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[_Rank], dict[str,
     feed_seconds = time.perf_counter() - started
     them = ranks()
     try:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // them.local_size))
+        torch.set_num_threads(job.threads or max(1, len(os.sched_getaffinity(0)) // them.local_size))
         return {**work(_Rank(job, them, _device(them), data)), "feed_seconds": feed_seconds}
     except InputError as error:
         storage.write_bytes(storage.join(job.staging, _FAILURE), f"{error.file or ''}\n{error.message}".encode())
@@ -536,7 +543,7 @@ class _Group:
         self.inverse = torch.from_numpy(self.scaling.inverse).to(rank.device, rank.dtype)
         self.resident = self._resident()
         self.per_epoch = feed.steps(len(self.rows), int(o["batch"]))
-        self.epochs = max(int(o["epochs"]), math.ceil(int(o["min_steps"]) / self.per_epoch))
+        self.epochs = epochs(o, len(self.rows))
         self.parameters = list(self.network.parameters())
         self.rate, self.warm_start = scaled_rate(o["learning_rate"], int(o["batch"]), int(o["scale_from"]))
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=o["weight_decay"], fused=True)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from genodl_spark import feed, storage
+from genodl_spark import storage
 from genodl_spark import train as training
 from genodl_spark.config import Dimension, Settings, Train, override
 from genodl_spark.errors import InputError
@@ -127,8 +127,7 @@ def cutoffs(before: Sequence[Sequence[float]], rungs: int, reduction: int) -> li
 
 def stops(options: Mapping[str, Any], rows: int, rungs: Sequence[float]) -> list[int]:
     """Epochs after which a trial is looked at, the last of them the end, for `options` of the training loop and `rows` to train on."""
-    per_epoch = feed.steps(rows, int(options["batch"]))
-    epochs = max(int(options["epochs"]), math.ceil(int(options["min_steps"]) / per_epoch))
+    epochs = training.epochs(dict(options), rows)
     return [math.ceil(share * epochs) for share in rungs] + [epochs]
 
 

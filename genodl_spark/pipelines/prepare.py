@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
-from genodl_spark import quality, splits, tasks
+from genodl_spark import kernels, quality, splits, tasks
 from genodl_spark.errors import InputError
 from genodl_spark.features import Features
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
@@ -85,11 +87,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     chosen = features.choose(run.sources, name, [e for e, inside in zip(labels.entities, training, strict=True) if inside])
     if not chosen:
         raise InputError(f"no feature of cohort {name} passes; expected some, loosen quality.min_allele_frequency or quality.max_missing", "quality")
-    ids = [
-        (entity, i, None if labels.groups is None else labels.groups[i], float(labels.target[i]), assignment.codes[i].tobytes())
-        for i, entity in enumerate(labels.entities)
-    ]
-    numbered = run.spark.createDataFrame(ids, "entity_id string, row_id bigint, group string, target double, folds binary")
+    numbered = run.spark.createDataFrame(_numbered(labels, assignment))
     rows = features.rows(run.sources, name, chosen).join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
     try:
         largest, content = _content(rows, features.dtype)
@@ -101,7 +99,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         warnings = [*labels.warnings, *assignment.warnings]
         for warning in warnings:
             run.report.warn(warning)
-        files = max(1, -(-len(ids) // s.feed.rows_per_file))
+        files = max(1, -(-len(labels.entities) // s.feed.rows_per_file))
         packed = rows.withColumn("dataset", F.lit(dataset)).select(*EXAMPLES.column_names)
         packed = packed.repartitionByRange(files, "row_id").sortWithinPartitions("row_id")
         run.lake.replace(EXAMPLES, packed, {"dataset": dataset})
@@ -113,7 +111,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         "task": s.task,
         "cohort": name,
         "label_column": label,
-        "rows": len(ids),
+        "rows": len(labels.entities),
         "n_features": len(chosen),
         "dtype": features.dtype,
         "classes": labels.classes,
@@ -166,7 +164,9 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, classes: 
             raise InputError(f"found no column {column!r} in samples; expected one of {', '.join(samples.columns[1:])}", place)
     columns = [F.col(identifier(column)).alias(key) if column else F.lit(None).cast("string").alias(key) for key, column in wanted.items()]
     with_data = set(features.entities(run.sources, cohort))
-    rows = sorted((row for row in samples.select("sample_id", *columns).collect() if row.sample_id in with_data), key=lambda row: row.sample_id)
+    found = samples.select("sample_id", *columns).toArrow().columns  # there may be millions of sequences, which are long as rows of Spark's
+    rows = [_Labelled(*values) for values in zip(*(column.to_pylist() for column in found), strict=True) if values[0] in with_data]
+    rows.sort(key=lambda row: row.sample_id)
     labelled = [row for row in rows if row.label is not None and row.label not in MISSING_LABELS]
     warnings = [f"{len(rows) - len(labelled)} of {len(rows)} samples have no {label}"] if len(labelled) < len(rows) else []
     regression = s.target.kind == "regression" or (s.target.kind == "auto" and label == "value")
@@ -197,7 +197,14 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, classes: 
     return Labels(entities, target, names, groups, [row.published for row in labelled] if published else None, warnings)
 
 
-def _values(rows: list[Row], label: str) -> np.ndarray:
+class _Labelled(NamedTuple):
+    sample_id: str
+    label: Any
+    group: str | None
+    published: str | None
+
+
+def _values(rows: list[_Labelled], label: str) -> np.ndarray:
     try:
         values = np.array([float(row.label) for row in rows])
     except ValueError:
@@ -232,9 +239,6 @@ def _check_classes(labels: Labels, training: np.ndarray) -> None:
 
 def _content(rows: DataFrame, dtype: str) -> tuple[float, str]:
     """Largest value among the rows, and a hash of what they hold, whatever their order."""
-    from collections.abc import Iterable, Iterator
-
-    import pyarrow as pa
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -256,14 +260,30 @@ def _content(rows: DataFrame, dtype: str) -> tuple[float, str]:
 _HASHES = 1 << 128
 
 
+def _numbered(labels: Labels, assignment: splits.Assignment) -> pa.Table:
+    """The columns of `examples` that do not come from features."""
+    n, repeats = assignment.codes.shape
+    folds = kernels.binary_array(np.ascontiguousarray(assignment.codes).view(np.uint8).ravel(), np.arange(n + 1, dtype=np.int32) * repeats)
+    groups = pa.array(labels.groups if labels.groups is not None else [None] * n, pa.string())
+    columns = {"entity_id": pa.array(labels.entities), "row_id": pa.array(np.arange(n)), "group": groups}
+    return pa.table({**columns, "target": pa.array(labels.target, pa.float64()), "folds": folds})
+
+
 def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels, assignment: splits.Assignment) -> None:
-    names = {code: role for role, code in splits.ROLES.items()}
-    rows = []
-    for repeat in range(assignment.codes.shape[1]):
-        for i, entity in enumerate(labels.entities):
-            code = int(assignment.codes[i, repeat])
-            role = "unused" if code == splits.UNUSED else "fold" if assignment.folds else names[code]
-            group = None if labels.groups is None else labels.groups[i]
-            rows.append((run.settings.task, cohort, label, digest, repeat, entity, group, role, code if role == "fold" else None))
+    n, repeats = assignment.codes.shape
+    codes = assignment.codes.T.ravel()
+    roles = np.full(len(codes), "fold", object)
+    for role, code in splits.ROLES.items() if not assignment.folds else ():
+        roles[codes == code] = role
+    roles[codes == splits.UNUSED] = "unused"
     where = {"task": run.settings.task, "cohort": cohort, "label_column": label, "split_hash": digest}
+    columns: dict[str, Any] = {name: pa.repeat(pa.scalar(value), len(codes)) for name, value in where.items()}
+    columns |= {
+        "repeat": np.repeat(np.arange(repeats, dtype=np.int32), n),
+        "entity_id": labels.entities * repeats,
+        "group": (labels.groups if labels.groups is not None else [None] * n) * repeats,
+        "role": roles,
+        "fold": pa.array(codes.astype(np.int32), mask=roles != "fold"),
+    }
+    rows = pa.table([columns[name] for name in SPLITS.column_names], schema=SPLITS.arrow_schema())
     run.lake.replace(SPLITS, run.spark.createDataFrame(rows, SPLITS.spark_schema()), where)

@@ -137,7 +137,7 @@ class _Search:
                 options["patience"] = 0  # as in the training of the best on all these rows, which has none to stop by
             folder = storage.join(staging, str(trial.number))
             job = replace(base, model={**base.model, **values.model}, options=options, select=values.quality.select, staging=folder)
-            job = replace(job, checkpoint=storage.join(folder, "checkpoint"), validate_folds=bool(d.folds))
+            job = replace(job, checkpoint=storage.join(folder, "checkpoint"), validate_folds=bool(d.folds), threads=1)  # a Spark task has one core
             limits = tuning.cutoffs([t.rungs for t in before], len(s.tune.rungs), s.tune.reduction)
             return tuning.Work(trial, job, tuning.stops(options, rows, s.tune.rungs), limits)
 

@@ -42,7 +42,7 @@ def settings(*assignments: str) -> config.Settings:
 def test_every_task_has_a_space_around_its_own_settings() -> None:
     for task in config.task_names():
         found = tuning.space(config.load(task))
-        assert found.start["train.learning_rate"] == 0.001 and found.start["model.hidden"] == [128]
+        assert found.start["train.learning_rate"] == 0.001
         again = config.override(config.load(task), found.start)
         assert again == config.load(task)
 
