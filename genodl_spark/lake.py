@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
@@ -26,12 +31,27 @@ LATEST_PREDICTIONS = "predictions_latest"
 
 @dataclass(frozen=True, order=True)
 class StoredFile:
-    """A Parquet file of a table: URI, partition values, and the least and greatest value of a column as text, None where not known."""
+    """A Parquet file of a table: URI, path as its log names it, partition values, bytes, and statistics as Delta has them, {} without."""
 
     uri: str
+    path: str = field(compare=False)
     partition: dict[str, str] = field(compare=False)
-    low: str | None = field(compare=False)
-    high: str | None = field(compare=False)
+    size: int = field(compare=False)
+    statistics: dict[str, Any] = field(compare=False)
+
+    def ends(self, column: str) -> tuple[Any, Any]:
+        """Least and greatest value of a column, None where not known."""
+        low, high = (self.statistics.get(side, {}).get(column) for side in ("minValues", "maxValues"))
+        return low, high
+
+    def nulls(self, column: str) -> int | None:
+        """Rows without a value in a column, None where not known."""
+        found: int | None = self.statistics.get("nullCount", {}).get(column)
+        return found
+
+    def may_hold(self, column: str, values: Sequence[Any]) -> bool:
+        low, high = self.ends(column)
+        return low is None or high is None or any(low <= value <= high for value in values)
 
 
 class Lake:
@@ -91,31 +111,38 @@ class Lake:
         found = rows.select(F.col("_metadata.file_path").alias("file")).distinct().collect()
         return sorted(storage.from_spark(row.file) for row in found)
 
-    def stored_files(self, table: Table, version: int, partition: Mapping[str, str], column: str) -> list[StoredFile]:
-        """The Parquet files of one version that hold a partition's rows, with the range of `column`, from the log alone."""
-        from pyspark.sql import DataFrame as Frame
-        from pyspark.sql import functions as F
+    def stored_files(self, table: Table, version: int, partition: Mapping[str, str]) -> list[StoredFile]:
+        """The Parquet files of one version that hold a partition's rows, from the log alone."""
+        files = self._live(table, version)
+        return [file for file in files if all(file.partition.get(name) == value for name, value in partition.items())]
 
-        log, nothing = self._log(table)
-        files = Frame(log.getSnapshotAt(version, nothing, nothing).allFiles().toDF(), self.spark)
-        for name, value in partition.items():
-            files = files.where(F.col("partitionValues").getItem(name) == value)
-        ends = [F.get_json_object("stats", f"$.{side}.{column}").alias(side) for side in ("minValues", "maxValues")]
-        rows = files.select("path", "partitionValues", *ends).collect()
-        return sorted(StoredFile(storage.join(self.path(table), unquote(r.path)), dict(r.partitionValues), r.minValues, r.maxValues) for r in rows)
+    def count(self, table: Table) -> int:
+        """Rows of the newest version; 0 where the table has not been created."""
+        version = self.version(table)
+        numbers = [] if version is None else [file.statistics.get("numRecords") for file in self._live(table, version)]
+        return self.read(table, version).count() if None in numbers else sum(numbers)
 
-    def append(self, table: Table, rows: DataFrame) -> None:
+    def append(self, table: Table, rows: DataFrame | pa.Table) -> None:
         self.create(table)
-        self._writer(table, rows).mode("append").save(self.path(table))
+        if isinstance(rows, pa.Table):
+            self._commit(self._transaction(table), [], self._written(table, rows), None)
+        else:
+            self._writer(table, rows).mode("append").save(self.path(table))
 
-    def replace(self, table: Table, rows: DataFrame, where: Mapping[str, str | Sequence[str]]) -> None:
+    def replace(self, table: Table, rows: DataFrame | pa.Table, where: Mapping[str, str | Sequence[str]]) -> None:
         """In one transaction removes the rows that match `where` (column -> value or values) and adds `rows`, which all match it."""
         self.create(table)
-        self._writer(table, rows).mode("overwrite").option("replaceWhere", condition(where)).save(self.path(table))
+        if isinstance(rows, pa.Table):
+            for name, values in _listed(where).items():
+                if not pc.all(pc.is_in(rows.column(name), pa.array(values, pa.string()))).as_py() and rows.num_rows:
+                    raise ValueError(f"table {table.name}: a row that has none of {values} for {name}")
+            self.commit(table, self._written(table, rows), where)
+        else:
+            self._writer(table, rows).mode("overwrite").option("replaceWhere", condition(where)).save(self.path(table))
 
     def delete(self, table: Table, where: Mapping[str, str | Sequence[str]]) -> None:
         if self.exists(table):
-            self._delta(table).delete(condition(where))
+            self.commit(table, [], where)
 
     def commit(self, table: Table, parts: Sequence[Part], where: Mapping[str, str | Sequence[str]]) -> None:
         """In one transaction adds files that tasks wrote and removes those whose rows match `where`; all new rows match it.
@@ -124,24 +151,48 @@ class Lake:
         commits that replace the same rows at the same time the second fails.
         """
         self.create(table)
-        jvm: Any = self.spark._jvm
-        log, nothing = self._log(table)
-        transaction = log.startTransaction(nothing, nothing)
-        replaced, mixed = ([], False) if self._new(table) else self._holding(table, transaction.snapshot(), where)
+        transaction = self._transaction(table)
+        replaced, mixed = _holding(table, self._live(table, transaction.readVersion()), where)
         if mixed:
-            self.delete(table, where)
-            transaction = log.startTransaction(nothing, nothing)
-        if not parts and not replaced:
-            return
-        application = hashlib.sha256(condition(where).encode()).hexdigest()[:32]
+            self._delta(table).delete(condition(where))
+            transaction, replaced = self._transaction(table), []
+        if parts or replaced:
+            self._commit(transaction, replaced, parts, condition(where))
+
+    def _written(self, table: Table, rows: pa.Table) -> list[Part]:
+        """Files of a few rows, written by this process: a Spark job would take longer to plan."""
+        from genodl_spark.parts import PartWriter
+
+        writer = PartWriter(table, self.path(table), uuid.uuid4().hex[:12])
+        for batch in rows.combine_chunks().to_batches():
+            writer.write(batch)
+        return writer.close()
+
+    def _transaction(self, table: Table) -> Any:
+        log, nothing = self._log(table)
+        return log.startTransaction(nothing, nothing)
+
+    def _commit(self, transaction: Any, removed: Sequence[StoredFile], parts: Sequence[Part], replaces: str | None) -> None:
+        """Commits the change of files. Of two transactions at the same time that replace what `replaces` says the second fails."""
+        jvm: Any = self.spark._jvm
+        delta = jvm.org.apache.spark.sql.delta
         now = int(time.time() * 1000)
-        actions: list[dict[str, Any]] = [{"txn": {"appId": application, "version": transaction.txnVersion(application) + 1, "lastUpdated": now}}]
-        actions += [{"remove": {**removed, "deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": True}} for removed in replaced]
-        listed = jvm.java.util.ArrayList()
-        for action in [*actions, *(part.add() for part in parts)]:
-            listed.add(jvm.org.apache.spark.sql.delta.actions.Action.fromJson(json.dumps(action)))
-        sequence = jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq()
-        transaction.commit(sequence, getattr(jvm.org.apache.spark.sql.delta, "DeltaOperations$ManualUpdate$").__getattr__("MODULE$"))
+        common = {"deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": True}
+        actions = [{"remove": {"path": f.path, "partitionValues": f.partition, "size": f.size, **common}} for f in removed]
+        actions += [part.add() for part in parts]
+        if replaces is not None:
+            application = hashlib.sha256(replaces.encode()).hexdigest()[:32]
+            # What txnVersion() does, which also asks for the last version: a replay of the log. Versions of a table grow just as well.
+            transaction.readTxn().addOne(application)
+            actions.append({"txn": {"appId": application, "version": transaction.readVersion() + 1, "lastUpdated": now}})
+        read, listed = delta.actions.Action.fromJson, jvm.java.util.ArrayList()
+        for action in actions:
+            listed.add(read(json.dumps(action)))
+        # A write: for an update by hand Delta carries no totals and no list of files on, and replays the log after it.
+        option = getattr(jvm.scala, "Option$").__getattr__("MODULE$")
+        mode = jvm.org.apache.spark.sql.SaveMode.valueOf("Append" if replaces is None else "Overwrite")
+        write = getattr(delta, "DeltaOperations$Write")(mode, option.empty(), option.apply(replaces), option.empty())
+        transaction.commit(jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq(), write)
 
     def _log(self, table: Table) -> tuple[Any, Any]:
         """Delta's log of a table, in the JVM, and the JVM's None."""
@@ -153,36 +204,35 @@ class Lake:
         """Whether a table has no rows because nothing was written since it was created."""
         return self.version(table) == 0
 
-    def _holding(self, table: Table, snapshot: Any, where: Mapping[str, str | Sequence[str]]) -> tuple[list[dict[str, Any]], bool]:
-        """Files of a snapshot all of whose rows match `where`; and whether other files may hold some."""
-        from pyspark.sql import DataFrame as Frame
-        from pyspark.sql import functions as F
+    def _live(self, table: Table, version: int) -> list[StoredFile]:
+        """All files of one version, sorted.
 
-        files = Frame(snapshot.allFiles().toDF(), self.spark)
-        wanted = {name: [values] if isinstance(values, str) else list(values) for name, values in where.items()}
-        inner = [name for name in wanted if name not in table.partitioned_by]
-        for name in wanted.keys() - set(inner):
-            files = files.where(F.col("partitionValues").getItem(name).isin(wanted[name]))
-        bounds = [
-            F.get_json_object("stats", f"$.{side}.{name}").alias(f"{side}{i}") for i, name in enumerate(inner) for side in ("minValues", "maxValues")
-        ]
-        held, mixed = [], False
-        for row in files.select("path", "partitionValues", "size", *bounds).collect():
-            ends = [(name, row[f"minValues{i}"], row[f"maxValues{i}"]) for i, name in enumerate(inner)]
-            if any(low is not None and not any(low <= value <= high for value in wanted[name]) for name, low, high in ends):
-                continue
-            if all(low is not None and low == high for _, low, high in ends):
-                held.append({"path": row.path, "partitionValues": dict(row.partitionValues), "size": row.size})
-            else:
-                mixed = True
-        return held, mixed
+        Delta lists them beside the version while they are few; otherwise its log has to be replayed, by Spark jobs.
+        """
+        files = None
+        with contextlib.suppress(InputError):
+            files = storage.read_json(storage.join(self._log_path(table), f"{version:020}.crc")).get("allFiles")
+        if files is None:
+            from pyspark.sql import DataFrame as Frame
 
-    def merge(self, table: Table, rows: DataFrame) -> None:
+            log, nothing = self._log(table)
+            rows = Frame(log.getSnapshotAt(version, nothing, nothing).allFiles().toDF(), self.spark)
+            files = [row.asDict() for row in rows.select("path", "partitionValues", "size", "stats").collect()]
+        uri = self.path(table)
+        return sorted(
+            StoredFile(storage.join(uri, unquote(f["path"])), f["path"], f["partitionValues"], f["size"], json.loads(f.get("stats") or "{}"))
+            for f in files
+        )
+
+    def merge(self, table: Table, rows: DataFrame | pa.Table) -> None:
         """Upserts `rows` by the table's key; a row that differs in nothing but its time stamps is left as it is.
 
         Columns that only `rows` has are added to an open table.
         """
         self.create(table)
+        if isinstance(rows, pa.Table):
+            self._merge_few(table, rows)
+            return
         if self._new(table):  # a third of the time of a merge
             self.append(table, rows)
             return
@@ -196,6 +246,45 @@ class Lake:
         if compared:
             merge = merge.whenMatchedUpdateAll(condition=differs)
         merge.whenNotMatchedInsertAll().execute()
+
+    def _merge_few(self, table: Table, rows: pa.Table) -> None:
+        """`merge` of a few rows, without a Spark job: files with a row that changes are written again.
+
+        Of two merges at the same time the second fails.
+        """
+        assert not table.partitioned_by and not table.open
+        new = {_key(table, row): row for row in rows.to_pylist()}
+        if len(new) < rows.num_rows:
+            raise ValueError(f"table {table.name}: several rows of one key")
+        transaction = self._transaction(table)
+        removed, kept = [], []
+        for file in self._live(table, transaction.readVersion()):
+            if not new or not all(file.may_hold(name, [key[i] for key in new]) for i, name in enumerate(table.key)):
+                continue
+            stored = self._rows(table, file)
+            changed = []
+            for row in stored:
+                key = _key(table, row)
+                if key in new and _same(row, new[key]):
+                    del new[key]
+                elif key in new:
+                    changed.append(row)
+            if changed:
+                removed.append(file)
+                kept += [row for row in stored if row not in changed]
+        if new:
+            made = pa.Table.from_pylist([*kept, *new.values()], table.arrow_schema())
+            self._commit(transaction, removed, self._written(table, made), f"merge into {table.name}")
+
+    def _rows(self, table: Table, file: StoredFile) -> list[dict[str, Any]]:
+        """The rows of a file of a table without partitions."""
+        import pyarrow.parquet as pq
+
+        fs, path = storage.filesystem(file.uri)
+        with fs.open_input_file(path) as raw:
+            # Spark writes time stamps in a form of its own, which has no unit.
+            found = pq.read_table(raw, coerce_int96_timestamp_unit="us")
+        return pa.Table.from_pylist(found.to_pylist(), table.arrow_schema()).to_pylist()
 
     def _delta(self, table: Table) -> Any:
         from delta.tables import DeltaTable
@@ -262,11 +351,48 @@ def latest_predictions(predictions: DataFrame) -> DataFrame:
 
 def condition(where: Mapping[str, str | Sequence[str]]) -> str:
     """SQL condition for rows whose columns hold the given values; names and values are quoted."""
-    terms = []
-    for name, value in where.items():
-        values = [value] if isinstance(value, str) else list(value)
-        terms.append(f"{identifier(name)} IN ({', '.join(literal(v) for v in values)})")
+    terms = [f"{identifier(name)} IN ({', '.join(map(literal, values))})" for name, values in _listed(where).items()]
     return " AND ".join(terms)
+
+
+def _listed(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
+    return {name: [value] if isinstance(value, str) else list(value) for name, value in where.items()}
+
+
+def _holding(table: Table, files: Sequence[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], bool]:
+    """Those of `files` all of whose rows match `where`; and whether others may hold some that do."""
+    wanted = _listed(where)
+    inner = [name for name in wanted if name not in table.partitioned_by]
+    held, mixed = [], False
+    for file in files:
+        if any(file.partition.get(name) not in wanted[name] for name in wanted.keys() - set(inner)):
+            continue
+        if not all(file.may_hold(name, wanted[name]) for name in inner):
+            continue
+        ends = [file.ends(name) for name in inner]
+        if all(low is not None and low == high for low, high in ends) and not any(file.nulls(name) for name in inner):
+            held.append(file)
+        else:
+            mixed = True
+    return held, mixed
+
+
+def _key(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in table.key)
+
+
+def _same(stored: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether two rows differ in time stamps at most. A map is the same in any order, NaN is the same as NaN."""
+    return all(_plain(stored[name]) == _plain(value) for name, value in row.items() if not name.endswith("_at"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        pairs = [_plain(v) for v in value]
+        return sorted(pairs, key=repr) if value and all(isinstance(v, tuple) for v in value) else pairs
+    if isinstance(value, tuple):
+        return tuple(_plain(v) for v in value)
+    return "NaN" if isinstance(value, float) and value != value else value
 
 
 def _differs(name: str, type_name: str, stored: bool) -> str:
