@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
@@ -48,6 +49,11 @@ class StoredFile:
         """Rows without a value in a column, None where not known."""
         found: int | None = self.statistics.get("nullCount", {}).get(column)
         return found
+
+    def filled(self, column: str) -> bool | None:
+        """Whether any row has a value in a column, None where not known."""
+        nulls, rows = self.nulls(column), self.statistics.get("numRecords")
+        return None if nulls is None or rows is None else nulls < rows
 
     def may_hold(self, column: str, values: Sequence[Any]) -> bool:
         low, high = self.ends(column)
@@ -105,22 +111,38 @@ class Lake:
         """URIs of the Parquet files of one version that hold a partition's rows, sorted."""
         from pyspark.sql import functions as F
 
-        rows = self.read(table, version)
-        for name, value in partition.items():
-            rows = rows.where(F.col(name) == value)
-        found = rows.select(F.col("_metadata.file_path").alias("file")).distinct().collect()
+        held, mixed = _holding(table, self.files(table, version), partition)
+        if not mixed:
+            return [file.uri for file in held]
+        found = self.read(table, version).where(condition(partition)).select(F.col("_metadata.file_path").alias("file")).distinct().collect()
         return sorted(storage.from_spark(row.file) for row in found)
 
-    def stored_files(self, table: Table, version: int, partition: Mapping[str, str]) -> list[StoredFile]:
-        """The Parquet files of one version that hold a partition's rows, from the log alone."""
-        files = self._live(table, version)
-        return [file for file in files if all(file.partition.get(name) == value for name, value in partition.items())]
+    def rows(self, table: Table, where: Mapping[str, str | Sequence[str]], version: int | None = None) -> pa.Table:
+        """The rows of a version, the newest when none is given, that match `where`.
 
-    def count(self, table: Table) -> int:
-        """Rows of the newest version; 0 where the table has not been created."""
-        version = self.version(table)
-        numbers = [] if version is None else [file.statistics.get("numRecords") for file in self._live(table, version)]
-        return self.read(table, version).count() if None in numbers else sum(numbers)
+        This process reads them: for few rows of a small table, of which a Spark job takes longer to plan than to read.
+        """
+        version = self.version(table) if version is None else version
+        wanted, found = _listed(where), [table.arrow_schema().empty_table()]
+        for file in self.files(table, version) if version is not None else []:
+            if all(_may_hold(table, file, name, values) for name, values in wanted.items()):
+                part = _read(table, file)
+                for name, values in wanted.items():
+                    part = part.filter(pc.is_in(part.column(name), pa.array(values, part.schema.field(name).type)))
+                found.append(part)
+        return pa.concat_tables(found)
+
+    def count(self, table: Table, where: Mapping[str, str | Sequence[str]] | None = None) -> int:
+        """Rows of the newest version, those that match `where`; 0 where the table has not been created."""
+        version, where = self.version(table), where or {}
+        if version is None:
+            return 0
+        held, mixed = _holding(table, self.files(table, version), where)
+        numbers = [n for n in (file.statistics.get("numRecords") for file in held) if n is not None]
+        if not mixed and len(numbers) == len(held):
+            return sum(numbers)
+        rows = self.read(table, version)
+        return rows.where(condition(where)).count() if where else rows.count()
 
     def append(self, table: Table, rows: DataFrame | pa.Table) -> None:
         self.create(table)
@@ -152,7 +174,7 @@ class Lake:
         """
         self.create(table)
         transaction = self._transaction(table)
-        replaced, mixed = _holding(table, self._live(table, transaction.readVersion()), where)
+        replaced, mixed = _holding(table, self.files(table, transaction.readVersion()), where)
         if mixed:
             self._delta(table).delete(condition(where))
             transaction, replaced = self._transaction(table), []
@@ -204,13 +226,13 @@ class Lake:
         """Whether a table has no rows because nothing was written since it was created."""
         return self.version(table) == 0
 
-    def _live(self, table: Table, version: int) -> list[StoredFile]:
-        """All files of one version, sorted.
+    def files(self, table: Table, version: int) -> list[StoredFile]:
+        """The Parquet files of one version, sorted, from the log alone.
 
         Delta lists them beside the version while they are few; otherwise its log has to be replayed, by Spark jobs.
         """
         files = None
-        with contextlib.suppress(InputError):
+        with contextlib.suppress(InputError, ValueError):  # not there yet, or cut off
             files = storage.read_json(storage.join(self._log_path(table), f"{version:020}.crc")).get("allFiles")
         if files is None:
             from pyspark.sql import DataFrame as Frame
@@ -257,34 +279,23 @@ class Lake:
         if len(new) < rows.num_rows:
             raise ValueError(f"table {table.name}: several rows of one key")
         transaction = self._transaction(table)
-        removed, kept = [], []
-        for file in self._live(table, transaction.readVersion()):
+        removed: list[StoredFile] = []
+        kept: list[dict[str, Any]] = []
+        for file in self.files(table, transaction.readVersion()):
             if not new or not all(file.may_hold(name, [key[i] for key in new]) for i, name in enumerate(table.key)):
                 continue
-            stored = self._rows(table, file)
-            changed = []
+            stored, others = _read(table, file).to_pylist(), []
             for row in stored:
                 key = _key(table, row)
-                if key in new and _same(row, new[key]):
-                    del new[key]
-                elif key in new:
-                    changed.append(row)
-            if changed:
+                if key not in new or _same(row, new[key]):
+                    new.pop(key, None)
+                    others.append(row)
+            if len(others) < len(stored):
                 removed.append(file)
-                kept += [row for row in stored if row not in changed]
+                kept += others
         if new:
             made = pa.Table.from_pylist([*kept, *new.values()], table.arrow_schema())
             self._commit(transaction, removed, self._written(table, made), f"merge into {table.name}")
-
-    def _rows(self, table: Table, file: StoredFile) -> list[dict[str, Any]]:
-        """The rows of a file of a table without partitions."""
-        import pyarrow.parquet as pq
-
-        fs, path = storage.filesystem(file.uri)
-        with fs.open_input_file(path) as raw:
-            # Spark writes time stamps in a form of its own, which has no unit.
-            found = pq.read_table(raw, coerce_int96_timestamp_unit="us")
-        return pa.Table.from_pylist(found.to_pylist(), table.arrow_schema()).to_pylist()
 
     def _delta(self, table: Table) -> Any:
         from delta.tables import DeltaTable
@@ -337,6 +348,16 @@ class Snapshot:
     def read(self, table: Table) -> DataFrame:
         return self.lake.read(table, self.version(table))
 
+    def files(self, table: Table) -> list[StoredFile]:
+        """The table's files; none where it has not been created."""
+        version = self.version(table)
+        found: list[StoredFile] = [] if version is None else self.once(("files", table.name), lambda: self.lake.files(table, version))
+        return found
+
+    def rows(self, table: Table, where: Mapping[str, str | Sequence[str]]) -> pa.Table:
+        version = self.version(table)
+        return table.arrow_schema().empty_table() if version is None else self.lake.rows(table, where, version)
+
 
 def latest_predictions(predictions: DataFrame) -> DataFrame:
     """The newest model's row for each task, cohort, entity and label."""
@@ -359,22 +380,41 @@ def _listed(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
     return {name: [value] if isinstance(value, str) else list(value) for name, value in where.items()}
 
 
+def _may_hold(table: Table, file: StoredFile, column: str, values: Sequence[str]) -> bool:
+    return file.partition.get(column) in values if column in table.partitioned_by else file.may_hold(column, values)
+
+
 def _holding(table: Table, files: Sequence[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], bool]:
     """Those of `files` all of whose rows match `where`; and whether others may hold some that do."""
     wanted = _listed(where)
     inner = [name for name in wanted if name not in table.partitioned_by]
     held, mixed = [], False
     for file in files:
-        if any(file.partition.get(name) not in wanted[name] for name in wanted.keys() - set(inner)):
-            continue
-        if not all(file.may_hold(name, wanted[name]) for name in inner):
+        if not all(_may_hold(table, file, name, values) for name, values in wanted.items()):
             continue
         ends = [file.ends(name) for name in inner]
-        if all(low is not None and low == high for low, high in ends) and not any(file.nulls(name) for name in inner):
+        if all(low is not None and low == high for low, high in ends) and all(file.nulls(name) == 0 for name in inner):
             held.append(file)
         else:
             mixed = True
     return held, mixed
+
+
+def _read(table: Table, file: StoredFile) -> pa.Table:
+    """The rows of a file as declared; columns that it lacks are NULL."""
+    fs, path = storage.filesystem(file.uri)
+    with fs.open_input_file(path) as raw:
+        # Spark writes time stamps as INT96, which has no unit of its own.
+        stored = pq.ParquetFile(raw, coerce_int96_timestamp_unit="us")
+        found = stored.read([name for name in table.column_names if name not in table.partitioned_by])
+    schema = table.arrow_schema()
+    columns = []
+    for name, type_ in zip(schema.names, schema.types, strict=True):
+        if name in found.column_names:
+            columns.append(found.column(name).cast(type_))
+        else:
+            columns.append(pa.repeat(pa.scalar(file.partition.get(name)).cast(type_), found.num_rows))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _key(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:

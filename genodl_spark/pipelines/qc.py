@@ -69,8 +69,6 @@ class Samples:
 
 def qc(run: Run, cohort: str | None) -> None:
     """Does the steps of `qc.steps` that are not there yet for this cohort, these variants, settings and code."""
-    from pyspark.sql import functions as F
-
     name = run.cohort(cohort, GenotypeFeatures().cohorts(run.sources), "genotypes")
     options = run.settings.qc
     for step in options.steps:
@@ -82,8 +80,8 @@ def qc(run: Run, cohort: str | None) -> None:
     steps = set(options.steps) | ({"pruning"} if set(options.pruned) & set(options.steps) else set())
     versions = {table.name: run.sources.version(table) for table in (VARIANTS, SAMPLE_SETS)}
     digest = fingerprint(name, options.model_dump(exclude={"steps"}), run.settings.seed, versions, code_hash())
-    stored = run.lake.read(QC_STEPS).where((F.col("cohort") == name) & (F.col("fingerprint") == digest)).collect()
-    done = {row.step: dict(row.metrics) for row in stored}
+    stored = run.lake.rows(QC_STEPS, {"cohort": name, "fingerprint": digest}).to_pylist()
+    done = {row["step"]: dict(row["metrics"]) for row in stored}
     todo = [step for step in STEPS if step in steps and step not in done]
     seconds: dict[str, dict[str, float]] = {}
     if todo:
@@ -107,13 +105,14 @@ def qc(run: Run, cohort: str | None) -> None:
 
 
 def _samples(run: Run, cohort: str) -> Samples:
-    rows = GenotypeFeatures().sample_orders(run.sources, cohort).collect()
-    names = sorted({row.sample_id for row in rows})  # identifiers, not genotypes
+    rows = GenotypeFeatures().ordered_samples(run.sources, cohort)
+    sets, order, ids = (rows.column(name).to_pylist() for name in ("sample_set", "position", "sample_id"))  # identifiers, not genotypes
+    names = sorted(set(ids))
     index = {sample: i for i, sample in enumerate(names)}
-    places: dict[str, np.ndarray] = {}
-    for sample_set in {row.sample_set for row in rows}:
-        ordered = sorted((row.position, index[row.sample_id]) for row in rows if row.sample_set == sample_set)
-        places[sample_set] = np.array([place for _, place in ordered], np.int64)
+    ordered: dict[str, list[tuple[int, int]]] = {}
+    for sample_set, position, sample in zip(sets, order, ids, strict=True):
+        ordered.setdefault(sample_set, []).append((position, index[sample]))
+    places = {sample_set: np.array([place for _, place in sorted(found)], np.int64) for sample_set, found in ordered.items()}
     return Samples(names, places)
 
 
@@ -138,11 +137,11 @@ class _Cohort:
     def _replace(self, table: Table, rows: DataFrame | pa.Table) -> float:
         from pyspark.sql import functions as F
 
-        if isinstance(rows, pa.Table):
-            self.run.lake.replace(table, rows, {"cohort": self.name})
-            return float(rows.num_rows)
-        self.run.lake.replace(table, rows.withColumn("cohort", F.lit(self.name)).select(*table.column_names), {"cohort": self.name})
-        return float(self.run.lake.read(table).where(F.col("cohort") == self.name).count())
+        where = {"cohort": self.name}
+        if not isinstance(rows, pa.Table):
+            rows = rows.withColumn("cohort", F.lit(self.name)).select(*table.column_names)
+        self.run.lake.replace(table, rows, where)
+        return float(self.run.lake.count(table, where))
 
     def _records(self) -> DataFrame:
         from pyspark.sql import functions as F
@@ -173,11 +172,10 @@ class _Cohort:
         return found
 
     def _listed_groups(self) -> list[list[StoredFile]]:
-        version = self.run.sources.version(VARIANTS)
-        assert version is not None
-        files = self.run.lake.stored_files(VARIANTS, version, {"cohort": self.name})
         spans = []
-        for file in files:
+        for file in self.run.sources.files(VARIANTS):
+            if file.partition["cohort"] != self.name:
+                continue
             low, high = file.ends("pos")
             span = (0, 1 << 62) if low is None or high is None else (low, high)
             spans.append((file.partition["contig"], *span, file.uri, replace(file, statistics={})))
