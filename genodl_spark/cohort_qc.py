@@ -186,16 +186,23 @@ def _walk(factors: np.ndarray, term: np.ndarray) -> np.ndarray:
 
 
 def substitution(ref: Sequence[str] | np.ndarray, alt: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Class of single-base changes, int8 (V,): TRANSITION (A-G, C-T), TRANSVERSION, or OTHER for all that is no such change."""
-    # Two characters suffice to tell whether there is more than one.
-    first, second = (np.asarray(x, "U2").view(np.uint32).reshape(-1, 2) for x in (ref, alt))
-    single = (first[:, 1] == 0) & (second[:, 1] == 0)
-    bases = np.array([ord(c) for c in "ACGT"], np.uint32)
-    a, b = (x[:, 0] & ~np.uint32(32) for x in (first, second))  # upper case
-    single &= np.isin(a, bases) & np.isin(b, bases) & (a != b)
+    """Class of single-base changes, int8 (V,): TRANSITION (A-G, C-T), TRANSVERSION, or OTHER for all that is no such change.
+
+    Alleles are texts, or uint8 (V,): the letter of those of one letter, 0 for others.
+    """
+    a, b = (x & ~np.uint8(32) for x in map(_letters, (ref, alt)))  # upper case
+    bases = np.frombuffer(b"ACGT", np.uint8)
+    single = np.isin(a, bases) & np.isin(b, bases) & (a != b)
     purines = (a == ord("A")) | (a == ord("G"))
     same_kind = purines == ((b == ord("A")) | (b == ord("G")))
     return np.where(single, np.where(same_kind, TRANSITION, TRANSVERSION), OTHER).astype(np.int8)
+
+
+def _letters(alleles: Sequence[str] | np.ndarray) -> np.ndarray:
+    if isinstance(alleles, np.ndarray) and alleles.dtype == np.uint8:
+        return alleles
+    characters = np.asarray(alleles, "U2").view(np.uint32).reshape(-1, 2)  # two suffice to tell whether there is more than one
+    return np.where((characters[:, 1] == 0) & (characters[:, 0] < 128), characters[:, 0], 0).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -183,15 +183,35 @@ class GenotypeFeatures:
     def cohorts(self, lake: Snapshot) -> list[str]:
         from pyspark.sql import functions as F
 
-        rows = lake.read(VARIANTS).where(F.col("gt").isNotNull())
-        return sorted(row.cohort for row in rows.select("cohort").distinct().collect())
+        filled = [(file.partition["cohort"], file.filled("gt")) for file in lake.files(VARIANTS)]
+        found = {cohort for cohort, has in filled if has}
+        unsure = {cohort for cohort, has in filled if has is None} - found  # where the log does not tell, genotypes are read
+        if unsure:
+            rows = lake.read(VARIANTS).where(F.col("cohort").isin(*unsure) & F.col("gt").isNotNull())
+            found |= {row.cohort for row in rows.select("cohort").distinct().collect()}
+        return sorted(found)
 
-    def sample_orders(self, lake: Snapshot, cohort: str) -> DataFrame:
-        """sample_set, position (0-based) and sample_id of every order of samples in the cohort's variants."""
+    def sample_sets(self, lake: Snapshot, cohort: str) -> list[str]:
+        """The orders of samples in the cohort's genotypes, sorted."""
         from pyspark.sql import functions as F
 
-        used = lake.read(VARIANTS).where((F.col("cohort") == cohort) & F.col("gt").isNotNull()).select("sample_set").distinct()
-        return lake.read(SAMPLE_SETS).join(used, "sample_set", "left_semi").select("sample_set", "position", "sample_id")
+        files = [file for file in lake.files(VARIANTS) if file.partition["cohort"] == cohort]
+        filled = [(file.filled("gt"), *file.ends("sample_set")) for file in files]
+        if all(has is False or (has and low is not None and low == high) for has, low, high in filled):
+            return sorted({low for has, low, _ in filled if has})
+        rows = lake.read(VARIANTS).where((F.col("cohort") == cohort) & F.col("gt").isNotNull())
+        return sorted(row.sample_set for row in rows.select("sample_set").distinct().collect())
+
+    def ordered_samples(self, lake: Snapshot, cohort: str) -> pa.Table:
+        """sample_set, position (0-based) and sample_id of every order of samples in the cohort's variants."""
+        return lake.rows(SAMPLE_SETS, {"sample_set": self.sample_sets(lake, cohort)})
+
+    def sample_orders(self, lake: Snapshot, cohort: str) -> DataFrame:
+        """`ordered_samples` as a DataFrame."""
+        from pyspark.sql import functions as F
+
+        rows = lake.read(SAMPLE_SETS).where(F.col("sample_set").isin(*self.sample_sets(lake, cohort)))
+        return rows.select("sample_set", "position", "sample_id")
 
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
         return sorted(row.sample_id for row in self.sample_orders(lake, cohort).select("sample_id").distinct().collect())

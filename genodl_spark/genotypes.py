@@ -149,14 +149,16 @@ def alike(batch: pa.RecordBatch, calls: int = 1 << 62) -> Iterator[tuple[np.ndar
 
     `calls`: about how many calls come together at most, for who takes them apart.
     """
-    groups: dict[tuple[str, int], list[int]] = {}
-    for row, key in enumerate(zip(*(batch.column(name).to_pylist() for name in ("sample_set", "n_samples")), strict=True)):
-        groups.setdefault(key, []).append(row)
-    for (sample_set, samples), rows in groups.items():
+    sets, sizes = batch.column("sample_set").dictionary_encode(), batch.column("n_samples").to_numpy().astype(np.int64)
+    names, codes = sets.dictionary.to_pylist(), sets.indices.to_numpy().astype(np.int64)
+    kinds, of = np.unique(codes << 32 | sizes, return_inverse=True)
+    for kind, (code, samples) in enumerate(zip((kinds >> 32).tolist(), (kinds & 0xFFFFFFFF).tolist(), strict=True)):
+        rows = np.flatnonzero(of == kind)
         size = max(calls // max(samples, 1), 1)
         for start in range(0, len(rows), size):
-            some = np.array(rows[start : start + size])
-            yield some, batch.take(pa.array(some)), samples, sample_set
+            some = rows[start : start + size]
+            together = some[-1] - some[0] + 1 == len(some)  # then nothing is copied
+            yield some, batch.slice(some[0], len(some)) if together else batch.take(pa.array(some)), samples, names[code]
 
 
 __all__ = ["ABSENT", "MISSING", "Damaged", "alike", "counts", "dosages", "histogram", "pack", "sample_text", "unpack"]

@@ -165,9 +165,10 @@ class _File:
         if not self._held_rows:
             return
         rows = pa.concat_tables(self._held).combine_chunks()
+        for name in rows.column_names:
+            self._nulls[name] = self._nulls.get(name, 0) + rows.column(name).null_count
         for name in self._compared:
             column = rows.column(name)
-            self._nulls[name] = self._nulls.get(name, 0) + column.null_count
             low, high = pc.min_max(column).as_py().values()
             if low is not None:
                 self._low[name] = min(self._low.get(name, low), low)

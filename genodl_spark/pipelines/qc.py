@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial, reduce
+from itertools import pairwise
 from operator import add
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark import cohort_qc, genotypes, storage
+from genodl_spark import cohort_qc, genotypes, kernels, storage
 from genodl_spark.errors import InputError
 from genodl_spark.features import GenotypeFeatures
 from genodl_spark.lake import StoredFile
@@ -54,6 +55,8 @@ _BORDERS = 2.0 ** np.array([-4.5, -3.5, -2.5, -1.5])  # Manichaikul 2010, table 
 _MEASURES = {"depth": "DP", "quality": "GQ"}
 _NOT_AUTOSOMES = ("X", "Y", "W", "Z", "M", "MT", "CHRX", "CHRY", "CHRM")
 _ROWS_READ = 2048
+_ROWS_MADE = 1 << 16  # rows of VARIANT_QC that a task makes at once
+_TASK_BYTES = 64 << 20  # of files: a task of less takes little longer to do than to start
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,6 @@ class Samples:
 
 def qc(run: Run, cohort: str | None) -> None:
     """Does the steps of `qc.steps` that are not there yet for this cohort, these variants, settings and code."""
-    from pyspark.sql import functions as F
-
     name = run.cohort(cohort, GenotypeFeatures().cohorts(run.sources), "genotypes")
     options = run.settings.qc
     for step in options.steps:
@@ -79,8 +80,8 @@ def qc(run: Run, cohort: str | None) -> None:
     steps = set(options.steps) | ({"pruning"} if set(options.pruned) & set(options.steps) else set())
     versions = {table.name: run.sources.version(table) for table in (VARIANTS, SAMPLE_SETS)}
     digest = fingerprint(name, options.model_dump(exclude={"steps"}), run.settings.seed, versions, code_hash())
-    stored = run.lake.read(QC_STEPS).where((F.col("cohort") == name) & (F.col("fingerprint") == digest)).collect()
-    done = {row.step: dict(row.metrics) for row in stored}
+    stored = run.lake.rows(QC_STEPS, {"cohort": name, "fingerprint": digest}).to_pylist()
+    done = {row["step"]: dict(row["metrics"]) for row in stored}
     todo = [step for step in STEPS if step in steps and step not in done]
     seconds: dict[str, dict[str, float]] = {}
     if todo:
@@ -93,7 +94,7 @@ def qc(run: Run, cohort: str | None) -> None:
                 done[step] = work.steps[step]()
                 seconds[step] = {"seconds": round(time.perf_counter() - started, 3)}
                 row = {"cohort": name, "step": step, "fingerprint": digest, "metrics": done[step], "done_at": now()}
-                run.lake.merge(QC_STEPS, run.frame(QC_STEPS, [row]))
+                run.lake.replace(QC_STEPS, run.frame(QC_STEPS, [row]), {"cohort": name, "step": step})
         finally:
             work.release()
     for step in (s for s in STEPS if s in steps):
@@ -104,13 +105,14 @@ def qc(run: Run, cohort: str | None) -> None:
 
 
 def _samples(run: Run, cohort: str) -> Samples:
-    rows = GenotypeFeatures().sample_orders(run.sources, cohort).collect()
-    names = sorted({row.sample_id for row in rows})  # identifiers, not genotypes
+    rows = GenotypeFeatures().ordered_samples(run.sources, cohort)
+    sets, order, ids = (rows.column(name).to_pylist() for name in ("sample_set", "position", "sample_id"))  # identifiers, not genotypes
+    names = sorted(set(ids))
     index = {sample: i for i, sample in enumerate(names)}
-    places: dict[str, np.ndarray] = {}
-    for sample_set in {row.sample_set for row in rows}:
-        ordered = sorted((row.position, index[row.sample_id]) for row in rows if row.sample_set == sample_set)
-        places[sample_set] = np.array([place for _, place in ordered], np.int64)
+    ordered: dict[str, list[tuple[int, int]]] = {}
+    for sample_set, position, sample in zip(sets, order, ids, strict=True):
+        ordered.setdefault(sample_set, []).append((position, index[sample]))
+    places = {sample_set: np.array([place for _, place in sorted(found)], np.int64) for sample_set, found in ordered.items()}
     return Samples(names, places)
 
 
@@ -132,11 +134,14 @@ class _Cohort:
         for frame in self._cached:
             frame.unpersist()
 
-    def _replace(self, table: Table, rows: DataFrame) -> float:
+    def _replace(self, table: Table, rows: DataFrame | pa.Table) -> float:
         from pyspark.sql import functions as F
 
-        self.run.lake.replace(table, rows.withColumn("cohort", F.lit(self.name)).select(*table.column_names), {"cohort": self.name})
-        return float(self.run.lake.read(table).where(F.col("cohort") == self.name).count())
+        where = {"cohort": self.name}
+        if not isinstance(rows, pa.Table):
+            rows = rows.withColumn("cohort", F.lit(self.name)).select(*table.column_names)
+        self.run.lake.replace(table, rows, where)
+        return float(self.run.lake.count(table, where))
 
     def _records(self) -> DataFrame:
         from pyspark.sql import functions as F
@@ -167,10 +172,14 @@ class _Cohort:
         return found
 
     def _listed_groups(self) -> list[list[StoredFile]]:
-        version = self.run.sources.version(VARIANTS)
-        assert version is not None
-        files = self.run.lake.stored_files(VARIANTS, version, {"cohort": self.name}, "pos")
-        spans = sorted((f.partition["contig"], int(f.low or 0), int(f.high) if f.high else 1 << 62, f.uri, f) for f in files)
+        spans = []
+        for file in self.run.sources.files(VARIANTS):
+            if file.partition["cohort"] != self.name:
+                continue
+            low, high = file.ends("pos")
+            span = (0, 1 << 62) if low is None or high is None else (low, high)
+            spans.append((file.partition["contig"], *span, file.uri, replace(file, statistics={})))
+        spans.sort()
         groups: list[list[StoredFile]] = []
         contig, reached = "", -1
         for name, low, high, _, file in spans:
@@ -187,17 +196,17 @@ class _Cohort:
         lake.create(VARIANT_QC)
         groups = self._groups()
         autosomal = {name: self._is_autosomal(name) for name in {file.partition["contig"] for group in groups for file in group}}
+        shares = _shares([sum(file.size for file in group) for group in groups], task_slots(self.run.spark))
         work = partial(
             _write_variant_rows,
-            groups=groups,
+            shares=[groups[share] for share in shares],
             cohort=self.name,
             autosomal=autosomal,
             depth=self.options.depth,
             target=lake.path(VARIANT_QC),
             name=uuid.uuid4().hex[:12],
         )
-        slots = min(len(groups), 4 * task_slots(self.run.spark))
-        rows = self.run.spark.range(0, len(groups), 1, slots).mapInArrow(work, "part string").collect()
+        rows = self.run.spark.range(0, len(shares), 1, len(shares)).mapInArrow(work, "part string").collect()
         parts = [Part.from_json(row.part) for row in rows]
         lake.commit(VARIANT_QC, parts, {"cohort": self.name})
         return {"rows": float(sum(part.rows for part in parts))}
@@ -301,6 +310,14 @@ class _Cohort:
         return metrics
 
 
+def _shares(sizes: list[int], slots: int) -> list[slice]:
+    """Runs of groups of about the same bytes, of `sizes` int each: as many as there are slots, more where they would be large."""
+    ends = np.cumsum(sizes)
+    number = min(len(sizes), max(slots, -(-int(ends[-1]) // _TASK_BYTES)))
+    cuts = np.unique([0, *np.searchsorted(ends, ends[-1] * np.arange(1, number) / number, "right"), len(sizes)]).tolist()
+    return [slice(start, end) for start, end in pairwise(cuts)]
+
+
 def _without_cohort(table: Table) -> str:
     return ", ".join(f"{c.name} {c.type}" for c in table.columns if c.name != "cohort")
 
@@ -339,34 +356,60 @@ def _records_of(group: list[StoredFile], columns: list[str], depth: bool) -> Ite
 
 
 def _has_measures(stored: pq.ParquetFile) -> bool:
+    return any(key in text.split(":") for text in _formats(stored) for key in _MEASURES.values())
+
+
+def _formats(stored: pq.ParquetFile) -> set[str]:
+    """The FORMAT texts of a file, from its footer where this tells."""
+    metadata = stored.metadata
+    place = metadata.schema.names.index("format")
+    found = [metadata.row_group(group).column(place).statistics for group in range(metadata.num_row_groups)]
+    if all(s is not None and s.has_min_max and s.min == s.max for s in found):
+        return {s.min for s in found}
     formats: set[str] = set()
     for batch in stored.iter_batches(1 << 20, columns=["format"], use_threads=False):
         formats |= set(pc.unique(batch.column("format")).to_pylist())
-    return any(key in text.split(":") for text in formats if text for key in _MEASURES.values())
+    return formats - {None}
 
 
 def _write_variant_rows(
-    batches: Batches, groups: list[list[StoredFile]], cohort: str, autosomal: dict[str, bool], depth: bool, target: str, name: str
+    batches: Batches, shares: list[list[list[StoredFile]]], cohort: str, autosomal: dict[str, bool], depth: bool, target: str, name: str
 ) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `groups`: writes their rows of VARIANT_QC, and gives the files written."""
+    """For mapInArrow over indices into `shares`, groups of files each: writes their rows of VARIANT_QC, and gives the files written."""
+    schema = VARIANT_QC.arrow_schema()
     for index in (i for batch in batches for i in batch.column(0).to_pylist()):
-        group = groups[index]
-        contig = group[0].partition["contig"]
-        counted = list(_count_alleles(_alleles_of(group, depth)))
-        if not counted:
-            continue
-        rows = pa.Table.from_batches(counted)
-        if len(group) > 1 or _repeats(rows):
-            sums = rows.group_by(SITE).aggregate([("alt_number", "min"), *((c, "sum") for c in _COUNTS)])
-            rows = sums.rename_columns([c.removesuffix("_min").removesuffix("_sum") for c in sums.column_names]).select(rows.column_names)
-            rows = rows.take(pc.sort_indices(rows, [(c, "ascending") for c in SITE]))
-        rows = rows.append_column("autosomal", pa.repeat(pa.scalar(autosomal[contig]), rows.num_rows))
         writer = PartWriter(VARIANT_QC, target, f"{name}-{index:05d}")
-        for made in _variant_rows(rows.combine_chunks().to_batches(max_chunksize=1 << 16)):
+        counted = (_counted(group, autosomal[group[0].partition["contig"]], depth) for group in shares[index])
+        for made in _variant_rows(_joined(counted, _ROWS_MADE)):
             columns = [pa.repeat(pa.scalar(cohort), made.num_rows), *made.columns]
-            schema = VARIANT_QC.arrow_schema()
             writer.write(pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
-        yield pa.RecordBatch.from_arrays([pa.array([part.as_json() for part in writer.close()])], ["part"])
+        yield pa.RecordBatch.from_arrays([pa.array([part.as_json() for part in writer.close()], pa.string())], ["part"])
+
+
+def _counted(group: list[StoredFile], autosomal: bool, depth: bool) -> Iterator[pa.RecordBatch]:
+    """Counts of each site and ALT allele of a group of files, once each."""
+    counted = list(_count_alleles(_alleles_of(group, depth)))
+    if not counted:
+        return
+    rows = pa.Table.from_batches(counted)
+    if len(group) > 1 or _repeats(rows):
+        sums = rows.group_by(SITE).aggregate([("alt_number", "min"), *((c, "sum") for c in _COUNTS)])
+        rows = sums.rename_columns([c.removesuffix("_min").removesuffix("_sum") for c in sums.column_names]).select(rows.column_names)
+        rows = rows.take(pc.sort_indices(rows, [(c, "ascending") for c in SITE]))
+    yield from rows.append_column("autosomal", pa.repeat(pa.scalar(autosomal), rows.num_rows)).to_batches()
+
+
+def _joined(parts: Iterable[Batches], rows: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of `rows` and a smaller one: what follows costs by the batch."""
+    held: list[pa.RecordBatch] = []
+    for batch in (batch for part in parts for batch in part):
+        held.append(batch)
+        while sum(b.num_rows for b in held) >= rows:
+            whole = pa.Table.from_batches(held).combine_chunks()
+            yield from whole.slice(0, rows).to_batches()
+            held = whole.slice(rows).to_batches()
+    if held:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
 
 
 def _repeats(rows: pa.Table) -> bool:
@@ -423,6 +466,15 @@ def _count_alleles(batches: Batches) -> Iterator[pa.RecordBatch]:
         yield pa.RecordBatch.from_arrays([*columns, number, *(pa.array(c) for c in counts)], [*SITE, "alt_number", *_COUNTS])
 
 
+def _letters(alleles: pa.StringArray) -> np.ndarray:
+    """The letter of alleles of one, uint8 (V,), 0 for others."""
+    data, offsets = kernels.binary(alleles)
+    letters = np.zeros(len(alleles), np.uint8)
+    single = np.diff(offsets) == 1
+    letters[single] = data[offsets[:-1][single]]
+    return letters
+
+
 def _known(values: np.ndarray, known: np.ndarray) -> pa.Array:
     return pa.array(values, mask=~(known & np.isfinite(values)))
 
@@ -434,7 +486,7 @@ def _variant_rows(batches: Batches) -> Iterator[pa.RecordBatch]:
         statistics = cohort_qc.variant_statistics(np.stack([c[name] for name in _COUNTS[:4]], 1))
         called = c["an"] > 0
         tested = called & batch.column("autosomal").to_numpy(zero_copy_only=False)
-        kinds = cohort_qc.substitution(*(np.array(batch.column(name).to_pylist(), object) for name in ("ref", "alt")))
+        kinds = cohort_qc.substitution(_letters(batch.column("ref")), _letters(batch.column("alt")))
         made: dict[str, pa.Array] = {
             **{name: batch.column(name) for name in [*SITE, "alt_number", *_COUNTS]},
             "substitution": pa.array(_SUBSTITUTIONS[kinds], pa.string()),
@@ -474,8 +526,7 @@ def _sum_samples(batches: Batches) -> Iterator[pa.RecordBatch]:
 
 
 def _biallelic(records: pa.RecordBatch, samples: int) -> cohort_qc.SampleSums:
-    alts = records.column("alts").flatten().to_pylist()
-    kinds = cohort_qc.substitution(np.array(records.column("ref").to_pylist(), object), np.array(alts, object))
+    kinds = cohort_qc.substitution(_letters(records.column("ref")), _letters(records.column("alts").flatten()))
     return cohort_qc.sample_sums(genotypes.dosages(records.column("gt"), samples), kinds)
 
 

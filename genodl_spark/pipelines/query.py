@@ -53,7 +53,7 @@ def listing(run: Run, what: str) -> None:
     kept: list[dict[str, Any]] = []
     print("table\tversion\trows\tdescription")
     for table in run.lake.existing():
-        row = {"table": table.name, "version": run.lake.version(table), "rows": run.lake.read(table).count(), "description": table.doc}
+        row = {"table": table.name, "version": run.lake.version(table), "rows": run.lake.count(table), "description": table.doc}
         print("\t".join(str(value) for value in row.values()))
         kept.append(row)
     run.report.result = kept

@@ -43,7 +43,7 @@ def report(run: Run, output: str) -> None:
         if model_id in models
     ]
     tables = [
-        pages.TableRow(table.name, run.lake.read(table).count(), version, table.doc)
+        pages.TableRow(table.name, run.lake.count(table), version, table.doc)
         for table in run.lake.existing()
         if (version := run.lake.version(table)) is not None
     ]

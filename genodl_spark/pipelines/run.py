@@ -22,7 +22,8 @@ from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.tables import RUNS, SAMPLES, Table
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
 
 log = logging.getLogger("genodl")
 
@@ -112,12 +113,19 @@ class Run:
         version = self.lake.version(table)
         if version is not None:
             self.report.written[table.name] = version
-        self.report.count(table, written, self.lake.read(table).count() if total is None else total, quarantined)
+        self.report.count(table, written, self.lake.count(table) if total is None else total, quarantined)
 
-    def frame(self, table: Table, rows: list[dict[str, Any]]) -> DataFrame:
-        """Rows given as dictionaries, as a DataFrame of a declared table; absent columns are NULL."""
-        names = table.column_names
-        return self.spark.createDataFrame([tuple(row.get(name) for name in names) for row in rows], table.spark_schema())
+    def frame(self, table: Table, rows: list[dict[str, Any]]) -> pa.Table:
+        """A few rows given as dictionaries, as a declared table; absent columns are NULL."""
+        import pyarrow as pa
+
+        schema = table.arrow_schema()
+        columns = ([row.get(field.name) for row in rows] for field in schema)
+        arrays = [
+            pa.array([None if v is None else list(v.items()) for v in values] if pa.types.is_map(field.type) else values, field.type)
+            for field, values in zip(schema, columns, strict=True)
+        ]
+        return pa.Table.from_arrays(arrays, schema=schema)
 
     def cohort(self, named: str | None, among: list[str], what: str = "samples") -> str:
         """The cohort to work on: the one named, else the only one that has `what`. InputError when there is none, or a choice."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
 
 import deltalake
+import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake
-from genodl_spark.tables import EVALUATIONS, SAMPLES, SPLITS, TABLES
+from genodl_spark.tables import EVALUATIONS, LD_PRUNED, QC_STEPS, SAMPLES, SPLITS, TABLES
 
 SPLIT_ROW = ("t", "c'o`h\\", "label", "h", 0, "e1", None, "fold", 1)
 
@@ -72,3 +77,104 @@ def test_a_retyped_or_missing_column_is_refused_by_name(lake: Lake) -> None:
     more = (*EVALUATIONS.columns, dataclasses.replace(EVALUATIONS.columns[0], name="lost"))
     with pytest.raises(InputError, match="no column lost"):
         lake.read(dataclasses.replace(EVALUATIONS, columns=more))
+
+
+def step(cohort: str, name: str, metrics: dict[str, float], day: int = 1) -> dict[str, Any]:
+    made = datetime(2026, 1, day, 12, 30, tzinfo=UTC)
+    return {"cohort": cohort, "step": name, "fingerprint": "f", "metrics": list(metrics.items()), "done_at": made}
+
+
+def steps(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), QC_STEPS.arrow_schema())
+
+
+def test_few_rows_are_merged_as_spark_merges_them(lake: Lake) -> None:
+    first = [step("c", "samples", {"rows": 1.0, "x": float("nan")}), step("c", "variants", {"rows": 2.0})]
+    frame = lake.spark.createDataFrame([{**r, "metrics": dict(r["metrics"])} for r in first], QC_STEPS.spark_schema())
+    lake.merge(QC_STEPS, frame.coalesce(1))  # one file, with time stamps as Spark has them
+    version = lake.version(QC_STEPS)
+    lake.merge(QC_STEPS, steps(step("c", "samples", {"x": float("nan"), "rows": 1.0}, day=2)))
+    assert lake.version(QC_STEPS) == version
+    lake.merge(QC_STEPS, steps(step("c", "variants", {"rows": 3.0}, day=3), step("d", "variants", {})))
+    stored = {(r.cohort, r.step): (r.metrics.get("rows"), r.done_at.day) for r in lake.read(QC_STEPS).collect()}
+    assert stored == {("c", "samples"): (1.0, 1), ("c", "variants"): (3.0, 3), ("d", "variants"): (None, 1)}
+    assert lake.rows(QC_STEPS, {"cohort": "c", "step": ["samples", "variants"]}).column("done_at").to_pylist() == [
+        datetime(2026, 1, day, 12, 30, tzinfo=UTC) for day in (1, 3)
+    ]
+    with pytest.raises(ValueError, match="several rows of one key"):
+        lake.merge(QC_STEPS, steps(*[step("c", "variants", {})] * 2))
+
+
+def test_few_rows_are_held_against_the_declaration(lake: Lake) -> None:
+    bad = pa.Table.from_pylist([dict(zip(SPLITS.column_names, (*SPLIT_ROW[:7], "winner", None), strict=True))], SPLITS.arrow_schema())
+    with pytest.raises(ValueError, match="breaks"):
+        lake.append(SPLITS, bad)
+    with pytest.raises(ValueError, match="without metrics"):
+        lake.append(QC_STEPS, steps({**step("c", "samples", {}), "metrics": None}))
+    with pytest.raises(ValueError, match="has none of"):
+        lake.replace(QC_STEPS, steps(step("c", "samples", {})), {"cohort": "d"})
+    assert [lake.count(table) for table in (SPLITS, QC_STEPS)] == [0, 0]
+
+
+def test_rows_of_others_in_a_file_stay(lake: Lake) -> None:
+    lake.append(QC_STEPS, steps(step("c", "samples", {}), step("d", "samples", {"rows": 4.0}), step("d", "variants", {})))
+    lake.replace(QC_STEPS, steps(step("d", "samples", {"rows": 5.0})), {"cohort": "d", "step": "samples"})
+    lake.delete(QC_STEPS, {"cohort": "c"})
+    stored = {(r.cohort, r.step): r.metrics for r in lake.read(QC_STEPS).collect()}
+    assert stored == {("d", "samples"): {"rows": 5.0}, ("d", "variants"): {}}
+    assert deltalake.DeltaTable(storage.local_path(lake.path(QC_STEPS))).to_pyarrow_dataset().count_rows() == 2
+
+
+def test_the_log_lists_what_spark_reads(lake: Lake) -> None:
+    """After every kind of write Delta has the files listed, so that nothing replays the log; and a replay gives the same."""
+    split = lake.spark.createDataFrame([SPLIT_ROW, (*SPLIT_ROW[:5], "e2", None, "fold", 0)], SPLITS.spark_schema())
+    lake.replace(SPLITS, split, {"cohort": SPLIT_ROW[1]})
+    lake.append(SPLITS, pa.Table.from_pylist([r.asDict() for r in split.withColumn("cohort", F.lit("d")).collect()], SPLITS.arrow_schema()))
+    lake.merge(SPLITS, split.where("entity_id = 'e1'").withColumn("repeat", F.lit(7)))
+    lake.delete(SPLITS, {"cohort": "nobody"})
+    lake.replace(SPLITS, split.limit(0).select("*"), {"cohort": "nobody"})
+    for version in range(1, lake.version(SPLITS) + 1):
+        listed = lake.files(SPLITS, version)
+        path = f"{lake.path(SPLITS)}/_delta_log/{version:020}.crc"
+        assert storage.read_json(path)["allFiles"] is not None
+        storage.remove_file(path)
+        assert [(f, f.path, f.partition, f.size, f.statistics) for f in lake.files(SPLITS, version)] == [
+            (f, f.path, f.partition, f.size, f.statistics) for f in listed
+        ]
+    assert lake.count(SPLITS) == lake.read(SPLITS).count() == 5
+    assert lake.count(SPLITS, {"cohort": "d"}) == lake.rows(SPLITS, {"cohort": "d"}).num_rows == 2
+    assert lake.count(SPLITS, {"cohort": SPLIT_ROW[1]}) == 3
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["new", "filled"])
+@pytest.mark.parametrize("other", ["c", "d"])
+@pytest.mark.parametrize("how", ["replace", "merge"])
+def test_of_two_commits_of_the_same_rows_the_second_fails(lake: Lake, monkeypatch: pytest.MonkeyPatch, how: str, other: str, before: bool) -> None:
+    """Rows of other partitions may be replaced at the same time; of merges only one at a time."""
+    table = LD_PRUNED if how == "replace" else QC_STEPS
+
+    def write(cohort: str, value: int) -> None:
+        if how == "replace":
+            row = {"cohort": cohort, "contig": "1", "pos": value, "ref": "A", "alt": "C"}
+            lake.replace(table, pa.Table.from_pylist([row], table.arrow_schema()), {"cohort": cohort})
+        else:
+            lake.merge(table, steps(step(cohort, "samples", {"rows": float(value)})))
+
+    lake.create(table)
+    if before:
+        write("c", 1)
+        write("d", 1)
+    begin: Callable[..., Any] = lake._transaction
+
+    def overtaken(table: Any) -> Any:
+        transaction = begin(table)
+        monkeypatch.undo()
+        write(other, 2)
+        return transaction
+
+    monkeypatch.setattr(lake, "_transaction", overtaken)
+    fails = other == "c" or how == "merge"
+    with pytest.raises(Exception, match="Concurrent") if fails else contextlib.nullcontext():
+        write("c", 3)
+    expected = ({"c": 1, "d": 1} if before else {}) | {other: 2} | ({} if fails else {"c": 3})
+    assert {r.cohort: r.pos if how == "replace" else r.metrics["rows"] for r in lake.read(table).collect()} == expected

@@ -140,7 +140,9 @@ def test_substitutions() -> None:
     pairs = ["AG", "ga", "CT", "TC", "AC", "GT", "AT", "CG", "AA", "A*", "NA", "A<"]
     expected = [qc.TRANSITION] * 4 + [qc.TRANSVERSION] * 4 + [qc.OTHER] * 4
     assert qc.substitution([p[0] for p in pairs], [p[1] for p in pairs]).tolist() == expected
-    assert qc.substitution(["AT", "A", "A"], ["G", "GT", "<DEL>"]).tolist() == [qc.OTHER] * 3
+    letters = [np.frombuffer("".join(p[i] for p in pairs).encode(), np.uint8) for i in (0, 1)]
+    assert qc.substitution(*letters).tolist() == expected
+    assert qc.substitution(["AT", "A", "A", "A", ""], ["G", "GT", "<DEL>", "Á", "A"]).tolist() == [qc.OTHER] * 5
 
 
 def summed(dosages: np.ndarray, kinds: np.ndarray, cuts: list[int]) -> qc.SampleSums:

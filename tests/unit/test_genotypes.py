@@ -104,3 +104,16 @@ def test_text_of_samples_with_their_subfields() -> None:
     long = b"x" * 100_000
     expected = b"\t".join([b"0/1:" + long, b"1:" + long, b"0/1:" + long])
     assert genotypes.sample_text(gt, long + b"\t\t" + long, 3, False, np.array([0, 2, 0])) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([3, 4])), max_size=12), st.sampled_from([1, 8, 1 << 40]))
+def test_records_alike_come_together(kinds: list[tuple[str, int]], calls_at_once: int) -> None:
+    columns = {"sample_set": pa.array([k[0] for k in kinds], pa.string()), "n_samples": pa.array([k[1] for k in kinds], pa.int32())}
+    batch = pa.RecordBatch.from_arrays([*columns.values(), pa.array(range(len(kinds)), pa.int32())], [*columns, "row"]).slice(1)
+    found = list(genotypes.alike(batch, calls_at_once))
+    assert sorted(row for rows, *_ in found for row in rows.tolist()) == list(range(batch.num_rows))
+    for rows, records, samples, sample_set in found:
+        assert records.column("row").to_pylist() == (rows + 1).tolist() == sorted((rows + 1).tolist())
+        assert {kinds[row + 1] for row in rows.tolist()} == {(sample_set, samples)}
+        assert len(rows) <= max(calls_at_once // samples, 1)
