@@ -236,7 +236,7 @@ class Ranks:
 
     def same(self, content: bytes | None) -> bytes | None:
         """What rank 0 has, on every rank."""
-        return self._hvd.broadcast_object(content, root_rank=0)
+        return self._hvd.broadcast_object(content, root_rank=0, name="same")  # by default named after the type, which differs over ranks
 
     def meet(self) -> None:
         self._hvd.barrier()
