@@ -33,6 +33,7 @@ GENODL = str(ROOT / ".venv" / "bin" / "genodl")
 TOOLS = ("genodl", "plink2", "bcftools")
 CPUS = sorted(os.sched_getaffinity(0))
 SEED = 7
+SAMPLES, LENGTH = 2504, 4_000_000  # of cohort A, for which others' figures are quoted
 GROWTH = 4
 LARGE_TEXT = 8e9
 CHOSEN_SAMPLES = 100
@@ -41,6 +42,8 @@ REPEATS_WARM = 5
 COHORT, CONTIG = "bench", "1"
 # vcf2zarr (bio2zarr) and plink2 on cohort A, measured in November 2026 on 2 cores; quoted, not run.
 VCF2ZARR = (55.0, 1.4)
+# Hail 0.2.139 on cohort A, likewise: wall seconds of allele counts, missingness and Hardy-Weinberg; quoted, not run.
+HAIL = 5.5
 
 
 @dataclass(frozen=True)
@@ -239,6 +242,11 @@ def qc(bench: Bench) -> None:
             bench.add("qc", what=name, error=last_line(error))
         else:
             bench.add("qc", what=name, seconds=cost.seconds, cpu=cost.cpu, peaks=cost.peaks)
+    tell("step variants of A x1 in a session that runs")
+    runs = inner("variants", lake=str(source.out("lake")), variants=source.variants)
+    bench.add("qc", what=f"genodl qc, step variants, warm: median of {len(runs)}", seconds=statistics.median(runs), runs=runs)
+    if source.vcf.name == f"GT-{SAMPLES}x{LENGTH}.vcf.gz":
+        bench.add("qc", what="Hail 0.2.139, the same (quoted, not run)", seconds=HAIL)
 
 
 def memory(bench: Bench) -> None:
@@ -257,6 +265,17 @@ PARTS: dict[str, Callable[[Bench], None]] = {"ingest": ingest, "scan": scan, "re
 
 def our_qc(lake: str) -> list[str]:
     return [GENODL, "qc", "--lake", lake, "--cohort", COHORT]
+
+
+def our_variants(lake: str, max_missing: float) -> dict[str, float]:
+    """Seconds of step `variants` in this process's session, which stays, and rows written; `max_missing` makes it another run."""
+    import jobs
+
+    chosen = {"qc.steps": "variants", "qc.pruned": "", "qc.max_missing": max_missing}
+    report = jobs.call("qc", [*our_qc(lake)[2:], *(word for key, value in chosen.items() for word in ("--set", f"{key}={value}"))])
+    if report["status"] != "done":
+        raise RuntimeError(f"qc: found {report['status']} {report.get('error', '')}; expected done")
+    return dict(report["metrics"]["variants"])
 
 
 def our_region(lake: str, start: int, end: int, samples: list[str]) -> int:
@@ -390,7 +409,19 @@ def inner_region(lake: str, start: int, end: int, samples: list[str], command: l
     return {"records": records, "genodl": statistics.median(ours[1:]), "bcftools": statistics.median(theirs[1:])}
 
 
-INNER: dict[str, Callable[..., Any]] = {"columns": inner_columns, "scan": inner_scan, "region": inner_region}
+def inner_variants(lake: str, variants: int) -> list[float]:
+    """Seconds of step `variants`, warm: after one run that starts session and workers."""
+    from genodl_spark import session
+
+    with session.shared():
+        found = [our_variants(lake, 0.2 + i / 1000) for i in range(1 + REPEATS_WARM)]
+    session.stop()
+    if any(run["rows"] < variants for run in found):  # one for each ALT allele
+        raise RuntimeError(f"wrote {found[0]['rows']} rows; expected {variants} or more")
+    return [run["seconds"] for run in found[1:]]
+
+
+INNER: dict[str, Callable[..., Any]] = {"columns": inner_columns, "scan": inner_scan, "region": inner_region, "variants": inner_variants}
 
 
 # ---- tables
@@ -453,8 +484,12 @@ def tables(bench: Bench) -> Iterator[str]:
     if "qc" in rows:
         done = [r for r in rows["qc"] if "cpu" in r]
         peer = sum(r["cpu"] for r in done if r["what"].startswith("plink2")) or None
-        lines = [[r["what"], r.get("seconds"), r.get("cpu"), ratio(r.get("cpu"), peer), r.get("error", "")] for r in rows["qc"]]
-        yield markdown(f"Quality control, A x1, {len(CPUS)} cores", ["what", "wall, s", "CPU, s", "CPU / all of plink2", "failed"], lines)
+        lines, quoted = [], next((r["seconds"] for r in rows["qc"] if r["what"].startswith("Hail")), None)
+        for r in rows["qc"]:
+            hail = ratio(r["seconds"], quoted) if "runs" in r else None
+            lines.append([r["what"], r.get("seconds"), r.get("cpu"), ratio(r.get("cpu"), peer), hail, r.get("error", "")])
+        header = ["what", "wall, s", "CPU, s", "CPU / all of plink2", "wall / Hail", "failed"]
+        yield markdown(f"Quality control, A x1, {len(CPUS)} cores", header, lines)
     if "memory" in rows:
         lines = []
         for r in rows["memory"]:
@@ -510,8 +545,8 @@ def options(argv: list[str]) -> argparse.Namespace:
     made.add_argument("--repeat", metavar="N", type=int, default=1, help="runs of each ingest, of which the median counts; default: %(default)s")
     made.add_argument("--cohorts", default="A,B", help="default: %(default)s")
     made.add_argument("--large", action="store_true", help=f"cohort A of {LARGE_TEXT / 1e9:g} GB of text as well")
-    made.add_argument("--samples", metavar="N", type=int, default=2504, help="default: %(default)s")
-    made.add_argument("--length", metavar="BP", type=int, default=4_000_000, help="of cohort A; default: %(default)s")
+    made.add_argument("--samples", metavar="N", type=int, default=SAMPLES, help="default: %(default)s")
+    made.add_argument("--length", metavar="BP", type=int, default=LENGTH, help="of cohort A; default: %(default)s")
     made.add_argument("--rich-length", metavar="BP", type=int, default=210_000, help="of cohort B; default: %(default)s")
     chosen = made.parse_args(argv)
     chosen.parts, chosen.cohorts, chosen.cores = chosen.parts.split(","), chosen.cohorts.split(","), [int(n) for n in chosen.cores.split(",")]
