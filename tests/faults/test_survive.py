@@ -120,7 +120,7 @@ def test_goes_on_after_kill(kill: Callable[[Cluster], None], calm: Calm, wheel: 
             assert time.monotonic() < deadline, f"ranks outlived their job: {left}"
             time.sleep(0.2)
     metrics = done.report["metrics"]
-    assert done.report["status"] == "done" and metrics["restarts"] >= 1
+    assert done.report["status"] == "done" and metrics["restarts"] + metrics["resets"] >= 1  # begun again, or gone on with the others
     # Two ranks and one end 3e-8 apart when nobody disturbs them.
     assert metrics["validation_loss"] == pytest.approx(calm.metrics["validation_loss"], rel=1e-3)
     assert metrics["epochs"] == calm.metrics["epochs"]
