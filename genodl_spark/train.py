@@ -379,7 +379,7 @@ class _Rank:
 
         self.job, self.ranks, self.device, self.data = job, ranks, device, data
         self.dtype = getattr(torch, job.options["dtype"])
-        self.rows_seen, self.waited, self.resets = 0, 0.0, 0
+        self.rows_seen, self.waited, self.looped, self.resets = 0, 0.0, 0.0, 0
         self.found: dict[int, dict[str, Any]] = {}  # by the first training set of a finished group
         self.group: _Group | None = None
         self.sets = training_sets(job.layout.repeats if job.folds else 0, job.folds)
@@ -396,9 +396,9 @@ class _Rank:
             "history": [entry for found in ordered for entry in found["history"]],
             "scored": [found["scored"] for found in ordered if "scored" in found],
             "seconds": seconds,
-            "feed_stall_percent": 100 * self.waited / max(seconds, 1e-9),
+            "feed_stall_percent": 100 * self.waited / max(self.looped, 1e-9),
             "busy_percent": self._busy_percent(time.process_time() - busy, seconds),
-            "rows_per_second": self.rows_seen / max(seconds, 1e-9),
+            "rows_per_second": self.rows_seen / max(self.looped, 1e-9),
             "ranks": self.ranks.size,
             "resets": self.resets,
             "device": str(self.device),
@@ -716,6 +716,7 @@ class _Group:
             # On a CPU the networks use all cores already: a thread beside them would only take turns with them.
             fed = feed.Prefetch(self.batches(p.epoch, p.step), job.prefetch if self.rank.device.type == "cuda" else 0)
             summed: Any = 0.0
+            began = time.perf_counter()
             try:
                 for step, whole, pieces in fed:
                     measured = self.backward(whole, pieces, p.epoch)
@@ -741,6 +742,7 @@ class _Group:
                 summed = self._add(summed)
                 fed.close()
                 self.rank.waited += fed.waited
+                self.rank.looped += time.perf_counter() - began
             self._stop_at(bad.step())
             self._end_epoch()
         if writer is not None:
