@@ -76,7 +76,7 @@ def inputs(x: np.ndarray, transform: str) -> np.ndarray:
     Of base codes (`transform` onehot): counts of KMERS, then, where there are at most POSITIONS of them, the indicators of A at
     every position, of C, G and T, 0 for an unknown base. Else `quality.as_float`.
     """
-    if transform != "onehot":
+    if transform != quality.ONE_HOT:
         return quality.as_float(x, transform)
     counts = [encode.kmer_counts(x, k).astype(np.float32) for k in KMERS]
     positions = [quality.as_float(x, transform).reshape(len(x), -1)] if x.shape[1] <= POSITIONS else []

@@ -68,5 +68,7 @@ class Writer:
             self._pending = None
 
     def close(self) -> None:
-        self.wait()
-        self._pool.shutdown()
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()

@@ -368,7 +368,7 @@ class SequenceFeatures:
 
     length: int = 0
     dtype: str = "int8"
-    encoding: str | None = "onehot"
+    encoding: str | None = quality.ONE_HOT
 
     @property
     def tables(self) -> tuple[Table, ...]:

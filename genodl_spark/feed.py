@@ -29,13 +29,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genodl_spark import storage
+from genodl_spark import quality, storage
 
 if TYPE_CHECKING:
     import torch
 
 COLUMNS = ["row_id", "x", "target", "folds"]
-ONE_HOT = "onehot"  # transform of packed base codes
 T = TypeVar("T")
 
 
@@ -300,7 +299,7 @@ def _pyarrow(paths: list[str]) -> Iterator[pa.Table]:
 
 def shape(features: int, transform: str) -> tuple[int, ...]:
     """Shape of one row as networks take it."""
-    return (4, features) if transform == ONE_HOT else (features,)
+    return (4, features) if transform == quality.ONE_HOT else (features,)
 
 
 def values(x: torch.Tensor, transform: str, dtype: torch.dtype) -> torch.Tensor:
@@ -311,7 +310,7 @@ def values(x: torch.Tensor, transform: str, dtype: torch.dtype) -> torch.Tensor:
     """
     import torch
 
-    if transform == ONE_HOT:
+    if transform == quality.ONE_HOT:
         bases = torch.arange(4, dtype=x.dtype, device=x.device)
         return (x[:, None, :] == bases[:, None]).to(dtype)
     found = x.to(dtype)

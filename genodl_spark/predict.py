@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import evaluate, feed, storage
+from genodl_spark import evaluate, feed, quality, storage
 from genodl_spark.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Predictor:
             filled[: len(part)] = part
             with torch.no_grad():
                 values = feed.values(torch.from_numpy(filled).to(self.device), self.card.transform, torch.float32)
-                if self.card.transform != feed.ONE_HOT:
+                if self.card.transform != quality.ONE_HOT:
                     values = torch.nan_to_num((values - self.mean) * self.inverse, nan=0.0)
                 outputs = self.network(values[None])
             scores.append(models.combine(outputs, 1, len(self.card.classes), self.center, self.spread)[0, : len(part)])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ONE_HOT = "onehot"  # transform of base codes
 LINEAR_SCALE = 50.0  # log-scaled expression stays below; counts, FPKM and array intensities go far above
 _BASES = np.arange(4, dtype=np.int8)[:, None]
 CONSTANT = 1e-6  # standard deviations below this, relative to the feature's size, carry no information
@@ -26,7 +27,7 @@ def as_float(x: np.ndarray, transform: str) -> np.ndarray:
     `transform`: none, asinh, or onehot, which makes base codes int8 (rows, length) indicators of A, C, G and T, float32
     (rows, 4, length), all of them 0 for an unknown base.
     """
-    if transform == "onehot":
+    if transform == ONE_HOT:
         return np.equal(x[:, None], _BASES).astype(np.float32)  # six times as fast as rows of a table, which come transposed
     values = np.where(x < 0, np.float32(np.nan), x.astype(np.float32)) if x.dtype == np.int8 else x.astype(np.float32, copy=False)
     return np.arcsinh(values) if transform == "asinh" else values

@@ -9,6 +9,7 @@ is random is a function of seed, epoch, step and row, so that a training that wa
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import logging
 import math
@@ -212,6 +213,10 @@ class Ranks:
     def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
         """Element-wise sum over ranks; it has a gradient."""
         return self._hvd.allreduce(values, op=self._hvd.Sum, name=name)
+
+    def reduce(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
+        """How statistics of a batch are summed over ranks; None where there is one."""
+        return (lambda values: self.sum(values, "statistics")) if self.size > 1 else None
 
     def sum_gradients(self, parameters: list[torch.nn.Parameter], measured: torch.Tensor, compress: bool) -> torch.Tensor:
         """Sums gradients over ranks, in place and in one message; returns the sum of `measured` (n,), which goes along.
@@ -436,9 +441,11 @@ class _Rank:
 
     def join(self) -> None:
         """All ranks take the state of rank 0, which is never a new one: its step, or the one before, is what all have done together."""
-        tensors, state = self.group.state() if self.group is not None else ({}, {})
-        mine = checkpoints.pack(tensors, {"found": self.found, "start": self.group.start if self.group else -1, "progress": state})
-        content = self.ranks.same(mine if self.ranks.rank == 0 else None)
+        mine = None
+        if self.ranks.rank == 0:
+            tensors, state = self.group.state() if self.group is not None else ({}, {})
+            mine = checkpoints.pack(tensors, {"found": self.found, "start": self.group.start if self.group else -1, "progress": state})
+        content = self.ranks.same(mine)
         if self.ranks.rank == 0 or content is None:
             return
         _, shared = checkpoints.unpack(content)
@@ -484,7 +491,7 @@ class _Rank:
         if layout.rows <= PROJECTED_ROWS and _projects(job):
             width = min(layout.features, layout.rows)
         network = models.build(job.model, [0], feed.shape(width, job.transform), max(job.classes, 1))
-        scaled = 0 if job.transform == feed.ONE_HOT else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options["batch"])
+        scaled = 0 if job.transform == quality.ONE_HOT else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options["batch"])
         per_set = job.options["ensemble"] * sum(p.numel() for p in network.parameters()) * 4 * 4 + scaled
         return max(1, _MEMORY // max(per_set, 1))
 
@@ -493,7 +500,7 @@ def _projects(job: Job) -> bool:
     """Whether the network can be trained on coordinates and turned into one over features afterwards."""
     from genodl_spark import models
 
-    return job.transform != feed.ONE_HOT and getattr(models.network(job.model), "fold", None) is not None
+    return job.transform != quality.ONE_HOT and getattr(models.network(job.model), "fold", None) is not None
 
 
 @dataclass
@@ -554,9 +561,6 @@ class _Group:
         self.forward: Any = self.network
         if o["compile"] == "on" or (o["compile"] == "auto" and rank.device.type == "cuda" and self.epochs * self.per_epoch >= COMPILED_STEPS):
             self.forward = torch.compile(self.network)
-        for module in self.network.modules():
-            if hasattr(module, "reduce") and rank.ranks.size > 1:  # statistics of batches are those of all ranks
-                setattr(module, "reduce", lambda values: rank.ranks.sum(values, "statistics"))  # noqa: B010 - a Module's own are tensors
         self.progress = _Progress(best=[math.inf] * len(seeds))
         self.ended = False
 
@@ -592,7 +596,7 @@ class _Group:
             z = fetched.to(self.rank.dtype)
         else:
             x = feed.values(fetched, self.job.transform, self.rank.dtype)
-            if self.job.transform == feed.ONE_HOT:
+            if self.job.transform == quality.ONE_HOT:
                 return x[None]
             z = torch.nan_to_num((x - self.mean[:, None]) * self.inverse[:, None], nan=0.0)
         return z.repeat_interleave(self.members, 0) if self.members > 1 else z
@@ -652,16 +656,16 @@ class _Group:
         """
         import torch
 
-        o, device = self.job.options, self.rank.device
+        from genodl_spark import models
+
+        o, device, ranks = self.job.options, self.rank.device, self.rank.ranks
         counts = torch.from_numpy(self.learns[:, whole].sum(1)).to(device, self.rank.dtype).repeat_interleave(self.members)
         self.optimizer.zero_grad(set_to_none=True)
         measured = torch.zeros(len(self.sets) * self.members + 2, dtype=self.rank.dtype, device=device)
-        measured[-2] = float(self.rank.ranks.changed)
+        measured[-2] = float(ranks.changed)
         for piece in pieces:
             learnt = self.weights(piece.rows, self.learns)
-            for module in self.network.modules():
-                if hasattr(module, "reduce"):
-                    module.weights = learnt
+            models.share_statistics(self.network, ranks.reduce(), learnt)
             with self._precision():
                 z, share = self.inputs(piece.x), None
                 if piece.partners is not None and piece.partner_x is not None:
@@ -681,7 +685,7 @@ class _Group:
             self.scaler.scale((total.sum(1) / counts.clamp(min=1)).sum()).backward()
             measured[:-2] += masked.detach().sum(1)
             measured[-1] += len(piece.rows)
-        return self.rank.ranks.sum_gradients(self.parameters, measured, o["compression"] == "fp16")
+        return ranks.sum_gradients(self.parameters, measured, o["compression"] == "fp16")
 
     def update(self, step: int) -> None:
         """One step of the optimizer from the gradients at hand; `step` counts from the start of the training."""
@@ -701,11 +705,19 @@ class _Group:
 
     def fit(self) -> list[dict[str, Any]]:
         """Trains; returns per epoch the mean loss of each training set and, where there are validation rows, of each member on them."""
+        uri = storage.join(self.job.checkpoint, self.file) if self.job.checkpoint and self.rank.ranks.rank == 0 else ""
+        with contextlib.closing(checkpoints.Writer(uri)) if uri else contextlib.nullcontext() as writer:
+            self._fit(writer)
+        o, p = self.job.options, self.progress
+        self.ended = p.epoch >= self.epochs or bool(o["patience"] and p.waited >= o["patience"])
+        if self.ended:
+            self._settle()
+        return p.history
+
+    def _fit(self, writer: checkpoints.Writer | None) -> None:
         from genodl_spark.optimization import FirstBad
 
         job, o, ranks = self.job, self.job.options, self.rank.ranks
-        uri = storage.join(job.checkpoint, self.file) if job.checkpoint else ""
-        writer = checkpoints.Writer(uri) if uri and ranks.rank == 0 else None
         written, shown = time.monotonic(), time.monotonic()
         p = self.progress
         last = min(self.epochs, job.stop_epoch or self.epochs)
@@ -745,14 +757,8 @@ class _Group:
                 self.rank.looped += time.perf_counter() - began
             self._stop_at(bad.step())
             self._end_epoch()
-        if writer is not None:
-            if p.epoch < self.epochs and job.stop_epoch:
-                writer.write(*self.state())
-            writer.close()
-        self.ended = p.epoch >= self.epochs or bool(o["patience"] and p.waited >= o["patience"])
-        if self.ended:
-            self._settle()
-        return p.history
+        if writer is not None and p.epoch < self.epochs and job.stop_epoch:
+            writer.write(*self.state())
 
     def _count(self, whole: np.ndarray) -> None:
         p = self.progress
@@ -893,11 +899,12 @@ class _Group:
         import torch
         from safetensors.torch import save
 
+        network: Any = self.network
         if self.projection is not None:
-            fold: Any = self.network.fold
-            fold(torch.from_numpy(self.projection).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0))
+            network = copy.deepcopy(network)  # ranks that are lost before the end are joined by others with the network as it is trained
+            network.fold(torch.from_numpy(self.projection).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0))
         last = slice(-self.members, None)
-        tensors = {f"network.{name}": value[last].contiguous().cpu().float() for name, value in self.network.state_dict().items()}
+        tensors = {f"network.{name}": value[last].contiguous().cpu().float() for name, value in network.state_dict().items()}
         tensors["mean"] = torch.from_numpy(self.scaling.mean[-1].copy())
         tensors["inverse"] = torch.from_numpy(self.scaling.inverse[-1].copy())
         tensors["target"] = torch.tensor([self.center[-1], self.spread[-1]], dtype=torch.float64)
@@ -923,7 +930,7 @@ def fit_scaling(data: feed.Examples, learns: np.ndarray, job: Job) -> tuple[qual
     """
     from threadpoolctl import threadpool_limits
 
-    if job.transform == feed.ONE_HOT:  # bases are on one scale as they are
+    if job.transform == quality.ONE_HOT:  # bases are on one scale as they are
         return quality.Scaling(np.zeros((len(learns), 1), np.float32), np.ones((len(learns), 1), np.float32)), None, None
     with threadpool_limits(1):
         origin = np.nan_to_num(quality.as_float(data.x[:1], job.transform)[0])

@@ -165,8 +165,14 @@ def gradients(j: train.Job) -> list[np.ndarray]:
     return [p.grad.numpy().copy() for p in group.parameters]
 
 
-def both(jobs: list[train.Job]) -> list[tuple[list[np.ndarray], dict[str, Any]]]:
-    return [(gradients(j), train.run_rank(j)) for j in jobs]
+def both(jobs: list[train.Job]) -> list[tuple[list[np.ndarray], dict[str, Any], dict[str, Any]]]:
+    """First gradients, a whole run, and the same run stopped after three epochs and gone on with from its checkpoint."""
+    found = []
+    for j in jobs:
+        whole = gradients(j), train.run_rank(replace(j, checkpoint=""))
+        train.run_rank(replace(j, stop_epoch=3))
+        found.append((*whole, train.run_rank(j)))
+    return found
 
 
 def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +180,14 @@ def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     import horovod.runner
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    jobs = [replace(job(tmp_path, options={"dtype": dtype, "epochs": 8}), checkpoint="") for dtype in ("float64", "float32")]
-    results = {ranks: horovod.runner.run(functools.partial(both, jobs), num_proc=ranks, use_gloo=True)[0] for ranks in (1, 2, 3)}
+    jobs = [job(tmp_path, options={"dtype": dtype, "epochs": 8}) for dtype in ("float64", "float32")]
+    results = {}
+    for ranks in (1, 2, 3):
+        mine = [replace(j, checkpoint=str(tmp_path / f"{ranks}-{number}")) for number, j in enumerate(jobs)]
+        results[ranks] = horovod.runner.run(functools.partial(both, mine), num_proc=ranks, use_gloo=True)[0]
+        for _, whole, resumed in results[ranks]:
+            assert [entry["train"] for entry in resumed["history"]] == [entry["train"] for entry in whole["history"]]
+            assert [entry["validation"] for entry in resumed["history"]] == [entry["validation"] for entry in whole["history"]]
     pairs = [pair for ranks in (2, 3) for pair in zip(("float64", "float32"), results[1], results[ranks], strict=True)]
     for dtype, alone, shared in pairs:
         for one, two in zip(alone[0], shared[0], strict=True):
