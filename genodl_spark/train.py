@@ -1,4 +1,4 @@
-"""One plain training loop over Horovod. The only file that imports it.
+"""One plain training loop over Horovod.
 
 All networks of a job (every fold and repeat of a cross-validation, the registered model, each of them an ensemble) are
 members of one module and see the same batches; a mask says which rows each of them learns from. Gradients are sums over
@@ -14,8 +14,6 @@ import json
 import logging
 import math
 import os
-import platform
-import signal
 import sys
 import time
 import uuid
@@ -27,6 +25,7 @@ import numpy as np
 
 from genodl_spark import checkpoints, feed, quality, storage
 from genodl_spark.errors import InputError
+from genodl_spark.ranks import Alone, Ranks, device_of, hardware, slots_left, start_ranks, together
 from genodl_spark.splits import TRAIN, UNUSED, VALIDATION
 
 if TYPE_CHECKING:
@@ -39,8 +38,6 @@ PROJECTED_ROWS = 4096  # larger training sets cost more to decompose than the pr
 COMPILED_STEPS = 2000  # fewer steps do not earn back what torch.compile takes
 _MEMORY = 1 << 30  # bytes of parameters, moments and scaled batches that one group of training sets may take
 _WEIGHTS, _FAILURE = "model.safetensors", "failure.txt"
-_SLOT_SECONDS = 120  # that a lost executor's place may take to be filled again
-_JOIN_SECONDS = 600  # that ranks wait for each other after one was lost or came
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,8 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
     """
     from genodl_spark.session import task_slots
 
-    launcher, restarts = job.options["launcher"], 0
+    o, restarts = job.options, 0
+    launcher = o["launcher"]
     if launcher == "spark" and task_slots(spark) < ranks:
         found = f"found {task_slots(spark)} task slots; expected at least {ranks}"
         raise InputError(f"{found}, one per rank: lower it or give the job more cores", "train.procs")
@@ -125,151 +123,19 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
         with contextlib.suppress(FileNotFoundError):
             storage.remove_file(failure)
         try:
-            return {**_launched(spark, job, ranks, launcher), "restarts": restarts}
+            elastic = run_elastic_rank if o["elastic"] else None
+            return {**start_ranks(spark, launcher, o["hosts"], ranks, run_alone, run_rank, elastic, job), "restarts": restarts}
         except Exception as error:
             if storage.kind(failure) == "file":
                 key, _, text = storage.read_bytes(failure).decode().partition("\n")
                 raise InputError(text, key or None) from error
-            if restarts >= job.options["restarts"] or not job.checkpoint:
+            if restarts >= o["restarts"] or not job.checkpoint:
                 raise
             restarts += 1
             lost = str(error).strip().split("\n")[0][:200]
         if launcher == "spark":
-            ranks = min(ranks, _slots_left(spark, ranks))
+            ranks = min(ranks, slots_left(spark, ranks))
         log.warning("a rank was lost (%s): going on from the last checkpoint with %d ranks, restart %d", lost, ranks, restarts)
-
-
-def _slots_left(spark: SparkSession, wanted: int) -> int:
-    """Task slots of the executors that are alive, once they are enough or a while has passed."""
-    from genodl_spark.session import live_slots
-
-    deadline = time.monotonic() + _SLOT_SECONDS
-    while (found := live_slots(spark)) < 1 or (found < wanted and time.monotonic() < deadline - _SLOT_SECONDS + 20):
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"no executor is left after {_SLOT_SECONDS} s")
-        time.sleep(1)
-    return max(found, 1)
-
-
-def _launched(spark: SparkSession, job: Job, ranks: int, launcher: str) -> dict[str, Any]:
-    from genodl_spark.session import rank_environment
-
-    # A lost rank must end the others, not leave them waiting.
-    stall = {"HOROVOD_STALL_CHECK_TIME_SECONDS": "60", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "300"}
-    if launcher == "process" or ranks == 1:
-        if launcher == "spark":
-            return next(iter(spark.sparkContext.parallelize([job], 1).map(run_alone).collect()))
-        return run_alone(job)
-    if launcher == "horovodrun":
-        import horovod.runner
-
-        hosts = job.options["hosts"] or None
-        return dict(horovod.runner.run(run_rank, (job,), num_proc=ranks, hosts=hosts, use_gloo=True, env={**os.environ, **stall})[0])
-    import horovod.spark
-
-    local = (spark.sparkContext.master or "").startswith("local")
-    env = {**rank_environment(spark), **stall}  # laid over the executors' own environment, so no more than they lack
-    # What ranks print is progress: stdout belongs to the run report.
-    common: dict[str, Any] = {"num_proc": ranks, "verbose": 0, "env": env, "stdout": sys.stderr, "stderr": sys.stderr}
-    with _handlers_kept():
-        if local or not job.options["elastic"]:
-            python = spark.sparkContext.pythonExec
-            return dict(horovod.spark.run(run_rank, (job,), use_gloo=True, executable=python, nics={"lo"} if local else None, **common)[0])
-        results = horovod.spark.run_elastic(run_elastic_rank, (job,), min_num_proc=1, max_num_proc=ranks, elastic_timeout=_JOIN_SECONDS, **common)
-    return dict(results[0])
-
-
-@contextlib.contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Horovod's launcher puts handlers of its own on SIGINT and SIGTERM and leaves them there, deaf to both."""
-    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-class Ranks:
-    """What the loop asks of Horovod."""
-
-    elastic = False
-    changed = False  # ranks were lost or are there to join: told by a thread of Horovod's
-
-    def __init__(self) -> None:
-        import horovod.torch as hvd
-
-        hvd.init()
-        self._hvd = hvd
-        self.look()
-
-    def look(self) -> None:
-        """Takes note of how many ranks there are, after they have changed."""
-        self.rank, self.size, self.local_rank, self.local_size = (
-            getter() for getter in (self._hvd.rank, self._hvd.size, self._hvd.local_rank, self._hvd.local_size)
-        )
-        self.changed = False
-
-    def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
-        """Element-wise sum over ranks; it has a gradient."""
-        return self._hvd.allreduce(values, op=self._hvd.Sum, name=name)
-
-    def reduce(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
-        """How statistics of a batch are summed over ranks; None where there is one."""
-        return (lambda values: self.sum(values, "statistics")) if self.size > 1 else None
-
-    def sum_gradients(self, parameters: list[torch.nn.Parameter], measured: torch.Tensor, compress: bool) -> torch.Tensor:
-        """Sums gradients over ranks, in place and in one message; returns the sum of `measured` (n,), which goes along.
-
-        `compress`: gradients travel as float16 (`horovod.torch.Compression.fp16`), `measured` as it is.
-        """
-        import torch
-
-        if self.size == 1:
-            return measured
-        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
-        parts = [g.flatten() for g in grads]
-        if compress:
-            flat = self._hvd.allreduce(torch.cat(parts), op=self._hvd.Sum, name="gradients", compression=self._hvd.Compression.fp16)
-            measured = self.sum(measured, "measured")
-        else:
-            flat = self._hvd.allreduce_(torch.cat([*parts, measured.to(parts[0].dtype)]), op=self._hvd.Sum, name="gradients")
-            measured = flat[-len(measured) :]
-        for p, g, values in zip(parameters, grads, flat[: sum(map(len, parts))].split([len(part) for part in parts]), strict=True):
-            p.grad = g.copy_(values.view_as(g))
-        return measured
-
-    def same(self, content: bytes | None) -> bytes | None:
-        """What rank 0 has, on every rank."""
-        return self._hvd.broadcast_object(content, root_rank=0, name="same")  # by default named after the type, which differs over ranks
-
-    def meet(self) -> None:
-        self._hvd.barrier()
-
-    def end(self) -> None:
-        self._hvd.shutdown()
-
-
-class Alone(Ranks):
-    """One process without Horovod."""
-
-    def __init__(self) -> None:
-        self.rank, self.size, self.local_rank, self.local_size = 0, 1, 0, 1
-
-    def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
-        return values
-
-    def sum_gradients(self, parameters: list[torch.nn.Parameter], measured: torch.Tensor, compress: bool) -> torch.Tensor:
-        return measured
-
-    def same(self, content: bytes | None) -> bytes | None:
-        return content
-
-    def meet(self) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
 
 
 def run_rank(job: Job) -> dict[str, Any]:
@@ -284,35 +150,7 @@ def run_alone(job: Job) -> dict[str, Any]:
 
 def run_elastic_rank(job: Job) -> dict[str, Any]:
     """One rank's part where ranks may be lost and may join: those that are left go on from the step that they had done together."""
-    import horovod.torch as hvd
-    from horovod.common.elastic import State
-
-    class Together(State):  # type: ignore[misc]
-        def __init__(self, rank: _Rank) -> None:
-            super().__init__(bcast_object=hvd.broadcast_object, get_rank=hvd.rank)
-            self._of = rank
-
-        def on_hosts_updated(self, timestamp: float, update: int) -> None:
-            self._of.ranks.changed = True
-
-        def save(self) -> None:
-            pass
-
-        def restore(self) -> None:
-            """Nothing is to be undone: weights move only after all ranks have summed their gradients."""
-
-        def sync(self) -> None:
-            self._of.join()
-
-        def reset(self) -> None:
-            self._of.ranks.look()
-            self._of.resets += 1
-
-    def run(rank: _Rank) -> dict[str, Any]:
-        rank.ranks.elastic = True
-        return dict(hvd.elastic.run(lambda state: rank.run())(Together(rank)))
-
-    return _run(job, Ranks, run)
+    return _run(job, Ranks, lambda rank: together(rank, rank.run))
 
 
 def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[_Rank], dict[str, Any]]) -> dict[str, Any]:
@@ -329,51 +167,13 @@ def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[_Rank], dict[str,
     them = ranks()
     try:
         torch.set_num_threads(job.threads or max(1, len(os.sched_getaffinity(0)) // them.local_size))
-        return {**work(_Rank(job, them, _device(them), data)), "feed_seconds": feed_seconds}
+        return {**work(_Rank(job, them, device_of(them), data)), "feed_seconds": feed_seconds}
     except InputError as error:
         storage.write_bytes(storage.join(job.staging, _FAILURE), f"{error.file or ''}\n{error.message}".encode())
         raise
     finally:
         torch.set_num_threads(threads)
         them.end()
-
-
-def _device(ranks: Ranks) -> torch.device:
-    """The GPU that Spark gave this rank's task, else the one of its place on the machine; the CPU where there is none."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    given: list[str] = []
-    if isinstance(ranks, Alone):
-        from pyspark import TaskContext
-
-        context = TaskContext.get()
-        given = context.resources()["gpu"].addresses if context is not None and "gpu" in context.resources() else []
-    else:
-        with contextlib.suppress(Exception):  # outside horovod.spark there is nobody to ask
-            from horovod.spark.task import get_available_devices
-
-            given = get_available_devices()
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    return torch.device("cuda", int(given[0]) if given else ranks.local_rank % torch.cuda.device_count())
-
-
-def _hardware(device: torch.device) -> dict[str, str]:
-    """What a rank ran on, as its system names it."""
-    import torch
-
-    found = {
-        "cores": str(len(os.sched_getaffinity(0))),
-        "processor": platform.processor() or platform.machine(),
-        "threads": str(torch.get_num_threads()),
-    }
-    if device.type == "cuda":
-        return {**found, "gpu": torch.cuda.get_device_name(device)}
-    with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo") as lines:
-        found["processor"] = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return found
 
 
 class _Rank:
@@ -407,7 +207,7 @@ class _Rank:
             "ranks": self.ranks.size,
             "resets": self.resets,
             "device": str(self.device),
-            "hardware": _hardware(self.device),
+            "hardware": hardware(self.device),
         }
 
     def _fit(self, start: int) -> None:
@@ -739,9 +539,7 @@ class _Group:
                     self._count(whole)
                     p.step = step + 1
                     if ranks.elastic and float(measured[-2]):
-                        from horovod.common.exceptions import HostsUpdatedInterrupt
-
-                        raise HostsUpdatedInterrupt(skip_sync=False)
+                        ranks.regroup()
                     if writer is not None and time.monotonic() - written >= o["checkpoint_seconds"] and not writer.busy():
                         self._stop_at(bad.step())
                         summed = self._add(summed)
