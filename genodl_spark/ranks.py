@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import signal
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _SLOT_SECONDS = 120  # that a lost executor's place may take to be filled again
 _PATIENT_SECONDS = 20  # of them spent on waiting for as many places as there were
 _JOIN_SECONDS = 600  # that ranks wait for each other after one was lost or came
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 Work = Callable[[Any], dict[str, Any]]
 
 
@@ -237,3 +239,23 @@ def hardware(device: torch.device) -> dict[str, str]:
     with contextlib.suppress(OSError, StopIteration), open("/proc/cpuinfo") as lines:
         found["processor"] = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return found
+
+
+@contextlib.contextmanager
+def memory_kept() -> Iterator[None]:
+    """Within, what a step frees stays with the process for the next one; at the end it goes back to the system.
+
+    glibc gives large blocks back at once, and touching fresh ones took a fifth of a CNN's step on a CPU. Nothing happens with other C libraries.
+    """
+    library: Any = None
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+        library.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # the most that it takes
+    try:
+        yield
+    finally:
+        with contextlib.suppress(AttributeError):
+            library.malloc_trim(0)
+            library.mallopt(_M_TRIM_THRESHOLD, 128 << 10)  # glibc's own
+            library.mallopt(_M_MMAP_THRESHOLD, 128 << 10)

@@ -25,7 +25,7 @@ import numpy as np
 
 from genodl_spark import checkpoints, feed, quality, storage
 from genodl_spark.errors import InputError
-from genodl_spark.ranks import Alone, Ranks, device_of, hardware, slots_left, start_ranks, together
+from genodl_spark.ranks import Alone, Ranks, device_of, hardware, memory_kept, slots_left, start_ranks, together
 from genodl_spark.splits import TRAIN, UNUSED, VALIDATION
 
 if TYPE_CHECKING:
@@ -167,7 +167,8 @@ def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[_Rank], dict[str,
     them = ranks()
     try:
         torch.set_num_threads(job.threads or max(1, len(os.sched_getaffinity(0)) // them.local_size))
-        return {**work(_Rank(job, them, device_of(them), data)), "feed_seconds": feed_seconds}
+        with memory_kept():
+            return {**work(_Rank(job, them, device_of(them), data)), "feed_seconds": feed_seconds}
     except InputError as error:
         storage.write_bytes(storage.join(job.staging, _FAILURE), f"{error.file or ''}\n{error.message}".encode())
         raise
