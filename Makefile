@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-cluster test-faults demo demo-data reference bench bench-vcf bench-feed bench-train wheel clean
+.PHONY: help setup check test test-cluster test-faults demo demo-data reference bench bench-vcf bench-feed bench-train bench-predict wheel clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
@@ -45,7 +45,10 @@ bench-feed: setup ## the feed beside a bare pyarrow scan and Petastorm's own loa
 bench-train: setup ## the training loop beside a bare torch loop, two ranks beside two processes
 	@$(RUN) .venv/bin/python tests/bench/train.py
 
-bench: bench-feed bench-train bench-vcf ## all benchmarks
+bench-predict: setup ## batch inference beside a bare torch loop and pyspark's predict_batch_udf
+	@$(RUN) .venv/bin/python tests/bench/predict.py
+
+bench: bench-feed bench-train bench-predict bench-vcf ## all benchmarks
 
 wheel: setup ## the wheel for spark-submit --py-files, into dist/
 	@bash docker/wheel.sh

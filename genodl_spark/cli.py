@@ -86,9 +86,11 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
     if failure is not None or crash is not None:
         report.status, report.error = "failed", str(failure or crash).strip().split("\n")[0]
         code = 2 if failure else 1
+    elif report.breached:
+        code = 3
     if run is not None and "lake" in run.__dict__ and verb in RECORDED:
         with contextlib.suppress(Exception):
-            if not code or run.lake.exists(RUNS):  # a run that failed makes no lake of its own
+            if code in (0, 3) or run.lake.exists(RUNS):  # a run that failed makes no lake of its own
                 run.record()
     session.stop()
     if crash is not None:
@@ -96,10 +98,13 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
     _print(json.dumps(report.as_dict(), default=str))
     if failure is not None:
         print(f"genodl: error: {failure}", file=sys.stderr, flush=True)
+    elif code == 3:
+        for line in report.breached:
+            print(f"genodl: breach: {line}", file=sys.stderr, flush=True)
     return code
 
 
-RECORDED = {"ingest", "qc", "prepare", "train", "tune", "evaluate", "predict"}
+RECORDED = {"ingest", "qc", "prepare", "train", "tune", "evaluate", "predict", "monitor", "maintain"}
 
 
 def _print(line: str) -> None:

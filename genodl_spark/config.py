@@ -149,9 +149,20 @@ class Feed(_Section):
 
 
 class Predict(_Section):
-    """`batch`: rows that a model computes at once; short batches are filled up."""
+    """`batch`: rows that a model computes at once, fixed when it is trained; short batches are filled up; 0 for what suits the width of a row.
 
-    batch: int = Field(256, ge=1)
+    `precision`: float32, or bf16 or fp16 for what networks multiply. `passes`: with dropout, whose spread is the uncertainty of a model
+    that is one network; 0 for none. `least_probability`: a class predicted with less is marked as an abstention, as are rows unlike those
+    of training. `first`, `last`: only entities from the one to the other by name, both included, are scored, and these whether or not they
+    have been; empty for no bound.
+    """
+
+    batch: int = Field(0, ge=0)
+    precision: str = Field("float32", pattern="^(float32|bf16|fp16)$")
+    passes: int = Field(0, ge=0)
+    least_probability: float = Field(0.5, ge=0, le=1)
+    first: Text = ""
+    last: Text = ""
 
 
 class Evaluation(_Section):
@@ -252,6 +263,44 @@ class QualityControl(_Section):
     depth: bool = True
 
 
+class Monitor(_Section):
+    """Limits of `genodl monitor`. Of a share, 1 is never exceeded; a `records` or hours of 0 are not checked.
+
+    `psi`: population stability index from which a feature, or the shares of the predicted classes, has drifted (.1 is little, .25 a lot:
+    Siddiqi 2006); raised by what is to be expected without drift of so few rows. `alpha`: chance that among all features of a model one
+    without drift counts as drifted. `bins`: of a feature, at most; fewer for few rows. `drifted`: share of features that may have drifted.
+    `missing`: by how much the share of missing values may exceed that of the training data. `score`: Kolmogorov-Smirnov distance of the
+    scores from held-out ones. `unscored`, `stale`: share of a cohort's entities without a prediction, and of predictions whose entity has other
+    features since. `prediction_hours`: since the newest prediction. `ingest_hours`: since a cohort's newest file. `quarantined`: share of a
+    file's records. `records`: of a file, as a share of the median of its kind in the cohort, from three files on; the default leaves
+    chromosomes Y and 21 beside others alone. `worst`: features or files, at most, that have findings of their own.
+    """
+
+    psi: float = Field(0.25, ge=0)
+    alpha: float = Field(0.01, gt=0, lt=1)
+    bins: int = Field(10, ge=2, le=100)
+    drifted: float = Field(0.1, ge=0, le=1)
+    missing: float = Field(0.1, ge=0, le=1)
+    score: float = Field(0.2, ge=0, le=1)
+    unscored: float = Field(0.0, ge=0, le=1)
+    stale: float = Field(0.0, ge=0, le=1)
+    prediction_hours: float = Field(0.0, ge=0)
+    ingest_hours: float = Field(0.0, ge=0)
+    quarantined: float = Field(0.01, ge=0, le=1)
+    records: float = Field(0.02, ge=0, le=1)
+    worst: int = Field(20, ge=0)
+
+
+class Maintenance(_Section):
+    """What `genodl maintain` keeps. `retention_hours`: files that no version, model, prediction or training run needs any more are removed when
+    they have been unneeded for so long. `small_bytes`, `fewest`: partitions with so many files below so many bytes are compacted.
+    """
+
+    retention_hours: float = Field(168.0, ge=0)
+    small_bytes: int = Field(32 << 20, ge=0)
+    fewest: int = Field(8, ge=2)
+
+
 class Settings(_Section):
     """Effective settings of one job."""
 
@@ -277,6 +326,8 @@ class Settings(_Section):
     evaluate: Evaluation = Evaluation()
     tune: Tune = Tune()
     report: Reporting = Reporting()
+    monitor: Monitor = Monitor()
+    maintain: Maintenance = Maintenance()
     task: str = ""  # the TOML's stem: what tables call the task
 
 

@@ -6,12 +6,13 @@ each entity, in a given order (`rows`). Preparing a dataset asks both; scoring a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genodl_spark import encode, genotypes, kernels, quality
 from genodl_spark.encode import MISSING
@@ -22,13 +23,33 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
-    from genodl_spark.lake import Snapshot
+    from genodl_spark.lake import Snapshot, StoredFile
 
+Kernel = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 ROWS = "entity_id string, x binary, missing int"
 COVARIATE = "covariate:"
 POSITION = "position:"
 _PACKED = 64 << 20  # bytes of rows in one Arrow batch
 _CHUNK = 256  # samples per piece when genotypes are transposed
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where every row holds all that one entity's features are made of: the files, the columns to read, and the kernel that makes
+    batches of ROWS of them."""
+
+    files: list[StoredFile]
+    columns: list[str]
+    pack: Kernel
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What has come, changed or gone since earlier versions: `entities` (entity_id, each once), and the files in which those that have
+    come or changed stand, as far as `Features.stored` has such files; None where it has none."""
+
+    entities: DataFrame
+    files: list[StoredFile] | None
 
 
 class Features(Protocol):
@@ -57,6 +78,19 @@ class Features(Protocol):
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
         """One row per sample: entity_id string, x binary (packed in the order of `features`), missing int (features that the cohort lacks)."""
+
+    def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> Stored | None:
+        """What `rows` reads, where every stored row becomes one of its rows; else None."""
+
+    def changed(self, lake: Snapshot, cohort: str, since: Mapping[str, int]) -> Changed | None:
+        """Entities whose features may be others than at earlier versions of `tables`; None where that is not known any more."""
+
+
+def stored_rows(features: Features, lake: Snapshot, cohort: str, names: list[str]) -> Stored | None:
+    """`features.stored`, unless a class made from one of these answers `rows` in a way of its own."""
+    kind = type(features).__mro__
+    owners = [next(c for c in kind if name in vars(c)) for name in ("rows", "stored")]
+    return features.stored(lake, cohort, names) if owners[0] is owners[1] else None
 
 
 @dataclass(frozen=True)
@@ -126,16 +160,22 @@ class MatrixFeatures:
         known = np.sum([np.frombuffer(bytes(row.known), np.int64) for row in parts], axis=0)
         return [name for name, count in zip(features, known, strict=True) if count >= (1 - self.max_missing) * len(among)]
 
-    def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
-        from pyspark.sql import functions as F
-
+    def _places(self, lake: Snapshot, cohort: str, features: list[str]) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+        """For each stored order: which of its values are wanted, and where they go."""
         position = {name: i for i, name in enumerate(features)}
-        # For each stored order: where its values go, and which of them are wanted.
-        places: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
+        places = {}
         for key, names in self._orders(lake, cohort).items():
             pairs = np.array([(i, position[name]) for i, name in enumerate(names) if name in position], np.int64).reshape(-1, 2)
             places[key] = (pairs[:, 0], pairs[:, 1])
-        width = len(features)
+        return places
+
+    def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        whole = self.stored(lake, cohort, features)
+        if whole is not None:
+            return self._stored(lake, cohort).select(*whole.columns).mapInArrow(whole.pack, ROWS)
+        places, width = self._places(lake, cohort, features), len(features)
         grouped = self._stored(lake, cohort).groupBy(F.col("sample_id").alias("entity_id"))
         rows = grouped.agg(F.sort_array(F.collect_list(F.struct("block", "feature_set", "x"))).alias("parts"))
 
@@ -148,14 +188,51 @@ class MatrixFeatures:
                         source, target = places[part["block"], part["feature_set"]]
                         x[row, target] = np.frombuffer(part["x"], np.float32)[source]
                         covered[row, target] = True
-                yield _packed(batch.column("entity_id"), x, covered)
+                yield _packed(batch.column("entity_id"), x, (~covered).sum(1))
 
         return rows.mapInArrow(kernel, ROWS)
 
+    def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> Stored | None:
+        places = self._places(lake, cohort, features)
+        blocks = {block for block, _ in places}
+        if len(blocks) != 1:
+            return None
+        width, block = len(features), pa.scalar(next(iter(blocks)))
 
-def _packed(entities: pa.Array, x: np.ndarray, covered: np.ndarray) -> pa.RecordBatch:
-    missing = (~covered).sum(1).astype(np.int32)
-    return pa.RecordBatch.from_arrays([entities, pa.array([row.tobytes() for row in x], pa.binary()), pa.array(missing)], ROW_NAMES)
+        def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for whole in batches:
+                batch = whole.filter(pc.equal(whole.column("block"), block))
+                sets = batch.column("feature_set").dictionary_encode()
+                for code, name in enumerate(sets.dictionary.to_pylist()):
+                    part = batch if len(sets.dictionary) == 1 else batch.filter(pc.equal(sets.indices, code))
+                    source, target = places[block.as_py(), name]
+                    data, ends = kernels.binary(part.column("x"))
+                    values = data[ends[0] : ends[-1]].view(np.float32).reshape(part.num_rows, -1)
+                    if not np.array_equal(source, target) or len(source) != values.shape[1]:
+                        x = np.full((len(values), width), np.nan, np.float32)
+                        x[:, target] = values[:, source]
+                        values = x
+                    yield _packed(part.column("sample_id"), values, np.full(len(values), width - len(source)))
+
+        return Stored(lake.cohort_files(self.table, cohort), ["sample_id", "block", "feature_set", "x"], pack)
+
+    def changed(self, lake: Snapshot, cohort: str, since: Mapping[str, int]) -> Changed | None:
+        from pyspark.sql import functions as F
+
+        found = lake.changed(self.table, cohort, since.get(self.table.name), ["block", "sample_id"], ["feature_set", "x"])
+        if found is None:
+            return None
+        rows, files = found
+        rows = rows.where(F.col("block").isin(self.blocks)) if self.blocks else rows
+        entities = rows.select(F.col("sample_id").alias("entity_id")).distinct()
+        return Changed(entities, files if len({block for block, _ in self._orders(lake, cohort)}) == 1 else None)
+
+
+def _packed(entities: pa.Array, x: np.ndarray, missing: np.ndarray) -> pa.RecordBatch:
+    """A batch of ROWS; x (rows, features) is not copied where it is contiguous."""
+    x = np.ascontiguousarray(x)
+    packed = kernels.binary_array(x.view(np.uint8).reshape(-1), np.arange(len(x) + 1, dtype=np.int32) * (x.shape[1] * x.itemsize))
+    return pa.RecordBatch.from_arrays([entities, packed, pa.array(missing.astype(np.int32))], ROW_NAMES)
 
 
 ROW_NAMES = ["entity_id", "x", "missing"]
@@ -297,9 +374,23 @@ class GenotypeFeatures:
                         if part["x"] is not None:
                             np.maximum(x[row], np.frombuffer(part["x"], np.int8), out=x[row])
                             covered[row] |= np.unpackbits(np.frombuffer(part["covered"], np.uint8), count=width).astype(bool)
-                yield _packed(batch.column("entity_id"), x, covered)
+                yield _packed(batch.column("entity_id"), x, (~covered).sum(1))
 
         return rows.mapInArrow(kernel, ROWS)
+
+    def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> Stored | None:
+        return None
+
+    def changed(self, lake: Snapshot, cohort: str, since: Mapping[str, int]) -> Changed | None:
+        """A record changes what is known of all its samples."""
+        from pyspark.sql import functions as F
+
+        found = lake.changed(VARIANTS, cohort, since.get(VARIANTS.name), [*VARIANTS.key], ["contig", "pos", "ref", "alts", "gt", "sample_set"])
+        if found is None:
+            return None
+        sets = found[0].select("sample_set").distinct()
+        rows = lake.read(SAMPLE_SETS).join(sets, "sample_set", "left_semi")
+        return Changed(rows.select(F.col("sample_id").alias("entity_id")).distinct(), None)
 
 
 def _site(feature: str) -> tuple[str, int, str, str]:
@@ -396,21 +487,29 @@ class SequenceFeatures:
         return [f"{POSITION}{i + 1}" for i in range(self.length or self._longest(lake, cohort))]
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
+        whole = self.stored(lake, cohort, features)
+        return self._stored(lake, cohort).select(*whole.columns).mapInArrow(whole.pack, ROWS)
+
+    def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> Stored:
         width = len(features)
         missing = max(0, width - self._longest(lake, cohort))
         step = max(1, _PACKED // width)
 
-        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for whole in batches:
                 for start in range(0, whole.num_rows, step):
                     batch = whole.slice(start, step)
                     codes, ends = kernels.binary(batch.column("codes"))
                     x = encode.centred(codes.view(np.int8), ends, width)
-                    packed = kernels.binary_array(x.ravel().view(np.uint8), np.arange(len(x) + 1, dtype=np.int32) * width)
-                    columns = [batch.column("sequence_id"), packed, pa.array(np.full(len(x), missing, np.int32))]
-                    yield pa.RecordBatch.from_arrays(columns, ROW_NAMES)
+                    yield _packed(batch.column("sequence_id"), x, np.full(len(x), missing))
 
-        return self._stored(lake, cohort).select("sequence_id", "codes").mapInArrow(kernel, ROWS)
+        return Stored(lake.cohort_files(SEQUENCES, cohort), ["sequence_id", "codes"], pack)
+
+    def changed(self, lake: Snapshot, cohort: str, since: Mapping[str, int]) -> Changed | None:
+        from pyspark.sql import functions as F
+
+        found = lake.changed(SEQUENCES, cohort, since.get(SEQUENCES.name), ["sequence_id"], ["codes"])
+        return found and Changed(found[0].select(F.col("sequence_id").alias("entity_id")), found[1])
 
 
 @dataclass(frozen=True)
@@ -480,6 +579,20 @@ class WithCovariates:
                 yield pa.RecordBatch.from_arrays([batch.column("entity_id"), packed, pa.array(missing.astype(np.int32))], ROW_NAMES)
 
         return rows.mapInArrow(kernel, ROWS)
+
+    def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> Stored | None:
+        return None
+
+    def changed(self, lake: Snapshot, cohort: str, since: Mapping[str, int]) -> Changed | None:
+        from pyspark.sql import functions as F
+
+        base = self.base.changed(lake, cohort, since)
+        columns = [name for name in self.columns if name in lake.read(SAMPLES).columns]
+        found = lake.changed(SAMPLES, cohort, since.get(SAMPLES.name), ["sample_id"], columns)
+        if base is None or found is None:
+            return None
+        people = found[0].select(F.col("sample_id").alias("entity_id"))
+        return Changed(base.entities.union(people).distinct(), None)
 
 
 def _parts(name: str) -> tuple[str, str | None]:

@@ -144,6 +144,33 @@ def sample_text(gt: bytes | None, fields: bytes | None, samples: int, first_phas
         room *= 2
 
 
+def without(gt: pa.BinaryArray, samples: int, position: int) -> pa.BinaryArray:
+    """Packed records without one sample's calls; `position` from 0."""
+    return pack(*unpack(gt, samples, np.delete(np.arange(samples), position)))
+
+
+def fields_without(fields: pa.BinaryArray, samples: int, position: int) -> pa.BinaryArray:
+    """Sample columns as text (the column `fields`; NULL stays) without one sample's; `position` from 0, of more than one sample."""
+    valid = fields.is_valid().to_numpy(zero_copy_only=False)
+    data, ends = kernels.binary(fields.drop_null())
+    data, ends = data[ends[0] : ends[-1]], (ends - ends[0]).astype(np.int64)
+    tabs = np.flatnonzero(data == 9)
+    if len(tabs) != (samples - 1) * (len(ends) - 1):
+        raise Damaged(f"records whose text has not {samples} sample columns; ingest their file again")
+    tabs = tabs.reshape(len(ends) - 1, samples - 1)
+    first = ends[:-1] if position == 0 else tabs[:, position - 1]
+    last = ends[1:] if position == samples - 1 else tabs[:, position]  # with a tab before or behind it, not both
+    if position == 0:
+        last = last + 1
+    marks = np.zeros(len(data) + 1, np.int8)
+    np.add.at(marks, first, 1)
+    np.add.at(marks, last, -1)
+    kept = data[np.cumsum(marks[:-1]) == 0]
+    offsets = np.zeros(len(fields) + 1, np.int64)
+    offsets[1:][valid] = np.diff(ends) - (last - first)
+    return kernels.binary_array(kept, np.cumsum(offsets).astype(np.int32), valid)
+
+
 def alike(batch: pa.RecordBatch, calls: int = 1 << 62) -> Iterator[tuple[np.ndarray, pa.RecordBatch, int, str]]:
     """Records of a batch of `variants` that have the same samples: row numbers, records, number of samples, sample set.
 
@@ -161,4 +188,4 @@ def alike(batch: pa.RecordBatch, calls: int = 1 << 62) -> Iterator[tuple[np.ndar
             yield some, batch.slice(some[0], len(some)) if together else batch.take(pa.array(some)), samples, names[code]
 
 
-__all__ = ["ABSENT", "MISSING", "Damaged", "alike", "counts", "dosages", "histogram", "pack", "sample_text", "unpack"]
+__all__ = ["ABSENT", "MISSING", "Damaged", "alike", "counts", "dosages", "fields_without", "histogram", "pack", "sample_text", "unpack", "without"]

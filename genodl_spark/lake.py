@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import hashlib
 import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -19,15 +21,16 @@ import pyarrow.parquet as pq
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
-from genodl_spark.tables import PREDICTIONS, TABLES, Table, identifier, literal
+from genodl_spark.tables import TABLES, Table, identifier, literal
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
     from genodl_spark.parts import Part
 
+_ROWS = 16_384  # rows that are written at once
 _LOG_ENTRY = re.compile(r"/(\d{20})\.json$")
-LATEST_PREDICTIONS = "predictions_latest"
 
 
 @dataclass(frozen=True, order=True)
@@ -60,6 +63,10 @@ class StoredFile:
         return low is None or high is None or any(low <= value <= high for value in values)
 
 
+class Conflict(Exception):
+    """Another run has changed the same rows, or files, of a table since this one read it: nothing was committed."""
+
+
 class Lake:
     """The tables below one URI.
 
@@ -89,9 +96,18 @@ class Lake:
         return self.version(table) is not None
 
     def create(self, table: Table) -> None:
-        """Creates a table as declared; nothing when it is there."""
-        if not self.exists(table):
+        """Creates a table as declared. InputError when it is there with a column missing or of another type than declared."""
+        version = self.version(table)
+        if version is None:
             self.spark.sql(table.ddl(self.path(table)))
+            return
+        schema = self._listed(table, version).get("metadata", {}).get("schemaString")
+        if schema is None:
+            self.read(table)
+            return
+        from pyspark.sql.types import StructType
+
+        _check_columns(table, StructType.fromJson(json.loads(schema)), self.path(table))
 
     def read(self, table: Table, version: int | None = None) -> DataFrame:
         """A table at one version, the newest when none is given; an empty one where it has not been created.
@@ -104,8 +120,18 @@ class Lake:
         if version is not None:
             reader = reader.option("versionAsOf", version)
         rows = reader.load(self.path(table))
-        _check_columns(table, rows, self.path(table))
+        _check_columns(table, rows.schema, self.path(table))
         return rows
+
+    def read_files(self, table: Table, files: Sequence[StoredFile]) -> DataFrame:
+        """The rows of some files of a table, without its partition columns."""
+        from pyspark.sql.types import StructType
+
+        schema = StructType([field for field in table.spark_schema().fields if field.name not in table.partitioned_by])
+        if not files:
+            return self.spark.createDataFrame([], schema)
+        reader = self.spark.read.schema(schema).option("__globPaths__", "false")  # a bracket in a path is a bracket
+        return reader.parquet(*(file.uri for file in files))
 
     def live_files(self, table: Table, version: int, partition: Mapping[str, str]) -> list[str]:
         """URIs of the Parquet files of one version that hold a partition's rows, sorted."""
@@ -123,7 +149,8 @@ class Lake:
         This process reads them: for few rows of a small table, of which a Spark job takes longer to plan than to read.
         """
         version = self.version(table) if version is None else version
-        wanted, found = _listed(where), [table.arrow_schema().empty_table()]
+        wanted = {name: sorted(values) for name, values in _listed(where).items()}
+        found = [table.arrow_schema().empty_table()]
         for file in self.files(table, version) if version is not None else []:
             if all(_may_hold(table, file, name, values) for name, values in wanted.items()):
                 part = _read(table, file)
@@ -166,20 +193,134 @@ class Lake:
         if self.exists(table):
             self.commit(table, [], where)
 
-    def commit(self, table: Table, parts: Sequence[Part], where: Mapping[str, str | Sequence[str]]) -> None:
-        """In one transaction adds files that tasks wrote and removes those whose rows match `where`; all new rows match it.
+    def commit(
+        self,
+        table: Table,
+        parts: Sequence[Part],
+        where: Mapping[str, str | Sequence[str]],
+        marks: Mapping[str, int] | None = None,
+        exclusive: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> None:
+        """In one transaction adds files that tasks wrote and takes away the rows that match `where`, as all new rows do.
 
-        A file in which other rows stand too (after a compaction) is rewritten without these, in a transaction before. Of two
-        commits that replace the same rows at the same time the second fails.
+        A file in which other rows stand too is written again without these. Of two commits at the same time that replace the same rows,
+        or those of the same `exclusive` where that is given, the second fails: Conflict. `marks` are numbers by name that stand with the
+        commit; see `marked`.
         """
         self.create(table)
         transaction = self._transaction(table)
         replaced, mixed = _holding(table, self.files(table, transaction.readVersion()), where)
-        if mixed:
-            self._delta(table).delete(condition(where))
-            transaction, replaced = self._transaction(table), []
-        if parts or replaced:
-            self._commit(transaction, replaced, parts, condition(where))
+        touched, kept = self._without(table, mixed, where) if mixed else ([], [])
+        if parts or replaced or touched or marks:
+            self._commit(transaction, [*replaced, *touched], [*parts, *kept], condition(exclusive or where), marks or {})
+
+    def _without(self, table: Table, files: list[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], list[Part]]:
+        """Those of `files` in which a row matches `where`, and new files with their other rows."""
+        return self._rewritten(table, files, _Without({name: pa.array(values, pa.string()) for name, values in _listed(where).items()}))
+
+    def _rewritten(self, table: Table, files: list[StoredFile], change: Change) -> tuple[list[StoredFile], list[Part]]:
+        """Those of `files` that a change concerns, and the new ones in their place; tasks write them."""
+        from genodl_spark.parts import Part
+
+        if not files:
+            return [], []
+        work = partial(_rewrite, table=table, uri=self.path(table), files=files, change=change, name=uuid.uuid4().hex[:12])
+        found = self.spark.range(0, len(files), 1, len(files)).mapInArrow(work, "file int, part string").collect()
+        touched = sorted({row.file for row in found})
+        return [files[i] for i in touched], [Part.from_json(row.part) for row in found if row.part is not None]
+
+    def rewrite(self, table: Table, where: Mapping[str, str | Sequence[str]], change: Change) -> bool:
+        """Changes rows in the files that may hold some that match `where`, in one transaction; returns whether there were any."""
+        transaction = self._transaction(table)
+        held, mixed = _holding(table, self.files(table, transaction.readVersion()), where)
+        touched, parts = self._rewritten(table, [*held, *mixed], change)
+        if touched:
+            self._commit(transaction, touched, parts, f"rewrite {table.name}")
+        return bool(touched)
+
+    def purge(self, table: Table) -> int:
+        """Removes all that the newest version does not need: older versions, their files and their part of the log; returns the files removed.
+
+        Nobody may write to the table meanwhile.
+        """
+        version = self.version(table)
+        assert version is not None
+        log, nothing = self._log(table)
+        log.checkpoint(log.getSnapshotAt(version, nothing, nothing), nothing)
+        kept = {file.uri for file in self.files(table, version)}
+        newest, gone = f"{version:020}.", 0
+        for uri in storage.files_under(self._log_path(table)):
+            name = uri.rpartition("/")[2]
+            if not name.startswith((newest, f".{newest}", "_last_checkpoint")):
+                storage.remove_file(uri)
+                gone += 1
+        for uri in storage.files_under(self.path(table), ".parquet"):
+            if "/_delta_log/" not in uri and uri not in kept:
+                storage.remove_file(uri)
+                gone += 1
+        return gone
+
+    def marked(self, table: Table, names: Iterable[str]) -> dict[str, int]:
+        """The numbers that the last commits with them have left for some names; names without one are left out."""
+        version = self.version(table)
+        if version is None:
+            return {}
+        application = {_application(name): name for name in names}
+        stored = self._listed(table, version).get("setTransactions")
+        if stored is None:  # Delta lists only so many beside a version
+            log, nothing = self._log(table)
+            known = log.getSnapshotAt(version, nothing, nothing).transactions()
+            stored = [{"appId": one, "version": known.apply(one)} for one in application if known.contains(one)]
+        return {application[entry["appId"]]: entry["version"] for entry in stored if entry["appId"] in application}
+
+    def upgrade(self, table: Table) -> list[str]:
+        """Adds the declared columns that a table of an older version of this package lacks, where they may be NULL; returns their names.
+
+        InputError for another difference.
+        """
+        found = self.spark.read.format("delta").load(self.path(table)).columns
+        lacking = [column for column in table.columns if column.name not in found and column.nullable]
+        if lacking:
+            columns = ", ".join(f"{identifier(c.name)} {c.type} COMMENT {literal(c.doc)}" for c in lacking)
+            self.spark.sql(f"ALTER TABLE delta.{identifier(self.path(table))} ADD COLUMNS ({columns})")
+        self.create(table)
+        return [column.name for column in lacking]
+
+    def small_files(self, table: Table, small: int, fewest: int) -> list[list[StoredFile]]:
+        """Files below `small` bytes, of each partition that has `fewest` of them at least."""
+        version = self.version(table)
+        groups: dict[str, list[StoredFile]] = {}
+        for file in self.files(table, version) if version is not None and table.compacted else []:
+            if file.size < small:
+                groups.setdefault(json.dumps(file.partition, sort_keys=True), []).append(file)
+        return [files for files in groups.values() if len(files) >= fewest]
+
+    def compact(self, table: Table, groups: list[list[StoredFile]]) -> int:
+        """Writes the rows of each group of files again as one, in the table's order; returns how many files there are then.
+
+        No row changes, and the commit says so: incremental readers take no notice. Conflict where a file has gone meanwhile.
+        """
+        from genodl_spark.parts import Part
+
+        transaction = self._transaction(table)
+        work = partial(_join, table=table, uri=self.path(table), groups=groups, name=uuid.uuid4().hex[:12])
+        found = self.spark.range(0, len(groups), 1, len(groups)).mapInArrow(work, "part string").collect()
+        parts = [Part.from_json(row.part) for row in found]
+        self._commit(transaction, [file for files in groups for file in files], parts, None, data_change=False)
+        return len(parts)
+
+    def unused_files(self, table: Table, versions: Iterable[int], before: float) -> list[tuple[str, int]]:
+        """Parquet files (URI, bytes) that neither the newest version holds nor any of `versions`, that no commit since `before` (seconds of
+        the epoch) took away, and that were written before then: those of runs that were interrupted among them."""
+        newest = self.version(table)
+        if newest is None:
+            return []
+        kept = {file.uri for version in {newest, *versions} for file in self.files(table, version)}
+        for uri, modified, _ in storage.listing(self._log_path(table)):
+            if modified >= before and _LOG_ENTRY.search(uri):
+                kept |= {storage.join(self.path(table), unquote(path)) for path in _taken_away(uri)}
+        found = storage.listing(self.path(table))
+        return [(uri, size) for uri, modified, size in found if uri.endswith(".parquet") and uri not in kept and modified < before]
 
     def _written(self, table: Table, rows: pa.Table) -> list[Part]:
         """Files of a few rows, written by this process: a Spark job would take longer to plan."""
@@ -194,19 +335,29 @@ class Lake:
         log, nothing = self._log(table)
         return log.startTransaction(nothing, nothing)
 
-    def _commit(self, transaction: Any, removed: Sequence[StoredFile], parts: Sequence[Part], replaces: str | None) -> None:
-        """Commits the change of files. Of two transactions at the same time that replace what `replaces` says the second fails."""
+    def _commit(
+        self,
+        transaction: Any,
+        removed: Sequence[StoredFile],
+        parts: Sequence[Part],
+        replaces: str | None,
+        marks: Mapping[str, int] | None = None,
+        data_change: bool = True,
+    ) -> None:
+        """Commits the change of files. Of two transactions at the same time that replace what `replaces` says the second fails: Conflict."""
         jvm: Any = self.spark._jvm
         delta = jvm.org.apache.spark.sql.delta
         now = int(time.time() * 1000)
-        common = {"deletionTimestamp": now, "dataChange": True, "extendedFileMetadata": True}
+        common = {"deletionTimestamp": now, "dataChange": data_change, "extendedFileMetadata": True}
         actions = [{"remove": {"path": f.path, "partitionValues": f.partition, "size": f.size, **common}} for f in removed]
-        actions += [part.add() for part in parts]
+        actions += [{"add": {**part.add()["add"], "dataChange": data_change}} for part in parts]
         if replaces is not None:
-            application = hashlib.sha256(replaces.encode()).hexdigest()[:32]
+            application = _application(replaces)
             # What txnVersion() does, which also asks for the last version: a replay of the log. Versions of a table grow just as well.
             transaction.readTxn().addOne(application)
             actions.append({"txn": {"appId": application, "version": transaction.readVersion() + 1, "lastUpdated": now}})
+        for name, number in (marks or {}).items():
+            actions.append({"txn": {"appId": _application(name), "version": number, "lastUpdated": now}})
         read, listed = delta.actions.Action.fromJson, jvm.java.util.ArrayList()
         for action in actions:
             listed.add(read(json.dumps(action)))
@@ -214,7 +365,14 @@ class Lake:
         option = getattr(jvm.scala, "Option$").__getattr__("MODULE$")
         mode = jvm.org.apache.spark.sql.SaveMode.valueOf("Append" if replaces is None else "Overwrite")
         write = getattr(delta, "DeltaOperations$Write")(mode, option.empty(), option.apply(replaces), option.empty())
-        transaction.commit(jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq(), write)
+        from py4j.protocol import Py4JJavaError
+
+        try:
+            transaction.commit(jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq(), write)
+        except Py4JJavaError as error:
+            if "Concurrent" in error.java_exception.getClass().getSimpleName():
+                raise Conflict(str(error.java_exception.getMessage()).split("\n")[0]) from error
+            raise
 
     def _log(self, table: Table) -> tuple[Any, Any]:
         """Delta's log of a table, in the JVM, and the JVM's None."""
@@ -231,9 +389,7 @@ class Lake:
 
         Delta lists them beside the version while they are few; otherwise its log has to be replayed, by Spark jobs.
         """
-        files = None
-        with contextlib.suppress(InputError, ValueError):  # not there yet, or cut off
-            files = storage.read_json(storage.join(self._log_path(table), f"{version:020}.crc")).get("allFiles")
+        files = self._listed(table, version).get("allFiles")
         if files is None:
             from pyspark.sql import DataFrame as Frame
 
@@ -245,6 +401,13 @@ class Lake:
             StoredFile(storage.join(uri, unquote(f["path"])), f["path"], f["partitionValues"], f["size"], json.loads(f.get("stats") or "{}"))
             for f in files
         )
+
+    def _listed(self, table: Table, version: int) -> dict[str, Any]:
+        """What Delta keeps beside a version: its files, marks and metadata, as far as they are few; {} where it is not there yet, or cut off."""
+        with contextlib.suppress(InputError, ValueError):
+            found: dict[str, Any] = storage.read_json(storage.join(self._log_path(table), f"{version:020}.crc"))
+            return found
+        return {}
 
     def merge(self, table: Table, rows: DataFrame | pa.Table) -> None:
         """Upserts `rows` by the table's key; a row that differs in nothing but its time stamps is left as it is.
@@ -309,15 +472,6 @@ class Lake:
     def existing(self) -> list[Table]:
         return [table for table in TABLES.values() if self.exists(table)]
 
-    def register_views(self, sql: str) -> None:
-        """Makes every lake table that `sql` may name a view of the session, and `predictions_latest`."""
-        text = sql.lower()
-        for table in self.existing():
-            if table.name in text:
-                self.read(table).createOrReplaceTempView(identifier(table.name))
-        if LATEST_PREDICTIONS in text:
-            latest_predictions(self.read(PREDICTIONS)).createOrReplaceTempView(LATEST_PREDICTIONS)
-
 
 class Snapshot:
     """The lake at one moment: a table is read at the version that was newest when it was first asked for.
@@ -348,6 +502,42 @@ class Snapshot:
     def read(self, table: Table) -> DataFrame:
         return self.lake.read(table, self.version(table))
 
+    def cohort_files(self, table: Table, cohort: str) -> list[StoredFile]:
+        """Files with rows of a cohort; all of them where the table is not partitioned by it."""
+        return [file for file in self.files(table) if file.partition.get("cohort", cohort) == cohort]
+
+    def changed(
+        self, table: Table, cohort: str, since: int | None, key: Sequence[str], values: Sequence[str]
+    ) -> tuple[DataFrame, list[StoredFile]] | None:
+        """Rows of a cohort (`key` and `values`) that stand at one of two versions only, and the files in which those of the newer one do.
+
+        Files that both have are not read. None where the older version, or a file of it, is gone.
+        """
+        from py4j.protocol import Py4JJavaError
+        from pyspark.sql import functions as F
+
+        if since is None:
+            return None
+        now = self.cohort_files(table, cohort)
+        try:
+            before = [file for file in self.lake.files(table, since) if file.partition.get("cohort", cohort) == cohort]
+        except Py4JJavaError:  # its log entry was cleaned up
+            return None
+        added = sorted(set(now) - set(before))
+        removed = sorted(set(before) - set(now))
+        if any(storage.kind(file.uri) == "absent" for file in removed):
+            return None
+
+        def rows(files: list[StoredFile]) -> DataFrame:
+            found = self.lake.read_files(table, files)
+            return (found if "cohort" in table.partitioned_by else found.where(F.col("cohort") == cohort)).select(*key, *values)
+
+        if not removed:
+            return rows(added), added
+        new, old = rows(added).alias("n"), rows(removed).alias("o")
+        same = [F.col(f"n.{identifier(name)}").eqNullSafe(F.col(f"o.{identifier(name)}")) for name in (*key, *values)]
+        return new.join(old, same, "left_anti").union(old.join(new, same, "left_anti")), added
+
     def files(self, table: Table) -> list[StoredFile]:
         """The table's files; none where it has not been created."""
         version = self.version(table)
@@ -357,17 +547,6 @@ class Snapshot:
     def rows(self, table: Table, where: Mapping[str, str | Sequence[str]]) -> pa.Table:
         version = self.version(table)
         return table.arrow_schema().empty_table() if version is None else self.lake.rows(table, where, version)
-
-
-def latest_predictions(predictions: DataFrame) -> DataFrame:
-    """The newest model's row for each task, cohort, entity and label."""
-    from pyspark.sql import Window
-    from pyspark.sql import functions as F
-
-    newest = Window.partitionBy("task", "cohort", "entity_id", "label_column").orderBy(
-        F.col("model_version").desc(), F.col("scored_at").desc(), F.col("model_id")
-    )
-    return predictions.withColumn("_rank", F.row_number().over(newest)).where("_rank = 1").drop("_rank")
 
 
 def condition(where: Mapping[str, str | Sequence[str]]) -> str:
@@ -381,14 +560,21 @@ def _listed(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
 
 
 def _may_hold(table: Table, file: StoredFile, column: str, values: Sequence[str]) -> bool:
-    return file.partition.get(column) in values if column in table.partitioned_by else file.may_hold(column, values)
+    """Whether a file may have a row with one of the values, which are sorted."""
+    if column in table.partitioned_by:
+        return file.partition.get(column) in values
+    low, high = file.ends(column)
+    if low is None or high is None:
+        return True
+    first = bisect.bisect_left(values, low)
+    return first < len(values) and bool(values[first] <= high)
 
 
-def _holding(table: Table, files: Sequence[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], bool]:
-    """Those of `files` all of whose rows match `where`; and whether others may hold some that do."""
-    wanted = _listed(where)
+def _holding(table: Table, files: Sequence[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], list[StoredFile]]:
+    """Those of `files` all of whose rows match `where`; and those in which some may."""
+    wanted = {name: sorted(values) for name, values in _listed(where).items()}
     inner = [name for name in wanted if name not in table.partitioned_by]
-    held, mixed = [], False
+    held, mixed = [], []
     for file in files:
         if not all(_may_hold(table, file, name, values) for name, values in wanted.items()):
             continue
@@ -396,25 +582,108 @@ def _holding(table: Table, files: Sequence[StoredFile], where: Mapping[str, str 
         if all(low is not None and low == high for low, high in ends) and all(file.nulls(name) == 0 for name in inner):
             held.append(file)
         else:
-            mixed = True
+            mixed.append(file)
     return held, mixed
 
 
-def _read(table: Table, file: StoredFile) -> pa.Table:
-    """The rows of a file as declared; columns that it lacks are NULL."""
+class Change(Protocol):
+    """What is done to the rows of files; it goes to the tasks. `columns`: what it has to see to know whether a file concerns it."""
+
+    @property
+    def columns(self) -> list[str]: ...
+
+    def concerns(self, rows: pa.Table) -> bool: ...
+
+    def apply(self, rows: pa.Table) -> pa.Table: ...
+
+
+@dataclass(frozen=True)
+class _Without:
+    """Takes away the rows in which every column of `wanted` holds one of its values."""
+
+    wanted: Mapping[str, pa.Array]
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self.wanted)
+
+    def concerns(self, rows: pa.Table) -> bool:
+        return bool(pc.any(self._matching(rows)).as_py())
+
+    def apply(self, rows: pa.Table) -> pa.Table:
+        return rows.filter(pc.invert(self._matching(rows)))
+
+    def _matching(self, rows: pa.Table) -> pa.ChunkedArray:
+        found = pa.chunked_array([pa.repeat(pa.scalar(True), rows.num_rows)])
+        for column, values in self.wanted.items():
+            found = pc.and_(found, pc.is_in(rows.column(column), values))
+        return found
+
+
+def _rewrite(
+    batches: Iterable[pa.RecordBatch], table: Table, uri: str, files: Sequence[StoredFile], change: Change, name: str
+) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over indices into `files`: writes what a change makes of those that it concerns."""
+    from genodl_spark.parts import PartWriter
+
+    for batch in batches:
+        for index in batch.column(0).to_pylist():
+            file, parts = files[index], list[str | None]([None])
+            if not change.concerns(_read(table, file, change.columns)):
+                continue
+            writer = PartWriter(table, uri, f"{name}-{index:05d}")
+            for kept in change.apply(_read(table, file)).combine_chunks().to_batches(_ROWS):
+                writer.write(kept)
+            parts += [part.as_json() for part in writer.close()]
+            yield pa.RecordBatch.from_arrays([pa.array([index] * len(parts), pa.int32()), pa.array(parts, pa.string())], ["file", "part"])
+
+
+def _join(batches: Iterable[pa.RecordBatch], table: Table, uri: str, groups: Sequence[Sequence[StoredFile]], name: str) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over indices into `groups`: writes the rows of a group's files in the table's order."""
+    from genodl_spark.parts import PartWriter
+
+    for batch in batches:
+        for index in batch.column(0).to_pylist():
+            rows = pa.concat_tables([_read(table, file) for file in groups[index]], promote_options="default")
+            writer = PartWriter(table, uri, f"{name}-{index:05d}")
+            for one in rows.sort_by([(column, "ascending") for column in table.order]).combine_chunks().to_batches(_ROWS):
+                writer.write(one)
+            parts = [part.as_json() for part in writer.close()]
+            yield pa.RecordBatch.from_arrays([pa.array(parts, pa.string())], ["part"])
+
+
+def _taken_away(uri: str) -> list[str]:
+    """Paths of the files that a commit removed."""
+    lines = storage.read_bytes(uri).decode().splitlines()
+    return [entry["remove"]["path"] for entry in map(json.loads, lines) if "remove" in entry]
+
+
+def _application(name: str) -> str:
+    """The name of a Delta transaction identifier: nothing of a user's own stands in the log."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def _read(table: Table, file: StoredFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a file as declared, some columns or all; columns that it lacks are NULL."""
     fs, path = storage.filesystem(file.uri)
+    schema = table.arrow_schema()
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
     with fs.open_input_file(path) as raw:
         # Spark writes time stamps as INT96, which has no unit of its own.
         stored = pq.ParquetFile(raw, coerce_int96_timestamp_unit="us")
-        found = stored.read([name for name in table.column_names if name not in table.partitioned_by])
-    schema = table.arrow_schema()
-    columns = []
+        if table.open and columns is None:
+            for field in stored.schema_arrow:
+                schema = schema if field.name in schema.names else schema.append(field)
+        found = stored.read([name for name in schema.names if name not in table.partitioned_by])
+        rows = stored.metadata.num_rows
+    made = []
     for name, type_ in zip(schema.names, schema.types, strict=True):
         if name in found.column_names:
-            columns.append(found.column(name).cast(type_))
+            made.append(found.column(name).cast(type_))
         else:
-            columns.append(pa.repeat(pa.scalar(file.partition.get(name)).cast(type_), found.num_rows))
-    return pa.Table.from_arrays(columns, schema=schema)
+            made.append(pa.repeat(pa.scalar(file.partition.get(name)).cast(type_), rows))
+    return pa.Table.from_arrays(made, schema=schema)
 
 
 def _key(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -444,11 +713,12 @@ def _differs(name: str, type_name: str, stored: bool) -> str:
     return f"NOT ({theirs} <=> {ours})"
 
 
-def _check_columns(table: Table, rows: DataFrame, path: str) -> None:
-    found = {field.name: field.dataType.simpleString() for field in rows.schema.fields}
+def _check_columns(table: Table, schema: StructType, path: str) -> None:
+    found = {field.name: field.dataType.simpleString() for field in schema.fields}
     for declared in table.spark_schema().fields:
         expected = declared.dataType.simpleString()
         if declared.name not in found:
-            raise InputError(f"table {table.name} has no column {declared.name}; expected {expected}; restore the column", path)
+            advice = "run genodl maintain, which adds it" if declared.nullable else "restore the column"
+            raise InputError(f"table {table.name} has no column {declared.name}; expected {expected}; {advice}", path)
         if found[declared.name] != expected:
             raise InputError(f"table {table.name} holds {declared.name} as {found[declared.name]}; expected {expected}; restore the column", path)

@@ -1,7 +1,9 @@
-"""A registered model, from its files to a batch kernel and a Spark function over the lake."""
+"""A registered model, from its files to a batch kernel and Spark functions over the lake."""
 
 from __future__ import annotations
 
+import json
+import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -10,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import evaluate, feed, quality, storage
+from genodl_spark import evaluate, feed, kernels, quality, storage
 from genodl_spark.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from pyspark.sql import DataFrame
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
-FORMAT = 1
+FORMAT = 2
+PRECISIONS = ("float32", "bf16", "fp16")
+_INPUT_BYTES = 1 << 20  # float32 inputs of a batch: they and what networks make of them stay in a core's cache
+_AT_ONCE = 4096  # rows that are held before their batches are computed, so that few of these are filled up
 
 
 @dataclass(frozen=True)
@@ -43,53 +49,160 @@ class Card:
     batch: int
 
 
-class Predictor:
-    """A model in memory: packed features in, probabilities or values out."""
+def batch_rows(batch: int, features: int, transform: str) -> int:
+    """Rows of a batch: `batch`, or where that is 0 a power of two that suits the width of the rows."""
+    if batch:
+        return batch
+    width = features * (4 if transform == quality.ONE_HOT else 1)
+    return int(np.clip(2 ** int(np.log2(max(_INPUT_BYTES // (4 * width), 1))), 64, 4096))
 
-    def __init__(self, card: Card, weights: bytes, origin: str) -> None:
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model says of B rows. `raw` float64 (B, classes), probabilities before calibration, or (B, 1), values.
+
+    `uncertainty` float64 (B,): what the members of an ensemble, or passes with dropout, disagree about: the mutual information of
+    class and member in nats (Houlsby et al. 2011), or the standard deviation of their values; NaN where there is one answer only.
+    `distance` float64 (B,): how far a row is from those of training, bits per base or mean square; NaN of a row without any value.
+    """
+
+    raw: np.ndarray
+    uncertainty: np.ndarray
+    distance: np.ndarray
+
+
+class Predictor:
+    """A model in memory: packed features in, probabilities or values out.
+
+    `passes`: with dropout, in place of members, where the model is one network; 0 for none. `threads`: of torch on a CPU; None leaves them.
+    """
+
+    def __init__(
+        self,
+        card: Card,
+        weights: bytes,
+        origin: str,
+        precision: str = "float32",
+        passes: int = 0,
+        device: str | None = None,
+        threads: int | None = None,
+    ) -> None:
         import torch
         from safetensors import SafetensorError
         from safetensors.torch import load
 
         from genodl_spark import models
 
-        self.card = card
+        self.card, self.precision, self.passes = card, precision, passes if card.members == 1 else 0
+        if threads is not None:
+            torch.set_num_threads(threads)
         try:
             tensors = load(weights)  # safetensors holds numbers only: nothing is unpickled
         except SafetensorError as error:
             raise InputError(f"not a safetensors file ({error}); expected the weights of a model, train it again", origin) from error
-        scaling = tensors.pop("mean"), tensors.pop("inverse")
-        self.center, self.spread = tensors.pop("target").numpy()[:, None]
         self.network = models.build(card.model, list(range(card.members)), feed.shape(len(card.features), card.transform), max(len(card.classes), 1))
-        self.network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            scaling = tensors.pop("mean"), tensors.pop("inverse")
+            self.center, self.spread = tensors.pop("target").numpy()[:, None]
+            self.background, self.usual = tensors.pop("background").numpy(), tensors.pop("usual").tolist()
+            self.network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
+        except (KeyError, RuntimeError, ValueError) as error:
+            found = " ".join(str(error).split())
+            raise InputError(f"not the weights of this model's card ({found}); expected those, train it again", origin) from error
+        if self.passes and card.model.get("norm") == "batch":
+            raise InputError("found batch norm, which passes with dropout would feed with other rows; expected 0", "predict.passes")
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network.to(self.device).eval()
         self.mean, self.inverse = (values.to(self.device) for values in scaling)
+
+    @property
+    def computed_on(self) -> str:
+        """What the last bits of a score depend on, JSON."""
+        import torch
+
+        named = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.machine()
+        threads = torch.get_num_threads() if self.device.type == "cpu" else 0
+        found = {"device": named, "precision": self.precision, "batch": self.card.batch, "threads": threads, "passes": self.passes}
+        return json.dumps({**found, "torch": torch.__version__}, sort_keys=True)
 
     def __call__(self, x: np.ndarray, calibrated: bool = True) -> np.ndarray:
         """Scores of rows x (rows, features), int8 with -1 missing or float32 with NaN missing.
 
         Class probabilities float64 (rows, classes), at the card's temperature unless `calibrated` is off; or values float64 (rows,) for regression.
         """
+        raw = self.scores(x).raw
+        if not self.card.classes:
+            return raw[:, 0]
+        return self.calibrated(raw) if calibrated else raw
+
+    def calibrated(self, raw: np.ndarray) -> np.ndarray:
+        """Probabilities at the card's temperature; values as they are."""
+        return evaluate.sharpen(raw, self.card.temperature) if self.card.classes else raw
+
+    def scores(self, x: np.ndarray) -> Scores:
+        """All that is to be said of rows x, as for a call."""
         import torch
 
+        batch = self.card.batch
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(x), batch):
+                part = x[start : start + batch]
+                filled = np.zeros((batch, x.shape[1]), x.dtype)
+                filled[: len(part)] = part
+                parts.append([found[: len(part)] for found in self._batch(filled)])
+        if not parts:
+            return Scores(np.empty((0, max(len(self.card.classes), 1))), np.empty(0), np.empty(0))
+        return Scores(*(np.concatenate(found) for found in zip(*parts, strict=True)))
+
+    def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        import torch
+
+        packed = torch.from_numpy(x).to(self.device)
+        values = feed.values(packed, self.card.transform, torch.float32)
+        if self.card.transform == quality.ONE_HOT:
+            distance = quality.bits_per_base(x, self.background)
+        else:
+            z = (values - self.mean) * self.inverse
+            known = (~torch.isnan(z) & (self.inverse > 0)).sum(1)
+            values = torch.nan_to_num(z, nan=0.0)
+            distance = (torch.linalg.vecdot(values, values).double() / known).cpu().numpy()
+        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        with torch.autocast(self.device.type, kind, enabled=kind is not None):
+            outputs = self._answers(values).float()
+        return (*self._combined(outputs), distance)
+
+    def _answers(self, values: torch.Tensor) -> torch.Tensor:
+        """Outputs of every member, or of every pass, (E, B, C)."""
+        import torch
+
+        if not self.passes:
+            found: torch.Tensor = self.network(values[None])
+            return found
+        # Every row is given the same masks, so that neither its neighbours nor its place among them matter.
+        same = torch.zeros(len(values), dtype=torch.int64, device=self.device)
+        return torch.cat([self.network(values[None], same, number) for number in range(self.passes)])
+
+    def _combined(self, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """The answer to B rows, float64 (B, C or 1), and how uncertain it is, float64 (B,), from (E, B, C)."""
         from genodl_spark import models
 
-        scores = []
-        for start in range(0, len(x), self.card.batch):
-            part = x[start : start + self.card.batch]
-            filled = np.zeros((self.card.batch, x.shape[1]), x.dtype)
-            filled[: len(part)] = part
-            with torch.no_grad():
-                values = feed.values(torch.from_numpy(filled).to(self.device), self.card.transform, torch.float32)
-                if self.card.transform != quality.ONE_HOT:
-                    values = torch.nan_to_num((values - self.mean) * self.inverse, nan=0.0)
-                outputs = self.network(values[None])
-            scores.append(models.combine(outputs, 1, len(self.card.classes), self.center, self.spread)[0, : len(part)])
-        if not scores:
-            return np.empty((0, len(self.card.classes))) if self.card.classes else np.empty(0)
-        found = np.concatenate(scores)
-        return evaluate.sharpen(found, self.card.temperature) if self.card.classes and calibrated else found
+        several = len(outputs) > 1
+        answer = models.combine(outputs, 1, len(self.card.classes), self.center, self.spread)[0]
+        if not self.card.classes:
+            deviation = outputs[..., 0].double().std(0, correction=1).cpu().numpy() * self.spread if several else np.full(len(answer), np.nan)
+            return answer[:, None], deviation
+        if not several:
+            return answer, np.full(len(answer), np.nan)
+        each = outputs.double().log_softmax(-1)
+        expected = -(each.exp() * each).sum(-1).mean(0).cpu().numpy()
+        whole = -(answer * np.log(np.maximum(answer, 1e-300))).sum(1)
+        return answer, np.maximum(whole - expected, 0)
+
+    def unusual(self, distance: np.ndarray) -> np.ndarray:
+        """Which rows are unlike those of training, bool; a row without any value is."""
+        low, high = self.usual
+        return ~((distance >= low) & (distance <= high))
 
 
 def write_card(uri: str, card: Card) -> None:
@@ -100,41 +213,92 @@ def read_card(uri: str) -> Card:
     """The card of the model at `uri`. InputError when it is absent, or of a format that this code does not know."""
     document = storage.read_json(storage.join(uri, CARD))
     if document.get("format") != FORMAT:
-        raise InputError(f"found model format {document.get('format')}; expected {FORMAT}, train the model again", uri)
+        raise InputError(f"found model format {document.get('format')}; expected {FORMAT}, train the model again with --force", uri)
     return Card(**document)
 
 
-def load(uri: str) -> Predictor:
-    return Predictor(read_card(uri), storage.read_bytes(storage.join(uri, WEIGHTS)), storage.join(uri, WEIGHTS))
+def load(uri: str, precision: str = "float32", passes: int = 0) -> Predictor:
+    """The model at `uri`, on the GPU that the Spark task was given, else on any, else on the cores of the task, or on this process's."""
+    card, weights = read_card(uri), storage.read_bytes(storage.join(uri, WEIGHTS))
+    return Predictor(card, weights, storage.join(uri, WEIGHTS), precision, passes, *_task_resources())
 
 
-@lru_cache(maxsize=1)
-def _cached(uri: str) -> Predictor:
+def _task_resources() -> tuple[str | None, int | None]:
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    if task is None:
+        return None, None
+    gpu = task.resources().get("gpu")
+    return f"cuda:{gpu.addresses[0]}" if gpu else None, task.cpus()
+
+
+@lru_cache(maxsize=2)
+def cached(uri: str, precision: str = "float32", passes: int = 0) -> Predictor:
     """One model per worker process, loaded once."""
-    import torch
+    return load(uri, precision, passes)
 
-    torch.set_num_threads(1)  # a Spark task has one core
-    return load(uri)
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that were scored together: their identifiers, their scores, and how many of the model's features each lacks, int (B,)."""
+
+    entities: pa.Array
+    scores: Scores
+    missing: np.ndarray
+
+
+def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
+    """Scores batches of rows (entity_id string, x binary, missing int), which are put together to whole batches of the model first."""
+    width = len(predictor.card.features)
+    target = max(_AT_ONCE // predictor.card.batch, 1) * predictor.card.batch
+    held: list[pa.RecordBatch] = []
+    rows = 0
+
+    def whole() -> Batch:
+        packed = [_packed(batch.column("x"), predictor.card.dtype, width) for batch in held]
+        x = packed[0] if len(packed) == 1 else np.concatenate(packed)
+        entities = pa.concat_arrays([batch.column("entity_id") for batch in held])
+        return Batch(entities, predictor.scores(x), np.concatenate([batch.column("missing").to_numpy() for batch in held]))
+
+    for batch in batches:
+        start = 0
+        while start < batch.num_rows:
+            part = batch.slice(start, target - rows)
+            start, rows = start + part.num_rows, rows + part.num_rows
+            held.append(part)
+            if rows == target:
+                yield whole()
+                held, rows = [], 0
+    if rows:
+        yield whole()
+
+
+def _packed(column: pa.Array, dtype: str, width: int) -> np.ndarray:
+    """Packed rows as (rows, width), without a copy. ValueError for a row of another width."""
+    data, ends = kernels.binary(column)
+    if not (np.diff(ends) == width * np.dtype(dtype).itemsize).all():
+        raise ValueError(f"a row whose packed features are not {width} {dtype}")
+    return data[ends[0] : ends[-1]].view(dtype).reshape(-1, width)
 
 
 SCORED = "entity_id string, scores array<double>, missing int"
 
 
 def score(rows: DataFrame, uri: str, calibrated: bool = True) -> DataFrame:
-    """Scores rows (entity_id string, x binary, missing int) with the model at `uri`.
+    """Scores rows (entity_id string, x binary, missing int) with the model at `uri`; they may be a stream.
 
     Returns entity_id, scores (probabilities in the order of the card's classes, or one value) and missing, the number of the
     model's features that the row lacks.
     """
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        predictor = _cached(uri)
-        width = len(predictor.card.features)
-        for batch in batches:
-            x = np.frombuffer(b"".join(batch.column("x").to_pylist()), predictor.card.dtype).reshape(batch.num_rows, width)
-            scores = predictor(x, calibrated).reshape(batch.num_rows, -1)
-            offsets = np.arange(batch.num_rows + 1, dtype=np.int32) * scores.shape[1]
-            packed = pa.ListArray.from_arrays(pa.array(offsets), pa.array(scores.ravel()))
-            yield pa.RecordBatch.from_arrays([batch.column("entity_id"), packed, batch.column("missing")], ["entity_id", "scores", "missing"])
+        predictor = cached(uri)
+        for batch in scored(predictor, batches):
+            found = predictor.calibrated(batch.scores.raw) if calibrated else batch.scores.raw
+            offsets = np.arange(len(found) + 1, dtype=np.int32) * found.shape[1]
+            packed = pa.ListArray.from_arrays(pa.array(offsets), pa.array(found.ravel()))
+            columns = [batch.entities, packed, pa.array(batch.missing, pa.int32())]
+            yield pa.RecordBatch.from_arrays(columns, ["entity_id", "scores", "missing"])
 
     return rows.mapInArrow(kernel, SCORED)

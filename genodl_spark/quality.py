@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 ONE_HOT = "onehot"  # transform of base codes
+_UNKNOWN = np.int8(64)  # any code of a triplet with an unknown base is at least this
 LINEAR_SCALE = 50.0  # log-scaled expression stays below; counts, FPKM and array intensities go far above
 _BASES = np.arange(4, dtype=np.int8)[:, None]
 CONSTANT = 1e-6  # standard deviations below this, relative to the feature's size, carry no information
@@ -134,3 +135,57 @@ def principal_axes(z: np.ndarray) -> np.ndarray:
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(size))])
     axes = z.T @ (vectors / np.sqrt(size))
     return (axes * np.sqrt(len(size) * len(z) / size.sum())).astype(np.float32)
+
+
+def triplets(codes: np.ndarray) -> np.ndarray:
+    """Counts of base triplets, int64 (64,), index 16a + 4b + c, in base codes int8 (rows, length); those with an unknown base are left out."""
+    found = _triplets(codes)
+    return np.bincount(found.ravel().view(np.uint8), minlength=256)[:64].astype(np.int64)
+
+
+def background(counts: np.ndarray) -> np.ndarray:
+    """Bits of each base after the two before it, float32 (64,), under a second-order Markov chain with the given triplet counts (64,).
+
+    One is added to every count, so that what was never seen is rare.
+    """
+    smoothed = counts.reshape(16, 4) + 1.0
+    return -np.log2(smoothed / smoothed.sum(1, keepdims=True)).astype(np.float32).ravel()
+
+
+def bits_per_base(codes: np.ndarray, bits: np.ndarray) -> np.ndarray:
+    """How unlike a background sequences are: mean bits of a base after the two before it, float64 (rows,); NaN without a known triplet.
+
+    `codes` int8 (rows, length), -1 unknown; `bits` float32 (64,) as `background` has them.
+    """
+    found = _triplets(codes)
+    table = np.zeros(256, np.float32)
+    table[:64] = bits
+    known = (found < _UNKNOWN).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(known > 0, table[found.view(np.uint8)].sum(1, dtype=np.float64) / known, np.nan)
+
+
+def _triplets(codes: np.ndarray) -> np.ndarray:
+    """Index of each triplet, int8 (rows, length - 2); 64 and above where a base is unknown."""
+    if codes.shape[1] < 3:
+        return np.empty((len(codes), 0), np.int8)
+    index = codes[:, :-2] * np.int8(16) + codes[:, 1:-1] * np.int8(4) + codes[:, 2:]
+    return np.where((codes[:, :-2] | codes[:, 1:-1] | codes[:, 2:]) < 0, _UNKNOWN, index)
+
+
+def mean_square(z: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """How far rows lie from the centre of a training set: mean square of z float32 (rows, F), NaN missing, over the features `used` bool (F,)
+    that a row has; float64 (rows,), NaN where it has none. 1 on average over the training set."""
+    known = ~np.isnan(z) & used
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.square(np.where(known, z, 0), dtype=np.float64).sum(1) / known.sum(1)
+
+
+def fences(distances: np.ndarray) -> tuple[float, float]:
+    """Lower and upper end of what is usual among the distances of training rows, float64 (rows,); NaN are left out.
+
+    Tukey's rule in the tails: beyond the 1st and 99th percentile by 1.5 times their distance from the median, which a few dozen rows can
+    tell as well as a million.
+    """
+    low, middle, high = np.nanquantile(distances, [0.01, 0.5, 0.99]) if np.isfinite(distances).any() else (-np.inf, 0.0, np.inf)
+    return float(low - 1.5 * (middle - low)), float(high + 1.5 * (high - middle))

@@ -78,7 +78,7 @@ def allele_counts(gt: pd.Series, n_samples: pd.Series, *allele: pd.Series) -> pd
     values = np.zeros((len(gt), 7), np.int64)
     for piece, samples in rows.pieces():
         values[piece] = genotypes.counts(rows.packed(piece), samples, rows.arguments[0][piece] if allele else 1)
-    return pd.DataFrame({name: _series(pa.array(values[:, column], mask=~rows.valid)) for name, column in _COUNTS.items()})
+    return frame({name: pa.array(values[:, column], mask=~rows.valid) for name, column in _COUNTS.items()})
 
 
 def dosage_at(gt: pd.Series, n_samples: pd.Series, position: pd.Series, *allele: pd.Series) -> pd.Series:
@@ -88,7 +88,7 @@ def dosage_at(gt: pd.Series, n_samples: pd.Series, position: pd.Series, *allele:
         chosen, which = rows.positions(piece)
         found = genotypes.dosages(rows.packed(piece), samples, rows.arguments[1][piece] if allele else 1, chosen=chosen)
         values[piece] = found[np.arange(len(piece)), which]
-    return _series(pa.array(values, mask=values == MISSING))
+    return series(pa.array(values, mask=values == MISSING))
 
 
 def genotype_at(gt: pd.Series, n_samples: pd.Series, position: pd.Series) -> pd.Series:
@@ -101,7 +101,7 @@ def genotype_at(gt: pd.Series, n_samples: pd.Series, position: pd.Series) -> pd.
         each = np.arange(len(piece))
         texts.append(call_texts(values[each, which][:, None], phased[each, which][:, None]))
         order.append(piece)
-    return _series(pa.concat_arrays(texts).take(pa.array(np.argsort(np.concatenate(order)))))
+    return series(pa.concat_arrays(texts).take(pa.array(np.argsort(np.concatenate(order)))))
 
 
 _STRUCT = f"struct<{', '.join(f'{name}: bigint' for name in _COUNTS)}>"
@@ -156,7 +156,7 @@ class _Rows:
         """`values` of all samples of all rows as a list per row, NULL where the row is."""
         mask = None if self.valid.all() else pa.py_buffer(np.packbits(self.valid, bitorder="little"))
         offsets = pa.py_buffer(self._offsets.astype(np.int32))
-        return _series(pa.Array.from_buffers(pa.list_(values.type), len(self.valid), [mask, offsets], children=[values]))
+        return series(pa.Array.from_buffers(pa.list_(values.type), len(self.valid), [mask, offsets], children=[values]))
 
 
 class _Arrow(pd.Series):  # type: ignore[misc]
@@ -166,5 +166,19 @@ class _Arrow(pd.Series):  # type: ignore[misc]
         return self
 
 
-def _series(array: pa.Array) -> pd.Series:
+class _Frame(pd.DataFrame):  # type: ignore[misc]
+    """A DataFrame whose columns are such Series."""
+
+    @property
+    def _constructor_sliced(self) -> type[_Arrow]:
+        return _Arrow
+
+
+def frame(columns: dict[str, pa.Array]) -> pd.DataFrame:
+    """Arrow arrays as what a pandas UDF of a struct may return."""
+    return _Frame({name: series(array) for name, array in columns.items()})
+
+
+def series(array: pa.Array) -> pd.Series:
+    """An Arrow array as what a pandas UDF may return."""
     return _Arrow(pd.arrays.ArrowExtensionArray(pa.chunked_array([array])))

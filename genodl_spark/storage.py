@@ -129,6 +129,14 @@ def files_under(uri: str, suffix: str = "") -> list[str]:
     return sorted(prefix + f.path for f in found if f.type == pafs.FileType.File and f.path.endswith(suffix))
 
 
+def listing(uri: str) -> list[tuple[str, float, int]]:
+    """Files below `uri`: URI, when it was last modified (seconds of the epoch) and bytes; sorted by URI."""
+    fs, path = filesystem(uri)
+    found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True, recursive=True))
+    prefix = uri[: len(uri) - len(path)] if uri.endswith(path) else ""
+    return sorted((prefix + f.path, f.mtime_ns / 1e9 if f.mtime_ns else 0.0, f.size) for f in found if f.type == pafs.FileType.File)
+
+
 def remove_file(uri: str) -> None:
     fs, path = filesystem(uri)
     fs.delete_file(path)

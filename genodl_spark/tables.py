@@ -29,7 +29,8 @@ class Table:
     """One table of the lake.
 
     `key` names the columns that no two rows share. `checks` maps a constraint's name to the SQL condition that every row
-    meets. `open` tables take further columns that come with the user's data (strings).
+    meets. `open` tables take further columns that come with the user's data (strings). `clustered_by`: order of the rows within a partition
+    once it is compacted; the key where it is empty. Tables that are not `compacted` keep their files as they were written.
     """
 
     name: str
@@ -39,6 +40,13 @@ class Table:
     partitioned_by: tuple[str, ...] = ()
     checks: dict[str, str] = field(default_factory=dict)
     open: bool = False
+    clustered_by: tuple[str, ...] = ()
+    compacted: bool = True
+
+    @property
+    def order(self) -> list[str]:
+        """Columns that rows of a partition are ordered by when they are compacted."""
+        return [name for name in (*self.clustered_by, *self.key) if name not in self.partitioned_by]
 
     @property
     def column_names(self) -> list[str]:
@@ -79,6 +87,8 @@ class Table:
             # Petastorm, DuckDB and others read the files themselves: nothing that only Delta's own reader understands.
             "delta.enableDeletionVectors": "false",
             "delta.columnMapping.mode": "none",
+            # Models and predictions pin versions for as long as they are there; `genodl maintain` knows which.
+            "delta.enableExpiredLogCleanup": "false",
             **{f"delta.constraints.{name}": condition for name, condition in self.checks.items()},
         }
         return (
@@ -181,6 +191,7 @@ VARIANTS = Table(
     ),
     key=("cohort", "file", "line", "alt_number"),
     partitioned_by=("cohort", "contig", "bin"),
+    clustered_by=("pos", "ref"),
     checks={"position": "pos >= 0", "reference": "length(ref) > 0", "samples": "n_samples >= 0"},
 )
 
@@ -200,7 +211,7 @@ def _matrix(name: str, doc: str, unit: str) -> Table:
         ),
         key=("cohort", "block", "sample_id"),
         partitioned_by=("cohort",),  # an empty block would read back as NULL from a partition
-        checks={"packed": "length(x) = 4 * n_features"},
+        checks={"packed": "octet_length(x) = 4 * n_features"},
     )
 
 
@@ -267,6 +278,7 @@ EXAMPLES = Table(
     key=("dataset", "row_id"),
     partitioned_by=("dataset",),
     checks={"row": "row_id >= 0"},
+    compacted=False,  # `feed.rows_per_file` says how large a file is
 )
 
 SPLITS = Table(
@@ -415,15 +427,32 @@ PREDICTIONS = Table(
         required("model_id", "string", "Model that scored the row"),
         required("model_version", "int", "Its version"),
         Column("predicted", "string", "Class of the highest probability; NULL for regression"),
-        Column("probabilities", "map<string,double>", "Probability per class; NULL for regression"),
-        Column("value", "double", "Predicted value; for classes the highest probability"),
+        Column("probabilities", "map<string,double>", "Calibrated probability per class; NULL for regression"),
+        Column("value", "double", "Calibrated score: the probability of the class predicted, or the predicted value"),
+        Column("raw_value", "double", "The same before calibration"),
+        Column(
+            "uncertainty", "double", "Disagreement of the model's networks: mutual information in nats, or standard deviation; NULL for one network"
+        ),
+        Column(
+            "distance", "double", "Distance from the training rows: mean square of standardised features, or bits per base; NULL without any value"
+        ),
+        Column("out_of_distribution", "boolean", "Whether the distance is beyond what is usual in the training rows"),
+        Column("abstained", "boolean", "Whether the prediction should not be used: out of distribution, or improbable by predict.least_probability"),
         required("in_training", "boolean", "Whether the registered model saw this entity in training"),
         required("source_versions", "map<string,bigint>", "Version of every table read"),
+        Column("split_hash", "string", "SHA-256 of the split that the model was trained on"),
+        Column("computed_on", "string", "What the last bits depend on: device, precision, rows of a batch, threads, torch; JSON"),
+        Column("code", "string", "Hash of the code that scored the row"),
         required("scored_at", "timestamp", "When, UTC"),
     ),
     key=("task", "cohort", "entity_id", "label_column", "model_id"),
     partitioned_by=("task", "cohort"),
-    checks={"scored": "predicted IS NOT NULL OR value IS NOT NULL"},
+    clustered_by=("entity_id",),
+    checks={
+        "scored": "predicted IS NOT NULL OR value IS NOT NULL",
+        "probability": "predicted IS NULL OR value BETWEEN 0 AND 1.000000001",
+        "uncertain": "uncertainty IS NULL OR uncertainty >= 0",
+    },
 )
 
 RUNS = Table(
@@ -552,6 +581,36 @@ QC_STEPS = Table(
     key=("cohort", "step"),
 )
 
+FINDINGS = Table(
+    "findings",
+    "One row per check of a monitoring run; of features and files those over their limit, the worst of them",
+    (
+        required("found_at", "timestamp", "When, UTC: one for all checks of a run"),
+        required("check", "string", "What was checked: see genodl_spark/pipelines/monitor.py"),
+        required("task", "string", "Task, empty for a check of what was ingested"),
+        COHORT,
+        required("label_column", "string", "Label column, empty likewise"),
+        required("model_id", "string", "Model, empty likewise"),
+        required("subject", "string", "Feature identifier, or source/block/file; empty for a check of the whole"),
+        Column("value", "double", "What was measured; NULL where the check is no measurement"),
+        Column("threshold", "double", "The limit that it was held against"),
+        required("breached", "boolean", "Whether it alarms; a feature does where so many drifted that the whole does"),
+        required("message", "string", "What was found"),
+    ),
+    key=("found_at", "check", "task", "cohort", "label_column", "model_id", "subject"),
+)
+
+FORGOTTEN = Table(
+    "forgotten",
+    "People who withdrew consent, by a hash: data that brings them again is refused",
+    (
+        COHORT,
+        required("person", "string", "SHA-256 of cohort, a zero byte and the sample's identifier, hexadecimal"),
+        required("forgotten_at", "timestamp", "When, UTC"),
+    ),
+    key=("cohort", "person"),
+)
+
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -579,5 +638,7 @@ TABLES: dict[str, Table] = {
         PRINCIPAL_COMPONENTS,
         LD_PRUNED,
         QC_STEPS,
+        FINDINGS,
+        FORGOTTEN,
     )
 }

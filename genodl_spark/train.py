@@ -707,6 +707,8 @@ class _Group:
         tensors["mean"] = torch.from_numpy(self.scaling.mean[-1].copy())
         tensors["inverse"] = torch.from_numpy(self.scaling.inverse[-1].copy())
         tensors["target"] = torch.tensor([self.center[-1], self.spread[-1]], dtype=torch.float64)
+        bits, usual = usual_rows(self.rank.data.x, self.learns[-1], self.job.transform, self.scaling)
+        tensors["background"], tensors["usual"] = torch.from_numpy(bits), torch.from_numpy(usual)
         return save(tensors)
 
 
@@ -719,6 +721,24 @@ class _Piece:
     partners: np.ndarray | None = None
     partner_x: torch.Tensor | None = None
     share: float = 1.0
+
+
+def usual_rows(x: np.ndarray, learns: np.ndarray, transform: str, scaling: quality.Scaling) -> tuple[np.ndarray, np.ndarray]:
+    """What the training rows, of all packed rows x those where `learns` bool (rows,), are like, so that a row unlike them is noticed.
+
+    Returns the background of base codes, float32 (64,), else float32 (0,); and the ends of their usual distances, float64 (2,), as
+    `quality.fences` has them: bits per base, or mean squares of standardised values.
+    """
+    parts = [x[start : start + 4096][learns[start : start + 4096]] for start in range(0, len(x), 4096)]
+    if transform == quality.ONE_HOT:
+        counts = sum((quality.triplets(part) for part in parts), np.zeros(64, np.int64))
+        bits = quality.background(counts)
+        found = [quality.bits_per_base(part, bits) for part in parts]
+    else:
+        bits = np.zeros(0, np.float32)
+        mean, inverse = scaling.mean[-1], scaling.inverse[-1]
+        found = [quality.mean_square((quality.as_float(part, transform) - mean) * inverse, inverse > 0) for part in parts]
+    return bits, np.array(quality.fences(np.concatenate(found)))
 
 
 def fit_scaling(data: feed.Examples, learns: np.ndarray, job: Job) -> tuple[quality.Scaling, np.ndarray | None, np.ndarray | None]:

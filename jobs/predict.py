@@ -1,4 +1,4 @@
-"""Scores a cohort with a registered model, into the table predictions."""
+"""Scores a cohort with a registered model, into the table predictions: what the model has not scored as it is now."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def main(argv: list[str] | None = None) -> int:
     made = parser("predict", __doc__)
     task_options(made)
     model_option(made)
-    return run_job("predict", made, lambda run, a: predict(run, a.cohort, a.label, a.model), argv)
+    made.add_argument("--force", action="store_true", help="score all entities again")
+    return run_job("predict", made, lambda run, a: predict(run, a.cohort, a.label, a.model, a.force), argv)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
         raise InputError(f"found no sample of cohort {cohort} that did not train the model; expected some, name another cohort", "--cohort")
     ids = [(labels.entities[i], number, labels.groups[i] if labels.groups else None, float(labels.target[i]), b"") for number, i in enumerate(kept)]
     numbered = run.spark.createDataFrame(ids, "entity_id string, row_id bigint, group string, target double, folds binary")
-    scored, _ = scored_rows(run, model, cohort, calibrated=False)
+    scored = scored_rows(run, model, cohort, calibrated=False)
     staging = storage.join(run.lake.uri, "_staging", f"evaluate-{model.row.model_id}")
     storage.remove_directory(staging)
     common = [F.lit(model.row.model_id).alias("model_id"), F.lit(cohort).alias("cohort")]

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
+from genodl_spark.pipelines.forget import refuse_withdrawn
 from genodl_spark.pipelines.ingest_sequences import ingest_sequences
 from genodl_spark.pipelines.ingest_vcf import check_builds, ingest_vcfs, options_of
 from genodl_spark.pipelines.pieces import SourceFile
@@ -78,6 +79,10 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         for written in (_TABLES[source], SAMPLES, SOURCES):
             run.wrote(written, 0)
         return
+    for file in fresh:
+        refuse_withdrawn(run, name, [*named.get(file.uri, []), *(tables[file.uri].rows if tables else [])], file.uri)
+    if table is not None and samples is not None and fresh_samples:
+        refuse_withdrawn(run, name, table.rows, samples)
     counts: dict[str, Counts] = {}
     if vcfs and fresh:
         headers = {file: vcfs[file.uri] for file in fresh}

@@ -14,6 +14,7 @@ import pyarrow as pa
 from genodl_spark import storage
 from genodl_spark.errors import InputError
 from genodl_spark.parts import Part
+from genodl_spark.pipelines.forget import withdrawn_people
 from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files, parts_of
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import sequence_table, streams
@@ -79,6 +80,12 @@ def _check(run: Run, cohort: str, files: list[SourceFile], brought: dict[str, Br
     new = _read(run, run.lake.path(SEQUENCES), parts_of(brought, SEQUENCES), "sequence_id string, file string, line bigint")
     if new is None:
         return
+    people = withdrawn_people(run, cohort)
+    if people:
+        person = F.sha2(F.concat(F.lit(f"{cohort}\0"), "sequence_id"), 256)
+        for row in new.where(person.isin(people)).orderBy("file", "line").limit(1).collect():
+            uri = next(file.uri for file in files if file.name == row.file)
+            raise InputError("found a sequence whose owner has withdrawn consent; expected none, leave it out", uri, row.line)
     stored = run.lake.read(SEQUENCES).where((F.col("cohort") == cohort) & ~F.col("file").isin([file.name for file in files]))
     place = F.struct("new", "file", "line")
     both = new.withColumn("new", F.lit(True)).unionByName(stored.select("sequence_id", "file", "line").withColumn("new", F.lit(False)))

@@ -1,20 +1,41 @@
-"""Scores of a registered model for the entities of a cohort, merged into `predictions`."""
+"""Scores of a registered model for the entities of a cohort, kept up to date in `predictions`."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from genodl_spark import predict as kernel
-from genodl_spark import tasks
+from genodl_spark import session, storage, tasks
 from genodl_spark.config import Settings
 from genodl_spark.errors import InputError
-from genodl_spark.features import Features
-from genodl_spark.pipelines.run import Run, now
-from genodl_spark.tables import MODELS, PREDICTIONS, SAMPLES, SPLITS
+from genodl_spark.features import Features, Kernel, stored_rows
+from genodl_spark.lake import Conflict, Snapshot, StoredFile
+from genodl_spark.parts import Part, PartWriter
+from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.predict import Batch, Predictor
+from genodl_spark.tables import MODELS, PREDICTIONS, SPLITS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
+
+log = logging.getLogger("genodl")
+
+_ATTEMPTS = 3
+_PIECE = 64 << 20  # stored bytes that a task reads, at most
+_READ = 16 << 20  # bytes of packed features that are read at once
+_REPORT = "part string, rows bigint, missing int"
 
 
 @dataclass(frozen=True)
@@ -57,73 +78,312 @@ def model_of(run: Run, row: Row) -> Chosen:
     return Chosen(row, kernel.read_card(uri), uri, Settings.model_validate_json(row.settings).model_copy(update=today))
 
 
-def predict(run: Run, cohort: str | None, label: str | None, model_id: str | None) -> None:
-    """Scores every entity of the cohort, labelled or not."""
-    from pyspark.sql import functions as F
-
+def predict(run: Run, cohort: str | None, label: str | None, model_id: str | None, force: bool = False) -> None:
+    """Scores the entities of the cohort, labelled or not, that the model has not scored as they are now; all of them with `force`."""
     model = chosen_model(run, label, model_id)
-    features = model.features
-    name = run.cohort(cohort, features.cohorts(run.sources), f"data for {run.settings.task}")
-    versions = {table.name: v for table in (*features.tables, SAMPLES) if (v := run.sources.version(table)) is not None}
-    mine = (F.col("model_id") == model.row.model_id) & (F.col("cohort") == name) & (F.col("task") == model.row.task)
-    stored = run.lake.read(PREDICTIONS).where(mine).groupBy(F.array_sort(F.map_entries("source_versions")).alias("v")).count().collect()
-    entities = len(features.entities(run.sources, name))
-    if len(stored) == 1 and stored[0]["count"] == entities and {e.key: e.value for e in stored[0].v} == versions:
-        run.report.status = "unchanged"
-        run.wrote(PREDICTIONS, 0)
+    name = run.cohort(cohort, model.features.cohorts(run.sources), f"data for {run.settings.task}")
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            _bring_up_to_date(run, model, name, force)
+            break
+        except Conflict:
+            if attempt == _ATTEMPTS:
+                text = f"found another run that keeps changing the predictions of model {model.row.model_id}; expected one at a time"
+                raise InputError(text, "predict") from None
+            log.info("another run has committed predictions of this model first: looking again")
+    run.report.metrics.update({"model_id": model.row.model_id, "model_version": model.row.model_version})
+
+
+def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None:
+    s = model.settings.predict
+    versions = {table.name: v for table in model.features.tables if (v := run.sources.version(table)) is not None}
+    where = {"task": model.row.task, "cohort": cohort, "model_id": model.row.model_id}
+    # How far the model has scored the cohort, table by table, stands with the commit that did it.
+    shaped_by = fingerprint(where, s.precision, s.passes, s.least_probability)
+    names = {f"scored {shaped_by} {table}": table for table in versions}
+    marks = {names[mark]: version for mark, version in run.lake.marked(PREDICTIONS, names).items()}
+    within = bool(s.first or s.last)
+    if marks == versions and not force and not within:
+        _unchanged(run)
         return
-    scored, missing = scored_rows(run, model, name)
+    wanted, files = None, None
+    if within:
+        entities = [e for e in model.features.entities(run.sources, cohort) if s.first <= e and (not s.last or e <= s.last)]
+        if not entities:
+            raise InputError(f"found no entity of cohort {cohort} from {s.first!r} to {s.last!r}; expected some", "predict.first")
+        wanted = pa.array(entities, pa.string())
+    elif len(marks) == len(versions) and not force:
+        changed = model.features.changed(run.sources, cohort, marks)
+        if changed is not None:
+            wanted, files = _identifiers(changed.entities), changed.files
+            if not len(wanted):
+                _unchanged(run)
+                return
+            log.info("%d entities have come, changed or gone since the last run", len(wanted))
+    scoring = _scoring(run, model, cohort, versions, wanted)
     try:
-        rows = _predictions(run, model, name, scored, versions)
-        run.lake.merge(PREDICTIONS, rows)
-        run.wrote(PREDICTIONS, scored.count())
-        run.report.metrics.update({"model_id": model.row.model_id, "model_version": model.row.model_version, "missing_features": missing})
-    finally:
-        scored.unpersist()
+        parts, rows, missing = _score(run, model, cohort, scoring, files)
+        scoped = {**where, "entity_id": wanted.to_pylist()} if wanted is not None else where
+        reached = {mark: versions[table] for mark, table in names.items()} if not within else {}
+        run.lake.commit(PREDICTIONS, parts, scoped, reached, where)
+    except BaseException:
+        _discard(run, scoring.name)
+        raise
+    if missing:
+        run.report.warn(_lack(cohort, missing, model))
+    run.wrote(PREDICTIONS, rows)
+    run.report.metrics["missing_features"] = missing
 
 
-def scored_rows(run: Run, model: Chosen, cohort: str, calibrated: bool = True) -> tuple[DataFrame, int]:
-    """Scores of a cohort's entities (entity_id, scores, missing), kept on disk; and how many of the model's features the cohort lacks.
+def _unchanged(run: Run) -> None:
+    run.report.status = "unchanged"
+    run.wrote(PREDICTIONS, 0)
 
-    InputError when it has fewer than `min_feature_overlap` of them.
-    """
+
+def _identifiers(entities: DataFrame) -> pa.Array:
+    return pa.concat_arrays([pa.array([], pa.string()), *entities.toArrow().column(0).cast(pa.string()).chunks])
+
+
+def _lack(cohort: str, missing: int, model: Chosen) -> str:
+    return f"cohort {cohort} lacks {missing} of the model's {len(model.card.features)} features: they count as missing"
+
+
+def check_overlap(cohort: str, missing: int, model: Chosen) -> None:
+    """InputError where a cohort lacks more than 1 - `min_feature_overlap` of a model's features."""
+    width, least = len(model.card.features), model.settings.min_feature_overlap
+    if 1 - missing / width < least:
+        text = f"cohort {cohort} lacks {missing} of the model's {width} features"
+        raise InputError(f"{text}; expected {least:.0%} of them at least, harmonise the identifiers or lower it", "min_feature_overlap")
+
+
+def scored_rows(run: Run, model: Chosen, cohort: str, calibrated: bool = True) -> DataFrame:
+    """Scores of a cohort's entities (entity_id, scores, missing), kept on disk. InputError when it has too few of the model's features."""
     from pyspark.sql import functions as F
     from pyspark.storagelevel import StorageLevel
 
-    width = len(model.card.features)
     rows = model.features.rows(run.sources, cohort, model.card.features)
     scored = kernel.score(rows, model.uri, calibrated).persist(StorageLevel.DISK_ONLY)
     fewest = scored.agg(F.min("missing").alias("m")).collect()[0].m or 0
+    try:
+        check_overlap(cohort, fewest, model)
+    except InputError:
+        scored.unpersist()
+        raise
     if fewest:
-        text = f"cohort {cohort} lacks {fewest} of the model's {width} features"
-        least = model.settings.min_feature_overlap
-        if 1 - fewest / width < least:
-            scored.unpersist()
-            raise InputError(f"{text}; expected {least:.0%} of them at least, harmonise the identifiers or lower it", "min_feature_overlap")
-        run.report.warn(f"{text}: they count as missing")
-    return scored, int(fewest)
+        run.report.warn(_lack(cohort, fewest, model))
+    return scored
 
 
-def _predictions(run: Run, model: Chosen, cohort: str, scored: DataFrame, versions: dict[str, int]) -> DataFrame:
+@dataclass(frozen=True)
+class Scoring:
+    """What a task needs to make rows of `predictions`; it goes to the tasks as it is.
+
+    `trained`: a broadcast of the entities that the model saw in training. `wanted`: of those to be scored, or of None for all.
+    """
+
+    model_uri: str
+    precision: str
+    passes: int
+    least_probability: float
+    constants: dict[str, Any]
+    trained: Any
+    wanted: Any
+    table_uri: str
+    name: str
+
+    def rows(self, predictor: Predictor, batch: Batch) -> pa.RecordBatch:
+        """Rows of `predictions` of one batch."""
+        classes, scores = predictor.card.classes, batch.scores
+        calibrated = predictor.calibrated(scores.raw)
+        count = len(calibrated)
+        unusual = predictor.unusual(scores.distance)
+        best = calibrated.argmax(1) if classes else np.zeros(count, np.int64)
+        value = calibrated[np.arange(count), best]
+        columns: dict[str, pa.Array] = {
+            **{name: pa.repeat(constant, count) for name, constant in self.constants.items()},
+            "entity_id": batch.entities,
+            "value": pa.array(value),
+            "raw_value": pa.array(scores.raw[np.arange(count), best]),
+            "uncertainty": _known(scores.uncertainty),
+            "distance": _known(scores.distance),
+            "out_of_distribution": pa.array(unusual),
+            "abstained": pa.array(unusual | (value < self.least_probability) if classes else unusual),
+            "in_training": pc.is_in(batch.entities, self.trained.value),
+            "computed_on": pa.repeat(predictor.computed_on, count),
+        }
+        schema = PREDICTIONS.arrow_schema()
+        if classes:
+            names = pa.array(classes, pa.string())
+            ends = pa.array(np.arange(count + 1, dtype=np.int32) * len(classes))
+            columns["predicted"] = names.take(pa.array(best))
+            keys = names.take(pa.array(np.tile(np.arange(len(classes)), count)))
+            columns["probabilities"] = pa.MapArray.from_arrays(ends, keys, pa.array(calibrated.ravel()))
+        return pa.RecordBatch.from_arrays([columns.get(f.name, pa.nulls(count, f.type)) for f in schema], schema=schema)
+
+    def write(self, batches: Iterable[pa.RecordBatch], number: int) -> Iterator[pa.RecordBatch]:
+        """Scores batches of packed rows and writes a file or more; reports each file, and how many features the rows lack at least."""
+        predictor = kernel.cached(self.model_uri, self.precision, self.passes)
+        writer = PartWriter(PREDICTIONS, self.table_uri, f"{self.name}-{number:05d}")
+        missing: int | None = None
+        for batch in kernel.scored(predictor, self._chosen(batches)):
+            least = int(batch.missing.min())
+            missing = least if missing is None else min(missing, least)
+            writer.write(self.rows(predictor, batch))
+        for part in writer.close():
+            columns = [pa.array([part.as_json()]), pa.array([part.rows]), pa.array([missing], pa.int32())]
+            yield pa.RecordBatch.from_arrays(columns, ["part", "rows", "missing"])
+
+    def _chosen(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        if self.wanted.value is None:
+            yield from batches
+            return
+        for batch in batches:
+            kept = batch.filter(pc.is_in(batch.column("entity_id"), self.wanted.value))
+            if kept.num_rows:
+                yield kept
+
+
+def _known(values: np.ndarray) -> pa.Array:
+    return pa.array(values, mask=np.isnan(values))
+
+
+def _scoring(run: Run, model: Chosen, cohort: str, versions: Mapping[str, int], wanted: pa.Array | None) -> Scoring:
+    run.lake.create(PREDICTIONS)  # before the tasks write: Delta makes no table where files are
+    constants = {
+        "task": model.row.task,
+        "cohort": cohort,
+        "label_column": model.row.label_column,
+        "model_id": model.row.model_id,
+        "model_version": pa.scalar(model.row.model_version, pa.int32()),
+        "source_versions": pa.scalar(sorted(versions.items()), pa.map_(pa.string(), pa.int64())),
+        "split_hash": model.row.split_hash,
+        "code": code_hash(),
+        "scored_at": pa.scalar(now(), pa.timestamp("us", tz="UTC")),
+    }
+    s, context = model.settings.predict, run.spark.sparkContext
+    return Scoring(
+        model_uri=model.uri,
+        precision=s.precision,
+        passes=s.passes,
+        least_probability=s.least_probability,
+        constants=constants,
+        trained=context.broadcast(_trained_on(run, model)),
+        wanted=context.broadcast(wanted),
+        table_uri=run.lake.path(PREDICTIONS),
+        name=uuid.uuid4().hex[:12],
+    )
+
+
+def _trained_on(run: Run, model: Chosen) -> pa.Array:
+    """Entities that the registered model saw in training; those of another cohort with the same name count as the same."""
     from pyspark.sql import functions as F
 
-    splits = run.lake.read(SPLITS).where((F.col("split_hash") == model.row.split_hash) & (F.col("task") == model.row.task))
-    seen = splits.where(F.col("role").isin("fold", "train", "validation")).select("entity_id").distinct().withColumn("seen", F.lit(True))
-    classes = list(model.card.classes)
-    rows = scored.join(seen, "entity_id", "left")
-    names = F.array(*(F.lit(name) for name in classes))
-    highest = F.array_max("scores")
-    return rows.select(
-        F.lit(model.row.task).alias("task"),
-        F.lit(cohort).alias("cohort"),
-        "entity_id",
-        F.lit(model.row.label_column).alias("label_column"),
-        F.lit(model.row.model_id).alias("model_id"),
-        F.lit(model.row.model_version).cast("int").alias("model_version"),
-        (F.element_at(names, F.array_position("scores", highest).cast("int")) if classes else F.lit(None).cast("string")).alias("predicted"),
-        (F.map_from_arrays(names, "scores") if classes else F.lit(None).cast("map<string,double>")).alias("probabilities"),
-        highest.alias("value"),
-        F.coalesce("seen", F.lit(False)).alias("in_training"),
-        F.create_map(*(F.lit(part) for item in sorted(versions.items()) for part in item)).cast("map<string,bigint>").alias("source_versions"),
-        F.lit(now()).alias("scored_at"),
+    rows = run.lake.read(SPLITS).where((F.col("split_hash") == model.row.split_hash) & (F.col("task") == model.row.task))
+    rows = rows.where((F.col("repeat") == 0) & F.col("role").isin("fold", "train", "validation"))
+    return _identifiers(rows.select("entity_id"))
+
+
+def _score(run: Run, model: Chosen, cohort: str, scoring: Scoring, files: list[StoredFile] | None) -> tuple[list[Part], int, int]:
+    """Scores a cohort, or those of its rows that stand in `files`; returns the files written, rows, and features that the cohort lacks."""
+    whole = stored_rows(model.features, run.sources, cohort, model.card.features)
+    if whole is not None:
+        width = len(model.card.features) * np.dtype(model.card.dtype).itemsize
+        pieces = _pieces(whole.files if files is None else files, session.task_slots(run.spark))
+        reading = _Reading(whole.columns, whole.pack, max(_READ // width, 1))
+        work: Kernel = partial(_write_pieces, pieces=pieces, reading=reading, scoring=scoring)
+        found = run.spark.range(0, len(pieces), 1, max(len(pieces), 1)).mapInArrow(work, _REPORT).collect()
+    else:
+        rows = model.features.rows(run.sources, cohort, model.card.features)
+        found = rows.mapInArrow(partial(_write_rows, scoring=scoring), _REPORT).collect()
+    missing = min((row.missing for row in found), default=0)
+    check_overlap(cohort, missing, model)
+    return [Part.from_json(row.part) for row in found], sum(row.rows for row in found), missing
+
+
+@dataclass(frozen=True)
+class _Reading:
+    columns: list[str]
+    pack: Kernel
+    rows_at_once: int
+
+
+def _pieces(files: list[StoredFile], slots: int) -> list[tuple[str, int, int]]:
+    """What tasks read: (URI, which of so many shares of the file's row groups)."""
+    target = min(max(sum(file.size for file in files) // (2 * slots), 1), _PIECE)
+    shares = [(file.uri, max(1, round(file.size / target))) for file in files]
+    return [(uri, i, count) for uri, count in shares for i in range(count)]
+
+
+def _write_pieces(
+    batches: Iterable[pa.RecordBatch], pieces: list[tuple[str, int, int]], reading: _Reading, scoring: Scoring
+) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over indices into `pieces`."""
+    for batch in batches:
+        for number in batch.column(0).to_pylist():
+            uri, share, shares = pieces[number]
+            yield from scoring.write(reading.pack(_read(uri, share, shares, reading)), number)
+
+
+def _read(uri: str, share: int, shares: int, reading: _Reading) -> Iterator[pa.RecordBatch]:
+    fs, path = storage.filesystem(uri)
+    with fs.open_input_file(path) as raw:
+        file = pq.ParquetFile(raw)
+        groups = range(file.num_row_groups)
+        mine = [g for g in groups if g * shares // len(groups) == share]
+        if mine:
+            yield from file.iter_batches(reading.rows_at_once, mine, reading.columns, use_threads=False)
+
+
+def _write_rows(batches: Iterable[pa.RecordBatch], scoring: Scoring) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over packed rows."""
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    yield from scoring.write(batches, task.partitionId() if task is not None else 0)
+
+
+def _discard(run: Run, name: str) -> None:
+    """Removes what the tasks of a run that failed wrote, as far as it can be reached."""
+    with contextlib.suppress(Exception):
+        for uri in storage.files_under(run.lake.path(PREDICTIONS)):
+            if f"/part-{name}-" in uri:
+                storage.remove_file(uri)
+
+
+def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
+    """A row of `predictions` again, out of the tables as they were when it was scored: value, raw_value, probabilities, uncertainty, distance.
+
+    On the same device, with the same torch and threads, they are the same to the last bit. InputError where the tables no longer have
+    the entity at those versions.
+    """
+    from pyspark.errors import AnalysisException
+    from pyspark.sql import functions as F
+
+    was = json.loads(row.computed_on)
+    snapshot = Snapshot(run.lake)
+    snapshot.versions.update(row.source_versions)
+    try:
+        rows = model.features.rows(snapshot, row.cohort, model.card.features).where(F.col("entity_id") == row.entity_id).toArrow()
+    except AnalysisException as error:
+        text = f"a version of {row.source_versions} is gone: {str(error).splitlines()[0]}"
+        raise InputError(f"{text}; expected all, as maintain keeps them", "lineage") from error
+    if not rows.num_rows:
+        raise InputError(f"found no such entity in {row.source_versions}; expected one row", "lineage")
+    threads = was["threads"] or None
+    predictor = kernel.Predictor(
+        model.card, storage.read_bytes(storage.join(model.uri, kernel.WEIGHTS)), model.uri, was["precision"], was["passes"], None, threads
     )
+    scoring = Scoring(model.uri, was["precision"], was["passes"], 0.0, {}, _Local(pa.array([], pa.string())), _Local(None), "", "")
+    (batch,) = kernel.scored(predictor, rows.to_batches())
+    again = scoring.rows(predictor, batch).to_pylist()[0]
+    return {name: again[name] for name in (*RESCORED, "computed_on")}
+
+
+RESCORED = ("predicted", "probabilities", "value", "raw_value", "uncertainty", "distance", "out_of_distribution")
+
+
+@dataclass(frozen=True)
+class _Local:
+    """A broadcast within one process."""
+
+    value: Any

@@ -24,10 +24,12 @@ def query(run: Run, sql: str) -> None:
     run.require_lake()
     from pyspark.errors import AnalysisException, ParseException
 
-    from genodl_spark import sql_functions
+    from genodl_spark import sql_functions, views
+    from genodl_spark.pipelines import predict_sql
 
     try:
-        run.lake.register_views(sql)
+        views.register(run.lake, sql)
+        predict_sql.register(run, sql)
         sql_functions.register(run.spark, sql)
         rows = run.spark.sql(sql)
     except (ParseException, AnalysisException) as error:

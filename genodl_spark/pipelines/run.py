@@ -41,6 +41,7 @@ class Report:
     warnings: list[str] = field(default_factory=list)
     result: Any = None
     error: str | None = None
+    breached: list[str] = field(default_factory=list)  # a line for each threshold: exit code 3, though the job is done
     started: float = field(default_factory=time.time)
 
     def warn(self, text: str) -> None:
@@ -66,6 +67,9 @@ class Report:
         if self.error is not None:
             document["error"] = self.error
         return document
+
+
+PINS = "pins.json"
 
 
 @dataclass
@@ -108,6 +112,10 @@ class Run:
         snapshot = Snapshot(self.lake)
         self.report.read = snapshot.versions
         return snapshot
+
+    def pin(self, staging: str) -> None:
+        """Leaves beside what this run has under way which table versions it reads: `maintain` keeps them as long as it is."""
+        storage.write_json(storage.join(staging, PINS), self.sources.versions)
 
     def wrote(self, table: Table, written: int, total: int | None = None, quarantined: int = 0) -> None:
         version = self.lake.version(table)

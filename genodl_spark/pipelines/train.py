@@ -15,7 +15,7 @@ from genodl_spark import train as training
 from genodl_spark.pipelines import tracking
 from genodl_spark.pipelines.prepare import dataset_of
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
-from genodl_spark.predict import FORMAT, WEIGHTS, Card, write_card
+from genodl_spark.predict import FORMAT, WEIGHTS, Card, batch_rows, write_card
 from genodl_spark.tables import EXAMPLES, HELD_OUT, MODELS
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     staging = storage.join(run.lake.uri, "_staging", model_id)
     log.info("training %s on %d rows x %d features of %s", s.task, dataset.rows, dataset.n_features, dataset.cohort)
     job = job_of(run, dataset, staging)
+    run.pin(staging)
     result = training.launch(run.spark, job, s.train.procs)
     written, temperature = _keep_held_out(run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]])
     run.lake.create(MODELS)  # Delta makes no table in a folder that holds other files already
@@ -67,7 +68,7 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         model=job.model,
         members=s.train.ensemble,
         temperature=temperature,
-        batch=s.predict.batch,
+        batch=batch_rows(s.predict.batch, dataset.n_features, dataset.transform),
     )
     write_card(uri, card)
     row = {

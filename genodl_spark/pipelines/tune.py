@@ -127,6 +127,7 @@ class _Search:
         name = self.name(MODEL, space)
         staging = storage.join(self.run.lake.uri, "_staging", f"tune-{fingerprint(name)[:12]}")
         base = job_of(self.run, d, staging)
+        self.run.pin(staging)
         roles = _roles(self.run, d)
         rows = roles.get("fold", 0) + roles.get("train", 0)
 

@@ -107,7 +107,7 @@ def parse(block: bytes, number: int, header: Header, cohort: str, file: str) -> 
     columns, lines, bad = _fast(block, header) or _slow(block, header)
     sequences, codes = columns[SEQUENCE], pa.array([], pa.binary())
     if len(lines):
-        codes, broken = _encoded(sequences)
+        codes, broken = encoded(sequences)
         for row in np.flatnonzero(pc.equal(pc.binary_length(columns[ID]), 0).to_numpy(zero_copy_only=False)):
             bad[int(lines[row])] = "found no id; expected a name for the sequence"
         for row, reason in broken.items():
@@ -185,7 +185,7 @@ def _cells(line: bytes, delimiter: str) -> list[str] | None:
         return None
 
 
-def _encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
+def encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     """Base codes of sequences (binary to binary, the same lengths), and what is wrong with some of them, by row."""
     text, ends = kernels.binary(sequences)
     text, ends = text[ends[0] : ends[-1]], ends - ends[0]

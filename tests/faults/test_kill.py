@@ -19,6 +19,7 @@ from genodl_spark import bgzf
 from genodl_spark.tables import TABLES
 
 KILLS = int(os.environ.get("GENODL_KILLS", "3"))  # per verb
+PREDICT_KILLS = int(os.environ.get("GENODL_PREDICT_KILLS", "10"))
 VCF_KILLS = int(os.environ.get("GENODL_VCF_KILLS", "20"))
 FAST = ["--set", "train.epochs=5", "--set", "train.min_steps=60", "--set", "train.ensemble=2", "--set", "split.folds=2", "--set", "split.repeats=1"]
 GENODL = [sys.executable, "-m", "jobs"]
@@ -113,11 +114,23 @@ def test_killed_and_run_again(undisturbed, tmp_path: Path) -> None:
     moments = random.Random(1)
     for argv, expected, whole in zip(verbs, tables, seconds, strict=True):
         killed = 0
-        for _ in range(KILLS):
+        for _ in range(PREDICT_KILLS if argv[0] == "predict" else KILLS):
             killed += kill_at(argv, tmp_path / "lake", whole * moments.uniform(0.2, 0.95))
         finish(argv, tmp_path / "lake")
         assert contents(tmp_path / "lake") == expected, f"{argv[0]} after {killed} kills"
         assert finish(argv, tmp_path / "lake")["status"] == "unchanged"
+
+
+@pytest.mark.timeout(3600)
+def test_two_predict_jobs_at_the_same_time(undisturbed, tmp_path: Path) -> None:
+    verbs, tables, _ = undisturbed
+    for argv in verbs[:2]:
+        finish(argv, tmp_path / "lake")
+    both = [subprocess.Popen([*GENODL, *verbs[2], "--lake", str(tmp_path / "lake")], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    reports = [json.loads(job.communicate()[0].strip().split("\n")[-1]) for job in both]
+    assert [job.returncode for job in both] == [0, 0]
+    assert {report["status"] for report in reports} <= {"done", "unchanged"}
+    assert contents(tmp_path / "lake") == tables[2]
 
 
 @pytest.mark.timeout(3600)

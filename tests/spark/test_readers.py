@@ -15,7 +15,7 @@ import deltalake
 import duckdb
 import pytest
 
-from genodl_spark import storage
+from genodl_spark import storage, views
 from genodl_spark.lake import Lake
 from genodl_spark.tables import EXPRESSION, PREDICTIONS, SAMPLES, Table
 
@@ -25,7 +25,12 @@ WHEN = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC)
 def predictions(lake: Lake) -> Table:
     """Partitioned by task and cohort, with maps, NULLs and names that have to be quoted."""
     rows = [
-        ("t", cohort, f"e{i}", "label", "m", 1, p, {"a": 0.25, "b c": 0.75} if p else None, 0.75 if p else -1.5, i == 0, {"samples": i}, WHEN)
+        {
+            **dict.fromkeys(PREDICTIONS.column_names),
+            **{"task": "t", "cohort": cohort, "entity_id": f"e{i}", "label_column": "label", "model_id": "m", "model_version": 1},
+            **{"predicted": p, "probabilities": {"a": 0.25, "b c": 0.75} if p else None, "value": 0.75 if p else -1.5},
+            **{"in_training": i == 0, "source_versions": {"samples": i}, "scored_at": WHEN},
+        }
         for cohort in ("c", "c'o=h%20 ü")
         for i, p in enumerate(("b c", None))
     ]
@@ -71,7 +76,7 @@ def canonical(columns: list[str], rows: list[tuple[Any, ...]]) -> list[list[tupl
 def test_three_readers_agree(lake: Lake, write: Any) -> None:
     table = write(lake)
     path = storage.local_path(lake.path(table))
-    lake.register_views(f"select * from {table.name}")
+    views.register(lake, f"select * from {table.name}")
     frame = lake.spark.sql(f"select * from {table.name}")
     if table is PREDICTIONS:  # collect() gives local time without a zone; the text is in the session's zone, UTC
         frame = frame.withColumn("scored_at", frame.scored_at.cast("string"))

@@ -1,0 +1,271 @@
+"""Where a row of the lake came from: from a prediction to its model, training run, split, table versions, and source files and lines."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from genodl_spark.errors import InputError
+from genodl_spark.lake import Snapshot
+from genodl_spark.pipelines.predict import RESCORED, model_of, rescored
+from genodl_spark.pipelines.run import Run
+from genodl_spark.tables import (
+    DATASETS,
+    MODELS,
+    PREDICTIONS,
+    RUNS,
+    SAMPLE_SETS,
+    SOURCES,
+    SPLITS,
+    TABLES,
+    VARIANTS,
+    Table,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, Row
+
+MOST = 20  # rows that are traced
+_IDENTIFIERS = ("entity_id", "sample_id", "sequence_id", "model_id", "dataset", "run_id", "study", "file")
+_READ_BY: dict[str, str] = {"predictions": "predict", "models": "train", "held_out": "evaluate", "evaluations": "evaluate", "datasets": "prepare"}
+
+
+def lineage(run: Run, name: str, key: str | None) -> None:
+    """Traces the rows of a table that VALUE names, or the table as a whole; prints a tree, and puts it into the report as `result`."""
+    run.require_lake()
+    table = TABLES.get(name)
+    if table is None:
+        raise InputError(f"found no table {name!r}; expected one of {', '.join(sorted(TABLES))}", "TABLE")
+    if not run.lake.exists(table):
+        raise InputError(f"table {name} has no rows yet; expected some, see genodl list tables", "TABLE")
+    if key is None:
+        found = [_table(run, table)]
+    else:
+        rows = _named(run, table, key).orderBy(*_ordering(table)).limit(MOST + 1).collect()
+        if not rows:
+            raise InputError(f"found no row of {name} whose {_identifier(table)} is the one given; expected one", "--key")
+        if len(rows) > MOST:
+            run.report.warn(f"more than {MOST} rows of {name} have that key: the first {MOST} are traced")
+        found = [_row(run, table, row) for row in rows[:MOST]]
+    for one in found:
+        print(_tree(one))
+    run.report.result = found
+
+
+def _identifier(table: Table) -> str:
+    return "chrom:pos:ref:alt" if table is VARIANTS else next((name for name in _IDENTIFIERS if name in table.column_names), table.key[0])
+
+
+def _named(run: Run, table: Table, key: str) -> DataFrame:
+    from pyspark.sql import functions as F
+
+    rows = run.sources.read(table)
+    if table is not VARIANTS:
+        return rows.where(F.col(_identifier(table)) == key)
+    parts = key.rsplit(":", 3)
+    if len(parts) != 4 or not parts[1].isdigit():
+        raise InputError(f"found {key!r}; expected chrom:pos:ref:alt, as in 20:14370:G:A", "--key")
+    chrom, pos, ref, alt = parts
+    site: Column = (F.col("chrom") == chrom) | (F.col("contig") == chrom)
+    return rows.where(site & (F.col("pos") == int(pos)) & (F.col("ref") == ref) & F.array_contains("alts", alt))
+
+
+def _ordering(table: Table) -> list[Any]:
+    from pyspark.sql import functions as F
+
+    return [F.col("scored_at").desc(), *table.key] if table is PREDICTIONS else list(table.key)
+
+
+def _table(run: Run, table: Table) -> dict[str, Any]:
+    """A table as a whole: its version, its rows and the runs that wrote it last."""
+    from pyspark.sql import functions as F
+
+    runs = run.lake.read(RUNS).where(F.col("status") == "done").where(F.get_json_object("report", f"$.tables.written.{table.name}").isNotNull())
+    last = runs.orderBy(F.col("started_at").desc()).limit(MOST).collect()
+    return {
+        "table": table.name,
+        "is": table.doc,
+        "version": run.sources.version(table),
+        "rows": run.lake.count(table),
+        "written_by": [
+            {"run": row.run_id, "job": row.job, "at": row.started_at.isoformat(), "read": json.loads(row.report)["tables"]["read"]} for row in last
+        ],
+    }
+
+
+def _row(run: Run, table: Table, row: Row) -> dict[str, Any]:
+    found: dict[str, Any] = {"table": table.name, "version": run.sources.version(table), "key": {name: row[name] for name in table.key}}
+    if table is PREDICTIONS:
+        return {**found, **_prediction(run, row)}
+    if table is MODELS:
+        return {**found, **_model(run, row)}
+    if table is DATASETS:
+        return {**found, **_dataset(run, row)}
+    names = row.asDict()
+    if "model_id" in names:
+        return {**found, "model": _model_by_id(run, row.model_id)}
+    if "dataset" in names:
+        return {**found, "dataset": _dataset_by_id(run, row.dataset)}
+    if "file" in names:
+        return {**found, "sources": _files(run, row.cohort, {row.file: {k: names[k] for k in ("line",) if k in names}})}
+    if "sample_id" in names and "cohort" in names:
+        return {**found, "sources": _manifest(run, row.cohort, "samples")}
+    return found
+
+
+def _prediction(run: Run, row: Row) -> dict[str, Any]:
+    from pyspark.sql import functions as F
+
+    models = run.lake.read(MODELS).where(F.col("model_id") == row.model_id).collect()
+    if not models:
+        raise InputError(f"found no model {row.model_id}, which made the prediction; expected it in table models", "--key")
+    stored = {name: row[name] for name in ("predicted", "value", "uncertainty", "out_of_distribution", "abstained", "in_training", "computed_on")}
+    found: dict[str, Any] = {
+        "prediction": {**stored, "scored_at": row.scored_at.isoformat(), "code": row.code},
+        "scored_by": _run_of(run, "predict", row.model_id, row.scored_at),
+        "made_from": _sources_of(run, row.cohort, row.entity_id, row.source_versions),
+        "model": _model(run, models[0]),
+    }
+    if row.computed_on is not None:
+        try:
+            again = rescored(run, model_of(run, models[0]), row)
+        except InputError as error:
+            found["scored_again"] = {"not_possible": error.message}
+            return found
+        differs = [name for name in RESCORED if not _equal(again[name], row[name])]
+        same_machine = again["computed_on"] == row.computed_on
+        found["scored_again"] = {"identical": not differs, "same_hardware": same_machine, **({"differs": differs} if differs else {})}
+        if differs and same_machine:
+            run.report.warn(f"scored again from the same versions, {', '.join(differs)} differ")
+    return found
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """To the last bit; of maps in any order."""
+    if isinstance(a, list):
+        a = dict(a)
+    if isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b):
+        return True
+    return bool(a == b)
+
+
+def _model_by_id(run: Run, model_id: str) -> dict[str, Any] | None:
+    from pyspark.sql import functions as F
+
+    rows = run.lake.read(MODELS).where(F.col("model_id") == model_id).collect()
+    return _model(run, rows[0]) if rows else None
+
+
+def _model(run: Run, row: Row) -> dict[str, Any]:
+    return {
+        "model_id": row.model_id,
+        "task": row.task,
+        "label_column": row.label_column,
+        "version": row.model_version,
+        "files": run.lake.model_uri(row.model_id),
+        "seed": row.seed,
+        "ranks": row.ranks,
+        "code": row.code,
+        "trained_at": row.trained_at.isoformat(),
+        "trained_by": _run_of(run, "train", row.model_id) or _run_of(run, "tune", row.model_id),
+        "dataset": _dataset_by_id(run, row.dataset),
+    }
+
+
+def _dataset_by_id(run: Run, dataset: str) -> dict[str, Any] | None:
+    from pyspark.sql import functions as F
+
+    rows = run.lake.read(DATASETS).where(F.col("dataset") == dataset).collect()
+    return _dataset(run, rows[0]) if rows else None
+
+
+def _dataset(run: Run, row: Row) -> dict[str, Any]:
+    from pyspark.sql import functions as F
+
+    splits = run.lake.read(SPLITS).where((F.col("split_hash") == row.split_hash) & (F.col("task") == row.task) & (F.col("repeat") == 0))
+    roles = {r.role: r["count"] for r in splits.groupBy("role").count().collect()}
+    return {
+        "dataset": row.dataset,
+        "cohort": row.cohort,
+        "rows": row.rows,
+        "features": row.n_features,
+        "split_hash": row.split_hash,
+        "split": json.loads(row.split),
+        "roles": roles,
+        "table_versions": dict(row.source_versions),
+        "sources": _manifest(run, row.cohort),
+    }
+
+
+def _run_of(run: Run, job: str, model_id: str, at: Any = None) -> dict[str, Any] | None:
+    """The first run of a job that reported the model, or the one under way at a moment."""
+    from pyspark.sql import functions as F
+
+    rows = run.lake.read(RUNS).where((F.col("job") == job) & (F.col("status") == "done"))
+    rows = rows.where(F.get_json_object("report", "$.metrics.model_id") == model_id)
+    rows = rows if at is None else rows.where(F.col("started_at") <= F.lit(at))
+    found = rows.orderBy("started_at" if at is None else F.col("started_at").desc()).limit(1).collect()
+    return {"run": found[0].run_id, "at": found[0].started_at.isoformat(), "seconds": found[0].seconds, "code": found[0].code} if found else None
+
+
+def _sources_of(run: Run, cohort: str, entity: str, versions: Mapping[str, int]) -> dict[str, Any]:
+    """The table versions that a prediction was made of, and the files (and lines, where rows have them) that the entity's rows came from."""
+    from pyspark.errors import AnalysisException
+
+    snapshot = Snapshot(run.lake)
+    snapshot.versions.update(versions)
+    try:
+        files = _places(snapshot, cohort, entity, versions)
+    except AnalysisException as error:
+        return {"table_versions": dict(versions), "files": [], "not_possible": str(error).splitlines()[0]}
+    return {"table_versions": dict(versions), "files": _files(run, cohort, files)}
+
+
+def _places(snapshot: Snapshot, cohort: str, entity: str, versions: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Files with rows of an entity, and the lines, columns or number of records there."""
+    from pyspark.sql import functions as F
+
+    files: dict[str, dict[str, Any]] = {}
+    for name in versions:
+        table = TABLES[name]
+        if "file" not in table.column_names:
+            continue
+        rows = snapshot.read(table).where(F.col("cohort") == cohort)
+        if table is VARIANTS:
+            sets = snapshot.lake.read(SAMPLE_SETS).where(F.col("sample_id") == entity).select("sample_set")
+            for row in rows.join(sets, "sample_set", "left_semi").groupBy("file").agg(F.count("*").alias("records")).collect():
+                files[row.file] = {"records": row.records}
+            continue
+        identifier = next(n for n in ("sample_id", "sequence_id") if n in table.column_names)
+        for row in rows.where(F.col(identifier) == entity).select("file", *([F.col("line")] if "line" in table.column_names else [])).collect():
+            files[row.file] = {"line": row.line} if "line" in table.column_names else {"column": entity}
+    return files
+
+
+def _files(run: Run, cohort: str, files: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    known = {entry["file"]: entry for entry in _manifest(run, cohort)}
+    return [{**known.get(file, {"file": file}), **place} for file, place in sorted(files.items())]
+
+
+def _manifest(run: Run, cohort: str, source: str | None = None) -> list[dict[str, Any]]:
+    """The files that a cohort was ingested from."""
+    from pyspark.sql import functions as F
+
+    rows = run.lake.read(SOURCES).where(F.col("cohort") == cohort)
+    rows = rows if source is None else rows.where(F.col("source") == source)
+    chosen = rows.select("source", "block", "file", "uri", "sha256", "records", "ingested_at").orderBy("source", "block", "file").collect()
+    return [{**row.asDict(), "ingested_at": row.ingested_at.isoformat()} for row in chosen]
+
+
+def _tree(value: Any, name: str = "", depth: int = 0) -> str:
+    """A nested value, a line for each leaf."""
+    lead = "  " * depth
+    if isinstance(value, dict) and value:
+        inner = [_tree(v, str(k), depth + bool(name)) for k, v in value.items()]
+        return "\n".join([f"{lead}{name}", *inner] if name else inner)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "\n".join(_tree(v, f"{name} {i + 1}", depth) for i, v in enumerate(value))
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return f"{lead}{name}: {text}"

@@ -1,0 +1,117 @@
+"""Upkeep of the lake: tables of older contracts upgraded, small files compacted, files that nothing needs any more removed.
+
+Needed are the newest version of every table, versions that a registered model, a prediction or a training under way was made of, and what
+was needed until less than `maintain.retention_hours` ago.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import posixpath
+import time
+from typing import Any
+
+from genodl_spark import storage
+from genodl_spark.errors import InputError
+from genodl_spark.lake import Conflict
+from genodl_spark.pipelines.run import PINS, Run
+from genodl_spark.tables import DATASETS, MODELS, PREDICTIONS, Table
+
+log = logging.getLogger("genodl")
+
+
+def maintain(run: Run, dry_run: bool) -> None:
+    """Does all three, or says what it would do."""
+    run.require_lake()
+    s, before = run.settings.maintain, time.time() - 3600 * run.settings.maintain.retention_hours
+    removed, found = _unused_staging(run, before), {}
+    for uri in [] if dry_run else removed:
+        storage.remove_directory(uri)
+    if not dry_run:
+        for table in run.lake.existing():  # first, as all that follows reads them as declared
+            added = run.lake.upgrade(table)
+            if added:
+                log.info("%s: added %s", table.name, ", ".join(added))
+                found[table.name] = {"columns_added": added}
+    kept = pins(run, dry_run)
+    for table in run.lake.existing():
+        done = {**found.get(table.name, {}), **_compacted(run, table, dry_run, s.small_bytes, s.fewest)}
+        unused = run.lake.unused_files(table, _known(run, table, kept.get(table.name, set())), before)
+        for uri, _ in [] if dry_run else unused:
+            with contextlib.suppress(FileNotFoundError):
+                storage.remove_file(uri)
+        if unused:
+            done.update({"files_removed": len(unused), "bytes_removed": sum(size for _, size in unused)})
+        if done:
+            found[table.name] = done
+    run.report.metrics.update(
+        {
+            "dry_run": dry_run,
+            "tables": found,
+            "staging_removed": [posixpath.basename(uri) for uri in removed],
+            "pinned": {name: sorted(versions) for name, versions in sorted(kept.items())},
+        }
+    )
+    run.report.written = {t.name: v for t in run.lake.existing() if (v := run.lake.version(t)) is not None and t.name in found and not dry_run}
+    if not found and not removed:
+        run.report.status = "unchanged"
+
+
+def pins(run: Run, dry_run: bool = False) -> dict[str, set[int]]:
+    """Versions of each table that a model, a dataset, a prediction or a run under way was made of."""
+    from pyspark.sql import functions as F
+
+    found: dict[str, set[int]] = {}
+    for table in (MODELS, DATASETS, PREDICTIONS):
+        if not run.lake.exists(table):
+            continue
+        try:
+            rows = run.lake.read(table)
+        except InputError:
+            if not dry_run:
+                raise
+            continue  # a table of an older contract, which this run would have upgraded
+        pairs = rows.select(F.explode("source_versions").alias("name", "version")).distinct().collect()
+        for pair in pairs:
+            found.setdefault(pair.name, set()).add(int(pair.version))
+    for uri in storage.files_under(_staging(run), f"/{PINS}"):
+        for name, version in storage.read_json(uri).items():
+            found.setdefault(name, set()).add(int(version))
+    return found
+
+
+def _known(run: Run, table: Table, versions: set[int]) -> set[int]:
+    """Those of `versions` whose log entries are there."""
+    entries = {posixpath.basename(uri) for uri in storage.files_under(storage.join(run.lake.path(table), "_delta_log"), ".json")}
+    return {version for version in versions if f"{version:020}.json" in entries}
+
+
+def _staging(run: Run) -> str:
+    return storage.join(run.lake.uri, "_staging")
+
+
+def _unused_staging(run: Run, before: float) -> list[str]:
+    """Folders below `_staging` in which nothing was written since then: of runs that were given up."""
+    last: dict[str, float] = {}
+    root = _staging(run)
+    for uri, modified, _ in storage.listing(root):
+        folder = storage.join(root, uri[len(root) :].strip("/").split("/")[0])
+        last[folder] = max(last.get(folder, 0.0), modified)
+    return sorted(folder for folder, modified in last.items() if modified < before)
+
+
+def _compacted(run: Run, table: Table, dry_run: bool, small: int, fewest: int) -> dict[str, Any]:
+    groups = run.lake.small_files(table, small, fewest)
+    count = sum(map(len, groups))
+    if not groups:
+        return {}
+    if dry_run:
+        return {"files_compacted": count, "into": len(groups)}
+    log.info("%s: compacting %d files", table.name, count)
+    try:
+        return {"files_compacted": count, "into": run.lake.compact(table, groups)}
+    except Conflict as error:
+        run.report.warn(f"{table.name} was written meanwhile and is not compacted; run maintain again ({json.dumps(str(error))[:120]})")
+        return {}

@@ -1,0 +1,154 @@
+"""The SQL function genodl_predict: a registered model's answer to the features that a statement hands it.
+
+    genodl_predict('TASK', codes)            sequences: the column `codes` of `sequences`
+    genodl_predict('TASK', 'ACGT...')        or their text
+    genodl_predict('TASK', x, feature_set)   a row of `expression` or `methylation`, whose order `feature_set` names
+    genodl_predict('TASK', map(...))         feature -> value; those that are not there are missing
+
+'TASK' is a text as it stands: a task, for its newest model, or the ID of a model. The answer is a struct of predicted, probabilities,
+value, uncertainty, out_of_distribution and abstained, as in `predictions`; all of them NULL where the features are.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from genodl_spark import encode, kernels, quality
+from genodl_spark import predict as kernel
+from genodl_spark.errors import InputError
+from genodl_spark.pipelines.predict import Scoring
+from genodl_spark.sources import sequence_table
+from genodl_spark.sql_functions import frame
+from genodl_spark.tables import FEATURES, MODELS, PREDICTIONS
+
+if TYPE_CHECKING:
+    from genodl_spark.pipelines.run import Run
+
+NAME = "genodl_predict"
+_FIRST_ARGUMENT = re.compile(NAME + r"\s*\(\s*'((?:[^'\\]|\\.|'')*)'", re.IGNORECASE)
+_ANSWER = ("predicted", "probabilities", "value", "uncertainty", "out_of_distribution", "abstained")
+_TYPE = "struct<" + ", ".join(f"{c.name}: {c.type}" for name in _ANSWER for c in PREDICTIONS.columns if c.name == name) + ">"
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model as tasks find it; `places`: for each stored order of features, which values are wanted and where they go."""
+
+    uri: str
+    places: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def register(run: Run, sql: str) -> None:
+    """Makes the function known to the session, for the models that `sql` names. InputError for one that there is not."""
+    if NAME not in sql.lower():
+        return
+    from pyspark.sql.pandas import functions
+
+    pandas_udf: Any = functions.pandas_udf
+    names = dict.fromkeys(_FIRST_ARGUMENT.findall(sql))
+    if not names:
+        raise InputError(f"found {NAME} without the name of a task; expected {NAME}('TASK', ...), its name as a text", "SQL")
+    models = {name: _model(run, name) for name in names}
+    s = run.settings.predict
+    scoring = Scoring("", s.precision, s.passes, s.least_probability, {}, _Nobody(), None, "", "")
+
+    def answer(task: pd.Series, features: pd.Series, *order: pd.Series) -> pd.DataFrame:
+        return _answers(models, scoring, task, features, *order)
+
+    run.spark.udf.register(NAME, pandas_udf(answer, _TYPE))
+
+
+@dataclass(frozen=True)
+class _Nobody:
+    """A broadcast of no entity."""
+
+    @property
+    def value(self) -> pa.Array:
+        return pa.array([], pa.string())
+
+
+def _model(run: Run, name: str) -> _Model:
+    from pyspark.sql import functions as F
+
+    rows = run.lake.read(MODELS).where((F.col("task") == name) | (F.col("model_id") == name))
+    found = rows.orderBy(F.col("trained_at").desc()).limit(1).collect()
+    if not found:
+        raise InputError(f"found no model {name!r}; expected a task that has one, or a model's ID, see genodl list models", "SQL")
+    uri = run.lake.model_uri(found[0].model_id)
+    card = kernel.read_card(uri)
+    return _Model(uri, {} if card.transform == quality.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
+
+
+def _places(run: Run, features: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    from pyspark.sql import functions as F
+
+    position = {name: i for i, name in enumerate(features)}
+    rows = run.lake.read(FEATURES).groupBy("feature_set").agg(F.sort_array(F.collect_set(F.struct("position", "feature_id"))).alias("f")).collect()
+    places = {}
+    for row in rows:
+        pairs = np.array([(f.position, position[f.feature_id]) for f in row.f if f.feature_id in position], np.int64).reshape(-1, 2)
+        places[row.feature_set] = (pairs[:, 0], pairs[:, 1])
+    return places
+
+
+def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, features: pd.Series, *order: pd.Series) -> pd.DataFrame:
+    """One struct for each row of a batch."""
+    types = {name: PREDICTIONS.arrow_schema().field(name).type for name in _ANSWER}
+    parts: list[pa.Table] = []
+    places: list[np.ndarray] = []
+    given = features.notna().to_numpy()
+    for name in task[given].unique():
+        rows = np.flatnonzero(given & (task == name).to_numpy())
+        model = models.get(name)
+        if model is None:
+            raise InputError(f"found model {name!r}; expected a text as it stands in the statement", "SQL")
+        predictor = kernel.cached(model.uri, scoring.precision, scoring.passes)
+        x = _packed(predictor.card, model, features.iloc[rows], *(o.iloc[rows] for o in order))
+        batch = kernel.Batch(pa.array([""] * len(rows)), predictor.scores(x), np.zeros(len(rows), np.int32))
+        parts.append(pa.Table.from_batches([scoring.rows(predictor, batch)]).select(list(_ANSWER)))
+        places.append(rows)
+    missing = np.flatnonzero(~given)
+    parts.append(pa.table({name: pa.nulls(len(missing), type_) for name, type_ in types.items()}))
+    whole = pa.concat_tables(parts).take(pa.array(np.argsort(np.concatenate([*places, missing]))))
+    return frame({name: whole.column(name).combine_chunks() for name in _ANSWER})
+
+
+def _packed(card: kernel.Card, model: _Model, features: pd.Series, *order: pd.Series) -> np.ndarray:
+    """Rows of packed features (rows, features) of the model's type, of what a statement gave."""
+    first, width = features.iloc[0], len(card.features)
+    if isinstance(first, str):
+        if card.transform != quality.ONE_HOT:
+            raise InputError(f"found a text for model {card.model_id}, which takes {card.dtype} features; expected a map or a packed row", "SQL")
+        packed, bad = sequence_table.encoded(pa.array(features, pa.string()))
+        if bad:
+            raise InputError(f"{next(iter(bad.values()))}", "SQL")
+        codes, ends = kernels.binary(packed)
+        return encode.centred(codes.view(np.int8), ends, width)
+    if isinstance(first, bytes):
+        data, ends = kernels.binary(pa.array(features, pa.binary()))
+        if card.transform == quality.ONE_HOT:
+            return encode.centred(data.view(np.int8), ends, width)
+        x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
+        sets = order[0].to_numpy() if order else np.full(len(features), None)
+        for name in set(sets):
+            rows = np.flatnonzero(sets == name) if name is not None else np.arange(len(features))
+            source, target = model.places.get(name, (np.arange(width), np.arange(width)))
+            for row in rows:
+                values = data[ends[row] : ends[row + 1]].view(card.dtype)
+                if len(source) and source[-1] >= len(values):
+                    raise InputError(f"found {len(values)} packed features; expected {width}, or the column feature_set as a third argument", "SQL")
+                x[row, target] = values[source]
+        return x
+    position = {name: i for i, name in enumerate(card.features)}
+    x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
+    for row, pairs in enumerate(features):
+        for name, value in pairs.items() if isinstance(pairs, dict) else pairs:
+            if name in position and value is not None:
+                x[row, position[name]] = value
+    return x
