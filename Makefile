@@ -16,10 +16,12 @@ check: setup ## lint, format, types, layers
 	@.venv/bin/mypy genodl_spark jobs
 	@.venv/bin/lint-imports --no-cache
 
+SECOND := $(addprefix tests/spark/test_,tasks.py predictions.py upkeep.py monitor.py thrift.py)
+
 test: check ## all checks, then the tests of one machine, in two processes
-	@log=$$(mktemp); { $(PYTEST) tests/spark/test_tasks.py >$$log 2>&1; } & tasks=$$!; trap 'kill $$tasks' INT TERM; \
-	$(PYTEST) tests/unit tests/spark --ignore=tests/spark/test_tasks.py; failed=$$?; \
-	wait $$tasks || failed=1; cat $$log; rm -f $$log; exit $$failed
+	@log=$$(mktemp); { $(PYTEST) $(SECOND) >$$log 2>&1; } & second=$$!; trap 'kill $$second' INT TERM; \
+	$(PYTEST) tests/unit tests/spark $(addprefix --ignore=,$(SECOND)); failed=$$?; \
+	wait $$second || failed=1; cat $$log; rm -f $$log; exit $$failed
 
 test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
 	@$(PYTEST) tests/cluster

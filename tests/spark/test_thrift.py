@@ -20,7 +20,11 @@ def server(lake: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mine = {"hive.server2.thrift.port": str(port), "hive.server2.thrift.bind.host": "127.0.0.1", "derby.stream.error.file": str(tmp_path / "derby.log")}
+    mine = {
+        "hive.server2.thrift.port": str(port),
+        "hive.server2.thrift.bind.host": "127.0.0.1",
+        "derby.stream.error.file": str(tmp_path / "derby.log"),
+    }
     for name, value in mine.items():
         jvm.java.lang.System.setProperty(name, value)
     running = jvm.org.apache.spark.sql.hive.thriftserver.HiveThriftServer2.startWithContext(lake.spark._jsparkSession.sqlContext())
