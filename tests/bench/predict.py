@@ -195,8 +195,8 @@ def bare(kind: str, folder: str, rows: int, share: int, of: int) -> dict[str, An
     card = predict.read_card(uri)
     model = predict.Predictor(card, storage.read_bytes(f"{uri}/{predict.WEIGHTS}"), uri, device="cuda" if torch.cuda.is_available() else "cpu")
     network, mean, inverse, device = model.network, model.mean, model.inverse, model.device
-    starts = list(range(0, rows, PART))[share::of]
-    x = np.concatenate([values(kind, start, min(PART, rows - start)) for start in starts])
+    first, last = (rows * i // of for i in (share, share + 1))
+    x = np.concatenate([values(kind, start, min(PART, last - start)) for start in range(first, last, PART)])
     bases = torch.arange(4, dtype=torch.int8, device=device)[:, None]
     print("ready", flush=True)
     sys.stdin.readline()
