@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("genodl")
 
 _ATTEMPTS = 3
+_SETTINGS = "settings"
 _PIECE = 64 << 20  # stored bytes that a task reads, at most
 _READ = 16 << 20  # bytes of packed features that are read at once
 _REPORT = "part string, rows bigint, missing int"
@@ -99,11 +100,13 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
     versions = {table.name: v for table in model.features.tables if (v := run.sources.version(table)) is not None}
     where = {"task": model.row.task, "cohort": cohort, "model_id": model.row.model_id}
     # How far the model has scored the cohort, table by table, stands with the commit that did it.
-    shaped_by = fingerprint(where, s.precision, s.passes, s.least_probability)
-    names = {f"scored {shaped_by} {table}": table for table in versions}
-    marks = {names[mark]: version for mark, version in run.lake.marked(PREDICTIONS, names).items()}
+    # With it stands what else shaped the rows, as a number: rows of other settings are scored again, in whatever order settings change.
+    shaped_by = int(fingerprint(s.precision, s.passes, s.least_probability)[:15], 16)
+    expected = {**versions, _SETTINGS: shaped_by}
+    names = {f"scored {fingerprint(where)} {name}": name for name in expected}
+    marks = {names[mark]: number for mark, number in run.lake.marked(PREDICTIONS, names).items()}
     within = bool(s.first or s.last)
-    if marks == versions and not force and not within:
+    if marks == expected and not force and not within:
         _unchanged(run)
         return
     wanted, files = None, None
@@ -112,7 +115,7 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
         if not entities:
             raise InputError(f"found no entity of cohort {cohort} from {s.first!r} to {s.last!r}; expected some", "predict.first")
         wanted = pa.array(entities, pa.string())
-    elif len(marks) == len(versions) and not force:
+    elif marks.keys() == expected.keys() and marks[_SETTINGS] == shaped_by and not force:
         changed = model.features.changed(run.sources, cohort, marks)
         if changed is not None:
             wanted, files = _identifiers(changed.entities), changed.files
@@ -124,7 +127,7 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
     try:
         parts, rows, missing = _score(run, model, cohort, scoring, files)
         scoped = {**where, "entity_id": wanted.to_pylist()} if wanted is not None else where
-        reached = {mark: versions[table] for mark, table in names.items()} if not within else {}
+        reached = {mark: expected[name] for mark, name in names.items()} if not within else {}
         run.lake.commit(PREDICTIONS, parts, scoped, reached, where)
     except BaseException:
         _discard(run, scoring.name)
@@ -373,7 +376,7 @@ def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
     predictor = kernel.Predictor(
         model.card, storage.read_bytes(storage.join(model.uri, kernel.WEIGHTS)), model.uri, was["precision"], was["passes"], None, threads
     )
-    scoring = Scoring(model.uri, was["precision"], was["passes"], 0.0, {}, _Local(pa.array([], pa.string())), _Local(None), "", "")
+    scoring = Scoring(model.uri, was["precision"], was["passes"], 0.0, {}, Local(pa.array([], pa.string())), Local(None), "", "")
     (batch,) = kernel.scored(predictor, rows.to_batches())
     again = scoring.rows(predictor, batch).to_pylist()[0]
     return {name: again[name] for name in (*RESCORED, "computed_on")}
@@ -383,7 +386,7 @@ RESCORED = ("predicted", "probabilities", "value", "raw_value", "uncertainty", "
 
 
 @dataclass(frozen=True)
-class _Local:
+class Local:
     """A broadcast within one process."""
 
     value: Any

@@ -22,7 +22,7 @@ import pyarrow as pa
 from genodl_spark import encode, kernels, quality
 from genodl_spark import predict as kernel
 from genodl_spark.errors import InputError
-from genodl_spark.pipelines.predict import Scoring
+from genodl_spark.pipelines.predict import Local, Scoring
 from genodl_spark.sources import sequence_table
 from genodl_spark.sql_functions import frame
 from genodl_spark.tables import FEATURES, MODELS, PREDICTIONS
@@ -56,21 +56,12 @@ def register(run: Run, sql: str) -> None:
         raise InputError(f"found {NAME} without the name of a task; expected {NAME}('TASK', ...), its name as a text", "SQL")
     models = {name: _model(run, name) for name in names}
     s = run.settings.predict
-    scoring = Scoring("", s.precision, s.passes, s.least_probability, {}, _Nobody(), None, "", "")
+    scoring = Scoring("", s.precision, s.passes, s.least_probability, {}, Local(pa.array([], pa.string())), None, "", "")
 
     def answer(task: pd.Series, features: pd.Series, *order: pd.Series) -> pd.DataFrame:
         return _answers(models, scoring, task, features, *order)
 
     run.spark.udf.register(NAME, pandas_udf(answer, _TYPE))
-
-
-@dataclass(frozen=True)
-class _Nobody:
-    """A broadcast of no entity."""
-
-    @property
-    def value(self) -> pa.Array:
-        return pa.array([], pa.string())
 
 
 def _model(run: Run, name: str) -> _Model:

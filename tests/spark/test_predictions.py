@@ -74,6 +74,12 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     assert plain == {entity: r.value for entity, r in rows.items()}
     assert genodl(predict_job, "binding", *at)[1]["status"] == "unchanged"
 
+    # Other settings are another answer, and so are the first ones again.
+    assert genodl(predict_job, "binding", *at, "--set", "predict.least_probability=1")[1]["rows"]["predictions"]["written"] == 80
+    assert {r.abstained for r in lake.read(PREDICTIONS).collect()} == {True}
+    assert genodl(predict_job, "binding", *at)[1]["rows"]["predictions"]["written"] == 80
+    assert {r.entity_id: r.abstained for r in lake.read(PREDICTIONS).collect()} == {entity: r.abstained for entity, r in rows.items()}
+
     # New rows: only they are scored.
     first, version = scores(lake), lake.version(PREDICTIONS)
     assert genodl(ingest, "sequences", sequences(tmp_path / "two.tsv", two, 2), "--cohort", "c'1", *at)[0] == 0
