@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 import time
 import uuid
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ from genodl_spark.tables import Table
 
 _GROUP_ROWS, _GROUP_BYTES = 4096, 32 << 20
 _FILE_BYTES = 256 << 20
+_CHECKED_BYTES = 4 << 20
 _OPEN_FILES = 64
 _LEVEL, _TEXT_LEVEL = 3, 1  # of zstd: 9 saves 3% of genotypes for three times the time; 1 packs the text of sample columns better than 3
 _LISTED = 64  # bytes of a text that stand in a file's statistics
@@ -58,8 +60,8 @@ class Part:
 class PartWriter:
     """Takes rows of a table, in any order of partitions, and writes them to files named after `name` below `uri`.
 
-    Every batch is held against the table's NOT NULL and CHECK conditions, as no commit does that later: ValueError for rows that
-    break one. Memory: one row group of at most about 32 MiB for each partition at hand.
+    All rows are held against the table's NOT NULL and CHECK conditions, as no commit does that later: ValueError, at the latest from
+    `close`, for rows that break one. Memory: one row group of at most about 32 MiB for each partition at hand.
     """
 
     def __init__(self, table: Table, uri: str, name: str) -> None:
@@ -67,8 +69,11 @@ class PartWriter:
         self._fs, self._root = storage.filesystem(uri)
         self._open: dict[tuple[Any, ...], _File] = {}
         self._done: list[Part] = []
+        self._unchecked: list[pa.RecordBatch] = []
+        self._unchecked_bytes = 0
         self._checks = " AND ".join(f"({condition.replace('`', chr(34))})" for condition in table.checks.values())
         self._required = [c.name for c in table.columns if not c.nullable]
+        self._checked = [c.name for c in table.columns if re.search(rf"\b{re.escape(c.name)}\b", self._checks)]
 
     def write(self, batch: pa.RecordBatch) -> None:
         if not batch.num_rows:
@@ -90,6 +95,7 @@ class PartWriter:
 
     def close(self) -> list[Part]:
         """Writes what is held and names the files."""
+        self._check_held()
         for key in list(self._open):
             self._close(key)
         return self._done
@@ -106,10 +112,17 @@ class PartWriter:
             if batch.column(name).null_count:
                 raise ValueError(f"table {self.table.name}: a row without {name}")
         if self._checks:
-            rows = pa.Table.from_batches([batch.select([n for n in batch.schema.names if n in self._checks])])
-            found = duckdb.from_arrow(rows).filter(f"NOT ({self._checks})").limit(1).fetchall()
+            self._unchecked.append(batch.select(self._checked))
+            self._unchecked_bytes += self._unchecked[-1].nbytes
+            if self._unchecked_bytes >= _CHECKED_BYTES:  # asking DuckDB costs 2 ms, however few the rows
+                self._check_held()
+
+    def _check_held(self) -> None:
+        if self._unchecked:
+            found = duckdb.from_arrow(pa.Table.from_batches(self._unchecked)).filter(f"NOT ({self._checks})").limit(1).fetchall()
             if found:
                 raise ValueError(f"table {self.table.name}: a row breaks {self._checks}: {found[0]}")
+            self._unchecked, self._unchecked_bytes = [], 0
 
 
 def _groups(columns: list[pa.Array], rows: int) -> Iterable[tuple[tuple[Any, ...], pa.Array | None]]:

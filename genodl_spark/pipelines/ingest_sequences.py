@@ -40,9 +40,6 @@ class _SequenceReader:
     def splits(self, uri: str, target: int) -> list[Split]:
         return streams.splits(uri, target)
 
-    def count_lines(self, uri: str, split: Split) -> int:
-        return sequence_table.count_lines(uri, split)
-
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
         return [(SEQUENCES, self.sequences), (self.headers[piece.uri].samples, self.samples), (QUARANTINE, self.quarantine)]
 

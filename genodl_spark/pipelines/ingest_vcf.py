@@ -35,9 +35,6 @@ class _VcfReader:
     def splits(self, uri: str, target: int) -> list[Split]:
         return vcf.splits(uri, target)
 
-    def count_lines(self, uri: str, split: Split) -> int:
-        return vcf.count_lines(uri, split)
-
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
         return [(VARIANTS, self.variants), (QUARANTINE, self.quarantine)]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pyarrow as pa
 from genodl_spark import session, storage
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run
+from genodl_spark.sources import streams
 from genodl_spark.sources.streams import Split
 from genodl_spark.tables import QUARANTINE, Table
 
@@ -68,8 +69,6 @@ class Reader(Protocol):
     def splits(self, uri: str, target: int) -> list[Split]:
         """Ranges of a file that tasks read on their own, of about `target` stored bytes."""
 
-    def count_lines(self, uri: str, split: Split) -> int: ...
-
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
         """Tables that the piece has rows for, and the URIs below which their files go; `quarantine` is the last."""
 
@@ -91,7 +90,7 @@ def ingest_files(
         lake.create(one)  # before the tasks write: Delta makes no table where files are
     run_name = uuid.uuid4().hex[:12]
     try:
-        pieces = _numbered(run, reader, _pieces(run, reader, files))
+        pieces = _numbered(run, _pieces(run, reader, files))
         log.info("reading %d files in %d pieces", len(files), len(pieces))
         brought: dict[str, Brought] = {name: Brought() for name in names}
         for row in _each(run, len(pieces), partial(_write, pieces=pieces, reader=reader, name=run_name), _REPORT).collect():
@@ -122,13 +121,12 @@ def _pieces(run: Run, reader: Reader, files: list[SourceFile]) -> list[Piece]:
     return [Piece(file.uri, file.name, split) for file in files for split in reader.splits(file.uri, target)]
 
 
-def _numbered(run: Run, reader: Reader, pieces: list[Piece]) -> list[Piece]:
-    """The pieces with the numbers of their first lines: those of files in several pieces are read through once to count."""
-    of_file = Counter(piece.uri for piece in pieces)
-    counted = [i for i, piece in enumerate(pieces) if of_file[piece.uri] > 1]
+def _numbered(run: Run, pieces: list[Piece]) -> list[Piece]:
+    """The pieces with the numbers of their first lines: all but the last of a file are read through once to count."""
+    counted = [i for i, (piece, after) in enumerate(pairwise(pieces)) if piece.uri == after.uri]
     if not counted:
         return pieces
-    work = partial(_count, pieces=[pieces[i] for i in counted], reader=reader)
+    work = partial(_count, pieces=[pieces[i] for i in counted])
     lines = {counted[row.piece]: row.lines for row in _each(run, len(counted), work, "piece int, lines bigint").collect()}
     numbered: list[Piece] = []
     first = 1
@@ -149,9 +147,9 @@ def _indices(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
         yield from batch.column(0).to_pylist()
 
 
-def _count(batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reader) -> Iterator[pa.RecordBatch]:
+def _count(batches: Iterable[pa.RecordBatch], pieces: list[Piece]) -> Iterator[pa.RecordBatch]:
     for index in _indices(batches):
-        lines = reader.count_lines(pieces[index].uri, pieces[index].split)
+        lines = streams.count_lines(pieces[index].uri, pieces[index].split)
         yield pa.RecordBatch.from_arrays([pa.array([index], pa.int32()), pa.array([lines], pa.int64())], ["piece", "lines"])
 
 

@@ -73,11 +73,6 @@ def header_of(uri: str) -> Header:
     return Header(columns, delimiter)
 
 
-def count_lines(uri: str, split: Split) -> int:
-    """Lines of a piece of a file, header included. InputError for a compressed stream that is not whole."""
-    return sum(block.count(b"\n") for block in streams.split_blocks(uri, split))
-
-
 def read(uri: str, split: Split, first: int, header: Header, cohort: str, file: str) -> Iterator[Batches]:
     """Rows of `sequences`, of `samples` (those of the header) and of `quarantine` for a piece of a file, block by block.
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from isal import isal_zlib
 
-from genodl_spark import bgzf, storage
+from genodl_spark import bgzf, kernels, storage
 from genodl_spark.bgzf import Broken
 from genodl_spark.errors import InputError
 
@@ -74,6 +74,31 @@ def split_blocks(uri: str, split: Split, size: int = BLOCK) -> Iterator[bytes]:
     the end of its last line. InputError, naming the file's byte, for a file that is cut off or corrupt where the split reads it;
     damage that hides the start of a block from one split is found by the split before.
     """
+    with _chunks(uri, split) as chunks:
+        yield from _Lines(chunks, size, first=split.start == 0)
+
+
+def count_lines(uri: str, split: Split) -> int:
+    """Lines that `split_blocks` gives, without putting blocks together; one for a file of a byte-order mark alone. InputError as there."""
+    lines, inside, open_ = 0, split.start == 0, False
+    with _chunks(uri, split) as chunks:
+        for own, chunk in chunks:
+            if not own:
+                if not inside:
+                    return 0
+                if b"\n" in chunk:
+                    return lines + 1
+            ends = kernels.call("count_lines", chunk, len(chunk))
+            if not inside and not ends:
+                continue
+            lines += ends if inside else ends - 1
+            inside, open_ = True, not chunk.endswith(b"\n") if chunk else open_
+    return lines + open_
+
+
+@contextlib.contextmanager
+def _chunks(uri: str, split: Split) -> Iterator[Iterator[tuple[bool, bytes]]]:
+    """(Whether it is the split's own, text) from where the split starts to the end of the file. InputError as for `split_blocks`."""
     with _opened(uri) as (raw, stored):
         first = raw.read_at(bgzf.LARGEST, 0)
         if bgzf.is_bgzf(first):
@@ -85,7 +110,7 @@ def split_blocks(uri: str, split: Split, size: int = BLOCK) -> Iterator[bytes]:
         else:
             raise ValueError(f"{split} of {uri}: gzip is read whole")
         try:
-            yield from _Lines(chunks, size, first=split.start == 0)
+            yield chunks
         except Broken as broken:
             place = "" if broken.at is None else f" at byte {broken.at}"
             raise InputError(f"{broken}{place}; {_MEND}", uri) from broken

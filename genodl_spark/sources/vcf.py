@@ -29,7 +29,7 @@ from genodl_spark.tables import QUARANTINE, VARIANTS
 SOURCE = "vcf"
 FILE_NAME = re.compile(r"\.(g?vcf(\.b?gz)?|bcf)$", re.IGNORECASE)  # of a file taken from a directory
 KEPT_TEXT = 4096
-_BLOCK = 16 << 20  # bytes of text that go through the kernels at a time
+_BLOCK = 8 << 20  # bytes of text that go through the kernels at a time: less costs more calls, more leaves the processor's cache
 BIN_WIDTH = 1 << 26
 VARIANTS_SCHEMA, QUARANTINE_SCHEMA = VARIANTS.arrow_schema(), QUARANTINE.arrow_schema()
 
@@ -160,6 +160,7 @@ class Reader:
         self._formats: dict[bytes, int] = {}  # FORMAT text -> number, -1 for one that breaks a rule
         self._format_table: list[_Format] = []
         self._format_arrays: tuple[np.ndarray, ...] = ()
+        self._gt_room = np.empty(0, np.uint8)  # that the kernels pack into; asking the system for it again costs more than the packing
 
     def batches(self, number: int, block: bytes, most: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
         """Records of a block of whole lines, the first of them line `number` of the file, `most` lines at a time: rows of
@@ -362,8 +363,12 @@ class Reader:
         if not self._format_arrays:  # no record has a FORMAT that holds
             return pa.nulls(records, pa.binary()), pa.nulls(records, pa.binary())
         offsets, types, counts, has_gt = self._format_arrays
-        gt, gt_offsets = np.empty(records * (64 + 16 * samples), np.uint8), np.empty(records + 1, np.int32)
-        fields, field_offsets = np.empty(len(text) + records + samples + 1, np.uint8), np.empty(records + 1, np.int32)
+        room = records * (64 + 16 * samples)
+        if len(self._gt_room) < room:
+            self._gt_room = np.empty(room, np.uint8)
+        gt, gt_offsets = self._gt_room, np.empty(records + 1, np.int32)
+        kept = has_gt.min() == 0 or len(types) > len(has_gt)  # subfields other than GT, as text
+        fields, field_offsets = np.empty((len(text) + records if kept else 0) + samples + 1, np.uint8), np.empty(records + 1, np.int32)
         kernels.call(
             *("samples", text, records, starts, flags, samples, self.header.minor >= 4, n_alts, format_of),
             *(offsets, types, counts, has_gt, gt, gt_offsets, fields, field_offsets),
@@ -371,8 +376,8 @@ class Reader:
         of = np.maximum(format_of, 0)
         with_gt = (flags == 0) & has_gt[of].astype(bool)
         with_fields = (flags == 0) & ~(with_gt & (np.diff(offsets)[of] == 1))
-        # Not copied: of the room that was asked for, only what was written takes memory.
-        packed = kernels.binary_array(gt[: gt_offsets[-1]], gt_offsets, with_gt)
+        # The text is not copied: of the room that was asked for, only what was written takes memory.
+        packed = kernels.binary_array(gt[: gt_offsets[-1]].copy(), gt_offsets, with_gt)
         return packed, kernels.binary_array(fields[: field_offsets[-1]], field_offsets, with_fields)
 
     def _judged(self, lines: list[tuple[int, bytes]]) -> tuple[list[dict[str, object]], list[_Bad]]:
@@ -713,11 +718,6 @@ def splits(uri: str, target: int) -> list[Split]:
     return found if len(found) == 1 or not _is_bcf(uri) else [Split(0, found[-1].end)]
 
 
-def count_lines(uri: str, split: Split) -> int:
-    """Lines of a piece, header included. InputError for a compressed stream that is not whole."""
-    return sum(kernels.call("count_lines", np.frombuffer(block, np.uint8), len(block)) for block in streams.split_blocks(uri, split, _BLOCK))
-
-
 def split_lines(uri: str, split: Split, first: int, header: Header) -> Iterator[tuple[int, bytes]]:
     """(line number, block of whole lines) of a piece, without the header's; `first`: the number of its first line, from 1.
 
@@ -731,7 +731,7 @@ def split_lines(uri: str, split: Split, first: int, header: Header) -> Iterator[
             yield from read_header(line_blocks(raw, uri, _BLOCK), uri)[1]
         return
     for block in streams.split_blocks(uri, split, _BLOCK):
-        skipped = min(max(0, header.lines + 1 - first), kernels.call("count_lines", np.frombuffer(block, np.uint8), len(block)))
+        skipped = min(max(0, header.lines + 1 - first), kernels.call("count_lines", block, len(block)))
         at = 0
         for _ in range(skipped):
             at = block.index(b"\n", at) + 1

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from genodl_spark import bgzf, genotypes
 from genodl_spark.errors import InputError
-from genodl_spark.sources import vcf
+from genodl_spark.sources import streams, vcf
 from genodl_spark.sources.normalise import Normaliser, Reference
 from genodl_spark.sources.streams import line_blocks
 from genodl_spark.sources.vcf_header import read_header
@@ -315,7 +315,7 @@ def test_pieces_of_a_file_hold_its_records_once(kind: str, tmp_path: Path, monke
                 for rows, refused in vcf.Reader(header, "c", "v.vcf").batches(number, block, 1000):
                     good += rows.to_pylist()
                     bad += refused.to_pylist()
-            first += vcf.count_lines(str(path), split)
+            first += streams.count_lines(str(path), split)
         assert (good, bad) == expected
 
 
