@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
-    from genodl_spark.lake import Snapshot, StoredFile
+    from genodl_spark.lake import Snapshot
+    from genodl_spark.stored_files import StoredFile
 
 Kernel = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 ROWS = "entity_id string, x binary, missing int"
@@ -111,7 +112,7 @@ class MatrixFeatures:
         return (self.table, FEATURES)
 
     def cohorts(self, lake: Snapshot) -> list[str]:
-        return sorted(row.cohort for row in lake.read(self.table).select("cohort").distinct().collect())
+        return lake.cohorts(self.table)
 
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
         return sorted(row.sample_id for row in self._stored(lake, cohort).select("sample_id").distinct().collect())
@@ -128,18 +129,26 @@ class MatrixFeatures:
         return found
 
     def _read_orders(self, lake: Snapshot, cohort: str) -> dict[tuple[str, str], list[str]]:
-        from pyspark.sql import functions as F
-
-        used = {(row.block, row.feature_set) for row in self._stored(lake, cohort).select("block", "feature_set").distinct().collect()}
+        used = self._used(lake, cohort)
         found = {block for block, _ in used}
         for block in self.blocks:
             if block not in found:
                 raise InputError(f"found no block {block!r} in cohort {cohort}; expected one of {', '.join(sorted(found)) or 'none'}", "blocks")
-        names = lake.read(FEATURES).where((F.col("cohort") == cohort) & (F.col("source") == self.table.name))
-        grouped = names.groupBy("block", "feature_set").agg(F.sort_array(F.collect_list(F.struct("position", "feature_id"))).alias("f"))
-        orders = {(row.block, row.feature_set): [str(f.feature_id) for f in row.f] for row in grouped.collect()}
+        names = lake.rows(FEATURES, {"cohort": cohort, "source": self.table.name}).sort_by("position")
+        orders = {}
+        for block, feature_set in used:
+            own = pc.and_(pc.equal(names.column("block"), block), pc.equal(names.column("feature_set"), feature_set))
+            orders[block, feature_set] = names.column("feature_id").filter(own).to_pylist()
         several = len(found) > 1
         return {key: [f"{key[0]}:{name}" if several else name for name in orders[key]] for key in sorted(used)}
+
+    def _used(self, lake: Snapshot, cohort: str) -> set[tuple[str, str]]:
+        """(block, feature_set) of the cohort's rows; from the log alone where each file has rows of one."""
+        ends = [(*file.ends("block"), *file.ends("feature_set")) for file in lake.cohort_files(self.table, cohort)]
+        if all(None not in of and of[0] == of[1] and of[2] == of[3] for of in ends):
+            found = {(of[0], of[2]) for of in ends}
+            return {key for key in found if key[0] in self.blocks} if self.blocks else found
+        return {(row.block, row.feature_set) for row in self._stored(lake, cohort).select("block", "feature_set").distinct().collect()}
 
     def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
         orders = self._orders(lake, cohort)
@@ -160,14 +169,9 @@ class MatrixFeatures:
         known = np.sum([np.frombuffer(bytes(row.known), np.int64) for row in parts], axis=0)
         return [name for name, count in zip(features, known, strict=True) if count >= (1 - self.max_missing) * len(among)]
 
-    def _places(self, lake: Snapshot, cohort: str, features: list[str]) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-        """For each stored order: which of its values are wanted, and where they go."""
-        position = {name: i for i, name in enumerate(features)}
-        places = {}
-        for key, names in self._orders(lake, cohort).items():
-            pairs = np.array([(i, position[name]) for i, name in enumerate(names) if name in position], np.int64).reshape(-1, 2)
-            places[key] = (pairs[:, 0], pairs[:, 1])
-        return places
+    def _places(self, lake: Snapshot, cohort: str, features: list[str]) -> dict[tuple[str, str], Places]:
+        """`places_of` for each stored order."""
+        return dict(zip(orders := self._orders(lake, cohort), places_of(orders.values(), features), strict=True))
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
         from pyspark.sql import functions as F
@@ -205,14 +209,8 @@ class MatrixFeatures:
                 sets = batch.column("feature_set").dictionary_encode()
                 for code, name in enumerate(sets.dictionary.to_pylist()):
                     part = batch if len(sets.dictionary) == 1 else batch.filter(pc.equal(sets.indices, code))
-                    source, target = places[block.as_py(), name]
-                    data, ends = kernels.binary(part.column("x"))
-                    values = data[ends[0] : ends[-1]].view(np.float32).reshape(part.num_rows, -1)
-                    if not np.array_equal(source, target) or len(source) != values.shape[1]:
-                        x = np.full((len(values), width), np.nan, np.float32)
-                        x[:, target] = values[:, source]
-                        values = x
-                    yield _packed(part.column("sample_id"), values, np.full(len(values), width - len(source)))
+                    values = arranged(part.column("x"), places[block.as_py(), name], width)
+                    yield _packed(part.column("sample_id"), values, np.full(len(values), width - len(places[block.as_py(), name][0])))
 
         return Stored(lake.cohort_files(self.table, cohort), ["sample_id", "block", "feature_set", "x"], pack)
 
@@ -224,8 +222,31 @@ class MatrixFeatures:
             return None
         rows, files = found
         rows = rows.where(F.col("block").isin(self.blocks)) if self.blocks else rows
-        entities = rows.select(F.col("sample_id").alias("entity_id")).distinct()
-        return Changed(entities, files if len({block for block, _ in self._orders(lake, cohort)}) == 1 else None)
+        one = len({block for block, _ in self._orders(lake, cohort)}) == 1
+        return Changed(rows.select(F.col("sample_id").alias("entity_id")), files if one else None)
+
+
+Places = tuple[np.ndarray, np.ndarray]  # of a stored order of features: which of its values are wanted, and where they go, int64
+
+
+def places_of(orders: Iterable[list[str]], features: list[str]) -> Iterator[Places]:
+    """For each order of identifiers, where it has `features`."""
+    position = {name: i for i, name in enumerate(features)}
+    for names in orders:
+        pairs = np.array([(i, position[name]) for i, name in enumerate(names) if name in position], np.int64).reshape(-1, 2)
+        yield pairs[:, 0], pairs[:, 1]
+
+
+def arranged(packed: pa.Array, places: Places, width: int) -> np.ndarray:
+    """Packed float32 rows of one stored order as (rows, width), NaN where the order lacks a feature; not copied where nothing moves."""
+    data, ends = kernels.binary(packed)
+    values = data[ends[0] : ends[-1]].view(np.float32).reshape(len(packed), -1)
+    source, target = places
+    if np.array_equal(source, target) and len(source) == values.shape[1] == width:
+        return values
+    x = np.full((len(values), width), np.nan, np.float32)
+    x[:, target] = values[:, source]
+    return x
 
 
 def _packed(entities: pa.Array, x: np.ndarray, missing: np.ndarray) -> pa.RecordBatch:
@@ -466,7 +487,7 @@ class SequenceFeatures:
         return (SEQUENCES,)
 
     def cohorts(self, lake: Snapshot) -> list[str]:
-        return sorted(row.cohort for row in lake.read(SEQUENCES).select("cohort").distinct().collect())
+        return lake.cohorts(SEQUENCES)
 
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
         return sorted(self._stored(lake, cohort).select("sequence_id").toArrow().column("sequence_id").to_pylist())  # identifiers, not sequences

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import hashlib
 import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
+from genodl_spark.stored_files import Change, StoredFile, Without, as_lists, holding, join, may_hold, read_file, rewrite
 from genodl_spark.tables import TABLES, Table, identifier, literal
 
 if TYPE_CHECKING:
@@ -29,38 +27,8 @@ if TYPE_CHECKING:
 
     from genodl_spark.parts import Part
 
-_ROWS = 16_384  # rows that are written at once
+_FEW_BYTES = 32 << 20  # of files that are gone through sooner here than a Spark job is planned
 _LOG_ENTRY = re.compile(r"/(\d{20})\.json$")
-
-
-@dataclass(frozen=True, order=True)
-class StoredFile:
-    """A Parquet file of a table: URI, path as its log names it, partition values, bytes, and statistics as Delta has them, {} without."""
-
-    uri: str
-    path: str = field(compare=False)
-    partition: dict[str, str] = field(compare=False)
-    size: int = field(compare=False)
-    statistics: dict[str, Any] = field(compare=False)
-
-    def ends(self, column: str) -> tuple[Any, Any]:
-        """Least and greatest value of a column, None where not known."""
-        low, high = (self.statistics.get(side, {}).get(column) for side in ("minValues", "maxValues"))
-        return low, high
-
-    def nulls(self, column: str) -> int | None:
-        """Rows without a value in a column, None where not known."""
-        found: int | None = self.statistics.get("nullCount", {}).get(column)
-        return found
-
-    def filled(self, column: str) -> bool | None:
-        """Whether any row has a value in a column, None where not known."""
-        nulls, rows = self.nulls(column), self.statistics.get("numRecords")
-        return None if nulls is None or rows is None else nulls < rows
-
-    def may_hold(self, column: str, values: Sequence[Any]) -> bool:
-        low, high = self.ends(column)
-        return low is None or high is None or any(low <= value <= high for value in values)
 
 
 class Conflict(Exception):
@@ -100,10 +68,14 @@ class Lake:
         version = self.version(table)
         if version is None:
             self.spark.sql(table.ddl(self.path(table)))
-            return
+        else:
+            self.check(table, version)
+
+    def check(self, table: Table, version: int) -> None:
+        """InputError when a stored column of a version is missing or has another type than declared."""
         schema = self._listed(table, version).get("metadata", {}).get("schemaString")
         if schema is None:
-            self.read(table)
+            self.read(table, version)
             return
         from pyspark.sql.types import StructType
 
@@ -137,7 +109,7 @@ class Lake:
         """URIs of the Parquet files of one version that hold a partition's rows, sorted."""
         from pyspark.sql import functions as F
 
-        held, mixed = _holding(table, self.files(table, version), partition)
+        held, mixed = holding(table, self.files(table, version), partition)
         if not mixed:
             return [file.uri for file in held]
         found = self.read(table, version).where(condition(partition)).select(F.col("_metadata.file_path").alias("file")).distinct().collect()
@@ -146,14 +118,16 @@ class Lake:
     def rows(self, table: Table, where: Mapping[str, str | Sequence[str]], version: int | None = None) -> pa.Table:
         """The rows of a version, the newest when none is given, that match `where`.
 
-        This process reads them: for few rows of a small table, of which a Spark job takes longer to plan than to read.
+        This process reads them: for few rows of a small table, of which a Spark job takes longer to plan than to read. InputError as for `check`.
         """
         version = self.version(table) if version is None else version
-        wanted = {name: sorted(values) for name, values in _listed(where).items()}
+        if version is not None:
+            self.check(table, version)
+        wanted = {name: sorted(values) for name, values in as_lists(where).items()}
         found = [table.arrow_schema().empty_table()]
         for file in self.files(table, version) if version is not None else []:
-            if all(_may_hold(table, file, name, values) for name, values in wanted.items()):
-                part = _read(table, file)
+            if all(may_hold(table, file, name, values) for name, values in wanted.items()):
+                part = read_file(table, file)
                 for name, values in wanted.items():
                     part = part.filter(pc.is_in(part.column(name), pa.array(values, part.schema.field(name).type)))
                 found.append(part)
@@ -164,7 +138,7 @@ class Lake:
         version, where = self.version(table), where or {}
         if version is None:
             return 0
-        held, mixed = _holding(table, self.files(table, version), where)
+        held, mixed = holding(table, self.files(table, version), where)
         numbers = [n for n in (file.statistics.get("numRecords") for file in held) if n is not None]
         if not mixed and len(numbers) == len(held):
             return sum(numbers)
@@ -182,7 +156,7 @@ class Lake:
         """In one transaction removes the rows that match `where` (column -> value or values) and adds `rows`, which all match it."""
         self.create(table)
         if isinstance(rows, pa.Table):
-            for name, values in _listed(where).items():
+            for name, values in as_lists(where).items():
                 if not pc.all(pc.is_in(rows.column(name), pa.array(values, pa.string()))).as_py() and rows.num_rows:
                     raise ValueError(f"table {table.name}: a row that has none of {values} for {name}")
             self.commit(table, self._written(table, rows), where)
@@ -209,30 +183,35 @@ class Lake:
         """
         self.create(table)
         transaction = self._transaction(table)
-        replaced, mixed = _holding(table, self.files(table, transaction.readVersion()), where)
+        replaced, mixed = holding(table, self.files(table, transaction.readVersion()), where)
         touched, kept = self._without(table, mixed, where) if mixed else ([], [])
         if parts or replaced or touched or marks:
             self._commit(transaction, [*replaced, *touched], [*parts, *kept], condition(exclusive or where), marks or {})
 
     def _without(self, table: Table, files: list[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], list[Part]]:
         """Those of `files` in which a row matches `where`, and new files with their other rows."""
-        return self._rewritten(table, files, _Without({name: pa.array(values, pa.string()) for name, values in _listed(where).items()}))
+        return self._rewritten(table, files, Without({name: pa.array(values, pa.string()) for name, values in as_lists(where).items()}))
 
     def _rewritten(self, table: Table, files: list[StoredFile], change: Change) -> tuple[list[StoredFile], list[Part]]:
-        """Those of `files` that a change concerns, and the new ones in their place; tasks write them."""
+        """Those of `files` that a change concerns, and the new ones in their place; tasks write them, unless they are few and small."""
         from genodl_spark.parts import Part
 
         if not files:
             return [], []
-        work = partial(_rewrite, table=table, uri=self.path(table), files=files, change=change, name=uuid.uuid4().hex[:12])
-        found = self.spark.range(0, len(files), 1, len(files)).mapInArrow(work, "file int, part string").collect()
-        touched = sorted({row.file for row in found})
-        return [files[i] for i in touched], [Part.from_json(row.part) for row in found if row.part is not None]
+        work = partial(rewrite, table=table, uri=self.path(table), files=files, change=change, name=uuid.uuid4().hex[:12])
+        if sum(file.size for file in files) <= _FEW_BYTES:
+            here = work([pa.RecordBatch.from_arrays([pa.array(range(len(files)))], ["id"])])
+            found = [(row["file"], row["part"]) for batch in here for row in batch.to_pylist()]
+        else:
+            rows = self.spark.range(0, len(files), 1, len(files)).mapInArrow(work, "file int, part string").collect()
+            found = [(row.file, row.part) for row in rows]
+        touched = sorted({file for file, _ in found})
+        return [files[i] for i in touched], [Part.from_json(part) for _, part in found if part is not None]
 
     def rewrite(self, table: Table, where: Mapping[str, str | Sequence[str]], change: Change) -> bool:
         """Changes rows in the files that may hold some that match `where`, in one transaction; returns whether there were any."""
         transaction = self._transaction(table)
-        held, mixed = _holding(table, self.files(table, transaction.readVersion()), where)
+        held, mixed = holding(table, self.files(table, transaction.readVersion()), where)
         touched, parts = self._rewritten(table, [*held, *mixed], change)
         if touched:
             self._commit(transaction, touched, parts, f"rewrite {table.name}")
@@ -303,7 +282,7 @@ class Lake:
         from genodl_spark.parts import Part
 
         transaction = self._transaction(table)
-        work = partial(_join, table=table, uri=self.path(table), groups=groups, name=uuid.uuid4().hex[:12])
+        work = partial(join, table=table, uri=self.path(table), groups=groups, name=uuid.uuid4().hex[:12])
         found = self.spark.range(0, len(groups), 1, len(groups)).mapInArrow(work, "part string").collect()
         parts = [Part.from_json(row.part) for row in found]
         self._commit(transaction, [file for files in groups for file in files], parts, None, data_change=False)
@@ -447,7 +426,7 @@ class Lake:
         for file in self.files(table, transaction.readVersion()):
             if not new or not all(file.may_hold(name, [key[i] for key in new]) for i, name in enumerate(table.key)):
                 continue
-            stored, others = _read(table, file).to_pylist(), []
+            stored, others = read_file(table, file).to_pylist(), []
             for row in stored:
                 key = _key(table, row)
                 if key not in new or _same(row, new[key]):
@@ -539,10 +518,21 @@ class Snapshot:
         return new.join(old, same, "left_anti").union(old.join(new, same, "left_anti")), added
 
     def files(self, table: Table) -> list[StoredFile]:
-        """The table's files; none where it has not been created."""
+        """The table's files; none where it has not been created. InputError as for `Lake.check`."""
         version = self.version(table)
-        found: list[StoredFile] = [] if version is None else self.once(("files", table.name), lambda: self.lake.files(table, version))
+        if version is None:
+            return []
+
+        def checked() -> list[StoredFile]:
+            self.lake.check(table, version)
+            return self.lake.files(table, version)
+
+        found: list[StoredFile] = self.once(("files", table.name), checked)
         return found
+
+    def cohorts(self, table: Table) -> list[str]:
+        """Cohorts of a table that is partitioned by them, sorted."""
+        return sorted({file.partition["cohort"] for file in self.files(table)})
 
     def rows(self, table: Table, where: Mapping[str, str | Sequence[str]]) -> pa.Table:
         version = self.version(table)
@@ -551,105 +541,8 @@ class Snapshot:
 
 def condition(where: Mapping[str, str | Sequence[str]]) -> str:
     """SQL condition for rows whose columns hold the given values; names and values are quoted."""
-    terms = [f"{identifier(name)} IN ({', '.join(map(literal, values))})" for name, values in _listed(where).items()]
+    terms = [f"{identifier(name)} IN ({', '.join(map(literal, values))})" for name, values in as_lists(where).items()]
     return " AND ".join(terms)
-
-
-def _listed(where: Mapping[str, str | Sequence[str]]) -> dict[str, list[str]]:
-    return {name: [value] if isinstance(value, str) else list(value) for name, value in where.items()}
-
-
-def _may_hold(table: Table, file: StoredFile, column: str, values: Sequence[str]) -> bool:
-    """Whether a file may have a row with one of the values, which are sorted."""
-    if column in table.partitioned_by:
-        return file.partition.get(column) in values
-    low, high = file.ends(column)
-    if low is None or high is None:
-        return True
-    first = bisect.bisect_left(values, low)
-    return first < len(values) and bool(values[first] <= high)
-
-
-def _holding(table: Table, files: Sequence[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], list[StoredFile]]:
-    """Those of `files` all of whose rows match `where`; and those in which some may."""
-    wanted = {name: sorted(values) for name, values in _listed(where).items()}
-    inner = [name for name in wanted if name not in table.partitioned_by]
-    held, mixed = [], []
-    for file in files:
-        if not all(_may_hold(table, file, name, values) for name, values in wanted.items()):
-            continue
-        ends = [file.ends(name) for name in inner]
-        if all(low is not None and low == high for low, high in ends) and all(file.nulls(name) == 0 for name in inner):
-            held.append(file)
-        else:
-            mixed.append(file)
-    return held, mixed
-
-
-class Change(Protocol):
-    """What is done to the rows of files; it goes to the tasks. `columns`: what it has to see to know whether a file concerns it."""
-
-    @property
-    def columns(self) -> list[str]: ...
-
-    def concerns(self, rows: pa.Table) -> bool: ...
-
-    def apply(self, rows: pa.Table) -> pa.Table: ...
-
-
-@dataclass(frozen=True)
-class _Without:
-    """Takes away the rows in which every column of `wanted` holds one of its values."""
-
-    wanted: Mapping[str, pa.Array]
-
-    @property
-    def columns(self) -> list[str]:
-        return list(self.wanted)
-
-    def concerns(self, rows: pa.Table) -> bool:
-        return bool(pc.any(self._matching(rows)).as_py())
-
-    def apply(self, rows: pa.Table) -> pa.Table:
-        return rows.filter(pc.invert(self._matching(rows)))
-
-    def _matching(self, rows: pa.Table) -> pa.ChunkedArray:
-        found = pa.chunked_array([pa.repeat(pa.scalar(True), rows.num_rows)])
-        for column, values in self.wanted.items():
-            found = pc.and_(found, pc.is_in(rows.column(column), values))
-        return found
-
-
-def _rewrite(
-    batches: Iterable[pa.RecordBatch], table: Table, uri: str, files: Sequence[StoredFile], change: Change, name: str
-) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `files`: writes what a change makes of those that it concerns."""
-    from genodl_spark.parts import PartWriter
-
-    for batch in batches:
-        for index in batch.column(0).to_pylist():
-            file, parts = files[index], list[str | None]([None])
-            if not change.concerns(_read(table, file, change.columns)):
-                continue
-            writer = PartWriter(table, uri, f"{name}-{index:05d}")
-            for kept in change.apply(_read(table, file)).combine_chunks().to_batches(_ROWS):
-                writer.write(kept)
-            parts += [part.as_json() for part in writer.close()]
-            yield pa.RecordBatch.from_arrays([pa.array([index] * len(parts), pa.int32()), pa.array(parts, pa.string())], ["file", "part"])
-
-
-def _join(batches: Iterable[pa.RecordBatch], table: Table, uri: str, groups: Sequence[Sequence[StoredFile]], name: str) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `groups`: writes the rows of a group's files in the table's order."""
-    from genodl_spark.parts import PartWriter
-
-    for batch in batches:
-        for index in batch.column(0).to_pylist():
-            rows = pa.concat_tables([_read(table, file) for file in groups[index]], promote_options="default")
-            writer = PartWriter(table, uri, f"{name}-{index:05d}")
-            for one in rows.sort_by([(column, "ascending") for column in table.order]).combine_chunks().to_batches(_ROWS):
-                writer.write(one)
-            parts = [part.as_json() for part in writer.close()]
-            yield pa.RecordBatch.from_arrays([pa.array(parts, pa.string())], ["part"])
 
 
 def _taken_away(uri: str) -> list[str]:
@@ -661,29 +554,6 @@ def _taken_away(uri: str) -> list[str]:
 def _application(name: str) -> str:
     """The name of a Delta transaction identifier: nothing of a user's own stands in the log."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
-
-
-def _read(table: Table, file: StoredFile, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a file as declared, some columns or all; columns that it lacks are NULL."""
-    fs, path = storage.filesystem(file.uri)
-    schema = table.arrow_schema()
-    if columns is not None:
-        schema = pa.schema([schema.field(name) for name in columns])
-    with fs.open_input_file(path) as raw:
-        # Spark writes time stamps as INT96, which has no unit of its own.
-        stored = pq.ParquetFile(raw, coerce_int96_timestamp_unit="us")
-        if table.open and columns is None:
-            for field in stored.schema_arrow:
-                schema = schema if field.name in schema.names else schema.append(field)
-        found = stored.read([name for name in schema.names if name not in table.partitioned_by])
-        rows = stored.metadata.num_rows
-    made = []
-    for name, type_ in zip(schema.names, schema.types, strict=True):
-        if name in found.column_names:
-            made.append(found.column(name).cast(type_))
-        else:
-            made.append(pa.repeat(pa.scalar(file.partition.get(name)).cast(type_), rows))
-    return pa.Table.from_arrays(made, schema=schema)
 
 
 def _key(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -28,6 +28,7 @@ from genodl_spark.tables import Table
 _GROUP_ROWS, _GROUP_BYTES = 4096, 32 << 20
 _FILE_BYTES = 256 << 20
 _CHECKED_BYTES = 4 << 20
+_SAMPLED, _SAMPLED_BYTES = 256, 1 << 18  # rows and bytes of a column that show whether it compresses
 _OPEN_FILES = 64
 _LEVEL, _TEXT_LEVEL = 3, 1  # of zstd: 9 saves 3% of genotypes for three times the time; 1 packs the text of sample columns better than 3
 _LISTED = 64  # bytes of a text that stand in a file's statistics
@@ -151,13 +152,22 @@ class _File:
         full = posixpath.join(root, path)
         fs.create_dir(posixpath.dirname(full), recursive=True)
         self._sink = fs.open_output_stream(full)
+        self._writer: pq.ParquetWriter | None = None
+        self._schema = schema
         self._compared = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_string(f.type)]
+
+    def _made_for(self, rows: pa.Table) -> pq.ParquetWriter:
+        """The writer, which stores packed columns as they are where `rows`, the first of the file, show that zstd gains little."""
+        schema = self._schema
         texts = [f.name for f in schema if pa.types.is_string(f.type)] + [f"{f.name}.list.element" for f in schema if pa.types.is_list(f.type)]
-        self._writer = pq.ParquetWriter(
+        plain = {f.name for f in schema if pa.types.is_binary(f.type) and not _compresses(rows.column(f.name))}
+        return pq.ParquetWriter(
             self._sink,
             schema,
-            compression="zstd",
-            compression_level={f.name: _TEXT_LEVEL if f.name == "fields" else _LEVEL for f in schema if not pa.types.is_nested(f.type)},
+            compression={leaf: "none" if leaf in plain else "zstd" for f in schema for leaf in _leaves(f)},
+            compression_level={
+                f.name: _TEXT_LEVEL if f.name == "fields" else _LEVEL for f in schema if not (pa.types.is_nested(f.type) or f.name in plain)
+            },
             use_dictionary=texts,
             write_statistics=self._compared,
             store_schema=False,
@@ -186,12 +196,15 @@ class _File:
             if low is not None:
                 self._low[name] = min(self._low.get(name, low), low)
                 self._high[name] = max(self._high.get(name, high), high)
+        if self._writer is None:
+            self._writer = self._made_for(rows)
         self._writer.write_table(rows, row_group_size=_GROUP_ROWS)
         self.rows += rows.num_rows
         self._held, self._held_rows, self._held_bytes = [], 0, 0
 
     def close(self) -> Part:
         self._flush()
+        assert self._writer is not None  # a file is opened for rows
         self._writer.close()
         size = self.size
         self._sink.close()
@@ -204,3 +217,24 @@ class _File:
 def _bounded(value: Any) -> bool:
     """Whether a value may stand in a file's statistics: no infinity, which JSON lacks, and no long text."""
     return len(value) <= _LISTED if isinstance(value, str) else value == value and abs(value) != float("inf")
+
+
+def _leaves(field: pa.Field) -> list[str]:
+    """Names of the Parquet columns of a field."""
+    if pa.types.is_list(field.type):
+        return [f"{field.name}.list.element"]
+    if pa.types.is_map(field.type):
+        return [f"{field.name}.key_value.key", f"{field.name}.key_value.value"]
+    assert not pa.types.is_nested(field.type), field
+    return [field.name]
+
+
+def _compresses(column: pa.ChunkedArray) -> bool:
+    """Whether zstd takes a tenth at least from the first bytes of a packed column; inflating what it does not costs more than reading it."""
+    start = b""
+    for value in column.slice(0, _SAMPLED):
+        start += value.as_py() or b""
+        if len(start) >= _SAMPLED_BYTES:
+            break
+    start = start[:_SAMPLED_BYTES]
+    return len(start) < _SAMPLED or len(pa.Codec("zstd", compression_level=1).compress(start, asbytes=True)) < 0.9 * len(start)

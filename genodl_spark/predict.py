@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -23,7 +24,7 @@ WEIGHTS, CARD = "model.safetensors", "model.json"
 FORMAT = 2
 PRECISIONS = ("float32", "bf16", "fp16")
 _INPUT_BYTES = 1 << 20  # float32 inputs of a batch: they and what networks make of them stay in a core's cache
-_AT_ONCE = 4096  # rows that are held before their batches are computed, so that few of these are filled up
+_AT_ONCE = 8192  # rows whose scores are given back at once
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class Predictor:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network.to(self.device).eval()
         self.mean, self.inverse = (values.to(self.device) for values in scaling)
+        self.counted = (self.inverse > 0).sum()  # features that bear on a row's distance
 
     @property
     def computed_on(self) -> str:
@@ -148,9 +150,11 @@ class Predictor:
         with torch.inference_mode():
             for start in range(0, len(x), batch):
                 part = x[start : start + batch]
-                filled = np.zeros((batch, x.shape[1]), x.dtype)
-                filled[: len(part)] = part
-                parts.append([found[: len(part)] for found in self._batch(filled)])
+                whole = part
+                if len(part) < batch:
+                    whole = np.zeros((batch, x.shape[1]), x.dtype)
+                    whole[: len(part)] = part
+                parts.append([found[: len(part)] for found in self._batch(whole)])
         if not parts:
             return Scores(np.empty((0, max(len(self.card.classes), 1))), np.empty(0), np.empty(0))
         return Scores(*(np.concatenate(found) for found in zip(*parts, strict=True)))
@@ -158,15 +162,20 @@ class Predictor:
     def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         import torch
 
-        packed = torch.from_numpy(x).to(self.device)
+        with warnings.catch_warnings():  # torch warns of memory that it may not write to, and does not
+            warnings.simplefilter("ignore", UserWarning)
+            packed = torch.from_numpy(x).to(self.device)
         values = feed.values(packed, self.card.transform, torch.float32)
         if self.card.transform == quality.ONE_HOT:
             distance = quality.bits_per_base(x, self.background)
         else:
-            z = (values - self.mean) * self.inverse
-            known = (~torch.isnan(z) & (self.inverse > 0)).sum(1)
-            values = torch.nan_to_num(z, nan=0.0)
-            distance = (torch.linalg.vecdot(values, values).double() / known).cpu().numpy()
+            values = (values - self.mean).mul_(self.inverse)
+            square, known = torch.linalg.vecdot(values, values), self.counted
+            if not bool(torch.isfinite(square).all()):  # a value of some row is missing: this takes longer than all else but the network
+                known = (~torch.isnan(values) & (self.inverse > 0)).sum(1)
+                values = torch.nan_to_num_(values, nan=0.0)
+                square = torch.linalg.vecdot(values, values)
+            distance = (square.double() / known).cpu().numpy()
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         with torch.autocast(self.device.type, kind, enabled=kind is not None):
             outputs = self._answers(values).float()
@@ -249,29 +258,47 @@ class Batch:
 
 
 def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
-    """Scores batches of rows (entity_id string, x binary, missing int), which are put together to whole batches of the model first."""
+    """Scores batches of rows (entity_id string, x binary, missing int), some thousands at once; no batch of the model but the last is filled up."""
     width = len(predictor.card.features)
-    target = max(_AT_ONCE // predictor.card.batch, 1) * predictor.card.batch
+    held: list[Batch] = []
+    for rows in _whole(batches, predictor.card.batch):
+        x = _packed(rows.column("x"), predictor.card.dtype, width)
+        held.append(Batch(rows.column("entity_id"), predictor.scores(x), rows.column("missing").to_numpy()))
+        if sum(len(batch.missing) for batch in held) >= _AT_ONCE:
+            yield _together(held)
+            held = []
+    if held:
+        yield _together(held)
+
+
+def _whole(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+    """The same rows in batches of a multiple of `size`, the last of what is left; what need not be put together is not copied."""
     held: list[pa.RecordBatch] = []
     rows = 0
-
-    def whole() -> Batch:
-        packed = [_packed(batch.column("x"), predictor.card.dtype, width) for batch in held]
-        x = packed[0] if len(packed) == 1 else np.concatenate(packed)
-        entities = pa.concat_arrays([batch.column("entity_id") for batch in held])
-        return Batch(entities, predictor.scores(x), np.concatenate([batch.column("missing").to_numpy() for batch in held]))
-
     for batch in batches:
         start = 0
-        while start < batch.num_rows:
-            part = batch.slice(start, target - rows)
-            start, rows = start + part.num_rows, rows + part.num_rows
-            held.append(part)
-            if rows == target:
-                yield whole()
-                held, rows = [], 0
+        if rows and rows + batch.num_rows >= size:
+            start = size - rows
+            yield _joined([*held, batch.slice(0, start)])
+            held, rows = [], 0
+        several = (batch.num_rows - start) // size * size if not rows else 0
+        if several:
+            yield batch.slice(start, several)
+        if start + several < batch.num_rows:
+            held.append(batch.slice(start + several))
+            rows += held[-1].num_rows
     if rows:
-        yield whole()
+        yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    (found,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return found
+
+
+def _together(batches: list[Batch]) -> Batch:
+    scores = (np.concatenate([getattr(batch.scores, name) for batch in batches]) for name in ("raw", "uncertainty", "distance"))
+    return Batch(pa.concat_arrays([batch.entities for batch in batches]), Scores(*scores), np.concatenate([batch.missing for batch in batches]))
 
 
 def _packed(column: pa.Array, dtype: str, width: int) -> np.ndarray:

@@ -21,10 +21,11 @@ from genodl_spark import session, storage, tasks
 from genodl_spark.config import Settings
 from genodl_spark.errors import InputError
 from genodl_spark.features import Features, Kernel, stored_rows
-from genodl_spark.lake import Conflict, Snapshot, StoredFile
+from genodl_spark.lake import Conflict, Snapshot
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.predict import Batch, Predictor
+from genodl_spark.stored_files import StoredFile
 from genodl_spark.tables import MODELS, PREDICTIONS, SPLITS
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ log = logging.getLogger("genodl")
 _ATTEMPTS = 3
 _SETTINGS = "settings"
 _PIECE = 64 << 20  # stored bytes that a task reads, at most
-_READ = 16 << 20  # bytes of packed features that are read at once
+_READ = 2 << 20  # bytes of packed features that are read at once: more of them leave the processor's cache before they are scored
 _REPORT = "part string, rows bigint, missing int"
 
 
@@ -55,21 +56,25 @@ class Chosen:
 
 def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
     """The model named, else the newest of the task and label. InputError when there is none."""
-    from pyspark.sql import functions as F
-
     s = run.settings
-    models = run.lake.read(MODELS).where(F.col("task") == s.task)
+    models = run.lake.rows(MODELS, {"task": s.task})
     if model_id is not None:
-        models = models.where(F.col("model_id") == model_id)
-        if label is not None:
-            models = models.where(F.col("label_column") == label)
-    else:
-        models = models.where(F.col("label_column") == (label or s.label))
-    found = models.orderBy(F.col("model_version").desc()).limit(1).collect()
+        models = models.filter(pc.equal(models.column("model_id"), model_id))
+    if model_id is None or label is not None:
+        models = models.filter(pc.equal(models.column("label_column"), label or s.label))
+    found = models.sort_by([("model_version", "descending")]).slice(0, 1).to_pylist()
     if not found:
         wanted = f"model {model_id} of task {s.task}" if model_id is not None else f"model of task {s.task} for label {label or s.label}"
         raise InputError(f"found no {wanted}; expected one, run train first, or see genodl list models", "--model")
-    return model_of(run, found[0])
+    return model_of(run, _row(found[0]))
+
+
+def _row(found: dict[str, Any]) -> Row:
+    """As Spark has it, with maps as dictionaries."""
+    from pyspark.sql import Row
+
+    types = {field.name: field.type for field in MODELS.arrow_schema()}
+    return Row(**{name: dict(value) if value is not None and pa.types.is_map(types[name]) else value for name, value in found.items()})
 
 
 def model_of(run: Run, row: Row) -> Chosen:
@@ -144,7 +149,7 @@ def _unchanged(run: Run) -> None:
 
 
 def _identifiers(entities: DataFrame) -> pa.Array:
-    return pa.concat_arrays([pa.array([], pa.string()), *entities.toArrow().column(0).cast(pa.string()).chunks])
+    return entities.toArrow().column(0).cast(pa.string()).unique()
 
 
 def _lack(cohort: str, missing: int, model: Chosen) -> str:
@@ -194,8 +199,12 @@ class Scoring:
     table_uri: str
     name: str
 
-    def rows(self, predictor: Predictor, batch: Batch) -> pa.RecordBatch:
-        """Rows of `predictions` of one batch."""
+    def same(self, predictor: Predictor, count: int) -> dict[str, pa.Array]:
+        """The columns of `count` rows that hold one value."""
+        return {name: pa.repeat(value, count) for name, value in {**self.constants, "computed_on": predictor.computed_on}.items()}
+
+    def rows(self, predictor: Predictor, batch: Batch, same: Mapping[str, pa.Array]) -> pa.RecordBatch:
+        """Rows of `predictions` of one batch; `same`: columns of one value, of as many rows at least."""
         classes, scores = predictor.card.classes, batch.scores
         calibrated = predictor.calibrated(scores.raw)
         count = len(calibrated)
@@ -203,7 +212,7 @@ class Scoring:
         best = calibrated.argmax(1) if classes else np.zeros(count, np.int64)
         value = calibrated[np.arange(count), best]
         columns: dict[str, pa.Array] = {
-            **{name: pa.repeat(constant, count) for name, constant in self.constants.items()},
+            **{name: column.slice(0, count) for name, column in same.items()},
             "entity_id": batch.entities,
             "value": pa.array(value),
             "raw_value": pa.array(scores.raw[np.arange(count), best]),
@@ -212,7 +221,6 @@ class Scoring:
             "out_of_distribution": pa.array(unusual),
             "abstained": pa.array(unusual | (value < self.least_probability) if classes else unusual),
             "in_training": pc.is_in(batch.entities, self.trained.value),
-            "computed_on": pa.repeat(predictor.computed_on, count),
         }
         schema = PREDICTIONS.arrow_schema()
         if classes:
@@ -228,10 +236,14 @@ class Scoring:
         predictor = kernel.cached(self.model_uri, self.precision, self.passes)
         writer = PartWriter(PREDICTIONS, self.table_uri, f"{self.name}-{number:05d}")
         missing: int | None = None
+        most, same = 0, dict[str, pa.Array]()
         for batch in kernel.scored(predictor, self._chosen(batches)):
             least = int(batch.missing.min())
             missing = least if missing is None else min(missing, least)
-            writer.write(self.rows(predictor, batch))
+            if len(batch.entities) > most:
+                most = len(batch.entities)
+                same = self.same(predictor, most)
+            writer.write(self.rows(predictor, batch, same))
         for part in writer.close():
             columns = [pa.array([part.as_json()]), pa.array([part.rows]), pa.array([missing], pa.int32())]
             yield pa.RecordBatch.from_arrays(columns, ["part", "rows", "missing"])
@@ -279,11 +291,9 @@ def _scoring(run: Run, model: Chosen, cohort: str, versions: Mapping[str, int], 
 
 def _trained_on(run: Run, model: Chosen) -> pa.Array:
     """Entities that the registered model saw in training; those of another cohort with the same name count as the same."""
-    from pyspark.sql import functions as F
-
-    rows = run.lake.read(SPLITS).where((F.col("split_hash") == model.row.split_hash) & (F.col("task") == model.row.task))
-    rows = rows.where((F.col("repeat") == 0) & F.col("role").isin("fold", "train", "validation"))
-    return _identifiers(rows.select("entity_id"))
+    where = {"split_hash": model.row.split_hash, "task": model.row.task, "role": ["fold", "train", "validation"]}
+    rows = run.lake.rows(SPLITS, where)
+    return pc.unique(rows.column("entity_id").filter(pc.equal(rows.column("repeat"), 0)))
 
 
 def _score(run: Run, model: Chosen, cohort: str, scoring: Scoring, files: list[StoredFile] | None) -> tuple[list[Part], int, int]:
@@ -378,7 +388,7 @@ def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
     )
     scoring = Scoring(model.uri, was["precision"], was["passes"], 0.0, {}, Local(pa.array([], pa.string())), Local(None), "", "")
     (batch,) = kernel.scored(predictor, rows.to_batches())
-    again = scoring.rows(predictor, batch).to_pylist()[0]
+    again = scoring.rows(predictor, batch, scoring.same(predictor, 1)).to_pylist()[0]
     return {name: again[name] for name in (*RESCORED, "computed_on")}
 
 

@@ -2,7 +2,8 @@
 
     genodl_predict('TASK', codes)            sequences: the column `codes` of `sequences`
     genodl_predict('TASK', 'ACGT...')        or their text
-    genodl_predict('TASK', x, feature_set)   a row of `expression` or `methylation`, whose order `feature_set` names
+    genodl_predict('TASK', x, feature_set)   a row of `expression` or `methylation`, whose order `feature_set` names; to a model of several
+                                             blocks, the features of the others are missing
     genodl_predict('TASK', map(...))         feature -> value; those that are not there are missing
 
 'TASK' is a text as it stands: a task, for its newest model, or the ID of a model. The answer is a struct of predicted, probabilities,
@@ -22,6 +23,7 @@ import pyarrow as pa
 from genodl_spark import encode, kernels, quality
 from genodl_spark import predict as kernel
 from genodl_spark.errors import InputError
+from genodl_spark.features import Places, arranged, places_of
 from genodl_spark.pipelines.predict import Local, Scoring
 from genodl_spark.sources import sequence_table
 from genodl_spark.sql_functions import frame
@@ -41,7 +43,7 @@ class _Model:
     """A model as tasks find it; `places`: for each stored order of features, which values are wanted and where they go."""
 
     uri: str
-    places: dict[str, tuple[np.ndarray, np.ndarray]]
+    places: dict[str, Places | None]
 
 
 def register(run: Run, sql: str) -> None:
@@ -76,15 +78,23 @@ def _model(run: Run, name: str) -> _Model:
     return _Model(uri, {} if card.transform == quality.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
 
 
-def _places(run: Run, features: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _places(run: Run, features: list[str]) -> dict[str, Places | None]:
+    """Of each stored order, where it has the features; None where several blocks have it, each with other features of the model."""
     from pyspark.sql import functions as F
 
-    position = {name: i for i, name in enumerate(features)}
-    rows = run.lake.read(FEATURES).groupBy("feature_set").agg(F.sort_array(F.collect_set(F.struct("position", "feature_id"))).alias("f")).collect()
-    places = {}
-    for row in rows:
-        pairs = np.array([(f.position, position[f.feature_id]) for f in row.f if f.feature_id in position], np.int64).reshape(-1, 2)
-        places[row.feature_set] = (pairs[:, 0], pairs[:, 1])
+    order = F.sort_array(F.collect_set(F.struct("position", "feature_id")))
+    rows = run.lake.read(FEATURES).groupBy("block", "feature_set").agg(order.alias("f")).collect()
+    names = [[str(f.feature_id) for f in row.f] for row in rows]
+    plain = places_of(names, features)
+    of_block = places_of(([f"{row.block}:{name}" for name in own] for row, own in zip(rows, names, strict=True)), features)
+    places: dict[str, Places | None] = {}
+    for row, one, other in zip(rows, plain, of_block, strict=True):
+        found = max(one, other, key=lambda p: len(p[0]))
+        before = places.setdefault(row.feature_set, found)
+        if before is None or (len(before[0]) and len(found[0]) and not np.array_equal(before[1], found[1])):
+            places[row.feature_set] = None
+        elif len(found[0]):
+            places[row.feature_set] = found
     return places
 
 
@@ -102,7 +112,7 @@ def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, featu
         predictor = kernel.cached(model.uri, scoring.precision, scoring.passes)
         x = _packed(predictor.card, model, features.iloc[rows], *(o.iloc[rows] for o in order))
         batch = kernel.Batch(pa.array([""] * len(rows)), predictor.scores(x), np.zeros(len(rows), np.int32))
-        parts.append(pa.Table.from_batches([scoring.rows(predictor, batch)]).select(list(_ANSWER)))
+        parts.append(pa.Table.from_batches([scoring.rows(predictor, batch, {})]).select(list(_ANSWER)))
         places.append(rows)
     missing = np.flatnonzero(~given)
     parts.append(pa.table({name: pa.nulls(len(missing), type_) for name, type_ in types.items()}))
@@ -126,15 +136,10 @@ def _packed(card: kernel.Card, model: _Model, features: pd.Series, *order: pd.Se
         if card.transform == quality.ONE_HOT:
             return encode.centred(data.view(np.int8), ends, width)
         x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
-        sets = order[0].to_numpy() if order else np.full(len(features), None)
+        sets = order[0].astype(object).where(order[0].notna(), "").to_numpy() if order else np.full(len(features), "")
         for name in set(sets):
-            rows = np.flatnonzero(sets == name) if name is not None else np.arange(len(features))
-            source, target = model.places.get(name, (np.arange(width), np.arange(width)))
-            for row in rows:
-                values = data[ends[row] : ends[row + 1]].view(card.dtype)
-                if len(source) and source[-1] >= len(values):
-                    raise InputError(f"found {len(values)} packed features; expected {width}, or the column feature_set as a third argument", "SQL")
-                x[row, target] = values[source]
+            rows = np.flatnonzero(sets == name)
+            x[rows] = _arranged(card, model, pa.array(features.iloc[rows], pa.binary()), name)
         return x
     position = {name: i for i, name in enumerate(card.features)}
     x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
@@ -143,3 +148,22 @@ def _packed(card: kernel.Card, model: _Model, features: pd.Series, *order: pd.Se
             if name in position and value is not None:
                 x[row, position[name]] = value
     return x
+
+
+def _arranged(card: kernel.Card, model: _Model, rows: pa.Array, feature_set: str) -> np.ndarray:
+    """Packed rows of one order (rows, features) in the model's."""
+    width = len(card.features)
+    data, ends = kernels.binary(rows)
+    found = np.unique(np.diff(ends)) / np.dtype(card.dtype).itemsize
+    if not feature_set:
+        if found.tolist() != [width]:
+            raise InputError(f"found {found.max():g} packed features; expected {width}, or the column feature_set as a third argument", "SQL")
+        return data[ends[0] : ends[-1]].view(card.dtype).reshape(-1, width)
+    places = model.places.get(feature_set, (np.empty(0, np.int64),) * 2)
+    if places is None:
+        raise InputError(f"found an order of features that several blocks of model {card.model_id} share; expected a map of block:feature", "SQL")
+    if not len(places[0]):
+        raise InputError(f"found none of the features of model {card.model_id} in {feature_set[:40]!r}; expected a feature_set that has some", "SQL")
+    if len(found) != 1 or places[0].max() >= found[0]:
+        raise InputError(f"found {found.max():g} packed features in {feature_set[:40]!r}; expected those of the column x beside it", "SQL")
+    return arranged(rows, places, width)

@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from genodl_spark import cohort_qc, genotypes, kernels, storage
 from genodl_spark.errors import InputError
 from genodl_spark.features import GenotypeFeatures
-from genodl_spark.lake import StoredFile
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.session import task_slots
+from genodl_spark.stored_files import StoredFile
 from genodl_spark.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table
 
 if TYPE_CHECKING:

@@ -1,0 +1,65 @@
+"""genodl_predict: what a statement hands over, put into the order of a model's features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from genodl_spark import predict
+from genodl_spark.errors import InputError
+from genodl_spark.features import Places, arranged, places_of
+from genodl_spark.pipelines import predict_sql
+
+CARD = predict.Card(predict.FORMAT, "m", "t", "label", ["a", "b"], ["b1:x", "b1:y", "b2:x"], "float32", "none", {}, 1, 1.0, 64)
+
+
+def packed(*rows: list[float]) -> pd.Series:
+    return pd.Series([np.array(row, np.float32).tobytes() for row in rows])
+
+
+def model(**orders: tuple[list[int], list[int]] | None) -> predict_sql._Model:
+    places: dict[str, Places | None] = {name: p and (np.array(p[0]), np.array(p[1])) for name, p in orders.items()}
+    return predict_sql._Model("", places)
+
+
+def asked(of: predict_sql._Model, features: pd.Series, *order: pd.Series) -> list[list[float]]:
+    return [[None if np.isnan(v) else v for v in row] for row in predict_sql._packed(CARD, of, features, *order).tolist()]
+
+
+def test_rows_of_any_order_find_their_places() -> None:
+    (source, target), nothing = places_of([["z", "x", "y"], ["q"]], ["y", "x"])
+    assert (source.tolist(), target.tolist(), len(nothing[0])) == ([1, 2], [1, 0], 0)
+    rows = pa.array([np.array(row, np.float32).tobytes() for row in ([9, 1, 2], [8, 3, 4])], pa.binary())
+    assert arranged(rows, (source, target), 2).tolist() == [[2, 1], [4, 3]]
+    same = arranged(rows, (np.arange(3), np.arange(3)), 3)
+    assert same.tolist() == [[9, 1, 2], [8, 3, 4]] and not same.flags.owndata
+    assert np.isnan(arranged(rows, (np.arange(3), np.arange(3)), 4)[:, 3]).all()
+
+
+def test_packed_rows_of_several_orders_in_one_batch() -> None:
+    of = model(one=([1, 0], [0, 1]), two=([0], [2]))
+    sets = pd.Series(["two", "one", None, "two"])
+    found = asked(of, packed([5.0], [1, 2], [7, 8, 9], [6]), sets)
+    assert found == [[None, None, 5], [2, 1, None], [7, 8, 9], [None, None, 6]]
+    assert asked(of, packed([7, 8, 9])) == [[7, 8, 9]]
+    assert asked(of, pd.Series([{"b2:x": 4.0, "other": 1.0}, [("b1:y", 2.0), ("b1:x", None)]])) == [[None, None, 4], [None, 2, None]]
+
+
+@pytest.mark.parametrize(
+    ("row", "order", "found"),
+    [
+        ([1, 2], None, "found 2 packed features; expected 3"),
+        ([1, 2], "three", "found none of the features of model m in 'three'"),
+        ([1, 2], "both", "several blocks of model m share"),
+        ([1], "one", "found 1 packed features in 'one'"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(row: list[float], order: str | None, found: str) -> None:
+    of = model(one=([1, 0], [0, 1]), both=None, three=([], []))
+    arguments: list[Any] = [packed(row)] if order is None else [packed(row), pd.Series([order])]
+    with pytest.raises(InputError, match=found):
+        predict_sql._packed(CARD, of, *arguments)
