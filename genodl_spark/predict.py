@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import platform
 import warnings
@@ -245,7 +246,9 @@ def _task_resources() -> tuple[str | None, int | None]:
 @lru_cache(maxsize=2)
 def cached(uri: str, precision: str = "float32", passes: int = 0) -> Predictor:
     """One model per worker process, loaded once."""
-    return load(uri, precision, passes)
+    found = load(uri, precision, passes)
+    gc.freeze()  # pyspark collects garbage after every task: an eighth of a second, if it goes through all that torch has imported
+    return found
 
 
 @dataclass(frozen=True)

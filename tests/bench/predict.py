@@ -1,9 +1,10 @@
 """`genodl predict` beside a bare torch loop and pyspark's predict_batch_udf on the same rows and model: `make bench-predict`.
 
 Each run is a process of its own on the same cores: N tasks of Spark, or N processes of the bare loop with a share of the rows each. Sessions
-are warm (a small cohort is scored before), so that seconds are those of the job: reading the lake, scoring, the commit. The bare loop
-has its rows in memory and keeps its probabilities there: standardised or one-hot, forward, softmax. predict_batch_udf reads a table of
-its own, with the array column that it wants, and its rows are written to Delta as ours are. Then 1% new rows come, and are scored alone.
+are warm (a small cohort is scored before, and what is new in it), so that seconds are those of the job: reading the lake, scoring, the
+commit. The bare loop has its rows in memory and keeps its probabilities there: standardised or one-hot, forward, softmax.
+predict_batch_udf reads a table of its own, with the array column that it wants, and its rows are written to Delta as ours are. Then 1% new
+rows come, and are scored alone.
 """
 
 from __future__ import annotations
@@ -151,11 +152,13 @@ def arrays(kind: str, folder: str, rows: int) -> None:
 
 def ours(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
     from genodl_spark import config
+    from genodl_spark.lake import Lake
     from genodl_spark.pipelines.predict import predict
     from genodl_spark.pipelines.run import Report, Run
-    from genodl_spark.tables import PREDICTIONS
+    from genodl_spark.tables import EXPRESSION, PREDICTIONS, SEQUENCES
 
     spark = session(cpus)
+    lake, source = Lake(spark, lake_uri(folder, kind)), SEQUENCES if kind == "cnn" else EXPRESSION
 
     def scored(cohort: str, *, force: bool = False) -> tuple[float, int]:
         run = Run(Report("predict"), config.load(TASKS[kind]), lake_uri(folder, kind))
@@ -164,21 +167,20 @@ def ours(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
         predict(run, cohort, None, MODEL_ID, force)
         return time.perf_counter() - started, int(run.report.rows[PREDICTIONS.name]["written"])
 
+    def come_and_gone(cohort: str, count: int) -> tuple[float, float]:
+        """Seconds in which rows that are new are scored, and in which the scores of rows that are gone again are taken away."""
+        add(lake, kind, cohort, 10 * rows, count, f"new{time.time_ns()}")
+        come, few = scored(cohort)
+        assert few == count, few
+        new = [f for f in lake.files(source, lake.version(source) or 0) if "/part-new" in f"/{f.path}"]
+        lake._commit(lake._transaction(source), new, [], None)
+        return come, scored(cohort)[0]
+
     scored("warm", force=True)
+    come_and_gone("warm", 20)
     seconds, written = scored("big", force=True)
     assert written == rows, written
-    from genodl_spark.lake import Lake
-
-    add(Lake(spark, lake_uri(folder, kind)), kind, "big", 10 * rows, rows // 100, f"new{time.time_ns()}")
-    more, few = scored("big")
-    assert few == rows // 100, few
-    lake = Lake(spark, lake_uri(folder, kind))
-    from genodl_spark.tables import EXPRESSION, SEQUENCES
-
-    source = SEQUENCES if kind == "cnn" else EXPRESSION
-    new = [f for f in lake.files(source, lake.version(source) or 0) if "/part-new" in f"/{f.path}"]
-    lake._commit(lake._transaction(source), new, [], None)  # as it was, for the next round
-    again, _ = scored("big")
+    more, again = come_and_gone("big", rows // 100)
     assert lake.count(PREDICTIONS, {"cohort": "big"}) == rows
     spark.stop()
     return {"seconds": seconds, "incremental": more, "gone": again}
