@@ -12,14 +12,14 @@ def test_archives_are_listed_once(spark: SparkSession) -> None:
     """A worker that has imported the package keeps what it knows of Spark's archives, and can still import from them."""
 
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import importlib
+        import importlib.util
         import sys
         import zipimport
 
         import genodl_spark  # noqa: F401
 
         for _ in batches:
-            importlib.import_module("py4j.finalizer")
+            assert importlib.util.find_spec("there_is_no_such_module") is None  # looked for in all places
             finders = [finder for finder in sys.path_importer_cache.values() if isinstance(finder, zipimport.zipimporter)]
             known = [finder._files for finder in finders]  # type: ignore[attr-defined]
             importlib.invalidate_caches()  # as pyspark does before each task
