@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from genodl_spark import encode, genotypes, kernels, quality
 from genodl_spark.encode import MISSING
 from genodl_spark.errors import InputError
+from genodl_spark.stored_files import StoredFile, rows_of
 from genodl_spark.tables import FEATURES, SAMPLE_SETS, SAMPLES, SEQUENCES, VARIANTS, Table, identifier
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from genodl_spark.lake import Snapshot
-    from genodl_spark.stored_files import StoredFile
 
 Kernel = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 ROWS = "entity_id string, x binary, missing int"
@@ -36,12 +36,20 @@ _CHUNK = 256  # samples per piece when genotypes are transposed
 
 @dataclass(frozen=True)
 class Stored:
-    """Where every row holds all that one entity's features are made of: the files, the columns to read, and the kernel that makes
-    batches of ROWS of them."""
+    """Where every row holds all that one entity's features are made of: the files, the columns to read, that of the entity first, and the
+    kernel that makes batches of ROWS of them."""
 
     files: list[StoredFile]
     columns: list[str]
     pack: Kernel
+
+    def of(self, entity: str) -> pa.Table:
+        """ROWS of one entity; of the files that may hold it, only the groups of rows that do are read whole. FileNotFoundError when one is gone."""
+        key = self.columns[0]
+        files = [file for file in self.files if file.may_hold(key, [entity])]
+        schema = pa.schema([("entity_id", pa.string()), ("x", pa.binary()), ("missing", pa.int32())])
+        found = self.pack(batch for file in files for batch in rows_of(file, self.columns, key, entity))
+        return pa.Table.from_batches(found, schema)
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,17 @@ def join(batches: Iterable[pa.RecordBatch], table: Table, uri: str, groups: Sequ
             yield pa.RecordBatch.from_arrays([pa.array(parts, pa.string())], ["part"])
 
 
+def rows_of(file: StoredFile, columns: Sequence[str], key: str, value: str) -> Iterator[pa.RecordBatch]:
+    """Some columns of the rows of a file whose column `key` has a value."""
+    fs, path = storage.filesystem(file.uri)
+    with fs.open_input_file(path) as raw:
+        stored = pq.ParquetFile(raw)
+        for group in range(stored.num_row_groups):
+            wanted = pc.equal(stored.read_row_group(group, [key]).column(0), value)
+            if pc.any(wanted).as_py():
+                yield from stored.read_row_group(group, list(columns)).filter(wanted).to_batches()
+
+
 def read_file(table: Table, file: StoredFile, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file as declared, some columns or all; columns that it lacks are NULL."""
     fs, path = storage.filesystem(file.uri)

@@ -28,7 +28,7 @@ from scipy.stats import ks_2samp
 
 from genodl_spark import drift, evaluate, kernels
 from genodl_spark.errors import InputError
-from genodl_spark.pipelines.predict import Chosen, model_of
+from genodl_spark.pipelines.predict import Chosen, as_row, model_of
 from genodl_spark.pipelines.run import Run, now
 from genodl_spark.tables import EXAMPLES, FINDINGS, HELD_OUT, MODELS, PREDICTIONS, SOURCES
 
@@ -170,12 +170,10 @@ def _newest_predictions(run: Run) -> list[Scored]:
 
 
 def _check_predictions(run: Run, scored: Scored) -> list[Finding]:
-    from pyspark.sql import Row
-
     registered = run.sources.rows(MODELS, {"model_id": scored.model_id}).to_pylist()
     if not registered:
         raise InputError("found predictions of a model that is not registered; expected one of genodl list models", scored.model_id)
-    model = model_of(run, Row(**registered[0]))
+    model = model_of(run, as_row(registered[0]))
     entities = model.features.entities(run.sources, scored.cohort)
     found = [_unscored(run, scored, entities), _stale(run, scored, model)]
     if run.settings.monitor.prediction_hours:

@@ -66,11 +66,11 @@ def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
     if not found:
         wanted = f"model {model_id} of task {s.task}" if model_id is not None else f"model of task {s.task} for label {label or s.label}"
         raise InputError(f"found no {wanted}; expected one, run train first, or see genodl list models", "--model")
-    return model_of(run, _row(found[0]))
+    return model_of(run, as_row(found[0]))
 
 
-def _row(found: dict[str, Any]) -> Row:
-    """As Spark has it, with maps as dictionaries."""
+def as_row(found: dict[str, Any]) -> Row:
+    """A row of `models`, read without Spark, as Spark has it: maps are dictionaries."""
     from pyspark.sql import Row
 
     types = {field.name: field.type for field in MODELS.arrow_schema()}
@@ -375,9 +375,14 @@ def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
     was = json.loads(row.computed_on)
     snapshot = Snapshot(run.lake)
     snapshot.versions.update(row.source_versions)
+    names = model.card.features
     try:
-        rows = model.features.rows(snapshot, row.cohort, model.card.features).where(F.col("entity_id") == row.entity_id).toArrow()
-    except AnalysisException as error:
+        whole = stored_rows(model.features, snapshot, row.cohort, names)
+        if whole is not None:
+            rows = whole.of(row.entity_id)
+        else:
+            rows = model.features.rows(snapshot, row.cohort, names).where(F.col("entity_id") == row.entity_id).toArrow()
+    except (AnalysisException, FileNotFoundError) as error:
         text = f"a version of {row.source_versions} is gone: {str(error).splitlines()[0]}"
         raise InputError(f"{text}; expected all, as maintain keeps them", "lineage") from error
     if not rows.num_rows:
