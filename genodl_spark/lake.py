@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from genodl_spark.parts import Part
 
 _FEW_BYTES = 32 << 20  # of files that are gone through sooner here than a Spark job is planned
+_CREATED_WITHIN = 10  # seconds from a table's first file to its first version
 _LOG_ENTRY = re.compile(r"/(\d{20})\.json$")
 
 
@@ -65,11 +66,27 @@ class Lake:
 
     def create(self, table: Table) -> None:
         """Creates a table as declared. InputError when it is there with a column missing or of another type than declared."""
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors import PySparkException
+
         version = self.version(table)
         if version is None:
-            self.spark.sql(table.ddl(self.path(table)))
-        else:
+            try:
+                self.spark.sql(table.ddl(self.path(table)))
+            except (PySparkException, Py4JJavaError):
+                # Another run may be creating it: Delta refuses a folder that has files before it has a first version.
+                version = self._first_version(table)
+                if version is None:
+                    raise
+        if version is not None:
             self.check(table, version)
+
+    def _first_version(self, table: Table) -> int | None:
+        """The version of a table that comes within some seconds; None when none does."""
+        until = time.monotonic() + _CREATED_WITHIN
+        while (version := self.version(table)) is None and time.monotonic() < until:
+            time.sleep(0.1)
+        return version
 
     def check(self, table: Table, version: int) -> None:
         """InputError when a stored column of a version is missing or has another type than declared."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import deltalake
 import pyarrow as pa
 import pytest
+from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
+from genodl_spark import lake as lake_module
 from genodl_spark import storage
 from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake
@@ -30,6 +35,27 @@ def test_every_table_is_created_as_declared(lake: Lake) -> None:
         fields = lake.read(table).schema.fields
         assert [(f.name, f.nullable, f.metadata.get("comment")) for f in fields] == [(c.name, c.nullable, c.doc) for c in table.columns]
         assert lake.read(table).schema.simpleString() == table.spark_schema().simpleString()
+
+
+class Loser:
+    """A session of a run whose CREATE TABLE comes while another run's is under way."""
+
+    def sql(self, _: str) -> None:
+        raise AnalysisException("[DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION] is not empty and also not a Delta table")
+
+
+def test_a_table_that_another_run_is_creating(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Lake(lake.spark, str(tmp_path / "other"))
+    other.create(SPLITS)
+    theirs, ours = (Path(storage.local_path(one.path(SPLITS))) / "_delta_log" for one in (other, lake))
+    coming = threading.Timer(1, shutil.copytree, (theirs, ours))
+    coming.start()
+    Lake(Loser(), lake.uri).create(SPLITS)  # type: ignore[arg-type]
+    coming.join()
+    assert lake.version(SPLITS) == 0
+    monkeypatch.setattr(lake_module, "_CREATED_WITHIN", 0.5)
+    with pytest.raises(AnalysisException, match="is not empty"):  # nobody creates it
+        Lake(Loser(), lake.uri).create(SAMPLES)  # type: ignore[arg-type]
 
 
 def test_checks_hold(lake: Lake) -> None:
