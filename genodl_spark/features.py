@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Kernel = Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 ROWS = "entity_id string, x binary, missing int"
+_ROW_TYPES = pa.schema([("entity_id", pa.string()), ("x", pa.binary()), ("missing", pa.int32())])
+ROW_NAMES = _ROW_TYPES.names
 COVARIATE = "covariate:"
 POSITION = "position:"
 _PACKED = 64 << 20  # bytes of rows in one Arrow batch
@@ -47,9 +49,8 @@ class Stored:
         """ROWS of one entity; of the files that may hold it, only the groups of rows that do are read whole. FileNotFoundError when one is gone."""
         key = self.columns[0]
         files = [file for file in self.files if file.may_hold(key, [entity])]
-        schema = pa.schema([("entity_id", pa.string()), ("x", pa.binary()), ("missing", pa.int32())])
         found = self.pack(batch for file in files for batch in rows_of(file, self.columns, key, entity))
-        return pa.Table.from_batches(found, schema)
+        return pa.Table.from_batches(found, _ROW_TYPES)
 
 
 @dataclass(frozen=True)
@@ -262,9 +263,6 @@ def _packed(entities: pa.Array, x: np.ndarray, missing: np.ndarray) -> pa.Record
     x = np.ascontiguousarray(x)
     packed = kernels.binary_array(x.view(np.uint8).reshape(-1), np.arange(len(x) + 1, dtype=np.int32) * (x.shape[1] * x.itemsize))
     return pa.RecordBatch.from_arrays([entities, packed, pa.array(missing.astype(np.int32))], ROW_NAMES)
-
-
-ROW_NAMES = ["entity_id", "x", "missing"]
 
 
 @dataclass(frozen=True)
