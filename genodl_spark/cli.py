@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from genodl_spark import config, session
-from genodl_spark.errors import InputError, input_error_within
+from genodl_spark.errors import Conflict, InputError, input_error_within
 from genodl_spark.pipelines.run import Report, Run
 from genodl_spark.tables import RUNS
 
@@ -58,14 +58,14 @@ def model_option(made: argparse.ArgumentParser) -> None:
 def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, Arguments], None], argv: list[str] | None = None) -> int:
     """Runs one job and prints its report as the last line on stdout; returns the exit code.
 
-    0 done, 2 the user's input is at fault (one line on stderr), 3 a threshold is breached, 1 anything else.
+    0 done, 2 the user's input is at fault, 3 a threshold is breached, 4 another run is in the way (each a line on stderr), 1 anything else.
     """
     session.separate_stderr()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     argv = sys.argv[1:] if argv is None else argv
     report = Report(verb)
-    failure: InputError | None = None
+    failure: InputError | Conflict | None = None
     crash: BaseException | None = None
     run: Run | None = None
     code = 0
@@ -81,11 +81,11 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
     except Exception as error:
-        failure = input_error_within(error)
+        failure = error if isinstance(error, Conflict) else input_error_within(error)
         crash = None if failure else error
     if failure is not None or crash is not None:
         report.status, report.error = "failed", str(failure or crash).strip().split("\n")[0]
-        code = 2 if failure else 1
+        code = 4 if isinstance(failure, Conflict) else 2 if failure else 1
     elif report.breached:
         code = 3
     if run is not None and "lake" in run.__dict__ and verb in RECORDED:

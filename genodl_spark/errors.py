@@ -1,4 +1,4 @@
-"""The one exception for input or configuration that the user has to mend: exit code 2 and a single line."""
+"""What ends a job with a single line: input or configuration that the user has to mend (exit 2), another run in the way (exit 4)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,16 @@ class InputError(Exception):
 
     def __reduce__(self) -> tuple[type, tuple[str, str | None, int | None]]:
         return (InputError, (self.message, self.file, self.line))
+
+
+class Conflict(Exception):
+    """Another run holds what this one needs, or has won the race for it: nothing was committed, and the same command may be run again.
+
+    `message` says what was found, what was expected and what to do, as one line.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
 
 
 _IN_TRACEBACK = re.compile(r"^(?:\w+\.)*InputError: (.+)$", re.MULTILINE)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark import storage
-from genodl_spark.errors import InputError
+from genodl_spark.errors import Conflict, InputError
 from genodl_spark.stored_files import Change, StoredFile, Without, as_lists, holding, join, may_hold, read_file, rewrite
 from genodl_spark.tables import TABLES, Table, identifier, literal
 
@@ -30,10 +30,6 @@ if TYPE_CHECKING:
 _FEW_BYTES = 32 << 20  # of files that are gone through sooner here than a Spark job is planned
 _CREATED_WITHIN = 10  # seconds from a table's first file to its first version
 _LOG_ENTRY = re.compile(r"/(\d{20})\.json$")
-
-
-class Conflict(Exception):
-    """Another run has changed the same rows, or files, of a table since this one read it: nothing was committed."""
 
 
 class Lake:
@@ -165,7 +161,7 @@ class Lake:
     def append(self, table: Table, rows: DataFrame | pa.Table) -> None:
         self.create(table)
         if isinstance(rows, pa.Table):
-            self._commit(self._transaction(table), [], self._written(table, rows), None)
+            self._commit(table, self._transaction(table), [], self._written(table, rows), None)
         else:
             self._writer(table, rows).mode("append").save(self.path(table))
 
@@ -203,7 +199,7 @@ class Lake:
         replaced, mixed = holding(table, self.files(table, transaction.readVersion()), where)
         touched, kept = self._without(table, mixed, where) if mixed else ([], [])
         if parts or replaced or touched or marks:
-            self._commit(transaction, [*replaced, *touched], [*parts, *kept], condition(exclusive or where), marks or {})
+            self._commit(table, transaction, [*replaced, *touched], [*parts, *kept], condition(exclusive or where), marks or {})
 
     def _without(self, table: Table, files: list[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], list[Part]]:
         """Those of `files` in which a row matches `where`, and new files with their other rows."""
@@ -231,7 +227,7 @@ class Lake:
         held, mixed = holding(table, self.files(table, transaction.readVersion()), where)
         touched, parts = self._rewritten(table, [*held, *mixed], change)
         if touched:
-            self._commit(transaction, touched, parts, f"rewrite {table.name}")
+            self._commit(table, transaction, touched, parts, f"rewrite {table.name}")
         return bool(touched)
 
     def purge(self, table: Table) -> int:
@@ -302,7 +298,7 @@ class Lake:
         work = partial(join, table=table, uri=self.path(table), groups=groups, name=uuid.uuid4().hex[:12])
         found = self.spark.range(0, len(groups), 1, len(groups)).mapInArrow(work, "part string").collect()
         parts = [Part.from_json(row.part) for row in found]
-        self._commit(transaction, [file for files in groups for file in files], parts, None, data_change=False)
+        self._commit(table, transaction, [file for files in groups for file in files], parts, None, data_change=False)
         return len(parts)
 
     def unused_files(self, table: Table, versions: Iterable[int], before: float) -> list[tuple[str, int]]:
@@ -333,6 +329,7 @@ class Lake:
 
     def _commit(
         self,
+        table: Table,
         transaction: Any,
         removed: Sequence[StoredFile],
         parts: Sequence[Part],
@@ -367,7 +364,8 @@ class Lake:
             transaction.commit(jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq(), write)
         except Py4JJavaError as error:
             if "Concurrent" in error.java_exception.getClass().getSimpleName():
-                raise Conflict(str(error.java_exception.getMessage()).split("\n")[0]) from error
+                reason = str(error.java_exception.getMessage()).split("\n")[0][:200]
+                raise Conflict(f"{table.name}: found another run that has changed it meanwhile ({reason}); run this one again") from error
             raise
 
     def _log(self, table: Table) -> tuple[Any, Any]:
@@ -454,7 +452,7 @@ class Lake:
                 kept += others
         if new:
             made = pa.Table.from_pylist([*kept, *new.values()], table.arrow_schema())
-            self._commit(transaction, removed, self._written(table, made), f"merge into {table.name}")
+            self._commit(table, transaction, removed, self._written(table, made), f"merge into {table.name}")
 
     def _delta(self, table: Table) -> Any:
         from delta.tables import DeltaTable

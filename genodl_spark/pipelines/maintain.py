@@ -14,8 +14,7 @@ import time
 from typing import Any
 
 from genodl_spark import storage
-from genodl_spark.errors import InputError
-from genodl_spark.lake import Conflict
+from genodl_spark.errors import Conflict, InputError
 from genodl_spark.pipelines.run import PINS, Run
 from genodl_spark.tables import DATASETS, MODELS, PREDICTIONS, Table
 

@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 from genodl_spark import predict as kernel
 from genodl_spark import session, storage, tasks
 from genodl_spark.config import Settings
-from genodl_spark.errors import InputError
+from genodl_spark.errors import Conflict, InputError
 from genodl_spark.features import Features, Kernel, stored_rows
-from genodl_spark.lake import Conflict, Snapshot
+from genodl_spark.lake import Snapshot
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.predict import Batch, Predictor
@@ -94,8 +94,8 @@ def predict(run: Run, cohort: str | None, label: str | None, model_id: str | Non
             break
         except Conflict:
             if attempt == _ATTEMPTS:
-                text = f"found another run that keeps changing the predictions of model {model.row.model_id}; expected one at a time"
-                raise InputError(text, "predict") from None
+                text = f"found another run that keeps changing the predictions of model {model.row.model_id}; expected one at a time, run it again"
+                raise Conflict(text) from None
             log.info("another run has committed predictions of this model first: looking again")
     run.report.metrics.update({"model_id": model.row.model_id, "model_version": model.row.model_version})
 

@@ -132,7 +132,7 @@ def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> 
         writer = PartWriter(into, lake.path(into), f"{file}-{start}")
         writer.write(pa.RecordBatch.from_arrays(made, schema=schema))
         parts += writer.close()
-    lake._commit(lake._transaction(into), [], parts, None)
+    lake._commit(into, lake._transaction(into), [], parts, None)
 
 
 def arrays(kind: str, folder: str, rows: int) -> None:
@@ -173,7 +173,7 @@ def ours(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
         come, few = scored(cohort)
         assert few == count, few
         new = [f for f in lake.files(source, lake.version(source) or 0) if "/part-new" in f"/{f.path}"]
-        lake._commit(lake._transaction(source), new, [], None)
+        lake._commit(source, lake._transaction(source), new, [], None)
         return come, scored(cohort)[0]
 
     scored("warm", force=True)

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from genodl_spark import features, predict, storage
-from genodl_spark import lake as lake_module
+from genodl_spark.errors import Conflict
 from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.tables import MODELS, PREDICTIONS, SEQUENCES
 from jobs import ingest, lineage, query, train
@@ -129,7 +129,7 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
         if table is PREDICTIONS and not raced:
             raced.append(1)
             assert genodl(predict_job, "binding", "--cohort", "c'1", *at, "--force")[0] == 0
-            raise lake_module.Conflict("the other one was first")
+            raise Conflict("the other one was first")
         commit(self, table, *arguments, **options)
 
     with monkeypatch.context() as patched:
