@@ -134,7 +134,8 @@ class MatrixFeatures:
 
     def _orders(self, lake: Snapshot, cohort: str) -> dict[tuple[str, str], list[str]]:
         """Feature identifiers of every order in which rows are stored, by (block, feature_set)."""
-        found: dict[tuple[str, str], list[str]] = lake.once((self.table.name, cohort, *self.blocks), lambda: self._read_orders(lake, cohort))
+        key = ("orders", self.table.name, cohort, *self.blocks)
+        found: dict[tuple[str, str], list[str]] = lake.once(key, lambda: self._read_orders(lake, cohort))
         return found
 
     def _read_orders(self, lake: Snapshot, cohort: str) -> dict[tuple[str, str], list[str]]:
@@ -507,7 +508,7 @@ class SequenceFeatures:
         from pyspark.sql import functions as F
 
         rows = self._stored(lake, cohort).agg(F.max("length").alias("length"))
-        longest: int = lake.once((SEQUENCES.name, cohort), lambda: rows.collect()[0].length or 0)
+        longest: int = lake.once(("longest", cohort), lambda: rows.collect()[0].length or 0)
         return longest
 
     def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:

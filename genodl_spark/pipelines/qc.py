@@ -168,7 +168,7 @@ class _Cohort:
 
     def _groups(self) -> list[list[StoredFile]]:
         """The cohort's files of `variants`, those whose positions overlap together: no site is in two groups."""
-        found: list[list[StoredFile]] = self.run.sources.once(("files", self.name), self._listed_groups)
+        found: list[list[StoredFile]] = self.run.sources.once(("groups of files", self.name), self._listed_groups)
         return found
 
     def _listed_groups(self) -> list[list[StoredFile]]:
@@ -236,9 +236,16 @@ class _Cohort:
                 self._records().where(self._autosomal() & snv).select("contig", "pos", F.upper("ref").alias("ref"), F.upper(alt).alias("alt"), part)
             )
             if len(self.samples.places) > 1:
-                rows = rows.groupBy(*SITE).agg(F.sort_array(F.collect_list("part")).alias("parts"))
-            else:  # no shuffle of genotypes
-                rows = rows.select(*SITE, F.array("part").alias("parts"))
+                rows = _by_site(rows)
+            else:  # genotypes are not shuffled but for the few sites that several records have
+                often = rows.groupBy(*SITE).count().where("count > 1").select(*SITE).persist()
+                self._cached.append(often)
+                single = rows.select(*SITE, F.array("part").alias("parts"))
+                if often.count():
+                    single = single.join(F.broadcast(often), SITE, "left_anti")
+                    rows = single.unionByName(_by_site(rows.join(F.broadcast(often), SITE, "left_semi")))
+                else:
+                    rows = single
             options = self.options
             kernel = partial(_choose, samples=self.samples, min_frequency=options.min_allele_frequency, max_missing=options.max_missing)
             chosen = rows.mapInArrow(kernel, _COMMON).persist(StorageLevel.MEMORY_AND_DISK)
@@ -308,6 +315,13 @@ class _Cohort:
         for number, (value, residual) in enumerate(zip(found.values.tolist(), found.residuals.tolist(), strict=True), 1):
             metrics |= {f"eigenvalue_{number}": value, f"residual_{number}": residual}
         return metrics
+
+
+def _by_site(rows: DataFrame) -> DataFrame:
+    """`parts` of all records of a site together, so that it counts once."""
+    from pyspark.sql import functions as F
+
+    return rows.groupBy(*SITE).agg(F.sort_array(F.collect_list("part")).alias("parts"))
 
 
 def _shares(sizes: list[int], slots: int) -> list[slice]:

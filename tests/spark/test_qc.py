@@ -16,11 +16,14 @@ HEAD = "".join(f'##FORMAT=<ID={key},Number=1,Type={kind},Description="x">\n' for
 TEXTS = np.array(["./.", "0/0", "0/1", "1/1"])
 
 
-def write(path: Path, names: list[str], dosages: np.ndarray, depth: np.ndarray) -> str:
+def write(path: Path, names: list[str], dosages: np.ndarray, depth: np.ndarray, repeated: int = 0) -> str:
+    """A VCF of dosages (sites, samples), -1 missing; every `repeated`-th site has two records."""
     lines = ["##fileformat=VCFv4.2\n" + HEAD + "\t".join(["#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT", *names])]
     for row, (calls, reads) in enumerate(zip(dosages, depth, strict=True)):
         samples = "\t".join(f"{TEXTS[c + 1]}:{d}" for c, d in zip(calls, reads, strict=True))
-        lines.append(f"chr{1 + (row >= 100)}\t{row + 1}\t.\tA\t{'GC'[row % 2]}\t.\t.\t.\tGT:DP\t{samples}")
+        lines += [f"chr{1 + (row >= 100)}\t{row + 1}\t.\tA\t{'GC'[row % 2]}\t.\t.\t.\tGT:DP\t{samples}"] * (
+            2 if repeated and row % repeated == 0 else 1
+        )
     path.write_text("\n".join(lines) + "\n")
     return str(path)
 
@@ -76,3 +79,27 @@ def test_a_cohort_in_two_files(genodl, lake: Lake, tmp_path: Path) -> None:
 
     code, report, _ = genodl(qc, *common, *chosen)
     assert (code, report["status"], report["rows"]["variant_qc"]) == (0, "unchanged", {"written": 0, "total": 200, "quarantined": 0})
+
+
+def test_a_site_of_two_records_counts_once(genodl, lake: Lake, tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    dosages = generator.binomial(2, generator.uniform(0.2, 0.5, (120, 1)), (120, 12))
+    names, found = [f"s{i:02}" for i in range(12)], {}
+    # A cohort may have the name of a table.
+    for cohort, repeated in (("once", 0), ("variants", 3)):
+        file = write(tmp_path / f"{cohort}.vcf", names, dosages, dosages, repeated)
+        common = ("--lake", lake.uri, "--cohort", cohort)
+        assert genodl(ingest, "vcf", file, *common)[0] == 0
+        chosen = ("--set", "qc.steps=relatedness,components", "--set", "qc.pruned=", "--set", "qc.components=2", "--set", "qc.kinship=-10")
+        code, report, line = genodl(qc, *common, *chosen)
+        assert code == 0, line
+        pairs = lake.read(RELATEDNESS).where(f"cohort = '{cohort}'").orderBy("sample_1", "sample_2").collect()
+        axes = lake.read(PRINCIPAL_COMPONENTS).where(f"cohort = '{cohort}'").orderBy("sample_id").collect()
+        found[cohort] = (
+            report["metrics"]["components"]["variants"],
+            [(p.sample_1, p.sample_2, p.variants, p.het_het, p.ibs0, p.kinship) for p in pairs],
+            np.array([a.components for a in axes]),
+        )
+    assert found["once"][0] == found["variants"][0] == ((dosages > 0).any(1) & (dosages < 2).any(1)).sum()
+    assert len(found["once"][1]) == 66 and found["once"][1] == found["variants"][1]
+    np.testing.assert_allclose(np.abs(found["once"][2]), np.abs(found["variants"][2]), atol=1e-5)
