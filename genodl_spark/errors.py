@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+MEND = "genodl verify names the damaged file and the ingest that brings it back"  # the advice for what the lake holds no longer whole
+
 
 class InputError(Exception):
     """What the user gave is at fault.
@@ -22,8 +24,15 @@ class InputError(Exception):
         place = "" if self.file is None else f"{self.file}: " if self.line is None else f"{self.file}:{self.line}: "
         return place + self.message
 
-    def __reduce__(self) -> tuple[type, tuple[str, str | None, int | None]]:
-        return (InputError, (self.message, self.file, self.line))
+    def __reduce__(self) -> tuple[type[InputError], tuple[str, str | None, int | None]]:
+        return (type(self), (self.message, self.file, self.line))
+
+
+class Damaged(InputError, ValueError):
+    """What the lake has stored is not what was written: bits have rotted, or somebody has changed them.
+
+    `file` is the damaged one where it is known; `genodl verify` finds it, and what brings it back.
+    """
 
 
 class Conflict(Exception):
@@ -36,7 +45,7 @@ class Conflict(Exception):
         super().__init__(" ".join(message.split()))
 
 
-_IN_TRACEBACK = re.compile(r"^(?:\w+\.)*InputError: (.+)$", re.MULTILINE)
+_IN_TRACEBACK = re.compile(r"^(?:\w+\.)*(?:InputError|Damaged): (.+)$", re.MULTILINE)
 
 
 def input_error_within(error: BaseException) -> InputError | None:

@@ -24,29 +24,52 @@ import pyarrow as pa
 
 from genodl_spark import kernels
 from genodl_spark.encode import ABSENT, HIGHEST_ALLELE, MISSING
+from genodl_spark.errors import MEND, Damaged, InputError
 
 _END_OF_VECTOR = -32767
 _PALETTE_PLOIDY = 4
+_MOST_BYTES = 2**31 - 1  # that Arrow's offsets reach
 
 
-class Damaged(ValueError):
-    """A packed column that is not one, or not of so many samples."""
+MOST_SAMPLES = 1 << 27  # of a record: a few bytes may claim any number
+_NO_ROOM, _DAMAGED = -1, -256
+_HIGH_DOSAGE, _NO_MEMORY, _TOO_MANY = 6, 8, 9
+# As numbered in kernels.c.
+_WRONG = {
+    1: "a first byte or palette that is none",
+    2: "a body of another size",
+    3: "a call that its palette lacks",
+    4: "calls of more samples",
+    5: "an allele that is none",
+    7: "calls of a higher ploidy than before",
+}
 
 
-def _checked(result: int) -> None:
-    if result:
-        raise Damaged(f"record {result - 1} of the batch holds no packed genotypes of this many samples; ingest its file again")
+def _checked(result: int, samples: int) -> None:
+    record, wrong = result >> 8, result & 255
+    if wrong == _HIGH_DOSAGE:
+        raise InputError(f"found more than 127 copies of an allele in a call of record {record} of the batch; ask for alleles instead of a dosage")
+    if wrong == _NO_MEMORY:
+        raise MemoryError(f"no memory for the calls of {samples} samples")
+    if wrong == _TOO_MANY:
+        raise InputError(f"found {samples} as a number of samples; expected 0 to {MOST_SAMPLES}, the record's n_samples")
+    if wrong:
+        raise Damaged(f"found {_WRONG[wrong]} in record {record} of the batch; expected packed genotypes of {samples} samples, {MEND}")
 
 
 def pack(alleles: np.ndarray, phased: np.ndarray) -> pa.BinaryArray:
     """Packed records from calls: `alleles` int16 (V, S, P), -1 missing, -2 absent at the end; `phased` bool (V, S, P)."""
     records, samples, ploidy = alleles.shape
+    if alleles.min(initial=0) < ABSENT or alleles.max(initial=0) > HIGHEST_ALLELE[2]:
+        raise ValueError(f"alleles from {alleles.min()} to {alleles.max()}; expected {ABSENT} to {HIGHEST_ALLELE[2]}")
     if ploidy <= _PALETTE_PLOIDY:
         out = np.empty(records * (64 + 16 * samples), np.uint8)
         offsets = np.empty(records + 1, np.int64)
         if not kernels.call(
             "pack", np.ascontiguousarray(alleles, np.int16), np.ascontiguousarray(phased, np.uint8), records, samples, ploidy, out, offsets
         ):
+            if offsets[-1] > _MOST_BYTES:
+                raise ValueError(f"{offsets[-1]} bytes of packed genotypes; expected fewer records at a time")
             return kernels.binary_array(out[: offsets[-1]].copy(), offsets.astype(np.int32))
         if records > 1:
             return pa.concat_arrays([pack(alleles[r : r + 1], phased[r : r + 1]) for r in range(records)])
@@ -67,13 +90,11 @@ def unpack(gt: pa.BinaryArray, samples: int, chosen: np.ndarray | None = None) -
     """
     data, offsets = kernels.binary(gt)
     ploidies = np.empty(len(gt), np.int32)
-    kernels.call("ploidy", data, offsets, len(gt), samples, ploidies)
-    if not ploidies.all():
-        _checked(int(np.flatnonzero(ploidies == 0)[0]) + 1)
+    _checked(kernels.call("ploidy", data, offsets, len(gt), samples, ploidies), samples)
     ploidy = int(ploidies.max(initial=1))
     wanted, n = _chosen(chosen, samples)
     values = np.empty((len(gt), n, ploidy), np.int16)
-    _checked(kernels.call("values", data, offsets, len(gt), samples, wanted, n, ploidy, values))
+    _checked(kernels.call("values", data, offsets, len(gt), samples, wanted, n, ploidy, values), samples)
     absent = values == _END_OF_VECTOR
     return np.where(absent, ABSENT, (values >> 1) - 1).astype(np.int16), (values & 1).astype(bool) & ~absent
 
@@ -88,7 +109,8 @@ def _chosen(chosen: np.ndarray | None, samples: int) -> tuple[np.ndarray | None,
 
 
 def _per_record(value: int | np.ndarray, records: int) -> np.ndarray:
-    return np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.int32), (records,)))
+    # No record has an allele beyond these ends, so that what lies there is as well the end.
+    return np.ascontiguousarray(np.broadcast_to(np.clip(value, -1, HIGHEST_ALLELE[2] + 1).astype(np.int32), (records,)))
 
 
 def counts(gt: pa.BinaryArray, samples: int, allele: int | np.ndarray = 1, mask: np.ndarray | None = None) -> np.ndarray:
@@ -102,7 +124,7 @@ def counts(gt: pa.BinaryArray, samples: int, allele: int | np.ndarray = 1, mask:
     out = np.empty((len(gt), 7), np.int64)
     wanted = None if mask is None else np.ascontiguousarray(mask, np.uint8)
     assert wanted is None or len(wanted) == samples
-    _checked(kernels.call("counts", data, offsets, len(gt), samples, _per_record(allele, len(gt)), wanted, out))
+    _checked(kernels.call("counts", data, offsets, len(gt), samples, _per_record(allele, len(gt)), wanted, out), samples)
     return out
 
 
@@ -115,6 +137,7 @@ def dosages(
     gt: pa.BinaryArray, samples: int, allele: int | np.ndarray = 1, exchanged: np.ndarray | None = None, chosen: np.ndarray | None = None
 ) -> np.ndarray:
     """Copies of `allele` per record and sample, int8 (V, n); -1 where any allele of the call is missing. Haploid calls count 0 or 1.
+    InputError for more than 127 copies, which int8 lacks.
 
     `exchanged` bool (V,): copies of all other alleles instead, for sites whose REF and ALT stand the other way round. `chosen`:
     as for `unpack`.
@@ -123,7 +146,7 @@ def dosages(
     wanted, n = _chosen(chosen, samples)
     out = np.empty((len(gt), n), np.int8)
     swap = None if exchanged is None else np.ascontiguousarray(exchanged, np.uint8)
-    _checked(kernels.call("copies", data, offsets, len(gt), samples, _per_record(allele, len(gt)), swap, wanted, n, out))
+    _checked(kernels.call("copies", data, offsets, len(gt), samples, _per_record(allele, len(gt)), swap, wanted, n, out), samples)
     return out
 
 
@@ -137,9 +160,9 @@ def sample_text(gt: bytes | None, fields: bytes | None, samples: int, first_phas
     while True:
         out = np.empty(room, np.uint8)
         size = kernels.call("sample_text", gt, len(gt or b""), fields, len(fields or b""), samples, wanted, n, first_phased, out, room)
-        if size == -1:
-            _checked(1)
-        if size >= 0:
+        if size <= _DAMAGED:
+            _checked(_DAMAGED - size, samples)
+        if size != _NO_ROOM:
             return out[:size].tobytes()
         room *= 2
 
@@ -156,7 +179,7 @@ def fields_without(fields: pa.BinaryArray, samples: int, position: int) -> pa.Bi
     data, ends = data[ends[0] : ends[-1]], (ends - ends[0]).astype(np.int64)
     tabs = np.flatnonzero(data == 9)
     if len(tabs) != (samples - 1) * (len(ends) - 1):
-        raise Damaged(f"records whose text has not {samples} sample columns; ingest their file again")
+        raise Damaged(f"found records whose text has not {samples} sample columns; expected as many as n_samples, {MEND}")
     tabs = tabs.reshape(len(ends) - 1, samples - 1)
     first = ends[:-1] if position == 0 else tabs[:, position - 1]
     last = ends[1:] if position == samples - 1 else tabs[:, position]  # with a tab before or behind it, not both

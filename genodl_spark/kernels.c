@@ -19,6 +19,10 @@ typedef uint8_t u8;
 /* ---- packed genotypes: the layout stands in genotypes.py ---- */
 
 enum { SPARSE = 0, RAW = 15, MAX_PLOIDY = 4, MAX_CALLS = 255, STRIDE = 11 };
+enum { END_OF_VECTOR = -32767, HIGHEST_DOSAGE = 127 };
+#define MOST_SAMPLES ((int64_t)1 << 27) /* a few bytes may claim any number of samples; all sizes below stay far from overflow */
+/* What is wrong with a packed column; genotypes.py has the words. */
+enum { WHOLE = 0, NO_HEAD, OTHER_SIZE, NO_CALL, NO_SAMPLE, NO_VALUE, HIGH_DOSAGE, HIGH_PLOIDY, NO_MEMORY, TOO_MANY_SAMPLES };
 #define ABSENT 0xFFFFu /* a place of a call beyond its ploidy, while it is taken apart */
 
 static const uint16_t STANDARD[4][4][2] = {
@@ -30,8 +34,7 @@ static const uint16_t STANDARD[4][4][2] = {
 
 typedef struct {
     int form, ploidy, width, calls, base; /* base: code of the samples that a sparse body leaves out */
-    int16_t value[256][MAX_PLOIDY];       /* BCF2 values of each call, -32767 past its end; ploidies up to MAX_PLOIDY */
-    const u8 *explicit_calls;             /* BCF2 values as stored, NULL for a standard palette */
+    int16_t value[256][MAX_PLOIDY];       /* BCF2 values of each call, END_OF_VECTOR past its end */
     const u8 *body, *end;
 } Packed;
 
@@ -43,46 +46,58 @@ static int16_t stored_value(const u8 *at, int width) {
     return (int16_t)(at[0] | at[1] << 8);
 }
 
-/* Reads the head of a packed column; 0, or -1 where it is no such thing. */
+/* Whether BCF2 values are those of a call: alleles, then nothing but the end. */
+static int is_call(const int16_t *value, int ploidy) {
+    int i = 0;
+    while (i < ploidy && value[i] >= 0) i++;
+    while (i < ploidy && value[i] == END_OF_VECTOR) i++;
+    return i == ploidy;
+}
+
+/* Reads the head of a packed column: what is wrong with it. Codes of a body are judged where they are read. */
 static int open_packed(const u8 *at, int64_t size, int64_t samples, Packed *p) {
-    if (size < 1) return -1;
+    if (samples < 0 || samples > MOST_SAMPLES) return TOO_MANY_SAMPLES;
+    if (size < 1) return NO_HEAD;
     p->end = at + size;
     p->form = at[0] & 15;
-    int palette = at[0] >> 4;
-    p->explicit_calls = NULL;
     p->base = 0;
+    int palette = at[0] >> 4;
     if (palette) {
-        if (palette > 3 || p->form == RAW) return -1;
+        if (palette > 3 || p->form == RAW) return NO_HEAD;
         p->ploidy = 2, p->width = 1, p->calls = 4;
         for (int c = 0; c < 4; c++)
             for (int i = 0; i < 2; i++) p->value[c][i] = (int16_t)STANDARD[palette][c][i];
         at += 1;
     } else {
-        if (size < 4) return -1;
+        if (size < 4) return NO_HEAD;
         p->ploidy = at[1], p->width = at[2], p->calls = at[3];
-        if (!p->ploidy || (p->width != 1 && p->width != 2)) return -1;
+        if (!p->ploidy || (p->width != 1 && p->width != 2)) return NO_HEAD;
         at += 4;
         if (p->form == RAW) {
+            if (p->calls) return NO_HEAD;
             p->body = at;
-            return p->end - at == samples * p->ploidy * p->width ? 0 : -1;
+            return p->end - at == samples * p->ploidy * p->width ? WHOLE : OTHER_SIZE;
         }
-        int64_t length = (int64_t)p->calls * p->ploidy * p->width;
-        if (!p->calls || p->end - at < length) return -1;
-        p->explicit_calls = at;
-        if (p->ploidy <= MAX_PLOIDY)
-            for (int c = 0; c < p->calls; c++)
-                for (int i = 0; i < p->ploidy; i++) p->value[c][i] = stored_value(at + (c * p->ploidy + i) * p->width, p->width);
+        int length = p->calls * p->ploidy * p->width;
+        if (!p->calls || p->ploidy > MAX_PLOIDY) return NO_HEAD;
+        if (p->end - at < length) return OTHER_SIZE;
+        for (int c = 0; c < p->calls; c++) {
+            for (int i = 0; i < p->ploidy; i++) p->value[c][i] = stored_value(at + (c * p->ploidy + i) * p->width, p->width);
+            if (!is_call(p->value[c], p->ploidy)) return NO_VALUE;
+        }
         at += length;
     }
     if (p->form == SPARSE) {
-        if (at >= p->end) return -1;
+        if (at >= p->end) return OTHER_SIZE;
         p->base = *at++;
         p->body = at;
-        return p->base < p->calls ? 0 : -1;
+        return p->base < p->calls ? WHOLE : NO_CALL;
     }
-    if (p->form != 1 && p->form != 2 && p->form != 4 && p->form != 8) return -1;
+    if (p->form != 1 && p->form != 2 && p->form != 4 && p->form != 8) return NO_HEAD;
     p->body = at;
-    return p->end - at == (samples * p->form + 7) / 8 ? 0 : -1;
+    if (p->end - at != (samples * p->form + 7) / 8) return OTHER_SIZE;
+    int used = (int)(samples * p->form % 8); /* bits of the last byte: the others count for nobody */
+    return used && p->end[-1] >> used ? OTHER_SIZE : WHOLE;
 }
 
 /* What follows a LEB128 number; NULL where it has no end. */
@@ -98,21 +113,31 @@ static inline const u8 *read_varint(const u8 *at, const u8 *end, uint64_t *value
     return NULL;
 }
 
-/* Code of every sample; -1 where the body is damaged. Not for RAW. */
+/* The next sample that a sparse body lists, `*next` being the first one not passed yet, and its code: what is wrong, with `*at` behind it. */
+static inline int read_listed(const Packed *p, const u8 **at, int64_t samples, int64_t *next, int *code) {
+    uint64_t v, others = (uint64_t)p->calls - 1;
+    if (!others) return NO_CALL; /* nobody can differ */
+    if (!(*at = read_varint(*at, p->end, &v))) return OTHER_SIZE;
+    uint64_t passed = v / others;
+    if (passed >= (uint64_t)(samples - *next)) return NO_SAMPLE;
+    *next += (int64_t)passed + 1;
+    *code = (int)(v % others);
+    *code += *code >= p->base;
+    return WHOLE;
+}
+
+/* Code of every sample, each below `calls`: what is wrong. Not for RAW. */
 WIDE static int expand(const Packed *p, int64_t samples, u8 *codes) {
     const u8 *b = p->body;
     if (p->form == SPARSE) {
         memset(codes, p->base, (size_t)samples);
-        uint64_t others = p->calls > 1 ? (uint64_t)p->calls - 1 : 1, next = 0;
+        int64_t next = 0;
         while (b < p->end) {
-            uint64_t v;
-            if (!(b = read_varint(b, p->end, &v))) return -1;
-            next += v / others;
-            int code = (int)(v % others);
-            if (next >= (uint64_t)samples) return -1;
-            codes[next++] = (u8)(code < p->base ? code : code + 1);
+            int code, wrong = read_listed(p, &b, samples, &next, &code);
+            if (wrong) return wrong;
+            codes[next - 1] = (u8)code;
         }
-        return 0;
+        return WHOLE;
     }
     if (p->form == 8) {
         memcpy(codes, b, (size_t)samples);
@@ -129,25 +154,28 @@ WIDE static int expand(const Packed *p, int64_t samples, u8 *codes) {
     } else {
         for (int64_t s = 0; s < samples; s++) codes[s] = b[s >> 3] >> (s & 7) & 1;
     }
-    return 0;
+    if (p->calls < 1 << p->form) {
+        u8 highest = 0;
+        for (int64_t s = 0; s < samples; s++) highest = codes[s] > highest ? codes[s] : highest;
+        if (highest >= p->calls) return NO_CALL;
+    }
+    return WHOLE;
 }
 
-/* How many samples have each code. */
+/* How many samples have each code, none of them `calls` or more: what is wrong. */
 WIDE static int tally(const Packed *p, int64_t samples, int64_t *counts, u8 *codes) {
     memset(counts, 0, 256 * sizeof *counts);
     if (p->form == SPARSE) {
         const u8 *b = p->body;
-        uint64_t others = p->calls > 1 ? (uint64_t)p->calls - 1 : 1;
-        int64_t listed = 0;
+        int64_t listed = 0, next = 0;
         while (b < p->end) {
-            uint64_t v;
-            if (!(b = read_varint(b, p->end, &v))) return -1;
-            int code = (int)(v % others);
-            counts[code < p->base ? code : code + 1]++;
+            int code, wrong = read_listed(p, &b, samples, &next, &code);
+            if (wrong) return wrong;
+            counts[code]++;
             listed++;
         }
         counts[p->base] += samples - listed;
-        return 0;
+        return WHOLE;
     }
     if (p->form == 2) {
         const uint64_t low = 0x5555555555555555u;
@@ -166,11 +194,14 @@ WIDE static int tally(const Packed *p, int64_t samples, int64_t *counts, u8 *cod
                 one += c == 1, two += c == 2, three += c == 3;
             }
         counts[1] = one, counts[2] = two, counts[3] = three, counts[0] = samples - one - two - three;
-        return 0;
+        for (int c = p->calls; c < 4; c++)
+            if (counts[c]) return NO_CALL;
+        return WHOLE;
     }
-    if (expand(p, samples, codes)) return -1;
+    int wrong = expand(p, samples, codes);
+    if (wrong) return wrong;
     for (int64_t s = 0; s < samples; s++) counts[codes[s]]++;
-    return 0;
+    return WHOLE;
 }
 
 typedef struct {
@@ -197,49 +228,46 @@ static Call judged(const int16_t *value, int ploidy, int allele) {
     return call;
 }
 
-static void raw_values(const Packed *p, int64_t sample, int16_t *value) {
+/* BCF2 values of a sample of a RAW column: what is wrong. */
+static int raw_values(const Packed *p, int64_t sample, int16_t *value) {
     for (int i = 0; i < p->ploidy; i++) value[i] = stored_value(p->body + (sample * p->ploidy + i) * p->width, p->width);
+    return is_call(value, p->ploidy) ? WHOLE : NO_VALUE;
 }
 
-static void call_values(const Packed *p, int code, int16_t *value) {
-    if (p->ploidy <= MAX_PLOIDY) {
-        memcpy(value, p->value[code], (size_t)p->ploidy * 2);
-        return;
-    }
-    for (int i = 0; i < p->ploidy; i++) value[i] = stored_value(p->explicit_calls + (code * p->ploidy + i) * p->width, p->width);
+/* A result of the functions below: 0, or the record at fault and what is wrong with it. */
+static int64_t fault(int64_t record, int wrong) { return wrong ? record << 8 | wrong : 0; }
+
+static u8 *room_for_codes(int64_t samples) {
+    return samples < 0 || samples > MOST_SAMPLES ? NULL : malloc((size_t)samples + 8);
 }
+
+/* What is wrong with having no room for the codes of so many samples. */
+static int no_room(int64_t samples) { return samples < 0 || samples > MOST_SAMPLES ? TOO_MANY_SAMPLES : NO_MEMORY; }
 
 int64_t genodl_counts(const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *allele, const u8 *mask, int64_t *out) {
-    u8 *codes = malloc((size_t)samples + 8);
-    int64_t counts[256], result = 0;
-    int16_t value[256];
+    u8 *codes = room_for_codes(samples);
+    if (!codes) return records ? fault(0, no_room(samples)) : 0;
+    int64_t counts[256] = {0}, result = 0;
+    int16_t value[256] = {0};
     for (int64_t r = 0; r < records && !result; r++) {
         Packed p;
         int64_t *to = out + r * 7;
         memset(to, 0, 7 * sizeof *to);
-        if (open_packed(data + offsets[r], offsets[r + 1] - offsets[r], samples, &p)) {
-            result = r + 1;
-            break;
-        }
-        int raw = p.form == RAW;
-        if (!raw) {
-            if (mask == NULL) {
-                if (tally(&p, samples, counts, codes)) result = r + 1;
-            } else {
+        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p), raw = p.form == RAW;
+        if (!wrong && !raw) {
+            if (mask == NULL) wrong = tally(&p, samples, counts, codes);
+            else {
                 memset(counts, 0, sizeof counts);
-                if (expand(&p, samples, codes)) result = r + 1;
-                else
-                    for (int64_t s = 0; s < samples; s++) counts[codes[s]] += mask[s];
+                wrong = expand(&p, samples, codes);
+                for (int64_t s = 0; s < samples && !wrong; s++) counts[codes[s]] += mask[s];
             }
-            if (result) break;
         }
         int64_t steps = raw ? samples : p.calls;
-        for (int64_t i = 0; i < steps; i++) {
+        for (int64_t i = 0; i < steps && !wrong; i++) {
             int64_t n = raw ? (mask == NULL || mask[i]) : counts[i];
+            if (raw) wrong = raw_values(&p, i, value);
             if (!n) continue;
-            if (raw) raw_values(&p, i, value);
-            else call_values(&p, (int)i, value);
-            Call call = judged(value, p.ploidy, allele[r]);
+            Call call = judged(raw ? value : p.value[i], p.ploidy, allele[r]);
             to[0] += n * call.copies;
             to[1] += n * call.present;
             if (call.missing || !call.present) to[6] += n;
@@ -248,6 +276,7 @@ int64_t genodl_counts(const u8 *data, const int32_t *offsets, int64_t records, i
                 to[call.het ? 4 : call.alternate ? 5 : 3] += n;
             }
         }
+        result = fault(r, wrong);
     }
     free(codes);
     return result;
@@ -256,27 +285,27 @@ int64_t genodl_counts(const u8 *data, const int32_t *offsets, int64_t records, i
 int64_t genodl_copies(
     const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *allele, const u8 *exchanged, const int32_t *chosen,
     int64_t n, int8_t *out) {
-    u8 *codes = malloc((size_t)samples + 8);
+    u8 *codes = room_for_codes(samples);
+    if (!codes) return records ? fault(0, no_room(samples)) : 0;
     int64_t result = 0;
-    int16_t value[256];
-    int8_t copies[256];
-    for (int64_t r = 0; r < records; r++) {
+    int16_t value[256] = {0};
+    int8_t copies[256] = {0};
+    for (int64_t r = 0; r < records && !result; r++) {
         Packed p;
         int8_t *to = out + r * n;
-        if (open_packed(data + offsets[r], offsets[r + 1] - offsets[r], samples, &p) || (p.form != RAW && expand(&p, samples, codes))) {
-            result = r + 1;
-            break;
+        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p), raw = p.form == RAW;
+        if (!wrong && !raw) wrong = expand(&p, samples, codes);
+        int64_t steps = raw ? n : p.calls;
+        for (int64_t i = 0; i < steps && !wrong; i++) {
+            if (raw) wrong = raw_values(&p, chosen ? chosen[i] : i, value);
+            Call call = judged(raw ? value : p.value[i], p.ploidy, allele[r]);
+            int dosage = call.missing || !call.present ? -1 : exchanged && exchanged[r] ? call.present - call.copies : call.copies;
+            if (dosage > HIGHEST_DOSAGE) wrong = wrong ? wrong : HIGH_DOSAGE;
+            if (raw) to[i] = (int8_t)dosage;
+            else copies[i] = (int8_t)dosage;
         }
-        int raw = p.form == RAW;
-        for (int64_t i = 0; i < (raw ? n : p.calls); i++) {
-            if (raw) raw_values(&p, chosen ? chosen[i] : i, value);
-            else call_values(&p, (int)i, value);
-            Call call = judged(value, p.ploidy, allele[r]);
-            int8_t dosage = call.missing || !call.present ? -1 : (int8_t)(exchanged && exchanged[r] ? call.present - call.copies : call.copies);
-            if (raw) to[i] = dosage;
-            else copies[i] = dosage;
-        }
-        if (raw) continue;
+        result = fault(r, wrong);
+        if (raw || wrong) continue;
         if (chosen)
             for (int64_t i = 0; i < n; i++) to[i] = copies[codes[chosen[i]]];
         else
@@ -286,37 +315,40 @@ int64_t genodl_copies(
     return result;
 }
 
-/* BCF2 values int16 (records, n, ploidy), -32767 past the end of a call. */
+/* BCF2 values int16 (records, n, ploidy), END_OF_VECTOR past the end of a call. */
 int64_t genodl_values(
     const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *chosen, int64_t n, int64_t ploidy, int16_t *out) {
-    u8 *codes = malloc((size_t)samples + 8);
-    int16_t value[256];
+    u8 *codes = room_for_codes(samples);
+    if (!codes) return records ? fault(0, no_room(samples)) : 0;
+    int16_t value[256] = {0};
     int64_t result = 0;
-    for (int64_t r = 0; r < records; r++) {
+    for (int64_t r = 0; r < records && !result; r++) {
         Packed p;
         int16_t *to = out + r * n * ploidy;
-        if (open_packed(data + offsets[r], offsets[r + 1] - offsets[r], samples, &p) || p.ploidy > ploidy ||
-            (p.form != RAW && expand(&p, samples, codes))) {
-            result = r + 1;
-            break;
-        }
-        for (int64_t i = 0; i < n; i++) {
+        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p), raw = p.form == RAW;
+        if (!wrong && p.ploidy > ploidy) wrong = HIGH_PLOIDY;
+        if (!wrong && !raw) wrong = expand(&p, samples, codes);
+        for (int64_t i = 0; i < n && !wrong; i++) {
             int64_t s = chosen ? chosen[i] : i;
-            if (p.form == RAW) raw_values(&p, s, value);
-            else call_values(&p, codes[s], value);
-            for (int64_t j = 0; j < ploidy; j++) to[i * ploidy + j] = j < p.ploidy ? value[j] : -32767;
+            if (raw) wrong = raw_values(&p, s, value);
+            const int16_t *from = raw ? value : p.value[codes[s]];
+            for (int64_t j = 0; j < ploidy; j++) to[i * ploidy + j] = j < p.ploidy ? from[j] : END_OF_VECTOR;
         }
+        result = fault(r, wrong);
     }
     free(codes);
     return result;
 }
 
-/* Highest ploidy of each record; 0 where the column is damaged. */
-void genodl_ploidy(const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, int32_t *out) {
+/* Highest ploidy of each record. */
+int64_t genodl_ploidy(const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, int32_t *out) {
     for (int64_t r = 0; r < records; r++) {
         Packed p;
-        out[r] = open_packed(data + offsets[r], offsets[r + 1] - offsets[r], samples, &p) ? 0 : p.ploidy;
+        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p);
+        if (wrong) return fault(r, wrong);
+        out[r] = p.ploidy;
     }
+    return 0;
 }
 
 static char *put_number(char *to, int value) {
@@ -341,72 +373,66 @@ static char *put_call(char *to, const int16_t *value, int ploidy, int first_phas
     return to;
 }
 
-/* Text of the sample columns of one record, tab separated; its length, or -1 (damaged) or -2 (no room). `fields` may be NULL. */
+/* Text of the sample columns of one record, tab separated; its length, -1 where there is no room, or -256 - what is wrong. `fields` may be
+ * NULL. `room`: 4096 at least. */
 int64_t genodl_sample_text(
     const u8 *gt, int64_t gt_size, const u8 *fields, int64_t fields_size, int64_t samples, const int32_t *chosen, int64_t n, int first_phased,
     char *out, int64_t room) {
+    enum { CALL_ROOM = 2048, SHORT = 32 }; /* 255 alleles of 5 digits and what separates them; the same of MAX_PLOIDY alleles */
     Packed p;
-    int16_t value[256];
-    char *to = out, *limit = out + room - 2048;
+    int16_t value[256] = {0};
+    char *to = out, *limit = out + room - CALL_ROOM;
     u8 *codes = NULL;
     const u8 **starts = NULL;
-    char(*texts)[32] = NULL;
-    int lengths[256];
-    int64_t result = -1;
-    if (gt) {
-        if (open_packed(gt, gt_size, samples, &p)) return -1;
-        codes = malloc((size_t)samples + 8);
-        if (p.form != RAW && expand(&p, samples, codes)) goto end;
-        if (p.form != RAW && p.ploidy <= MAX_PLOIDY) {
-            texts = malloc(256 * sizeof *texts);
-            for (int c = 0; c < p.calls; c++) lengths[c] = (int)(put_call(texts[c], p.value[c], p.ploidy, first_phased) - texts[c]);
-        }
+    char(*texts)[SHORT] = NULL;
+    int lengths[256] = {0}, wrong = samples < 0 || samples > MOST_SAMPLES ? TOO_MANY_SAMPLES : WHOLE, full = 0;
+    if (!wrong && gt) wrong = open_packed(gt, gt_size, samples, &p);
+    if (!wrong && gt && p.form != RAW) {
+        codes = room_for_codes(samples);
+        texts = calloc(256, sizeof *texts);
+        wrong = codes && texts ? expand(&p, samples, codes) : NO_MEMORY;
+        for (int c = 0; c < p.calls && !wrong; c++) lengths[c] = (int)(put_call(texts[c], p.value[c], p.ploidy, first_phased) - texts[c]);
     }
-    if (fields) {
+    if (!wrong && fields) {
         starts = malloc((size_t)(samples + 1) * sizeof *starts);
+        if (!starts) wrong = NO_MEMORY;
         const u8 *at = fields, *end = fields + fields_size;
-        for (int64_t s = 0; s < samples; s++) {
+        for (int64_t s = 0; s < samples && !wrong; s++) {
             starts[s] = at;
-            const u8 *tab = at <= end ? memchr(at, '\t', (size_t)(end - at)) : NULL;
-            if (!tab && s + 1 < samples) goto end;
-            at = tab ? tab + 1 : end + 1;
+            const u8 *tab = memchr(at, '\t', (size_t)(end - at));
+            if (!tab != (s + 1 == samples)) wrong = OTHER_SIZE;
+            else if (tab) at = tab + 1;
         }
-        starts[samples] = at;
+        if (!wrong) starts[samples] = end + 1;
     }
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n && !wrong && !full; i++) {
         int64_t s = chosen ? chosen[i] : i;
         if (to > limit) {
-            result = -2;
-            goto end;
+            full = 1;
+            break;
         }
         if (i) *to++ = '\t';
         if (gt && texts) {
-            memcpy(to, texts[codes[s]], 32);
+            memcpy(to, texts[codes[s]], SHORT);
             to += lengths[codes[s]];
         } else if (gt) {
-            if (p.form == RAW) raw_values(&p, s, value);
-            else call_values(&p, codes[s], value);
-            to = put_call(to, value, p.ploidy, first_phased);
+            wrong = raw_values(&p, s, value);
+            if (!wrong) to = put_call(to, value, p.ploidy, first_phased);
         }
-        if (fields) {
+        if (fields && !wrong) {
             int64_t size = starts[s + 1] - 1 - starts[s];
-            if (size > 0) {
-                if (size > limit - to) {
-                    result = -2;
-                    goto end;
-                }
+            if (size > limit - to) full = 1;
+            else if (size > 0) {
                 if (gt) *to++ = ':';
                 memcpy(to, starts[s], (size_t)size);
                 to += size;
             }
         }
     }
-    result = to - out;
-end:
     free(codes);
     free(starts);
     free(texts);
-    return result;
+    return wrong ? -256 - wrong : full ? -1 : to - out;
 }
 
 static u8 *put_varint(u8 *to, uint64_t v) {
@@ -483,8 +509,8 @@ static u8 *put_palette(u8 *to, Palette *palette, u8 *codes, int64_t samples) {
             wide |= (v >> 1) - 1 > 62;
         }
     u8 *head = to;
-    int order[256], calls = palette->n;
-    for (int id = 1; id < 4 && ploidy == 2; id++) {
+    int order[256] = {0}, calls = palette->n;
+    for (int id = 1; id < 4 && (ploidy == 2 || !palette->n); id++) { /* of no samples any palette holds */
         int fits = 1;
         for (int c = 0; c < palette->n && fits; c++) {
             fits = 0;
@@ -517,7 +543,7 @@ body:;
     int base = 0, moved = 0;
     for (int c = 1; c < palette->n; c++)
         if (palette->count[c] > palette->count[base]) base = c;
-    int64_t exceptions = samples - palette->count[base];
+    int64_t exceptions = palette->n ? samples - palette->count[base] : 0;
     for (int c = 0; c < palette->n; c++) moved |= order[c] != c;
     if (moved) {
         u8 map[256];
@@ -529,26 +555,26 @@ body:;
 
 /* Packs calls given as int16 alleles (-1 missing, -2 absent) and phases, (records, samples, ploidy <= 4): for tests and other sources. */
 int64_t genodl_pack(const int16_t *alleles, const u8 *phased, int64_t records, int64_t samples, int64_t ploidy, u8 *out, int64_t *offsets) {
-    u8 *codes = malloc((size_t)samples + 8), *to = out;
+    u8 *codes = room_for_codes(samples), *to = out;
+    if (!codes) return fault(0, no_room(samples));
     Palette palette;
     int64_t result = 0;
     offsets[0] = 0;
     for (int64_t r = 0; r < records && !result; r++) {
         palette.n = palette.last = 0;
-        for (int64_t s = 0; s < samples; s++) {
+        for (int64_t s = 0; s < samples && !result; s++) {
             uint64_t key = 0;
             for (int64_t i = 0; i < MAX_PLOIDY; i++) {
                 int64_t at = (r * samples + s) * ploidy + i;
-                uint64_t v = i >= ploidy || alleles[at] == -2 ? ABSENT : (uint64_t)((alleles[at] + 1) << 1 | phased[at]);
+                uint64_t v = i >= ploidy || alleles[at] == -2 ? ABSENT : (uint64_t)((alleles[at] + 1) << 1 | (phased[at] & 1)) & 0x7FFF;
                 key |= v << (16 * i);
             }
             int code = code_of(&palette, key);
-            if (code < 0) {
-                result = r + 1;
-                break;
+            if (code < 0) result = fault(r, NO_CALL);
+            else {
+                codes[s] = (u8)code;
+                palette.count[code]++;
             }
-            codes[s] = (u8)code;
-            palette.count[code]++;
         }
         if (!result) to = put_palette(to, &palette, codes, samples);
         offsets[r + 1] = to - out;
@@ -569,9 +595,10 @@ int64_t genodl_count_lines(const u8 *text, int64_t n) {
     return lines;
 }
 
-/* Starts of the columns of each line: 8 fixed ones, FORMAT, the first sample, the line's end. */
+/* Starts of the columns of each line: 8 fixed ones, FORMAT, the first sample, the line's end. -1 for 2 GiB of text, whose places int32 lacks. */
 int64_t genodl_lines(const u8 *text, int64_t n, int columns, int64_t room, int32_t *starts, u8 *flags) {
     int64_t r = 0;
+    if (n >= INT32_MAX) return -1;
     const u8 *at = text, *end = text + n;
     int tabs = columns > 9 ? 9 : columns - 1;
     while (at < end && r < room) {
@@ -992,9 +1019,10 @@ void genodl_samples(
     const u8 *text, int64_t records, const int32_t *starts, u8 *flags, int64_t samples, int first_phased, const int32_t *alts,
     const int32_t *format_of, const int32_t *format_offsets, const u8 *type, const int32_t *count, const u8 *has_gt, u8 *gt, int32_t *gt_offsets,
     u8 *fields, int32_t *field_offsets) {
-    u8 *codes = malloc((size_t)samples + 8), *gt_to = gt, *fields_to = fields;
+    u8 *codes = room_for_codes(samples), *gt_to = gt, *fields_to = fields;
     gt_offsets[0] = field_offsets[0] = 0;
     for (int64_t r = 0; r < records; r++) {
+        if (!codes) flags[r] |= SLOW * !flags[r];
         if (!flags[r]) {
             int f = format_of[r];
             if (f < 0) flags[r] = SLOW;

@@ -23,7 +23,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "genodl_counts": (_N, [_P, _P, _N, _N, _P, _P, _P]),
     "genodl_copies": (_N, [_P, _P, _N, _N, _P, _P, _P, _N, _P]),
     "genodl_values": (_N, [_P, _P, _N, _N, _P, _N, _N, _P]),
-    "genodl_ploidy": (None, [_P, _P, _N, _N, _P]),
+    "genodl_ploidy": (_N, [_P, _P, _N, _N, _P]),
     "genodl_sample_text": (_N, [_P, _N, _P, _N, _N, _P, _N, _I, _P, _N]),
     "genodl_pack": (_N, [_P, _P, _N, _N, _N, _P, _P]),
     "genodl_count_lines": (_N, [_P, _N]),
@@ -44,7 +44,12 @@ def _library() -> ctypes.CDLL:
     path = kept.enter_context(resources.as_file(resources.files("genodl_spark") / f"{_NAME}{suffix}"))
     if not path.is_file():
         raise ImportError(f"{path} is not there: the kernels are not compiled; run make setup, or install the wheel of this platform")
-    library = ctypes.CDLL(str(path))
+    return opened(str(path))
+
+
+def opened(path: str) -> ctypes.CDLL:
+    """A compiled kernels.c, its functions typed."""
+    library = ctypes.CDLL(path)
     for name, (result, arguments) in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 _COUNTS = {"copies": 0, "called": 1, "hom_ref": 3, "het": 4, "hom_alt": 5, "missing": 6}  # columns of genotypes.counts
+_MOST_CALLS = 2**31 - 1  # of a batch, in the lists of a column
 _AT_A_TIME = 1 << 22  # calls taken apart together
 
 
@@ -56,7 +57,7 @@ def register(spark: SparkSession, sql: str | None = None) -> None:
 
 def dosage(gt: pd.Series, n_samples: pd.Series, *allele: pd.Series) -> pd.Series:
     rows = _Rows(gt, n_samples, *allele)
-    values = np.empty(rows.total, np.int8)
+    values = np.empty(rows.total(), np.int8)
     for piece, samples in rows.pieces():
         values[rows.places(piece)] = genotypes.dosages(rows.packed(piece), samples, rows.arguments[0][piece] if allele else 1)
     return rows.lists(pa.array(values, mask=values == MISSING))
@@ -64,6 +65,7 @@ def dosage(gt: pd.Series, n_samples: pd.Series, *allele: pd.Series) -> pd.Series
 
 def alleles(gt: pd.Series, n_samples: pd.Series) -> pd.Series:
     rows = _Rows(gt, n_samples)
+    rows.total()
     texts: list[pa.Array] = []
     order = []
     for piece, samples in rows.pieces():
@@ -124,8 +126,22 @@ class _Rows:
             self.valid = self.valid & numbers.notna().to_numpy()
         self._gt = pa.array(gt, pa.binary(), from_pandas=True)
         self.n_samples, *self.arguments = (numbers.fillna(0).to_numpy().astype(np.int64) for numbers in (n_samples, *arguments))
+        wrong = self.valid & ((self.n_samples < 0) | (self.n_samples > genotypes.MOST_SAMPLES))
+        if wrong.any():
+            found = self.n_samples[wrong][0]
+            raise InputError(f"found {found} as a number of samples; expected 0 to {genotypes.MOST_SAMPLES}, the record's n_samples", "SQL")
         self._offsets = np.concatenate([[0], np.cumsum(np.where(self.valid, self.n_samples, 0))])
-        self.total = int(self._offsets[-1])
+
+    def total(self) -> int:
+        """Calls of all rows. InputError for more than a list column has places for."""
+        calls = int(self._offsets[-1])
+        if calls > _MOST_CALLS:
+            raise InputError(
+                f"found {calls} calls in {len(self.valid)} records at a time; expected {_MOST_CALLS} at most, "
+                "lower spark.sql.execution.arrow.maxRecordsPerBatch",
+                "SQL",
+            )
+        return calls
 
     def pieces(self) -> Iterator[tuple[np.ndarray, int]]:
         """Rows of the same number of samples, as many as are taken apart together, and that number."""

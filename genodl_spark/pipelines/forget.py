@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genodl_spark import genotypes, session, storage
-from genodl_spark.errors import InputError
+from genodl_spark.errors import MEND, InputError
 from genodl_spark.pipelines.run import Run, now
 from genodl_spark.tables import (
     DATASETS,
@@ -231,7 +231,7 @@ class _Genotypes:
             for _, records, samples, name in genotypes.alike(batch, _CALLS):
                 order = orders[name]
                 if samples != len(order.others) + 1:
-                    raise genotypes.Damaged(f"records of {samples} samples, whose order has {len(order.others) + 1}; ingest their file again")
+                    raise genotypes.Damaged(f"found records of {samples} samples, whose order has {len(order.others) + 1}; {MEND}")
                 if order.others:
                     parts.append(pa.Table.from_batches([_without(records, samples, order)]))
         return pa.concat_tables([part.cast(rows.schema) for part in parts])

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark import encode, genotypes
+from genodl_spark.errors import InputError
 
 
 @st.composite
@@ -90,10 +91,66 @@ def test_what_is_no_packed_column_is_refused() -> None:
     for broken in (b"", whole[:-1], whole + b"\0", bytes([255]) + whole[1:], bytes([16, 9]), bytes([16, 0, 120]), bytes([16, 0, 128])):
         column = pa.array([whole, broken], pa.binary())
         for function in (genotypes.unpack, genotypes.dosages, genotypes.counts):
-            if broken[:2] == bytes([16, 0]) and broken[2] == 120 and function is genotypes.counts:
-                continue  # counting does not look where a listed sample stands
             with pytest.raises(genotypes.Damaged, match="record 1"):
                 function(column, 20)
+
+
+@pytest.mark.parametrize(
+    ("payload", "samples", "wrong"),
+    [
+        ("000201010202" + "00" + "00", 4, "a call that its palette lacks"),  # one call, and a sample with another
+        ("0102010102020f", 4, "a call that its palette lacks"),  # one bit a sample, one call
+        ("0802010202020204" + "00ff0001", 4, "a call that its palette lacks"),
+        ("0402010202020204" + "1032", 4, "a call that its palette lacks"),
+        ("0202010302020204040464", 3, "a body of another size"),
+        ("02020103020202040404" + "39", 3, "a call that its palette lacks"),
+        ("1415161718", 8, "a call that its palette lacks"),  # four calls, four bits a sample
+        ("1000" + "00" * 9, 8, "calls of more samples"),
+        ("1004", 8, "a call that its palette lacks"),
+        ("10008080808080808080807f", 8, "a body of another size"),
+        ("12ff", 3, "a body of another size"),  # bits of nobody
+        ("0fc8010100", 1, "a first byte or palette that is none"),
+        ("0f020100" + "02fb", 1, "an allele that is none"),
+        ("0f020100" + "8102", 1, "an allele that is none"),  # an allele behind the end
+        ("000201020202fbfb00", 1, "an allele that is none"),
+        ("00c80101" + "02" * 200 + "00", 1, "a first byte or palette that is none"),
+    ],
+)
+def test_a_body_that_its_palette_does_not_hold_is_refused(payload: str, samples: int, wrong: str) -> None:
+    whole = bytes.fromhex("1000")
+    column = pa.array([whole, bytes.fromhex(payload)], pa.binary())
+    for function in (genotypes.unpack, genotypes.dosages, genotypes.counts):
+        with pytest.raises(genotypes.Damaged, match=f"found {wrong} in record 1 of the batch; expected packed genotypes of {samples} samples"):
+            function(column, samples)
+    with pytest.raises(genotypes.Damaged, match=wrong):
+        genotypes.sample_text(bytes.fromhex(payload), None, samples, False)
+    with pytest.raises(genotypes.Damaged, match=wrong):
+        genotypes.counts(column, samples, mask=np.zeros(samples, bool))
+
+
+def test_a_dosage_that_its_byte_does_not_hold_is_refused() -> None:
+    alleles = np.stack([np.ones((1, 200), np.int16), np.zeros((1, 200), np.int16), np.ones((1, 200), np.int16)])
+    alleles[2, :, 127:] = encode.ABSENT
+    gt = genotypes.pack(alleles, np.zeros(alleles.shape, bool))
+    for wrong, exchanged in ((gt, None), (gt.slice(1, 1), np.ones(1))):
+        with pytest.raises(InputError, match="more than 127 copies of an allele in a call of record 0"):
+            genotypes.dosages(wrong, 1, exchanged=exchanged)
+    assert genotypes.dosages(gt.slice(1), 1).tolist() == [[0], [127]]
+    assert genotypes.counts(gt, 1).tolist() == [[200, 200, 1, 0, 0, 1, 0], [0, 200, 1, 1, 0, 0, 0], [127, 127, 1, 0, 0, 1, 0]]
+    assert genotypes.dosages(gt.slice(1, 1), 1, 1 << 40).tolist() == [[0]] == genotypes.dosages(gt.slice(1, 1), 1, -(1 << 40)).tolist()
+
+
+def test_numbers_of_samples_that_no_record_has() -> None:
+    gt = pa.array([b"\x10\0"], pa.binary())
+    assert genotypes.counts(gt, genotypes.MOST_SAMPLES)[0].tolist() == [0, 2 << 27, 1 << 27, 1 << 27, 0, 0, 0]
+    for samples in (-1, genotypes.MOST_SAMPLES + 1, 2**62):
+        for function in (genotypes.unpack, genotypes.counts):
+            with pytest.raises(InputError, match=f"found {samples} as a number of samples"):
+                function(gt, samples)
+    empty = genotypes.pack(np.zeros((2, 0, 2), np.int16), np.zeros((2, 0, 2), bool))
+    assert [column.shape for column in genotypes.unpack(empty, 0)] == [(2, 0, 2)] * 2
+    with pytest.raises(ValueError, match="alleles from -3 to -3"):
+        genotypes.pack(np.full((1, 1, 2), -3, np.int16), np.zeros((1, 1, 2), bool))
 
 
 def test_text_of_samples_with_their_subfields() -> None:
@@ -101,6 +158,9 @@ def test_text_of_samples_with_their_subfields() -> None:
     assert genotypes.sample_text(gt, b"3:4\t\t7", 3, False) == b"0/1:3:4\t./.\t1:7"
     assert genotypes.sample_text(gt, b"3:4\t\t7", 3, False, np.array([2, 0])) == b"1:7\t0/1:3:4"
     assert genotypes.sample_text(None, b"3:4\t.\t7", 3, False, np.array([1, 2])) == b".\t7"
+    for fields in (b"3\t4", b"3\t4\t5\t6"):
+        with pytest.raises(genotypes.Damaged, match="a body of another size"):
+            genotypes.sample_text(gt, fields, 3, False)
     long = b"x" * 100_000
     expected = b"\t".join([b"0/1:" + long, b"1:" + long, b"0/1:" + long])
     assert genotypes.sample_text(gt, long + b"\t\t" + long, 3, False, np.array([0, 2, 0])) == expected

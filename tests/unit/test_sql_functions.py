@@ -91,3 +91,15 @@ def test_phase_of_the_first_allele_and_a_wrong_position() -> None:
             sql_functions.genotype_at(gt, n, numbers([wrong]))
     with pytest.raises(genotypes.Damaged):
         sql_functions.dosage(gt, numbers([40]))
+
+
+def test_numbers_of_samples_and_of_calls_that_are_too_many() -> None:
+    sparse = series([b"\x10\0"] * 20)
+    for wrong in (-5, 1 << 28):
+        with pytest.raises(InputError, match=f"found {wrong} as a number of samples"):
+            sql_functions.allele_counts(sparse, numbers([wrong] * 20))
+    for function in (sql_functions.dosage, sql_functions.alleles):
+        with pytest.raises(InputError, match="found 2684354560 calls in 20 records at a time"):
+            function(sparse, numbers([1 << 27] * 20))
+    one, n = sparse[:1], numbers([3])
+    assert taken(sql_functions.dosage(one, n, pd.Series([(1 << 32) + 0])), pa.list_(pa.int8())) == [[0, 0, 0]]
