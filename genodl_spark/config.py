@@ -301,6 +301,12 @@ class Maintenance(_Section):
     fewest: int = Field(8, ge=2)
 
 
+class Lock(_Section):
+    """`wait_seconds`: how long a run waits for another that is in its way, `forget` for those that write and they for it, before it gives up."""
+
+    wait_seconds: float = Field(60.0, ge=0)
+
+
 class Settings(_Section):
     """Effective settings of one job."""
 
@@ -328,6 +334,7 @@ class Settings(_Section):
     report: Reporting = Reporting()
     monitor: Monitor = Monitor()
     maintain: Maintenance = Maintenance()
+    lock: Lock = Lock()
     task: str = ""  # the TOML's stem: what tables call the task
 
 

@@ -19,6 +19,7 @@ from genodl_spark import session, storage
 from genodl_spark.config import Settings
 from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake, Snapshot
+from genodl_spark.locks import Lease
 from genodl_spark.tables import RUNS, SAMPLES, Table
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Run:
     master: str | None = None
     arguments: list[str] = field(default_factory=list)
     assigned: tuple[str, ...] = ()  # keys given with --set
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    lease: Lease | None = None  # on the lake, of a run that writes to it
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -156,7 +159,7 @@ class Run:
         """Adds this run to the `runs` table, where there is a lake."""
         document = self.report.as_dict()
         row = {
-            "run_id": uuid.uuid4().hex,
+            "run_id": self.run_id,
             "job": self.report.job,
             "status": self.report.status,
             "started_at": datetime.fromtimestamp(self.report.started, UTC),
