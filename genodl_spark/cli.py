@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from genodl_spark import config, session
+from genodl_spark import config, locks, session, storage
 from genodl_spark.errors import Conflict, InputError, input_error_within
 from genodl_spark.pipelines.run import Report, Run
 from genodl_spark.tables import RUNS
@@ -69,29 +69,29 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
     crash: BaseException | None = None
     run: Run | None = None
     code = 0
-    try:
-        arguments = made.parse_args(argv)
-        # An option of its own is one more assignment, so that settings hold the whole truth.
-        options = {"seed": "seed", "train.procs": "procs", "tune.trials": "trials"}
-        given = {key: getattr(arguments, name, None) for key, name in options.items() if verb != "simulate"}
-        assigned = [f"{key}={value}" for key, value in given.items() if value is not None]
-        settings = config.load(getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned])
-        run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv, tuple(text.split("=")[0] for text in arguments.set))
-        pipeline(run, arguments)
-    except SystemExit as stop:  # --help
-        return int(stop.code or 0)
-    except Exception as error:
-        failure = error if isinstance(error, Conflict) else input_error_within(error)
-        crash = None if failure else error
-    if failure is not None or crash is not None:
-        report.status, report.error = "failed", str(failure or crash).strip().split("\n")[0]
-        code = 4 if isinstance(failure, Conflict) else 2 if failure else 1
-    elif report.breached:
-        code = 3
-    if run is not None and "lake" in run.__dict__ and verb in RECORDED:
-        with contextlib.suppress(Exception):
-            if code in (0, 3) or run.lake.exists(RUNS):  # a run that failed makes no lake of its own
-                run.record()
+    with contextlib.ExitStack() as leases:
+        try:
+            arguments = made.parse_args(argv)
+            # An option of its own is one more assignment, so that settings hold the whole truth.
+            options = {"seed": "seed", "train.procs": "procs", "tune.trials": "trials"}
+            given = {key: getattr(arguments, name, None) for key, name in options.items() if verb != "simulate"}
+            assigned = [f"{key}={value}" for key, value in given.items() if value is not None]
+            settings = config.load(getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned])
+            run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv, tuple(text.split("=")[0] for text in arguments.set))
+            _lease(run, verb, leases)
+            pipeline(run, arguments)
+        except SystemExit as stop:  # --help
+            return int(stop.code or 0)
+        except Exception as error:
+            failure = error if isinstance(error, Conflict) else input_error_within(error)
+            crash = None if failure else error
+        if failure is not None or crash is not None:
+            report.status, report.error = "failed", str(failure or crash).strip().split("\n")[0]
+            code = 4 if isinstance(failure, Conflict) else 2 if failure else 1
+        elif report.breached:
+            code = 3
+        if run is not None and verb in WRITES:
+            _record(run, code)
     session.stop()
     if crash is not None:
         logging.getLogger().error("job failed", exc_info=crash)
@@ -104,7 +104,30 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
     return code
 
 
-RECORDED = {"ingest", "qc", "prepare", "train", "tune", "evaluate", "predict", "monitor", "maintain"}
+# Verbs that write to a lake: they share a lease on it, and leave a row in `runs`. `forget` holds the lease alone, and names nobody in a row.
+WRITES = {"ingest", "qc", "prepare", "train", "tune", "evaluate", "predict", "monitor", "maintain"}
+_MAKES_A_LAKE = {"ingest"}
+
+
+def _lease(run: Run, verb: str, leases: contextlib.ExitStack) -> None:
+    """Takes the lease that a verb needs, where there is a lake or one is going to be made. Conflict."""
+    exclusive = verb == "forget"
+    if (exclusive or verb in WRITES) and (verb in _MAKES_A_LAKE or storage.kind(storage.absolute(run.lake_uri)) == "directory"):
+        held = locks.held(run.lake_uri, verb, run.run_id, exclusive, run.settings.lock.wait_seconds)
+        run.lease = leases.enter_context(held)
+        if run.lease.unwritable is not None:
+            run.report.warn(f"the lake cannot be written ({run.lease.unwritable}): no lease was left in it")
+
+
+def _record(run: Run, code: int) -> None:
+    """Adds the run to `runs`, where it has come as far as its lake; that it could not be added is told, and changes nothing of its result."""
+    if "lake" not in run.__dict__:
+        return
+    try:
+        if code in (0, 3) or run.lake.exists(RUNS):  # a run that failed makes no lake of its own
+            run.record()
+    except Exception as error:  # whatever Spark raises: what the run did is done
+        run.report.warn(f"this run is missing from table runs, its row could not be written: {str(error).strip().splitlines()[0]}")
 
 
 def _print(line: str) -> None:

@@ -35,12 +35,13 @@ _LOG_ENTRY = re.compile(r"/(\d{20})\.json$")
 class Lake:
     """The tables below one URI.
 
-    Every write is one Delta transaction: it is there whole, or not at all.
+    Every write is one Delta transaction: it is there whole, or not at all. `may_write` is called before each, and raises where it is not to be.
     """
 
-    def __init__(self, spark: SparkSession, uri: str) -> None:
+    def __init__(self, spark: SparkSession, uri: str, may_write: Callable[[], None] | None = None) -> None:
         self.spark = spark
         self.uri = storage.absolute(uri)
+        self.may_write = may_write or (lambda: None)
 
     def path(self, table: Table) -> str:
         return storage.join(self.uri, table.name)
@@ -65,6 +66,7 @@ class Lake:
         from py4j.protocol import Py4JJavaError
         from pyspark.errors import PySparkException
 
+        self.may_write()
         version = self.version(table)
         if version is None:
             try:
@@ -324,6 +326,7 @@ class Lake:
         return writer.close()
 
     def _transaction(self, table: Table) -> Any:
+        self.may_write()
         log, nothing = self._log(table)
         return log.startTransaction(nothing, nothing)
 

@@ -100,6 +100,7 @@ class Lease:
                 raise
             if self.exclusive:
                 raise InputError(f"the lake cannot be written ({error}); expected one where files may be removed", self.uri) from error
+            self._announced = False
             self.unwritable = str(error)
             return
         threading.Thread(target=self._keep, name="lease", daemon=True).start()
@@ -187,11 +188,10 @@ class Lease:
                 self._write()
 
     def _listing(self) -> list[Any]:
-        return [
-            info
-            for info in self._fs.get_file_info(pafs.FileSelector(self._folder, allow_not_found=True))
-            if info.type == pafs.FileType.File and _FILE.fullmatch(info.base_name)
-        ]
+        with contextlib.suppress(FileNotFoundError):  # the empty folder was removed meanwhile, which has no lease of this run then
+            found = self._fs.get_file_info(pafs.FileSelector(self._folder, allow_not_found=True))
+            return [info for info in found if info.type == pafs.FileType.File and _FILE.fullmatch(info.base_name)]
+        return []
 
     def _others(self) -> list[tuple[str, bool]]:
         """Leases that stand in the way of this one (name, whether exclusive), in the order of their names; those of the dead are removed."""

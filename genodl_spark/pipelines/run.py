@@ -95,7 +95,7 @@ class Run:
 
     @cached_property
     def lake(self) -> Lake:
-        return Lake(self.spark, self.lake_uri)
+        return Lake(self.spark, self.lake_uri, None if self.lease is None else self.lease.check)
 
     def under(self, settings: Settings, report: Report | None = None) -> Run:
         """The same run, its session, lake and snapshot, under other settings; `report`: one apart for what is done there."""

@@ -69,4 +69,4 @@ def test_unknown_arguments_are_input_errors(genodl) -> None:
         code, _, line = genodl(ingest, *argv)
         assert code == 2
         assert line.startswith("genodl: error: ")
-    assert {"ingest"} <= cli.RECORDED
+    assert {"ingest"} <= cli.WRITES
