@@ -101,7 +101,7 @@ class Train(_Section):
     gradients between ranks. `ema`: decay of averaged weights, 0 for none. `mixup`: alpha of its Beta distribution, 0 for none.
     `compile`: torch.compile; auto on a GPU with enough steps. `checkpoint_seconds`: between checkpoints. `restarts`: from the last
     checkpoint when ranks are lost; on a cluster those that are left go on at once where `elastic` is set. `launcher`: spark (one task
-    a rank), horovodrun (processes on `hosts`, such as a:4,b:4, or here) or process (one, in the driver).
+    a rank), horovodrun (processes on `hosts`, such as a:4,b:4, through ssh, or here) or process (one, in the driver).
     """
 
     procs: int = Field(2, ge=1)
@@ -130,7 +130,7 @@ class Train(_Section):
     restarts: int = Field(3, ge=0)
     elastic: bool = True
     launcher: str = Field("spark", pattern="^(spark|horovodrun|process)$")
-    hosts: Text = ""
+    hosts: Text = Field("", pattern=r"^(\w[\w.-]*:[0-9]+(,\w[\w.-]*:[0-9]+)*)?$")
 
 
 class Feed(_Section):

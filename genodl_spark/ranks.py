@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import pickle
 import platform
+import shlex
 import signal
+import socket
+import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
+
+from genodl_spark.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +27,7 @@ if TYPE_CHECKING:
 _SLOT_SECONDS = 120  # that a lost executor's place may take to be filled again
 _PATIENT_SECONDS = 20  # of them spent on waiting for as many places as there were
 _JOIN_SECONDS = 600  # that ranks wait for each other after one was lost or came
+_LOOPBACK = "127.0.0.1"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 Work = Callable[[Any], dict[str, Any]]
 
@@ -46,26 +55,172 @@ def start_ranks(
     from genodl_spark.session import rank_environment
 
     # A lost rank must end the others, not leave them waiting.
-    stall = {"HOROVOD_STALL_CHECK_TIME_SECONDS": "60", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "300"}
+    environment = {"HOROVOD_STALL_CHECK_TIME_SECONDS": "60", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "300"}
     if launcher == "process" or count == 1:
         if launcher == "spark":
             return next(iter(spark.sparkContext.parallelize([job], 1).map(alone).collect()))
         return alone(job)
+    if launcher == "horovodrun":
+        return _on_hosts(hosts or f"localhost:{count}", count, environment, (rank, job))
+    environment |= rank_environment(spark)  # laid over the executors' own, so no more than they lack
+    if (spark.sparkContext.master or "").startswith("local"):
+        return _on_this_machine(spark, count, environment, (rank, job))
+    import horovod.spark
+
+    # What ranks print is progress: stdout belongs to the run report.
+    common: dict[str, Any] = {"num_proc": count, "verbose": 0, "env": environment, "stdout": sys.stderr, "stderr": sys.stderr}
     with _handlers_kept():
-        if launcher == "horovodrun":
-            import horovod.runner
-
-            return dict(horovod.runner.run(rank, (job,), num_proc=count, hosts=hosts or None, use_gloo=True, env={**os.environ, **stall})[0])
-        import horovod.spark
-
-        local = (spark.sparkContext.master or "").startswith("local")
-        env = {**rank_environment(spark), **stall}  # laid over the executors' own environment, so no more than they lack
-        # What ranks print is progress: stdout belongs to the run report.
-        common: dict[str, Any] = {"num_proc": count, "verbose": 0, "env": env, "stdout": sys.stderr, "stderr": sys.stderr}
-        if local or elastic is None:
-            python = spark.sparkContext.pythonExec
-            return dict(horovod.spark.run(rank, (job,), use_gloo=True, executable=python, nics={"lo"} if local else None, **common)[0])
+        if elastic is None:
+            return dict(horovod.spark.run(rank, (job,), use_gloo=True, executable=spark.sparkContext.pythonExec, **common)[0])
         return dict(horovod.spark.run_elastic(elastic, (job,), min_num_proc=1, max_num_proc=count, elastic_timeout=_JOIN_SECONDS, **common)[0])
+
+
+def _on_this_machine(spark: SparkSession, count: int, environment: dict[str, str], work: tuple[Work, Any]) -> dict[str, Any]:
+    """A rank in each of `count` Spark tasks of a local session. Horovod's own services for Spark would listen on every address."""
+    python = spark.sparkContext.pythonExec
+
+    def task(given: dict[str, str]) -> bytes:
+        return _result(_started([python], "", given, environment, work))
+
+    with _rendezvous(f"localhost:{count}", count, _LOOPBACK) as ranks:
+        # A failing task ends the job, and the job's end the other tasks.
+        return dict(pickle.loads(spark.sparkContext.parallelize([given for _, given in ranks], count).map(task).collect()[0]))
+
+
+def _on_hosts(hosts: str, count: int, environment: dict[str, str], work: tuple[Work, Any]) -> dict[str, Any]:
+    """Ranks as `horovodrun` places them on `hosts` (a:4,b:4): processes here, and through ssh on other machines, in the same folder.
+
+    Work, environment and results go through the processes' standard streams: Horovod's own launcher has the whole environment on command
+    lines, and serves the work, pickled, to whoever asks. InputError for fewer places than ranks.
+    """
+    from horovod.runner.common.util.env import is_exportable
+    from horovod.runner.util.network import filter_local_addresses
+
+    remote = filter_local_addresses([host.partition(":")[0] for host in hosts.split(",")])
+    exported = {key: value for key, value in os.environ.items() if is_exportable(key)}
+    started = []
+    with _rendezvous(hosts, count, _address_towards(remote[0]) if remote else _LOOPBACK) as ranks:
+        try:
+            for host, given in ranks:
+                away = host if host in remote else ""
+                started.append(_started([sys.executable], away, given, {**exported, **environment} if away else environment, work))
+            with ThreadPoolExecutor(count) as pool:
+                results = [pool.submit(_result, process) for process in started]
+                try:
+                    for done in as_completed(results):
+                        done.result()
+                except BaseException:
+                    for process in started:
+                        process.kill()
+                    raise
+                return dict(pickle.loads(results[0].result()))
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def _rendezvous(hosts: str, count: int, address: str) -> Iterator[list[tuple[str, dict[str, str]]]]:
+    """The store where ranks tell each other where they listen, on one address of this machine; yields each rank's host and environment.
+
+    It asks nobody for a password. On loopback it answers processes of this user alone.
+    """
+    from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
+    from horovod.runner.gloo_run import create_slot_env_vars
+    from horovod.runner.http.http_server import RendezvousHandler, RendezvousHTTPServer
+
+    class Server(RendezvousHTTPServer):  # type: ignore[misc]
+        def verify_request(self, request: Any, client_address: Any) -> bool:
+            return address != _LOOPBACK or _user_of(client_address) == os.getuid()
+
+    try:
+        slots = get_host_assignments(parse_hosts(hosts), count, count)
+    except ValueError:
+        raise InputError(f"found places for fewer than {count} ranks in {hosts!r}; expected one per rank, such as a:4,b:4", "train.hosts") from None
+    server = Server((address, 0), RendezvousHandler, 0)
+    server.init(slots)
+    thread = threading.Thread(target=server.serve_forever, name="rendezvous", daemon=True)
+    thread.start()
+    found = {"HOROVOD_GLOO_RENDEZVOUS_ADDR": address, "HOROVOD_GLOO_RENDEZVOUS_PORT": str(server.server_address[1])}
+    found |= {"HOROVOD_CONTROLLER": "gloo", "HOROVOD_CPU_OPERATIONS": "gloo"}
+    try:
+        yield [(slot.hostname, {**found, **create_slot_env_vars(slot)}) for slot in slots]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _user_of(client: tuple[str, int]) -> int | None:
+    """Number of the user whose process holds this end of a connection on loopback; None where the system does not tell."""
+    here = f"{socket.inet_aton(client[0])[::-1].hex().upper()}:{client[1]:04X}"
+    for name in ("tcp", "tcp6"):  # of tcp6 the last four bytes of the address
+        with contextlib.suppress(OSError), open(f"/proc/net/{name}") as lines:
+            for fields in map(str.split, lines):
+                if fields[1].endswith(here):
+                    return int(fields[7])
+    return None
+
+
+def _address_towards(host: str) -> str:
+    """This machine's address on the way to another; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))
+        return str(probe.getsockname()[0])
+
+
+_BOOT = (
+    "import os, pickle, sys; os.environ.update(pickle.load(sys.stdin.buffer)); "
+    "sys.path[:0] = filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep)); "
+    "from genodl_spark.ranks import take_part; take_part()"
+)
+
+
+def _started(python: list[str], host: str, given: dict[str, str], environment: dict[str, str], work: tuple[Work, Any]) -> subprocess.Popen[bytes]:
+    """A rank's process, on this machine or through ssh on `host`, that has been told what to do; it ends when its standard input does."""
+    import cloudpickle
+
+    command = [*python, "-P", "-c", _BOOT]
+    if host:
+        command = ["ssh", "-o", "BatchMode=yes", host, f"cd {shlex.quote(os.getcwd())} && exec {shlex.join(command)}"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # its exit code says why
+        process.stdin.write(pickle.dumps({**environment, **given}) + cloudpickle.dumps(work))
+        process.stdin.flush()
+    return process
+
+
+def _result(process: subprocess.Popen[bytes]) -> bytes:
+    """What a rank gives back, pickled, once it has ended: empty of all but rank 0. RuntimeError where it failed."""
+    assert process.stdout is not None
+    found = process.stdout.read()
+    if code := process.wait():
+        raise RuntimeError(f"a rank ended with exit code {code}")
+    return found
+
+
+def take_part() -> None:
+    """The life of a rank's process: work from standard input, what rank 0 returns to standard output, and its end with whoever started it."""
+    import psutil
+
+    results: IO[bytes] = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what ranks print is progress
+    work, job = pickle.load(sys.stdin.buffer)
+
+    def end_with_parent() -> None:
+        os.read(0, 1)  # nothing comes any more but the end
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    mine = _address_towards(os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"])
+    nic = next(name for name, known in psutil.net_if_addrs().items() if any(one.address == mine for one in known))
+    os.environ |= {"HOROVOD_GLOO_IFACE": nic, "NCCL_SOCKET_IFNAME": nic}
+    found = work(job)
+    with results:
+        if os.environ["HOROVOD_RANK"] == "0":
+            pickle.dump(found, results)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -39,6 +40,7 @@ class Cluster:
     work: list[Path]
     wheel: Path
     conf: dict[str, str]
+    secret: Path
 
     def submit(self, verb: str, *arguments: str, conf: dict[str, str] | None = None, timeout: float = 240) -> Result:
         """Runs jobs/VERB.py as a user would: `.venv/bin/spark-submit --master ... --py-files WHEEL jobs/VERB.py ARGUMENTS`."""
@@ -72,7 +74,7 @@ class Cluster:
                     os.kill(pid, signal.SIGKILL)
 
     def submit_file(self, file: Path, *arguments: str, conf: dict[str, str] | None = None, timeout: float = 240) -> Result:
-        command = [str(SUBMIT), "--master", self.master, "--py-files", str(self.wheel)]
+        command = [str(SUBMIT), "--master", self.master, "--properties-file", str(self.secret), "--py-files", str(self.wheel)]
         for key, value in {**self.conf, **(conf or {})}.items():
             command += ["--conf", f"{key}={value}"]
         command += [str(file), *arguments]
@@ -101,17 +103,20 @@ def _run(command: list[str], env: dict[str, str], timeout: float) -> subprocess.
 def cluster(directory: Path, wheel: Path, workers: int = 2, cores: int = 1, memory: str = "1g", executor_memory: str = "512m") -> Iterator[Cluster]:
     """Starts a master and `workers` workers of `cores` cores each, bound to 127.0.0.1; ends them, and only them, on leaving.
 
-    Everything that Spark writes lies under `directory`. Jobs get one executor of one core on every worker.
+    Everything that Spark writes lies under `directory`. Jobs get one executor of one core on every worker. Who connects has to know a
+    secret, and what is said is encrypted.
     """
     port, page = _free_ports(2)
     master = f"spark://127.0.0.1:{port}"
     started: list[subprocess.Popen[bytes]] = []
     work = [directory / f"worker-{number}" for number in range(workers)]
+    secret = directory / "secret.conf"
+    with open(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as sink:
+        sink.write(f"spark.authenticate true\nspark.authenticate.secret {secrets.token_hex()}\nspark.network.crypto.enabled true\n")
+    known = ["--properties-file", str(secret)]
+    own = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]
     try:
-        started.append(_daemon(directory / "master", ["master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]))
-        for folder in work:
-            given = ["--host", "127.0.0.1", "--cores", str(cores), "--memory", memory, "--work-dir", str(folder / "work"), "--webui-port", "0"]
-            started.append(_daemon(folder, ["worker.Worker", *given, master]))
+        started.append(_daemon(directory / "master", ["master.Master", *known, *own]))
         _await_workers(page, workers, started, directory)
         conf = {
             "spark.executor.cores": "1",
@@ -126,7 +131,7 @@ def cluster(directory: Path, wheel: Path, workers: int = 2, cores: int = 1, memo
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
         }
-        yield Cluster(master, work, wheel, conf)
+        yield Cluster(master, work, wheel, conf, secret)
     finally:
         for process in reversed(started):
             _end(process)

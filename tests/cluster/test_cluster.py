@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def test_query_sees_what_ingest_wrote(two_workers: Cluster, lake: Path) -> None:
     assert done.code == 0, done.stderr
     assert done.stdout.splitlines()[:-1] == ["label\tn", "a\t20", "b\t20"]
     assert done.report["result"] == [{"label": "a", "n": 20}, {"label": "b", "n": 20}]
+
+
+def test_who_does_not_know_the_secret_is_kept_out(two_workers: Cluster, lake: Path, tmp_path: Path) -> None:
+    stranger = tmp_path / "stranger.conf"
+    stranger.write_text("spark.authenticate false\n")
+    done = replace(two_workers, secret=stranger).submit("query", "SELECT 1 AS one", "--lake", str(lake), timeout=200)
+    assert done.code == 1
+    assert "All masters are unresponsive" in done.stderr
+    shown = "".join(path.read_text(errors="replace") for path in two_workers.secret.parent.glob("*/log"))
+    assert two_workers.secret.read_text().split()[3] not in shown + done.stderr + done.stdout
 
 
 def test_an_input_error_is_one_line(two_workers: Cluster, lake: Path) -> None:

@@ -1,0 +1,107 @@
+"""Ranks started without Spark: they train as one process does, nobody else can reach them, and nothing of them is on a command line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+from test_train import job, weights
+
+from genodl_spark import config, ranks, train
+from genodl_spark.errors import InputError
+from tests.listening import watched
+
+
+def launched(j: train.Job, launcher: str, hosts: str = "") -> dict[str, Any]:
+    options = {**j.options, "launcher": launcher, "hosts": hosts}
+    return train.launch(None, replace(j, options=options), 2 if launcher == "horovodrun" else 1)  # type: ignore[arg-type]
+
+
+def test_two_ranks_of_horovodrun_train_as_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One here, one through ssh on another host: the same losses and weights; no listener beyond loopback, no secret on a command line."""
+    ssh = tmp_path / "bin" / "ssh"
+    ssh.parent.mkdir()
+    ssh.write_text(f'#!/bin/sh\necho "$3" >>{tmp_path}/hosts\nshift 3\nexec sh -c "$@"\n')
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ssh.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PLANTED", "hunter2-of-the-store")
+    made = {}
+    for name in ("process", "horovodrun"):
+        (tmp_path / name).mkdir()
+        made[name] = replace(job(tmp_path / name, options={"epochs": 4}), checkpoint="")
+    alone = launched(made["process"], "process")
+    commands: set[bytes] = set()
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    commands.add(path.read_bytes())
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    with watched(os.getpid()) as (inside, beyond):
+        result = launched(made["horovodrun"], "horovodrun", "localhost:1,127.0.0.2:1")  # which no interface has
+    ended.set()
+    thread.join()
+    assert (tmp_path / "hosts").read_text() == "127.0.0.2\n"
+    assert not beyond
+    assert len(inside) >= 3  # the store, and Gloo in each rank
+    assert any(b"take_part" in command for command in commands)
+    assert not any(b"hunter2" in command for command in commands)
+    assert len(result["history"]) == len(alone["history"]) == 4
+    for one, two in zip(alone["history"], result["history"], strict=True):
+        np.testing.assert_allclose(two["train"], one["train"], rtol=1e-9)  # in float64
+        np.testing.assert_allclose(two["validation"], one["validation"], rtol=1e-9)
+    expected, found = load(weights(made["process"])), load(weights(made["horovodrun"]))
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_allclose(found[key], value, rtol=1e-4, atol=1e-5)
+
+
+def test_a_rank_that_fails_ends_the_others(tmp_path: Path) -> None:
+    j = job(tmp_path, options={"learning_rate": 1e200, "clip": 0.0, "epochs": 50, "warmup_epochs": 0.0, "batch": 7}, classes=0)
+    with pytest.raises(InputError, match=r"train.learning_rate: found a loss that is not finite in epoch"):
+        launched(replace(j, checkpoint=""), "horovodrun")
+
+
+def test_hosts_that_do_not_suffice_or_are_no_hosts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train.hosts: found places for fewer than 2 ranks in 'localhost:1'"):
+        launched(replace(job(tmp_path), checkpoint=""), "horovodrun", "localhost:1")
+    for text in ("a", "a:x", "-oProxyCommand:1", "a:1,", "a:1 b:1"):
+        with pytest.raises(InputError, match=r"train\.hosts"):
+            config.load(None, None, [f"train.hosts={text}"])
+    assert config.load(None, None, ["train.hosts='a-1.b:4,c:2'"]).train.hosts == "a-1.b:4,c:2"
+
+
+def test_the_store_of_ranks_answers_their_own_user_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ranks._rendezvous("localhost:2", 2, "127.0.0.1") as found:
+        assert [(host, env["HOROVOD_RANK"], env["HOROVOD_LOCAL_SIZE"]) for host, env in found] == [("localhost", "0", "2"), ("localhost", "1", "2")]
+        port = int(found[0][1]["HOROVOD_GLOO_RENDEZVOUS_PORT"])
+        url = f"http://127.0.0.1:{port}/global/key"
+        urllib.request.urlopen(urllib.request.Request(url, b"value", method="PUT")).close()
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"value"
+        assert ranks._user_of(("127.0.0.1", 1)) is None  # no such connection
+        own = os.getuid()
+        monkeypatch.setattr(os, "getuid", lambda: own + 1)
+        with pytest.raises((ConnectionError, urllib.error.URLError)):
+            urllib.request.urlopen(url, timeout=5)
+        monkeypatch.undo()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.9", port), timeout=2)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=2)
