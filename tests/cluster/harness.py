@@ -117,6 +117,9 @@ def cluster(directory: Path, wheel: Path, workers: int = 2, cores: int = 1, memo
     own = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]
     try:
         started.append(_daemon(directory / "master", ["master.Master", *known, *own]))
+        for folder in work:
+            given = ["--host", "127.0.0.1", "--cores", str(cores), "--memory", memory, "--work-dir", str(folder / "work"), "--webui-port", "0"]
+            started.append(_daemon(folder, ["worker.Worker", *known, *given, master]))
         _await_workers(page, workers, started, directory)
         conf = {
             "spark.executor.cores": "1",
