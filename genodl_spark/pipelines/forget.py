@@ -37,6 +37,7 @@ from genodl_spark.tables import (
     VARIANTS,
     Table,
 )
+from genodl_spark.text_values import order_hash
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -144,7 +145,7 @@ def _sample_sets(run: Run, cohort: str, sample: str) -> list[_Order]:
     for name in sorted(places.keys() & used):
         rows = sorted((row["position"], row["sample_id"]) for row in run.lake.rows(SAMPLE_SETS, {"sample_set": name}).to_pylist())
         rest = [one for position, one in rows if position != places[name]]
-        found.append(_Order(name, hashlib.sha256("\n".join(rest).encode()).hexdigest()[:16], places[name], rest))
+        found.append(_Order(name, order_hash(rest), places[name], rest))
     return found
 
 

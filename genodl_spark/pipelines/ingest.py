@@ -57,6 +57,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     matrices = {uri: _matrix_header(uri) for uri in uris} if source in MATRICES else {}
     vcfs = dict(zip(uris, _concurrently(vcf.header_of, uris), strict=True)) if source == vcf.SOURCE else {}
     sequences = dict(zip(uris, _concurrently(sequence_table.header_of, uris), strict=True)) if source == sequence_table.SOURCE else {}
+    _tell_layouts(run, matrices)
     named = {uri: header.samples for uri, header in (matrices or vcfs).items()}
     if table is not None and samples is not None:
         for uri, order in named.items():
@@ -165,6 +166,18 @@ def _manifest(
     }
 
 
+def _tell_layouts(run: Run, matrices: dict[str, matrix.Header]) -> None:
+    """How the files are cut into cells: a metric, and a warning for what is not the usual way."""
+    files: dict[str, list[str]] = {}
+    for uri, header in matrices.items():
+        files.setdefault(header.described(), []).append(posixpath.basename(uri))
+    if files:
+        run.report.metrics["read_as"] = {described: len(names) for described, names in files.items()}
+    for described in {header.described(): None for header in matrices.values() if header.bare or header.decimal == ","}:
+        first, *more = files[described]
+        run.report.warn(f"{first}{f' and {len(more)} more files' if more else ''}: read with {described}")
+
+
 def _read_samples(path: str) -> sample_table.SampleTable:
     with storage.open_input(storage.absolute(path)) as raw:
         return sample_table.read(raw, path)
@@ -180,6 +193,8 @@ def _merge_samples(run: Run, cohort: str, table: sample_table.SampleTable) -> in
 
     for old, new in table.renamed.items():
         run.report.warn(f"column {old!r} is stored as {new!r}")
+    for note in table.notes:
+        run.report.warn(note)
     names = ["cohort", "sample_id", *table.columns]
     schema = StructType([StructField(name, StringType(), name not in ("cohort", "sample_id")) for name in names])
     rows = [(cohort, sample, *values) for sample, values in table.rows.items()]

@@ -2,133 +2,199 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
+from genodl_spark import text_values
 from genodl_spark.errors import InputError
+from genodl_spark.sources import delimited
+from genodl_spark.sources.delimited import DELIMITERS, Unreadable
 from genodl_spark.sources.streams import line_blocks
+from genodl_spark.text_values import MISSING, WORDS, fault_of_name, known, order_hash, shown, with_point
 
-MISSING = ["", "NA", "NaN", "nan", "N/A", "null", "NULL"]
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Header:
-    """First line of a matrix: its sample identifiers in column order, and the delimiter (tab or comma)."""
+    """First line of a matrix: its sample identifiers in column order, and the delimiter (tab, comma or semicolon).
+
+    `bare`: R's layout, without a cell above the features. Between semicolons numbers have a decimal comma, as R's csv2 writes them.
+    """
 
     samples: list[str]
     delimiter: str
+    bare: bool = False
+
+    @property
+    def decimal(self) -> str:
+        return "," if self.delimiter == ";" else "."
+
+    def described(self) -> str:
+        text = f"{DELIMITERS[self.delimiter]} between cells"
+        return text + (", decimal commas" if self.decimal == "," else "") + (", no cell above the features" if self.bare else "")
 
 
 def read_header(raw: BinaryIO, file: str) -> Header:
-    """The header of a matrix. InputError for an empty file, no samples, or a sample named twice or not at all.
+    """The header of a matrix. InputError for an empty file, no samples, or a sample named twice, not at all, or so that it cannot be told apart.
 
     Both layouts are read: a header with a cell for the feature column, and R's, which lacks it.
     """
-    blocks = line_blocks(raw, file)
-    number, block = next(blocks, (1, b""))
-    head, _, rest = block.partition(b"\n")
+    lines = (
+        (number + offset, line)
+        for number, block in line_blocks(raw, file)
+        for offset, line in enumerate(block.split(b"\n")[:-1])
+        if line or number + offset == 1
+    )
+    head = next(lines, (1, b""))[1]
     if not head.strip():
-        raise InputError("the file is empty; expected a matrix, features x samples, with a header line", file, number)
-    delimiter = "\t" if b"\t" in head else ","
-    fields = _fields(head, delimiter, file, number)
-    first = rest.partition(b"\n")[0] or next(blocks, (0, b""))[1].partition(b"\n")[0]
-    if not first.strip():
-        raise InputError("the matrix has no feature below its header; expected one line per feature", file, number + 1)
-    samples = fields if len(_fields(first, delimiter, file, number + 1)) == len(fields) + 1 else fields[1:]
+        raise InputError("the file is empty or starts with an empty line; expected a matrix, features x samples, with a header line", file, 1)
+    try:
+        delimited.text_of(head)
+    except Unreadable as error:
+        raise InputError(str(error), file, 1) from error
+    number_of_first, first = next(lines, (2, b""))
+    if not first:
+        raise InputError("the matrix has no feature below its header; expected one line per feature", file, 2)
+    line = 1
+    try:
+        delimiter = delimited.delimiter_of(head, lambda names, cut: (width := len(delimited.cells(first, cut))) > 1 and width - len(names) in (0, 1))
+        names = delimited.cells(head, delimiter)
+        line = number_of_first
+        row = delimited.cells(first, delimiter)
+    except Unreadable as error:
+        raise InputError(str(error), file, line) from error
+    bare = len(row) == len(names) + 1
+    if bare and not row[-1].strip():
+        raise InputError(
+            f"found an empty cell behind the last column, {len(row)} cells below a header of {len(names)}; expected as many as the header has "
+            "(take the delimiter at the end of lines away), or in R's layout a value or NA",
+            file,
+            number_of_first,
+        )
+    samples = names if bare else names[1:]
     if not samples:
         raise InputError("the header names no sample; expected a feature column, then one column per sample, tab or comma separated", file, 1)
     seen: set[str] = set()
-    for sample in samples:
-        if not sample:
-            raise InputError("a sample without a name in the header; expected one name per column", file, 1)
+    for column, sample in enumerate(samples, 1 if bare else 2):
+        fault = fault_of_name(sample) or (f"a word for a missing value, {shown(sample)}" if sample in MISSING else None)
+        if fault is not None:
+            raise InputError(f"found {fault} in column {column} of the header; expected a sample identifier, mend it", file, 1)
         if sample in seen:
             raise InputError(f"sample {sample} stands twice in the header; expected each once, remove or rename one", file, 1)
         seen.add(sample)
-    return Header(samples, delimiter)
+    return Header(samples, delimiter, bare)
 
 
 def read_features(raw: BinaryIO, header: Header, file: str) -> Iterator[tuple[list[str], np.ndarray]]:
     """Blocks of (feature identifiers, values): float32 of shape (features, samples), NaN for a missing value.
 
-    InputError, with the line, for a ragged line, a cell that is no number, an infinite value, a feature without a name or
-    named twice.
+    Blank lines are passed over. InputError, with the line, for a ragged line, a cell that is no number or beyond float32, a feature
+    without a name, named twice, or with blanks around its name or a control character in it.
     """
     lines_of: dict[str, int] = {}
-    for number, block in line_blocks(raw, file):
-        if number == 1:
-            block, number = block.partition(b"\n")[2], 2
+    for start, block in line_blocks(raw, file):
+        if start == 1:
+            block, start = block.partition(b"\n")[2], 2
         if not block.strip():
             continue
-        features, values = _parse(block, header, file, number)
-        for offset, feature in enumerate(features):
-            if not feature:
-                raise InputError("a feature without a name; expected an identifier in the first column", file, number + offset)
+        features, values, lines = _fast(block, header, start) or _slow(block, header, file, start)
+        for line, feature in zip(lines, features, strict=True):
             if feature in lines_of:
                 raise InputError(
-                    f"feature {feature} stands twice, first on line {lines_of[feature]}; expected each once, merge or rename them",
-                    file,
-                    number + offset,
+                    f"feature {feature} stands twice, first on line {lines_of[feature]}; expected each once, merge or rename them", file, line
                 )
-            lines_of[feature] = number + offset
+            lines_of[feature] = line
         yield features, values
 
 
-def _parse(block: bytes, header: Header, file: str, number: int) -> tuple[list[str], np.ndarray]:
+_Block = tuple[list[str], np.ndarray, Iterable[int]]  # features, values (features, samples), and their lines
+
+
+def _fast(block: bytes, header: Header, start: int) -> _Block | None:
+    """A block by Arrow's reader; None where anything in it is out of order."""
     width = len(header.samples) + 1
     types = {f"f{i}": pa.float32() for i in range(1, width)}
     types["f0"] = pa.string()
+    if b"\r" in block or (b'"' in block and not _plainly_quoted(block, header.delimiter)):
+        return None
     try:
         table = pacsv.read_csv(
             pa.py_buffer(block),
             pacsv.ReadOptions(use_threads=False, autogenerate_column_names=True, block_size=len(block) + 1),
             pacsv.ParseOptions(delimiter=header.delimiter, ignore_empty_lines=False),
-            pacsv.ConvertOptions(column_types=types, null_values=MISSING, strings_can_be_null=False),
-        )
-    except pa.ArrowInvalid as error:
-        raise _locate(block, header, file, number) from error
-    if table.num_columns != width:
-        raise _locate(block, header, file, number)
+            pacsv.ConvertOptions(column_types=types, null_values=sorted(MISSING), strings_can_be_null=False, decimal_point=header.decimal),
+        ).combine_chunks()
+    except pa.ArrowInvalid:
+        return None
+    if table.num_columns != width or table.num_rows != block.count(b"\n"):
+        return None
+    names = table.column(0)
+    if pc.any(delimited.odd_names(names)).as_py():
+        return None
     values = np.empty((table.num_rows, width - 1), np.float32)
+    missing = 0
     for i in range(1, width):
         values[:, i - 1] = table.column(i).to_numpy()
-    if np.isinf(values).any():
-        raise _locate(block, header, file, number)
-    return table.column(0).to_pylist(), values
+        missing += table.column(i).null_count
+    # Arrow reads `inf`, numbers beyond float32 and words such as `nan(1)` or `-nan` as well.
+    if np.isinf(values).any() or int(np.isnan(values).sum()) != missing:
+        return None
+    return names.to_pylist(), values, range(start, start + len(values))
 
 
-def _locate(block: bytes, header: Header, file: str, number: int) -> InputError:
-    """The error of the first bad line in a block that did not parse."""
+def _plainly_quoted(block: bytes, delimiter: str) -> bool:
+    """Whether all quotes stand around whole cells that hold no delimiter, as R writes names."""
+    cut = re.escape(delimiter.encode())
+    return block.count(b'"') == 2 * len(re.findall(rb'(?:^|[\n%b])"[^"\n%b]*"(?=[\n%b])' % (cut, cut, cut), block))
+
+
+def _slow(block: bytes, header: Header, file: str, start: int) -> _Block:
+    """A block line by line, as `read_features` gives it; InputError for the first line that is wrong."""
     width = len(header.samples) + 1
-    for offset, line in enumerate(block.rstrip(b"\r\n").split(b"\n")):
-        cells = _fields(line, header.delimiter, file, number + offset)
-        if len(cells) != width:
-            return InputError(f"found {len(cells)} columns; expected {width}, as many as the header has", file, number + offset)
-        for sample, cell in zip(header.samples, cells[1:], strict=True):
-            try:
-                fine = cell in MISSING or math.isfinite(float(cell))
-            except ValueError:
-                fine = False
-            if not fine:
-                return InputError(
-                    f"found {cell[:40]!r} for feature {cells[0]}, sample {sample}; expected a finite number or NA", file, number + offset
-                )
-    return InputError("the lines from here on do not parse as a table; expected one line per feature", file, number)
+    features: list[str] = []
+    lines: list[int] = []
+    texts: list[str | None] = []
+    for number, line in enumerate(block[:-1].split(b"\n"), start):
+        if not line:
+            continue
+        try:
+            row = delimited.cells(line, header.delimiter)
+        except Unreadable as error:
+            raise InputError(str(error), file, number) from error
+        fault = delimited.too_long(row)
+        if fault is None and len(row) != width:
+            fault = f"found {len(row)} columns; expected {width}, as many as the header has"
+        if fault is None and (wrong := fault_of_name(row[0])) is not None:
+            fault = f"found {wrong}; expected a feature identifier in the first column, mend it"
+        if fault is not None:
+            raise InputError(fault, file, number)
+        for sample, cell in zip(header.samples, row[1:], strict=True):
+            text = known(cell)
+            if text is not None:
+                # A point between semicolons may part decimals or thousands.
+                ambiguous = header.decimal == "," and "." in text
+                value = None if ambiguous else text_values.number(with_point(text) if header.decimal == "," else text)
+                if value is None or abs(value) > _LARGEST:
+                    raise InputError(_no_number(cell, row[0], sample, header), file, number)
+                text = (with_point(text) if header.decimal == "," else text).removeprefix("+")
+            texts.append(text)
+        features.append(row[0])
+        lines.append(number)
+    values = pc.cast(pa.array(texts, pa.string()), pa.float32()).to_numpy(zero_copy_only=False)  # rounds as the fast way does
+    return features, values.astype(np.float32).reshape(len(features), width - 1), lines
 
 
-def _fields(line: bytes, delimiter: str, file: str, number: int) -> list[str]:
-    try:
-        text = line.rstrip(b"\r\n").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError("bytes that are not UTF-8; expected UTF-8 text", file, number) from error
-    return next(csv.reader([text], delimiter=delimiter), [""])
+def _no_number(cell: str, feature: str, sample: str, header: Header) -> str:
+    decimal = "with a decimal comma, as cells are between semicolons" if header.decimal == "," else "with a decimal point"
+    return f"found {shown(cell)} for feature {feature}, sample {sample}; expected a number {decimal}, within float32, or {WORDS}"
 
 
 @dataclass(frozen=True)
@@ -155,9 +221,9 @@ def assemble(pieces: Iterable[tuple[int, int, bytes]], itemsize: int) -> np.ndar
     return np.concatenate([np.frombuffer(payload, np.uint8).reshape(-1, n * itemsize) for _, n, payload in ordered if n], axis=1)
 
 
-def feature_set(features: Iterable[str]) -> str:
+def feature_set(features: list[str]) -> str:
     """Identifier of an ordered list of feature identifiers."""
-    return hashlib.sha256("\n".join(features).encode()).hexdigest()[:16]
+    return order_hash(features)
 
 
 def union(old: np.ndarray, old_features: list[str], new: np.ndarray, new_features: list[str]) -> tuple[np.ndarray, list[str]]:

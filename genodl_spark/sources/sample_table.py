@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import csv
-import io
+import posixpath
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from genodl_spark.errors import InputError
+from genodl_spark.sources import delimited
+from genodl_spark.sources.delimited import DELIMITERS, Unreadable
 from genodl_spark.sources.streams import line_blocks
+from genodl_spark.text_values import DOUBTFUL, MISSING, WORDS, fault_of_name, known, shown, with_point
 
-MISSING = {"", "NA", "NaN", "nan", "N/A"}
+ID = "sample_id"
 _UNSTORABLE = re.compile(r"[ ,;{}()\n\t=]+")  # characters that Parquet columns may not hold
 
 
 @dataclass(frozen=True)
 class SampleTable:
-    """Rows of a sample table by sample_id; every value text, None where missing. `renamed`: columns stored under another name."""
+    """Rows of a sample table by sample_id; every value text without blanks around it, None where missing.
+
+    `renamed`: columns stored under another name. `notes`: what was odd and is read all the same, for the run report.
+    """
 
     columns: list[str]
     rows: dict[str, list[str | None]]
     renamed: dict[str, str]
+    notes: list[str] = field(default_factory=list)
 
 
 def column_name(name: str) -> str:
@@ -30,39 +39,99 @@ def column_name(name: str) -> str:
 
 
 def read(raw: BinaryIO, file: str) -> SampleTable:
-    """Reads TSV or CSV, gzipped or not. InputError, with the line, for no sample_id column, a repeated column or sample, a ragged line."""
+    """Reads TSV or CSV, gzipped or not. InputError, with the line, for no sample_id column, a repeated column or sample, a ragged line.
+
+    Semicolons may stand between cells too: then numbers have a decimal comma, and are stored with a point. A quoted cell may hold
+    line ends, unless what it holds could be rows of the table: then a quote is not closed, and the file is refused.
+    """
     text = b"".join(block for _, block in line_blocks(raw, file))
+    head = text.partition(b"\n")[0]
     try:
-        lines = io.StringIO(text.decode("utf-8"), newline="")
-    except UnicodeDecodeError as error:
-        raise InputError("bytes that are not UTF-8; expected UTF-8 text", file, text[: error.start].count(b"\n") + 1) from error
-    head = lines.readline()
-    lines.seek(0)
-    reader = csv.reader(lines, delimiter="\t" if "\t" in head else ",")
-    names = next(reader, [])
-    if "sample_id" not in names:
-        raise InputError(f"found columns {', '.join(names[:8]) or 'none'}; expected one called sample_id, rename it in the header", file, 1)
+        delimiter = delimited.delimiter_of(head, lambda names, _: ID in map(str.strip, names))
+        names = [name.strip() for name in delimited.cells(head, delimiter)]
+    except Unreadable as error:
+        raise InputError(str(error), file, 1) from error
+    if ID not in names:
+        raise InputError(f"found columns {', '.join(map(shown, names[:8]))}; expected one called {ID}, rename it in the header", file, 1)
     stored = [column_name(name) for name in names]
     folded: set[str] = set()
-    for name in stored:
-        if not name or name.lower() in folded or (name.lower() == "cohort"):
-            raise InputError(f"column {name!r} stands twice, is empty or reserved; expected distinct names, rename it", file, 1)
-        folded.add(name.lower())
-    key = names.index("sample_id")
+    for name, column in zip(names, stored, strict=True):
+        if not column or column.lower() in folded or column.lower() == "cohort":
+            raise InputError(f"column {column!r} stands twice, is empty or reserved; expected distinct names, rename it", file, 1)
+        if (fault := fault_of_name(name)) is not None:
+            raise InputError(f"found {fault}; expected a column name, mend it", file, 1)
+        folded.add(column.lower())
+    key = names.index(ID)
     others = [i for i in range(len(names)) if i != key]
     rows: dict[str, list[str | None]] = {}
-    for row in reader:
-        if not row:
-            continue
-        if len(row) != len(names):
-            raise InputError(f"found {len(row)} columns; expected {len(names)}, as many as the header has", file, reader.line_num)
+    lines_of: dict[str, int] = {}
+    trimmed, words = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for line, row in _records(text, delimiter, len(names), file):
         sample = row[key]
-        if sample in rows or sample in MISSING:
-            raise InputError(f"sample_id {sample!r} is missing or stands twice; expected each sample once", file, reader.line_num)
-        rows[sample] = [None if row[i] in MISSING else row[i] for i in others]
+        fault = fault_of_name(sample) or (f"a word for a missing value, {shown(sample)}" if sample in MISSING else None)
+        if fault is not None:
+            raise InputError(f"found {fault} as {ID}; expected the sample's identifier as in the data files, mend it", file, line)
+        if sample in rows:
+            raise InputError(f"{ID} {sample!r} stands twice, first on line {lines_of[sample]}; expected each sample once", file, line)
+        lines_of[sample] = line
+        cells = [with_point(row[i]) if delimiter == ";" else row[i] for i in others]
+        rows[sample] = [known(cell) for cell in cells]
+        for i, cell, value in zip(others, cells, rows[sample], strict=True):
+            if cell != cell.strip() and value is not None:
+                trimmed[stored[i], value] += 1
+            if cell.strip() in DOUBTFUL or (value is None and cell.strip() not in ("", "NA")):
+                words[stored[i], cell.strip()] += 1
     if not rows:
         raise InputError("no sample below the header; expected one line per sample", file, 2)
-    return SampleTable([stored[i] for i in others], rows, {names[i]: stored[i] for i in others if names[i] != stored[i]})
+    renamed = {names[i]: stored[i] for i in others if names[i] != stored[i]}
+    return SampleTable(
+        [stored[i] for i in others], rows, renamed, [f"{posixpath.basename(file)}: {note}" for note in _notes(delimiter, trimmed, words)]
+    )
+
+
+def _notes(delimiter: str, trimmed: Counter[tuple[str, str]], words: Counter[tuple[str, str]]) -> Iterator[str]:
+    if delimiter == ";":
+        yield f"read with a {DELIMITERS[delimiter]} between cells: decimal commas are stored as points"
+    by_column: dict[str, list[tuple[str, int]]] = {}
+    for (column, value), times in trimmed.items():
+        by_column.setdefault(column, []).append((value, times))
+    for column, found in by_column.items():
+        value, times = found[0][0], sum(times for _, times in found)
+        yield f"column {column}: {times} values without the blanks around them, of {shown(value)} the first"
+    for (column, word), times in words.items():
+        read = "read as missing" if word in MISSING else f"kept as text; a missing value is {WORDS}"
+        yield f"column {column}: {times} cells {word!r} are {read}"
+
+
+def _records(text: bytes, delimiter: str, width: int, file: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows below the header, with the lines on which they start; blank lines are passed over. InputError."""
+    lines = (delimited.text_of(line) + "\n" for line in text.split(b"\n")[1:-1])
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    start = 2
+    try:
+        for row in reader:
+            if row:
+                fault = delimited.too_long(row) or _swallowed(row, delimiter, width)
+                if fault is None and len(row) != width:
+                    fault = f"found {len(row)} columns; expected {width}, as many as the header has"
+                if fault is not None:
+                    raise InputError(fault, file, start)
+                yield start, row
+            start = reader.line_num + 2
+    except Unreadable as error:
+        raise InputError(str(error), file, reader.line_num + 2) from error
+    except csv.Error as error:
+        raise InputError(f"found quotes that do not end, or text behind them ({error}); expected quotes around whole cells", file, start) from error
+
+
+def _swallowed(row: list[str], delimiter: str, width: int) -> str | None:
+    """The message for a quoted cell that could be rows of the table: with a line end for every `width` - 1 delimiters."""
+    for cell in row:
+        ends = cell.count("\n")
+        if ends and cell.count(delimiter) >= ends * (width - 1):
+            return f"found a quoted cell over {ends + 1} lines that reads as rows of the table, {shown(cell)}; expected its quotes to end: close them"
+    return None
 
 
 def check_covers(table: SampleTable, samples: list[str], table_file: str, data_file: str) -> list[str]:
@@ -70,7 +139,7 @@ def check_covers(table: SampleTable, samples: list[str], table_file: str, data_f
     lacking = [sample for sample in samples if sample not in table.rows]
     if lacking:
         raise InputError(
-            f"found no row for {len(lacking)} of {len(samples)} samples of {data_file}, {lacking[0]} the first; "
+            f"found no row for {len(lacking)} of {len(samples)} samples of {data_file}, {lacking[0]!r} the first; "
             "expected one row for each, add them or drop them from the data",
             table_file,
         )

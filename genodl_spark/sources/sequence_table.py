@@ -5,7 +5,6 @@ A line is a record. A block of lines goes through Arrow's reader; where that fin
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,17 +16,19 @@ import pyarrow.csv as pacsv
 
 from genodl_spark import encode, kernels, storage
 from genodl_spark.errors import InputError
-from genodl_spark.sources import streams
-from genodl_spark.sources.sample_table import MISSING, column_name
+from genodl_spark.sources import delimited, streams
+from genodl_spark.sources.delimited import Unreadable
+from genodl_spark.sources.sample_table import column_name
 from genodl_spark.sources.streams import Split, line_blocks
 from genodl_spark.tables import COHORT, QUARANTINE, SAMPLES, SEQUENCES, Column, Table
+from genodl_spark.text_values import MISSING, character, fault_of_name, shown
 
 SOURCE = "sequences"
 FILE_NAME = re.compile(r"\.(tsv|csv)(\.b?gz)?$", re.IGNORECASE)
 ID, SEQUENCE = "id", "sequence"
 _KEPT = 4096  # characters of a record in quarantine
 _QUOTE = b'"'
-_NO_TEXT = "bytes that are not UTF-8, quotes that do not end, or a carriage return within the line"
+_LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 Batches = tuple[pa.RecordBatch, pa.RecordBatch, pa.RecordBatch]
 
@@ -58,12 +59,13 @@ def header_of(uri: str) -> Header:
     if not line.strip():
         raise InputError("the file is empty; expected a table with columns id and sequence in its header", uri, 1)
     delimiter = "\t" if b"\t" in line else ","
-    columns = _cells(line, delimiter)
-    if columns is None:
-        raise InputError(f"found {_NO_TEXT}; expected a header of column names", uri, 1)
+    try:
+        columns = [name.strip() for name in delimited.cells(line, delimiter)]
+    except Unreadable as error:
+        raise InputError(str(error), uri, 1) from error
     for name in (ID, SEQUENCE):
         if name not in columns:
-            raise InputError(f"found columns {', '.join(columns[:8])}; expected one called {name}, rename it in the header", uri, 1)
+            raise InputError(f"found columns {', '.join(map(shown, columns[:8]))}; expected one called {name}, rename it in the header", uri, 1)
     seen = set(SAMPLES.column_names)
     for name in columns:
         stored = column_name(name).lower()
@@ -103,8 +105,8 @@ def parse(block: bytes, number: int, header: Header, cohort: str, file: str) -> 
     sequences, codes = columns[SEQUENCE], pa.array([], pa.binary())
     if len(lines):
         codes, broken = encoded(sequences)
-        for row in np.flatnonzero(pc.equal(pc.binary_length(columns[ID]), 0).to_numpy(zero_copy_only=False)):
-            bad[int(lines[row])] = "found no id; expected a name for the sequence"
+        for row in np.flatnonzero(delimited.odd_names(columns[ID]).to_numpy(zero_copy_only=False)):
+            bad[int(lines[row])] = f"found {fault_of_name(columns[ID][row].as_py())} as id; expected a name for the sequence, mend it"
         for row, reason in broken.items():
             bad[int(lines[row])] = reason
         if bad:
@@ -114,7 +116,8 @@ def parse(block: bytes, number: int, header: Header, cohort: str, file: str) -> 
     cohorts, files = (pa.repeat(pa.scalar(value, pa.string()), n) for value in (cohort, file))
     rows = [cohorts, columns[ID], codes, pc.binary_length(codes), files, pa.array(lines + number, pa.int64())]
     missing, nothing = pa.array(sorted(MISSING)), pa.scalar(None, pa.string())
-    others = [pc.if_else(pc.is_in(columns[name], missing), nothing, columns[name]) for name in header.others]
+    trimmed = [pc.utf8_trim_whitespace(columns[name]) for name in header.others]
+    others = [pc.if_else(pc.is_in(column, missing), nothing, column) for column in trimmed]
     return (
         pa.RecordBatch.from_arrays(rows, schema=SEQUENCES.arrow_schema()),
         pa.RecordBatch.from_arrays([cohorts, columns[ID], *others], schema=header.samples.arrow_schema()),
@@ -150,10 +153,12 @@ def _slow(block: bytes, header: Header) -> _Found:
     for number, line in enumerate(block[:-1].split(b"\n")):
         if not line.rstrip(b"\r"):
             continue
-        found = _cells(line, header.delimiter)
-        if found is None:
-            bad[number] = f"found {_NO_TEXT}; expected cells of UTF-8 text"
-        elif len(found) != len(header.columns):
+        try:
+            found = delimited.cells(line.rstrip(b"\r"), header.delimiter)
+        except Unreadable as error:
+            bad[number] = str(error)
+            continue
+        if len(found) != len(header.columns):
             bad[number] = f"found {len(found)} columns; expected {len(header.columns)}, as many as the header has"
         else:
             cells.append(found)
@@ -161,23 +166,6 @@ def _slow(block: bytes, header: Header) -> _Found:
     columns = {name: pa.array([row[i] for row in cells], pa.string()) for i, name in enumerate(header.columns)}
     columns[SEQUENCE] = columns[SEQUENCE].cast(pa.binary())
     return columns, np.array(lines, np.int64), bad
-
-
-def _cells(line: bytes, delimiter: str) -> list[str] | None:
-    """The cells of a line, perhaps quoted; None where it is no text."""
-    try:
-        text = line.rstrip(b"\r").decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    if "\r" in text:
-        return None
-    if _QUOTE not in line:
-        return text.split(delimiter)
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # chromosomes are longer than the module's limit
-    try:
-        return next(csv.reader([text], delimiter=delimiter, strict=True))
-    except csv.Error:
-        return None
 
 
 def encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
@@ -189,8 +177,9 @@ def encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     places = np.flatnonzero(codes == encode.NO_BASE)
     rows = np.searchsorted(ends, places, "right") - 1
     for row, first in zip(*np.unique(rows, return_index=True), strict=True):
-        letter, place = chr(text[places[first]]), places[first] - ends[row] + 1
-        broken[int(row)] = f"found {letter!r} at base {place}; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"
+        at, end = places[first], ends[row + 1]
+        letter = text[at : min(at + _LONGEST_CHARACTER, end)].tobytes().decode("utf-8", "replace")[0]
+        broken[int(row)] = f"found {character(letter)} at base {at - ends[row] + 1}; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"
     return kernels.binary_array(codes.view(np.uint8), ends), broken
 
 

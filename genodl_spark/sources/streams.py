@@ -28,6 +28,21 @@ _READ = 1 << 20
 _PIECE = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 _MEND = "expected a whole file, fetch or compress it again"
+# What files that are no text, or text in a form that is not read here, start with.
+_FOREIGN = {
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ\0": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"\x04\x22\x4d\x18": "an lz4 file",
+    b"\x1f\x9d": "a file of compress (.Z)",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"PK\x03\x04": "a zip archive, as spreadsheets (xlsx) are too",
+    b"\xd0\xcf\x11\xe0": "an old Office file (xls)",
+    b"\x89HDF": "an HDF5 file",
+    b"PAR1": "a Parquet file",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +58,10 @@ def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK) -> Iterator[tuple[i
 
     A byte-order mark at the start of the file is dropped, CRLF becomes LF, a last line without an end gets one. Memory stays
     within a few times `size` or the longest line. InputError, naming the last line read, for a compressed file that is cut
-    off, corrupt, or (bgzip) without its end-of-file block.
+    off, corrupt, or (bgzip) without its end-of-file block, and for a file that is no such text by its first bytes.
     """
     number = 1
-    lines = _Lines(((True, text) for text in _inflated(raw.read)), size, first=True)
+    lines = _Lines(((True, text) for text in _inflated(raw.read, file)), size, first=True)
     try:
         for block in lines:
             yield number, block
@@ -101,12 +116,13 @@ def _chunks(uri: str, split: Split) -> Iterator[Iterator[tuple[bool, bytes]]]:
     """(Whether it is the split's own, text) from where the split starts to the end of the file. InputError as for `split_blocks`."""
     with _opened(uri) as (raw, stored):
         first = raw.read_at(bgzf.LARGEST, 0)
+        _refuse_foreign(first, uri)
         if bgzf.is_bgzf(first):
             chunks = _bgzf_chunks(raw, split, stored)
         elif not _is_gzip(first):
             chunks = _plain_chunks(raw, split)
         elif (split.start, split.end) == (0, stored):
-            chunks = ((True, text) for text in _inflated(_reader(raw, 0)))
+            chunks = ((True, text) for text in _inflated(_reader(raw, 0), uri))
         else:
             raise ValueError(f"{split} of {uri}: gzip is read whole")
         try:
@@ -232,11 +248,18 @@ def _is_gzip(first: bytes) -> bool:
     return first[:2] in (b"\x1f\x8b", b"\x1f")  # the second: a file cut off after one byte
 
 
-def _inflated(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """The text of a whole file in chunks of at most 1 MiB. Broken as for `bgzf.blocks`."""
+def _refuse_foreign(first: bytes, file: str) -> None:
+    kind = next((kind for magic, kind in _FOREIGN.items() if first.startswith(magic)), None)
+    if kind is not None:
+        raise InputError(f"found {kind}; expected text in UTF-8, plain or compressed by gzip or bgzip: convert the file", file, 1)
+
+
+def _inflated(read: Callable[[int], bytes], file: str) -> Iterator[bytes]:
+    """The text of a whole file in chunks of at most 1 MiB. Broken as for `bgzf.blocks`, InputError for what is no text by its first bytes."""
     first = read(_READ)
     while 0 < len(first) < bgzf.LARGEST and (more := read(_READ)):  # a stream may return less than it was asked for
         first += more
+    _refuse_foreign(first, file)
     pieces = itertools.chain([first] if first else [], iter(lambda: read(_READ), b""))
     if bgzf.is_bgzf(first):
         yield from (text for _, text in bgzf.blocks(lambda _: next(pieces, b"")))

@@ -6,13 +6,13 @@ InputError, as nothing below it can be trusted.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from genodl_spark.errors import InputError
+from genodl_spark.text_values import order_hash
 
 FIXED = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
 
@@ -46,7 +46,7 @@ class Header:
     @property
     def sample_set(self) -> str:
         """Identifier of the ordered samples."""
-        return hashlib.sha256("\n".join(self.samples).encode()).hexdigest()[:16]
+        return order_hash(self.samples)
 
 
 # Reserved keys (section 1.6.1, tables 1 and 2): Number and Type of the specification, then what a header may say as well.

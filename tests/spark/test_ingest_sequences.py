@@ -115,7 +115,7 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
 def test_bad_tables_leave_nothing(genodl, lake: Lake, tmp_path: Path) -> None:
     fine = table(tmp_path / "fine.tsv.gz", ["a\tACGT\t1\ttrain"])
     for case, found in (
-        ("id\tseq\na\tACGT\n", "bad.tsv:1: found columns id, seq; expected one called sequence"),
+        ("id\tseq\na\tACGT\n", "bad.tsv:1: found columns 'id', 'seq'; expected one called sequence"),
         ("id\tsequence\n", "bad.tsv:2: no sequence below the header"),
         ("id\tsequence\nb\tAC\nc\tAC\nb\tGG\n", "bad.tsv:4: sequence b stands twice in cohort c, first on line 2; expected each id once"),
     ):

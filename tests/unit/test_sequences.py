@@ -21,6 +21,7 @@ from genodl_spark.sources import sequence_table, streams
 from genodl_spark.sources.sequence_table import Header
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null")
 CODES = {letter: code for code, letters in enumerate(("Aa", "Cc", "Gg", "TtUu")) for letter in letters}
 CODES |= dict.fromkeys("RYSWKMBDHVNryswkmbdhvn", -1)
 HEAD = Header(["id", "label", "sequence", "group"], "\t")
@@ -44,10 +45,10 @@ def oracle(lines: list[str]) -> tuple[dict[int, tuple[list[str | None], list[int
         except csv.Error:
             bad.add(number)
             continue
-        if len(cells) != 4 or not cells[0] or not cells[2] or any(letter not in CODES for letter in cells[2]):
+        if len(cells) != 4 or not cells[0] or cells[0] != cells[0].strip() or not cells[2] or any(letter not in CODES for letter in cells[2]):
             bad.add(number)
         else:
-            values = [None if v in ("", "NA", "NaN", "nan", "N/A") else v for v in (cells[1], cells[3])]
+            values = [None if v.strip() in MISSING else v.strip() for v in (cells[1], cells[3])]
             kept[number] = ([cells[0], *values], [CODES[letter] for letter in cells[2]])
     return kept, bad
 
@@ -71,13 +72,16 @@ def test_every_record_is_kept_whole_or_set_aside(records: list[list[str]]) -> No
     [
         (b"a\t1\tACG", "found 3 columns; expected 4, as many as the header has"),
         (b"a\t1\tAC-G\tx", "found '-' at base 3; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"),
-        (b'a\t1\t"ACG\tx', f"found {sequence_table._NO_TEXT}; expected cells of UTF-8 text"),
-        (b"a\t1\t\tx", "found an empty sequence; expected its bases"),
-        (b"\t1\tACG\tx", "found no id; expected a name for the sequence"),
+        (b"a\t1\tAC\xc2\xa0GT\tx", "found '\\xa0' (U+00A0) at base 3; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"),
+        ("a\t1\tＡCGT\tx".encode(), "found 'Ａ' (U+FF21) at base 1; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"),  # noqa: RUF001
         (
-            b"a\t\xff\tACG\tx",
-            f"found {sequence_table._NO_TEXT}; expected cells of UTF-8 text",
+            b'a\t1\t"ACG\tx',
+            "found quotes that do not end, or text behind them (unexpected end of data); expected quotes around whole cells, on one line",
         ),
+        (b"a \t1\tACG\tx", "found blanks around the name 'a ' as id; expected a name for the sequence, mend it"),
+        (b"a\t1\t\tx", "found an empty sequence; expected its bases"),
+        (b"\t1\tACG\tx", "found an empty name as id; expected a name for the sequence, mend it"),
+        (b"a\t\xff\tACG\tx", "found bytes that are not UTF-8 (ff 09 41 43); expected UTF-8 text"),
     ],
 )
 def test_reasons_and_their_neighbours(line: bytes, reason: str) -> None:
@@ -120,7 +124,7 @@ def test_pieces_of_a_file_have_its_lines(tmp_path: Path, mode: str) -> None:
     ("head", "found"),
     [
         (b"", "the file is empty"),
-        (b"name\tsequence\n", "found columns name, sequence; expected one called id"),
+        (b"name\tsequence\n", "found columns 'name', 'sequence'; expected one called id"),
         (b"id\tseq\n", "expected one called sequence"),
         (b"id\tsequence\ta b\ta_B\n", "column 'a_B' stands twice"),
         (b"id\tsequence\tsample_id\n", "column 'sample_id' stands twice, is empty or reserved"),
