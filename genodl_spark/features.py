@@ -19,6 +19,7 @@ from genodl_spark.encode import MISSING
 from genodl_spark.errors import InputError
 from genodl_spark.stored_files import StoredFile, rows_of
 from genodl_spark.tables import FEATURES, SAMPLE_SETS, SAMPLES, SEQUENCES, VARIANTS, Table, identifier
+from genodl_spark.text_values import known, number, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -474,8 +475,8 @@ def _distinct(values: np.ndarray) -> Iterator[np.ndarray]:
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     occurrence = np.arange(len(values)) - np.searchsorted(ordered, ordered)
-    for number in range(int(occurrence.max(initial=-1)) + 1):
-        yield order[occurrence == number]
+    for times in range(int(occurrence.max(initial=-1)) + 1):
+        yield order[occurrence == times]
 
 
 @dataclass(frozen=True)
@@ -545,7 +546,7 @@ class WithCovariates:
     """Other features and, behind them, columns of the sample table: numbers as they are, text as one indicator per value.
 
     Their identifiers are `covariate:COLUMN` and `covariate:COLUMN=VALUE`; the values that text takes are those of the samples
-    that the features are chosen over.
+    that the features are chosen over. A column whose known values there are all numbers is a number: a text elsewhere is missing.
     """
 
     base: Features
@@ -574,8 +575,9 @@ class WithCovariates:
         table = rows.select("sample_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(self.columns))).collect()
         added: list[str] = []
         for i, column in enumerate(self.columns):
-            values = {row[f"c{i}"] for row in table if row.sample_id in wanted and row[f"c{i}"] is not None}
-            if all(_number(value) is not None for value in values):
+            texts = (known(row[f"c{i}"]) for row in table if row.sample_id in wanted and row[f"c{i}"] is not None)
+            values = {text for text in texts if text is not None}
+            if all(number(value) is not None for value in values):
                 added.append(f"{COVARIATE}{column}")
             else:
                 added += [f"{COVARIATE}{column}={value}" for value in sorted(values)]
@@ -599,14 +601,26 @@ class WithCovariates:
                 more = np.full((batch.num_rows, len(wanted)), np.nan, np.float32)
                 for j, (column, value) in enumerate(wanted):
                     if column in columns:
-                        texts = batch.column(f"c{columns.index(column)}").to_pylist()
-                        more[:, j] = [np.nan if t is None else (_number(t) or 0.0) if value is None else float(t == value) for t in texts]
+                        more[:, j] = covariate(batch.column(f"c{columns.index(column)}").to_pylist(), value)
                 x = np.concatenate([quality.as_float(stored, "none"), more], 1)
                 missing = np.asarray(batch.column("missing")) + sum(column not in columns for column, _ in wanted)
                 packed = pa.array([row.tobytes() for row in x], pa.binary())
                 yield pa.RecordBatch.from_arrays([batch.column("entity_id"), packed, pa.array(missing.astype(np.int32))], ROW_NAMES)
 
         return rows.mapInArrow(kernel, ROWS)
+
+    def texts_for_numbers(self, lake: Snapshot, cohort: str, features: list[str]) -> dict[str, tuple[int, str]]:
+        """By column that is a number among `features`: how many samples of a cohort have a text there, which is missing to `rows`, and one."""
+        from pyspark.sql import functions as F
+
+        samples = lake.read(SAMPLES).where(F.col("cohort") == cohort)
+        columns = [column for column, value in map(_parts, features) if value is None and column in samples.columns]
+        found = samples.select(*(F.col(identifier(column)) for column in columns)).toArrow().columns if columns else []
+        texts = {
+            column: [text for text in (known(value.as_py() or "") for value in values) if text is not None and number(text) is None]
+            for column, values in zip(columns, found, strict=True)
+        }
+        return {column: (len(odd), min(odd)) for column, odd in texts.items() if odd}
 
     def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> Stored | None:
         return None
@@ -629,9 +643,21 @@ def _parts(name: str) -> tuple[str, str | None]:
     return column, value if separator else None
 
 
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
+def covariate(texts: Iterable[str | None], value: str | None) -> np.ndarray:
+    """float32 (samples,): the number that each text is, or with `value` whether it is that one; NaN where it is missing, or no number."""
+    cells = [None if text is None else known(text) for text in texts]
+    if value is not None:
+        return np.array([np.nan if cell is None else float(cell == value.strip()) for cell in cells], np.float32)
+    found = [None if cell is None else number(cell) for cell in cells]
+    return np.array([np.nan if one is None else one for one in found], np.float32)
+
+
+def told(features: Features, lake: Snapshot, cohort: str, names: list[str]) -> list[str]:
+    """Warnings on values of a cohort that stand in the lake and are missing to `names` all the same."""
+    if not isinstance(features, WithCovariates):
+        return []
+    found = features.texts_for_numbers(lake, cohort, [name for name in names if name.startswith(COVARIATE)])
+    return [
+        f"covariate {column} is a number, and {times} samples of cohort {cohort} have a text there, as {shown(text)}: they count as missing"
+        for column, (times, text) in found.items()
+    ]

@@ -82,18 +82,20 @@ def assign(
     names = [str(value) for value in (groups if groups is not None else entities)]
     group = np.unique(np.asarray(names)[order], return_inverse=True)[1]
     wanted = [str(value) for value in labels] if labels is not None else [""] * len(ids)
-    label = np.unique(np.asarray(wanted)[order], return_inverse=True)[1]
+    classes, label = np.unique(np.asarray(wanted)[order], return_inverse=True)
     counts = np.zeros((group.max() + 1, label.max() + 1))
     np.add.at(counts, (group, label), 1)
     warnings: list[str] = []
     if split.folds is not None:
         # Groups that hold a class bound the folds in which it can be tested.
-        smallest = int((counts > 0).sum(0).min()) if labels is not None else len(counts)
+        holding = (counts > 0).sum(0)
+        smallest = int(holding.min()) if labels is not None else len(counts)
         folds = max(2, min(split.folds, smallest, len(counts)))
         if len(counts) < 2:
             raise InputError("found one group in all; expected at least two, name another group column", "split.group")
         if folds < split.folds:
-            warnings.append(f"folds reduced from {split.folds} to {folds}: the smallest class has {smallest} groups")
+            least = f"the smallest class, {str(classes[holding.argmin()])!r}," if labels is not None else "the table"
+            warnings.append(f"folds reduced from {split.folds} to {folds}: {least} has {smallest} groups")
         codes = np.empty((len(ids), split.repeats), np.int8)
         for repeat in range(split.repeats):
             codes[order, repeat] = _deal(counts, np.full(folds, 1 / folds), seed, repeat)[group]

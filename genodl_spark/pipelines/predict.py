@@ -20,7 +20,7 @@ from genodl_spark import predict as kernel
 from genodl_spark import session, storage, tasks
 from genodl_spark.config import Settings
 from genodl_spark.errors import Conflict, InputError
-from genodl_spark.features import Features, Kernel, stored_rows
+from genodl_spark.features import Features, Kernel, stored_rows, told
 from genodl_spark.lake import Snapshot
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
@@ -137,8 +137,7 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
     except BaseException:
         _discard(run, scoring.name)
         raise
-    if missing:
-        run.report.warn(_lack(cohort, missing, model))
+    _tell(run, model, cohort, missing)
     run.wrote(PREDICTIONS, rows)
     run.report.metrics["missing_features"] = missing
 
@@ -152,8 +151,12 @@ def _identifiers(entities: DataFrame) -> pa.Array:
     return entities.toArrow().column(0).cast(pa.string()).unique()
 
 
-def _lack(cohort: str, missing: int, model: Chosen) -> str:
-    return f"cohort {cohort} lacks {missing} of the model's {len(model.card.features)} features: they count as missing"
+def _tell(run: Run, model: Chosen, cohort: str, missing: int) -> None:
+    """Warns of what a cohort lacks of a model's features, `missing` of them, and of values that cannot be read as the model's."""
+    if missing:
+        run.report.warn(f"cohort {cohort} lacks {missing} of the model's {len(model.card.features)} features: they count as missing")
+    for text in told(model.features, run.sources, cohort, model.card.features):
+        run.report.warn(text)
 
 
 def check_overlap(cohort: str, missing: int, model: Chosen) -> None:
@@ -177,8 +180,7 @@ def scored_rows(run: Run, model: Chosen, cohort: str, calibrated: bool = True) -
     except InputError:
         scored.unpersist()
         raise
-    if fewest:
-        run.report.warn(_lack(cohort, fewest, model))
+    _tell(run, model, cohort, fewest)
     return scored
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,14 +13,15 @@ import pyarrow as pa
 
 from genodl_spark import kernels, quality, splits, tasks
 from genodl_spark.errors import InputError
-from genodl_spark.features import Features
+from genodl_spark.features import Features, told
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.tables import DATASETS, EXAMPLES, SAMPLES, SPLITS, identifier
+from genodl_spark.text_values import known, number
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
-MISSING_LABELS = {"", "NA", "NaN", "nan", "N/A"}
+_NAMED = 5  # classes that a warning names
 TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
 
 
@@ -96,7 +98,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
             transform = "asinh" if features.dtype == "float32" and quality.on_linear_scale(largest) else "none"
         digest = splits.split_hash(labels.entities, assignment.codes)
         dataset = fingerprint(s.task, name, label, chosen, labels.classes, digest, transform, content)[:16]
-        warnings = [*labels.warnings, *assignment.warnings]
+        warnings = [*labels.warnings, *assignment.warnings, *told(features, run.sources, name, chosen)]
         for warning in warnings:
             run.report.warn(warning)
         files = max(1, -(-len(labels.entities) // s.feed.rows_per_file))
@@ -165,9 +167,10 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, classes: 
     columns = [F.col(identifier(column)).alias(key) if column else F.lit(None).cast("string").alias(key) for key, column in wanted.items()]
     with_data = set(features.entities(run.sources, cohort))
     found = samples.select("sample_id", *columns).toArrow().columns  # there may be millions of sequences, which are long as rows of Spark's
-    rows = [_Labelled(*values) for values in zip(*(column.to_pylist() for column in found), strict=True) if values[0] in with_data]
+    values = zip(*(column.to_pylist() for column in found), strict=True)
+    rows = [_Labelled(sample, *(None if text is None else known(text) for text in texts)) for sample, *texts in values if sample in with_data]
     rows.sort(key=lambda row: row.sample_id)
-    labelled = [row for row in rows if row.label is not None and row.label not in MISSING_LABELS]
+    labelled = [row for row in rows if row.label is not None]
     warnings = [f"{len(rows) - len(labelled)} of {len(rows)} samples have no {label}"] if len(labelled) < len(rows) else []
     regression = s.target.kind == "regression" or (s.target.kind == "auto" and label == "value")
     if classes is not None:
@@ -179,11 +182,12 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, classes: 
         names = classes or s.target.classes or sorted({row.label for row in labelled})
         absent = set(s.target.classes) - {row.label for row in labelled} if classes is None else set()
         if absent:
-            raise InputError(f"found no sample of class {sorted(absent)[0]} in {label}; expected some", "target.classes")
+            raise InputError(f"found no sample of class {sorted(absent)[0]!r} in {label}; expected some", "target.classes")
         index = {name: i for i, name in enumerate(names)}
-        others = [row for row in labelled if row.label not in index]
+        others = Counter(row.label for row in labelled if row.label not in index)
         if others:
-            warnings.append(f"{len(others)} samples of other classes than {', '.join(names)} are left out")
+            named = ", ".join(repr(name) for name in sorted(others)[:_NAMED]) + (" ..." if len(others) > _NAMED else "")
+            warnings.append(f"{others.total()} samples of other classes ({named}) than {', '.join(names)} are left out")
         labelled = [row for row in labelled if row.label in index]
         target = np.array([index[row.label] for row in labelled], float)
     if not labelled:
@@ -205,36 +209,24 @@ class _Labelled(NamedTuple):
 
 
 def _values(rows: list[_Labelled], label: str) -> np.ndarray:
-    try:
-        values = np.array([float(row.label) for row in rows])
-    except ValueError:
-        bad = next(row for row in rows if not _is_number(row.label))
-        raise InputError(
-            f"found {bad.label!r} in {label} of sample {bad.sample_id}; expected a number, as {label} is to be regressed", label
-        ) from None
-    if not np.isfinite(values).all():
-        raise InputError(f"found an infinite value in {label}; expected finite numbers", label)
-    return values
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    values = [number(row.label or "") for row in rows]
+    for row, value in zip(rows, values, strict=True):
+        if value is None:
+            found = f"found {row.label!r} in {label} of sample {row.sample_id}"
+            raise InputError(f"{found}; expected a finite number, as {label} is to be regressed", label)
+    return np.array(values, float)
 
 
 def _check_classes(labels: Labels, training: np.ndarray) -> None:
     if labels.classes and len(labels.classes) < 2:
-        raise InputError(f"found one class, {labels.classes[0]}; expected at least two, name another label column", "--label")
+        raise InputError(f"found one class, {labels.classes[0]!r}; expected at least two, name another label column", "--label")
     if not training.any():
         raise InputError("found no row to train on; expected some, give the training part a larger share", "split")
     if labels.classes:
         present = {int(t) for t in labels.target[training]}
         lacking = [name for i, name in enumerate(labels.classes) if i not in present]
         if lacking:
-            raise InputError(f"found no training row of class {lacking[0]}; expected some of each, name the classes with target.classes", "split")
+            raise InputError(f"found no training row of class {lacking[0]!r}; expected some of each, name the classes with target.classes", "split")
 
 
 def _content(rows: DataFrame, dtype: str) -> tuple[float, str]:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import text_values
+from genodl_spark import features, splits, text_values
 from genodl_spark.errors import InputError
 from genodl_spark.sources import matrix, sample_table, streams
 from genodl_spark.sources.vcf_header import Header as VcfHeader
@@ -49,14 +49,14 @@ def quoted(text: str, always: bool) -> str:
 @given(st.data())
 def test_a_matrix_is_what_csv_and_float_say(data: st.DataObject) -> None:
     samples = data.draw(st.lists(name.filter(lambda n: n not in MISSING), min_size=1, max_size=4, unique=True))
-    features = data.draw(st.lists(name, min_size=1, max_size=5, unique=True))
-    rows = [data.draw(st.lists(good, min_size=len(samples), max_size=len(samples))) for _ in features]
+    genes = data.draw(st.lists(name, min_size=1, max_size=5, unique=True))
+    rows = [data.draw(st.lists(good, min_size=len(samples), max_size=len(samples))) for _ in genes]
     bare, quotes = data.draw(st.booleans()), data.draw(st.booleans())
     bare = bare and (len(samples) > 1 or ";" not in samples[0])  # a header without a tab
     if bare and not rows[0][-1].strip(' "'):
         rows[0][-1] = "NA"
     lines = ["\t".join([*([] if bare else ["gene"]), *(quoted(s, quotes) for s in samples)])]
-    lines += ["\t".join([quoted(f, quotes), *row]) for f, row in zip(features, rows, strict=True)]
+    lines += ["\t".join([quoted(f, quotes), *row]) for f, row in zip(genes, rows, strict=True)]
     blank = data.draw(st.integers(2, len(lines)))
     if blank > 1 and data.draw(st.booleans()):
         lines.insert(blank, "")
@@ -66,17 +66,17 @@ def test_a_matrix_is_what_csv_and_float_say(data: st.DataObject) -> None:
     parsed = list(csv.reader([line for line in lines[1:] if line], delimiter="\t"))
     expected = [[np.nan if c.strip() in MISSING else float(c) for c in row[1:]] for row in parsed]
     found = read_matrix(content)
-    assert found[:2] == (samples, features)
+    assert found[:2] == (samples, genes)
     np.testing.assert_array_equal(found[2], np.array(expected, np.float32))
     if parsed:  # and with one bad cell, its place
         row, column, cell = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.integers(0, len(samples) - 1)), data.draw(bad)
         line = [i for i, text in enumerate(lines, 1) if text][row + 1]
         broken = [*rows[row][:column], cell, *rows[row][column + 1 :]]
-        lines[line - 1] = "\t".join([quoted(features[row], quotes), *broken])
+        lines[line - 1] = "\t".join([quoted(genes[row], quotes), *broken])
         with pytest.raises(InputError) as caught:
             read_matrix((end.join(lines) + end).encode())
         assert (caught.value.line, caught.value.message.startswith(f"found {cell!r} for feature")) == (line, True)
-        assert " ".join(f"feature {features[row]}, sample {samples[column]};".split()) in caught.value.message
+        assert " ".join(f"feature {genes[row]}, sample {samples[column]};".split()) in caught.value.message
 
 
 values = st.one_of(st.text('abN1 -.\n\t"é', max_size=6), st.sampled_from([*MISSING, " case", "None"]))
@@ -134,8 +134,8 @@ def test_a_matrix_that_says_two_things_is_refused_with_its_line(content: bytes, 
 
 
 def test_decimal_commas_between_semicolons() -> None:
-    samples, features, found = read_matrix(b'gene;S1;S2\nG1;1,5;-2\n"G;2";NA;,25e1\n')
-    assert (samples, features) == (["S1", "S2"], ["G1", "G;2"])
+    samples, genes, found = read_matrix(b'gene;S1;S2\nG1;1,5;-2\n"G;2";NA;,25e1\n')
+    assert (samples, genes) == (["S1", "S2"], ["G1", "G;2"])
     np.testing.assert_array_equal(found, np.array([[1.5, -2], [np.nan, 2.5]], np.float32))
     assert matrix.Header(["S1"], ";", True).described() == "semicolon between cells, decimal commas, no cell above the features"
 
@@ -204,3 +204,17 @@ def test_orders_have_one_hash_which_old_lakes_have() -> None:
     assert VcfHeader(2, "", 1, ["a", "b"], {}, {}, {}, False).sample_set == text_values.order_hash(["a", "b"])
     orders = [["a", "b"], ["a\nb"], ["ab"], ["b", "a"], ["a\n", "b"], ["a", "\nb"], ["a"], []]
     assert len({text_values.order_hash(order) for order in orders}) == len(orders)
+
+
+def test_a_covariate_is_a_number_a_category_or_missing() -> None:
+    texts = ["1.5", " 2 ", "high", None, "null", "1_0", "inf", "0"]
+    np.testing.assert_array_equal(features.covariate(texts, None), np.array([1.5, 2, *[np.nan] * 5, 0], np.float32))
+    np.testing.assert_array_equal(
+        features.covariate(["case", "case ", "control", None, "NA"], "case"), np.array([1, 1, 0, np.nan, np.nan], np.float32)
+    )
+
+
+def test_the_class_that_bounds_the_folds_is_named() -> None:
+    labels = ["a"] * 5 + [" b"] * 3
+    found = splits.assign([f"s{i}" for i in range(8)], labels, None, None, splits.Split(folds=5), 1)
+    assert found.warnings == ["folds reduced from 5 to 3: the smallest class, ' b', has 3 groups"]
