@@ -6,7 +6,7 @@ each entity, in a given order (`rows`). Preparing a dataset asks both; scoring a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +33,7 @@ _ROW_TYPES = pa.schema([("entity_id", pa.string()), ("x", pa.binary()), ("missin
 ROW_NAMES = _ROW_TYPES.names
 COVARIATE = "covariate:"
 POSITION = "position:"
+_SITE = ["chrom", "pos", "ref", "alt"]
 _PACKED = 64 << 20  # bytes of rows in one Arrow batch
 _CHUNK = 256  # samples per piece when genotypes are transposed
 
@@ -63,6 +64,21 @@ class Changed:
     files: list[StoredFile] | None
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Features to use, in order. `allowed` bool (S, F): which of them each training set may use, by its own rows; None where each may use all."""
+
+    names: list[str]
+    allowed: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, names: Sequence[str], allowed: np.ndarray) -> Choice:
+        """Those of `names` that any training set may use."""
+        some = allowed.any(0)
+        kept = allowed[:, some]
+        return cls([name for name, is_kept in zip(names, some, strict=True) if is_kept], None if kept.all() else kept)
+
+
 class Features(Protocol):
     """Features of one kind. `dtype` of the packed values: int8 with -1 missing, or float32 with NaN missing.
 
@@ -84,8 +100,8 @@ class Features(Protocol):
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
         """Identifiers of the samples that have such features, sorted."""
 
-    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
-        """Identifiers of the features to use, in order; statistics are taken over the samples `among` alone."""
+    def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
+        """Features that training sets may use. `learns` bool (S, entities): the rows that each set learns from, over which alone it judges."""
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
         """One row per sample: entity_id string, x binary (packed in the order of `features`), missing int (features that the cohort lacks)."""
@@ -161,24 +177,26 @@ class MatrixFeatures:
             return {key for key in found if key[0] in self.blocks} if self.blocks else found
         return {(row.block, row.feature_set) for row in self._stored(lake, cohort).select("block", "feature_set").distinct().collect()}
 
-    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
+    def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         orders = self._orders(lake, cohort)
         features = list(dict.fromkeys(name for names in orders.values() for name in names))
         if self.max_missing >= 1:
-            return features
-        wanted = set(among)
+            return Choice(features)
+        wanted, shape = pa.array(entities, pa.string()), (len(learns), len(features))
 
         def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            known = np.zeros(len(features), np.int64)
+            known = np.zeros(shape, np.int32)
             for batch in batches:
-                keep = np.array([entity in wanted for entity in batch.column("entity_id").to_pylist()], bool)
-                values = np.frombuffer(b"".join(batch.column("x").to_pylist()), np.float32).reshape(batch.num_rows, -1)
-                known += (~np.isnan(values[keep])).sum(0)
+                place = pc.index_in(batch.column("entity_id"), wanted)
+                there = place.is_valid()
+                values = np.frombuffer(b"".join(batch.column("x").filter(there).to_pylist()), np.float32).reshape(-1, shape[1])
+                members = learns[:, place.drop_null().to_numpy()]
+                known += (members.astype(np.float32) @ ~np.isnan(values)).astype(np.int32)
             yield pa.RecordBatch.from_arrays([pa.array([known.tobytes()])], ["known"])
 
-        parts = self.rows(lake, cohort, features).mapInArrow(kernel, "known binary").collect()
-        known = np.sum([np.frombuffer(bytes(row.known), np.int64) for row in parts], axis=0)
-        return [name for name, count in zip(features, known, strict=True) if count >= (1 - self.max_missing) * len(among)]
+        parts = self.rows(lake, cohort, features).mapInArrow(kernel, "known binary").toLocalIterator()
+        known = sum((np.frombuffer(bytes(row.known), np.int32) for row in parts), np.zeros(shape[0] * shape[1], np.int32)).reshape(shape)
+        return Choice.of(features, known >= (1 - self.max_missing) * learns.sum(1)[:, None])
 
     def _places(self, lake: Snapshot, cohort: str, features: list[str]) -> dict[tuple[str, str], Places]:
         """`places_of` for each stored order."""
@@ -335,58 +353,78 @@ class GenotypeFeatures:
         )
         return rows.where(F.col("alt").rlike("^[ACGTNacgtn]+$")).withColumn("allele", F.col("place") + 1)
 
-    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
-        from pyspark.sql import Window
+    def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         from pyspark.sql import functions as F
 
-        wanted = set(among)
-        members: dict[str, list[tuple[int, bool]]] = {}
+        index = {entity: row for row, entity in enumerate(entities)}
+        orders: dict[str, list[tuple[int, str]]] = {}
         for row in self.sample_orders(lake, cohort).collect():  # identifiers, not genotypes
-            members.setdefault(row.sample_set, []).append((row.position, row.sample_id in wanted))
-        masks = {name: np.array([inside for _, inside in sorted(pairs)], bool) for name, pairs in members.items()}
+            orders.setdefault(row.sample_set, []).append((row.position, row.sample_id))
+        members = {}  # of each order of samples, those that each training set learns from
+        for name, pairs in orders.items():
+            rows = np.array([index.get(sample, -1) for _, sample in sorted(pairs)])
+            members[name] = learns[:, rows] & (rows >= 0)
+        sets, fewest = len(learns), (1 - self.max_missing) * learns.sum(1)
+        least = self.min_allele_frequency
 
-        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        def count(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for batch in batches:
-                counts = np.zeros((3, batch.num_rows), np.int64)
+                counts = np.zeros((batch.num_rows, sets, 3), np.int64)
                 for rows, records, samples, sample_set in genotypes.alike(batch):
                     allele = batch.column("allele").take(pa.array(rows)).to_numpy()
-                    counts[:, rows] = genotypes.counts(records.column("gt"), samples, allele, masks[sample_set])[:, :3].T
-                columns = [batch.column(name) for name in ("chrom", "pos", "ref", "alt")]
-                yield pa.RecordBatch.from_arrays([*columns, *(pa.array(c) for c in counts)], names)
+                    for s, mine in enumerate(members[sample_set]):
+                        counts[rows, s] = genotypes.counts(records.column("gt"), samples, allele, mine)[:, :3]
+                ends = pa.array(np.arange(batch.num_rows + 1, dtype=np.int32) * (3 * sets))
+                packed = pa.ListArray.from_arrays(ends, pa.array(counts.ravel()))
+                yield pa.RecordBatch.from_arrays([*(batch.column(name) for name in _SITE), packed], [*_SITE, "counts"])
 
-        names = ["chrom", "pos", "ref", "alt", "copies", "called", "samples"]
-        schema = "chrom string, pos bigint, ref string, alt string, copies bigint, called bigint, samples bigint"
-        site = ("chrom", "pos", "ref", "alt")
-        counted = self._alleles(lake, cohort).mapInArrow(kernel, schema).groupBy(*site)
-        sites = counted.agg(*(F.sum(name).alias(name) for name in names[4:]))
-        frequency = F.col("copies") / F.col("called")
-        rarer = F.least(frequency, 1 - frequency)
-        passed = sites.where((F.col("called") > 0) & (F.col("copies") > 0) & (F.col("copies") < F.col("called")))
-        passed = passed.where((rarer >= self.min_allele_frequency) & (F.col("samples") >= (1 - self.max_missing) * len(wanted)))
-        passed = passed.select(*site).persist()
+        def judge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                copies, called, samples = np.moveaxis(batch.column("counts").flatten().to_numpy().reshape(-1, sets, 3), 2, 0)
+                frequency = copies / np.maximum(called, 1)
+                passes = (copies > 0) & (copies < called) & (np.minimum(frequency, 1 - frequency) >= least) & (samples >= fewest)
+                some = pa.array(passes.any(1))
+                bits = pa.array([row.tobytes() for row in np.packbits(passes, 1)], pa.binary())
+                columns = [batch.column(name) for name in _SITE]
+                yield pa.RecordBatch.from_arrays([*columns, bits], [*_SITE, "passes"]).filter(some)
+
+        site = "chrom string, pos bigint, ref string, alt string"
+        counted = self._alleles(lake, cohort).mapInArrow(count, f"{site}, counts array<bigint>").groupBy(*_SITE)
+        sums = counted.agg(F.array(*(F.sum(F.col("counts")[i]) for i in range(3 * sets))).alias("counts"))
+        passed = sums.mapInArrow(judge, f"{site}, passes binary").persist()
         try:
-            total = passed.count()
-            if self.max_features and total > self.max_features:
-                number = F.row_number().over(Window.orderBy(*site)) - 1
-                step = F.floor(number * self.max_features / total)
-                previous = F.floor((number - 1) * self.max_features / total)
-                thinned = passed.withColumn("step", step).withColumn("previous", previous).where("step <> previous")
-                found = thinned.select(*site).orderBy(*site).collect()
-            else:
-                found = passed.orderBy(*site).collect()
+            sites, allowed = self._thinned(passed, sets)
         finally:
             passed.unpersist()
-        return [f"{row.chrom}:{row.pos}:{row.ref}:{row.alt}" for row in found]
+        order = sorted(range(len(sites)), key=sites.__getitem__)
+        return Choice.of([":".join(map(str, sites[i])) for i in order], allowed[:, order])
+
+    def _thinned(self, passed: DataFrame, sets: int) -> tuple[list[tuple[str, int, str, str]], np.ndarray]:
+        """Sites and, bool (sets, sites), which sets may use them: of those that pass in a set the first `max_features` by a hash of the site, so
+        that sets which pass nearly the same sites use nearly the same."""
+        from pyspark.sql import functions as F
+
+        most, total = self.max_features, passed.count()
+        taken = min(2 * most, total) if most else total
+        while True:
+            rows = passed.orderBy(F.xxhash64(*_SITE), *_SITE).limit(taken).collect()
+            packed = np.frombuffer(b"".join(bytes(row.passes) for row in rows), np.uint8).reshape(len(rows), -1)
+            allowed = np.unpackbits(packed, axis=1, count=sets).astype(bool).T
+            if most:
+                allowed &= np.cumsum(allowed, 1) <= most
+            if taken == total or (allowed.sum(1) >= most).all():
+                return [(row.chrom, row.pos, row.ref, row.alt) for row in rows], allowed
+            taken = min(2 * taken, total)
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
         from pyspark.sql import functions as F
 
         width = len(features)
-        wanted = [(*_site(name), i, False) for i, name in enumerate(features)]
+        wanted = [(*_site_of(name), i, False) for i, name in enumerate(features)]
         wanted += [(chrom, pos, alt, ref, i, True) for chrom, pos, ref, alt, i, _ in wanted]
         schema = "chrom string, pos bigint, ref string, alt string, feature int, exchanged boolean"
         sites = F.broadcast(lake.spark.createDataFrame(wanted, schema))
-        alleles = self._alleles(lake, cohort).join(sites, ["chrom", "pos", "ref", "alt"])
+        alleles = self._alleles(lake, cohort).join(sites, _SITE)
         columns = ["sample_set", "n_samples", "gt", "allele", "feature", "exchanged"]
         pieces = alleles.select(*columns).mapInArrow(_transpose, "sample_set string, chunk int, features binary, payload binary")
         sets = self.sample_orders(lake, cohort)
@@ -422,7 +460,7 @@ class GenotypeFeatures:
         return Changed(rows.select(F.col("sample_id").alias("entity_id")).distinct(), None)
 
 
-def _site(feature: str) -> tuple[str, int, str, str]:
+def _site_of(feature: str) -> tuple[str, int, str, str]:
     chrom, pos, ref, alt = feature.rsplit(":", 3)
     return chrom, int(pos), ref, alt
 
@@ -483,7 +521,7 @@ def _distinct(values: np.ndarray) -> Iterator[np.ndarray]:
 class SequenceFeatures:
     """Base codes of a cohort's sequences, aligned at their centres: `position:1` to `position:L`, -1 beyond a sequence's ends.
 
-    `length`: L; 0 for the longest sequence of the cohort that the features are chosen in. Longer sequences are cut on both sides.
+    `length`: L; 0 for the longest sequence that any training set learns from. Longer sequences are cut on both sides.
     """
 
     length: int = 0
@@ -512,8 +550,13 @@ class SequenceFeatures:
         longest: int = lake.once(("longest", cohort), lambda: rows.collect()[0].length or 0)
         return longest
 
-    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
-        return [f"{POSITION}{i + 1}" for i in range(self.length or self._longest(lake, cohort))]
+    def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
+        longest = self.length
+        if not longest:
+            found = self._stored(lake, cohort).select("sequence_id", "length").toArrow()  # identifiers, not sequences
+            wanted = pa.array(entities, pa.string()).filter(pa.array(learns.any(0)))
+            longest = pc.max(found.column("length").filter(pc.is_in(found.column("sequence_id"), wanted))).as_py() or 0
+        return Choice([f"{POSITION}{i + 1}" for i in range(longest)])
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
         whole = self.stored(lake, cohort, features)
@@ -564,14 +607,14 @@ class WithCovariates:
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
         return self.base.entities(lake, cohort)
 
-    def choose(self, lake: Snapshot, cohort: str, among: list[str]) -> list[str]:
+    def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         from pyspark.sql import functions as F
 
         rows = lake.read(SAMPLES).where(F.col("cohort") == cohort)
         for column in self.columns:
             if column not in rows.columns:
                 raise InputError(f"found no column {column!r} in samples; expected one of {', '.join(rows.columns)}", "covariates")
-        wanted = set(among)
+        wanted = {entity for entity, learnt in zip(entities, learns.any(0), strict=True) if learnt}
         table = rows.select("sample_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(self.columns))).collect()
         added: list[str] = []
         for i, column in enumerate(self.columns):
@@ -581,7 +624,9 @@ class WithCovariates:
                 added.append(f"{COVARIATE}{column}")
             else:
                 added += [f"{COVARIATE}{column}={value}" for value in sorted(values)]
-        return [*self.base.choose(lake, cohort, among), *added]
+        base = self.base.choose(lake, cohort, entities, learns)
+        allowed = None if base.allowed is None else np.pad(base.allowed, ((0, 0), (0, len(added))), constant_values=True)
+        return Choice([*base.names, *added], allowed)
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
         from pyspark.sql import functions as F

@@ -79,21 +79,23 @@ def moments(values: np.ndarray, members: np.ndarray, origin: np.ndarray, classes
 class Scaling:
     """What a training set teaches about its features: z = (value - mean) * inverse, 0 where the value is missing.
 
-    `mean`, `inverse` float32 (S, F). `inverse` is 0 for a feature that is constant, too often missing or not selected.
+    `mean`, `inverse` float32 (S, F). `inverse` is 0 for a feature that is constant, too often missing, not allowed or not selected.
     """
 
     mean: np.ndarray
     inverse: np.ndarray
 
 
-def fit(m: Moments, rows: np.ndarray, max_missing: float = 1.0, select: int = 0) -> Scaling:
-    """Scaling from the moments of all training rows; `rows` (S,): rows of each training set."""
+def fit(m: Moments, rows: np.ndarray, max_missing: float = 1.0, select: int = 0, allowed: np.ndarray | None = None) -> Scaling:
+    """Scaling from the moments of all training rows; `rows` (S,): rows of each training set. `allowed` bool (S, F): features that each may use."""
     present = np.maximum(m.present, 1)
     shift = m.total / present
     variance = np.maximum(m.squares / present - shift**2, 0)
     deviation = np.sqrt(variance)
     mean = m.origin + shift
     kept = (deviation > CONSTANT * np.maximum(np.abs(mean), 1)) & (m.present >= (1 - max_missing) * rows[:, None])
+    if allowed is not None:
+        kept &= allowed
     if select:
         scores = np.where(kept, f_statistics(m), -1.0)
         for s in range(len(scores)):

@@ -312,6 +312,11 @@ DATASETS = Table(
         required("dtype", "string", "int8 or float32"),
         required("classes", "array<string>", "Class names in index order; empty for regression"),
         required("features", "array<string>", "Feature identifiers in packed order"),
+        Column(
+            "allowed",
+            "binary",
+            "Bits, the highest of a byte first: which features each training set may use, set after set as in training; NULL where each may use all",
+        ),
         required("transform", "string", "none, asinh for values on a linear scale, or onehot for base codes"),
         required("split", "string", "Split settings, JSON"),
         required("split_hash", "string", "SHA-256 of the assignment"),

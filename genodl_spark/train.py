@@ -47,7 +47,8 @@ class Job:
 
     `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
     epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
-    `threads`: of a rank; 0 for its share of the machine's.
+    `threads`: of a rank; 0 for its share of the machine's. `allowed` bool (sets, features): what each training set may use, in the order of
+    `training_sets`; None for all.
     """
 
     files: list[str]
@@ -70,6 +71,7 @@ class Job:
     prefetch: int = 2
     device_bytes: int = 1 << 30
     threads: int = 0
+    allowed: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -343,7 +345,9 @@ class _Group:
         if job.classes == 0:
             self.center = np.array([target[rows].mean() for rows in self.learns])
             self.spread = np.array([target[rows].std() or 1.0 for rows in self.learns])
-        self.scaling, self.coordinates, self.projection = fit_scaling(data, self.learns, job)
+        self.scaling, self.coordinates, self.projection = fit_scaling(
+            data, self.learns, job, None if job.allowed is None else job.allowed[start : start + rank.size]
+        )
         inputs = feed.shape(job.layout.features, job.transform) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
         self.network = models.build(job.model, seeds, inputs, max(job.classes, 1)).to(rank.device, rank.dtype)
@@ -741,8 +745,10 @@ def usual_rows(x: np.ndarray, learns: np.ndarray, transform: str, scaling: quali
     return bits, np.array(quality.fences(np.concatenate(found)))
 
 
-def fit_scaling(data: feed.Examples, learns: np.ndarray, job: Job) -> tuple[quality.Scaling, np.ndarray | None, np.ndarray | None]:
-    """Scaling of every training set and, for sets with fewer rows than features, their projection.
+def fit_scaling(
+    data: feed.Examples, learns: np.ndarray, job: Job, allowed: np.ndarray | None = None
+) -> tuple[quality.Scaling, np.ndarray | None, np.ndarray | None]:
+    """Scaling of every training set, of the features that it is `allowed`, and, for sets with fewer rows than features, their projection.
 
     Every rank computes them from all rows, on one thread: a few additions in another order would turn axes of nearly equal
     variance. Returns the scaling, coordinates float32 (S, rows, width) or None, and projections (S, features, width) or None.
@@ -761,7 +767,7 @@ def fit_scaling(data: feed.Examples, learns: np.ndarray, job: Job) -> tuple[qual
             found = quality.moments(values, learns[:, part], origin, None if classes is None else classes[part], job.classes)
             sums = found if sums is None else sums + found
         assert sums is not None
-        scaling = quality.fit(sums, learns.sum(1), job.max_missing, job.select)
+        scaling = quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)
         most = int(learns.sum(1).max())
         if most > PROJECTED_ROWS or job.layout.features <= most or not _projects(job):
             return scaling, None, None

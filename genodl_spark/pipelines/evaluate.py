@@ -17,7 +17,7 @@ from genodl_spark.config import Evaluation
 from genodl_spark.errors import InputError
 from genodl_spark.evaluate import HeldOut, Interval
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
-from genodl_spark.pipelines.prepare import labelled_cohorts, read_labels
+from genodl_spark.pipelines.prepare import allowed_of, labelled_cohorts, read_labels
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.session import task_slots
 from genodl_spark.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
@@ -42,6 +42,7 @@ class Fits:
     seed: int
     max_rows: int
     options: dict[str, dict[str, Any]]
+    allowed: np.ndarray | None
 
 
 def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: str | None) -> None:
@@ -117,6 +118,7 @@ def fits_of(run: Run, dataset: Row, external: tuple[list[str], feed.Layout] | No
         seed=seed,
         max_rows=settings.max_rows,
         options=settings.options,
+        allowed=allowed_of(dataset),
     )
 
 
@@ -156,14 +158,16 @@ def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.n
     rows = np.flatnonzero(training.learns(data.folds, sets, fits.folds)[0])
     if len(rows) > fits.max_rows:
         rows = np.sort(np.random.default_rng([fits.seed, repeat, fold + 1]).choice(rows, fits.max_rows, replace=False))
-    x = baselines.inputs(data.x[rows], fits.transform)
+    # Of a fixed split the one set that is described is the registered model's.
+    used = slice(None) if fits.allowed is None else fits.allowed[repeat * fits.folds + fold if fold != training.REGISTERED else -1]
+    x = baselines.inputs(data.x[rows][:, used], fits.transform)
     if fits.external is not None:
         others = examples(tuple(fits.external[0]), fits.external[1])
         tested, test_rows = others.x, np.arange(len(others))
     else:
         test_rows = np.flatnonzero(training.held_out(data.folds, sets, fits.folds)[0])
         tested = data.x[test_rows]
-    others_x = baselines.inputs(tested, fits.transform)
+    others_x = baselines.inputs(tested[:, used], fits.transform)
     scores = baselines.fit_predict(name, x, data.target[rows], others_x, fits.classes, fits.seed, fits.options.get(name))
     return test_rows, scores
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from genodl_spark import kernels, quality, splits, tasks
+from genodl_spark import train as training
 from genodl_spark.errors import InputError
 from genodl_spark.features import Features, told
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
@@ -84,20 +85,23 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         s.seed,
     )
     splits.audit(assignment, labels.entities, labels.groups)
-    training = assignment.codes[:, 0] == splits.TRAIN if not assignment.folds else assignment.codes[:, 0] != splits.UNUSED
-    _check_classes(labels, training)
-    chosen = features.choose(run.sources, name, [e for e, inside in zip(labels.entities, training, strict=True) if inside])
+    sets = training.training_sets(assignment.codes.shape[1] if assignment.folds else 0, assignment.folds)
+    learns = training.learns(assignment.codes, sets, assignment.folds)
+    _check_classes(labels, learns[-1])
+    choice = features.choose(run.sources, name, labels.entities, learns)
+    chosen, allowed = choice.names, None if choice.allowed is None else np.packbits(choice.allowed).tobytes()
     if not chosen:
         raise InputError(f"no feature of cohort {name} passes; expected some, loosen quality.min_allele_frequency or quality.max_missing", "quality")
     numbered = run.spark.createDataFrame(_numbered(labels, assignment))
     rows = features.rows(run.sources, name, chosen).join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
     try:
-        largest, content = _content(rows, features.dtype)
+        largest, content = _content(rows, features.dtype, sets, assignment.folds)
         transform = features.encoding or s.quality.transform
         if transform == "auto":
-            transform = "asinh" if features.dtype == "float32" and quality.on_linear_scale(largest) else "none"
+            transform = _transform(largest) if features.dtype == "float32" else "none"
         digest = splits.split_hash(labels.entities, assignment.codes)
-        dataset = fingerprint(s.task, name, label, chosen, labels.classes, digest, transform, content)[:16]
+        shaped = [s.task, name, label, chosen, labels.classes, digest, transform, content]
+        dataset = fingerprint(*shaped, *([] if allowed is None else [allowed.hex()]))[:16]
         warnings = [*labels.warnings, *assignment.warnings, *told(features, run.sources, name, chosen)]
         for warning in warnings:
             run.report.warn(warning)
@@ -118,6 +122,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         "dtype": features.dtype,
         "classes": labels.classes,
         "features": chosen,
+        "allowed": allowed,
         "transform": transform,
         "split": s.split.model_dump_json(exclude_none=True),
         "split_hash": digest,
@@ -130,6 +135,23 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     }
     run.lake.merge(DATASETS, run.frame(DATASETS, [written]))
     return Row(**written), True
+
+
+def allowed_of(dataset: Row) -> np.ndarray | None:
+    """Which features each training set of a row of `datasets` may use, bool (sets, features); None where each may use all."""
+    if dataset.allowed is None:
+        return None
+    shape = len(training.training_sets(dataset.repeats if dataset.folds else 0, dataset.folds)), dataset.n_features
+    return np.unpackbits(np.frombuffer(dataset.allowed, np.uint8), count=shape[0] * shape[1]).astype(bool).reshape(shape)
+
+
+def _transform(largest: np.ndarray) -> str:
+    """What suits values whose largest among the rows of each training set, float64 (S,), are these. InputError where the sets do not agree."""
+    linear = [quality.on_linear_scale(value) for value in largest.tolist()]
+    if any(linear) and not all(linear):
+        found = f"the training rows of {sum(linear)} of {len(linear)} training sets have values above {quality.LINEAR_SCALE:g}, as on a linear scale"
+        raise InputError(f"found that {found}; expected all or none, set it to asinh or none", "quality.transform")
+    return "asinh" if all(linear) else "none"
 
 
 # The settings that shape a dataset; `quality` as a whole, though `select` acts in training only.
@@ -229,24 +251,27 @@ def _check_classes(labels: Labels, training: np.ndarray) -> None:
             raise InputError(f"found no training row of class {lacking[0]!r}; expected some of each, name the classes with target.classes", "split")
 
 
-def _content(rows: DataFrame, dtype: str) -> tuple[float, str]:
-    """Largest value among the rows, and a hash of what they hold, whatever their order."""
+def _content(rows: DataFrame, dtype: str, sets: list[training.TrainingSet], folds: int) -> tuple[np.ndarray, str]:
+    """Largest value, 0 at least, among the rows of each training set, float64 (S,), and a hash of what all rows hold, whatever their order."""
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             packed = batch.column("x").to_pylist()
-            x = np.frombuffer(b"".join(packed), dtype)
-            known = x[~np.isnan(x)] if dtype == "float32" else x
+            x = np.frombuffer(b"".join(packed), dtype).reshape(len(packed), -1)
+            of_row = np.fmax.reduce(x, 1, initial=0).astype(float)
+            codes = np.frombuffer(b"".join(batch.column("folds").to_pylist()), np.int8).reshape(len(packed), -1)
+            largest = np.where(training.learns(codes, sets, folds), of_row, 0).max(1, initial=0)
             total = 0
             others = zip(*(batch.column(name).to_pylist() for name in ("row_id", "entity_id", "target", "folds")), strict=True)
             for values, rest in zip(packed, others, strict=True):  # one step per entity; a sum, as rows come in any order
                 total += int.from_bytes(hashlib.blake2b(repr(rest).encode() + values, digest_size=16).digest(), "little")
             digest = str(total % _HASHES)
-            yield pa.RecordBatch.from_arrays([pa.array([float(known.max(initial=0))]), pa.array([digest])], ["largest", "digest"])
+            yield pa.RecordBatch.from_arrays([pa.array([largest.tolist()]), pa.array([digest])], ["largest", "digest"])
 
     columns = rows.select("row_id", "entity_id", "target", "folds", "x")
-    found = columns.mapInArrow(kernel, "largest double, digest string").collect()  # a number and a hash per batch
-    return max((row.largest for row in found), default=0.0), str(sum(int(row.digest) for row in found) % _HASHES)
+    found = columns.mapInArrow(kernel, "largest array<double>, digest string").collect()  # some numbers and a hash per batch
+    largest = np.max([row.largest for row in found] or [[0.0] * len(sets)], axis=0)
+    return largest, str(sum(int(row.digest) for row in found) % _HASHES)
 
 
 _HASHES = 1 << 128

@@ -13,7 +13,7 @@ import numpy as np
 from genodl_spark import evaluate, feed, storage
 from genodl_spark import train as training
 from genodl_spark.pipelines import tracking
-from genodl_spark.pipelines.prepare import dataset_of
+from genodl_spark.pipelines.prepare import allowed_of, dataset_of
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.predict import FORMAT, WEIGHTS, Card, batch_rows, write_card
 from genodl_spark.tables import EXAMPLES, HELD_OUT, MODELS
@@ -124,6 +124,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> training.Job:
         readers=s.feed.readers,
         prefetch=s.feed.prefetch,
         device_bytes=s.feed.device_bytes,
+        allowed=allowed_of(dataset),
     )
 
 

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from genodl_spark import features, predict, storage
 from genodl_spark.lake import Lake, Snapshot
-from genodl_spark.tables import EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
+from genodl_spark.pipelines.prepare import allowed_of
+from genodl_spark.tables import DATASETS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
 from jobs import evaluate, ingest, prepare, train
 from jobs import predict as predict_job
 
@@ -170,17 +171,57 @@ def test_ancestry_from_vcf(genodl, lake: Lake, tmp_path: Path) -> None:
     assert found["a"] == found["b"]
     trained = {r.entity_id for r in lake.read(SPLITS).where(F.col("role") != "test").collect()}
     assert {r.entity_id for r in lake.read(PREDICTIONS).where("cohort = 'a' AND in_training").collect()} == trained
-    # Features are chosen over the people given, and no others.
-    snapshot = Snapshot(lake)
-    every = features.GenotypeFeatures().choose(snapshot, "a", people)
-    assert every == [f"1:{100 + site}:A:G" for site in range(12)]
-    few = features.GenotypeFeatures(max_features=5).choose(snapshot, "a", people)
-    assert len(few) == 5 and set(few) < set(every)
+    # Every training set chooses by its own people, whoever else is there.
+    snapshot, all_of_them = Snapshot(lake), np.ones((1, 60), bool)
+    whole = features.GenotypeFeatures().choose(snapshot, "a", people, all_of_them)
+    every = whole.names
+    assert every == [f"1:{100 + site}:A:G" for site in range(12)] and whole.allowed is None
     rows = {r.entity_id: np.frombuffer(r.x, np.int8) for r in features.GenotypeFeatures().rows(snapshot, "a", every).collect()}
-    evens = np.stack([rows[p] for p in people])[::2]
-    frequency = np.where(evens > 0, evens, 0).sum(0) / (2 * (evens >= 0).sum(0))
-    common = features.GenotypeFeatures(min_allele_frequency=0.2).choose(snapshot, "a", people[::2])
-    assert common == [name for name, f in zip(every, np.minimum(frequency, 1 - frequency), strict=True) if f >= 0.2]
+    values = np.stack([rows[p] for p in people])
+    learns = np.random.default_rng(7).random((4, 60)) < np.array([[0.1], [0.3], [0.5], [1.0]])
+    frequency = np.stack([np.where(values[s] > 0, values[s], 0).sum(0) / np.maximum(2 * (values[s] >= 0).sum(0), 1) for s in learns])
+    passes = np.minimum(frequency, 1 - frequency) >= 0.2
+    assert 0 < passes.sum() < passes.size and (passes != passes[0]).any()
+    common = features.GenotypeFeatures(min_allele_frequency=0.2).choose(snapshot, "a", people, learns)
+    assert common.names == [name for name, some in zip(every, passes.any(0), strict=True) if some]
+    assert common.allowed is not None and (common.allowed == passes[:, passes.any(0)]).all()
+    most = int(passes.sum(1).min())
+    few = features.GenotypeFeatures(0.2, max_features=most)
+    together = few.choose(snapshot, "a", people, learns)
+    allowed = np.ones((4, most), bool) if together.allowed is None else together.allowed
+    for s, mine in enumerate(learns):
+        alone = few.choose(snapshot, "a", people, mine[None]).names
+        assert alone == [name for name, may in zip(together.names, allowed[s], strict=True) if may]
+        assert len(alone) == most and set(alone) <= {name for name, may in zip(every, passes[s], strict=True) if may}
+
+
+def test_a_held_out_row_changes_no_training_set(genodl, lake: Lake, tmp_path: Path) -> None:
+    at = ("--lake", lake.uri)
+    people = [f"p{i:02}" for i in range(30)]
+    values = np.random.default_rng(2).normal(7, 1, (30, 6))
+    values[0, 0] = 4000.0  # as on a linear scale
+    values[1:13, 1] = np.nan
+    lines = ["gene\t" + "\t".join(people)] + [f"g{j}\t" + "\t".join("NA" if v != v else f"{v:.4f}" for v in values[:, j]) for j in range(6)]
+    (tmp_path / "m.tsv").write_text("\n".join(lines) + "\n")
+    table = ["sample_id\tlabel\tsplit"] + [f"{p}\t{'ab'[i % 2]}\t{'test' if i < 3 else 'train'}" for i, p in enumerate(people)]
+    (tmp_path / "s.tsv").write_text("\n".join(table) + "\n")
+    assert genodl(ingest, "expression", str(tmp_path / "m.tsv"), "--samples", str(tmp_path / "s.tsv"), "--cohort", "c", *at)[0] == 0
+    # One row alone says that values are on a linear scale: folds without it disagree, a split that tests it does not see it.
+    code, _, line = genodl(prepare, "tumor_type", *at, "--set", "split.repeats=1", "--set", "split.folds=5")
+    assert code == 2 and "quality.transform: found that the training rows of 5 of 6 training sets" in line
+    assert genodl(prepare, "tumor_type", *at, "--set", "split.column=split")[0] == 0
+    # Twelve of thirty values are missing: .4 of all rows, more or less of each training set.
+    chosen = ("--set", "quality.max_missing=0.4", "--set", "quality.transform=none", "--set", "split.folds=5", "--set", "split.repeats=1")
+    assert genodl(prepare, "tumor_type", *at, *chosen)[0] == 0
+    fixed, folded = lake.read(DATASETS).orderBy("prepared_at").collect()
+    assert (fixed.transform, fixed.allowed, fixed.n_features) == ("none", None, 6)
+    codes = {row.entity_id: row.fold for row in lake.read(SPLITS).where(f"split_hash = '{folded.split_hash}'").collect()}
+    fold = np.array([codes[p] for p in people])
+    learns = np.stack([*(fold != k for k in range(5)), np.ones(30, bool)])
+    enough = np.stack([(~np.isnan(values[mine, 1])).sum() >= 0.6 * mine.sum() for mine in learns])
+    assert 0 < enough.sum() < 6
+    allowed = allowed_of(folded)
+    assert allowed is not None and (allowed[:, 1] == enough).all() and allowed[:, [0, 2, 3, 4, 5]].all()
 
 
 def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> None:

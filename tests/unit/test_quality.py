@@ -77,6 +77,16 @@ def test_too_often_missing_features_are_left_out() -> None:
     assert (quality.fit(m, learns.sum(1), max_missing=0.5).inverse > 0).tolist() == [[True, True]]
 
 
+def test_features_that_a_set_may_not_use_are_left_out_before_the_best_are_selected() -> None:
+    generator = np.random.default_rng(4)
+    classes = np.arange(40) % 2
+    values = generator.normal(size=(40, 3)).astype(np.float32) + classes[:, None] * np.array([3, 2, 1], np.float32)
+    learns = np.ones((2, 40), bool)
+    m = quality.moments(values, learns, np.zeros(3, np.float32), classes, 2)
+    allowed = np.array([[False, True, True], [True, True, True]])
+    assert (quality.fit(m, learns.sum(1), select=1, allowed=allowed).inverse > 0).tolist() == [[False, True, False], [True, False, False]]
+
+
 def test_principal_axes_keep_the_training_rows_whole() -> None:
     z = np.random.default_rng(2).normal(size=(9, 40)).astype(np.float32)
     z -= z.mean(0)
