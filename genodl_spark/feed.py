@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import glob
 import hashlib
 import os
 import queue
 import shutil
+import stat
 import tempfile
 import threading
 import time
@@ -92,26 +92,42 @@ def read(
 
 
 class _Spill:
-    """A decoded dataset in a file on local disk, shared by all processes of the machine that want the same one.
+    """A decoded dataset in a file on local disk, shared by all processes of this user on the machine that want the same one.
 
     The first to lock the file fills it, the others wait for that; every process holds a shared lock as long as it reads, and the last
-    one removes the file. What a killed process leaves is removed by whoever comes next.
+    one removes the file. What a killed process leaves is removed by whoever comes next. Folder and file are this user's alone.
     """
 
     def __init__(self, folder: str, files: list[str], layout: Layout) -> None:
-        digest = hashlib.sha256(repr((sorted(files), layout)).encode()).hexdigest()[:20]
         self.layout = layout
-        self.path = os.path.join(folder, f"genodl-feed-{os.getuid()}-{digest}.bin")
-        for stale in glob.glob(os.path.join(glob.escape(folder), f"genodl-feed-{os.getuid()}-*.bin")):
-            if stale != self.path:
-                _remove_unused(stale)
+        self._folder = storage.private_folder(folder, "genodl-feed")
+        self._digest = hashlib.sha256(repr((sorted(files), layout)).encode()).hexdigest()[:20]
+        for name in os.listdir(self._folder):
+            if not name.startswith(self._digest):
+                _remove_unused(os.path.join(self._folder, name))
         self._whole = _Block.bytes(layout) + 1  # the last byte comes when all others are there
         self._file, self._fresh = self._locked()
+
+    def _opened(self) -> BinaryIO:
+        """The file under the first name that is free, or taken by what such a process has made: a plain file, without a second name elsewhere."""
+        for number in range(100):
+            self.path = os.path.join(self._folder, f"{self._digest}-{number}.bin")
+            with contextlib.suppress(OSError):
+                file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b")
+                found = os.fstat(file.fileno())
+                if (stat.S_IFMT(found.st_mode), stat.S_IMODE(found.st_mode), found.st_uid) == (
+                    stat.S_IFREG,
+                    0o600,
+                    os.getuid(),
+                ) and found.st_nlink < 2:
+                    return file
+                file.close()
+        raise RuntimeError(f"found no file that can be written in {self._folder}; expected one, empty it")
 
     def _locked(self) -> tuple[BinaryIO, bool]:
         """The file, locked: alone where it is to be filled, else together with its other readers."""
         while True:
-            file = open(self.path, "a+b")  # noqa: SIM115 - it is held as long as the process reads
+            file = self._opened()
             fresh = True
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,7 +136,7 @@ class _Spill:
                 fresh = False
             filled = os.fstat(file.fileno()).st_size == self._whole
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile: another file has the name, or none
-                if os.stat(self.path).st_ino == os.fstat(file.fileno()).st_ino and (fresh or filled):
+                if os.lstat(self.path).st_ino == os.fstat(file.fileno()).st_ino and (fresh or filled):
                     return file, not filled
             file.close()
 
@@ -143,7 +159,7 @@ class _Spill:
 
 def _remove_unused(path: str) -> None:
     """Removes a spilled dataset that no process has locked."""
-    with contextlib.suppress(FileNotFoundError, BlockingIOError), open(path, "r+b") as file:
+    with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK), "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(path)
 

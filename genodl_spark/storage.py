@@ -6,10 +6,12 @@ same places through pyarrow, or through fsspec for schemes that pyarrow does not
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import posixpath
+import stat
 import uuid
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
@@ -156,3 +158,23 @@ def content_hash(uri: str) -> tuple[str, int]:
             digest.update(block)
             size += len(block)
     return digest.hexdigest(), size
+
+
+def private_folder(parent: str, name: str) -> str:
+    """Path of a folder below the local `parent` that no other user can look into, the same for every process of this user.
+
+    In a folder that all may write to, somebody else may have taken the name, or have put a link or an open folder there: such a one is passed over.
+    """
+    for number in range(100):
+        path = os.path.join(parent, f"{name}-{os.getuid()}" + (f"-{number}" if number else ""))
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        with contextlib.suppress(OSError):
+            opened = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                found = os.fstat(opened)
+            finally:
+                os.close(opened)
+            if found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700:
+                return path
+    raise InputError(f"found {name}-{os.getuid()} and 99 names like it taken by others; expected a free one, remove them", parent)

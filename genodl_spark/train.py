@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -365,6 +366,8 @@ class _Group:
         self.kept = {name: value.clone() for name, value in self.network.state_dict().items()} if o["patience"] else {}
         self.forward: Any = self.network
         if o["compile"] == "on" or (o["compile"] == "auto" and rank.device.type == "cuda" and self.epochs * self.per_epoch >= COMPILED_STEPS):
+            # What torch compiles is loaded as code: not from a folder that anybody may have made.
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", storage.private_folder(tempfile.gettempdir(), "genodl-compiled"))
             self.forward = torch.compile(self.network)
         self.progress = _Progress(best=[math.inf] * len(seeds))
         self.ended = False

@@ -53,7 +53,7 @@ def test_backends_read_the_same(tmp_path: Path, dtype: str) -> None:
             np.testing.assert_array_equal(found.folds, folds)
     del found
     gc.collect()
-    assert not list(tmp_path.glob("genodl-feed-*"))
+    assert not list(tmp_path.glob("genodl-feed-*/*"))
 
 
 def test_lost_doubled_and_foreign_rows_are_refused(tmp_path: Path) -> None:
@@ -106,11 +106,13 @@ def test_processes_of_a_machine_share_what_is_spilled(tmp_path: Path, monkeypatc
     x = np.arange(40, dtype=np.float32).reshape(10, 4)
     files = write(tmp_path, x, np.zeros(10), np.zeros((10, 1), np.int8), 2, 5)
     layout = feed.Layout(10, 4, "float32", 1)
-    stale = tmp_path / f"genodl-feed-{os.getuid()}-00000000000000000000.bin"
+    stale = tmp_path / f"genodl-feed-{os.getuid()}" / "00000000000000000000-0.bin"
+    stale.parent.mkdir(mode=0o700)
     stale.write_bytes(b"half")
     first = feed.read(files, layout, "pyarrow", 1, str(tmp_path))
     assert not stale.exists()
-    (spill,) = tmp_path.glob("genodl-feed-*.bin")
+    (spill,) = tmp_path.glob("genodl-feed-*/*.bin")
+    assert spill.stat().st_mode & 0o777 == 0o600
     calls: list[int] = []
     decode = feed._decode
     monkeypatch.setattr(feed, "_decode", lambda *a: calls.append(1) or decode(*a))
@@ -125,9 +127,81 @@ def test_processes_of_a_machine_share_what_is_spilled(tmp_path: Path, monkeypatc
     gc.collect()
     assert not spill.exists()
     np.testing.assert_array_equal(kept, x)
+    spill.touch(0o600)
     spill.write_bytes(b"\0" * 100)  # cut off while it was being filled
     np.testing.assert_array_equal(feed.read(files, layout, "pyarrow", 1, str(tmp_path)).x, x)
     assert calls == [1]
+
+
+def planted(folder: Path, layout: feed.Layout, files: list[str], how: str) -> Path:
+    """Something of another hand where the dataset would be spilled; returns what must not change."""
+    precious = folder / "precious"
+    own = folder / f"genodl-feed-{os.getuid()}"
+    precious.write_bytes(b"precious")
+    spilled = feed._Spill(str(folder), files, layout)
+    name = os.path.basename(spilled.path)
+    spilled.close()
+    whole = bytes(spilled._whole)
+    if how == "folder is a link":
+        own.rmdir()
+        own.symlink_to(folder / "elsewhere", target_is_directory=True)
+        (folder / "elsewhere").mkdir(mode=0o700)
+        precious = folder / "elsewhere" / name
+        precious.write_bytes(whole)
+        precious.chmod(0o600)
+    elif how == "folder is open":
+        own.chmod(0o777)
+        precious = own / name
+        precious.write_bytes(whole)
+        precious.chmod(0o600)
+    elif how == "folder is a file":
+        own.rmdir()
+        own.write_bytes(b"precious")
+        precious = own
+    elif how == "folder of another":
+        os.chown(own, os.getuid() + 1, -1)
+        precious = own / name
+        precious.write_bytes(whole)
+        precious.chmod(0o600)
+    elif how == "file is a link":
+        (own / name).symlink_to(precious)
+    elif how == "file has a second name":
+        precious.write_bytes(whole)
+        precious.chmod(0o600)
+        (own / name).hardlink_to(precious)
+    elif how == "file is open":
+        precious = own / name
+        precious.write_bytes(whole)
+        precious.chmod(0o644)
+    elif how == "file is a pipe":
+        os.mkfifo(own / name, 0o600)
+    return precious
+
+
+PLANTED = ["folder is a link", "folder is open", "folder is a file", "file is a link", "file has a second name", "file is open", "file is a pipe"]
+
+
+@pytest.mark.parametrize("how", [*PLANTED, "folder of another"])
+def test_what_others_have_put_where_data_is_spilled_is_passed_over(tmp_path: Path, how: str) -> None:
+    """Neither read nor written: two readers of the data share a file of another name, in a folder and a file of mode 700 and 600."""
+    if how == "folder of another" and os.getuid() != 0:
+        pytest.skip("only root can give a folder away")
+    x = np.arange(40, dtype=np.float32).reshape(10, 4)
+    files = write(tmp_path, x, np.ones(10), np.zeros((10, 1), np.int8), 2, 5)
+    layout = feed.Layout(10, 4, "float32", 1)
+    precious = planted(tmp_path, layout, files, how)
+    before = precious.read_bytes()
+    first, second = (feed.read(files, layout, "pyarrow", 1, str(tmp_path)) for _ in range(2))
+    for found in (first, second):
+        np.testing.assert_array_equal(found.x, x)
+        np.testing.assert_array_equal(found.target, np.ones(10))
+    assert precious.read_bytes() == before
+    used = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line}
+    (spill,) = [Path(name) for name in used]
+    assert spill != precious and spill.stat().st_mode & 0o777 == 0o600 and spill.parent.stat().st_mode & 0o777 == 0o700
+    del first, second, found
+    gc.collect()
+    assert not spill.exists() and precious.read_bytes() == before
 
 
 def test_packed_values_are_those_of_the_buffer() -> None:
