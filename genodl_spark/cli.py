@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import logging
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from genodl_spark import config, locks, session, storage
 from genodl_spark.errors import Conflict, InputError, input_error_within
@@ -55,7 +56,17 @@ def model_option(made: argparse.ArgumentParser) -> None:
     made.add_argument("--model", metavar="ID", help="model of genodl list models; default: the newest of the task and label")
 
 
-def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, Arguments], None], argv: list[str] | None = None) -> int:
+def pipeline(name: str) -> Callable[..., None]:
+    """The function `module:function` of genodl_spark.pipelines, imported when it is called: help asks for no library of analysis."""
+
+    def call(*arguments: Any) -> None:
+        module, _, function = name.partition(":")
+        getattr(importlib.import_module(f"genodl_spark.pipelines.{module}"), function)(*arguments)
+
+    return call
+
+
+def run_job(verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Arguments], None], argv: list[str] | None = None) -> int:
     """Runs one job and prints its report as the last line on stdout; returns the exit code.
 
     0 done, 2 the user's input is at fault, 3 a threshold is breached, 4 another run is in the way (each a line on stderr), 1 anything else.
@@ -79,7 +90,7 @@ def run_job(verb: str, made: argparse.ArgumentParser, pipeline: Callable[[Run, A
             settings = config.load(getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned])
             run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv, tuple(text.split("=")[0] for text in arguments.set))
             _lease(run, verb, leases)
-            pipeline(run, arguments)
+            work(run, arguments)
         except SystemExit as stop:  # --help
             return int(stop.code or 0)
         except Exception as error:

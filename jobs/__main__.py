@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import sys
+from importlib import resources
 
 import jobs
+
+
+def _first_line(verb: str) -> str:
+    """Of what its file says of itself, read without running it."""
+    source = resources.files(jobs).joinpath(f"{verb}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
 
 
 def main() -> int:
@@ -15,7 +23,7 @@ def main() -> int:
     if verb in ("-h", "--help", "help"):
         print("genodl VERB ARGS: a lake of genomes, and models trained on it and run back over it\n")
         for name in sorted(verbs):
-            print(f"  {name:<10} {(importlib.import_module(f'jobs.{name}').__doc__ or '').splitlines()[0]}")
+            print(f"  {name:<10} {_first_line(name)}")
         print("\ngenodl VERB --help tells more.")
         return 0
     if verb not in verbs:

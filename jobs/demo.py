@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jobs
-from genodl_spark import report, session
+from genodl_spark import session
 from genodl_spark.cli import parser, run_job
 from genodl_spark.errors import InputError
 from genodl_spark.pipelines.run import Run
@@ -43,6 +43,8 @@ TOURS = (
 
 def demo(run: Run, inputs: str, output: str) -> None:
     """Runs every verb in one Spark application, as a user would one by one, on a new lake in OUTPUT/lake."""
+    from genodl_spark import report
+
     lake = Path(output) / "lake"
     for tour in TOURS:
         for name in (tour.data, tour.samples):

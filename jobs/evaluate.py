@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import model_option, parser, run_job, task_options
-from genodl_spark.pipelines.evaluate import evaluate_model
+from genodl_spark.cli import model_option, parser, pipeline, run_job, task_options
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("evaluate", __doc__)
     task_options(made)
     model_option(made)
-    return run_job("evaluate", made, lambda run, a: evaluate_model(run, a.cohort, a.label, a.model), argv)
+    return run_job("evaluate", made, lambda run, a: pipeline("evaluate:evaluate_model")(run, a.cohort, a.label, a.model), argv)
 
 
 if __name__ == "__main__":

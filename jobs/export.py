@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.export import EXPORT_KINDS, export
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
+from genodl_spark.pipelines.export import EXPORT_KINDS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument(
         "--samples", metavar="A,B", help="only these samples, in this order; INFO (AC, AN, AF) stays as ingested, as with bcftools view --no-update"
     )
-    return run_job("export", made, lambda run, a: export(run, a.output, a.cohort, a.region, a.samples), argv)
+    return run_job("export", made, lambda run, a: pipeline("export:export")(run, a.output, a.cohort, a.region, a.samples), argv)
 
 
 if __name__ == "__main__":

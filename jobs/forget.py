@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.forget import forget
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -13,7 +12,7 @@ def main(argv: list[str] | None = None) -> int:
     lake_option(made)
     made.add_argument("--cohort", metavar="NAME", required=True, help="cohort of the sample")
     made.add_argument("--sample", metavar="ID", required=True, help="its identifier")
-    return run_job("forget", made, lambda run, a: forget(run, a.cohort, a.sample), argv)
+    return run_job("forget", made, lambda run, a: pipeline("forget:forget")(run, a.cohort, a.sample), argv)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.ingest import SOURCE_KINDS, ingest
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
+from genodl_spark.pipelines.ingest import SOURCE_KINDS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,7 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("--samples", metavar="TSV", help="sample table: sample_id and any other columns")
     made.add_argument("--block", metavar="NAME", help="name of this matrix among several of the cohort")
     made.add_argument("--reference", metavar="FASTA", help="left-align and trim the alleles of a VCF against it")
-    return run_job("ingest", made, lambda run, a: ingest(run, a.source, a.paths, a.cohort, a.samples, a.block, a.reference), argv)
+    return run_job("ingest", made, lambda run, a: pipeline("ingest:ingest")(run, a.source, a.paths, a.cohort, a.samples, a.block, a.reference), argv)
 
 
 if __name__ == "__main__":

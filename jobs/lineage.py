@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.lineage import lineage
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -13,7 +12,7 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("table", metavar="TABLE", help="a table of genodl list tables")
     lake_option(made)
     made.add_argument("--key", metavar="VALUE", help="entity, sample, model or other identifier of the rows; of variants chrom:pos:ref:alt")
-    return run_job("lineage", made, lambda run, a: lineage(run, a.table, a.key), argv)
+    return run_job("lineage", made, lambda run, a: pipeline("lineage:lineage")(run, a.table, a.key), argv)
 
 
 if __name__ == "__main__":

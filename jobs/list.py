@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.query import LISTINGS, listing
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
+from genodl_spark.pipelines.query import LISTINGS
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("list", __doc__)
     made.add_argument("what", choices=sorted(LISTINGS))
     lake_option(made)
-    return run_job("list", made, lambda run, arguments: listing(run, arguments.what), argv)
+    return run_job("list", made, lambda run, arguments: pipeline("query:listing")(run, arguments.what), argv)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.monitor import monitor
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("monitor", __doc__)
     lake_option(made)
-    return run_job("monitor", made, lambda run, _: monitor(run), argv)
+    return run_job("monitor", made, lambda run, _: pipeline("monitor:monitor")(run), argv)
 
 
 if __name__ == "__main__":

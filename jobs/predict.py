@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import model_option, parser, run_job, task_options
-from genodl_spark.pipelines.predict import predict
+from genodl_spark.cli import model_option, parser, pipeline, run_job, task_options
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -13,7 +12,7 @@ def main(argv: list[str] | None = None) -> int:
     task_options(made)
     model_option(made)
     made.add_argument("--force", action="store_true", help="score all entities again")
-    return run_job("predict", made, lambda run, a: predict(run, a.cohort, a.label, a.model, a.force), argv)
+    return run_job("predict", made, lambda run, a: pipeline("predict:predict")(run, a.cohort, a.label, a.model, a.force), argv)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import parser, run_job, task_options
-from genodl_spark.pipelines.prepare import prepare
+from genodl_spark.cli import parser, pipeline, run_job, task_options
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("prepare", __doc__)
     task_options(made)
-    return run_job("prepare", made, lambda run, a: prepare(run, a.cohort, a.label), argv)
+    return run_job("prepare", made, lambda run, a: pipeline("prepare:prepare")(run, a.cohort, a.label), argv)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.qc import qc
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("qc", __doc__)
     lake_option(made)
     made.add_argument("--cohort", metavar="NAME", help="default: the only cohort with genotypes")
-    return run_job("qc", made, lambda run, a: qc(run, a.cohort), argv)
+    return run_job("qc", made, lambda run, a: pipeline("qc:qc")(run, a.cohort), argv)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.query import query
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("query", __doc__)
     made.add_argument("sql", metavar="SQL", help="one SELECT statement")
     lake_option(made)
-    return run_job("query", made, lambda run, arguments: query(run, arguments.sql), argv)
+    return run_job("query", made, lambda run, arguments: pipeline("query:query")(run, arguments.sql), argv)
 
 
 if __name__ == "__main__":

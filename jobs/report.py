@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.report import report
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("report", __doc__)
     lake_option(made)
     made.add_argument("--output", metavar="DIR", required=True, help="folder that gets index.html")
-    return run_job("report", made, lambda run, a: report(run, a.output), argv)
+    return run_job("report", made, lambda run, a: pipeline("report:report")(run, a.output), argv)
 
 
 if __name__ == "__main__":

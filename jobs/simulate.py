@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import parser, run_job
-from genodl_spark.pipelines.simulate import FIELDS, simulate
+from genodl_spark.cli import parser, pipeline, run_job
+from genodl_spark.pipelines.simulate import FIELDS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("--output", metavar="FILE.vcf.gz", required=True, help="bgzipped VCF; FILE.samples.tsv is written beside it")
     made.add_argument("--seed", metavar="K", type=int, help="default 0")
     made.add_argument("--fields", choices=FIELDS, default="GT", help="GT alone (default), or rich: GT:AD:DP:GQ:PL of reads drawn at depth 30")
-    return run_job("simulate", made, lambda run, a: simulate(run, a.samples, a.length, a.output, a.seed or 0, a.fields), argv)
+    return run_job("simulate", made, lambda run, a: pipeline("simulate:simulate")(run, a.samples, a.length, a.output, a.seed or 0, a.fields), argv)
 
 
 if __name__ == "__main__":

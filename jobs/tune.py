@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import parser, run_job, task_options
-from genodl_spark.pipelines.tune import tune
+from genodl_spark.cli import parser, pipeline, run_job, task_options
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -14,7 +13,7 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("--trials", metavar="N", type=int, help="configurations to try, of the network and of each baseline; default: tune.trials")
     made.add_argument("--seed", metavar="K", type=int, help="seed of search, splits, starts and shuffling; default: seed of the settings, 0")
     made.add_argument("--output", metavar="FILE.toml", help="where to write the best settings, for genodl train TASK --config FILE.toml")
-    return run_job("tune", made, lambda run, a: tune(run, a.cohort, a.label, a.output), argv)
+    return run_job("tune", made, lambda run, a: pipeline("tune:tune")(run, a.cohort, a.label, a.output), argv)
 
 
 if __name__ == "__main__":
