@@ -50,12 +50,14 @@ class Ingest(_Section):
     """`sample_chunk`: samples per piece when a matrix is transposed. `batch`: VCF records per Arrow batch, at most.
 
     `bin_width`: bases per position bin of `variants`. `split_alleles`: records of several ALT alleles become one for each.
+    `strict`: a VCF whose header has a line that breaks the specification is refused, also where records can be read without it.
     """
 
     sample_chunk: int = Field(256, ge=1)
     batch: int = Field(65_536, ge=1)
     bin_width: int = Field(1 << 26, ge=1)
     split_alleles: bool = False
+    strict: bool = False
 
 
 class Target(_Section):

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from genodl_spark import encode, genotypes, kernels, quality
 from genodl_spark.encode import MISSING
 from genodl_spark.errors import InputError
+from genodl_spark.sources.site import SPELLED, folded
 from genodl_spark.stored_files import StoredFile, rows_of
 from genodl_spark.tables import FEATURES, SAMPLE_SETS, SAMPLES, SEQUENCES, VARIANTS, Table, identifier
 from genodl_spark.text_values import known, number, shown
@@ -289,9 +290,9 @@ def _packed(entities: pa.Array, x: np.ndarray, missing: np.ndarray) -> pa.Record
 class GenotypeFeatures:
     """Copies of each ALT allele in a cohort's variants, 0 to the ploidy.
 
-    A feature's identifier is `chrom:pos:ref:alt` (1-based; chrom without a leading chr). Where a cohort has the same site with
-    REF and ALT exchanged, its copies are counted from the other end. Symbolic, breakend and `*` alleles are no features: their
-    identifiers do not say what they are.
+    A feature's identifier is `chrom:pos:ref:alt` (1-based; chrom without a leading chr, bases in upper case). Where a cohort has the
+    same site with REF and ALT exchanged, its copies are counted from the other end. Symbolic, breakend and `*` alleles are no
+    features: their identifiers do not say what they are.
     """
 
     min_allele_frequency: float = 0.0
@@ -348,10 +349,11 @@ class GenotypeFeatures:
         chrom = F.regexp_replace("contig", "^(?i:chr)", "")
         rows = rows.select(
             F.when(chrom == "M", "MT").otherwise(chrom).alias("chrom"),
-            *("pos", "ref", "sample_set", "n_samples", "gt"),
+            *("pos", F.upper("ref").alias("ref"), "sample_set", "n_samples", "gt"),
             F.posexplode("alts").alias("place", "alt"),
         )
-        return rows.where(F.col("alt").rlike("^[ACGTNacgtn]+$")).withColumn("allele", F.col("place") + 1)
+        spelled = rows.where(F.col("alt").rlike(f"^{SPELLED}$"))
+        return spelled.withColumn("allele", F.col("place") + 1).withColumn("alt", F.upper("alt"))  # as `folded`
 
     def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         from pyspark.sql import functions as F
@@ -462,7 +464,7 @@ class GenotypeFeatures:
 
 def _site_of(feature: str) -> tuple[str, int, str, str]:
     chrom, pos, ref, alt = feature.rsplit(":", 3)
-    return chrom, int(pos), ref, alt
+    return chrom, int(pos), folded(ref), folded(alt)
 
 
 def _transpose(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -605,7 +605,7 @@ int64_t genodl_lines(const u8 *text, int64_t n, int columns, int64_t room, int32
         const u8 *stop = memchr(at, '\n', (size_t)(end - at));
         if (!stop) stop = end;
         int32_t *to = starts + r * STRIDE;
-        flags[r] = stop == at || (stop == at + 1 && *at == '\r') ? BLANK : 0;
+        flags[r] = stop == at || (stop == at + 1 && *at == '\r') ? BLANK : *at == '#' ? SLOW : 0; /* a header's line among the records */
         to[0] = (int32_t)(at - text);
         int k = 1;
         const u8 *c = at;
@@ -669,7 +669,7 @@ static int values_hold(const u8 *at, const u8 *end, int type, int64_t needed, in
     if (type == T_TEXT) {
         if (at == end && needed == 1) return 0;
         for (; at < end; at++) {
-            if (*at >= 128 || *at == '\r') return 0;
+            if (*at >= 128 || *at < 32) return 0;
             found += *at == ',';
         }
         return needed < 0 || found == needed;
@@ -853,12 +853,13 @@ void genodl_fixed(
         holds = holds && a >= 0 && is_float(column[5], stop[5]) && *column[5] != '-' && *column[5] != '+' && stop[5] - column[5] < 64;
         holds = holds && ((stop[6] - column[6] == 1 && *column[6] == '.') || codes_hold(column[6], stop[6], 1));
         holds = holds && info_holds(column[7], stop[7], &keys, minor, a, &stated);
-        if (!holds) {
+        if (stated > last) last = stated;
+        if (!holds || last > INT32_MAX) {
             flags[r] = SLOW;
             continue;
         }
         pos[r] = p;
-        end[r] = stated > last ? stated : last;
+        end[r] = last;
         alts[r] = a;
         const int32_t *b = before < 0 ? NULL : starts + before * STRIDE;
         int64_t size = s[1] - s[0];

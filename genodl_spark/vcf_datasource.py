@@ -10,7 +10,7 @@ PATH is a file, a directory, a pattern, or several of them: a list, or commas be
     format     FORMAT keys to type; none unless given, * for all; GT is the call as text
     mode       permissive (unless given): a record that breaks the specification is a row of NULLs but for `file`, `_corrupt_record`
                (its first 4,096 characters) and `_reason`; in one that holds, a value that its key's type does not fit is NULL,
-               and `_reason` tells. failfast: either is an error
+               and `_reason` tells. failfast: either is an error, and so is a header line that breaks the specification
     splitSize  stored bytes that one task reads, 8 MiB unless given; gzip that is not bgzip, and BCF, are read whole
 
 Columns: those of the lake's table `variants` that need no lake (`gt` is packed: see sql_functions.py), INFO_KEY and FORMAT_KEY as
@@ -127,15 +127,17 @@ class VcfReader(DataSourceReader):
 
     def read(self, partition: InputPartition) -> Iterator[pa.RecordBatch]:
         assert isinstance(partition, _Piece)
-        uri, header = partition.uri, vcf.header_of(partition.uri)
+        uri, header = partition.uri, vcf.header_of(partition.uri, strict=self._failfast)
         reader = vcf.Reader(header, "", posixpath.basename(uri))
         counted = partition.split.start == 0
         # In a split behind the first, the numbers of its lines are not known: as if the header ended just before it.
-        blocks = vcf.split_lines(uri, partition.split, 1 if counted else header.lines + 1, header)
-        for number, block in blocks if counted else _below(header, blocks):
-            for rows, refused in reader.batches(number, block, _RECORDS):
-                if rows.num_rows + refused.num_rows:
-                    yield self._batch(uri, header, rows, refused, counted)
+        try:
+            for number, block in vcf.split_lines(uri, partition.split, 1 if counted else header.lines + 1, header):
+                for rows, refused in reader.batches(number, block, _RECORDS):
+                    if rows.num_rows + refused.num_rows:
+                        yield self._batch(uri, header, rows, refused, counted)
+        except InputError as error:
+            raise InputError(error.message, uri, error.line if counted else None) from error
 
     def _batch(self, uri: str, header: Header, rows: pa.RecordBatch, refused: pa.RecordBatch, counted: bool) -> pa.RecordBatch:
         typed, reasons = vcf_fields.typed(rows, self._columns, header)
@@ -157,18 +159,6 @@ class VcfReader(DataSourceReader):
         if not counted:
             arrays["line"] = pa.nulls(len(arrays["line"]), pa.int64())
         return pa.RecordBatch.from_arrays(list(arrays.values()), list(arrays))
-
-
-def _below(header: Header, blocks: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """The blocks without lines of the header at their front: one longer than a split goes on in the next."""
-    lines = {line.encode() for line in header.text.split("\n")}
-    for number, block in blocks:
-        at = 0
-        while lines and at < len(block) and block[at : block.index(b"\n", at)] in lines:
-            at = block.index(b"\n", at) + 1
-        if at < len(block):
-            lines = set()
-            yield number, block[at:] if at else block
 
 
 def _columns(uris: list[str], info: tuple[str, ...] | None, format_: tuple[str, ...] | None) -> list[Column]:

@@ -231,7 +231,7 @@ def _pieces(run: Run, rows: DataFrame, layout: _Layout, found: _Cohort, chosen: 
     joint = len(found.sets) > 1
     buckets = run.spark.createDataFrame(layout.buckets.to_pandas())
     order = ["piece", "rank", "pos", "file", "line", "alt_number"]
-    taken = [*vcf_text.COLUMNS, "piece", *(["alt_number", "set"] if joint else [])]
+    taken = [*vcf_text.COLUMNS, "piece", *(["set"] if joint else [])]
     # All rows of a bucket, and so of a site, come to one task.
     placed = rows.join(F.broadcast(buckets), ["contig", "bucket"]).withColumn("chrom", F.col("name")).repartition(layout.pieces, "piece")
     work = partial(

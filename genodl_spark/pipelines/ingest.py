@@ -55,7 +55,9 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     uris = _expand(paths, source)
     table = None if samples is None else _read_samples(samples)
     matrices = {uri: _matrix_header(uri) for uri in uris} if source in MATRICES else {}
-    vcfs = dict(zip(uris, _concurrently(vcf.header_of, uris), strict=True)) if source == vcf.SOURCE else {}
+    vcfs = (
+        dict(zip(uris, _concurrently(partial(vcf.header_of, strict=run.settings.ingest.strict), uris), strict=True)) if source == vcf.SOURCE else {}
+    )
     sequences = dict(zip(uris, _concurrently(sequence_table.header_of, uris), strict=True)) if source == sequence_table.SOURCE else {}
     _tell_layouts(run, matrices)
     named = {uri: header.samples for uri, header in (matrices or vcfs).items()}

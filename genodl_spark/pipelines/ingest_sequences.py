@@ -19,7 +19,7 @@ from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_fil
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import sequence_table, streams
 from genodl_spark.sources.sequence_table import Header
-from genodl_spark.sources.streams import Split
+from genodl_spark.sources.streams import Note, Split
 from genodl_spark.tables import QUARANTINE, SAMPLES, SEQUENCES, Table, identifier
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class _SequenceReader:
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
         return [(SEQUENCES, self.sequences), (self.headers[piece.uri].samples, self.samples), (QUARANTINE, self.quarantine)]
 
-    def batches(self, piece: Piece) -> Iterator[Sequence[pa.RecordBatch]]:
+    def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
         return sequence_table.read(piece.uri, piece.split, piece.first, self.headers[piece.uri], self.cohort, piece.name)
 
 

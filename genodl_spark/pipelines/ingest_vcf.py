@@ -9,12 +9,12 @@ import pyarrow as pa
 
 from genodl_spark.errors import InputError
 from genodl_spark.parts import PartWriter
-from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files
+from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files, tell
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import vcf
 from genodl_spark.sources.builds import build_of
 from genodl_spark.sources.normalise import Normaliser, Reference
-from genodl_spark.sources.streams import Split
+from genodl_spark.sources.streams import Note, Split
 from genodl_spark.sources.vcf_header import Header, shared_contig
 from genodl_spark.tables import QUARANTINE, SAMPLE_SETS, SOURCES, VARIANTS, Table
 
@@ -38,12 +38,12 @@ class _VcfReader:
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
         return [(VARIANTS, self.variants), (QUARANTINE, self.quarantine)]
 
-    def batches(self, piece: Piece) -> Iterator[Sequence[pa.RecordBatch]]:
+    def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
         header = vcf.header_of(piece.uri)
         normaliser = None
         if self.split_alleles or self.reference is not None:
             normaliser = Normaliser(header, self.split_alleles, None if self.reference is None else Reference(self.reference))
-        reader = vcf.Reader(header, self.cohort, piece.name, self.bin_width, normaliser)
+        reader = vcf.Reader(header, self.cohort, piece.name, self.bin_width, normaliser, note)
         for number, block in vcf.split_lines(piece.uri, piece.split, piece.first, header):
             yield from reader.batches(number, block, self.batch)
 
@@ -60,9 +60,21 @@ def ingest_vcfs(run: Run, cohort: str, files: dict[SourceFile, Header], referenc
         Reference(reference)  # makes its index before many tasks want it, and says what is wrong with it
     s, lake = run.settings.ingest, run.lake
     reader = _VcfReader(cohort, lake.path(VARIANTS), lake.path(QUARANTINE), s.batch, s.bin_width, s.split_alleles, reference)
-    brought = ingest_files(run, cohort, VARIANTS, reader, list(files))
+    aside = [vcf.Reader(header, cohort, file.name).of_header() for file, header in files.items() if header.aside]
+    beside = pa.Table.from_batches(aside, QUARANTINE.arrow_schema()).combine_chunks().to_batches()
+    brought = ingest_files(run, cohort, VARIANTS, reader, list(files), beside=beside[0] if beside else None)
+    _tell_headers(run, files)
     _write_sample_sets(run, list(files.values()))
     return brought
+
+
+def _tell_headers(run: Run, files: dict[SourceFile, Header]) -> None:
+    told = []
+    for file, header in files.items():
+        for line, reason, _ in header.aside[:1]:
+            found = f"{len(header.aside)} header lines of {file.name} break the specification"
+            told.append(f"{found} and are in quarantine, its records are read all the same; first line {line}: {reason}")
+    tell(run, told)
 
 
 def check_builds(run: Run, cohort: str, files: dict[SourceFile, Header]) -> None:

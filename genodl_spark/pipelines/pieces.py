@@ -17,7 +17,7 @@ from genodl_spark import session, storage
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import streams
-from genodl_spark.sources.streams import Split
+from genodl_spark.sources.streams import Note, Split
 from genodl_spark.tables import QUARANTINE, Table
 
 if TYPE_CHECKING:
@@ -52,12 +52,16 @@ class Piece:
 
 @dataclass
 class Brought:
-    """What one file brought: rows stored, records set aside and the first of them, and the files written, by table."""
+    """What one file brought: rows stored, records set aside and the first of them, and the files written, by table.
+
+    `notes`: of lines that were passed over, by what they do, how many and the first.
+    """
 
     rows: int = 0
     quarantined: int = 0
     first_bad: tuple[int, str] | None = None
     parts: dict[str, list[Part]] = field(default_factory=dict)
+    notes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Reader(Protocol):
@@ -72,17 +76,23 @@ class Reader(Protocol):
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
         """Tables that the piece has rows for, and the URIs below which their files go; `quarantine` is the last."""
 
-    def batches(self, piece: Piece) -> Iterator[Sequence[pa.RecordBatch]]:
-        """Rows of the piece, a batch for each of `targets`."""
+    def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
+        """Rows of the piece, a batch for each of `targets`; `note` is told number and kind of lines that are passed over."""
 
 
 def ingest_files(
-    run: Run, cohort: str, table: Table, reader: Reader, files: list[SourceFile], check: Callable[[dict[str, Brought]], None] | None = None
+    run: Run,
+    cohort: str,
+    table: Table,
+    reader: Reader,
+    files: list[SourceFile],
+    check: Callable[[dict[str, Brought]], None] | None = None,
+    beside: pa.RecordBatch | None = None,
 ) -> dict[str, Brought]:
     """Puts the records of files into `table` and `quarantine`, each file in place of what it brought before; returns what each brought, by name.
 
-    Both tables change in one transaction each, after every file has been read to its end and what came of them has passed
-    `check`: one that is cut off leaves no trace.
+    `beside`: rows of `quarantine` that are no records, such as lines of headers. Both tables change in one transaction each,
+    after every file has been read to its end and what came of them has passed `check`: one that is cut off leaves no trace.
     """
     lake, names = run.lake, [file.name for file in files]
     new = [one for one in (table, QUARANTINE) if not lake.exists(one)]
@@ -99,16 +109,26 @@ def ingest_files(
             check(brought)
         # A compaction may have put several files' rows together; `commit` takes them apart by these columns.
         where: dict[str, str | list[str]] = {"cohort": cohort, "file": names}
-        lake.commit(QUARANTINE, parts_of(brought, QUARANTINE), {**where, "source": reader.source})
+        lake.commit(QUARANTINE, parts_of(brought, QUARANTINE) + _written(run, beside, run_name), {**where, "source": reader.source})
         lake.commit(table, parts_of(brought, table), where)
     except BaseException:
         _discard(run, table, run_name, new)
         raise
     _warn_of_quarantine(run, brought)
+    _tell_notes(run, brought)
     quarantined = sum(b.quarantined for b in brought.values())
     run.wrote(table, sum(b.rows for b in brought.values()), quarantined=quarantined)
-    run.wrote(QUARANTINE, quarantined)
+    run.wrote(QUARANTINE, quarantined + (0 if beside is None else beside.num_rows))
     return brought
+
+
+def _written(run: Run, rows: pa.RecordBatch | None, name: str) -> list[Part]:
+    """`rows` of `quarantine` as files that no transaction has yet."""
+    if rows is None or not rows.num_rows:
+        return []
+    writer = PartWriter(QUARANTINE, run.lake.path(QUARANTINE), f"{name}-beside")
+    writer.write(rows)
+    return list(writer.close())
 
 
 def parts_of(brought: dict[str, Brought], table: Table) -> list[Part]:
@@ -153,7 +173,7 @@ def _count(batches: Iterable[pa.RecordBatch], pieces: list[Piece]) -> Iterator[p
         yield pa.RecordBatch.from_arrays([pa.array([index], pa.int32()), pa.array([lines], pa.int64())], ["piece", "lines"])
 
 
-_REPORT = "file string, bad_line bigint, bad_reason string, table string, part string"
+_REPORT = "file string, bad_line bigint, bad_reason string, table string, part string, note string, times bigint, note_line bigint"
 
 
 def _write(batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reader, name: str) -> Iterator[pa.RecordBatch]:
@@ -162,21 +182,32 @@ def _write(batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reade
         piece = pieces[index]
         writers = [PartWriter(table, uri, f"{name}-{index:05d}") for table, uri in reader.targets(piece)]
         bad: tuple[int | None, str | None] = (None, None)
-        for found in reader.batches(piece):
+        notes: dict[str, tuple[int, int]] = {}
+        for found in reader.batches(piece, partial(_count_note, notes)):
             for writer, rows in zip(writers, found, strict=True):
                 writer.write(rows)
             refused = found[-1]
             if refused.num_rows and bad[0] is None:
                 bad = (refused.column("line")[0].as_py(), refused.column("reason")[0].as_py())
-        written = [(piece.name, None, None, writer.table.name, part.as_json()) for writer in writers for part in writer.close()]
-        rows_ = [(piece.name, *bad, None, None), *written]
+        nothing = (None, None, None)
+        written = [(piece.name, None, None, writer.table.name, part.as_json(), *nothing) for writer in writers for part in writer.close()]
+        noted = [(piece.name, None, None, None, None, what, times, line) for what, (times, line) in notes.items()]
+        rows_ = [(piece.name, *bad, None, None, *nothing), *written, *noted]
         columns = [pa.array(list(column)) for column in zip(*rows_, strict=True)]
-        types = [pa.string(), pa.int64(), pa.string(), pa.string(), pa.string()]
-        names = ["file", "bad_line", "bad_reason", "table", "part"]
+        types = [pa.string(), pa.int64(), pa.string(), pa.string(), pa.string(), pa.string(), pa.int64(), pa.int64()]
+        names = ["file", "bad_line", "bad_reason", "table", "part", "note", "times", "note_line"]
         yield pa.RecordBatch.from_arrays([c.cast(t) for c, t in zip(columns, types, strict=True)], names)
 
 
+def _count_note(notes: dict[str, tuple[int, int]], line: int, what: str) -> None:
+    times, first = notes.get(what, (0, line))
+    notes[what] = (times + 1, min(first, line))
+
+
 def _add(brought: Brought, row: Any, table: Table) -> None:
+    if row.note is not None:
+        times, first = brought.notes.get(row.note, (0, row.note_line))
+        brought.notes[row.note] = (times + row.times, min(first, row.note_line))
     if row.bad_line is not None:
         first = (row.bad_line, row.bad_reason)
         brought.first_bad = first if brought.first_bad is None else min(brought.first_bad, first)
@@ -203,10 +234,24 @@ def _discard(run: Run, table: Table, name: str, new: list[Table]) -> None:
 
 def _warn_of_quarantine(run: Run, brought: dict[str, Brought]) -> None:
     affected = {name: b for name, b in brought.items() if b.quarantined}
-    for name, b in list(affected.items())[:_MOST_WARNINGS]:
+    told = []
+    for name, b in affected.items():
         assert b.first_bad is not None
         line, reason = b.first_bad
-        run.report.warn(f"{b.quarantined} of {b.quarantined + b.rows} records of {name} are in quarantine, first line {line}: {reason}")
-    if len(affected) > _MOST_WARNINGS:
-        rest = sum(b.quarantined for b in list(affected.values())[_MOST_WARNINGS:])
-        run.report.warn(f"{rest} records of {len(affected) - _MOST_WARNINGS} more files are in quarantine")
+        told.append(f"{b.quarantined} of {b.quarantined + b.rows} records of {name} are in quarantine, first line {line}: {reason}")
+    rest = sum(b.quarantined for b in list(affected.values())[_MOST_WARNINGS:])
+    tell(run, told, f"{rest} records of {len(affected) - _MOST_WARNINGS} more files are in quarantine")
+
+
+def _tell_notes(run: Run, brought: dict[str, Brought]) -> None:
+    noted = [(name, what, times, line) for name, b in brought.items() for what, (times, line) in b.notes.items()]
+    told = [f"{times} lines of {name} are passed over, as they {what}; the first is line {line}" for name, what, times, line in noted]
+    tell(run, told)
+
+
+def tell(run: Run, told: list[str], rest: str = "") -> None:
+    """Warns of each of `told`; where they are many, of the first ones and of `rest`."""
+    for text in told[:_MOST_WARNINGS]:
+        run.report.warn(text)
+    if len(told) > _MOST_WARNINGS:
+        run.report.warn(rest or f"so it is with {len(told) - _MOST_WARNINGS} more files")

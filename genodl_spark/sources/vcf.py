@@ -1,8 +1,9 @@
 """VCF 4.1 to 4.5 (4.0 is read as 4.1): header and records to Arrow batches of the `variants` table, rule breakers to `quarantine`.
 
-Sections are those of the VCF specification 4.3 unless a version is named. Coordinates are 1-based and closed. A header that
-breaks the specification is an InputError, as nothing below it can be trusted; a record that does is set aside with its line
-and reason. Each record is judged alone: order and repeats are not, since the table has no order and keys rows by line.
+Sections are those of the VCF specification 4.3 unless a version is named. Coordinates are 1-based and closed, 2,147,483,647 at
+most, as BCF has them. A line that breaks the specification is set aside with its number and reason: of records any, of the header
+those that records can be read without. Each record is judged alone: order and repeats are not, since the table has no order
+and keys rows by line.
 """
 
 from __future__ import annotations
@@ -20,10 +21,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark import bgzf, encode, genotypes, kernels, storage
+from genodl_spark.errors import InputError
 from genodl_spark.sources import bcf, streams
 from genodl_spark.sources.normalise import Normalised, Normaliser, needs
-from genodl_spark.sources.streams import Split, line_blocks
-from genodl_spark.sources.vcf_header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, Refused, read_header, shared_contig
+from genodl_spark.sources.streams import Note, Split, line_blocks
+from genodl_spark.sources.vcf_header import (
+    RESERVED_FORMAT,
+    RESERVED_INFO,
+    Field,
+    Header,
+    Refused,
+    control_in,
+    read_header,
+    shared_contig,
+)
 from genodl_spark.tables import QUARANTINE, VARIANTS
 
 SOURCE = "vcf"
@@ -42,7 +53,7 @@ _VALUE = {"Integer": _INTEGER, "Float": _FLOAT, "Character": r"[^,\s]"}
 _BYTE_VALUE = {**_VALUE, "Character": _BYTE_CHARACTER}
 _FLOAT_TEXT = re.compile(_FLOAT)
 _CONTIG = re.compile(r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-]*")
-_BRACKETED = re.compile(r"<[^\s<>]+>")
+_BRACKETED = re.compile(r"<[^\s<>\x00-\x1f]+>")
 _BASES = re.compile(r"[ACGTNacgtn]+")
 _B, _P = r"(?:[ACGTNacgtn]+|\.)", r"(?:<[^\s<>,]+>|[^\s\[\]<>,]+):[0-9]+"
 # Section 1.6.1 item 5 and section 5.4: bases, *, symbolic alleles (also after bases: an inserted contig), breakends, single breakends.
@@ -50,6 +61,8 @@ _ALT = re.compile(rf"[ACGTNacgtn]+|\*|[ACGTNacgtn]*<[^\s<>,]+>|{_B}\[{_P}\[|{_B}
 _SIZED = re.compile(r"<(?:DEL|DUP|INV|CNV)[:>]")
 _KEY = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*|1000G")
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
+_COLUMNS_LINE = re.compile(rb"#CHROM|[^\t]*\tPOS\t", re.IGNORECASE)
+_LAST_BASE = (1 << 31) - 1
 
 
 @lru_cache(4096)
@@ -142,15 +155,25 @@ class Reader:
 
     The compiled kernels take what is surely right, which is nearly all of a file; the rules below judge the rest, a record at
     a time. `bin_width`: bases per position bin. With a `normaliser` every record is first read as it is, so that what breaks the
-    specification is found, then normalised.
+    specification is found, then normalised. `note` is told of lines that are passed over.
     """
 
-    def __init__(self, header: Header, cohort: str, file: str, bin_width: int = BIN_WIDTH, normaliser: Normaliser | None = None) -> None:
+    def __init__(
+        self,
+        header: Header,
+        cohort: str,
+        file: str,
+        bin_width: int = BIN_WIDTH,
+        normaliser: Normaliser | None = None,
+        note: Note = lambda line, what: None,
+    ) -> None:
         self.header = header
         self.cohort = cohort
         self.file = file
         self.bin_width = bin_width
         self.normaliser = normaliser
+        self._note = note
+        self._header_lines = frozenset([*header.text.split("\n"), *(text for _, _, text in header.aside)])
         self._columns = 8 + header.has_format + len(header.samples)
         self._sample_set = header.sample_set
         self._contig = lru_cache(4096)(self._check_contig)
@@ -166,7 +189,9 @@ class Reader:
         """Records of a block of whole lines, the first of them line `number` of the file, `most` lines at a time: rows of
         `variants`, and of `quarantine`.
 
-        Blank lines hold no record. Every other line is in one of the two.
+        Blank lines hold no record, nor do lines of the header that stand there again, as where files were joined. Every other
+        line is in one of the two. InputError for another #CHROM line than the header's: whose calls stand below it cannot be
+        told.
         """
         text = np.frombuffer(block, np.uint8)
         room = max(1, min(most, len(text) // (2 * self._columns) + 1))  # a column and its separator take two bytes at least, but on blank lines
@@ -386,7 +411,10 @@ class Reader:
         bad: list[_Bad] = []
         for number, line in lines:
             try:
-                records.append(self._record(number, line))
+                if line.startswith(b"#") or _COLUMNS_LINE.match(line):
+                    self._meet_header_line(number, line)
+                else:
+                    records.append(self._record(number, line))
             except Refused as refused:
                 bad.append((number, str(refused), line))
         by_format: dict[int, list[_Record]] = {}
@@ -398,6 +426,19 @@ class Reader:
                 reasons.update(self._genotypes(group, group[0].format))
         bad += [(record.line, reasons[record.line], record.text) for record in records if record.line in reasons]
         return [record.row for record in records if record.line not in reasons], sorted(bad)
+
+    def _meet_header_line(self, number: int, line: bytes) -> None:
+        if line.decode("utf-8", "replace") in self._header_lines:
+            self._note(number, "repeat a line of its header")
+            return
+        if _COLUMNS_LINE.match(line):
+            found = "another #CHROM line than the header's, so that nobody knows whose the calls below it are"
+            raise InputError(f"found {found}; expected records, give the parts that were joined here one by one", self.file, number)
+        raise Refused("found a line of a header among the records; expected it above the #CHROM line")
+
+    def of_header(self) -> pa.RecordBatch:
+        """Rows of `quarantine` for the lines of the header that were set aside."""
+        return self._set_aside([(line, reason, text.encode()) for line, reason, text in self.header.aside])
 
     def _set_aside(self, bad: list[_Bad]) -> pa.RecordBatch:
         rows: list[dict[str, object]] = [
@@ -414,20 +455,25 @@ class Reader:
         return _batch(rows, QUARANTINE_SCHEMA)
 
     def _record(self, number: int, line: bytes) -> _Record:
+        control = control_in(line)
+        if control is not None:
+            raise Refused(f"found the control character {control}; expected text without, as htslib would cut it there or show it otherwise")
         parts = line.split(b"\t", 9)
         found = len(parts) if len(parts) < 10 else 10 + parts[9].count(b"\t")
         if found == 7 and self._columns == 8:  # sites written without their INFO, as bcftools reads them too
             parts.append(b".")
-        elif found != self._columns:
+        elif found != self._columns and not (found == 8 and self._columns == 9):  # a header with FORMAT and no sample over sites
             raise Refused(f"found {found} columns; expected {self._columns}, as many as the #CHROM line has")
         try:
             chrom, pos_text, id_, ref, alt_text, qual_text, filter_text, info, *form = [part.decode("utf-8") for part in parts[:9]]
         except UnicodeDecodeError as error:
             raise Refused("found bytes that are not UTF-8; expected UTF-8 text") from error
         self._contig(chrom)
-        if not (pos_text.isascii() and pos_text.isdigit() and len(pos_text) <= 18):
+        if not (pos_text.isascii() and pos_text.isdigit()):
             raise Refused(f"found POS {pos_text[:40]!r}; expected a whole number, 0 or more")
-        pos = int(pos_text)
+        pos = int(pos_text) if len(pos_text) <= 18 else _LAST_BASE + 1
+        if pos > _LAST_BASE:
+            raise Refused(f"found POS {pos_text[:40]}; expected at most {_LAST_BASE:,}, the highest that BCF has")
         if not id_ or re.search(r"\s", id_) or "" in id_.split(";"):
             raise Refused(f"found ID {id_[:40]!r}; expected . or names with semicolons between, without whitespace")
         if _BASES.fullmatch(ref) is None:
@@ -486,39 +532,31 @@ class Reader:
             return kept
         seen: set[str] = set()
         for entry in text.removesuffix(";").split(";"):  # Hail and others end INFO with a semicolon
-            key, separator, value = entry.partition("=")
+            key, _, value = entry.partition("=")
             field = self._field(key)
             if key in seen and self.header.minor >= 3:
                 raise Refused(f"found INFO key {key} twice; expected each key once")
             seen.add(key)
             if key in ("END", "SVLEN", "SVTYPE"):
                 kept[key] = value
-            if field is None:
-                continue
-            if field.type == "Flag":
-                if value not in ("", "0", "1"):
-                    raise Refused(f"found INFO {entry[:40]!r}; expected the flag {key} without a value")
-                continue
-            if not separator:
-                raise Refused(f"found INFO {key} without a value; expected {key}=VALUE")
-            if value == ".":
-                continue
-            expected = _count(field, n_alts)
-            if expected is not None and value.count(",") + 1 != expected:
-                raise Refused(f"found {value.count(',') + 1} values in INFO {entry[:40]!r}; expected {expected} (Number={field.number})")
-            # A list of any length under a key that is not reserved is text to us: GIAB's truth sets declare names as Integer.
-            pattern = None if field.number == "." and key not in RESERVED_INFO else _values(field.type, field.values)
-            if pattern is not None and pattern.fullmatch(value) is None:
-                raise Refused(f"found INFO {entry[:40]!r}; expected values of type {field.type}")
-            if field.natural and (value.startswith("-") or ",-" in value):
-                raise Refused(f"found INFO {entry[:40]!r}; expected no negative value")
+            if field is not None:
+                refusals = [_info_refusal(way, key, entry, n_alts) for way in field.ways]
+                if all(refusals):
+                    raise Refused(str(refusals[0]))
         return kept
 
     def _end(self, pos: int, ref: str, alts: tuple[str, ...], info: dict[str, str]) -> int:
         """Last base of the record: REF's last, or beyond it END; for 4.5 (rlen, section 1.6.1 item 8 there) the farthest of END and SVLEN.
 
-        END of a translocation lies on another contig and says nothing. Where END is given up to 4.4 it stands alone.
+        END of a translocation lies on another contig and says nothing. Where END is given up to 4.4 it stands alone. Refused beyond
+        the highest position.
         """
+        end = self._farthest(pos, ref, alts, info)
+        if end > _LAST_BASE:
+            raise Refused(f"found a record that ends at {end}; expected at most {_LAST_BASE:,}, the highest that BCF has")
+        return end
+
+    def _farthest(self, pos: int, ref: str, alts: tuple[str, ...], info: dict[str, str]) -> int:
         end = pos + len(ref) - 1
         stated = info.get("END", "")
         if _WHOLE.fullmatch(stated) and info.get("SVTYPE") not in ("BND", "TRA"):
@@ -609,25 +647,36 @@ class Reader:
                 continue
             columns = np.flatnonzero(counts > place)
             chosen = first[columns] + place
+            taken = subfields.take(pa.array(chosen))
             length = (ends[chosen] - offsets[chosen]).astype(np.int64)
             lone = (length == 1) & (data[offsets[chosen]] == ord("."))
-            # 4.5: an empty subfield is a list of no values, where the number of values is free.
-            lone |= (length == 0) & (self.header.minor >= 5) & (not field.number.isdigit())
-            value = _BYTE_VALUE.get(field.type)
-            expected = self._expected(field, n_alts[columns // samples], None if ploidy is None else ploidy.reshape(-1)[columns])
+            of, calls = n_alts[columns // samples], None if ploidy is None else ploidy.reshape(-1)[columns]
+            verdicts = [self._verdict(way, taken, lone, length == 0, of, calls) for way in field.ways]
+            bad = np.logical_and.reduce([no_value | miscounted for no_value, miscounted in verdicts])
+            no_value, miscounted = verdicts[0]
+            refuse(columns[bad & no_value], f"found a {key} that is no {field.type}")
+            refuse(columns[bad & miscounted], f"found a wrong number of values in {key} (Number={field.number})")
             needs_end = key == "LEN" and self.header.minor >= 5
-            if value is None and expected is None:
-                continue
-            taken = subfields.take(pa.array(chosen))
-            if value is not None:
-                right = pc.match_substring_regex(taken, rf"^{value}(?:,{value})*[:\t]$").to_numpy(zero_copy_only=False)
-                refuse(columns[~(right | lone)], f"found a {key} that is no {field.type}")
-            if expected is not None:
-                found = pc.count_substring(taken, b",").to_numpy() + 1
-                refuse(columns[(found != expected) & (expected >= 0) & ~lone], f"found a wrong number of values in {key} (Number={field.number})")
             if needs_end:
-                self._extend(taken, columns // samples, records)
+                for record in self._extend(taken, columns // samples, records):
+                    reasons.setdefault(record, f"found a LEN that ends beyond {_LAST_BASE:,}; expected a position that BCF has")
         return reasons
+
+    def _verdict(
+        self, field: Field, taken: pa.Array, lone: np.ndarray, empty: np.ndarray, n_alts: np.ndarray, ploidy: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Which of n subfields (each with its separator) are not of the field's Type, and which have not its Number of values, bool (n,) each."""
+        # 4.5: an empty subfield is a list of no values, where the number of values is free.
+        free = lone | (empty & (self.header.minor >= 5) & (not field.number.isdigit()))
+        no_value, miscounted = np.zeros(len(taken), bool), np.zeros(len(taken), bool)
+        value = _BYTE_VALUE.get(field.type)
+        if value is not None:
+            no_value = ~(pc.match_substring_regex(taken, rf"^{value}(?:,{value})*[:\t]$").to_numpy(zero_copy_only=False) | free)
+        expected = self._expected(field, n_alts, ploidy)
+        if expected is not None:
+            found = pc.count_substring(taken, b",").to_numpy() + 1
+            miscounted = (found != expected) & (expected >= 0) & ~free
+        return no_value, miscounted
 
     def _expected(self, field: Field, n_alts: np.ndarray, ploidy: np.ndarray | None) -> np.ndarray | None:
         """As `_count`, for a subfield in each sample column; -1 where any number goes."""
@@ -644,11 +693,34 @@ class Reader:
             return None
         return np.array([-1 if of[n] is None else of[n] for n in distinct])[np.searchsorted(distinct, n_alts)]
 
-    def _extend(self, lengths: pa.BinaryArray, of: np.ndarray, records: list[_Record]) -> None:
+    def _extend(self, lengths: pa.BinaryArray, of: np.ndarray, records: list[_Record]) -> Iterator[int]:
+        """Moves the ends of records to those of their <*> blocks; yields the records whose block ends beyond the highest position."""
         for i, text in zip(of.tolist(), lengths.to_pylist(), strict=True):
             length, row = text[:-1].decode("ascii", "replace"), records[i].row
             if "<*>" in row["alts"] and _WHOLE.fullmatch(length):
                 row["end"] = max(row["end"], row["pos"] + int(length) - 1)
+                if row["end"] > _LAST_BASE:
+                    yield i
+
+
+def _info_refusal(field: Field, key: str, entry: str, n_alts: int) -> str | None:
+    """Why an INFO entry is no `key` of that kind; None where it is."""
+    _, separator, value = entry.partition("=")
+    if field.type == "Flag":
+        return None if value in ("", "0", "1") else f"found INFO {entry[:40]!r}; expected the flag {key} without a value"
+    if not separator:
+        return f"found INFO {key} without a value; expected {key}=VALUE"
+    if value == ".":
+        return None
+    expected = _count(field, n_alts)
+    if expected is not None and value.count(",") + 1 != expected:
+        return f"found {value.count(',') + 1} values in INFO {entry[:40]!r}; expected {expected} (Number={field.number})"
+    # A list of any length under a key that is not reserved is text to us: GIAB's truth sets declare names as Integer.
+    pattern = None if field.number == "." and key not in RESERVED_INFO else _values(field.type, field.values)
+    if pattern is not None and pattern.fullmatch(value) is None:
+        return f"found INFO {entry[:40]!r}; expected values of type {field.type}"
+    negative = field.natural and (value.startswith("-") or ",-" in value)
+    return f"found INFO {entry[:40]!r}; expected no negative value" if negative else None
 
 
 def _count(field: Field, n_alts: int) -> int | None:
@@ -690,21 +762,23 @@ def _constant(value: object, n: int, type_: pa.DataType) -> pa.Array:
 def read(raw: BinaryIO, uri: str, cohort: str, file: str, batch: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     """Batches of (`variants`, `quarantine`) rows of one VCF, each of at most `batch` records and one block of text (see `line_blocks`).
 
-    InputError for a header or a compressed stream that is not whole; records that break the specification are in the second
-    batch, never an error.
+    InputError for a header that records cannot be read below, or a compressed stream that is not whole; what else breaks the
+    specification, lines of the header first, is in the second batch.
     """
     header, blocks = read_header(line_blocks(raw, uri), uri)
     reader = Reader(header, cohort, file)
+    if header.aside:
+        yield _batch([], VARIANTS_SCHEMA), reader.of_header()
     for number, block in blocks:
         yield from reader.batches(number, block, batch)
 
 
-def header_of(uri: str) -> Header:
+def header_of(uri: str, strict: bool = False) -> Header:
     """The header of the VCF or BCF at `uri`. InputError as for `read_header`."""
     if _is_bcf(uri):
-        return read_header(bcf.header_block(uri), uri)[0]
+        return read_header(bcf.header_block(uri), uri, strict)[0]
     with storage.open_input(uri) as raw:
-        return read_header(line_blocks(raw, uri), uri)[0]
+        return read_header(line_blocks(raw, uri), uri, strict)[0]
 
 
 def _is_bcf(uri: str) -> bool:

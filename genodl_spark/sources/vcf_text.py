@@ -15,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark import genotypes
+from genodl_spark.sources import site
 from genodl_spark.sources.vcf_header import FIXED, shared_contig
 
 _ID = re.compile(r'##(\w+)=<(?:[^"]*,)?ID=([^,>]+)')
 _VERSION = re.compile(r"##fileformat=VCFv4\.([0-9]+)")
 # What `record_lines` and `Joiner` take of a row; `first_phased`: its file is VCF 4.4 or later.
-COLUMNS = ["chrom", "pos", "id", "ref", "alts", "qual", "filters", "info", "format", "gt", "fields", "n_samples", "first_phased"]
+COLUMNS = ["chrom", "pos", "end", "id", "ref", "alts", "qual", "filters", "info", "format", "gt", "fields", "n_samples", "first_phased"]
 
 
 def minor_of(meta: str) -> int:
@@ -138,7 +139,7 @@ class _Row:
     """A record of one set of samples. `start`: CHROM to INFO."""
 
     place: tuple[str, int]
-    site: tuple[str, str, int]
+    site: site.Alleles
     start: bytes
     keys: list[str]
     gt: bytes | None
@@ -149,9 +150,9 @@ class _Row:
 
 
 class Joiner:
-    """Lines of rows of several sets of samples: those of one site (contig, POS, REF, ALT, alt_number) become one record.
+    """Lines of rows of several sets of samples: those of one site (contig, POS and what site.py says) become one record.
 
-    Rows (COLUMNS, alt_number and `set`, the index into `sets`) come ordered by contig, POS, file and line. The first of a site
+    Rows (COLUMNS and `set`, the index into `sets`) come ordered by contig, POS, file and line. The first of a site
     gives ID to INFO. A set's several records at one site are paired by their order. FORMAT has the keys of all, GT first. A
     sample of several sets has the first call that is not missing.
     """
@@ -169,10 +170,10 @@ class Joiner:
     def lines(self, batch: pa.RecordBatch) -> Iterator[bytes]:
         """Lines of all positions that are complete: the last one is held back."""
         starts = _joined(fixed_columns(batch))
-        names = ("chrom", "pos", "ref", "alts", "alt_number", "format", "gt", "fields", "n_samples", "first_phased", "set")
-        for start, chrom, pos, ref, alts, alt_number, format_, *rest in zip(starts, *(batch.column(n).to_pylist() for n in names), strict=True):
+        names = ("chrom", "pos", "ref", "alts", "end", "info", "format", "gt", "fields", "n_samples", "first_phased", "set")
+        for start, chrom, pos, ref, alts, end, info, format_, *rest in zip(starts, *(batch.column(n).to_pylist() for n in names), strict=True):
             keys = [] if format_ in (None, ".") else format_.split(":")
-            row = _Row((chrom, pos), (ref, ",".join(alts), alt_number), start, keys, *rest)
+            row = _Row((chrom, pos), site.alleles(ref, alts, end, info), start, keys, *rest)
             if self._held and self._held[0].place != row.place:
                 yield from self.rest()
             self._held.append(row)
@@ -180,8 +181,8 @@ class Joiner:
     def rest(self) -> Iterator[bytes]:
         """Lines of the position held back."""
         held, self._held = self._held, []
-        groups: dict[tuple[tuple[str, str, int], int], list[_Row]] = {}
-        times: dict[tuple[tuple[str, str, int], int], int] = {}
+        groups: dict[tuple[site.Alleles, int], list[_Row]] = {}
+        times: dict[tuple[site.Alleles, int], int] = {}
         for row in held:
             nth = times[row.site, row.set] = times.get((row.site, row.set), 0) + 1
             groups.setdefault((row.site, nth), []).append(row)

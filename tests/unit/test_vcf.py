@@ -207,19 +207,113 @@ def test_sites_without_samples_and_wide_alleles() -> None:
         ("1 5 . A T . . . AD:GT 1,2:0/1 1,2:0/1", "found GT after another"),
         ("__HIVE_DEFAULT_PARTITION__ 5 . A T . . . GT 0/1 0/1", "stands for NULL"),
         (f"{'x' * 300} 5 . A T . . . GT 0/1 0/1", "CHROM of 300 characters"),
-        ("#CHROM 5 . A T . . . GT 0/1 0/1", None),
+        ("#1 5 . A T . . . GT 0/1 0/1", "a line of a header among the records"),
+        ("##source=joined", "a line of a header among the records"),
+        ("1 2147483648 . A T . . . GT 0/1 0/1", "POS 2147483648; expected at most 2,147,483,647"),
+        ("1 999999999999999999 . A T . . . GT 0/1 0/1", "POS 999999999999999999; expected at most"),
+        (f"1 {'9' * 5000} . A T . . . GT 0/1 0/1", "expected at most 2,147,483,647"),
+        ("1 2147483647 . AC T . . . GT 0/1 0/1", "ends at 2147483648"),
+        ("1 5 . A T . . END=999999999999999999 GT 0/1 0/1", "ends at 999999999999999999"),
+        ("1 5 . A <DEL> . . SVLEN=-2147483647 GT 0/1 0/1", "ends at 2147483652"),
+        ("1 5 a\0b A T . . . GT 0/1 0/1", r"control character \x00"),
+        ("1 5 . A T . . X=a\0b GT 0/1 0/1", r"control character \x00"),
+        ("1 5 . A T . . X=a\x1b[2J GT 0/1 0/1", r"control character \x1b"),
+        ("1 5 . A T . . MY=1;X=a\rb GT 0/1 0/1", r"control character \r"),
+        ("1 5 . A T . . AA=a\0b GT 0/1 0/1", r"control character \x00"),
+        ("1 5 . A T . . . GT:XX 0/1:a\0b 0/1:c", r"control character \x00"),
+        ("<a\0b> 5 . A T . . . GT 0/1 0/1", r"control character \x00"),
     ],
 )
-def test_a_bad_record_is_set_aside_and_its_neighbours_kept(record: str, reason: str | None) -> None:
+def test_a_bad_record_is_set_aside_and_its_neighbours_kept(record: str, reason: str) -> None:
     fine = "1 4 . A T . . . GT:AD 0|1:3,4 1|1"
     good, bad = read(content(fine, record, fine))
-    if reason is None:  # odd, but a legal name
-        assert len(good) == 3
-        return
     assert [r["line"] for r in good] == [8, 10]
     assert [calls(r) for r in good] == [["0|1", "1|1"]] * 2
-    assert [(r["line"], r["file"], r["source"], r["cohort"], r["text"]) for r in bad] == [(9, "v.vcf", "vcf", "c", record.replace(" ", "\t"))]
+    assert [(r["line"], r["file"], r["source"], r["cohort"], r["text"]) for r in bad] == [(9, "v.vcf", "vcf", "c", record.replace(" ", "\t")[:4096])]
     assert reason in bad[0]["reason"]
+
+
+def test_a_header_that_stands_again_is_passed_over_and_another_one_ends_the_file() -> None:
+    record = "1 4 . A T . . . GT 0|1 1|1"
+    whole = content(record)
+    lines = whole.decode().splitlines()
+    noted: list[tuple[int, str]] = []
+
+    def rows(text: bytes) -> tuple[list[dict], list[dict]]:
+        header, blocks = read_header(line_blocks(io.BytesIO(text), "v.vcf"), "v.vcf")
+        reader = vcf.Reader(header, "c", "v.vcf", note=lambda line, what: noted.append((line, what)))
+        found = [pair for number, block in blocks for pair in reader.batches(number, block, 3)]
+        return [r for good, _ in found for r in good.to_pylist()], [r for _, bad in found for r in bad.to_pylist()]
+
+    good, bad = rows(whole + whole)
+    assert ([r["line"] for r in good], bad) == ([8, 16], [])
+    assert noted == [(line, "repeat a line of its header") for line in range(9, 16)]
+    # Another file's meta lines say something else of what is below them; the calls are still those of the same people.
+    _, bad = rows(whole + whole.replace(b"Depths", b"depths"))
+    assert [(r["line"], r["text"]) for r in bad] == [(13, lines[4].replace("Depths", "depths"))]
+    for columns in ("#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT s2 s1", "#CHROM POS", "CHROM POS ID REF ALT QUAL FILTER INFO FORMAT s1 s2",
+                    "#chrom pos id ref alt qual filter info format s2 s1", "#CHROM 5 . A T . . . GT 0/1 0/1"):  # fmt: skip
+        with pytest.raises(InputError, match="another #CHROM line than the header's") as caught:
+            rows(whole + ("\t".join(columns.split(" ")) + "\n").encode() + whole)
+        assert (caught.value.file, caught.value.line) == ("v.vcf", 9)
+
+
+@pytest.mark.parametrize(
+    ("minor", "meta", "line_aside", "record", "fits"),
+    [
+        # A record holds by what its own header says of the key, or by what the specification does.
+        (2, '##INFO=<ID=AC,Number=1,Type=Integer,Description="a">', True, "1 5 . A T . . AC=1", True),
+        (2, '##INFO=<ID=AC,Number=1,Type=Integer,Description="a">', True, "1 5 . A T,G . . AC=1", True),
+        (2, '##INFO=<ID=AC,Number=1,Type=Integer,Description="a">', True, "1 5 . A T,G . . AC=1,2", True),
+        (2, '##INFO=<ID=AC,Number=1,Type=Integer,Description="a">', True, "1 5 . A T,G . . AC=1,2,3", False),
+        (2, '##INFO=<ID=AC,Number=1,Type=Integer,Description="a">', True, "1 5 . A T . . AC=-1", False),
+        (2, '##INFO=<ID=AF,Number=.,Type=String,Description="a">', True, "1 5 . A T . . AF=common", True),
+        (2, '##INFO=<ID=DB,Number=1,Type=Integer,Description="a">', True, "1 5 . A T . . DB", True),
+        (2, '##INFO=<ID=DB,Number=1,Type=Integer,Description="a">', True, "1 5 . A T . . DB=x", False),
+        (2, '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">', True, "1 5 . A T . . . GT:GP 0/1:0,1,0 0:1,0,0", True),
+        (2, '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">', True, "1 5 . A T,G . . . GT:GP 0/1:0,1,0,0,0,0 0/1:1,0,0", True),
+        (2, '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">', True, "1 5 . A T,G . . . GT:GP 0/1:0,1 0/1:1,0,0", False),
+        (2, '##FORMAT=<ID=DP,Number=1,Type=String,Description="d">', True, "1 5 . A T . . . GT:DP 0/1:low 0/1:7", True),
+        # A line that cannot be read says nothing of its key.
+        (2, "##INFO=<ID=R2,Number=1,Type=Float,Description=no quotes, but commas>", True, "1 5 . A T . . R2=0.9", True),
+        (2, '##INFO=<ID=AC,Number=x,Type=Integer,Description="a">', True, "1 5 . A T,G . . AC=1", False),
+        (2, '##INFO=<ID=AC,Number=99999999999,Type=Integer,Description="a">', True, "1 5 . A T . . AC=1", True),
+        (2, "##INFO=<ID=QD,Number=1,Type=Float>", True, "1 5 . A T . . QD=x", False),
+        (2, '##INFO=<ID=N\0D,Number=1,Type=Float,Description="n">', True, "1 5 . A T . . .", True),
+        (2, "##comment of no key", True, "1 5 . A T . . .", True),
+        (2, "# comment", True, "1 5 . A T . . .", True),
+        (2, "", True, "1 5 . A T . . .", True),
+        (2, '##ALT=<ID=*:DEL,Description="Spanned by a deletion">', True, "1 5 . A <*:DEL> . . .", True),
+        (3, '##ALT=<ID=*:DEL,Description="Spanned by a deletion">', False, "1 5 . A <*:DEL> . . .", True),
+        (2, '##SAMPLE=<ID=s1,Genomes="a;b",Mixture=".1;.9">', True, "1 5 . A T . . .", True),
+        (3, '##SAMPLE=<ID=s1,Assay="Whole, genome",Mixture="x">', False, "1 5 . A T . . .", True),
+    ],
+)
+def test_a_header_line_that_no_record_needs_is_set_aside(minor: int, meta: str, line_aside: bool, record: str, fits: bool) -> None:
+    text = content(record, samples="s1 s2" if record.count(" ") > 7 else "", minor=minor)
+    text = text.replace(b"##INFO=<ID=MY", meta.encode() + b"\n##INFO=<ID=MY", 1)
+    good, bad = read(text)
+    assert [(r["line"], r["text"]) for r in bad if r["line"] == 2] == [(2, meta)] * line_aside
+    assert [r["line"] for r in bad if r["line"] != 2] == [9] * (not fits)
+    assert [r["line"] for r in good] == [9] * fits
+    assert all(r["reason"] for r in bad)
+    if line_aside:
+        with pytest.raises(InputError) as caught:
+            read_header(line_blocks(io.BytesIO(text), "v.vcf"), "v.vcf", strict=True)
+        assert (caught.value.file, caught.value.line) == ("v.vcf", 2)
+    header, _ = read_header(line_blocks(io.BytesIO(text), "v.vcf"), "v.vcf")
+    assert header.lines == 8 and ("\0" not in header.text) and all(line.startswith("#") and line[:2] != "# " for line in header.text.split("\n"))
+
+
+@pytest.mark.parametrize("minor", range(6))
+def test_a_format_column_without_samples_is_one_of_sites(minor: int) -> None:
+    head = HEAD + "\tFORMAT"
+    good, bad = read(content("1 5 . A T . . .", "1 6 . A T . . . GT", "1 7 . A T . . . GT 0/1", samples="", minor=minor, head=head))
+    assert [(r["pos"], r["n_samples"], r["format"], r["gt"]) for r in good] == [(5, 0, None, None), (6, 0, "GT", None)]
+    assert [(r["line"], r["reason"]) for r in bad] == [
+        *[(7, "found a FORMAT column and no sample; expected samples after it, or no such column")] * (minor < 3),
+        (10, "found 10 columns; expected 9, as many as the #CHROM line has"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -265,8 +359,9 @@ def test_phase_of_the_first_allele_is_kept_from_4_4_on() -> None:
         (b"##fileformat=VCFv3.3\n#CHROM\n", 1, "VCFv4.1 to VCFv4.5"),
         (b"##fileformat=VCFv4.2\n##x=y\n", 2, "ends before its #CHROM line"),
         (b"##fileformat=VCFv4.2\n1\t5\t.\tA\tT\n", 2, "expected lines with ## up to the #CHROM line"),
-        (b"##fileformat=VCFv4.2\n##INFO=<ID=A,Number=x>\n#CHROM\n", 2, "Description"),
-        (b"##fileformat=VCFv4.2\n##x=\xff\n", 2, "not UTF-8"),
+        (b"\x28\xb5\x2f\xfd\x04\x00", 1, "binary data"),
+        (content(samples="s1 s\xff").replace(b"\xc3\xbf", b"\xff"), 7, "not UTF-8"),
+        (content(samples="s1 s\0b"), 7, r"control character \x00"),
         (content("", samples="").replace(b"\tINFO\n", b"\tINF\n"), 7, "found 'INF' in the #CHROM line"),
         (content(samples="s1 s2 s1"), 7, "sample s1 stands twice"),
         (content(samples="s1 s2").replace(b"\ts2", b"\t"), 7, "without a name"),

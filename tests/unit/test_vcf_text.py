@@ -107,6 +107,30 @@ def test_sites_of_several_sets_become_one_record() -> None:
     assert joined([one, two], "b")[2] == "6 . A T GT:DP:GQ 1/1:2"
 
 
+@pytest.mark.parametrize(
+    ("one", "two", "lines"),
+    [
+        # Bases count without case, and the first spelling stands; names of symbolic alleles and contigs have their case.
+        ("1 5 . c a . . . GT 0/1", "1 5 . C A . . . GT 1/1", ["5 . c a GT 0/1 1/1"]),
+        ("1 5 . c a,g . . . GT 0/1", "1 5 . C A,G . . . GT 1/2", ["5 . c a,g GT 0/1 1/2"]),
+        ("1 5 . C <dup> . . . GT 0/1", "1 5 . C <DUP> . . . GT 1/1", ["5 . C <dup> GT 0/1 ./.", "5 . C <DUP> GT ./. 1/1"]),
+        ("1 5 . c g]chrA:9] . . . GT 0/1", "1 5 . C G]chrA:9] . . . GT 1/1", ["5 . c g]chrA:9] GT 0/1 1/1"]),
+        ("1 5 . C G]chra:9] . . . GT 0/1", "1 5 . C G]chrA:9] . . . GT 1/1", ["5 . C G]chra:9] GT 0/1 ./.", "5 . C G]chrA:9] GT ./. 1/1"]),
+        # How far a record reaches is part of its site where REF does not say it.
+        ("1 5 . C <DEL> . . END=90 GT 0/1", "1 5 . C <DEL> . . END=900 GT 1/1", ["5 . C <DEL> GT 0/1 ./.", "5 . C <DEL> GT ./. 1/1"]),
+        ("1 5 . C <DEL> . . SVLEN=-85 GT 0/1", "1 5 . C <DEL> . . END=90 GT 1/1", ["5 . C <DEL> GT 0/1 1/1"]),
+        ("1 5 . C <NON_REF> . . END=12 GT 0/0", "1 5 . c <NON_REF> . . END=12 GT 0/0", ["5 . C <NON_REF> GT 0/0 0/0"]),
+        ("1 5 . C G,<NON_REF> . . . GT 0/1", "1 5 . C G,<NON_REF> . . . GT 1/1", ["5 . C G,<NON_REF> GT 0/1 1/1"]),
+        ("1 5 . C . . . END=12 GT 0/0", "1 5 . C . . . END=20 GT 0/0", ["5 . C . GT 0/0 ./.", "5 . C . GT ./. 0/0"]),
+        ("1 5 . C <INS> . . SVLEN=50 GT 0/1", "1 5 . C <INS> . . SVLEN=4950 GT 1/1", ["5 . C <INS> GT 0/1 ./.", "5 . C <INS> GT ./. 1/1"]),
+        ("1 5 . C <INS:ME> . . X=1;SVLEN=50 GT 0/1", "1 5 . C <INS:ME> . . SVLEN=-50 GT 1/1", ["5 . C <INS:ME> GT 0/1 1/1"]),
+        ("1 5 . C T,* . . END=5 GT 0/1", "1 5 . C T,* . . END=77 GT 1/1", ["5 . C T,* GT 0/1 1/1"]),
+    ],
+)
+def test_what_a_site_is(one: str, two: str, lines: list[str]) -> None:
+    assert joined([vcf_of(one, samples="a"), vcf_of(two, samples="b")]) == lines
+
+
 @pytest.mark.skipif(not FILES, reason=f"no shared data in {SHARED}")
 def test_a_real_file_taken_apart_by_samples_and_joined_is_what_it_was() -> None:
     lines = gzip.decompress((SHARED / "vcf_hail_sample" / "sample.vcf.gz").read_bytes()).rstrip(b"\n").split(b"\n")
