@@ -50,13 +50,18 @@ class Ingest(_Section):
     """`sample_chunk`: samples per piece when a matrix is transposed. `batch`: VCF records per Arrow batch, at most.
 
     `bin_width`: bases per position bin of `variants`. `split_alleles`: records of several ALT alleles become one for each.
-    `strict`: a VCF whose header has a line that breaks the specification is refused, also where records can be read without it.
+    `line_bytes`: the longest line of a VCF that is read; a task takes some seven times as much memory.
+    `same_name`: what a file is whose name the lake has from another folder, where the samples do not tell: another `edition`, which
+    replaces that one; another `file`, kept beside it; or `ask`, which refuses it. `strict`: a VCF whose header has a line that
+    breaks the specification is refused, also where records can be read without it.
     """
 
     sample_chunk: int = Field(256, ge=1)
     batch: int = Field(65_536, ge=1)
     bin_width: int = Field(1 << 26, ge=1)
     split_alleles: bool = False
+    line_bytes: int = Field(1 << 27, ge=1, le=1 << 30)
+    same_name: str = Field("ask", pattern="^(ask|edition|file)$")
     strict: bool = False
 
 

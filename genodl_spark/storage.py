@@ -131,6 +131,11 @@ def files_under(uri: str, suffix: str = "") -> list[str]:
     return sorted(prefix + f.path for f in found if f.type == pafs.FileType.File and f.path.endswith(suffix))
 
 
+def is_hidden(uri: str, folder: str) -> bool:
+    """Whether a file below `folder` is hidden as Hadoop and people do it: its name, or that of a folder on the way, begins with . or _."""
+    return any(part.startswith((".", "_")) for part in uri[len(folder) :].split("/"))
+
+
 def listing(uri: str) -> list[tuple[str, float, int]]:
     """Files below `uri`: URI, when it was last modified (seconds of the epoch) and bytes; sorted by URI."""
     fs, path = filesystem(uri)

@@ -125,7 +125,7 @@ SOURCES = Table(
         COHORT,
         required("source", "string", "Kind of source: vcf, expression, methylation, sequences, phenotypes, samples"),
         required("block", "string", "Block of a matrix, empty for other sources"),
-        required("file", "string", "File name without its directory: a file sent again under this name replaces itself"),
+        required("file", "string", "File name, with the folders before it that tell it from another file of the cohort"),
         required("uri", "string", "Where the file was read"),
         required("bytes", "bigint", "Size in bytes"),
         required("sha256", "string", "SHA-256 of the content, hexadecimal"),

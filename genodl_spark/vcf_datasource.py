@@ -181,15 +181,15 @@ def _uris(path: str) -> list[str]:
         if kind == "file":
             found.append(uri)
             continue
-        listed = [name for name in storage.files_under(uri) if _shown(name, uri)] if kind == "directory" else _matching(uri)
+        listed = _below(uri) if kind == "directory" else _matching(uri)
         if not listed:
             raise InputError("no such file, or none with a name of VCF or BCF; expected a file, a directory or a pattern", part)
         found += listed
     return list(dict.fromkeys(found))
 
 
-def _shown(name: str, folder: str) -> bool:
-    return vcf.FILE_NAME.search(name) is not None and not any(p.startswith((".", "_")) for p in name[len(folder) :].split("/"))
+def _below(folder: str) -> list[str]:
+    return [uri for uri in storage.files_under(folder) if vcf.FILE_NAME.search(uri) and not storage.is_hidden(uri, folder)]
 
 
 def _matching(pattern: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import posixpath
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from genodl_spark.errors import InputError
 from genodl_spark.pipelines.forget import refuse_withdrawn
 from genodl_spark.pipelines.ingest_sequences import ingest_sequences
 from genodl_spark.pipelines.ingest_vcf import check_builds, ingest_vcfs, options_of
+from genodl_spark.pipelines.names import named_files
 from genodl_spark.pipelines.pieces import SourceFile
 from genodl_spark.pipelines.run import Run, now
 from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
@@ -29,11 +32,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame
 
+log = logging.getLogger("genodl")
+
 MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}
 _TABLES = {vcf.SOURCE: VARIANTS, **MATRICES, sequence_table.SOURCE: SEQUENCES, "phenotypes": SAMPLES}
 SOURCE_KINDS = list(_TABLES)
 _NAMES = {vcf.SOURCE: vcf.FILE_NAME, sequence_table.SOURCE: sequence_table.FILE_NAME}  # of the files that a directory stands for
 _PIECES = "part string, chunk int, block int, n int, payload binary"
+_SUFFIX = re.compile(r"(\.[A-Za-z][0-9A-Za-z]*){1,2}$")
+_EXAMPLES = 5
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -52,7 +59,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         raise InputError(f"found a FASTA for {source}; expected none, it aligns the alleles of vcf", "--reference")
     if block is not None and source not in MATRICES:
         raise InputError(f"found a block for {source}; expected none, blocks are for {', '.join(MATRICES)}", "--block")
-    uris = _expand(paths, source)
+    uris = _expand(run, paths, source)
     table = None if samples is None else _read_samples(samples)
     matrices = {uri: _matrix_header(uri) for uri in uris} if source in MATRICES else {}
     vcfs = (
@@ -72,8 +79,9 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         raise InputError("found an empty name; expected the cohort's name", "--cohort")
     if name == "__HIVE_DEFAULT_PARTITION__":  # read back as NULL from a partition
         raise InputError(f"found the reserved name {name}; expected another for the cohort", "--cohort")
-    files = _concurrently(_source_file, uris)
+    files = named_files(run, name, source, block or "", _concurrently(_source_file, uris), named)
     sample_files = [] if samples is None else [_source_file(storage.absolute(samples))]
+    sample_files = named_files(run, name, "samples", "", sample_files, {})
     options = options_of(run, reference) if vcfs else ""
     fresh = _new(run, name, source, block or "", files, options)
     fresh_samples = _new(run, name, "samples", "", sample_files)
@@ -117,22 +125,36 @@ def _concurrently(work: Callable[[T], U], items: list[T]) -> list[U]:
         return list(pool.map(work, items))
 
 
-def _expand(paths: list[str], source: str) -> list[str]:
-    """Absolute URIs of the files given; a directory stands for the files in it and below, of VCFs and sequence tables those named as such."""
+def _expand(run: Run, paths: list[str], source: str) -> list[str]:
+    """Absolute URIs of the files given, each once; a directory stands for the files in it and below that `_files_of` takes."""
     uris: list[str] = []
     for path in paths:
         uri = storage.absolute(path)
         found = storage.kind(uri)
         if found == "absent":
             raise InputError("no such file; expected a readable file or directory, check the path", path)
-        under = [uri] if found == "file" else storage.files_under(uri)
-        uris += [u for u in under if found == "file" or source not in _NAMES or _NAMES[source].search(u)]
+        uris += [uri] if found == "file" else _files_of(run, uri, source)
     if not uris:
-        raise InputError("found no file in the directory; expected at least one", paths[0])
-    for name, times in Counter(posixpath.basename(uri) for uri in uris).items():
-        if times > 1:
-            raise InputError("two files of this name; expected distinct names, as a file sent again replaces itself by name", name)
-    return uris
+        raise InputError(f"found no file of {source} in the directory; expected at least one, hidden ones do not count", paths[0])
+    return list(dict.fromkeys(uris))
+
+
+def _files_of(run: Run, folder: str, source: str) -> list[str]:
+    """The files of a directory: none that are hidden, and of VCFs and sequence tables those named as such. Tells what it finds and what it leaves."""
+    below, name = storage.files_under(folder), _NAMES.get(source, _SUFFIX)
+    taken = [uri for uri in below if not storage.is_hidden(uri, folder) and (name.search(uri) or source not in _NAMES)]
+    kinds = Counter(match.group().lower() if (match := name.search(uri)) else "" for uri in taken)
+    log.info("%s: %s", folder, ", ".join(f"{count} files {kind}" for kind, count in sorted(kinds.items())) or "no file")
+    counts = run.report.metrics.setdefault("files", {})
+    for kind, count in kinds.items():
+        counts[kind] = counts.get(kind, 0) + count
+    known = set(taken)
+    # The index or the checksum of a file has its name and one suffix more.
+    left = [uri[len(folder) + 1 :] for uri in below if uri not in known and posixpath.splitext(uri)[0] not in known]
+    if left:
+        more = ", ..." if len(left) > _EXAMPLES else ""
+        run.report.warn(f"passed over {len(left)} files of {folder} that are hidden or not named as {source}: {', '.join(left[:_EXAMPLES])}{more}")
+    return taken
 
 
 def _source_file(uri: str) -> SourceFile:

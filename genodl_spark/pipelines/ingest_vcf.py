@@ -28,6 +28,7 @@ class _VcfReader:
     quarantine: str
     batch: int
     bin_width: int
+    line_bytes: int
     split_alleles: bool
     reference: str | None
     source: str = vcf.SOURCE
@@ -44,7 +45,7 @@ class _VcfReader:
         if self.split_alleles or self.reference is not None:
             normaliser = Normaliser(header, self.split_alleles, None if self.reference is None else Reference(self.reference))
         reader = vcf.Reader(header, self.cohort, piece.name, self.bin_width, normaliser, note)
-        for number, block in vcf.split_lines(piece.uri, piece.split, piece.first, header):
+        for number, block in vcf.split_lines(piece.uri, piece.split, piece.first, header, self.line_bytes):
             yield from reader.batches(number, block, self.batch)
 
 
@@ -59,7 +60,7 @@ def ingest_vcfs(run: Run, cohort: str, files: dict[SourceFile, Header], referenc
     if reference is not None:
         Reference(reference)  # makes its index before many tasks want it, and says what is wrong with it
     s, lake = run.settings.ingest, run.lake
-    reader = _VcfReader(cohort, lake.path(VARIANTS), lake.path(QUARANTINE), s.batch, s.bin_width, s.split_alleles, reference)
+    reader = _VcfReader(cohort, lake.path(VARIANTS), lake.path(QUARANTINE), s.batch, s.bin_width, s.line_bytes, s.split_alleles, reference)
     aside = [vcf.Reader(header, cohort, file.name).of_header() for file, header in files.items() if header.aside]
     beside = pa.Table.from_batches(aside, QUARANTINE.arrow_schema()).combine_chunks().to_batches()
     brought = ingest_files(run, cohort, VARIANTS, reader, list(files), beside=beside[0] if beside else None)

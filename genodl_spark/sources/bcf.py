@@ -14,7 +14,7 @@ import pysam
 
 from genodl_spark import bgzf, storage
 from genodl_spark.errors import InputError
-from genodl_spark.sources.streams import BLOCK
+from genodl_spark.sources.streams import BLOCK, LONGEST
 
 _MAGIC = b"BCF\2\2"
 _HEADER, _RECORD = struct.Struct("<5sI"), struct.Struct("<2I")
@@ -28,14 +28,15 @@ def is_bcf(first: bytes) -> bool:
         return False
 
 
-def line_blocks_of_bcf(uri: str, size: int = BLOCK) -> Iterator[tuple[int, bytes]]:
+def line_blocks_of_bcf(uri: str, size: int = BLOCK, longest: int = LONGEST) -> Iterator[tuple[int, bytes]]:
     """Yields (number of the first line, block) as `line_blocks` does for the same file as VCF text, header and records.
 
     The text is that of `bcftools view`. A file that is not local is copied to the temporary directory first. InputError, before
-    any text, for a file that is cut off or corrupt; and for one whose records htslib cannot read.
+    any text, for a file that is cut off or corrupt, or has a record of more than `longest` bytes; and for one whose records htslib
+    cannot read.
     """
     with _local(uri) as path:
-        expected = _count_records(path, uri)
+        expected = _count_records(path, uri, longest)
         number, lines, held, records = 1, [], 0, 0
         try:
             with _opened(path) as file:
@@ -93,8 +94,8 @@ def _local(uri: str) -> Iterator[str]:
         yield path
 
 
-def _count_records(path: str, uri: str) -> int:
-    """Records of a BCF file, from their lengths. InputError unless every block is sound and the last record whole.
+def _count_records(path: str, uri: str, longest: int) -> int:
+    """Records of a BCF file, from their lengths. InputError unless every block is sound, the last record whole and none above `longest` bytes.
 
     htslib alone may take a file that ends early for a short one.
     """
@@ -111,6 +112,8 @@ def _count_records(path: str, uri: str) -> int:
                             raise _unreadable(f"{magic!r} at the start", uri)
                     else:
                         length = sum(_RECORD.unpack_from(held, at))
+                        if length > longest:
+                            raise _unreadable(f"{length:,} bytes in record {records + 1} of a BCF file, more than the {longest:,} allowed", uri)
                     at += size + length
                     records, size = records + 1, _RECORD.size
                 held, skip = held[at:], skip + max(0, at - len(held))

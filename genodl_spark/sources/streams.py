@@ -22,6 +22,7 @@ from genodl_spark.bgzf import Broken
 from genodl_spark.errors import InputError
 
 BLOCK = 4 << 20
+LONGEST = 1 << 30  # bytes of a line: places within a block of lines are 32-bit
 BGZF_END = bgzf.END
 _READ = 1 << 20
 # What the inflater leaves unused after a gzip member is copied: small pieces keep that cheap for files of thousands of members.
@@ -54,15 +55,20 @@ class Split:
     end: int
 
 
-def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK) -> Iterator[tuple[int, bytes]]:
+class _Overlong(Exception):
+    """A line is longer than it may be."""
+
+
+def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK, longest: int = LONGEST) -> Iterator[tuple[int, bytes]]:
     """Yields (number of the first line, block): blocks of whole lines of about `size` bytes; lines count from 1.
 
     A byte-order mark at the start of the file is dropped, CRLF becomes LF, a last line without an end gets one. Memory stays
     within a few times `size` or the longest line. InputError, naming the last line read, for a compressed file that is cut
-    off, corrupt, or (bgzip) without its end-of-file block, and for a file that is no such text by its first bytes.
+    off, corrupt, or (bgzip) without its end-of-file block, for a file that is no such text by its first bytes, and for a line of
+    more than `longest` bytes.
     """
     number = 1
-    lines = _Lines(((True, text) for text in _inflated(raw.read, file)), size, first=True)
+    lines = _Lines(((True, text) for text in _inflated(raw.read, file)), size, True, longest)
     try:
         for block in lines:
             yield number, block
@@ -70,6 +76,8 @@ def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK) -> Iterator[tuple[i
     except Broken as broken:
         line = number + lines.ends_held()
         raise InputError(f"{broken} after line {line}; {_MEND}", file, line) from broken
+    except _Overlong as overlong:
+        raise InputError(str(overlong), file, number) from overlong
 
 
 def splits(uri: str, target: int) -> list[Split]:
@@ -83,15 +91,18 @@ def splits(uri: str, target: int) -> list[Split]:
     return [Split(size * i // pieces, size * (i + 1) // pieces) for i in range(pieces)]
 
 
-def split_blocks(uri: str, split: Split, size: int = BLOCK) -> Iterator[bytes]:
+def split_blocks(uri: str, split: Split, size: int = BLOCK, longest: int = LONGEST) -> Iterator[bytes]:
     """Yields the lines of one split (the module says which these are) in blocks of whole lines of about `size` bytes.
 
     Over all splits of a file, in order, the blocks join to the text that `line_blocks` gives. A split reads past its end only to
     the end of its last line. InputError, naming the file's byte, for a file that is cut off or corrupt where the split reads it;
-    damage that hides the start of a block from one split is found by the split before.
+    damage that hides the start of a block from one split is found by the split before. Also for a line of more than `longest` bytes.
     """
     with _chunks(uri, split) as chunks:
-        yield from _Lines(chunks, size, first=split.start == 0)
+        try:
+            yield from _Lines(chunks, size, split.start == 0, longest)
+        except _Overlong as overlong:
+            raise InputError(str(overlong), uri) from overlong
 
 
 def count_lines(uri: str, split: Split) -> int:
@@ -145,10 +156,13 @@ def _opened(uri: str) -> Iterator[tuple[pa.NativeFile, int]]:
 
 
 class _Lines:
-    """Chunks of text to blocks of whole lines. A chunk is (whether it is the split's own, text); those that are not come last."""
+    """Chunks of text to blocks of whole lines. A chunk is (whether it is the split's own, text); those that are not come last.
 
-    def __init__(self, chunks: Iterator[tuple[bool, bytes]], size: int, first: bool) -> None:
-        self._chunks, self._size, self._first = chunks, size, first
+    _Overlong for a line of more than `longest` bytes, before more of it is held.
+    """
+
+    def __init__(self, chunks: Iterator[tuple[bool, bytes]], size: int, first: bool, longest: int) -> None:
+        self._chunks, self._size, self._first, self._longest = chunks, size, first, longest
         self._parts: list[bytes] = []
 
     def ends_held(self) -> int:
@@ -161,8 +175,11 @@ class _Lines:
             if not own and not inside:
                 return
             end = chunk.find(b"\n") + 1 if not (inside and own) else 0
+            if held > max(self._longest, self._size):
+                raise _Overlong(f"found a line of more than {self._longest:,} bytes; expected at most that, mend the file's line ends or allow more")
             if not own:
                 parts.append(chunk[:end] if end else chunk)
+                held += len(chunk)
                 if end:
                     break
                 continue

@@ -38,8 +38,9 @@ from genodl_spark.sources.vcf_header import (
 from genodl_spark.tables import QUARANTINE, VARIANTS
 
 SOURCE = "vcf"
-FILE_NAME = re.compile(r"\.(g?vcf(\.b?gz)?|bcf)$", re.IGNORECASE)  # of a file taken from a directory
+FILE_NAME = re.compile(r"\.(g?vcf|bcf)(\.b?gz)?$", re.IGNORECASE)  # of a file taken from a directory
 KEPT_TEXT = 4096
+LONGEST_LINE = 1 << 27  # bytes, unless said otherwise: a record of a million samples has some 50 MB
 _BLOCK = 8 << 20  # bytes of text that go through the kernels at a time: less costs more calls, more leaves the processor's cache
 BIN_WIDTH = 1 << 26
 VARIANTS_SCHEMA, QUARANTINE_SCHEMA = VARIANTS.arrow_schema(), QUARANTINE.arrow_schema()
@@ -792,19 +793,20 @@ def splits(uri: str, target: int) -> list[Split]:
     return found if len(found) == 1 or not _is_bcf(uri) else [Split(0, found[-1].end)]
 
 
-def split_lines(uri: str, split: Split, first: int, header: Header) -> Iterator[tuple[int, bytes]]:
+def split_lines(uri: str, split: Split, first: int, header: Header, longest: int = LONGEST_LINE) -> Iterator[tuple[int, bytes]]:
     """(line number, block of whole lines) of a piece, without the header's; `first`: the number of its first line, from 1.
 
-    InputError for a compressed stream that is not whole; with the last line read where the piece is the file.
+    InputError for a compressed stream that is not whole, with the last line read where the piece is the file; and for a line, or
+    a record of BCF, of more than `longest` bytes.
     """
     if _is_bcf(uri):
-        yield from read_header(bcf.line_blocks_of_bcf(uri), uri)[1]
+        yield from read_header(bcf.line_blocks_of_bcf(uri, longest=longest), uri)[1]
         return
     if streams.splits(uri, split.end - split.start or 1) == [split]:
         with storage.open_input(uri) as raw:
-            yield from read_header(line_blocks(raw, uri, _BLOCK), uri)[1]
+            yield from read_header(line_blocks(raw, uri, _BLOCK, longest), uri)[1]
         return
-    for block in streams.split_blocks(uri, split, _BLOCK):
+    for block in streams.split_blocks(uri, split, _BLOCK, longest):
         skipped = min(max(0, header.lines + 1 - first), kernels.call("count_lines", block, len(block)))
         at = 0
         for _ in range(skipped):

@@ -48,6 +48,7 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
         "sources": 2,
     }
     assert report["warnings"] == [
+        f"passed over 1 files of file://{tmp_path / 'in'} that are hidden or not named as sequences: README.md",
         "column 'tf (odd)' is stored as 'tf_odd_'",
         "2 of 43 records of o'ne.tsv.gz are in quarantine, first line 42: found '-' at base 3; "
         "expected letters of IUPAC, A C G T U R Y S W K M B D H V N",

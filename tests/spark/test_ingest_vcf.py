@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import pysam
 import pytest
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from genodl_spark import genotypes
-from genodl_spark.lake import Lake
+from genodl_spark.features import GenotypeFeatures
+from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.tables import QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES, VARIANTS
 from jobs import ingest
 
@@ -46,7 +48,9 @@ def test_a_cohort_of_vcfs(genodl, lake: Lake, tmp_path: Path) -> None:
     code, report, _ = genodl(ingest, "vcf", str(tmp_path), "--samples", str(table), *common)
     assert (code, report["status"]) == (0, "done")
     assert report["rows"]["variants"] == {"written": 5, "total": 5, "quarantined": 2}
+    assert report["metrics"]["files"] == {".vcf": 2, ".vcf.gz": 1}
     assert report["warnings"] == [
+        f"passed over 1 files of file://{tmp_path} that are hidden or not named as vcf: s.tsv",
         "1 of 1 records of bad.vcf are in quarantine, first line 4: found POS 'x'; expected a whole number, 0 or more",
         "1 of 5 records of o'ne.vcf are in quarantine, first line 9: found allele 7 in GT; expected at most 1, the number of ALT alleles",
     ]
@@ -106,3 +110,83 @@ def test_bad_input_is_one_line_and_leaves_nothing(genodl, lake: Lake, tmp_path: 
     assert line.startswith("genodl: error: ")
     assert found[case] in line
     assert not any(lake.exists(table) for table in (VARIANTS, QUARANTINE, SAMPLES, SAMPLE_SETS, SOURCES))
+
+
+def of(sample: str, meta: str = "") -> str:
+    return HEAD.replace("\ts1\ts2", f"\t{sample}").replace("#CHROM", f"{meta}#CHROM")
+
+
+def test_which_files_and_lines_count(genodl, lake: Lake, tmp_path: Path) -> None:
+    """Hidden files, files of one name, header lines that are odd or stand again: what is read, what is told, what is refused."""
+    at = ("--lake", lake.uri, "--cohort", "c'1")
+    folder = tmp_path / "in"
+    for name in ("S1", "S2", ".snap", "_tmp"):
+        (folder / name).mkdir(parents=True)
+        write(folder / name / "v.vcf", "1 1 . c a . . AC=1,2 GT 0/1" if name == "S1" else "1 1 . C A . . . GT 1/1", head=of(name))
+    count = '##INFO=<ID=AC,Number=1,Type=Integer,Description="Count">\n'
+    for name in ("joined.vcf", "._joined.vcf"):
+        write(folder / name, "1 7 . A T,G . . AC=1,2 GT 0|2", *of("P", count).splitlines(), "1 8 . A T . . AC=1 GT 1|1", head=of("P", count))
+    bcf = folder / "a.bcf.gz"
+    source = write(tmp_path / "a.vcf", "1 9 . A T . . . GT 1/1", head=of("B", "##contig=<ID=1>\n"))
+    with pysam.VariantFile(source) as text, pysam.VariantFile(str(bcf), "wb", header=text.header) as out:
+        for record in text:
+            out.write(record)
+    (folder / "old.vcf.bz2").write_bytes(b"BZh91AY&SY")
+    code, report, line = genodl(ingest, "vcf", str(folder), *at)
+    assert (code, report["metrics"]["files"]) == (0, {".vcf": 3, ".bcf.gz": 1}), line
+    left = ".snap/v.vcf, ._joined.vcf, _tmp/v.vcf, old.vcf.bz2"
+    reason = "found Number=1,Type=Integer for the reserved AC; expected Number=A,Type=Integer"
+    assert report["warnings"] == [
+        f"passed over 4 files of file://{folder} that are hidden or not named as vcf: {left}",
+        "1 of 1 records of S1/v.vcf are in quarantine, first line 4: found 2 values in INFO 'AC=1,2'; expected 1 (Number=A)",
+        "4 lines of joined.vcf are passed over, as they repeat a line of its header; the first is line 6",
+        f"1 header lines of joined.vcf break the specification and are in quarantine, its records are read all the same; first line 3: {reason}",
+    ]
+    expected = {("joined.vcf", "1", 7): ["0|2"], ("joined.vcf", "1", 8): ["1|1"], ("a.bcf.gz", "1", 9): ["1/1"], ("S2/v.vcf", "1", 1): ["1/1"]}
+    assert stored(lake) == expected
+    assert [(r.file, r.line, r.text) for r in lake.read(QUARANTINE).where("file = 'joined.vcf'").collect()] == [("joined.vcf", 3, count.rstrip())]
+    assert report["rows"]["variants"]["quarantined"] == 1 and report["rows"]["quarantine"]["written"] == 2
+    assert {r.file: (r.records, r.quarantined) for r in lake.read(SOURCES).where("file <> 'a.bcf.gz'").collect()} == {
+        **{"S1/v.vcf": (0, 1), "S2/v.vcf": (1, 0), "joined.vcf": (2, 0)}
+    }
+
+    # The same folder again; one of its files as another edition; another person's file of that name; people whose data would go.
+    write(folder / "S1" / "v.vcf", "1 1 . c a . . AC=1 GT 0/1", head=of("S1"))
+    assert genodl(ingest, "vcf", str(folder / "S2"), *at)[1]["status"] == "unchanged"
+    (tmp_path / "S3").mkdir()
+    write(tmp_path / "S3" / "v.vcf", "1 2 . A G . . . GT 1/1", head=of("S3"))
+    assert genodl(ingest, "vcf", str(folder / "S1"), str(tmp_path / "S3" / "v.vcf"), *at)[0] == 0
+    expected |= {("S1/v.vcf", "1", 1): ["0/1"], ("S3/v.vcf", "1", 2): ["1/1"]}
+    assert stored(lake) == expected
+    moved = tmp_path / "moved" / "v.vcf"
+    moved.parent.mkdir()
+    write(moved, "1 3 . A G . . . GT 0/0", head=of("S2"))
+    code, _, line = genodl(ingest, "vcf", str(moved), *at)
+    assert code == 2 and line.startswith(f"genodl: error: file://{moved}: found the name of file://{folder}/S2/v.vcf") and "same_name=file" in line
+    assert genodl(ingest, "vcf", str(moved), "--set", "ingest.same_name=edition", *at)[0] == 0
+    del expected["S2/v.vcf", "1", 1]
+    expected |= {("S2/v.vcf", "1", 3): ["0/0"]}
+    assert stored(lake) == expected
+    write(moved, "1 3 . A G . . . GT 0/1", head=of("S9"))
+    code, _, line = genodl(ingest, "vcf", str(moved), *at)
+    assert code == 2 and "found none of the 1 samples that cohort c'1 has from there" in line
+
+    # What ends a file, with the line; nothing of it is in the lake.
+    other = write(
+        tmp_path / "other.vcf", "1 1 . A G . . . GT 0/0 1/1", *HEAD.replace("s1\ts2", "s2\ts1").splitlines()[2:], "1 2 . A G . . . GT 1/1 0/0"
+    )
+    code, _, line = genodl(ingest, "vcf", other, *at)
+    assert code == 2 and "other.vcf:5: found another #CHROM line" in line
+    code, _, line = genodl(ingest, "vcf", str(folder / "joined.vcf"), "--lake", lake.uri, "--cohort", "s", "--set", "ingest.strict=true")
+    assert code == 2 and f"joined.vcf:3: {reason}" in line
+    code, _, line = genodl(ingest, "vcf", str(folder / "old.vcf.bz2"), *at)
+    assert code == 2 and "old.vcf.bz2:1: found a bzip2 file" in line and "BZh" not in line
+    assert stored(lake) == expected
+
+    # Bases count without case where features are chosen and filled.
+    write(tmp_path / "lower.vcf", "1 1 . c a . . . GT 0/1", head=of("L"))
+    write(tmp_path / "upper.vcf", "1 1 . C A . . . GT 1/1", head=of("U"))
+    assert genodl(ingest, "vcf", str(tmp_path / "lower.vcf"), str(tmp_path / "upper.vcf"), "--lake", lake.uri, "--cohort", "f")[0] == 0
+    snapshot, kind = Snapshot(lake), GenotypeFeatures()
+    assert kind.choose(snapshot, "f", ["L", "U"]) == ["1:1:C:A"]
+    assert {r.entity_id: list(r.x) for r in kind.rows(snapshot, "f", ["1:1:c:a"]).collect()} == {"L": [1], "U": [2]}

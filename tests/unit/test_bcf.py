@@ -132,7 +132,7 @@ def test_damage_is_refused(tmp_path: Path) -> None:
 
 def test_fewer_records_than_the_file_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = make(tmp_path / "x.bcf")
-    monkeypatch.setattr(bcf, "_count_records", lambda path, uri: len(RECORDS) + 1)
+    monkeypatch.setattr(bcf, "_count_records", lambda path, uri, longest: len(RECORDS) + 1)
     with pytest.raises(InputError, match="found 4 readable records in a BCF file of 5"):
         read(path)
 

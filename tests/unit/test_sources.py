@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from genodl_spark.errors import InputError
 from genodl_spark.sources import matrix, sample_table, streams
-from genodl_spark.sources.streams import BGZF_END, line_blocks
+from genodl_spark.sources.streams import BGZF_END, line_blocks, split_blocks, splits
 
 TEXT = b"gene\ts1\ts2\ts3\nA\t1\t2.5\tNA\nB\t-1e3\t\t0\n"
 
@@ -149,3 +149,25 @@ def test_a_sample_table_must_cover_the_data() -> None:
     assert sample_table.check_covers(table, ["a"], "s.tsv", "d.vcf") == ["z"]
     with pytest.raises(InputError, match=r"no row for 1 of 2 samples of d\.vcf, 'b' the first"):
         sample_table.check_covers(table, ["a", "b"], "s.tsv", "d.vcf")
+
+
+def test_a_line_beyond_the_limit_ends_the_file_before_it_is_held(tmp_path: Path) -> None:
+    text = b"first\n" + b"x" * 3_000_000 + b"\nlast\n"
+    read = 0
+
+    class Endless(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            nonlocal read
+            read += 1
+            return b"first\nsecond\nthird\n" if read == 1 else b"x" * (1 << 20)
+
+    with pytest.raises(InputError, match="found a line of more than 2,000,000 bytes") as caught:
+        list(line_blocks(Endless(), "x", 1000, 2_000_000))
+    assert (caught.value.line, read < 8) == (4, True)
+    assert b"".join(block for _, block in line_blocks(io.BytesIO(text), "x", 1000, 4_000_000)) == text
+    path = tmp_path / "long.txt"
+    path.write_bytes(text)
+    pieces = splits(str(path), 1 << 20)
+    with pytest.raises(InputError, match="found a line of more than 1,000,000 bytes"):
+        list(split_blocks(str(path), pieces[0], 1000, 1_000_000))
+    assert b"".join(block for piece in pieces for block in split_blocks(str(path), piece, 1000, 4_000_000)) == text

@@ -1,0 +1,116 @@
+"""Names by which a cohort's files are told apart: the base name, with as many folders before it as that takes.
+
+A file is the one that the lake has when it comes from the same place, or with the same content under the same base name. One
+of that base name from another folder is another file where the two share no sample: it is kept beside. Where they share some, or
+have none, nobody can tell a new edition from another part of a cohort (chr1/calls.vcf.gz, chr2/calls.vcf.gz), and
+`ingest.same_name` says which it is. Files given together are several.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from genodl_spark.errors import InputError
+from genodl_spark.pipelines.pieces import SourceFile
+from genodl_spark.pipelines.run import Run
+from genodl_spark.sources import vcf
+from genodl_spark.tables import EXPRESSION, METHYLATION, SOURCES
+
+_MATRICES = {table.name: table for table in (EXPRESSION, METHYLATION)}
+_ADDED = ("phenotypes", "samples")  # to what is there: such a file takes nothing away
+
+
+def named_files(run: Run, cohort: str, source: str, block: str, files: list[SourceFile], samples: Mapping[str, Sequence[str]]) -> list[SourceFile]:
+    """`files` under the names that the cohort has or will have them by. `samples` of each, by URI, as far as they are known before reading.
+
+    InputError for one that may or may not be another edition of what the lake has, and for one that would take the place of
+    other people's data.
+    """
+    known = _known(run, cohort, source, block) if files else []
+    at, given = {row.uri: row for row in known}, {file.uri for file in files}
+    alike = {
+        file.uri: [row for row in known if row.uri not in given and posixpath.basename(row.uri) == posixpath.basename(file.uri)]
+        for file in files
+        if file.uri not in at
+    }
+    asked = [row.file for rows in alike.values() for row in rows] + [at[f.uri].file for f in files if f.uri in at and at[f.uri].sha256 != f.sha256]
+    people = _people(run, cohort, source, block, asked) if asked and source not in _ADDED else {}
+    taken = {row.file for row in known}
+    found: dict[str, str] = {}
+    for file in files:
+        own = set(samples.get(file.uri, ()))
+        if file.uri in at:
+            found[file.uri] = at[file.uri].file
+            _check_same_people(run, file, cohort, people.get(found[file.uri], set()), own)
+            continue
+        free = [row for row in alike[file.uri] if row.file not in found.values()]
+        same = next((row for row in free if row.sha256 == file.sha256), None)
+        edition = same or next((row for row in free if source not in _ADDED and _may_be(people.get(row.file, set()), own)), None)
+        if edition is not None and (edition is same or _is_edition(run, file, cohort, edition)):
+            found[file.uri] = edition.file
+        else:
+            found[file.uri] = _distinct(file.uri, taken | set(found.values()), given - {file.uri})
+    return [replace(file, name=found[file.uri]) for file in files]
+
+
+def _known(run: Run, cohort: str, source: str, block: str) -> list[Any]:
+    if not run.lake.exists(SOURCES):
+        return []
+    rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "uri", "sha256").collect()
+    return sorted((row for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)), key=lambda row: str(row.file))
+
+
+def _people(run: Run, cohort: str, source: str, block: str, names: list[str]) -> dict[str, set[str]]:
+    """Samples of the files of these names, as far as the lake knows them by file."""
+    from pyspark.sql import functions as F
+
+    mine = (F.col("cohort") == cohort) & F.col("file").isin(names)
+    if source == vcf.SOURCE:
+        rows = run.lake.read(SOURCES).where(mine & (F.col("source") == source) & F.col("header").isNotNull())
+        lines = rows.select("file", F.substring_index("header", "\n", -1).alias("columns")).collect()
+        return {row.file: set(row.columns.split("\t")[9:]) for row in lines}
+    if source in _MATRICES and run.lake.exists(_MATRICES[source]):
+        rows = run.lake.read(_MATRICES[source]).where(mine & (F.col("block") == block))
+        return {row.file: set(row.people) for row in rows.groupBy("file").agg(F.collect_set("sample_id").alias("people")).collect()}
+    return {}
+
+
+def _may_be(theirs: set[str], own: set[str]) -> bool:
+    return not theirs or not own or bool(theirs & own)
+
+
+def _is_edition(run: Run, file: SourceFile, cohort: str, other: Any) -> bool:
+    """Whether `file` replaces `other`, as the setting says."""
+    says = run.settings.ingest.same_name
+    if says == "ask":
+        found = f"the name of {other.uri}, which cohort {cohort} has, and no other samples"
+        raise InputError(
+            f"found {found}; expected to know which it is: --set ingest.same_name=edition replaces that file, --set ingest.same_name=file keeps both",
+            file.uri,
+        )
+    return says == "edition"
+
+
+def _check_same_people(run: Run, file: SourceFile, cohort: str, theirs: set[str], own: set[str]) -> None:
+    """What a file took with it when it came anew. InputError where it holds nobody of those that it held before."""
+    if not theirs or not own or theirs <= own:
+        return
+    if not theirs & own and run.settings.ingest.same_name != "edition":
+        found = f"none of the {len(theirs)} samples that cohort {cohort} has from there"
+        raise InputError(
+            f"found {found}; expected some: give the file another name, or --set ingest.same_name=edition takes their data away", file.uri
+        )
+    run.report.warn(f"{file.name} comes without {len(theirs - own)} samples that it had, such as {min(theirs - own)}: their data from it is gone")
+
+
+def _distinct(uri: str, taken: set[str], others: Iterable[str]) -> str:
+    """The shortest end of `uri`, of whole names, that no other file has."""
+    parts, ends = uri.split("/"), [other.split("/") for other in others]
+    for size in range(1, len(parts)):
+        name = "/".join(parts[-size:])
+        if name not in taken and all(other[-size:] != parts[-size:] for other in ends):
+            return name
+    return uri
