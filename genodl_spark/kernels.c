@@ -647,6 +647,14 @@ static int is_float(const u8 *at, const u8 *end) {
     return at == end;
 }
 
+/* Whether a decimal of some sixty characters may be too large for a double: its exponent has three digits or more. */
+static int is_large(const u8 *at, const u8 *end) {
+    while (at < end && (*at | 32) != 'e') at++;
+    if (at < end) at++;
+    if (at < end && !is_digit(*at)) at++;
+    return end - at > 2;
+}
+
 /* Values between commas: right type, right number. `needed` < 0: any number. */
 static int values_hold(const u8 *at, const u8 *end, int type, int64_t needed, int natural) {
     int64_t found = 1;
@@ -850,7 +858,8 @@ void genodl_fixed(
         for (c = column[3]; c < stop[3] && holds; c++) holds = is_base(*c);
         int a = holds ? alts_of(column[4], stop[4], minor) : -1;
         int64_t last = p + (stop[3] - column[3]) - 1, stated = 0;
-        holds = holds && a >= 0 && is_float(column[5], stop[5]) && *column[5] != '-' && *column[5] != '+' && stop[5] - column[5] < 64;
+        holds = holds && a >= 0 && is_float(column[5], stop[5]) && *column[5] != '-' && *column[5] != '+' && stop[5] - column[5] < 64 &&
+                !is_large(column[5], stop[5]);
         holds = holds && ((stop[6] - column[6] == 1 && *column[6] == '.') || codes_hold(column[6], stop[6], 1));
         holds = holds && info_holds(column[7], stop[7], &keys, minor, a, &stated);
         if (stated > last) last = stated;

@@ -61,7 +61,7 @@ _B, _P = r"(?:[ACGTNacgtn]+|\.)", r"(?:<[^\s<>,]+>|[^\s\[\]<>,]+):[0-9]+"
 _ALT = re.compile(rf"[ACGTNacgtn]+|\*|[ACGTNacgtn]*<[^\s<>,]+>|{_B}\[{_P}\[|{_B}\]{_P}\]|\[{_P}\[{_B}|\]{_P}\]{_B}|\.[ACGTNacgtn]+|[ACGTNacgtn]+\.")
 _SIZED = re.compile(r"<(?:DEL|DUP|INV|CNV)[:>]")
 _KEY = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*|1000G")
-_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_WHOLE = re.compile(r"-?0*([0-9]+)")
 _COLUMNS_LINE = re.compile(rb"#CHROM|[^\t]*\tPOS\t", re.IGNORECASE)
 _LAST_BASE = (1 << 31) - 1
 
@@ -104,6 +104,17 @@ class _Format:
     @property
     def has_gt(self) -> bool:
         return self.keys[0] == "GT"
+
+
+@dataclass
+class _Formats:
+    """Distinct FORMATs as the kernels have them: where the keys of each start, int32 (F + 1,), type uint8 and number of values int32 of
+    each key, and whether a FORMAT has GT, uint8 (F,)."""
+
+    offsets: np.ndarray
+    types: np.ndarray
+    counts: np.ndarray
+    has_gt: np.ndarray
 
 
 @dataclass
@@ -179,11 +190,9 @@ class Reader:
         self._sample_set = header.sample_set
         self._contig = lru_cache(4096)(self._check_contig)
         self._format = lru_cache(4096)(self._check_format)
+        self._kinds = lru_cache(4096)(self._kinds_of)
         self._field = lru_cache(4096)(self._info_field)
         self._keys = _Keys(header)
-        self._formats: dict[bytes, int] = {}  # FORMAT text -> number, -1 for one that breaks a rule
-        self._format_table: list[_Format] = []
-        self._format_arrays: tuple[np.ndarray, ...] = ()
         self._gt_room = np.empty(0, np.uint8)  # that the kernels pack into; asking the system for it again costs more than the packing
 
     def batches(self, number: int, block: bytes, most: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
@@ -287,11 +296,11 @@ class Reader:
         if header.has_format:
             first = np.flatnonzero(new_format)
             formats = [text[starts[i, 8] : min(int(starts[i, 9]) - 1, int(starts[i, 10]))].tobytes() for i in first.tolist()]
-            numbers = np.array([self._format_number(f) for f in formats], np.int32)
+            numbers, table = self._numbered_formats(formats)
             format_of = np.where(flags == 0, numbers[np.maximum(format_run, 0)] if len(numbers) else -1, -1).astype(np.int32)
             flags[(flags == 0) & (format_of < 0)] = 1
             if samples:
-                gt, fields = self._sample_columns(text, starts, flags, n_alts, format_of)
+                gt, fields = self._sample_columns(text, starts, flags, n_alts, format_of, table)
         chosen = np.flatnonzero(flags == 0)
         sel = np.ascontiguousarray(starts[chosen])
         n = len(chosen)
@@ -355,20 +364,29 @@ class Reader:
             return False
         return True
 
-    def _format_number(self, text: bytes) -> int:
-        if text not in self._formats:
-            try:
-                format_ = self._format(text.decode("ascii"))
-            except (Refused, UnicodeDecodeError):
-                self._formats[text] = -1
-                return -1
-            self._formats[text] = len(self._format_table)
-            self._format_table.append(format_)
-            offsets = np.cumsum([0, *(len(f.keys) for f in self._format_table)]).astype(np.int32)
-            kinds = [self._kind(f, key, field) for f in self._format_table for key, field in zip(f.keys, f.fields, strict=True)]
-            types, counts = np.array([k[0] for k in kinds], np.uint8), np.array([k[1] for k in kinds], np.int32)
-            self._format_arrays = (offsets, types, counts, np.array([f.has_gt for f in self._format_table], np.uint8))
-        return self._formats[text]
+    def _numbered_formats(self, texts: list[bytes]) -> tuple[np.ndarray, _Formats | None]:
+        """Of each FORMAT its number among the distinct ones that hold, int32, -1 for one that breaks a rule; and these, None where there are none."""
+        numbers: dict[bytes, int] = {}
+        kinds: list[tuple[list[tuple[int, int]], bool]] = []
+        for text in texts:
+            if text not in numbers:
+                try:
+                    kinds.append(self._kinds(text.decode("ascii")))
+                    numbers[text] = len(kinds) - 1
+                except (Refused, UnicodeDecodeError):
+                    numbers[text] = -1
+        of = np.array([numbers[text] for text in texts], np.int32)
+        if not kinds:
+            return of, None
+        keys = np.array([kind for found, _ in kinds for kind in found], np.int32)
+        offsets = np.cumsum([0, *(len(found) for found, _ in kinds)]).astype(np.int32)
+        types, counts = keys[:, 0].astype(np.uint8), np.ascontiguousarray(keys[:, 1])
+        return of, _Formats(offsets, types, counts, np.array([has_gt for _, has_gt in kinds], np.uint8))
+
+    def _kinds_of(self, text: str) -> tuple[list[tuple[int, int]], bool]:
+        """Type and number of each key of a FORMAT, and whether it has GT. Refused as for `_check_format`."""
+        format_ = self._format(text)
+        return [self._kind(format_, key, field) for key, field in zip(format_.keys, format_.fields, strict=True)], format_.has_gt
 
     def _kind(self, format_: _Format, key: str, field: Field | None) -> tuple[int, int]:
         """Type and number of a FORMAT key as the kernels have them."""
@@ -382,13 +400,13 @@ class Reader:
         return _TYPES.get(field.type, 0), _ANY if expected is None else expected
 
     def _sample_columns(
-        self, text: np.ndarray, starts: np.ndarray, flags: np.ndarray, n_alts: np.ndarray, format_of: np.ndarray
+        self, text: np.ndarray, starts: np.ndarray, flags: np.ndarray, n_alts: np.ndarray, format_of: np.ndarray, table: _Formats | None
     ) -> tuple[pa.Array, pa.Array]:
         """Columns `gt` and `fields` of all records; flags those that the kernels are not sure of."""
         samples, records = len(self.header.samples), len(starts)
-        if not self._format_arrays:  # no record has a FORMAT that holds
+        if table is None:  # no record has a FORMAT that holds
             return pa.nulls(records, pa.binary()), pa.nulls(records, pa.binary())
-        offsets, types, counts, has_gt = self._format_arrays
+        offsets, types, counts, has_gt = table.offsets, table.types, table.counts, table.has_gt
         room = records * (64 + 16 * samples)
         if len(self._gt_room) < room:
             self._gt_room = np.empty(room, np.uint8)
@@ -559,17 +577,17 @@ class Reader:
 
     def _farthest(self, pos: int, ref: str, alts: tuple[str, ...], info: dict[str, str]) -> int:
         end = pos + len(ref) - 1
-        stated = info.get("END", "")
-        if _WHOLE.fullmatch(stated) and info.get("SVTYPE") not in ("BND", "TRA"):
-            end = max(end, int(stated))
+        stated = _whole(info.get("END", ""))
+        if stated is not None and info.get("SVTYPE") not in ("BND", "TRA"):
+            end = max(end, stated)
             if self.header.minor < 5:
                 return end
         lengths = info["SVLEN"].split(",") if "SVLEN" in info else []
         if len(lengths) == 1:
             lengths *= len(alts)
-        for alt, length in zip(alts, lengths, strict=False):
-            if _SIZED.match(alt) and _WHOLE.fullmatch(length):
-                end = max(end, pos + abs(int(length)))
+        for alt, length in zip(alts, map(_whole, lengths), strict=False):
+            if _SIZED.match(alt) and length is not None:
+                end = max(end, pos + abs(length))
         return end
 
     def _check_format(self, text: str) -> _Format:
@@ -697,9 +715,9 @@ class Reader:
     def _extend(self, lengths: pa.BinaryArray, of: np.ndarray, records: list[_Record]) -> Iterator[int]:
         """Moves the ends of records to those of their <*> blocks; yields the records whose block ends beyond the highest position."""
         for i, text in zip(of.tolist(), lengths.to_pylist(), strict=True):
-            length, row = text[:-1].decode("ascii", "replace"), records[i].row
-            if "<*>" in row["alts"] and _WHOLE.fullmatch(length):
-                row["end"] = max(row["end"], row["pos"] + int(length) - 1)
+            length, row = _whole(text[:-1].decode("ascii", "replace")), records[i].row
+            if "<*>" in row["alts"] and length is not None:
+                row["end"] = max(row["end"], row["pos"] + length - 1)
                 if row["end"] > _LAST_BASE:
                     yield i
 
@@ -736,12 +754,19 @@ def _count(field: Field, n_alts: int) -> int | None:
     return None if free else int(field.number)
 
 
+def _whole(text: str) -> int | None:
+    """A whole number, one of more digits than a position has as a large one; None for other text."""
+    match = _WHOLE.fullmatch(text)
+    return None if match is None else int(text) if len(match[1]) <= 18 else 10**18
+
+
 def _quality(text: str) -> float | None:
     if text == ".":
         return None
-    if _FLOAT_TEXT.fullmatch(text) is None or float(text) < 0:
-        raise Refused(f"found QUAL {text[:40]!r}; expected . or a number, 0 or more")
-    return float(text)
+    value = float(text) if _FLOAT_TEXT.fullmatch(text) is not None else -1.0
+    if value < 0 or (math.isinf(value) and "n" not in text.lower()):  # a number that is too large is no infinity
+        raise Refused(f"found QUAL {text[:40]!r}; expected . or a number, 0 or more, below 1.8e308")
+    return value
 
 
 def _batch(rows: list[dict[str, object]], schema: pa.Schema) -> pa.RecordBatch:

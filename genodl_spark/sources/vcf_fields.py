@@ -170,8 +170,11 @@ class _Samples:
         with_gt = rows.column("gt").is_valid().to_numpy(zero_copy_only=False)
         codes = formats.indices.fill_null(-1).to_numpy()
         self._groups: list[tuple[list[str], np.ndarray, _Split]] = []
+        rows_of = np.flatnonzero(given & (codes >= 0))
+        rows_of = rows_of[np.argsort(codes[rows_of], kind="stable")]
+        bounds = np.searchsorted(codes[rows_of], np.arange(len(formats.dictionary) + 1))
         for code, text in enumerate(formats.dictionary.to_pylist()):
-            of = np.flatnonzero((codes == code) & given)
+            of = rows_of[bounds[code] : bounds[code + 1]]
             if len(of):
                 keys = text.split(":")
                 keys = keys[1:] if keys[0] == "GT" and with_gt[of[0]] else keys

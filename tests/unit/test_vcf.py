@@ -215,6 +215,10 @@ def test_sites_without_samples_and_wide_alleles() -> None:
         ("1 2147483647 . AC T . . . GT 0/1 0/1", "ends at 2147483648"),
         ("1 5 . A T . . END=999999999999999999 GT 0/1 0/1", "ends at 999999999999999999"),
         ("1 5 . A <DEL> . . SVLEN=-2147483647 GT 0/1 0/1", "ends at 2147483652"),
+        ("1 5 . A T 1e400 . . GT 0/1 0/1", "QUAL '1e400'; expected . or a number, 0 or more, below 1.8e308"),
+        (f"1 5 . A T {'9' * 400} . . GT 0/1 0/1", "below 1.8e308"),
+        (f"1 5 . A <DEL> . . END={'9' * 5000} GT 0/1 0/1", "ends at 1000000000000000000"),
+        (f"1 5 . A <DEL> . . SVLEN=-{'9' * 20} GT 0/1 0/1", "ends at 1000000000000000005"),
         ("1 5 a\0b A T . . . GT 0/1 0/1", r"control character \x00"),
         ("1 5 . A T . . X=a\0b GT 0/1 0/1", r"control character \x00"),
         ("1 5 . A T . . X=a\x1b[2J GT 0/1 0/1", r"control character \x1b"),
@@ -231,6 +235,29 @@ def test_a_bad_record_is_set_aside_and_its_neighbours_kept(record: str, reason: 
     assert [calls(r) for r in good] == [["0|1", "1|1"]] * 2
     assert [(r["line"], r["file"], r["source"], r["cohort"], r["text"]) for r in bad] == [(9, "v.vcf", "vcf", "c", record.replace(" ", "\t")[:4096])]
     assert reason in bad[0]["reason"]
+
+
+def test_qualities_at_the_limits_of_floats() -> None:
+    texts = ["nan", "inf", "Infinity", "1e308", "1.7976931348623157e+308", "1e-400", "4E38", "9" * 60, ".5", "5."]
+    good, bad = read(content(*(f"1 5 . A T {text} . ." for text in [*texts, "."]), samples=""))
+    assert bad == []
+    np.testing.assert_array_equal([r["qual"] for r in good[:-1]], list(map(float, texts)))
+    assert good[-1]["qual"] is None
+
+
+def test_formats_cost_by_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = 0
+    kind = vcf.Reader._kind
+
+    def counting(self: vcf.Reader, *rest: object) -> tuple[int, int]:
+        nonlocal seen
+        seen += 1
+        return kind(self, *rest)
+
+    monkeypatch.setattr(vcf.Reader, "_kind", counting)
+    good, bad = read(content(*(f"1 5 . A T . . . GT:K{i % 300} 0/1:{i}" for i in range(600)), samples="a"), 40)
+    assert (bad, seen) == ([], 600)
+    assert [(r["format"], r["fields"]) for r in good] == [(f"GT:K{i % 300}", b"%d" % i) for i in range(600)]
 
 
 def test_a_header_that_stands_again_is_passed_over_and_another_one_ends_the_file() -> None:
@@ -359,7 +386,7 @@ def test_phase_of_the_first_allele_is_kept_from_4_4_on() -> None:
         (b"##fileformat=VCFv3.3\n#CHROM\n", 1, "VCFv4.1 to VCFv4.5"),
         (b"##fileformat=VCFv4.2\n##x=y\n", 2, "ends before its #CHROM line"),
         (b"##fileformat=VCFv4.2\n1\t5\t.\tA\tT\n", 2, "expected lines with ## up to the #CHROM line"),
-        (b"\x28\xb5\x2f\xfd\x04\x00", 1, "binary data"),
+        (b"\x00\x01\x02VCF", 1, "binary data"),
         (content(samples="s1 s\xff").replace(b"\xc3\xbf", b"\xff"), 7, "not UTF-8"),
         (content(samples="s1 s\0b"), 7, r"control character \x00"),
         (content("", samples="").replace(b"\tINFO\n", b"\tINF\n"), 7, "found 'INF' in the #CHROM line"),
@@ -440,7 +467,7 @@ def test_records_are_normalised_with_their_source_beside_them(tmp_path: Path) ->
     ]
     assert [(r["line"], r["reason"]) for r in refused.to_pylist()] == [
         (10, "found REF 'G'; expected 'C', as the reference has it"),
-        (11, "found QUAL '-1'; expected . or a number, 0 or more"),
+        (11, "found QUAL '-1'; expected . or a number, 0 or more, below 1.8e308"),
     ]
 
 
