@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pysam
 import pytest
 from pyspark.sql import Row
@@ -35,6 +36,8 @@ def calls(row: Row) -> list[str]:
 
 def test_a_cohort_of_vcfs(genodl, lake: Lake, tmp_path: Path) -> None:
     common = ("--lake", lake.uri, "--cohort", "c'1")
+    tmp_path = tmp_path / "in"  # beside the lake
+    tmp_path.mkdir()
     names = ["HLA-A*01:01", "chr1/x", "<c>", "a%2Fb=c"]
     contigs = HEAD.replace("#CHROM", "##contig=<ID=HLA-A*01:01>\n#CHROM")
     one = write(tmp_path / "o'ne.vcf", *(f"{n} 5 . A T . . . GT 0|1 1|." for n in names), "1 6 . A T . . . GT 0|7 0|0", head=contigs)
@@ -134,7 +137,7 @@ def test_which_files_and_lines_count(genodl, lake: Lake, tmp_path: Path) -> None
     (folder / "old.vcf.bz2").write_bytes(b"BZh91AY&SY")
     code, report, line = genodl(ingest, "vcf", str(folder), *at)
     assert (code, report["metrics"]["files"]) == (0, {".vcf": 3, ".bcf.gz": 1}), line
-    left = ".snap/v.vcf, ._joined.vcf, _tmp/v.vcf, old.vcf.bz2"
+    left = "._joined.vcf, .snap/v.vcf, _tmp/v.vcf, old.vcf.bz2"
     reason = "found Number=1,Type=Integer for the reserved AC; expected Number=A,Type=Integer"
     assert report["warnings"] == [
         f"passed over 4 files of file://{folder} that are hidden or not named as vcf: {left}",
@@ -188,5 +191,5 @@ def test_which_files_and_lines_count(genodl, lake: Lake, tmp_path: Path) -> None
     write(tmp_path / "upper.vcf", "1 1 . C A . . . GT 1/1", head=of("U"))
     assert genodl(ingest, "vcf", str(tmp_path / "lower.vcf"), str(tmp_path / "upper.vcf"), "--lake", lake.uri, "--cohort", "f")[0] == 0
     snapshot, kind = Snapshot(lake), GenotypeFeatures()
-    assert kind.choose(snapshot, "f", ["L", "U"]) == ["1:1:C:A"]
+    assert kind.choose(snapshot, "f", ["L", "U"], np.ones((1, 2), bool)).names == ["1:1:C:A"]
     assert {r.entity_id: list(r.x) for r in kind.rows(snapshot, "f", ["1:1:c:a"]).collect()} == {"L": [1], "U": [2]}
