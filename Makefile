@@ -23,6 +23,9 @@ test: check ## all checks, then the tests of one machine, in two processes
 	$(PYTEST) tests/unit tests/spark $(addprefix --ignore=,$(SECOND)); failed=$$?; \
 	wait $$second || failed=1; cat $$log; rm -f $$log; exit $$failed
 
+goldens: setup ## ask plink2 and bcftools (apt-get install plink2 bcftools) again what tests compare with, and say what has changed
+	@rm -rf tests/unit/golden; export GENODL_GOLDENS=ask; $(PYTEST) tests/unit/test_cohort_qc.py tests/unit/test_normalise.py -k plink\ or\ alignment_as && git status --short tests/unit/golden
+
 test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
 	@$(PYTEST) tests/cluster
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import shutil
-import subprocess
 from collections.abc import Callable
 from dataclasses import fields
 from fractions import Fraction
 from functools import reduce
 from operator import add
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark import cohort_qc as qc
+from tests.goldens import answer
 
-needs_plink = pytest.mark.skipif(shutil.which("plink2") is None, reason="no plink2 on PATH")
 Plink = Callable[..., list[list[str]]]
 
 
@@ -50,26 +47,24 @@ def cohort(request: pytest.FixtureRequest) -> np.ndarray:
     return genotypes(1500, 130, 1, request.param)
 
 
-@pytest.fixture
-def plink(tmp_path: Path) -> Callable[[np.ndarray], Plink]:
-    def write(dosages: np.ndarray) -> Plink:
-        variants, samples = dosages.shape
-        code = np.array([3, 2, 0, 1], np.uint8)[dosages]  # of a .bed, by dosage; the last is missing
-        quads = np.pad(code, ((0, 0), (0, -samples % 4))).reshape(variants, -1, 4)
-        packed = (quads << np.array([0, 2, 4, 6], np.uint8)).sum(2).astype(np.uint8)
-        (tmp_path / "d.bed").write_bytes(b"\x6c\x1b\x01" + packed.tobytes())
-        at = positions(variants)
-        (tmp_path / "d.bim").write_text("".join(f"1\tv{i}\t0\t{at[i]}\t{'GC'[i % 2]}\tA\n" for i in range(variants)))
-        (tmp_path / "d.fam").write_text("".join(f"0\ts{i}\t0\t0\t1\t-9\n" for i in range(samples)))
+def plink(dosages: np.ndarray) -> Plink:
+    """What PLINK 2 says of a cohort: call(suffix of the output, arguments...) gives rows of columns."""
+    variants, samples = dosages.shape
+    code = np.array([3, 2, 0, 1], np.uint8)[dosages]  # of a .bed, by dosage; the last is missing
+    quads = np.pad(code, ((0, 0), (0, -samples % 4))).reshape(variants, -1, 4)
+    packed = (quads << np.array([0, 2, 4, 6], np.uint8)).sum(2).astype(np.uint8)
+    at = positions(variants)
+    inputs = {
+        "d.bed": b"\x6c\x1b\x01" + packed.tobytes(),
+        "d.bim": "".join(f"1\tv{i}\t0\t{at[i]}\t{'GC'[i % 2]}\tA\n" for i in range(variants)).encode(),
+        "d.fam": "".join(f"0\ts{i}\t0\t0\t1\t-9\n" for i in range(samples)).encode(),
+    }
 
-        def call(suffix: str, *arguments: str) -> list[list[str]]:
-            command = ["plink2", "--bfile", "d", "--threads", "1", "--memory", "800", "--bad-freqs", "--out", "o", *arguments]
-            subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-            return [line.split() for line in (tmp_path / f"o.{suffix}").read_text().splitlines() if not line.startswith("#")]
+    def call(suffix: str, *arguments: str) -> list[list[str]]:
+        command = ["plink2", "--bfile", "d", "--threads", "1", "--memory", "800", "--bad-freqs", "--out", "o", *arguments]
+        return [line.split() for line in answer(command, inputs, f"o.{suffix}") if not line.startswith("#")]
 
-        return call
-
-    return write
+    return call
 
 
 def blocks(dosages: np.ndarray, cuts: list[int]) -> list[np.ndarray]:
@@ -124,8 +119,7 @@ def test_hardy_weinberg_of_large_cohorts() -> None:
     assert p[3] == 1 and mid_p[3] == pytest.approx(0.5)
 
 
-@needs_plink
-def test_variants_are_those_of_plink(cohort: np.ndarray, plink: Callable[[np.ndarray], Plink]) -> None:
+def test_variants_are_those_of_plink(cohort: np.ndarray) -> None:
     found, call = qc.variant_statistics(qc.histogram(cohort)), plink(cohort)
     # PLINK prints six digits, so that half a unit of the last is 5e-6 of the value.
     np.testing.assert_allclose(found.hwe_p, [float(row[-1]) for row in call("hardy", "--hardy")], rtol=5.1e-6)
@@ -149,8 +143,7 @@ def summed(dosages: np.ndarray, kinds: np.ndarray, cuts: list[int]) -> qc.Sample
     return reduce(add, (qc.sample_sums(d, k) for d, k in zip(np.split(dosages, cuts), np.split(kinds, cuts), strict=True)))
 
 
-@needs_plink
-def test_samples_are_those_of_plink(cohort: np.ndarray, plink: Callable[[np.ndarray], Plink]) -> None:
+def test_samples_are_those_of_plink(cohort: np.ndarray) -> None:
     call, kinds = plink(cohort), np.array([qc.TRANSITION, qc.TRANSVERSION] * (len(cohort) // 2))
     found = qc.sample_statistics(summed(cohort, kinds, [100, 700]))
     np.testing.assert_allclose(found.inbreeding, [float(row[-1]) for row in call("het", "--het")], atol=1e-6)
@@ -197,8 +190,7 @@ def relatives(dosages: np.ndarray, threshold: float = -math.inf, size: int = 50)
     return found
 
 
-@needs_plink
-def test_kinship_is_that_of_plink(cohort: np.ndarray, plink: Callable[[np.ndarray], Plink]) -> None:
+def test_kinship_is_that_of_plink(cohort: np.ndarray) -> None:
     found = relatives(cohort)
     rows = plink(cohort)("kin0", "--make-king-table", "counts")
     assert len(rows) == len(found) == 130 * 129 // 2
@@ -275,8 +267,7 @@ def test_components_of_few_samples() -> None:
     np.testing.assert_allclose(found.values, np.linalg.eigvalsh(z.T @ z / informative(dosages).sum())[::-1][:6], rtol=1e-4, atol=1e-4)
 
 
-@needs_plink
-def test_components_are_those_of_plink(cohort: np.ndarray, plink: Callable[[np.ndarray], Plink]) -> None:
+def test_components_are_those_of_plink(cohort: np.ndarray) -> None:
     kept = cohort[informative(cohort)]
     call = plink(kept)
     found = components(kept, 3)
@@ -294,12 +285,11 @@ def pruned(dosages: np.ndarray, cuts: list[int], *settings: float) -> list[int]:
     return np.flatnonzero(pruner.finish()).tolist()
 
 
-@needs_plink
 @pytest.mark.parametrize(
     ("window", "step", "threshold"),
     [("50", 5, 0.2), ("20", 1, 0.5), ("300", 7, 0.1), ("3000", 1, 0.2), ("2", 2, 0.3), ("10kb", 1, 0.2), ("300kb", 1, 0.05)],
 )
-def test_pruning_is_that_of_plink(cohort: np.ndarray, plink: Callable[[np.ndarray], Plink], window: str, step: int, threshold: float) -> None:
+def test_pruning_is_that_of_plink(cohort: np.ndarray, window: str, step: int, threshold: float) -> None:
     kilobases = window.endswith("kb")
     rows = plink(cohort)("prune.in", "--indep-pairwise", window, *([] if kilobases else [str(step)]), str(threshold))
     size = int(window.removesuffix("kb")) * (1000 if kilobases else 1)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pysam
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,7 +102,6 @@ def test_pieces_of_a_file_have_its_lines(tmp_path: Path, mode: str) -> None:
     text = "id,sequence,odd name (1)\n" + "".join(f"s{i},{'ACGT' * (i % 5 + 1)},{i}\n" for i in range(20_000))
     path = tmp_path / "s.csv"
     if mode == "bgzip":
-        pysam = pytest.importorskip("pysam")
         with pysam.BGZFile(str(path), "w") as out:
             out.write(text.encode())
     else:

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pysam
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,7 +86,6 @@ def test_truncated_gzip_is_refused_with_its_line() -> None:
 
 
 def test_bgzip_without_its_end_block_is_refused(tmp_path: Path) -> None:
-    pysam = pytest.importorskip("pysam")
     path = str(tmp_path / "x.gz")
     with pysam.BGZFile(path, "w") as out:
         for i in range(30000):
