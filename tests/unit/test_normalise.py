@@ -76,7 +76,9 @@ def oracle(folder: Path, command: str, text: str, *options: str, older: bool = F
     """Records of bcftools COMMAND over the VCF `text`, by pysam; or what an older release said of it."""
     if older:
         inputs = {"in.vcf": text.encode(), **{Path(option).name: Path(option).read_bytes() for option in options if option.startswith("/")}}
-        lines = answer(["bcftools", command, *(Path(option).name for option in options), "-o", "out.vcf", "in.vcf"], inputs, "out.vcf")
+        lines = answer(
+            ["bcftools", command, "--no-version", *(Path(option).name for option in options), "-o", "out.vcf", "in.vcf"], inputs, "out.vcf"
+        )
     else:
         (folder / "in.vcf").write_text(text)
         getattr(pysam.bcftools, command)(*options, "-o", str(folder / "out.vcf"), str(folder / "in.vcf"), catch_stdout=False)
