@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 MEND = "genodl verify names the damaged file and the ingest that brings it back"  # the advice for what the lake holds no longer whole
 
@@ -45,6 +46,9 @@ class Conflict(Exception):
         super().__init__(" ".join(message.split()))
 
 
+# What Spark says of a file of a scan; the path is percent-encoded.
+_UNREADABLE = re.compile(r"\[FAILED_READ_FILE\.[A-Z_]+\] Encountered error while reading file (\S+?)\.(?:\s|$)")
+_CAUSE = re.compile(r"^Caused by: (?:[\w$]+\.)*[\w$]+: (.+)$", re.MULTILINE)
 _IN_TRACEBACK = re.compile(r"^(?:\w+\.)*(?:InputError|Damaged): (.+)$", re.MULTILINE)
 
 
@@ -52,5 +56,11 @@ def input_error_within(error: BaseException) -> InputError | None:
     """The InputError that `error` is, or that a Spark task raised and Spark reported as text; None when there is none."""
     if isinstance(error, InputError):
         return error
-    found = _IN_TRACEBACK.search(str(error))
-    return InputError(found.group(1).strip()) if found else None
+    text = str(error)
+    if found := _IN_TRACEBACK.search(text):
+        return InputError(found.group(1).strip())
+    if found := _UNREADABLE.search(text):
+        causes = _CAUSE.findall(text)
+        reason = f" ({causes[-1].strip()[:200]})" if causes else ""
+        return Damaged(f"found a file that Spark cannot read{reason}; expected whole Parquet, {MEND}", unquote(found.group(1)))
+    return None

@@ -147,7 +147,7 @@ class MatrixFeatures:
     def _stored(self, lake: Snapshot, cohort: str) -> DataFrame:
         from pyspark.sql import functions as F
 
-        rows = lake.read(self.table).where(F.col("cohort") == cohort)
+        rows = lake.read(self.table, cohort).where(F.col("cohort") == cohort)
         return rows.where(F.col("block").isin(self.blocks)) if self.blocks else rows
 
     def _orders(self, lake: Snapshot, cohort: str) -> dict[tuple[str, str], list[str]]:
@@ -324,7 +324,7 @@ class GenotypeFeatures:
         filled = [(file.filled("gt"), *file.ends("sample_set")) for file in files]
         if all(has is False or (has and low is not None and low == high) for has, low, high in filled):
             return sorted({low for has, low, _ in filled if has})
-        rows = lake.read(VARIANTS).where((F.col("cohort") == cohort) & F.col("gt").isNotNull())
+        rows = lake.read(VARIANTS, cohort).where((F.col("cohort") == cohort) & F.col("gt").isNotNull())
         return sorted(row.sample_set for row in rows.select("sample_set").distinct().collect())
 
     def ordered_samples(self, lake: Snapshot, cohort: str) -> pa.Table:
@@ -345,7 +345,7 @@ class GenotypeFeatures:
         """One row per record and ALT allele that can be a feature."""
         from pyspark.sql import functions as F
 
-        rows = lake.read(VARIANTS).where((F.col("cohort") == cohort) & F.col("gt").isNotNull())
+        rows = lake.read(VARIANTS, cohort).where((F.col("cohort") == cohort) & F.col("gt").isNotNull())
         chrom = F.regexp_replace("contig", "^(?i:chr)", "")
         rows = rows.select(
             F.when(chrom == "M", "MT").otherwise(chrom).alias("chrom"),
@@ -543,7 +543,7 @@ class SequenceFeatures:
     def _stored(self, lake: Snapshot, cohort: str) -> DataFrame:
         from pyspark.sql import functions as F
 
-        return lake.read(SEQUENCES).where(F.col("cohort") == cohort)
+        return lake.read(SEQUENCES, cohort).where(F.col("cohort") == cohort)
 
     def _longest(self, lake: Snapshot, cohort: str) -> int:
         from pyspark.sql import functions as F

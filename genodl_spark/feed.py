@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genodl_spark import quality, storage
+from genodl_spark import checksums, quality, storage
 
 if TYPE_CHECKING:
     import torch
@@ -231,6 +231,8 @@ def _decode(files: list[str], block: _Block, backend: str, scratch: str | None, 
             block.put(table)
 
     with _local(files, scratch) as local:
+        for path in local:  # Petastorm opens files itself
+            checksums.check_file(path, None)
         shares = [local[i::readers] for i in range(min(readers, len(local)))]
         if len(shares) < 2:
             decode(local)

@@ -16,8 +16,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import storage
-from genodl_spark.errors import Conflict, InputError
+from genodl_spark import checksums, storage
+from genodl_spark.checksums import TAG
+from genodl_spark.errors import Conflict, Damaged, InputError
 from genodl_spark.stored_files import Change, StoredFile, Without, as_lists, holding, join, may_hold, read_file, rewrite
 from genodl_spark.tables import TABLES, Table, identifier, literal
 
@@ -42,6 +43,8 @@ class Lake:
         self.spark = spark
         self.uri = storage.absolute(uri)
         self.may_write = may_write or (lambda: None)
+        self._whole: set[str] = set()  # URIs of files that were held against their checksums
+        self._read: set[tuple[str, int, str | None]] = set()
 
     def path(self, table: Table) -> str:
         return storage.join(self.uri, table.name)
@@ -96,19 +99,60 @@ class Lake:
 
         _check_columns(table, StructType.fromJson(json.loads(schema)), self.path(table))
 
-    def read(self, table: Table, version: int | None = None) -> DataFrame:
+    def read(self, table: Table, version: int | None = None, cohort: str | None = None, held: bool = True) -> DataFrame:
         """A table at one version, the newest when none is given; an empty one where it has not been created.
 
-        InputError when a stored column is missing or has another type than declared.
+        Its files are held against their checksums first: of a table that cohorts part, those of `cohort` alone where that is given, as no
+        others will be asked for; none where not `held`, for who calls `hold_plan` later. InputError when a stored column is missing or
+        has another type than declared, Damaged for a file that has changed.
         """
-        if not self.exists(table):
+        newest = self.version(table)
+        if newest is None:
             return self.spark.createDataFrame([], table.spark_schema())
+        asked = (table.name, newest if version is None else version, cohort)
+        if held and asked not in self._read:
+            self.hold(file for file in self.files(table, asked[1]) if cohort is None or file.partition.get("cohort", cohort) == cohort)
+            self._read.add(asked)
         reader = self.spark.read.format("delta")
         if version is not None:
             reader = reader.option("versionAsOf", version)
         rows = reader.load(self.path(table))
         _check_columns(table, rows.schema, self.path(table))
         return rows
+
+    def hold(self, files: Iterable[StoredFile]) -> None:
+        """Holds files against the checksums that the log has, once each: the JVM knows nothing of these. Damaged where one has changed."""
+        for file, wrong in self.damaged(files):
+            raise Damaged(wrong, file.uri)
+
+    def damaged(self, files: Iterable[StoredFile]) -> list[tuple[StoredFile, str]]:
+        """Those of `files` that are not as their checksums in the log have them, and what is wrong; each is looked at once.
+
+        Tasks do it, unless the files are few and small. On HDFS and object stores, which check what they give out, nothing is read twice.
+        """
+        asked = [file for file in files if file.checksum and file.uri not in self._whole and storage.is_local(file.uri)]
+        if sum(file.size for file in asked) <= _FEW_BYTES:
+            found = [(i, wrong) for i, file in enumerate(asked) if (wrong := _wrong(file))]
+        else:
+            tasks = min(len(asked), 4 * self.spark.sparkContext.defaultParallelism)
+            rows = self.spark.range(0, len(asked), 1, tasks).mapInArrow(partial(_changed, files=asked), "file int, wrong string").collect()
+            found = [(row.file, row.wrong) for row in rows]
+        changed = {i for i, _ in found}
+        self._whole |= {file.uri for i, file in enumerate(asked) if i not in changed}
+        return [(asked[i], wrong) for i, wrong in sorted(found)]
+
+    def hold_plan(self, rows: DataFrame, tables: Iterable[Table]) -> None:
+        """The same for the files of `tables` that a query reads, those that its conditions leave out not among them."""
+        jvm: Any = self.spark._jvm
+        of = getattr(jvm.org.apache.spark.sql.classic, "Dataset$").__getattr__("MODULE$").ofRows
+        session, plan = self.spark._jsparkSession, rows._jdf.queryExecution().optimizedPlan()
+        inner = plan.subqueriesAll()
+        plans = [plan, *(inner.apply(i) for i in range(inner.size()))]
+        wanted = {storage.from_spark(uri) for one in plans for uri in of(session, one).inputFiles()}
+        for table in tables if wanted else []:
+            version = self.version(table)
+            if version is not None:
+                self.hold(file for file in self.files(table, version) if file.uri in wanted)
 
     def read_files(self, table: Table, files: Sequence[StoredFile]) -> DataFrame:
         """The rows of some files of a table, without its partition columns."""
@@ -117,6 +161,7 @@ class Lake:
         schema = StructType([field for field in table.spark_schema().fields if field.name not in table.partitioned_by])
         if not files:
             return self.spark.createDataFrame([], schema)
+        self.hold(files)
         reader = self.spark.read.schema(schema).option("__globPaths__", "false")  # a bracket in a path is a bracket
         return reader.parquet(*(file.uri for file in files))
 
@@ -392,10 +437,13 @@ class Lake:
 
             log, nothing = self._log(table)
             rows = Frame(log.getSnapshotAt(version, nothing, nothing).allFiles().toDF(), self.spark)
-            files = [row.asDict() for row in rows.select("path", "partitionValues", "size", "stats").collect()]
+            files = [row.asDict() for row in rows.select("path", "partitionValues", "size", "stats", "tags").collect()]
         uri = self.path(table)
         return sorted(
-            StoredFile(storage.join(uri, unquote(f["path"])), f["path"], f["partitionValues"], f["size"], json.loads(f.get("stats") or "{}"))
+            StoredFile(
+                *(storage.join(uri, unquote(f["path"])), f["path"], f["partitionValues"], f["size"], json.loads(f.get("stats") or "{}")),
+                (f.get("tags") or {}).get(TAG),
+            )
             for f in files
         )
 
@@ -496,8 +544,8 @@ class Snapshot:
             self.versions[table.name] = newest
         return self.versions[table.name]
 
-    def read(self, table: Table) -> DataFrame:
-        return self.lake.read(table, self.version(table))
+    def read(self, table: Table, cohort: str | None = None) -> DataFrame:
+        return self.lake.read(table, self.version(table), cohort)
 
     def cohort_files(self, table: Table, cohort: str) -> list[StoredFile]:
         """Files with rows of a cohort; all of them where the table is not partitioned by it."""
@@ -561,6 +609,26 @@ def condition(where: Mapping[str, str | Sequence[str]]) -> str:
     """SQL condition for rows whose columns hold the given values; names and values are quoted."""
     terms = [f"{identifier(name)} IN ({', '.join(map(literal, values))})" for name, values in as_lists(where).items()]
     return " AND ".join(terms)
+
+
+def _wrong(file: StoredFile) -> str | None:
+    """What is wrong with a file by its checksum, None for nothing. One that is gone is nothing changed: who reads it will say so."""
+    try:
+        checksums.check_file(file.uri, file.checksum)
+    except Damaged as error:
+        return error.message
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _changed(batches: Iterable[pa.RecordBatch], files: Sequence[StoredFile]) -> Iterable[pa.RecordBatch]:
+    """For mapInArrow over indices into `files`: those that have changed."""
+    for batch in batches:
+        found = [(i, wrong) for i in batch.column(0).to_pylist() if (wrong := _wrong(files[i]))]
+        yield pa.RecordBatch.from_arrays(
+            [pa.array([i for i, _ in found], pa.int32()), pa.array([w for _, w in found], pa.string())], ["file", "wrong"]
+        )
 
 
 def _taken_away(uri: str) -> list[str]:

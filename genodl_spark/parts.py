@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genodl_spark import storage
+from genodl_spark.checksums import TAG, Summed
 from genodl_spark.tables import Table
 
 _GROUP_ROWS, _GROUP_BYTES = 4096, 32 << 20
@@ -36,7 +37,7 @@ _LISTED = 64  # bytes of a text that stand in a file's statistics
 
 @dataclass(frozen=True)
 class Part:
-    """One file: its path below the table, percent-encoded, partition values, bytes, rows, and statistics as Delta has them (JSON)."""
+    """One file: its path below the table, percent-encoded, partition values, bytes, rows, statistics as Delta has them (JSON), checksum."""
 
     path: str
     partition: dict[str, str]
@@ -44,6 +45,7 @@ class Part:
     rows: int
     statistics: str
     written_ms: int
+    checksum: str = ""
 
     def as_json(self) -> str:
         return json.dumps(self.__dict__)
@@ -55,7 +57,7 @@ class Part:
     def add(self) -> dict[str, Any]:
         """The action that adds the file, as the Delta protocol has it."""
         action = {"path": self.path, "partitionValues": self.partition, "size": self.size, "modificationTime": self.written_ms, "dataChange": True}
-        return {"add": {**action, "stats": self.statistics}}
+        return {"add": {**action, "stats": self.statistics, "tags": {TAG: self.checksum}}}
 
 
 class PartWriter:
@@ -151,7 +153,7 @@ class _File:
         self._nulls: dict[str, int] = {}
         full = posixpath.join(root, path)
         fs.create_dir(posixpath.dirname(full), recursive=True)
-        self._sink = fs.open_output_stream(full)
+        self._sink = Summed(fs.open_output_stream(full))
         self._writer: pq.ParquetWriter | None = None
         self._schema = schema
         self._compared = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_string(f.type)]
@@ -175,7 +177,7 @@ class _File:
 
     @property
     def size(self) -> int:
-        return int(self._sink.tell())
+        return self._sink.size
 
     def write(self, rows: pa.Table) -> None:
         self._held.append(rows)
@@ -211,7 +213,7 @@ class _File:
         low = {name: value for name, value in self._low.items() if _bounded(value) and _bounded(self._high[name])}
         high = {name: self._high[name] for name in low}
         statistics = json.dumps({"numRecords": self.rows, "minValues": low, "maxValues": high, "nullCount": self._nulls})
-        return Part(quote(self._path), self._partition, size, self.rows, statistics, int(time.time() * 1000))
+        return Part(quote(self._path), self._partition, size, self.rows, statistics, int(time.time() * 1000), self._sink.checksum())
 
 
 def _bounded(value: Any) -> bool:

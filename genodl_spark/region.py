@@ -24,10 +24,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.exceptions import TableNotFoundError
 
-from genodl_spark import genotypes, storage
+from genodl_spark import checksums, genotypes, storage
 from genodl_spark.encode import ABSENT, MISSING
 from genodl_spark.errors import InputError
 from genodl_spark.sources.vcf_header import shared_contig
+from genodl_spark.stored_files import opened
 from genodl_spark.tables import SAMPLE_SETS, VARIANTS, Table
 
 _SHOWN = ["chrom", "pos", "end", "id", "ref", "alts", "qual", "filters", "info"]
@@ -102,6 +103,14 @@ class _Spans:
         return np.flatnonzero((self.low <= end) & (self.high >= start))
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A Parquet file: URI, and the checksum that its table's log has, None without."""
+
+    uri: str
+    checksum: str | None
+
+
 class _Log:
     """One table's live files, as its newest version has them."""
 
@@ -111,10 +120,11 @@ class _Log:
         self._table: deltalake.DeltaTable | None = None
         self._stamp: tuple[int, int] | None = None
         self._read: int | None = None
-        self._files: dict[tuple[str, ...], tuple[list[str], _Spans]] = {}
+        self._sums: dict[str, str | None] = {}
+        self._files: dict[tuple[str, ...], tuple[list[_Stored], _Spans]] = {}
 
-    def files(self) -> dict[tuple[str, ...], tuple[list[str], _Spans]]:
-        """Partition values of all but `bin` -> URIs of its files, and what they span. InputError where there is no table."""
+    def files(self) -> dict[tuple[str, ...], tuple[list[_Stored], _Spans]]:
+        """Partition values of all but `bin` -> its files, and what they span. InputError where there is no table."""
         if self._table is not None and self._stamp is not None and self._stamp != self._stamped(self._table.version()):
             self._table = None  # another table came in this one's place
         if self._table is None:
@@ -123,12 +133,12 @@ class _Log:
                 self._table = deltalake.DeltaTable(storage.local_path(self.uri) if storage.is_local(self.uri) else self.uri)
             except TableNotFoundError as error:
                 raise InputError("no such table; expected a lake with cohorts in it, ingest something first", self.uri) from error
-            self._read = None
+            self._read, self._sums = None, {}
         else:
             self._table.update_incremental()
         version = self._table.version()
         if version != self._read:
-            self._files = self._listed(pa.table(self._table.get_add_actions(flatten=True)))
+            self._files = self._listed(pa.table(self._table.get_add_actions(flatten=True)), version)
             self._read, self._stamp = version, self._stamped(version)
         return self._files
 
@@ -145,19 +155,23 @@ class _Log:
             return None
         return found.st_mtime_ns, found.st_ino
 
-    def _listed(self, adds: pa.Table) -> dict[tuple[str, ...], tuple[list[str], _Spans]]:
+    def _listed(self, adds: pa.Table, version: int) -> dict[tuple[str, ...], tuple[list[_Stored], _Spans]]:
         def bounds(name: str, unknown: int) -> np.ndarray:
             if name not in adds.column_names:
                 return np.full(adds.num_rows, unknown)
             return adds.column(name).cast(pa.int64()).fill_null(unknown).to_numpy()
 
         low, high = bounds("min.pos", _LOWEST), bounds("max.end", _HIGHEST)
-        paths = [unquote(path) for path in adds.column("path").to_pylist()]
+        names = [unquote(path) for path in adds.column("path").to_pylist()]
+        fresh = [name for name in names if name not in self._sums]
+        if fresh:  # deltalake does not give them
+            self._sums |= checksums.logged(storage.join(self.uri, "_delta_log"), version, fresh)
+        stored = [_Stored(self._located(name), self._sums[name]) for name in names]
         keys = zip(*(adds.column(f"partition.{name}").to_pylist() for name in self._partitions if name != "bin"), strict=True)
         of: dict[tuple[str, ...], list[int]] = {}
-        for i, key in enumerate(keys if self._partitions else [()] * len(paths)):
+        for i, key in enumerate(keys if self._partitions else [()] * len(stored)):
             of.setdefault(tuple(key), []).append(i)
-        return {key: ([self._located(paths[i]) for i in at], _Spans(low[at], high[at])) for key, at in of.items()}
+        return {key: ([stored[i] for i in at], _Spans(low[at], high[at])) for key, at in of.items()}
 
     def _located(self, path: str) -> str:
         return path if path.startswith("/") or "://" in path else storage.join(self.uri, path)
@@ -207,8 +221,8 @@ class _Lake:
         self._positions = found
 
 
-def _sample_set_rows(uri: str) -> pa.Table:
-    return _table(uri, None, SAMPLE_SETS.column_names).cast(SAMPLE_SETS.arrow_schema())
+def _sample_set_rows(file: _Stored) -> pa.Table:
+    return _table(file, None, SAMPLE_SETS.column_names).cast(SAMPLE_SETS.arrow_schema())
 
 
 @lru_cache(_KEPT_LAKES)
@@ -217,10 +231,9 @@ def _lake(uri: str) -> _Lake:
 
 
 @lru_cache(_KEPT_FOOTERS)
-def _footer(uri: str) -> tuple[pq.FileMetaData, _Spans]:
-    fs, path = storage.filesystem(uri)
-    with fs.open_input_file(path) as source:
-        footer = pq.read_metadata(source)
+def _footer(file: _Stored) -> tuple[pq.FileMetaData, _Spans]:
+    with opened(file.uri, file.checksum, lambda _: []) as stored:
+        footer = stored.metadata
     columns = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
 
     def bounds(name: str, side: str, unknown: int) -> np.ndarray:
@@ -233,16 +246,14 @@ def _footer(uri: str) -> tuple[pq.FileMetaData, _Spans]:
     return footer, _Spans(bounds("pos", "min", _LOWEST), bounds("end", "max", _HIGHEST))
 
 
-def _table(uri: str, groups: list[int] | None, names: list[str]) -> pa.Table:
+def _table(file: _Stored, groups: list[int] | None, names: list[str]) -> pa.Table:
     """Columns of a file, of some row groups or of all. InputError where it lacks one."""
-    footer, _ = _footer(uri)
-    fs, path = storage.filesystem(uri)
-    with fs.open_input_file(path) as source:
-        file = pq.ParquetFile(source, metadata=footer)
-        rows = file.read(columns=names) if groups is None else file.read_row_groups(groups, columns=names)
+    footer, _ = _footer(file)
+    with opened(file.uri, file.checksum, None if groups is None else lambda _: groups, footer) as stored:
+        rows = stored.read(columns=names) if groups is None else stored.read_row_groups(groups, columns=names)
     lacking = [name for name in names if name not in rows.column_names]
     if lacking:
-        raise InputError(f"found no column {lacking[0]}; expected the columns of this version, ingest the cohort again", uri)
+        raise InputError(f"found no column {lacking[0]}; expected the columns of this version, ingest the cohort again", file.uri)
     return rows.select(names)
 
 
@@ -250,17 +261,17 @@ def _records(lake: _Lake, cohort: str, contig: str, start: int, end: int) -> pa.
     """Columns `_READ` of the records that overlap, sorted."""
     with lake.lock:
         files = lake.variants.files()
-        uris, spans = files.get((cohort, contig), ([], None))
+        stored, spans = files.get((cohort, contig), ([], None))
         if spans is None and not any(key[0] == cohort for key in files):
             known = sorted({key[0] for key in files})
             raise InputError(f"cohort {cohort} has no variants; expected one of {', '.join(known[:5]) or 'none: ingest some first'}", lake.uri)
     schema = pa.schema([_TYPES.field(name) for name in _READ])
     found = [schema.empty_table()]
     for i in spans.overlapping(start, end).tolist() if spans is not None else []:
-        groups = _footer(uris[i])[1].overlapping(start, end)
+        groups = _footer(stored[i])[1].overlapping(start, end)
         if not len(groups):
             continue
-        rows = _table(uris[i], groups.tolist(), _READ)
+        rows = _table(stored[i], groups.tolist(), _READ)
         places = np.flatnonzero((rows.column("pos").to_numpy() <= end) & (rows.column("end").to_numpy() >= start))
         if len(places):
             together = places[-1] - places[0] + 1 == len(places)

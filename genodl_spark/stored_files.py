@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark import storage
+from genodl_spark import checksums, storage
+from genodl_spark.checksums import Checksums
+from genodl_spark.errors import MEND, Damaged
 from genodl_spark.tables import Table
 
 _ROWS = 16_384  # rows that are written at once
@@ -19,13 +22,15 @@ _ROWS = 16_384  # rows that are written at once
 
 @dataclass(frozen=True, order=True)
 class StoredFile:
-    """A Parquet file of a table: URI, path as its log names it, partition values, bytes, and statistics as Delta has them, {} without."""
+    """A Parquet file of a table: URI, path as its log names it, partition values, bytes, statistics as Delta has them, {} without, and the
+    checksum that its log has, None without."""
 
     uri: str
     path: str = field(compare=False)
     partition: dict[str, str] = field(compare=False)
     size: int = field(compare=False)
     statistics: dict[str, Any] = field(compare=False)
+    checksum: str | None = field(default=None, compare=False)
 
     def ends(self, column: str) -> tuple[Any, Any]:
         """Least and greatest value of a column, None where not known."""
@@ -145,11 +150,51 @@ def join(batches: Iterable[pa.RecordBatch], table: Table, uri: str, groups: Sequ
             yield pa.RecordBatch.from_arrays([pa.array(parts, pa.string())], ["part"])
 
 
+@contextlib.contextmanager
+def opened(
+    uri: str, checksum: str | None, groups: Callable[[pq.FileMetaData], Sequence[int]] | None = None, footer: pq.FileMetaData | None = None
+) -> Iterator[pq.ParquetFile]:
+    """The one way to open a Parquet file of the lake: what will be read is held against its checksums first.
+
+    `groups`: says which row groups will be read; without it the whole file is checked. `footer`: that of the file, where it was read and
+    checked before. Damaged, with the file's name, for a file that is not as it was written, and for what cannot be decoded.
+    """
+    fs, path = storage.filesystem(uri)
+    sums = checksums.known(uri, checksum)
+    try:
+        with fs.open_input_file(path) as raw:
+            if sums is not None and groups is None:
+                checksums.check(raw, uri, sums)
+            elif sums is not None and footer is None:
+                checksums.check(raw, uri, sums, [_footer_range(raw, uri, sums)])
+            # Spark writes time stamps as INT96, which has no unit of its own.
+            file = pq.ParquetFile(raw, metadata=footer, coerce_int96_timestamp_unit="us")
+            if sums is not None and groups is not None:
+                checksums.check(raw, uri, sums, [_range(file.metadata.row_group(group)) for group in groups(file.metadata)])
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
+        raise Damaged(f"found what is no whole Parquet file ({str(error).splitlines()[0][:200]}); {MEND}", uri) from error
+
+
+def _footer_range(raw: pa.NativeFile, uri: str, sums: Checksums) -> tuple[int, int]:
+    """Bytes (from, to) of a file's footer."""
+    size = raw.size()
+    checksums.check(raw, uri, sums, [(max(size - 8, 0), size)])
+    return max(size - 8 - int.from_bytes(raw.read_at(8, max(size - 8, 0))[:4], "little"), 0), size
+
+
+def _range(group: pq.RowGroupMetaData) -> tuple[int, int]:
+    """Bytes (from, to) of a row group in its file."""
+    columns = [group.column(i) for i in range(group.num_columns)]
+    starts = [min(c.data_page_offset, c.dictionary_page_offset or c.data_page_offset) for c in columns]
+    return min(starts, default=0), max((start + c.total_compressed_size for start, c in zip(starts, columns, strict=True)), default=0)
+
+
 def rows_of(file: StoredFile, columns: Sequence[str], key: str, value: str) -> Iterator[pa.RecordBatch]:
     """Some columns of the rows of a file whose column `key` has a value."""
-    fs, path = storage.filesystem(file.uri)
-    with fs.open_input_file(path) as raw:
-        stored = pq.ParquetFile(raw)
+    with opened(file.uri, file.checksum) as stored:
         for group in range(stored.num_row_groups):
             wanted = pc.equal(stored.read_row_group(group, [key]).column(0), value)
             if pc.any(wanted).as_py():
@@ -158,13 +203,10 @@ def rows_of(file: StoredFile, columns: Sequence[str], key: str, value: str) -> I
 
 def read_file(table: Table, file: StoredFile, columns: Sequence[str] | None = None) -> pa.Table:
     """The rows of a file as declared, some columns or all; columns that it lacks are NULL."""
-    fs, path = storage.filesystem(file.uri)
     schema = table.arrow_schema()
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])
-    with fs.open_input_file(path) as raw:
-        # Spark writes time stamps as INT96, which has no unit of its own.
-        stored = pq.ParquetFile(raw, coerce_int96_timestamp_unit="us")
+    with opened(file.uri, file.checksum) as stored:
         if table.open and columns is None:
             for more in stored.schema_arrow:
                 schema = schema if more.name in schema.names else schema.append(more)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from genodl_spark.lake import Lake
-from genodl_spark.tables import MODELS, PREDICTIONS, identifier
+from genodl_spark.tables import MODELS, PREDICTIONS, Table, identifier
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -19,22 +19,24 @@ _LATEST, _COMPARED, _OF_TASK = "predictions_latest", "predictions_compared", "pr
 _ENTITY = ("task", "cohort", "entity_id", "label_column")
 
 
-def register(lake: Lake, sql: str) -> None:
-    """Makes every table and view that `sql` may name one of the session."""
+def register(lake: Lake, sql: str, held: bool = True) -> list[Table]:
+    """Makes every table and view that `sql` may name one of the session; returns the tables. `held`: as for `Lake.read`."""
     text = sql.lower()
-    for table in lake.existing():
+    named = [table for table in lake.existing() if table.name in text or (_OF_TASK in text and table in (PREDICTIONS, MODELS))]
+    for table in named:
         if table.name in text:
-            lake.read(table).createOrReplaceTempView(identifier(table.name))
+            lake.read(table, held=held).createOrReplaceTempView(identifier(table.name))
     if _OF_TASK not in text:
-        return
-    predictions = lake.read(PREDICTIONS)
+        return named
+    predictions = lake.read(PREDICTIONS, held=held)
     if _LATEST in text:
         latest(predictions).createOrReplaceTempView(_LATEST)
     if _COMPARED in text:
         compared(predictions).createOrReplaceTempView(_COMPARED)
     for task in sorted(row.task for row in lake.read(MODELS).select("task").distinct().collect()):
         if f"{_OF_TASK}{task}".lower() in text:
-            of_task(lake, task).createOrReplaceTempView(identifier(f"{_OF_TASK}{task}"))
+            of_task(lake, task, held).createOrReplaceTempView(identifier(f"{_OF_TASK}{task}"))
+    return named
 
 
 def latest(predictions: DataFrame) -> DataFrame:
@@ -64,13 +66,13 @@ def compared(predictions: DataFrame) -> DataFrame:
     return rows.drop("champion_probabilities", "challenger_probabilities")
 
 
-def of_task(lake: Lake, task: str) -> DataFrame:
+def of_task(lake: Lake, task: str, held: bool = True) -> DataFrame:
     """The newest rows of a task, its classes as columns `probability_CLASS`, NULL of models that do not know the class."""
     from pyspark.sql import functions as F
 
     models = lake.read(MODELS).where(F.col("task") == task)
     classes = sorted(row.c for row in models.select(F.explode("classes").alias("c")).distinct().collect())
-    rows = latest(lake.read(PREDICTIONS).where(F.col("task") == task))
+    rows = latest(lake.read(PREDICTIONS, held=held).where(F.col("task") == task))
     columns = [F.col("probabilities")[F.lit(name)].alias(f"probability_{name}") for name in classes]
     before, after = PREDICTIONS.column_names[: PREDICTIONS.column_names.index("probabilities")], PREDICTIONS.column_names
     rest = after[after.index("probabilities") + 1 :]

@@ -171,7 +171,7 @@ def _rows(run: Run, cohort: str, found: _Cohort, region: Region | None) -> DataF
     from pyspark.sql import functions as F
 
     files = run.spark.createDataFrame(found.files, "file string, first_phased boolean, set int")
-    rows = run.sources.read(VARIANTS).where(F.col("cohort") == cohort)
+    rows = run.sources.read(VARIANTS, cohort).where(F.col("cohort") == cohort)
     if region is not None:
         whole = region.text in vcf_text.contigs_of(found.meta)  # some names end like a region, such as HLA-A*01:01
         rows = rows.where(F.col("contig") == shared_contig(region.text if whole else region.contig))

@@ -26,6 +26,7 @@ from genodl_spark.pipelines.run import Run, now
 from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
 from genodl_spark.sources.builds import build_of
 from genodl_spark.sources.vcf_header import Header
+from genodl_spark.stored_files import holding, may_hold
 from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, SAMPLES, SEQUENCES, SOURCES, VARIANTS, Table
 
 if TYPE_CHECKING:
@@ -167,7 +168,22 @@ def _new(run: Run, cohort: str, source: str, block: str, files: list[SourceFile]
         return files
     rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "sha256", "options").collect()
     known = {row.file: (row.sha256, row.options) for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)}
-    return [file for file in files if known.get(file.name) != (file.sha256, options)]
+    again = [file for file in files if known.get(file.name) == (file.sha256, options)]
+    damaged = _damaged(run, cohort, source, again) if again else []
+    if damaged:
+        run.report.warn(f"{len(damaged)} files are read again, as what the lake holds of them is damaged: {', '.join(f.name for f in damaged[:5])}")
+    return [file for file in files if file not in again or file in damaged]
+
+
+def _damaged(run: Run, cohort: str, source: str, files: list[SourceFile]) -> list[SourceFile]:
+    """Those of `files` whose rows in the lake stand in a file that has changed since it was written."""
+    table = _TABLES.get(source)
+    version = None if table is None else run.lake.version(table)
+    if table is None or version is None:
+        return []
+    names = {"cohort": [cohort], **({"file": [file.name for file in files]} if "file" in table.column_names else {})}
+    changed = run.lake.damaged([file for part in holding(table, run.lake.files(table, version), names) for file in part])
+    return [f for f in files if any(may_hold(table, stored, "file", [f.name]) for stored, _ in changed)]
 
 
 def _manifest(

@@ -25,7 +25,7 @@ from genodl_spark.lake import Snapshot
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.predict import Batch, Predictor
-from genodl_spark.stored_files import StoredFile
+from genodl_spark.stored_files import StoredFile, opened
 from genodl_spark.tables import MODELS, PREDICTIONS, SPLITS
 
 if TYPE_CHECKING:
@@ -322,31 +322,30 @@ class _Reading:
     rows_at_once: int
 
 
-def _pieces(files: list[StoredFile], slots: int) -> list[tuple[str, int, int]]:
-    """What tasks read: (URI, which of so many shares of the file's row groups)."""
+def _pieces(files: list[StoredFile], slots: int) -> list[tuple[str, str | None, int, int]]:
+    """What tasks read: (URI, checksum, which of so many shares of the file's row groups)."""
     target = min(max(sum(file.size for file in files) // (2 * slots), 1), _PIECE)
-    shares = [(file.uri, max(1, round(file.size / target))) for file in files]
-    return [(uri, i, count) for uri, count in shares for i in range(count)]
+    shares = [(file, max(1, round(file.size / target))) for file in files]
+    return [(file.uri, file.checksum, i, count) for file, count in shares for i in range(count)]
 
 
 def _write_pieces(
-    batches: Iterable[pa.RecordBatch], pieces: list[tuple[str, int, int]], reading: _Reading, scoring: Scoring
+    batches: Iterable[pa.RecordBatch], pieces: list[tuple[str, str | None, int, int]], reading: _Reading, scoring: Scoring
 ) -> Iterator[pa.RecordBatch]:
     """For mapInArrow over indices into `pieces`."""
     for batch in batches:
         for number in batch.column(0).to_pylist():
-            uri, share, shares = pieces[number]
-            yield from scoring.write(reading.pack(_read(uri, share, shares, reading)), number)
+            uri, checksum, share, shares = pieces[number]
+            yield from scoring.write(reading.pack(_read(uri, checksum, share, shares, reading)), number)
 
 
-def _read(uri: str, share: int, shares: int, reading: _Reading) -> Iterator[pa.RecordBatch]:
-    fs, path = storage.filesystem(uri)
-    with fs.open_input_file(path) as raw:
-        file = pq.ParquetFile(raw)
-        groups = range(file.num_row_groups)
-        mine = [g for g in groups if g * shares // len(groups) == share]
-        if mine:
-            yield from file.iter_batches(reading.rows_at_once, mine, reading.columns, use_threads=False)
+def _read(uri: str, checksum: str | None, share: int, shares: int, reading: _Reading) -> Iterator[pa.RecordBatch]:
+    def mine(footer: pq.FileMetaData) -> list[int]:
+        return [g for g in range(footer.num_row_groups) if g * shares // footer.num_row_groups == share]
+
+    with opened(uri, checksum, mine) as file:
+        if chosen := mine(file.metadata):
+            yield from file.iter_batches(reading.rows_at_once, chosen, reading.columns, use_threads=False)
 
 
 def _write_rows(batches: Iterable[pa.RecordBatch], scoring: Scoring) -> Iterator[pa.RecordBatch]:

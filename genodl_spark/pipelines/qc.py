@@ -19,13 +19,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark import cohort_qc, genotypes, kernels, storage
+from genodl_spark import cohort_qc, genotypes, kernels
 from genodl_spark.errors import InputError
 from genodl_spark.features import GenotypeFeatures
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
 from genodl_spark.session import task_slots
-from genodl_spark.stored_files import StoredFile
+from genodl_spark.stored_files import StoredFile, opened
 from genodl_spark.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class _Cohort:
     def _records(self) -> DataFrame:
         from pyspark.sql import functions as F
 
-        return self.run.sources.read(VARIANTS).where((F.col("cohort") == self.name) & F.col("gt").isNotNull())
+        return self.run.sources.read(VARIANTS, self.name).where((F.col("cohort") == self.name) & F.col("gt").isNotNull())
 
     def _numbered(self) -> bool:
         """Whether any contig has a number for a name: those are autosomes in most species; else all but sex chromosomes and the mitochondrion."""
@@ -359,9 +359,7 @@ def _measures(records: pa.RecordBatch, samples: int) -> dict[str, np.ndarray]:
 def _records_of(group: list[StoredFile], columns: list[str], depth: bool) -> Iterator[tuple[StoredFile, pa.RecordBatch]]:
     """Records with genotypes of a group of files of `variants`, straight from Parquet: through the JVM they take ten times as long."""
     for file in group:
-        fs, path = storage.filesystem(file.uri)
-        with fs.open_input_file(path) as raw:
-            stored = pq.ParquetFile(raw)
+        with opened(file.uri, file.checksum) as stored:
             wanted = [*columns, *(["format", "fields"] if depth and _has_measures(stored) else [])]
             for batch in stored.iter_batches(_ROWS_READ, columns=wanted, use_threads=False):
                 known = batch.filter(batch.column("gt").is_valid())

@@ -28,10 +28,11 @@ def query(run: Run, sql: str) -> None:
     from genodl_spark.pipelines import predict_sql
 
     try:
-        views.register(run.lake, sql)
+        named = views.register(run.lake, sql, held=False)
         predict_sql.register(run, sql)
         sql_functions.register(run.spark, sql)
         rows = run.spark.sql(sql)
+        run.lake.hold_plan(rows, named)
     except (ParseException, AnalysisException) as error:
         raise InputError(f"{_first_line(error)}; expected a SELECT over the lake's tables", "SQL") from error
     names = rows.columns

@@ -158,9 +158,9 @@ def test_only_files_and_row_groups_that_overlap_are_read(lake: Made, monkeypatch
     read: list[tuple[str, int]] = []
     taken = region._table
 
-    def table(uri: str, groups: list[int] | None, names: list[str]) -> pa.Table:
-        read.extend((uri, group) for group in groups or [])
-        return taken(uri, groups, names)
+    def table(file: region._Stored, groups: list[int] | None, names: list[str]) -> pa.Table:
+        read.extend((file.uri, group) for group in groups or [])
+        return taken(file, groups, names)
 
     region.read(str(lake.path), COHORT, "8", 5, 5, ["s1"])
     monkeypatch.setattr(region, "_table", table)

@@ -1,0 +1,18 @@
+"""Checks every stored file of the lake against what was written, and says what brings back those that have changed."""
+
+from __future__ import annotations
+
+import sys
+
+from genodl_spark.cli import lake_option, parser, run_job
+from genodl_spark.pipelines.verify import verify
+
+
+def main(argv: list[str] | None = None) -> int:
+    made = parser("verify", __doc__)
+    lake_option(made)
+    return run_job("verify", made, lambda run, a: verify(run), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
