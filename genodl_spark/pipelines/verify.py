@@ -8,7 +8,6 @@ table names are not looked at.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
