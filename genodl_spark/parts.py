@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genodl_spark import storage
-from genodl_spark.checksums import TAG, Summed
+from genodl_spark.checksums import BLOCK, TAG, Summed
 from genodl_spark.tables import Table
 
 _GROUP_ROWS, _GROUP_BYTES = 4096, 32 << 20
@@ -153,7 +153,8 @@ class _File:
         self._nulls: dict[str, int] = {}
         full = posixpath.join(root, path)
         fs.create_dir(posixpath.dirname(full), recursive=True)
-        self._sink = Summed(fs.open_output_stream(full))
+        self._summed = Summed(fs.open_output_stream(full))
+        self._sink = pa.BufferedOutputStream(pa.PythonFile(self._summed, mode="w"), BLOCK)  # a page is small for a call of Python
         self._writer: pq.ParquetWriter | None = None
         self._schema = schema
         self._compared = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_string(f.type)]
@@ -177,7 +178,7 @@ class _File:
 
     @property
     def size(self) -> int:
-        return self._sink.size
+        return int(self._sink.tell())
 
     def write(self, rows: pa.Table) -> None:
         self._held.append(rows)
@@ -213,7 +214,7 @@ class _File:
         low = {name: value for name, value in self._low.items() if _bounded(value) and _bounded(self._high[name])}
         high = {name: self._high[name] for name in low}
         statistics = json.dumps({"numRecords": self.rows, "minValues": low, "maxValues": high, "nullCount": self._nulls})
-        return Part(quote(self._path), self._partition, size, self.rows, statistics, int(time.time() * 1000), self._sink.checksum())
+        return Part(quote(self._path), self._partition, size, self.rows, statistics, int(time.time() * 1000), self._summed.checksum())
 
 
 def _bounded(value: Any) -> bool:
