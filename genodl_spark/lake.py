@@ -45,6 +45,7 @@ class Lake:
         self.may_write = may_write or (lambda: None)
         self._whole: set[str] = set()  # URIs of files that were held against their checksums
         self._read: set[tuple[str, int, str | None]] = set()
+        self.given_up: set[str] = set()  # URIs of damaged files: a commit takes them away unread, as all their rows are brought again
 
     def path(self, table: Table) -> str:
         return storage.join(self.uri, table.name)
@@ -122,15 +123,15 @@ class Lake:
 
     def hold(self, files: Iterable[StoredFile]) -> None:
         """Holds files against the checksums that the log has, once each: the JVM knows nothing of these. Damaged where one has changed."""
-        for file, wrong in self.damaged(files):
+        for file, wrong in self.damaged(file for file in files if file.checksum):
             raise Damaged(wrong, file.uri)
 
     def damaged(self, files: Iterable[StoredFile]) -> list[tuple[StoredFile, str]]:
-        """Those of `files` that are not as their checksums in the log have them, and what is wrong; each is looked at once.
+        """Those of `files` that are not as their checksums have them, and what is wrong; each that is whole is looked at once.
 
         Tasks do it, unless the files are few and small. On HDFS and object stores, which check what they give out, nothing is read twice.
         """
-        asked = [file for file in files if file.checksum and file.uri not in self._whole and storage.is_local(file.uri)]
+        asked = [file for file in files if file.uri not in self._whole and storage.is_local(file.uri)]
         if sum(file.size for file in asked) <= _FEW_BYTES:
             found = [(i, wrong) for i, file in enumerate(asked) if (wrong := _wrong(file))]
         else:
@@ -244,6 +245,8 @@ class Lake:
         self.create(table)
         transaction = self._transaction(table)
         replaced, mixed = holding(table, self.files(table, transaction.readVersion()), where)
+        replaced += [file for file in mixed if file.uri in self.given_up]
+        mixed = [file for file in mixed if file.uri not in self.given_up]
         touched, kept = self._without(table, mixed, where) if mixed else ([], [])
         if parts or replaced or touched or marks:
             self._commit(table, transaction, [*replaced, *touched], [*parts, *kept], condition(exclusive or where), marks or {})

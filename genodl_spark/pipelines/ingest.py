@@ -27,7 +27,7 @@ from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
 from genodl_spark.sources.builds import build_of
 from genodl_spark.sources.vcf_header import Header
 from genodl_spark.stored_files import holding, may_hold
-from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, SAMPLES, SEQUENCES, SOURCES, VARIANTS, Table
+from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,22 +168,32 @@ def _new(run: Run, cohort: str, source: str, block: str, files: list[SourceFile]
         return files
     rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "sha256", "options").collect()
     known = {row.file: (row.sha256, row.options) for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)}
-    again = [file for file in files if known.get(file.name) == (file.sha256, options)]
-    damaged = _damaged(run, cohort, source, again) if again else []
+    again = {file for file in files if known.get(file.name) == (file.sha256, options)}
+    damaged = _damaged(run, cohort, source, {file.name for file in again}, known.keys()) if again else set()
     if damaged:
-        run.report.warn(f"{len(damaged)} files are read again, as what the lake holds of them is damaged: {', '.join(f.name for f in damaged[:5])}")
-    return [file for file in files if file not in again or file in damaged]
+        run.report.warn(f"{len(damaged)} files are read again, as what the lake holds of them is damaged: {', '.join(sorted(damaged)[:5])}")
+    return [file for file in files if file not in again or file.name in damaged]
 
 
-def _damaged(run: Run, cohort: str, source: str, files: list[SourceFile]) -> list[SourceFile]:
-    """Those of `files` whose rows in the lake stand in a file that has changed since it was written."""
-    table = _TABLES.get(source)
-    version = None if table is None else run.lake.version(table)
-    if table is None or version is None:
-        return []
-    names = {"cohort": [cohort], **({"file": [file.name for file in files]} if "file" in table.column_names else {})}
-    changed = run.lake.damaged([file for part in holding(table, run.lake.files(table, version), names) for file in part])
-    return [f for f in files if any(may_hold(table, stored, "file", [f.name]) for stored, _ in changed)]
+def _damaged(run: Run, cohort: str, source: str, given: set[str], known: Iterable[str]) -> set[str]:
+    """Names among `given` whose rows in the lake stand in a file that has changed since it was written; that file is given up.
+
+    InputError where rows of others of the `known` stand there too, which nothing would bring back.
+    """
+    found: set[str] = set()
+    for table in (_TABLES[source], QUARANTINE) if source in _TABLES and given else ():
+        version = run.lake.version(table)
+        if version is None or "file" not in table.column_names:
+            continue
+        files = [file for part in holding(table, run.lake.files(table, version), {"cohort": [cohort], "file": sorted(given)}) for file in part]
+        for stored, wrong in run.lake.damaged(files):
+            inside = {name for name in known if may_hold(table, stored, "file", [name])}
+            if inside - given or (table is QUARANTINE and stored.ends("source") != (source, source)):
+                more = ", ".join(sorted(inside - given)[:5]) or "other sources"
+                raise InputError(f"{wrong}; rows of {more} may stand there too: ingest all of {len(inside)} files in one run", stored.uri)
+            run.lake.given_up.add(stored.uri)
+            found |= inside
+    return found
 
 
 def _manifest(

@@ -103,8 +103,10 @@ def _models(run: Run) -> list[_Item]:
     found = []
     with contextlib.suppress(InputError, FileNotFoundError):
         for row in _rows(run, MODELS):
-            for name, column in _HASHED:
-                found.append(_Item(MODELS.name, storage.join(run.lake.model_uri(row["model_id"]), name), sha256=row.get(column)))
+            hashed = {name: row.get(column) for name, column in _HASHED}
+            hashed |= {f"code/{name}": digest for name, digest in dict(row.get("code_sha256") or {}).items()}
+            uri = run.lake.model_uri(row["model_id"])
+            found += [_Item(MODELS.name, storage.join(uri, name), sha256=digest) for name, digest in hashed.items()]
     return found
 
 

@@ -17,19 +17,26 @@ from genodl_spark.lake import Lake
 from genodl_spark.tables import SAMPLES, VARIANTS
 from jobs import export, ingest, prepare, qc, query, verify
 
-ASKED = "SELECT v.line, dosage(v.gt, v.n_samples) AS d, (SELECT count(*) FROM samples) AS n FROM variants v WHERE v.contig = '1' ORDER BY v.line"
+ASKED = "SELECT v.line, dosage(v.gt, v.n_samples) AS d, (SELECT count(*) FROM samples) AS n FROM variants v WHERE v.file = 'one.vcf' ORDER BY v.line"
 
 
-def write(path: Path, contig: str, seed: int) -> str:
+def write(path: Path, seed: int) -> str:
     rng = np.random.default_rng(seed)
     samples = [f"s{i}" for i in range(30)]
     head = '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="G">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t'
     lines = [head + "\t".join(samples)]
     for pos in range(1, 121):
         calls = [["0|0", "0|1", "1|1", "./.", "1"][i] for i in rng.choice(5, 30, p=[0.6, 0.2, 0.1, 0.05, 0.05])]
-        lines.append("\t".join([contig, str(pos * 10), ".", "A", "C", ".", "PASS", ".", "GT", *calls]))
+        lines.append("\t".join(["1", str(pos * 10 + seed), ".", "A", "C", ".", "PASS", ".", "GT", *calls]))
     path.write_text("\n".join(lines) + "\n")
     return str(path)
+
+
+def stored_of(lake: Lake, first: str, last: str | None = None) -> Path:
+    """The stored file with the rows of one source file, or of several."""
+    found = [file for file in lake.files(VARIANTS, lake.version(VARIANTS)) if file.ends("file") == (first, last or first)]
+    (uri,) = [file.uri for file in found]
+    return Path(storage.local_path(uri))
 
 
 def genotypes_of(path: Path) -> list[int]:
@@ -41,8 +48,8 @@ def genotypes_of(path: Path) -> list[int]:
 
 
 def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    at, table = ("--lake", lake.uri), storage.local_path(lake.path(VARIANTS))
-    one, two = write(tmp_path / "one.vcf", "1", 1), write(tmp_path / "two.vcf", "2", 2)
+    at = ("--lake", lake.uri)
+    one, two = write(tmp_path / "one.vcf", 1), write(tmp_path / "two.vcf", 2)
     people = tmp_path / "people.tsv"
     people.write_text("sample_id\tgroup\n" + "".join(f"s{i}\t{'ab'[i % 2]}\n" for i in range(30)))
     assert genodl(ingest, "vcf", one, two, "--cohort", "c", "--samples", str(people), *at)[0] == 0
@@ -54,7 +61,7 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
     assert (verified["metrics"]["files"], verified["metrics"]["by_checksum"], verified["metrics"]["without_checksum"]) == (stored, stored, 0)
     assert verified["metrics"]["bytes"] == sum(file.size for t in lake.existing() for file in lake.files(t, lake.version(t)))
 
-    (path,) = Path(table).glob("*/contig%3D1/*/*.parquet") if list(Path(table).glob("*/contig%3D1")) else Path(table).glob("*/contig=1/*/*.parquet")
+    path = stored_of(lake, "one.vcf")
     good, places, random_ = path.read_bytes(), genotypes_of(path), random.Random(3)
     for flip in random_.choices(places, k=200):  # before a plan of the JVM
         changed = bytearray(good)
@@ -70,7 +77,7 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
         assert raised.value.file == f"file://{path}"
     doors = [
         (query, (ASKED,)),
-        (query, ("SELECT count(*) FROM (SELECT gt FROM variants WHERE contig = '1') WHERE genotype_at(gt, 30, 0) = '0|1'",)),
+        (query, ("SELECT count(*) FROM (SELECT gt FROM variants WHERE file = 'one.vcf') WHERE genotype_at(gt, 30, 0) = '0|1'",)),
         (query, ("SELECT sample_id FROM samples WHERE EXISTS (SELECT 1 FROM variants WHERE allele_counts(gt, n_samples).copies > 3)",)),
         (export, ("vcf", "--cohort", "c", "--output", str(tmp_path / "out.vcf.gz"))),
         (qc, ("--cohort", "c", "--set", "qc.steps=variants")),
@@ -83,7 +90,7 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
             f"genodl: error: file://{path}: found other bytes than were written, between byte 0 and {len(good)}; genodl verify"
         ), error
     assert not (tmp_path / "out.vcf.gz").exists()
-    code, report, _ = genodl(query, ASKED.replace("'1'", "'2'"), *at)  # another file: its answer is what it was
+    code, report, _ = genodl(query, ASKED.replace("one.vcf", "two.vcf"), *at)  # another file: its answer is what it was
     assert code == 0 and len(report["result"]) == 120
 
     stored = sum(len(lake.files(t, lake.version(t))) for t in lake.existing())  # qc made tables before it read
@@ -105,6 +112,17 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
     assert report["warnings"] == ["1 files are read again, as what the lake holds of them is damaged: one.vcf"]
     assert genodl(query, ASKED, *at)[1]["result"] == verified_answer(genodl, lake, one, tmp_path)
     assert genodl(verify, *at)[0] == 0
+
+    assert lake.compact(VARIANTS, [lake.files(VARIANTS, lake.version(VARIANTS))]) == 1
+    path = stored_of(lake, "one.vcf", "two.vcf")
+    changed = bytearray(path.read_bytes())
+    changed[genotypes_of(path)[9]] ^= 1
+    path.write_bytes(changed)
+    code, _, error = genodl(ingest, "vcf", two, "--cohort", "c", *at)
+    assert code == 2 and error.endswith("rows of one.vcf may stand there too: ingest all of 2 files in one run"), error
+    code, report, _ = genodl(ingest, "vcf", one, two, "--cohort", "c", *at)
+    assert (code, report["rows"]["variants"]) == (0, {"written": 240, "total": 240, "quarantined": 0})
+    assert genodl(query, ASKED, *at)[1]["result"] == verified_answer(genodl, lake, one, tmp_path)
 
     # What Spark wrote has no checksum of ours: it is its own pages' that say so, or the file beside it.
     assert all(file.checksum is None for file in lake.files(SAMPLES, lake.version(SAMPLES)))
