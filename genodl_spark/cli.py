@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from genodl_spark import config, locks, session, storage
+from genodl_spark import config, locks, redaction, session, storage
 from genodl_spark.errors import Conflict, InputError, input_error_within
 from genodl_spark.pipelines.run import Report, Run
 from genodl_spark.tables import RUNS
@@ -72,9 +72,12 @@ def run_job(verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Argum
     0 done, 2 the user's input is at fault, 3 a threshold is breached, 4 another run is in the way (each a line on stderr), 1 anything else.
     """
     session.separate_stderr()
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(redaction.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     log.setLevel(logging.INFO)
     argv = sys.argv[1:] if argv is None else argv
+    redaction.arguments(argv)  # so that what is wrong with them is told without their secrets
     report = Report(verb)
     failure: InputError | Conflict | None = None
     crash: BaseException | None = None
@@ -97,7 +100,7 @@ def run_job(verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Argum
             failure = error if isinstance(error, Conflict) else input_error_within(error)
             crash = None if failure else error
         if failure is not None or crash is not None:
-            report.status, report.error = "failed", str(failure or crash).strip().split("\n")[0]
+            report.status, report.error = "failed", redaction.text(str(failure or crash)).strip().split("\n")[0]
             code = 4 if isinstance(failure, Conflict) else 2 if failure else 1
         elif report.breached:
             code = 3
@@ -108,10 +111,10 @@ def run_job(verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Argum
         logging.getLogger().error("job failed", exc_info=crash)
     _print(json.dumps(report.as_dict(), default=str))
     if failure is not None:
-        print(f"genodl: error: {failure}", file=sys.stderr, flush=True)
+        print(redaction.text(f"genodl: error: {failure}"), file=sys.stderr, flush=True)
     elif code == 3:
         for line in report.breached:
-            print(f"genodl: breach: {line}", file=sys.stderr, flush=True)
+            print(redaction.text(f"genodl: breach: {line}"), file=sys.stderr, flush=True)
     return code
 
 

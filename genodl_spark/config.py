@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
@@ -11,9 +13,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StrictFloat, StrictInt, ValidationError, model_validator
 
+from genodl_spark import own_code, redaction
 from genodl_spark.errors import InputError
+from genodl_spark.own_code import Code
 from genodl_spark.splits import Split
 
 
@@ -36,7 +40,7 @@ Text = Annotated[str, BeforeValidator(lambda value: value if value is None else 
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Tracking(_Section):
@@ -111,13 +115,13 @@ class Train(_Section):
     a rank), horovodrun (processes on `hosts`, such as a:4,b:4, through ssh, or here) or process (one, in the driver).
     """
 
-    procs: int = Field(2, ge=1)
-    ensemble: int = Field(5, ge=1)
-    epochs: int = Field(40, ge=1)
-    min_steps: int = Field(300, ge=0)
-    batch: int = Field(64, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
+    procs: int = Field(2, ge=1, le=65_536)
+    ensemble: int = Field(5, ge=1, le=4096)
+    epochs: int = Field(40, ge=1, le=1_000_000)
+    min_steps: int = Field(300, ge=0, le=1 << 31)
+    batch: int = Field(64, ge=1, le=1 << 24)
+    learning_rate: float = Field(1e-3, gt=0, le=1e3)
+    weight_decay: float = Field(1e-2, ge=0, le=1e6)
     warmup_epochs: float = Field(1.0, ge=0)
     clip: float = Field(1.0, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -164,9 +168,9 @@ class Predict(_Section):
     have been; empty for no bound.
     """
 
-    batch: int = Field(0, ge=0)
+    batch: int = Field(0, ge=0, le=1 << 20)
     precision: str = Field("float32", pattern="^(float32|bf16|fp16)$")
-    passes: int = Field(0, ge=0)
+    passes: int = Field(0, ge=0, le=100_000)
     least_probability: float = Field(0.5, ge=0, le=1)
     first: Text = ""
     last: Text = ""
@@ -298,6 +302,12 @@ class Monitor(_Section):
     worst: int = Field(20, ge=0)
 
 
+class OwnCode(_Section):
+    """`trusted`: Python files that are stored with a model may run. Without it they do only where today's command names the same file itself."""
+
+    trusted: bool = False
+
+
 class Maintenance(_Section):
     """What `genodl maintain` keeps. `retention_hours`: files that no version, model, prediction or training run needs any more are removed when
     they have been unneeded for so long. `small_bytes`, `fewest`: partitions with so many files below so many bytes are compacted.
@@ -342,7 +352,27 @@ class Settings(_Section):
     monitor: Monitor = Monitor()
     maintain: Maintenance = Maintenance()
     lock: Lock = Lock()
+    code: OwnCode = OwnCode()
     task: str = ""  # the TOML's stem: what tables call the task
+    _code: dict[str, bytes] = PrivateAttr(default_factory=dict)
+
+    @property
+    def code_files(self) -> Code:
+        """The Python files that the command names as task or network, or that are stored with a model: content by base name."""
+        return self._code
+
+    def with_code(self, code: Code) -> Settings:
+        made = self.model_copy()
+        made._code = dict(code)
+        return made
+
+    def own_code(self) -> dict[str, bytes]:
+        """Those of `code_files` that these settings use. InputError where one is not there."""
+        names = {"implementation": self.implementation, "model.kind": str(self.model.get("kind"))}
+        for key, name in names.items():
+            if own_code.is_own(name) and name not in self._code:
+                raise InputError(f"found no file {name}; expected the Python file that it names, check its path", key)
+        return {name: self._code[name] for name in names.values() if own_code.is_own(name)}
 
 
 def conf_directory() -> Traversable:
@@ -368,26 +398,109 @@ def task_file(task: str) -> Traversable:
 
 
 def load(task: str | None = None, config: str | None = None, assignments: list[str] | None = None) -> Settings:
-    """Effective settings. InputError, naming file or key, for what is unknown, mistyped or unreadable."""
+    """Effective settings. InputError, naming file or key, for what is unknown, mistyped or unreadable.
+
+    A Python file of the user's own (`implementation`, `model.kind`) is read here: a path in a TOML is one from the TOML's folder, in an
+    assignment one from the working directory. Settings keep its base name.
+    """
     layers: list[tuple[str | None, dict[str, Any]]] = [(None, _read(conf_directory() / "base.toml"))]
     if task is not None:
         path = task_file(task)
         content = _read(path)
         name = path.name.removesuffix(".toml")
-        implementation = content.get("implementation", name)
-        if str(implementation).endswith(".py"):
-            implementation = str((Path(str(path)).parent / implementation).resolve())
-        layers.append((str(path), {**content, "task": name, "implementation": implementation}))
+        layers.append((str(path), {"implementation": name, **content, "task": name}))
     if config is not None:
         if not Path(config).is_file():
             raise InputError("no such file; expected a TOML of settings, check the path", config)
         layers.append((config, _read(Path(config))))
     layers.append((None, _assigned(assignments or [])))
     merged: dict[str, Any] = {}
+    code: dict[str, bytes] = {}
     for file, layer in layers:
-        merged = _merge(merged, _flat_space(layer))
+        _check_values(layer, file)
+        redaction.learn(layer)
+        merged = _merge(merged, _with_code(_flat_space(layer), Path(file or "").parent, code))
         _validate(merged, file)  # so that an error names the file that brought it
-    return _validate(merged, None)
+    return _validate(merged, None).with_code(code)
+
+
+def _with_code(layer: dict[str, Any], folder: Path, code: dict[str, bytes]) -> dict[str, Any]:
+    """A layer whose own Python files are named by their base names; adds their content to `code`."""
+
+    def named(value: Any) -> Any:
+        if not isinstance(value, str) or not own_code.is_own(value):
+            return value
+        path = folder / value
+        if path.is_file():
+            content = path.read_bytes()
+            if code.setdefault(path.name, content) != content:
+                raise InputError("found another file of the same name; expected names that differ, rename one", str(path))
+        return path.name
+
+    found = {**layer, "implementation": named(layer["implementation"])} if "implementation" in layer else dict(layer)
+    if isinstance(model := layer.get("model"), dict) and "kind" in model:
+        found["model"] = {**model, "kind": named(model["kind"])}
+    tune = layer.get("tune")
+    space = tune.get("space") if isinstance(tune, dict) else None
+    kinds = space.get("model.kind") if isinstance(space, dict) else None
+    if isinstance(tune, dict) and isinstance(space, dict) and isinstance(kinds, dict) and isinstance(kinds.get("choices"), list):
+        found["tune"] = {**tune, "space": {**space, "model.kind": {**kinds, "choices": [named(choice) for choice in kinds["choices"]]}}}
+    return found
+
+
+FORMAT = 2  # of stored settings; 1 had no number, and the path of a Python file
+# What decides which features a model takes, what it answers and how that is measured: these must be read as they were meant.
+_SHAPING = ("task", "implementation", "label", "metric", "blocks", "covariates", "target", "split", "quality", "sequence", "model", "seed")
+
+
+def stored(settings: Settings) -> str:
+    """Settings as they are kept in tables: JSON with the number of its format, without secrets."""
+    return json.dumps({"format": FORMAT, **redaction.settings(settings.model_dump(mode="json"))})
+
+
+def from_stored(text: str, place: str) -> tuple[Settings, list[str]]:
+    """Settings that `stored` made, of this version or an older one, and the keys that were passed over: those of sections that shape no answer
+    of a model and that are not known any more, or mean something else. InputError, with `place`, for what cannot be read."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise InputError(f"found stored settings that are no JSON object ({text[:40]!r}); expected those of a model, train it again", place)
+    number = document.pop("format", 1)
+    kept = {key: value for key, value in document.items() if key in _SHAPING}
+    if not isinstance(number, int) or not 1 <= number <= FORMAT:
+        raise InputError(f"found stored settings of format {number!r}; expected {FORMAT} or older, use the version that stored them", place)
+    for name, table in ((("implementation", kept), ("kind", kept.get("model")))) if number == 1 else ():
+        if isinstance(table, dict) and own_code.is_own(str(table.get(name))):
+            table[name] = Path(table[name]).name
+    passed: list[str] = []
+    for key, value in document.items():
+        if key in _SHAPING:
+            continue
+        part, strange = _readable(key, value)
+        kept |= part
+        passed += strange
+    try:
+        return Settings.model_validate(kept), passed
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(one) for one in first["loc"])
+        text = f"found stored settings whose {key} is not known here ({first['msg']}); expected one that is, as it shapes the model's answers"
+        raise InputError(f"{text}: use the version that stored them, or train it again", place) from error
+
+
+def _readable(key: str, value: Any) -> tuple[dict[str, Any], list[str]]:
+    """A section of stored settings without the keys that are not known or do not validate, and these."""
+    try:
+        Settings.model_validate({key: value})
+    except ValidationError as error:
+        strange = {str(one["loc"][1]) for one in error.errors(include_url=False) if len(one["loc"]) > 1}
+        if isinstance(value, dict) and strange:
+            rest, more = _readable(key, {name: inner for name, inner in value.items() if name not in strange})
+            return rest, sorted({*(f"{key}.{name}" for name in strange), *more})
+        return {}, [key]
+    return {key: value}, []
 
 
 def override(settings: Settings, values: Mapping[str, Any]) -> Settings:
@@ -399,17 +512,52 @@ def override(settings: Settings, values: Mapping[str, Any]) -> Settings:
         for parent in parents:
             level = level.setdefault(parent, {})
         level[last] = value
-    return _validate(content, None)
+    return _validate(content, None).with_code(settings.code_files)
+
+
+_DEPTH = 32  # tables and lists within each other
+_LARGEST = 1 << 53  # integers that a double holds
+# The time that tomllib takes grows with the square of a dotted key's parts.
+_LONG_KEY = re.compile(r"(?<![\w\-.\"' ])(?:[\w\-\"']++[ \t]*+\.[ \t]*+){" + str(_DEPTH) + "}")
 
 
 def _read(path: Traversable) -> dict[str, Any]:
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        if found := _LONG_KEY.search(text):
+            line = text.count("\n", 0, found.start()) + 1
+            raise InputError(f"found a key of more than {_DEPTH} parts; expected {_DEPTH} at most, shorten it", str(path), line)
+        content = tomllib.loads(text)
+    except RecursionError as error:
+        raise InputError("found values nested too deeply; expected a TOML of settings, mend the file", str(path)) from error
+    except ValueError as error:  # of the encoding, the syntax, or a number of thousands of digits
         raise InputError(f"not readable as TOML: {error}; mend the file", str(path)) from error
     if "spark" in content:
+        if not isinstance(content["spark"], dict):
+            raise InputError(f"spark: found {content['spark']!r:.80}; expected a table of Spark's properties", str(path))
         content["spark"] = _properties(content["spark"])
     return content
+
+
+def _check_values(layer: dict[str, Any], file: str | None) -> None:
+    """InputError for a number that is not finite or beyond what a double holds, and for what is nested too deeply."""
+    pending: list[tuple[tuple[str, ...], Any]] = [((), layer)]
+    while pending:
+        path, value = pending.pop()
+        key = ".".join(path)
+        text = ""
+        if isinstance(value, dict):
+            pending += [((*path, name), inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            pending += [((*path, str(number)), inner) for number, inner in enumerate(value)]
+        elif isinstance(value, float) and not math.isfinite(value):
+            text = f"found {value}; expected a finite number"
+        elif isinstance(value, int) and abs(value) > _LARGEST:
+            text = f"found a number of {value.bit_length()} bits; expected one of 53 at most"
+        if len(path) > _DEPTH:
+            key, text = ".".join(path[:4]) + "...", f"found more than {_DEPTH} levels of tables and lists; expected fewer"
+        if text:
+            raise InputError(text if file is None else f"{key}: {text}", key if file is None else file)
 
 
 def _properties(table: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -431,9 +579,11 @@ def _assigned(assignments: list[str]) -> dict[str, Any]:
         key, separator, text = assignment.partition("=")
         if not separator or not key:
             raise InputError(f"found {assignment!r}; expected KEY=VALUE", "--set")
+        if key.count(".") >= _DEPTH:
+            raise InputError(f"found a key of more than {_DEPTH} parts; expected {_DEPTH} at most, shorten it", "--set")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             value = text
         if key.startswith("spark."):
             nested.setdefault("spark", {})[key] = str(value).lower() if isinstance(value, bool) else str(value)
@@ -480,7 +630,7 @@ def _validate(merged: dict[str, Any], file: str | None) -> Settings:
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = _keys(Settings)
@@ -488,7 +638,8 @@ def _validate(merged: dict[str, Any], file: str | None) -> Settings:
             hint = f", such as {close[0]}" if close else f": {', '.join(sorted({k.split('.')[0] for k in known}))}"
             message = f"unknown key; expected a known one{hint}"
         else:
-            message = f"found {first['input']!r}; expected: {first['msg']}"
+            found = redaction.HIDDEN if redaction.is_secret(key) else redaction.text(f"{first['input']!r:.200}")
+            message = f"found {found}; expected: {first['msg']}"
         raise InputError(message if file is None else f"{key}: {message}", key if file is None else file) from error
 
 

@@ -6,49 +6,27 @@ import gc
 import json
 import platform
 import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import evaluate, feed, kernels, quality, storage
+from genodl_spark import evaluate, feed, kernels, own_code, quality, storage
 from genodl_spark.errors import InputError
+from genodl_spark.lake import Lake
+from genodl_spark.model_files import CARD, WEIGHTS, Card, ModelFiles, registered
+from genodl_spark.own_code import Code
 
 if TYPE_CHECKING:
     import torch
     from pyspark.sql import DataFrame
 
-WEIGHTS, CARD = "model.safetensors", "model.json"
-FORMAT = 2
 PRECISIONS = ("float32", "bf16", "fp16")
 _INPUT_BYTES = 1 << 20  # float32 inputs of a batch: they and what networks make of them stay in a core's cache
 _AT_ONCE = 8192  # rows whose scores are given back at once
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is to be known of a model beside its weights; stored as model.json.
-
-    `features`: identifiers in the order of the inputs. `classes`: empty for regression. `dtype`: of packed inputs, int8 with -1
-    missing or float32 with NaN missing. `temperature`: of the probabilities. `batch`: rows computed at once, short batches are
-    filled up, so that a row's score does not depend on its neighbours.
-    """
-
-    format: int
-    model_id: str
-    task: str
-    label_column: str
-    classes: list[str]
-    features: list[str]
-    dtype: str
-    transform: str
-    model: dict[str, Any]
-    members: int
-    temperature: float
-    batch: int
 
 
 def batch_rows(batch: int, features: int, transform: str) -> int:
@@ -73,6 +51,63 @@ class Scores:
     distance: np.ndarray
 
 
+def _tensors(weights: bytes, origin: str) -> dict[str, torch.Tensor]:
+    """Tensors of a model.safetensors: numbers only, nothing is unpickled; what its header declares is as long as the file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(weights)
+    except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
+        raise InputError(f"not a safetensors file ({error}); expected the weights of a model, train it again", origin) from error
+
+
+def _network(card: Card, tensors: dict[str, torch.Tensor], origin: str, code: Code) -> Any:
+    """The card's network with its weights. InputError, with `origin`, where they do not belong together.
+
+    A network of this package is first made without memory: what the card declares is held against the file before anything of that size is made.
+    """
+    import torch
+
+    from genodl_spark import models
+
+    width, one_hot = len(card.features), card.transform == quality.ONE_HOT
+    scaled = (1,) if one_hot else (width,)
+    expected: dict[str, tuple[int, ...]] = {"mean": scaled, "inverse": scaled, "target": (2,), "background": (64 if one_hot else 0,), "usual": (2,)}
+
+    def made() -> Any:
+        return models.build(card.model, list(range(card.members)), feed.shape(width, card.transform), max(len(card.classes), 1), code)
+
+    try:
+        if own_code.is_own(str(card.model.get("kind"))):
+            network = made()
+            _check_shapes(tensors, {**expected, **_shapes(network)})
+        else:
+            with torch.device("meta"):
+                declared = _shapes(made())
+            _check_shapes(tensors, {**expected, **declared})
+            network = made()
+        network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items() if name not in expected})
+    except InputError as error:  # of what the card says
+        raise InputError(str(error), error.file if error.line else storage.join(origin, CARD)) from error
+    except (RuntimeError, ValueError, OverflowError) as error:
+        text = f"not the weights of this model's card ({error}); expected those, train it again"
+        raise InputError(text, storage.join(origin, WEIGHTS)) from error
+    return network
+
+
+def _shapes(network: Any) -> dict[str, tuple[int, ...]]:
+    return {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def _check_shapes(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """ValueError unless there are just the tensors expected, of these shapes."""
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in [*expected, *found]:
+        if found.get(name) != expected.get(name):
+            raise ValueError(f"{name} has shape {found.get(name)}, by the card {expected.get(name)}")
+
+
 class Predictor:
     """A model in memory: packed features in, probabilities or values out.
 
@@ -88,29 +123,18 @@ class Predictor:
         passes: int = 0,
         device: str | None = None,
         threads: int | None = None,
+        code: Code | None = None,
     ) -> None:
         import torch
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        from genodl_spark import models
 
         self.card, self.precision, self.passes = card, precision, passes if card.members == 1 else 0
         if threads is not None:
             torch.set_num_threads(threads)
-        try:
-            tensors = load(weights)  # safetensors holds numbers only: nothing is unpickled
-        except SafetensorError as error:
-            raise InputError(f"not a safetensors file ({error}); expected the weights of a model, train it again", origin) from error
-        self.network = models.build(card.model, list(range(card.members)), feed.shape(len(card.features), card.transform), max(len(card.classes), 1))
-        try:
-            scaling = tensors.pop("mean"), tensors.pop("inverse")
-            self.center, self.spread = tensors.pop("target").numpy()[:, None]
-            self.background, self.usual = tensors.pop("background").numpy(), tensors.pop("usual").tolist()
-            self.network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
-        except (KeyError, RuntimeError, ValueError) as error:
-            found = " ".join(str(error).split())
-            raise InputError(f"not the weights of this model's card ({found}); expected those, train it again", origin) from error
+        tensors = _tensors(weights, storage.join(origin, WEIGHTS))
+        self.network = _network(card, tensors, origin, code or {})
+        scaling = tensors["mean"], tensors["inverse"]
+        self.center, self.spread = tensors["target"].numpy()[:, None]
+        self.background, self.usual = tensors["background"].numpy(), tensors["usual"].tolist()
         if self.passes and card.model.get("norm") == "batch":
             raise InputError("found batch norm, which passes with dropout would feed with other rows; expected 0", "predict.passes")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -215,22 +239,9 @@ class Predictor:
         return ~((distance >= low) & (distance <= high))
 
 
-def write_card(uri: str, card: Card) -> None:
-    storage.write_json(storage.join(uri, CARD), asdict(card))
-
-
-def read_card(uri: str) -> Card:
-    """The card of the model at `uri`. InputError when it is absent, or of a format that this code does not know."""
-    document = storage.read_json(storage.join(uri, CARD))
-    if document.get("format") != FORMAT:
-        raise InputError(f"found model format {document.get('format')}; expected {FORMAT}, train the model again with --force", uri)
-    return Card(**document)
-
-
-def load(uri: str, precision: str = "float32", passes: int = 0) -> Predictor:
-    """The model at `uri`, on the GPU that the Spark task was given, else on any, else on the cores of the task, or on this process's."""
-    card, weights = read_card(uri), storage.read_bytes(storage.join(uri, WEIGHTS))
-    return Predictor(card, weights, storage.join(uri, WEIGHTS), precision, passes, *_task_resources())
+def load(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:
+    """A model, on the GPU that the Spark task was given, else on any, else on the cores of the task, or on this process's."""
+    return Predictor(files.card(), files.weights(), files.uri, precision, passes, *_task_resources(), code=files.code())
 
 
 def _task_resources() -> tuple[str | None, int | None]:
@@ -244,9 +255,9 @@ def _task_resources() -> tuple[str | None, int | None]:
 
 
 @lru_cache(maxsize=2)
-def cached(uri: str, precision: str = "float32", passes: int = 0) -> Predictor:
+def cached(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:
     """One model per worker process, loaded once."""
-    found = load(uri, precision, passes)
+    found = load(files, precision, passes)
     gc.freeze()  # pyspark collects garbage after every task: an eighth of a second, if it goes through all that torch has imported
     return found
 
@@ -315,15 +326,21 @@ def _packed(column: pa.Array, dtype: str, width: int) -> np.ndarray:
 SCORED = "entity_id string, scores array<double>, missing int"
 
 
-def score(rows: DataFrame, uri: str, calibrated: bool = True) -> DataFrame:
-    """Scores rows (entity_id string, x binary, missing int) with the model at `uri`; they may be a stream.
+def score(rows: DataFrame, model: ModelFiles | str, calibrated: bool = True, trusted: bool = False) -> DataFrame:
+    """Scores rows (entity_id string, x binary, missing int) with a model, given by its files or as LAKE/models/ID; they may be a stream.
 
-    Returns entity_id, scores (probabilities in the order of the card's classes, or one value) and missing, the number of the
-    model's features that the row lacks.
+    `trusted`: whether code of its user's that is stored with it may run. Returns entity_id, scores (probabilities in the order of the card's
+    classes, or one value) and missing, the number of the model's features that the row lacks. InputError where the model is not registered
+    in its lake, or its files are not those that were.
     """
+    if isinstance(model, str):
+        folder, _, model_id = model.rstrip("/").rpartition("/")
+        model = registered(Lake(rows.sparkSession, folder.rpartition("/")[0]), model_id, trusted)
+    files = model
+    files.card()  # so that a damaged model is refused before a task starts
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        predictor = cached(uri)
+        predictor = cached(files)
         for batch in scored(predictor, batches):
             found = predictor.calibrated(batch.scores.raw) if calibrated else batch.scores.raw
             offsets = np.arange(len(found) + 1, dtype=np.int32) * found.shape[1]

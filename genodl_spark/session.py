@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genodl_spark import redaction
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -53,15 +55,30 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
     submitted = SparkConf()
     chosen = master or submitted.get("spark.master") or f"local[{max(2, os.cpu_count() or 1)}]"  # two ranks need two slots
     builder = SparkSession.builder.appName(app).master(chosen)
+    settings = {"spark.redaction.regex": redaction.SPARK_PATTERN, **settings}
     if chosen.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         settings = {**_ON_ONE_MACHINE, **settings}
-    for key, value in {**settings, **_ALWAYS}.items():
-        if key in _ALWAYS or submitted.get(key) is None:
-            builder = builder.config(key, value)
+    chosen_values = {key: value for key, value in {**settings, **_ALWAYS}.items() if key in _ALWAYS or submitted.get(key) is None}
+    _start_jvm({"spark.master": chosen, "spark.app.name": app, **chosen_values})
+    for key, value in chosen_values.items():
+        builder = builder.config(key, value)
     spark = builder.getOrCreate()
     _ship_package(spark)
     return spark
+
+
+def _start_jvm(settings: Mapping[str, str]) -> None:
+    """Starts the JVM, where there is none, with all settings but secrets: a session that starts one itself puts them all on its command line,
+    which every user of the machine can read. A session hands those over that are left, by the socket that it talks to the JVM through."""
+    from pyspark import SparkConf, SparkContext
+
+    if SparkContext._gateway is None:
+        conf = SparkConf(loadDefaults=False)
+        for key, value in settings.items():
+            if redaction.settings(value, key) == value:
+                conf.set(key, value)
+        SparkContext._ensure_initialized(conf=conf)
 
 
 def _ship_package(spark: SparkSession) -> None:

@@ -23,7 +23,7 @@ class Split(BaseModel):
     `inner` deals the training rows of a column or of shares into so many folds; the rows for validation and test are not used then.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     column: str | None = None
     folds: int | None = Field(None, ge=2, le=127)

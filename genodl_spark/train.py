@@ -26,6 +26,7 @@ import numpy as np
 
 from genodl_spark import checkpoints, feed, quality, storage
 from genodl_spark.errors import InputError
+from genodl_spark.own_code import Code
 from genodl_spark.ranks import Alone, Ranks, device_of, hardware, memory_kept, slots_left, start_ranks, together
 from genodl_spark.splits import TRAIN, UNUSED, VALIDATION
 
@@ -49,7 +50,7 @@ class Job:
     `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
     epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
     `threads`: of a rank; 0 for its share of the machine's. `allowed` bool (sets, features): what each training set may use, in the order of
-    `training_sets`; None for all.
+    `training_sets`; None for all. `code`: the file of a network of the user's own.
     """
 
     files: list[str]
@@ -73,6 +74,7 @@ class Job:
     device_bytes: int = 1 << 30
     threads: int = 0
     allowed: np.ndarray | None = None
+    code: Code = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -294,7 +296,7 @@ class _Rank:
         width = layout.features
         if layout.rows <= PROJECTED_ROWS and _projects(job):
             width = min(layout.features, layout.rows)
-        network = models.build(job.model, [0], feed.shape(width, job.transform), max(job.classes, 1))
+        network = models.build(job.model, [0], feed.shape(width, job.transform), max(job.classes, 1), job.code)
         scaled = 0 if job.transform == quality.ONE_HOT else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options["batch"])
         per_set = job.options["ensemble"] * sum(p.numel() for p in network.parameters()) * 4 * 4 + scaled
         return max(1, _MEMORY // max(per_set, 1))
@@ -304,7 +306,7 @@ def _projects(job: Job) -> bool:
     """Whether the network can be trained on coordinates and turned into one over features afterwards."""
     from genodl_spark import models
 
-    return job.transform != quality.ONE_HOT and getattr(models.network(job.model), "fold", None) is not None
+    return job.transform != quality.ONE_HOT and getattr(models.network(job.model, job.code), "fold", None) is not None
 
 
 @dataclass
@@ -351,7 +353,7 @@ class _Group:
         )
         inputs = feed.shape(job.layout.features, job.transform) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
-        self.network = models.build(job.model, seeds, inputs, max(job.classes, 1)).to(rank.device, rank.dtype)
+        self.network = models.build(job.model, seeds, inputs, max(job.classes, 1), job.code).to(rank.device, rank.dtype)
         self.mean = torch.from_numpy(self.scaling.mean).to(rank.device, rank.dtype)
         self.inverse = torch.from_numpy(self.scaling.inverse).to(rank.device, rank.dtype)
         self.resident = self._resident()

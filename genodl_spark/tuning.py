@@ -27,6 +27,7 @@ from genodl_spark import storage
 from genodl_spark import train as training
 from genodl_spark.config import Dimension, Settings, Train, override
 from genodl_spark.errors import InputError
+from genodl_spark.own_code import Code
 
 if TYPE_CHECKING:
     import optuna
@@ -60,7 +61,7 @@ def space(settings: Settings) -> Space:
     known["quality.select"] = settings.quality.select
     known["model.kind"] = settings.model.get("kind", "mlp")
     kinds = settings.tune.space["model.kind"].choices if "model.kind" in settings.tune.space else None
-    taken = [_options({**settings.model, "kind": kind}) for kind in kinds or [known["model.kind"]]]
+    taken = [_options({**settings.model, "kind": kind}, settings.code_files) for kind in kinds or [known["model.kind"]]]
     known |= {f"model.{name}": settings.model.get(name, value) for name, value in taken[0].items() if all(name in other for other in taken)}
     for key, dimension in settings.tune.space.items():
         if key not in known:
@@ -74,11 +75,11 @@ def space(settings: Settings) -> Space:
     return typed(settings.tune.space, {key: known[key] for key in settings.tune.space}, "tune.space")
 
 
-def _options(model: dict[str, Any]) -> dict[str, Any]:
+def _options(model: dict[str, Any], code: Code) -> dict[str, Any]:
     """Options of a kind of network and their values by default; those that only `model` names, where the kind takes any."""
     from genodl_spark import models
 
-    parameters = inspect.signature(models.network(model).__init__).parameters
+    parameters = inspect.signature(models.network(model, code).__init__).parameters
     found = {name: p.default for name, p in parameters.items() if name not in ("self", "seeds", "inputs", "outputs") and p.kind is not p.VAR_KEYWORD}
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         found |= {name: value for name, value in model.items() if name not in found and name != "kind"}

@@ -13,16 +13,16 @@ they see (folds of a cross-validation, seeds of an ensemble). One member is an e
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from genodl_spark import own_code
 from genodl_spark.errors import InputError
 from genodl_spark.models.layers import MemberLinear, keyed_dropout, mix, share_statistics
+from genodl_spark.own_code import Code
 
 __all__ = ["MemberLinear", "build", "combine", "keyed_dropout", "mix", "network", "share_statistics"]
 
@@ -35,35 +35,32 @@ def combine(outputs: torch.Tensor, sets: int, classes: int, center: np.ndarray, 
     return grouped[..., 0].mean(1).cpu().numpy() * spread[:, None] + center[:, None]
 
 
-def build(options: dict[str, Any], seeds: list[int], inputs: tuple[int, ...], outputs: int) -> nn.Module:
+def build(options: dict[str, Any], seeds: list[int], inputs: tuple[int, ...], outputs: int, code: Code | None = None) -> nn.Module:
     """The network that `options` describe: `kind` and the options of that kind. InputError for one that is unknown or out of range."""
     rest = {key: value for key, value in options.items() if key != "kind"}
     try:
-        made = network(options)(seeds=seeds, inputs=inputs, outputs=outputs, **rest)
+        made = network(options, code)(seeds=seeds, inputs=inputs, outputs=outputs, **rest)
     except TypeError as error:
         raise InputError(f"{error}; expected options of {options.get('kind', 'mlp')}", "model") from error
     made.auxiliary = getattr(made, "auxiliary", None)
     return made
 
 
-def network(options: dict[str, Any]) -> Any:
-    """The class `Network` that `options["kind"]` names: a file of this package, or the path of a Python file."""
+def network(options: dict[str, Any], code: Code | None = None) -> Any:
+    """The class `Network` that `options["kind"]` names: a file of this package, or one of `code`, the user's own."""
     kind = str(options.get("kind", "mlp"))
-    found = getattr(_module(kind), "Network", None)
+    found = getattr(_module(kind, code or {}), "Network", None)
     if found is None:
         raise InputError(f"found no class Network in {kind}; expected a kind of model", "model.kind")
     return found
 
 
-def _module(kind: str) -> Any:
-    if kind.endswith(".py"):
-        spec = importlib.util.spec_from_file_location(Path(kind).stem, kind)
-        if spec is None or spec.loader is None or not Path(kind).is_file():
-            raise InputError(f"found no file {kind}; expected a Python file with a class Network", "model.kind")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+def _module(kind: str, code: Code) -> Any:
+    if own_code.is_own(kind):
+        return own_code.module(kind, code, "model.kind")
     try:
+        if not kind.isidentifier():
+            raise ModuleNotFoundError(kind)
         return importlib.import_module(f"{__name__}.{kind}")
     except ModuleNotFoundError as error:
         raise InputError(f"found {kind!r}; expected a file under genodl_spark/models, or the path of a .py", "model.kind") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,7 @@ from genodl_spark.errors import InputError
 from genodl_spark.evaluate import HeldOut, Interval
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
 from genodl_spark.pipelines.prepare import allowed_of, labelled_cohorts, read_labels
-from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 from genodl_spark.session import task_slots
 from genodl_spark.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
 
@@ -58,7 +59,8 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
     name = run.cohort(cohort, labelled_cohorts(run, model.features, model.row.label_column, cohort), f"data for {run.settings.task}")
     external = name != model.row.cohort
     versions = {t.name: run.sources.version(t) for t in (*model.features.tables, SAMPLES)} if external or model.settings.report.by else {}
-    shaped_by = [model.row.model_id, name, model.settings.evaluate.model_dump(), model.settings.report.by, versions, code_hash()]
+    code = code_of(__name__, model.settings, own=model.files.code_hashes())
+    shaped_by = [model.row.model_id, name, model.settings.evaluate.model_dump(), model.settings.report.by, versions, code]
     digest = fingerprint(shaped_by)
     mine = (F.col("model_id") == model.row.model_id) & (F.col("cohort") == name)
     stored = run.lake.read(EVALUATIONS).where(mine).collect()
@@ -205,8 +207,7 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
     ids = [(labels.entities[i], number, labels.groups[i] if labels.groups else None, float(labels.target[i]), b"") for number, i in enumerate(kept)]
     numbered = run.spark.createDataFrame(ids, "entity_id string, row_id bigint, group string, target double, folds binary")
     scored = scored_rows(run, model, cohort, calibrated=False)
-    staging = storage.join(run.lake.uri, "_staging", f"evaluate-{model.row.model_id}")
-    storage.remove_directory(staging)
+    staging = storage.join(run.lake.uri, "_staging", f"evaluate-{model.row.model_id}-{uuid.uuid4().hex[:12]}")
     common = [F.lit(model.row.model_id).alias("model_id"), F.lit(cohort).alias("cohort")]
     rest = [F.lit("external").alias("role"), F.lit(None).cast("int").alias("fold"), F.col("scores")]
     rows = scored.join(numbered, "entity_id").withColumn("predictor", F.lit(MODEL)).withColumn("repeat", F.lit(0))

@@ -174,6 +174,7 @@ def _check_predictions(run: Run, scored: Scored) -> list[Finding]:
     if not registered:
         raise InputError("found predictions of a model that is not registered; expected one of genodl list models", scored.model_id)
     model = model_of(run, as_row(registered[0]))
+    model.files.weights()  # InputError where they are not those that were registered
     entities = model.features.entities(run.sources, scored.cohort)
     found = [_unscored(run, scored, entities), _stale(run, scored, model)]
     if run.settings.monitor.prediction_hours:

@@ -8,7 +8,7 @@ import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,14 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from genodl_spark import model_files, session, storage, tasks
 from genodl_spark import predict as kernel
-from genodl_spark import session, storage, tasks
-from genodl_spark.config import Settings
+from genodl_spark.config import Settings, from_stored
 from genodl_spark.errors import Conflict, InputError
 from genodl_spark.features import Features, Kernel, stored_rows, told
 from genodl_spark.lake import Snapshot
+from genodl_spark.model_files import CARD, Card, ModelFiles
 from genodl_spark.parts import Part, PartWriter
-from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 from genodl_spark.predict import Batch, Predictor
 from genodl_spark.stored_files import StoredFile, opened
 from genodl_spark.tables import MODELS, PREDICTIONS, SPLITS
@@ -42,16 +43,20 @@ _REPORT = "part string, rows bigint, missing int"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A registered model: its row, card, the URI of its files, and the settings that it was trained with."""
+    """A registered model: its row, card, files, and the settings that it was trained with."""
 
     row: Row
-    card: kernel.Card
-    uri: str
+    card: Card
+    files: ModelFiles
     settings: Settings
 
     @property
+    def uri(self) -> str:
+        return self.files.uri
+
+    @cached_property
     def features(self) -> Features:
-        return tasks.features(self.settings)
+        return tasks.features(self.settings.with_code(self.files.code()))
 
 
 def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
@@ -78,10 +83,21 @@ def as_row(found: dict[str, Any]) -> Row:
 
 
 def model_of(run: Run, row: Row) -> Chosen:
-    """The model of a row of `models`. What it was trained on stays; how it is run, measured and reported is today's."""
-    uri = run.lake.model_uri(row.model_id)
+    """The model of a row of `models`. What it was trained on stays; how it is run, measured and reported is today's.
+
+    InputError where its card or its settings cannot be read, or are not those that were registered.
+    """
+    files = model_files.files_of(row, run.lake.model_uri(row.model_id), run.settings.code.trusted, run.settings.code_files)
+    if not files.hashes:
+        run.report.warn(f"model {row.model_id} was registered without hashes of its files: whether they have changed is not known, train it again")
     today = {key: getattr(run.settings, key) for key in ("spark", "tracking", "feed", "predict", "evaluate", "report", "min_feature_overlap")}
-    return Chosen(row, kernel.read_card(uri), uri, Settings.model_validate_json(row.settings).model_copy(update=today))
+    settings, passed = from_stored(row.settings, f"model {row.model_id}")
+    if passed:
+        run.report.warn(f"settings of model {row.model_id} that are not known here are passed over, they shape no answer of it: {', '.join(passed)}")
+    card = files.card()
+    if card.model_id != row.model_id:
+        raise InputError(f"found the card of model {card.model_id}; expected that of {row.model_id}, restore the file", files.place(CARD))
+    return Chosen(row, card, files, settings.model_copy(update=today))
 
 
 def predict(run: Run, cohort: str | None, label: str | None, model_id: str | None, force: bool = False) -> None:
@@ -173,7 +189,7 @@ def scored_rows(run: Run, model: Chosen, cohort: str, calibrated: bool = True) -
     from pyspark.storagelevel import StorageLevel
 
     rows = model.features.rows(run.sources, cohort, model.card.features)
-    scored = kernel.score(rows, model.uri, calibrated).persist(StorageLevel.DISK_ONLY)
+    scored = kernel.score(rows, model.files, calibrated).persist(StorageLevel.DISK_ONLY)
     fewest = scored.agg(F.min("missing").alias("m")).collect()[0].m or 0
     try:
         check_overlap(cohort, fewest, model)
@@ -191,7 +207,7 @@ class Scoring:
     `trained`: a broadcast of the entities that the model saw in training. `wanted`: of those to be scored, or of None for all.
     """
 
-    model_uri: str
+    files: ModelFiles
     precision: str
     passes: int
     least_probability: float
@@ -235,7 +251,7 @@ class Scoring:
 
     def write(self, batches: Iterable[pa.RecordBatch], number: int) -> Iterator[pa.RecordBatch]:
         """Scores batches of packed rows and writes a file or more; reports each file, and how many features the rows lack at least."""
-        predictor = kernel.cached(self.model_uri, self.precision, self.passes)
+        predictor = kernel.cached(self.files, self.precision, self.passes)
         writer = PartWriter(PREDICTIONS, self.table_uri, f"{self.name}-{number:05d}")
         missing: int | None = None
         most, same = 0, dict[str, pa.Array]()
@@ -274,12 +290,12 @@ def _scoring(run: Run, model: Chosen, cohort: str, versions: Mapping[str, int], 
         "model_version": pa.scalar(model.row.model_version, pa.int32()),
         "source_versions": pa.scalar(sorted(versions.items()), pa.map_(pa.string(), pa.int64())),
         "split_hash": model.row.split_hash,
-        "code": code_hash(),
+        "code": code_of(__name__, model.settings, own=model.files.code_hashes()),
         "scored_at": pa.scalar(now(), pa.timestamp("us", tz="UTC")),
     }
     s, context = model.settings.predict, run.spark.sparkContext
     return Scoring(
-        model_uri=model.uri,
+        files=model.files,
         precision=s.precision,
         passes=s.passes,
         least_probability=s.least_probability,
@@ -389,10 +405,9 @@ def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
     if not rows.num_rows:
         raise InputError(f"found no such entity in {row.source_versions}; expected one row", "lineage")
     threads = was["threads"] or None
-    predictor = kernel.Predictor(
-        model.card, storage.read_bytes(storage.join(model.uri, kernel.WEIGHTS)), model.uri, was["precision"], was["passes"], None, threads
-    )
-    scoring = Scoring(model.uri, was["precision"], was["passes"], 0.0, {}, Local(pa.array([], pa.string())), Local(None), "", "")
+    code = model.files.code()
+    predictor = kernel.Predictor(model.card, model.files.weights(), model.uri, was["precision"], was["passes"], None, threads, code)
+    scoring = Scoring(model.files, was["precision"], was["passes"], 0.0, {}, Local(pa.array([], pa.string())), Local(None), "", "")
     (batch,) = kernel.scored(predictor, rows.to_batches())
     again = scoring.rows(predictor, batch, scoring.same(predictor, 1)).to_pylist()[0]
     return {name: again[name] for name in (*RESCORED, "computed_on")}

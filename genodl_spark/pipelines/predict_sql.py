@@ -24,7 +24,8 @@ from genodl_spark import encode, kernels, quality
 from genodl_spark import predict as kernel
 from genodl_spark.errors import InputError
 from genodl_spark.features import Places, arranged, places_of
-from genodl_spark.pipelines.predict import Local, Scoring
+from genodl_spark.model_files import Card, ModelFiles
+from genodl_spark.pipelines.predict import Local, Scoring, model_of
 from genodl_spark.sources import sequence_table
 from genodl_spark.sql_functions import frame
 from genodl_spark.tables import FEATURES, MODELS, PREDICTIONS
@@ -42,7 +43,7 @@ _TYPE = "struct<" + ", ".join(f"{c.name}: {c.type}" for name in _ANSWER for c in
 class _Model:
     """A model as tasks find it; `places`: for each stored order of features, which values are wanted and where they go."""
 
-    uri: str
+    files: ModelFiles
     places: dict[str, Places | None]
 
 
@@ -58,7 +59,7 @@ def register(run: Run, sql: str) -> None:
         raise InputError(f"found {NAME} without the name of a task; expected {NAME}('TASK', ...), its name as a text", "SQL")
     models = {name: _model(run, name) for name in names}
     s = run.settings.predict
-    scoring = Scoring("", s.precision, s.passes, s.least_probability, {}, Local(pa.array([], pa.string())), None, "", "")
+    scoring = Scoring(ModelFiles(""), s.precision, s.passes, s.least_probability, {}, Local(pa.array([], pa.string())), None, "", "")
 
     def answer(task: pd.Series, features: pd.Series, *order: pd.Series) -> pd.DataFrame:
         return _answers(models, scoring, task, features, *order)
@@ -73,9 +74,10 @@ def _model(run: Run, name: str) -> _Model:
     found = rows.orderBy(F.col("trained_at").desc()).limit(1).collect()
     if not found:
         raise InputError(f"found no model {name!r}; expected a task that has one, or a model's ID, see genodl list models", "SQL")
-    uri = run.lake.model_uri(found[0].model_id)
-    card = kernel.read_card(uri)
-    return _Model(uri, {} if card.transform == quality.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
+    model = model_of(run, found[0])
+    model.files.code()  # InputError where it has code of its user's that may not run
+    card = model.card
+    return _Model(model.files, {} if card.transform == quality.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
 
 
 def _places(run: Run, features: list[str]) -> dict[str, Places | None]:
@@ -109,7 +111,7 @@ def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, featu
         model = models.get(name)
         if model is None:
             raise InputError(f"found model {name!r}; expected a text as it stands in the statement", "SQL")
-        predictor = kernel.cached(model.uri, scoring.precision, scoring.passes)
+        predictor = kernel.cached(model.files, scoring.precision, scoring.passes)
         x = _packed(predictor.card, model, features.iloc[rows], *(o.iloc[rows] for o in order))
         batch = kernel.Batch(pa.array([""] * len(rows)), predictor.scores(x), np.zeros(len(rows), np.int32))
         parts.append(pa.Table.from_batches([scoring.rows(predictor, batch, {})]).select(list(_ANSWER)))
@@ -120,7 +122,7 @@ def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, featu
     return frame({name: whole.column(name).combine_chunks() for name in _ANSWER})
 
 
-def _packed(card: kernel.Card, model: _Model, features: pd.Series, *order: pd.Series) -> np.ndarray:
+def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -> np.ndarray:
     """Rows of packed features (rows, features) of the model's type, of what a statement gave."""
     first, width = features.iloc[0], len(card.features)
     if isinstance(first, str):
@@ -150,7 +152,7 @@ def _packed(card: kernel.Card, model: _Model, features: pd.Series, *order: pd.Se
     return x
 
 
-def _arranged(card: kernel.Card, model: _Model, rows: pa.Array, feature_set: str) -> np.ndarray:
+def _arranged(card: Card, model: _Model, rows: pa.Array, feature_set: str) -> np.ndarray:
     """Packed rows of one order (rows, features) in the model's."""
     width = len(card.features)
     data, ends = kernels.binary(rows)

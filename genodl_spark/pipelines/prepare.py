@@ -15,7 +15,7 @@ from genodl_spark import kernels, quality, splits, tasks
 from genodl_spark import train as training
 from genodl_spark.errors import InputError
 from genodl_spark.features import Features, told
-from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 from genodl_spark.tables import DATASETS, EXAMPLES, SAMPLES, SPLITS, identifier
 from genodl_spark.text_values import known, number
 
@@ -63,7 +63,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     name = run.cohort(cohort, labelled_cohorts(run, features, label, cohort), f"data for {s.task}")
     shaped_by = {
         "settings": {key: getattr(s, key) if not hasattr(getattr(s, key), "model_dump") else getattr(s, key).model_dump() for key in _SHAPING},
-        "code": code_hash(),
+        "code": code_of(__name__, s, network=False),
         "task": s.task,
     }
     settings_hash = fingerprint(shaped_by, label)

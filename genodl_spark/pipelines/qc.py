@@ -23,7 +23,7 @@ from genodl_spark import cohort_qc, genotypes, kernels
 from genodl_spark.errors import InputError
 from genodl_spark.features import GenotypeFeatures
 from genodl_spark.parts import Part, PartWriter
-from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
+from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 from genodl_spark.session import task_slots
 from genodl_spark.stored_files import StoredFile, opened
 from genodl_spark.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table
@@ -79,7 +79,7 @@ def qc(run: Run, cohort: str | None) -> None:
             raise InputError(f"found step {step!r}; expected some of relatedness, components", "qc.pruned")
     steps = set(options.steps) | ({"pruning"} if set(options.pruned) & set(options.steps) else set())
     versions = {table.name: run.sources.version(table) for table in (VARIANTS, SAMPLE_SETS)}
-    digest = fingerprint(name, options.model_dump(exclude={"steps"}), run.settings.seed, versions, code_hash())
+    digest = fingerprint(name, options.model_dump(exclude={"steps"}), run.settings.seed, versions, code_of(__name__))
     stored = run.lake.rows(QC_STEPS, {"cohort": name, "fingerprint": digest}).to_pylist()
     done = {row["step"]: dict(row["metrics"]) for row in stored}
     todo = [step for step in STEPS if step in steps and step not in done]

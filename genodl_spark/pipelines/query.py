@@ -6,8 +6,10 @@ import json
 import sys
 from typing import Any
 
+from genodl_spark.config import from_stored
 from genodl_spark.errors import InputError
 from genodl_spark.pipelines.run import Run
+from genodl_spark.tables import MODELS
 
 SHOWN = 1000
 
@@ -52,6 +54,8 @@ def listing(run: Run, what: str) -> None:
     run.require_lake()
     if what != "tables":
         query(run, LISTINGS[what])
+        if what == "models":
+            _tell_unreadable(run)
         return
     kept: list[dict[str, Any]] = []
     print("table\tversion\trows\tdescription")
@@ -60,6 +64,14 @@ def listing(run: Run, what: str) -> None:
         print("\t".join(str(value) for value in row.values()))
         kept.append(row)
     run.report.result = kept
+
+
+def _tell_unreadable(run: Run) -> None:
+    for row in run.lake.rows(MODELS, {}).to_pylist():
+        try:
+            from_stored(row["settings"], f"model {row['model_id']}")
+        except InputError as error:
+            run.report.warn(str(error))
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from genodl_spark import report as pages
 from genodl_spark import storage, tuning
 from genodl_spark.config import Dimension
+from genodl_spark.errors import InputError
 from genodl_spark.evaluate import LOWER_IS_BETTER, Interval
 from genodl_spark.pipelines.evaluate import MODEL, headline, held_out
 from genodl_spark.pipelines.predict import Chosen, model_of
@@ -35,13 +36,13 @@ def report(run: Run, output: str) -> None:
     evaluated: dict[tuple[str, str], list[Row]] = {}
     for row in run.lake.read(EVALUATIONS).collect():
         evaluated.setdefault((row.model_id, row.cohort), []).append(row)
-    sections = [
-        _section(run, model_of(run, models[model_id]), cohort, rows)
-        for (model_id, cohort), rows in sorted(
-            evaluated.items(), key=lambda item: (models[item[0][0]].task, item[0][1], models[item[0][0]].model_version)
-        )
-        if model_id in models
-    ]
+    sections = []
+    shown = [(models[model_id], cohort, rows) for (model_id, cohort), rows in evaluated.items() if model_id in models]
+    for row, cohort, rows in sorted(shown, key=lambda one: (one[0].task, one[1], one[0].model_version)):
+        try:
+            sections.append(_section(run, model_of(run, row), cohort, rows))
+        except InputError as error:  # one model that cannot be read hides no other
+            run.report.warn(f"left out: {error}")
     tables = [
         pages.TableRow(table.name, run.lake.count(table), version, table.doc)
         for table in run.lake.existing()

@@ -8,15 +8,14 @@ import json
 import logging
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, cached_property
-from importlib import resources
-from importlib.resources.abc import Traversable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark import session, storage
-from genodl_spark.config import Settings
+from genodl_spark import own_code, redaction, session, source_hash, storage
+from genodl_spark.config import Settings, stored
 from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.locks import Lease
@@ -54,6 +53,7 @@ class Report:
         self.rows[table.name] = {"written": written, "total": total, "quarantined": quarantined}
 
     def as_dict(self) -> dict[str, Any]:
+        """The report without secrets."""
         document: dict[str, Any] = {
             "job": self.job,
             "status": self.status,
@@ -63,7 +63,8 @@ class Report:
             "metrics": self.metrics,
             "warnings": self.warnings,
         }
-        if self.result is not None:
+        document = redaction.document(document)
+        if self.result is not None:  # rows of tables, as they are
             document["result"] = self.result
         if self.error is not None:
             document["error"] = self.error
@@ -164,10 +165,10 @@ class Run:
             "status": self.report.status,
             "started_at": datetime.fromtimestamp(self.report.started, UTC),
             "seconds": document["seconds"],
-            "arguments": json.dumps(self.arguments),
-            "settings": self.settings.model_dump_json(),
+            "arguments": json.dumps(redaction.arguments(self.arguments)),
+            "settings": stored(self.settings),
             "report": json.dumps(document),
-            "code": code_hash(),
+            "code": source_hash.of_package(),
         }
         self.lake.append(RUNS, self.frame(RUNS, [row]))
 
@@ -181,20 +182,15 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-@cache
-def code_hash() -> str:
-    """Hash of the package's source: two runs with the same hash ran the same code."""
-    digest = hashlib.sha256()
-    pending: list[tuple[str, Traversable]] = [("", resources.files("genodl_spark"))]
-    found: dict[str, bytes] = {}
-    while pending:
-        prefix, folder = pending.pop()
-        for entry in folder.iterdir():
-            name = f"{prefix}/{entry.name}"
-            if entry.is_dir():
-                pending.append((name, entry))
-            elif name.endswith((".py", ".c")):
-                found[name] = entry.read_bytes()
-    for name in sorted(found):
-        digest.update(name.encode() + b"\0" + found[name])
-    return digest.hexdigest()[:16]
+def code_of(stage: str, settings: Settings | None = None, network: bool = True, own: Mapping[str, str] | None = None) -> str:
+    """Hash of the code that shapes what a stage, a module of this package, makes: all that it imports, and under `settings` the task and the network.
+
+    `own`: hashes of the user's own files by name, in place of those that the settings bring.
+    """
+    if settings is None:
+        return source_hash.of_modules(stage)
+    named = {"tasks": settings.implementation} | ({"models": str(settings.model.get("kind", "mlp"))} if network else {})
+    ours = source_hash.of_modules(stage, *(f"{source_hash.PACKAGE}.{folder}.{name}" for folder, name in named.items() if not own_code.is_own(name)))
+    if own is None:
+        own = {name: own_code.sha256(content) for name, content in settings.own_code().items() if name in named.values()}
+    return fingerprint(ours, dict(own))[:16] if own else ours

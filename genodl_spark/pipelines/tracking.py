@@ -9,7 +9,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark import storage
+from genodl_spark import redaction, storage
 from genodl_spark.pipelines.run import Run
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _log(run: Run, model: Row, result: dict[str, Any], uri: str, store: str) -> 
     for name, key in curves.items():
         points = [(entry["epoch"], [value for value in entry[key] if math.isfinite(value)]) for entry in result["history"] if key in entry]
         metrics += [Metric(name, float(sum(values) / len(values)), started, epoch) for epoch, values in points if values]
-    params = [Param(k, str(v)[:500]) for k, v in parameters.items()]
+    params = [Param(k, str(redaction.settings(v, k))[:500]) for k, v in parameters.items()]
     for start in range(0, len(params), 100):  # more at once is refused
         client.log_batch(tracked.info.run_id, params=params[start : start + 100], tags=[RunTag("genodl.verb", "train")])
     for start in range(0, len(metrics), 1000):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import math
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import evaluate, feed, storage
+from genodl_spark import evaluate, feed, model_files, storage
 from genodl_spark import train as training
+from genodl_spark.config import stored
+from genodl_spark.model_files import WEIGHTS
 from genodl_spark.pipelines import tracking
 from genodl_spark.pipelines.prepare import allowed_of, dataset_of
-from genodl_spark.pipelines.run import Run, code_hash, fingerprint, now
-from genodl_spark.predict import FORMAT, WEIGHTS, Card, batch_rows, write_card
+from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
+from genodl_spark.predict import batch_rows
 from genodl_spark.tables import EXAMPLES, HELD_OUT, MODELS
 
 if TYPE_CHECKING:
@@ -32,7 +35,8 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     dataset, _ = dataset_of(run, cohort, label)
     s = run.settings
     shaped_by = {"model": s.model, "train": s.train.model_dump(), "quality": s.quality.model_dump(), "batch": s.predict.batch}
-    digest = fingerprint(dataset.dataset, shaped_by, s.seed, code_hash())
+    code = code_of(__name__, s)
+    digest = fingerprint(dataset.dataset, shaped_by, s.seed, code)
     models = run.lake.read(MODELS)
     mine = (F.col("task") == dataset.task) & (F.col("label_column") == dataset.label_column)
     known = models.where(mine).select("model_id", "model_version", "fingerprint").collect()
@@ -47,17 +51,8 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     model_id = fingerprint(digest, len(made))[:12]
     # An interrupted run left its checkpoints here under the same name: this one goes on from them.
     staging = storage.join(run.lake.uri, "_staging", model_id)
-    log.info("training %s on %d rows x %d features of %s", s.task, dataset.rows, dataset.n_features, dataset.cohort)
-    job = job_of(run, dataset, staging)
-    run.pin(staging)
-    result = training.launch(run.spark, job, s.train.procs)
-    written, temperature = _keep_held_out(run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]])
-    run.lake.create(MODELS)  # Delta makes no table in a folder that holds other files already
-    uri = run.lake.model_uri(model_id)
-    storage.write_bytes(storage.join(uri, WEIGHTS), storage.read_bytes(storage.join(staging, WEIGHTS)))
-    storage.write_json(storage.join(uri, HISTORY), result["history"])
-    card = Card(
-        format=FORMAT,
+    # Of a card that could not be written nobody learns after hours only.
+    card = model_files.new_card(
         model_id=model_id,
         task=dataset.task,
         label_column=dataset.label_column,
@@ -65,12 +60,20 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         features=list(dataset.features),
         dtype=dataset.dtype,
         transform=dataset.transform,
-        model=job.model,
+        model=_with_blocks(s.model, dataset.features),
         members=s.train.ensemble,
-        temperature=temperature,
         batch=batch_rows(s.predict.batch, dataset.n_features, dataset.transform),
     )
-    write_card(uri, card)
+    log.info("training %s on %d rows x %d features of %s", s.task, dataset.rows, dataset.n_features, dataset.cohort)
+    job = job_of(run, dataset, staging)
+    run.pin(staging)
+    result = training.launch(run.spark, job, s.train.procs)
+    written, temperature = _keep_held_out(run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]])
+    run.lake.create(MODELS)  # Delta makes no table in a folder that holds other files already
+    uri = run.lake.model_uri(model_id)
+    storage.write_json(storage.join(uri, HISTORY), result["history"])
+    weights = storage.read_bytes(storage.join(staging, WEIGHTS))
+    files = model_files.publish(uri, replace(card, temperature=temperature), weights, s.own_code())
     row = {
         "model_id": model_id,
         "task": dataset.task,
@@ -81,14 +84,15 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         "split_hash": dataset.split_hash,
         "classes": list(dataset.classes),
         "n_features": dataset.n_features,
-        "settings": s.model_dump_json(),
+        "settings": stored(s),
         "seed": s.seed,
         "ranks": s.train.procs,
-        "code": code_hash(),
+        "code": code,
         "fingerprint": digest,
         "source_versions": dataset.source_versions,
         "metrics": _metrics(result, temperature),
         "trained_at": now(),
+        **model_files.columns(files),
     }
     # The row comes last: a model is there when its row is, and files without a row are overwritten by the next run.
     run.lake.merge(MODELS, run.frame(MODELS, [row]))
@@ -125,6 +129,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> training.Job:
         prefetch=s.feed.prefetch,
         device_bytes=s.feed.device_bytes,
         allowed=allowed_of(dataset),
+        code=s.code_files,
     )
 
 

@@ -23,7 +23,7 @@ from genodl_spark.errors import InputError
 from genodl_spark.evaluate import HeldOut
 from genodl_spark.pipelines.evaluate import MODEL, Fits, baseline_names, evaluate_model, examples, fit, fits_of, headline_metric
 from genodl_spark.pipelines.prepare import dataset_of
-from genodl_spark.pipelines.run import Report, Run, code_hash, fingerprint
+from genodl_spark.pipelines.run import Report, Run, code_of, fingerprint
 from genodl_spark.pipelines.train import job_of, train
 from genodl_spark.session import task_slots
 from genodl_spark.splits import VALIDATION, Split
@@ -114,7 +114,7 @@ class _Search:
         """Name of a study: with a hash of all that the values of its trials, and their order, depend on."""
         s, d = self.settings, self.dataset
         searched = s.tune.model_dump(include={"startup", "ensemble", "rungs", "reduction"})
-        shaped_by: list[Any] = [d.dataset, space.as_json(), space.start, searched, s.seed, code_hash()]
+        shaped_by: list[Any] = [d.dataset, space.as_json(), space.start, searched, s.seed, code_of(__name__, s)]
         if predictor == MODEL:
             shaped_by += [s.model, s.train.model_dump(exclude={"procs"}), s.quality.model_dump()]
         else:

@@ -7,11 +7,9 @@ beside it.
 from __future__ import annotations
 
 import importlib
-import importlib.util
-import sys
-from pathlib import Path
 from typing import Any
 
+from genodl_spark import own_code
 from genodl_spark.config import Settings
 from genodl_spark.errors import InputError
 from genodl_spark.features import Features, WithCovariates
@@ -19,25 +17,23 @@ from genodl_spark.features import Features, WithCovariates
 
 def features(settings: Settings) -> Features:
     """The features of the task that `settings` are for, with its covariates."""
-    base: Features = _implementation(settings.implementation).features(settings)
+    base: Features = _implementation(settings).features(settings)
     if settings.covariates and base.encoding is not None:
         raise InputError(f"found covariates for features that networks take as {base.encoding}; expected none", "covariates")
     return WithCovariates(base, settings.covariates) if settings.covariates else base
 
 
-def _implementation(name: str) -> Any:
-    if name.endswith(".py"):
+def _implementation(settings: Settings) -> Any:
+    name = settings.implementation
+    if own_code.is_own(name):
         from pyspark.cloudpickle import register_pickle_by_value
 
-        spec = importlib.util.spec_from_file_location(f"genodl_task_{Path(name).stem}", name)
-        if spec is None or spec.loader is None or not Path(name).is_file():
-            raise InputError(f"found no file {name}; expected a Python file with a function features(settings)", "implementation")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
+        module: Any = own_code.module(name, settings.code_files, "implementation")
         register_pickle_by_value(module)  # executors do not have the file: they get what the driver read
     else:
         try:
+            if not name.isidentifier():
+                raise ModuleNotFoundError(name)
             module = importlib.import_module(f"{__name__}.{name}")
         except ModuleNotFoundError as error:
             raise InputError(f"found {name!r}; expected a task of genodl_spark/tasks, or the path of a .py", "implementation") from error

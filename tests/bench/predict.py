@@ -59,7 +59,7 @@ def make(kind: str, folder: str, rows: int) -> None:
     import torch
     from safetensors.torch import save
 
-    from genodl_spark import config, feed, models, predict, quality, storage, train
+    from genodl_spark import config, feed, model_files, models, predict, quality, train
     from genodl_spark.lake import Lake
     from genodl_spark.tables import FEATURES
     from genodl_spark.tables import MODELS as REGISTERED
@@ -82,11 +82,11 @@ def make(kind: str, folder: str, rows: int) -> None:
         **{"split_hash": "s", "classes": CLASSES, "n_features": width, "settings": settings.model_dump_json(), "seed": 0, "ranks": 1},
         **{"code": "", "fingerprint": "", "source_versions": {}, "metrics": {}, "trained_at": datetime.now(UTC)},
     }
-    lake.merge(REGISTERED, table(REGISTERED, [row]))
     x = values(kind, 10**9, 2000)
     transform = quality.ONE_HOT if one_hot else "none"
     network = models.build(MODELS[kind], [1], feed.shape(width, transform), len(CLASSES))
-    scaling = quality.Scaling(np.zeros((1, width), np.float32), np.ones((1, width), np.float32))
+    scaled = 1 if one_hot else width
+    scaling = quality.Scaling(np.zeros((1, scaled), np.float32), np.ones((1, scaled), np.float32))
     bits, usual = train.usual_rows(x, np.ones(len(x), bool), transform, scaling)
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
@@ -95,9 +95,9 @@ def make(kind: str, folder: str, rows: int) -> None:
     uri = lake.model_uri(MODEL_ID)
     batch = predict.batch_rows(0, width, transform)
     dtype = "int8" if one_hot else "float32"
-    card = predict.Card(predict.FORMAT, MODEL_ID, TASKS[kind], settings.label, CLASSES, names, dtype, transform, MODELS[kind], 1, 1.0, batch)
-    storage.write_bytes(storage.join(uri, predict.WEIGHTS), weights)
-    predict.write_card(uri, card)
+    card = model_files.Card(model_files.FORMAT, MODEL_ID, TASKS[kind], settings.label, CLASSES, names, dtype, transform, MODELS[kind], 1, 1.0, batch)
+    row |= model_files.columns(model_files.publish(uri, card, weights, {}))
+    lake.merge(REGISTERED, table(REGISTERED, [row]))
     arrays(kind, folder, rows)
     spark.stop()
 
@@ -190,12 +190,12 @@ def bare(kind: str, folder: str, rows: int, share: int, of: int) -> dict[str, An
     """Shares of the rows of a loop of torch alone, one thread; it waits for the others before it starts."""
     import torch
 
-    from genodl_spark import predict, storage
+    from genodl_spark import model_files, predict
 
     torch.set_num_threads(1)
     uri = f"file://{lake_uri(folder, kind)}/models/{MODEL_ID}"
-    card = predict.read_card(uri)
-    model = predict.Predictor(card, storage.read_bytes(f"{uri}/{predict.WEIGHTS}"), uri, device="cuda" if torch.cuda.is_available() else "cpu")
+    card = model_files.ModelFiles(uri).card()
+    model = predict.Predictor(card, model_files.ModelFiles(uri).weights(), uri, device="cuda" if torch.cuda.is_available() else "cpu")
     network, mean, inverse, device = model.network, model.mean, model.inverse, model.device
     first, last = (rows * i // of for i in (share, share + 1))
     x = np.concatenate([values(kind, start, min(PART, last - start)) for start in range(first, last, PART)])
@@ -227,11 +227,11 @@ def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
         sys.path.insert(0, root)
         import torch
 
-        from genodl_spark import predict, storage
+        from genodl_spark import model_files, predict
 
         torch.set_num_threads(1)
-        card = predict.read_card(uri)
-        model = predict.Predictor(card, storage.read_bytes(f"{uri}/{predict.WEIGHTS}"), uri)
+        card = model_files.ModelFiles(uri).card()
+        model = predict.Predictor(card, model_files.ModelFiles(uri).weights(), uri)
         bases = torch.arange(4, dtype=torch.int8)[:, None]
 
         def answer(x: np.ndarray) -> np.ndarray:
@@ -242,9 +242,9 @@ def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
 
         return answer
 
-    from genodl_spark import predict
+    from genodl_spark import model_files
 
-    size = predict.read_card(uri).batch
+    size = model_files.ModelFiles(uri).card().batch
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(size * max(1, 4096 // size)))
     score = predict_batch_udf(make_predict, return_type=ArrayType(FloatType()), batch_size=size, input_tensor_shapes=[[WIDTH[kind]]])
 

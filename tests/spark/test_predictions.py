@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from genodl_spark import features, predict, storage
+from genodl_spark import features, model_files, predict, storage
 from genodl_spark.errors import Conflict
 from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.tables import MODELS, PREDICTIONS, SEQUENCES
@@ -60,15 +60,13 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     assert (code, report["rows"]["predictions"]) == (0, {"written": 80, "total": 80, "quarantined": 0}), line
     rows = {r.entity_id: r for r in lake.read(PREDICTIONS).collect()}
     row = lake.read(MODELS).collect()[0]
-    assert all(
-        r.split_hash == row.split_hash and json.loads(r.computed_on)["batch"] == predict.read_card(lake.model_uri(model)).batch for r in rows.values()
-    )
+    card = model_files.registered(lake, model).card()
+    assert all(r.split_hash == row.split_hash and json.loads(r.computed_on)["batch"] == card.batch for r in rows.values())
     assert all(r.probabilities[r.predicted] == r.value and abs(sum(r.probabilities.values()) - 1) < 1e-9 for r in rows.values())
     assert all(r.abstained == r.out_of_distribution for r in rows.values())  # of two classes the best has half at least
     assert all(r.uncertainty >= 0 and 1.5 < r.distance < 2.5 for r in rows.values())
     assert {r.source_versions["sequences"] for r in rows.values()} == {lake.version(SEQUENCES)}
     # What the plain function over rows says, which other jobs and streams use.
-    card = predict.read_card(lake.model_uri(model))
     packed = features.SequenceFeatures().rows(Snapshot(lake), "c'1", card.features)
     plain = {r.entity_id: max(r.scores) for r in predict.score(packed, lake.model_uri(model)).collect()}
     assert plain == {entity: r.value for entity, r in rows.items()}
@@ -210,10 +208,10 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     assert genodl(lineage, "sequences", *at)[1]["result"][0]["written_by"][0]["job"] == "ingest"
 
     # Files that are no model, and tables that are not as declared.
-    weights = storage.local_path(storage.join(lake.model_uri(challenger), predict.WEIGHTS))
+    weights = storage.local_path(storage.join(lake.model_uri(challenger), model_files.WEIGHTS))
     Path(weights).write_bytes(b"\x80\x04\x95payload")
     code, _, line = genodl(predict_job, "binding", "--cohort", "c'1", *at)
-    assert code == 2 and "not a safetensors file" in line
+    assert code == 2 and "model.safetensors: found SHA-256" in line
     lake.spark.sql(f"ALTER TABLE delta.`{lake.path(PREDICTIONS)}` ADD COLUMNS (spare string)")
     lake.spark.read.format("delta").load(lake.path(PREDICTIONS)).drop("distance").write.format("delta").mode("overwrite").option(
         "overwriteSchema", "true"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import torch
 from pyspark.sql import functions as F
 from torch.nn import functional
 
-from genodl_spark import features, predict, storage
+from genodl_spark import features, model_files, predict, storage
+from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.pipelines.prepare import allowed_of
 from genodl_spark.tables import DATASETS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
-from jobs import evaluate, ingest, prepare, train
+from jobs import evaluate, ingest, monitor, prepare, query, train
 from jobs import predict as predict_job
 
 FAST = ("--set", "train.epochs=4", "--set", "train.min_steps=60", "--set", "train.ensemble=2", "--set", "tracking.uri=off")
@@ -74,10 +76,10 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
 
     # The same numbers from the tensors by hand.
     uri = lake.model_uri(model_id)
-    card = predict.read_card(uri)
+    card = model_files.registered(lake, model_id).card()
     from safetensors.torch import load
 
-    tensors = load(storage.read_bytes(storage.join(uri, predict.WEIGHTS)))
+    tensors = load(storage.read_bytes(storage.join(uri, model_files.WEIGHTS)))
     found = {
         r.entity_id: np.frombuffer(r.x, np.float32) for r in features.MatrixFeatures(EXPRESSION).rows(Snapshot(lake), "one", card.features).collect()
     }
@@ -225,7 +227,10 @@ def test_a_held_out_row_changes_no_training_set(genodl, lake: Lake, tmp_path: Pa
 
 
 def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> None:
-    """A TOML and a Python file anywhere: no registry, nothing of the package is touched; covariates and regression on the way."""
+    """A TOML and Python files anywhere: no registry, nothing of the package is touched; covariates and regression on the way.
+
+    The code stays with the model, and runs by leave of today's command alone; what has changed since it was registered runs for nobody.
+    """
     (tmp_path / "own.py").write_text(
         "from genodl_spark.features import ROWS, MatrixFeatures\nfrom genodl_spark.tables import EXPRESSION\n\n"
         "def unchanged(batches):\n    yield from batches\n\n"  # a function of the user's, on executors that do not have the file
@@ -233,21 +238,55 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
         "        return super().rows(lake, cohort, features).mapInArrow(unchanged, ROWS)\n\n"
         "def features(settings):\n    return Mine(EXPRESSION)\n"
     )
+    (tmp_path / "net.py").write_text("from genodl_spark.models.mlp import Network as Mlp\n\nclass Network(Mlp):\n    pass\n")
     (tmp_path / "years.toml").write_text(
-        'implementation = "own.py"\nlabel = "age"\nmetric = "r2"\ncovariates = ["site"]\n[target]\nkind = "regression"\n[split]\nfolds = 2\n'
+        'implementation = "own.py"\nlabel = "age"\nmetric = "r2"\ncovariates = ["site"]\n'
+        '[target]\nkind = "regression"\n[split]\nfolds = 2\n[model]\nkind = "net.py"\n'
     )
     task = str(tmp_path / "years.toml")
     at = ("--lake", lake.uri)
     assert genodl(ingest, *matrix(tmp_path, "one", [f"p{i}" for i in range(30)], GENES, 1), *at)[0] == 0
-    code, report, _ = genodl(train, task, *at, *FAST, "--procs", "1", "--set", "train.learning_rate=0.01")
-    assert (code, report["rows"]["models"]["written"]) == (0, 1)
+    code, report, line = genodl(train, task, *at, *FAST, "--procs", "1", "--set", "train.learning_rate=0.01")
+    assert (code, report["rows"]["models"]["written"]) == (0, 1), line
     row = lake.read(MODELS).collect()[0]
     assert (row.task, row.n_features, list(row.classes)) == ("years", 22, [])
-    assert predict.read_card(lake.model_uri(row.model_id)).features[-2:] == ["covariate:site=a", "covariate:site=b"]
+    assert model_files.registered(lake, row.model_id).card().features[-2:] == ["covariate:site=a", "covariate:site=b"]
     code, report, _ = genodl(evaluate, task, *at)
     assert report["metrics"]["model"]["r2"]["value"] > 0.8
     assert set(report["metrics"]["baselines"]) == {"majority", "linear_svm", "ridge", "random_forest", "decision_tree"}
     assert genodl(predict_job, task, *at)[0] == 0
     scored = lake.read(PREDICTIONS).collect()
     assert all(r.predicted is None and r.probabilities is None and 45 < r.value < 58 for r in scored)
-    assert json.loads(row.settings)["target"]["kind"] == "regression"
+    settings = json.loads(row.settings)
+    assert (settings["target"]["kind"], settings["implementation"], settings["model"]["kind"]) == ("regression", "own.py", "net.py")
+    assert str(tmp_path) not in row.settings + (tmp_path / "a lake, 100% odd" / "models" / row.model_id / "model.json").read_text()
+
+    stored = tmp_path / "a lake, 100% odd" / "models" / row.model_id
+    assert {p.name: p.read_bytes() for p in (stored / "code").iterdir()} == {n: (tmp_path / n).read_bytes() for n in ("own.py", "net.py")}
+    assert row.code_sha256 == {n: hashlib.sha256((tmp_path / n).read_bytes()).hexdigest() for n in ("own.py", "net.py")}
+    values = {r.entity_id: r.value for r in scored}
+    ran = tmp_path / "ran"
+    for name in ("own.py", "net.py"):  # another file of the name is not the one that was registered
+        (tmp_path / name).write_text(f"open({str(ran)!r}, 'w')\n" + (tmp_path / name).read_text())
+    code, _, line = genodl(predict_job, task, *at, "--force")
+    assert code == 2 and "code.trusted=true" in line
+    assert genodl(predict_job, task, *at, "--force", "--set", "code.trusted=true")[0] == 0
+    assert {r.entity_id: r.value for r in lake.read(PREDICTIONS).collect()} == values
+    with pytest.raises(InputError, match=r"code\.trusted=true"):
+        predict.score(lake.spark.createDataFrame([], features.ROWS), lake.model_uri(row.model_id)).collect()
+    for name in ("code/own.py", "code/net.py", "model.json", "model.safetensors"):
+        content = (stored / name).read_bytes()
+        (stored / name).write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+        sql = "SELECT genodl_predict('years', x, feature_set) FROM expression"
+        for verb, argv in ((predict_job, [task, "--force"]), (query, [sql])):
+            code, _, line = genodl(verb, *argv, *at, "--set", "code.trusted=true")
+            assert code == 2 and f"{name}: found SHA-256" in line, (name, verb, line)
+        (stored / name).write_bytes(content)
+    assert not ran.exists()
+    code, report, line = genodl(monitor, *at, "--set", "monitor.stale=1")
+    assert code == 3 and [f["check"] for f in report["metrics"]["findings"]] == ["readable"] and "code.trusted=true" in line
+    # A model of an older version has no hashes: it is read, which is told, and code is only what the command names.
+    lake.spark.sql(f"UPDATE delta.`{lake.path(MODELS)}` SET card_sha256 = NULL, weights_sha256 = NULL, code_sha256 = NULL")
+    code, report, _ = genodl(predict_job, task, *at, "--force")
+    assert code == 0 and len([w for w in report["warnings"] if "registered without hashes" in w]) == 1 and ran.exists()
+    assert {r.entity_id: r.value for r in lake.read(PREDICTIONS).collect()} == values

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from genodl_spark import feed, models, predict, quality, train
+from genodl_spark import feed, model_files, models, predict, quality, train
 from genodl_spark.errors import InputError
 
 KINDS = {
@@ -49,10 +49,10 @@ def weights(kind: str, members: int, classes: int, shift: float = 0.0) -> bytes:
     return save({**tensors, **more, "target": target, "background": torch.from_numpy(bits), "usual": torch.from_numpy(usual)})
 
 
-def card(kind: str, members: int, classes: int, batch: int = 64) -> predict.Card:
+def card(kind: str, members: int, classes: int, batch: int = 64) -> model_files.Card:
     options, width, dtype, transform = KINDS[kind]
-    names = [f"f{i}" for i in range(width)]
-    return predict.Card(predict.FORMAT, "m", "t", "label", [f"c{i}" for i in range(classes)], names, dtype, transform, options, members, 1.5, batch)
+    names, labels = [f"f{i}" for i in range(width)], [f"c{i}" for i in range(classes)]
+    return model_files.Card(model_files.FORMAT, "m", "t", "label", labels, names, dtype, transform, options, members, 1.5, batch)
 
 
 def predictor(kind: str, members: int = 3, classes: int = 2, batch: int = 64, **options: Any) -> predict.Predictor:

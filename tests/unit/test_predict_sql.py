@@ -9,12 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from genodl_spark import predict
 from genodl_spark.errors import InputError
 from genodl_spark.features import Places, arranged, places_of
+from genodl_spark.model_files import FORMAT, Card, ModelFiles
 from genodl_spark.pipelines import predict_sql
 
-CARD = predict.Card(predict.FORMAT, "m", "t", "label", ["a", "b"], ["b1:x", "b1:y", "b2:x"], "float32", "none", {}, 1, 1.0, 64)
+CARD = Card(FORMAT, "m", "t", "label", ["a", "b"], ["b1:x", "b1:y", "b2:x"], "float32", "none", {}, 1, 1.0, 64)
 
 
 def packed(*rows: list[float]) -> pd.Series:
@@ -23,7 +23,7 @@ def packed(*rows: list[float]) -> pd.Series:
 
 def model(**orders: tuple[list[int], list[int]] | None) -> predict_sql._Model:
     places: dict[str, Places | None] = {name: p and (np.array(p[0]), np.array(p[1])) for name, p in orders.items()}
-    return predict_sql._Model("", places)
+    return predict_sql._Model(ModelFiles(""), places)
 
 
 def asked(of: predict_sql._Model, features: pd.Series, *order: pd.Series) -> list[list[float]]:

@@ -16,7 +16,8 @@ from torch.nn import functional
 from genodl_spark import feed, models, storage, train
 from genodl_spark.config import Train
 from genodl_spark.errors import InputError
-from genodl_spark.predict import Card, Predictor
+from genodl_spark.model_files import Card
+from genodl_spark.predict import Predictor
 
 OPTIONS = {**Train().model_dump(), "ensemble": 2, "epochs": 3, "min_steps": 0, "batch": 20, "dtype": "float64"}
 

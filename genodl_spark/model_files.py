@@ -1,0 +1,202 @@
+"""The files of a registered model below LAKE/models/ID: card, weights and the user's own code. Its row of `models` holds their hashes.
+
+What a reader gets are the bytes that were hashed; a card is checked before anything is made of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass as checked
+
+from genodl_spark import storage
+from genodl_spark.errors import InputError
+from genodl_spark.own_code import Code, sha256
+from genodl_spark.quality import ONE_HOT
+from genodl_spark.tables import MODELS
+
+if TYPE_CHECKING:
+    from genodl_spark.lake import Lake
+
+CARD, WEIGHTS, CODE = "model.json", "model.safetensors", "code"
+FORMAT = 2
+_INPUT_BYTES = 16 << 30  # of the inputs of one batch, at most
+_OPTION = 1 << 31  # size of a number among a network's options
+_OPTIONS = 4096  # entries of a list among them
+_ADVICE = "restore it from a copy, or train the model again with --force"
+
+Name = Annotated[str, Field(max_length=4096)]
+
+
+@checked(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+class Card:
+    """What is to be known of a model beside its weights; stored as model.json.
+
+    `features`: identifiers in the order of the inputs. `classes`: empty for regression. `dtype`: of packed inputs, int8 with -1
+    missing or float32 with NaN missing. `temperature`: of the probabilities. `batch`: rows computed at once, short batches are
+    filled up, so that a row's score does not depend on its neighbours.
+    """
+
+    format: int
+    model_id: Annotated[str, Field(pattern=r"^[\w.-]{1,64}$")]
+    task: Name
+    label_column: Name
+    classes: Annotated[list[Name], Field(max_length=1 << 16)]
+    features: Annotated[list[Name], Field(min_length=1)]
+    dtype: Literal["int8", "float32"]
+    transform: Literal["none", "asinh", "onehot"]
+    model: dict[str, Any]
+    members: Annotated[int, Field(ge=1, le=4096)]
+    temperature: Annotated[float, Field(ge=0.01, le=100)]  # what is fitted lies from e**-3 to e**3
+    batch: Annotated[int, Field(ge=1, le=1 << 20)]
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Card:
+        for what, names in (("classes", self.classes), ("features", self.features)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"{what} that are named once each")
+        if len(self.classes) == 1:
+            raise ValueError("no classes, or two at least")
+        if self.transform == ONE_HOT and self.dtype != "int8":
+            raise ValueError("base codes of int8 with transform onehot")
+        if self.batch * len(self.features) * (16 if self.transform == ONE_HOT else 4) > _INPUT_BYTES:
+            raise ValueError("a batch of 16 GiB of inputs at most")
+        if not _small(self.model):
+            raise ValueError("options of a network that are words, numbers, and short lists or tables of them")
+        return self
+
+
+def _small(value: Any, depth: int = 0) -> bool:
+    """Whether an option of a network is of a size that one may have."""
+    if isinstance(value, list | dict):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth < 4 and len(value) <= _OPTIONS and all(_small(one, depth + 1) for one in inner)
+    if isinstance(value, str):
+        return len(value) <= _OPTIONS
+    return isinstance(value, bool | int | float) and abs(value) <= _OPTION
+
+
+_CARDS = TypeAdapter(Card)
+
+
+def card_of(content: bytes, origin: str) -> Card:
+    """The card that the bytes of a model.json hold. InputError, with `origin`, for what is no card, or none that this code knows."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"not readable as JSON ({error}); expected the card of a model, {_ADVICE}", origin) from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        found = document.get("format") if isinstance(document, dict) else None
+        raise InputError(f"found model format {found!r}; expected {FORMAT}, train the model again with --force", origin)
+    try:
+        return _CARDS.validate_json(content)
+    except ValidationError as error:
+        raise InputError(f"{_what_is_wrong(error)}; {_ADVICE}", origin) from error
+
+
+def new_card(**values: Any) -> Card:
+    """The card of a model that is to be trained. InputError for what no card may say."""
+    try:
+        return Card(format=FORMAT, temperature=1.0, **values)
+    except ValidationError as error:
+        raise InputError(_what_is_wrong(error), "model") from error
+
+
+def _what_is_wrong(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    found = f"found {first['input']!r:.80} for {key}" if key else "found a card that does not fit together"
+    return f"{found}; expected: {first['msg'].removeprefix('Value error, ')}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFiles:
+    """Where a model's files are, and the SHA-256 (hex) of each by its name below `uri`; none of a model that was registered without.
+
+    `trusted`: whether today's command lets code stored with the model run. `given`: the code that today's command names itself, for a
+    model that was registered without any. It goes to Spark tasks as it is, and they read through it too.
+    """
+
+    uri: str
+    hashes: tuple[tuple[str, str], ...] = ()
+    trusted: bool = False
+    given: tuple[tuple[str, bytes], ...] = ()
+
+    def place(self, name: str) -> str:
+        return storage.join(self.uri, name)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file as it was registered. InputError where it is another, or gone."""
+        content, expected = storage.read_bytes(self.place(name)), dict(self.hashes).get(name)
+        if expected is None and self.hashes:
+            raise InputError("found a file that table models knows nothing of; expected its hash there, train the model again", self.place(name))
+        if expected is not None and (found := sha256(content)) != expected:
+            text = f"found SHA-256 {found[:16]}...; expected {expected[:16]}... as in table models: the file has changed since it was registered"
+            raise InputError(f"{text}; {_ADVICE}", self.place(name))
+        return content
+
+    def card(self) -> Card:
+        return card_of(self.read(CARD), self.place(CARD))
+
+    def weights(self) -> bytes:
+        return self.read(WEIGHTS)
+
+    def code_hashes(self) -> dict[str, str]:
+        """SHA-256 of each file of the user's own code, by base name."""
+        found = {name.removeprefix(f"{CODE}/"): value for name, value in self.hashes if name.startswith(f"{CODE}/")}
+        return found or {name: sha256(content) for name, content in self.given}
+
+    def code(self) -> dict[str, bytes]:
+        """The user's own code that the model was trained with, by base name; none where task and network are of this package.
+
+        InputError where it may not run.
+        """
+        if not self.hashes:
+            return dict(self.given)
+        names = self.code_hashes()
+        if names and not self.trusted:
+            text = f"found the model's own code {', '.join(names)}; expected leave to run it"
+            raise InputError(f"{text}: read it, then --set code.trusted=true, or name the TOML that it was trained with", self.place(CODE))
+        return {name: self.read(f"{CODE}/{name}") for name in names}
+
+
+def publish(uri: str, card: Card, weights: bytes, code: Code) -> ModelFiles:
+    """Writes the files of a model."""
+    contents = {CARD: (json.dumps(dataclasses.asdict(card), indent=1, sort_keys=True) + "\n").encode(), WEIGHTS: weights}
+    contents |= {f"{CODE}/{name}": content for name, content in code.items()}
+    for name, content in contents.items():
+        storage.write_bytes(storage.join(uri, name), content)
+    return ModelFiles(uri, tuple((name, sha256(content)) for name, content in contents.items()), bool(code))
+
+
+def columns(files: ModelFiles) -> dict[str, Any]:
+    """The columns of `models` that hold the hashes."""
+    found = dict(files.hashes)
+    return {"card_sha256": found[CARD], "weights_sha256": found[WEIGHTS], "code_sha256": files.code_hashes()}
+
+
+def files_of(row: Any, uri: str, trusted: bool = False, given: Code | None = None) -> ModelFiles:
+    """The files of a model of a row of `models`, at `uri`.
+
+    Its code may run where the command says so (`trusted`), or is the very code that the command names itself (`given`).
+    """
+    given = given or {}
+    if row.card_sha256 is None or row.weights_sha256 is None:
+        return ModelFiles(uri, given=tuple(sorted(given.items())))
+    code = dict(row.code_sha256 or {})
+    named = all(name in given and sha256(given[name]) == value for name, value in code.items())
+    hashes = {CARD: row.card_sha256, WEIGHTS: row.weights_sha256, **{f"{CODE}/{name}": value for name, value in code.items()}}
+    return ModelFiles(uri, tuple(sorted(hashes.items())), trusted or named)
+
+
+def registered(lake: Lake, model_id: str, trusted: bool = False) -> ModelFiles:
+    """The files of a model of a lake. InputError where it is not registered."""
+    found = lake.rows(MODELS, {"model_id": model_id}).to_pylist()
+    if not found:
+        raise InputError(f"found no model {model_id}; expected one of genodl list models", lake.uri)
+    from pyspark.sql import Row
+
+    return files_of(Row(**found[0]), lake.model_uri(model_id), trusted)
