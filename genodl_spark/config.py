@@ -19,6 +19,7 @@ from genodl_spark import own_code, redaction
 from genodl_spark.errors import InputError
 from genodl_spark.own_code import Code
 from genodl_spark.splits import Split
+from genodl_spark.tables import partition_folder
 
 
 def _names(value: Any) -> Any:
@@ -408,6 +409,7 @@ def load(task: str | None = None, config: str | None = None, assignments: list[s
         path = task_file(task)
         content = _read(path)
         name = path.name.removesuffix(".toml")
+        partition_folder("task", name, str(path))
         layers.append((str(path), {"implementation": name, **content, "task": name}))
     if config is not None:
         if not Path(config).is_file():

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from genodl_spark import storage
 from genodl_spark.checksums import BLOCK, TAG, Summed
-from genodl_spark.tables import Table
+from genodl_spark.tables import Table, partition_folder
 
 _GROUP_ROWS, _GROUP_BYTES = 4096, 32 << 20
 _FILE_BYTES = 256 << 20
@@ -107,7 +107,7 @@ class PartWriter:
         self._done.append(self._open.pop(key).close())
 
     def _path(self, key: tuple[Any, ...]) -> str:
-        folders = [f"{name}={quote(str(value), safe='')}" for name, value in zip(self.table.partitioned_by, key, strict=True)]
+        folders = [partition_folder(name, str(value)) for name, value in zip(self.table.partitioned_by, key, strict=True)]
         return posixpath.join(*folders, f"part-{self._name}-{uuid.uuid4().hex}.zstd.parquet")
 
     def _check(self, batch: pa.RecordBatch) -> None:

@@ -337,7 +337,7 @@ def score(rows: DataFrame, model: ModelFiles | str, calibrated: bool = True, tru
         folder, _, model_id = model.rstrip("/").rpartition("/")
         model = registered(Lake(rows.sparkSession, folder.rpartition("/")[0]), model_id, trusted)
     files = model
-    files.card()  # so that a damaged model is refused before a task starts
+    files.card(), files.code()  # so that a model that is damaged or may not run is refused before a task starts
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         predictor = cached(files)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from genodl_spark.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,6 +111,18 @@ def identifier(name: str) -> str:
 def literal(text: str) -> str:
     """`text` quoted as a Spark SQL string literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+_FOLDER_NAME = 255  # bytes that a file system takes, as a rule
+
+
+def partition_folder(column: str, value: str, place: str | None = None) -> str:
+    """The folder of a partition, percent-encoded. InputError, at `place`, where the value is too long for one."""
+    folder = f"{column}={quote(value, safe='')}"
+    if len(folder) > _FOLDER_NAME:
+        found = f"found a name of {len(value)} characters, {len(folder)} bytes as the folder {folder[:40]}..."
+        raise InputError(f"{found}; expected {_FOLDER_NAME} bytes at most, where each beyond ASCII counts as three: shorten it", place or column)
+    return folder
 
 
 def required(name: str, type_: str, doc: str) -> Column:

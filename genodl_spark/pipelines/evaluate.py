@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import uuid
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ import numpy as np
 from genodl_spark import baselines, evaluate, feed, storage
 from genodl_spark import train as training
 from genodl_spark.config import Evaluation
-from genodl_spark.errors import InputError
+from genodl_spark.errors import Conflict, InputError
 from genodl_spark.evaluate import HeldOut, Interval
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
 from genodl_spark.pipelines.prepare import allowed_of, labelled_cohorts, read_labels
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, Row
 
+log = logging.getLogger("genodl")
 MODEL = "model"
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,19 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
         run.wrote(HELD_OUT, 0)
         run.wrote(EVALUATIONS, 0)
         return
-    written = _score_external(run, model, name) if external else _score_folds(run, model)
-    held = held_out(run, model, name)
-    rows = _measure(run, model, name, held, digest)
-    run.lake.replace(EVALUATIONS, run.frame(EVALUATIONS, rows), {"model_id": model.row.model_id, "cohort": name})
+    mark = f"evaluated {fingerprint(model.row.model_id, name)}"
+    for _ in range(_ATTEMPTS):
+        ours = int(uuid.uuid4().hex[:15], 16)
+        run.lake.commit(HELD_OUT, [], {"model_id": ""}, {mark: ours})
+        written = _score_external(run, model, name) if external else _score_folds(run, model)
+        rows = _measure(run, model, name, held_out(run, model, name), digest)
+        run.lake.replace(EVALUATIONS, run.frame(EVALUATIONS, rows), {"model_id": model.row.model_id, "cohort": name})
+        # Of two runs that evaluate the same at once the one that began first may have measured scores of the other: it does all again.
+        if run.lake.marked(HELD_OUT, [mark]) == {mark: ours}:
+            break
+        log.info("another run has begun to evaluate this model: measuring again")
+    else:
+        raise Conflict(f"found another run that keeps evaluating model {model.row.model_id} on {name}; expected one at a time, run it again")
     run.wrote(HELD_OUT, written)
     run.wrote(EVALUATIONS, len(rows))
     stored = run.lake.read(EVALUATIONS).where(mine).collect()

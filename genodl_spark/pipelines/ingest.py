@@ -27,7 +27,7 @@ from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
 from genodl_spark.sources.builds import build_of
 from genodl_spark.sources.vcf_header import Header
 from genodl_spark.stored_files import holding, may_hold
-from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, Table
+from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, Table, partition_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,6 +78,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     name = cohort if cohort is not None else run.cohort(None, run.cohorts())
     if not name.strip():
         raise InputError("found an empty name; expected the cohort's name", "--cohort")
+    partition_folder("cohort", name, "--cohort")
     if name == "__HIVE_DEFAULT_PARTITION__":  # read back as NULL from a partition
         raise InputError(f"found the reserved name {name}; expected another for the cohort", "--cohort")
     files = named_files(run, name, source, block or "", _concurrently(_source_file, uris), named)

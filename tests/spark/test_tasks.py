@@ -273,7 +273,7 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     assert genodl(predict_job, task, *at, "--force", "--set", "code.trusted=true")[0] == 0
     assert {r.entity_id: r.value for r in lake.read(PREDICTIONS).collect()} == values
     with pytest.raises(InputError, match=r"code\.trusted=true"):
-        predict.score(lake.spark.createDataFrame([], features.ROWS), lake.model_uri(row.model_id)).collect()
+        predict.score(lake.spark.createDataFrame([], features.ROWS), lake.model_uri(row.model_id))
     for name in ("code/own.py", "code/net.py", "model.json", "model.safetensors"):
         content = (stored / name).read_bytes()
         (stored / name).write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])

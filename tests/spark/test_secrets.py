@@ -1,0 +1,86 @@
+"""A secret that a run is given stands in no table, log, report, MLflow store or command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from genodl_spark import redaction
+from genodl_spark.lake import Lake
+from genodl_spark.tables import MODELS, RUNS
+from jobs import ingest, query, train
+from jobs import list as listing
+
+SECRET = "pl4nted-Secret/42"
+ENCODED = SECRET.replace("/", "%2F")
+FAST = ("--procs", "1", "--set", "train.epochs=1", "--set", "train.min_steps=1", "--set", "train.ensemble=1", "--set", "train.launcher=process")
+
+
+def test_a_planted_secret_is_found_nowhere(
+    genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(redaction, "_learnt", set())
+    people, genes = [f"p{i}" for i in range(12)], range(4)
+    matrix = ["\t".join(["gene", *people]), *("\t".join([f"G{g}", *(str(g * i % 7) for i in range(12))]) for g in genes)]
+    (tmp_path / "m.tsv").write_text("\n".join(matrix) + "\n")
+    (tmp_path / "s.tsv").write_text("sample_id\tlabel\n" + "".join(f"{p}\t{'ab'[i % 2]}\n" for i, p in enumerate(people)))
+    (tmp_path / "secrets.toml").write_text(
+        f'[spark]\nhadoop.fs.s3a.secret.key = "{SECRET}"\nhadoop.fs.azure.account.key.me = "{SECRET}"\n[tune]\nstorage = "mysql://me:{ENCODED}@h/d"\n'
+    )
+    given = ("--config", str(tmp_path / "secrets.toml"), "--set", f"spark.hadoop.fs.s3a.session.token={SECRET}", "--lake", lake.uri)
+    split = ("--set", "split.folds=2")
+    store = ("--set", f"tracking.uri=postgresql://me:{ENCODED}@127.0.0.1:1/x")
+    answers = [
+        genodl(ingest, "expression", str(tmp_path / "m.tsv"), "--samples", str(tmp_path / "s.tsv"), "--cohort", "c", *given),
+        genodl(train, "tumor_type", *given, *FAST, *split),  # into the MLflow store of the lake
+        genodl(train, "tumor_type", *given, *FAST, *split, "--seed", "1", *store),
+        genodl(train, "tumor_type", *given, "--set", f"train.epochs={SECRET}"),
+        genodl(query, f"SELECT '{SECRET}' FROM nothing_there", *given),
+        genodl(listing, "runs", *given),
+    ]
+    assert [code for code, _, _ in answers] == [0, 0, 0, 2, 2, 0]
+    assert any("MLflow at postgresql://me:***@" in warning for warning in answers[2][1]["warnings"])
+    runs, models = lake.read(RUNS).collect(), lake.read(MODELS).collect()
+    assert len(runs) == 3 and len(models) == 2
+    stored = "".join(str(row) for row in [*runs, *models])
+    assert stored.count("spark.hadoop.fs.s3a.session.token=***") == 3 and "mysql://me:***@h/d" in stored
+    out, err = capfd.readouterr()
+    for text in (str([report for _, report, _ in answers]), str([line for *_, line in answers]), stored, out, err):
+        for form in (SECRET, ENCODED):
+            assert form not in text
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "secrets.toml"]
+    assert any(path.name == "mlflow.db" for path in files)
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+def test_no_command_line_has_a_secret(tmp_path: Path) -> None:
+    """Of a session that starts its own JVM: of that and of all that it starts."""
+    script = f"""
+        from pathlib import Path
+        from genodl_spark import session
+        settings = {{"spark.hadoop.fs.s3a.secret.key": "{SECRET}", "spark.ui.enabled": "false", "spark.x.url": "http://me:{SECRET}@h"}}
+        spark = session.build("secrets", settings, "local[2]")
+        spark.range(2).rdd.map(lambda row: row.id).sum()  # with a Python worker
+        assert spark.sparkContext.getConf().get("spark.hadoop.fs.s3a.secret.key") == "{SECRET}"
+        assert spark.sparkContext._jsc.hadoopConfiguration().get("fs.s3a.secret.key") == "{SECRET}"
+        found = []
+        for place in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                found.append(place.read_bytes())
+            except OSError:
+                pass
+        print(sum(b"SparkSubmit" in line for line in found), sum(b"{SECRET}" in line for line in found))
+        spark.stop()
+    """
+    path = tmp_path / "script.py"
+    path.write_text(textwrap.dedent(script))
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, env=os.environ, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    java, secret = map(int, done.stdout.split()[-2:])
+    assert java >= 1 and secret == 0
+    assert SECRET not in done.stderr
