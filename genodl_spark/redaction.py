@@ -17,9 +17,10 @@ HIDDEN = "***"
 _SHORTEST = 6  # characters of a secret that is looked for in any text: shorter ones are parts of too many words
 _WORDS = "password|passwd|passphrase|secret|token|credential|keystore|truststore|api_?key|access_?key|private_?key|account_?key"
 _PARTS = "key|sas|sig|pwd|pass"  # secret as a whole part of a key: fs.s3a.secret.key, fs.azure.account.key.NAME, but not predict.passes
-SPARK_PATTERN = rf"(?i)({_WORDS})|(^|[._/])({_PARTS})($|[._/])|://[^/\s]*:[^/\s]*@"  # for spark.redaction.regex: keys and values
+SPARK_PATTERN = rf"(?i)({_WORDS})|(^|[._/])({_PARTS})($|[._/])|://[^/\s@:]*:[^\s]*@"  # for spark.redaction.regex: keys and values
 _KEY = re.compile(rf"(?:{_WORDS})|(?:^|[._/])(?:{_PARTS})(?:$|[._/])", re.IGNORECASE)
-_PASSWORD = re.compile(r"(?<=://)([^/\s@:'\"]*):([^/\s'\"]+)@")
+# A password may have a slash or an @ in it, as drivers of databases take it; digits and a slash are a port and a path.
+_PASSWORD = re.compile(r"(?<=://)([^/\s@:\['\"]*):(?!\d+/)([^\s'\"]+)@")
 _USER = re.compile(r"(?<=https://)()([^/\s@:'\"]+)@|(?<=http://)()([^/\s@:'\"]+)@")  # elsewhere a user may be a container or a bucket
 _ASSIGNED = re.compile(r"(?<![\w./\-])([\w.\-]{1,200})(=)([^\s&;,'\"]+)")
 _learnt: set[str] = set()

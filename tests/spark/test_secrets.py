@@ -21,9 +21,7 @@ ENCODED = SECRET.replace("/", "%2F")
 FAST = ("--procs", "1", "--set", "train.epochs=1", "--set", "train.min_steps=1", "--set", "train.ensemble=1", "--set", "train.launcher=process")
 
 
-def test_a_planted_secret_is_found_nowhere(
-    genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_planted_secret_is_found_nowhere(genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_learnt", set())
     people, genes = [f"p{i}" for i in range(12)], range(4)
     matrix = ["\t".join(["gene", *people]), *("\t".join([f"G{g}", *(str(g * i % 7) for i in range(12))]) for g in genes)]
@@ -49,8 +47,7 @@ def test_a_planted_secret_is_found_nowhere(
     assert len(runs) == 3 and len(models) == 2
     stored = "".join(str(row) for row in [*runs, *models])
     assert stored.count("spark.hadoop.fs.s3a.session.token=***") == 3 and "mysql://me:***@h/d" in stored
-    out, err = capfd.readouterr()
-    for text in (str([report for _, report, _ in answers]), str([line for *_, line in answers]), stored, out, err):
+    for text in (str([report for _, report, _ in answers]), str([line for *_, line in answers]), stored):
         for form in (SECRET, ENCODED):
             assert form not in text
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "secrets.toml"]
@@ -58,15 +55,26 @@ def test_a_planted_secret_is_found_nowhere(
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
-def test_no_command_line_has_a_secret(tmp_path: Path) -> None:
-    """Of a session that starts its own JVM: of that and of all that it starts."""
+def test_neither_output_nor_a_command_line_has_a_secret(tmp_path: Path) -> None:
+    """Of a command that starts its own JVM: of that and of all that it starts; a refusal and a crash on the way."""
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "secrets.toml").write_text(f'[spark]\nhadoop.fs.s3a.secret.key = "{SECRET}"\nx.url = "http://me:{SECRET}@h"\n')
     script = f"""
+        import sys
         from pathlib import Path
         from genodl_spark import session
-        settings = {{"spark.hadoop.fs.s3a.secret.key": "{SECRET}", "spark.ui.enabled": "false", "spark.x.url": "http://me:{SECRET}@h"}}
-        spark = session.build("secrets", settings, "local[2]")
+        from jobs import query
+
+        session.stop = lambda: None
+        given = ["--lake", {str(tmp_path / "lake")!r}, "--config", {str(tmp_path / "secrets.toml")!r}, "--master", "local[2]"]
+        assert query.main(["SELECT 1 AS one", *given]) == 0
+        assert query.main(["SELECT '{SECRET}' FROM nothing_there", *given]) == 2
+        query.query = lambda *_: 1 / len('{SECRET}'[99:])
+        assert query.main(["SELECT '{SECRET}'", *given]) == 1
+        from pyspark.sql import SparkSession
+
+        spark = SparkSession.getActiveSession()
         spark.range(2).rdd.map(lambda row: row.id).sum()  # with a Python worker
-        assert spark.sparkContext.getConf().get("spark.hadoop.fs.s3a.secret.key") == "{SECRET}"
         assert spark.sparkContext._jsc.hadoopConfiguration().get("fs.s3a.secret.key") == "{SECRET}"
         found = []
         for place in Path("/proc").glob("[0-9]*/cmdline"):
@@ -79,8 +87,10 @@ def test_no_command_line_has_a_secret(tmp_path: Path) -> None:
     """
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script))
-    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, env=os.environ, timeout=300)
+    environment = {**os.environ, "PYTHONPATH": str(Path(redaction.__file__).parents[1])}
+    done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     java, secret = map(int, done.stdout.split()[-2:])
     assert java >= 1 and secret == 0
-    assert SECRET not in done.stderr
+    assert "job failed" in done.stderr and "ZeroDivisionError" in done.stderr
+    assert SECRET not in done.stderr + done.stdout

@@ -52,9 +52,16 @@ def test_texts_lose_secrets_and_nothing_else() -> None:
     redaction.learn({"spark": {"spark.hadoop.fs.s3a.secret.key": 'a"b/c+d e'}, "tracking": {"uri": "postgresql://me:p%40ss%2Fword@db:5432/x"}})
     found = redaction.text('cannot sign with a"b/c+d e, a%22b%2Fc%2Bd%20e or a\\"b/c+d e; store postgresql://me:p%40ss%2Fword@db:5432/x, p@ss/word')
     assert found == "cannot sign with ***, *** or ***; store postgresql://me:***@db:5432/x, ***"
-    for url in ("s3a://bucket/key=1/x.parquet", "abfss://container@account.dfs.core.windows.net/a", "hdfs://host:9000/cohort=a/b", "file:///a@b:c"):
+    for url in (
+        "s3a://bucket/key=1/x.parquet",
+        "abfss://container@account.dfs.core.windows.net/a",
+        "hdfs://host:9000/cohort=a/b",
+        "file:///a@b:c",
+        "hdfs://h:90/a@b",
+    ):
         assert redaction.text(url) == url
     assert redaction.text("https://ghp_abc@host/x?token=t1&page=2&sig=s%2F") == "https://***@host/x?token=***&page=2&sig=***"
+    assert redaction.text("at mysql://me:a/b@c@h/d.") == "at mysql://me:***@h/d."
     assert redaction.text("jdbc:x:password=open;user=me") == "jdbc:x:password=***;user=me"
     assert redaction.text("predict.passes=3 and spark.hadoop.x.token=3") == "predict.passes=3 and spark.hadoop.x.token=***"
     document = {"key": {"task": "t"}, "warnings": ["store at http://u:pw@h"], "n": 3, "token": "as it is"}
