@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genodl_spark import redaction, storage, tuning
 from genodl_spark import report as pages
-from genodl_spark import storage, tuning
 from genodl_spark.config import Dimension
 from genodl_spark.errors import InputError
 from genodl_spark.evaluate import LOWER_IS_BETTER, Interval
@@ -52,7 +52,7 @@ def report(run: Run, output: str) -> None:
     warnings = list(dict.fromkeys(text for row in runs for text in json.loads(row.report)["warnings"]))
     page = pages.Page(
         title="genodl-spark",
-        lake=run.lake.uri,
+        lake=redaction.text(run.lake.uri),
         tables=tables,
         runs=[pages.RunRow(row.job, row.status, row.seconds, f"{row.started_at:%Y-%m-%d %H:%M:%S}") for row in runs],
         warnings=warnings,

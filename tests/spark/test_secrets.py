@@ -63,13 +63,14 @@ def test_neither_output_nor_a_command_line_has_a_secret(tmp_path: Path) -> None:
         import sys
         from pathlib import Path
         from genodl_spark import session
+        from genodl_spark.pipelines import query as pipeline
         from jobs import query
 
         session.stop = lambda: None
         given = ["--lake", {str(tmp_path / "lake")!r}, "--config", {str(tmp_path / "secrets.toml")!r}, "--master", "local[2]"]
         assert query.main(["SELECT 1 AS one", *given]) == 0
         assert query.main(["SELECT '{SECRET}' FROM nothing_there", *given]) == 2
-        query.query = lambda *_: 1 / len('{SECRET}'[99:])
+        pipeline.query = lambda *_: 1 / len('{SECRET}'[99:])
         assert query.main(["SELECT '{SECRET}'", *given]) == 1
         from pyspark.sql import SparkSession
 
