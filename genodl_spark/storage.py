@@ -92,6 +92,12 @@ def kind(uri: str) -> str:
     return {pafs.FileType.File: "file", pafs.FileType.Directory: "directory"}.get(found, "absent")
 
 
+def size(uri: str) -> int:
+    """Bytes of a file; 0 where it is absent."""
+    fs, path = filesystem(uri)
+    return int(fs.get_file_info(path).size or 0)
+
+
 def open_input(uri: str) -> BinaryIO:
     """Opens a file for reading bytes. InputError when it is absent or is no file."""
     fs, path = filesystem(uri)

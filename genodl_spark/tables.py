@@ -222,7 +222,9 @@ def _matrix(name: str, doc: str, unit: str) -> Table:
             required("feature_set", "string", "Order of the values: key into `features`"),
             required("x", "binary", f"Packed little-endian float32, {unit}, one per feature; NaN is missing"),
             required("n_features", "int", "Values in x"),
-            required("file", "string", "File name of the source"),
+            required("file", "string", "File name of the source, the last where the values are of several"),
+            Column("files", "array<string>", "Files that values are from, in the order in which they came; NULL in rows of older versions"),
+            Column("origin", "binary", "Packed little-endian uint16, one per feature: which of `files` its value is from, from 0; NULL for one file"),
         ),
         key=("cohort", "block", "sample_id"),
         partitioned_by=("cohort",),  # an empty block would read back as NULL from a partition

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
 from genodl_spark.pipelines.forget import refuse_withdrawn
+from genodl_spark.pipelines.ingest_matrices import ingest_matrices
 from genodl_spark.pipelines.ingest_sequences import ingest_sequences
 from genodl_spark.pipelines.ingest_vcf import check_builds, ingest_vcfs, options_of
 from genodl_spark.pipelines.names import named_files
@@ -27,11 +27,7 @@ from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
 from genodl_spark.sources.builds import build_of
 from genodl_spark.sources.vcf_header import Header
 from genodl_spark.stored_files import holding, may_hold
-from genodl_spark.tables import EXPRESSION, FEATURES, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, Table, partition_folder
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from pyspark.sql import DataFrame
+from genodl_spark.tables import EXPRESSION, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, Table, partition_folder
 
 log = logging.getLogger("genodl")
 
@@ -39,9 +35,9 @@ MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}
 _TABLES = {vcf.SOURCE: VARIANTS, **MATRICES, sequence_table.SOURCE: SEQUENCES, "phenotypes": SAMPLES}
 SOURCE_KINDS = list(_TABLES)
 _NAMES = {vcf.SOURCE: vcf.FILE_NAME, sequence_table.SOURCE: sequence_table.FILE_NAME}  # of the files that a directory stands for
-_PIECES = "part string, chunk int, block int, n int, payload binary"
 _SUFFIX = re.compile(r"(\.[A-Za-z][0-9A-Za-z]*){1,2}$")
 _EXAMPLES = 5
+_FEW_BYTES = 256 << 20  # of files that are hashed sooner here than by a Spark job
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -62,7 +58,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         raise InputError(f"found a block for {source}; expected none, blocks are for {', '.join(MATRICES)}", "--block")
     uris = _expand(run, paths, source)
     table = None if samples is None else _read_samples(samples)
-    matrices = {uri: _matrix_header(uri) for uri in uris} if source in MATRICES else {}
+    matrices = dict(zip(uris, _concurrently(_matrix_header, uris), strict=True)) if source in MATRICES else {}
     vcfs = (
         dict(zip(uris, _concurrently(partial(vcf.header_of, strict=run.settings.ingest.strict), uris), strict=True)) if source == vcf.SOURCE else {}
     )
@@ -81,8 +77,8 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     partition_folder("cohort", name, "--cohort")
     if name == "__HIVE_DEFAULT_PARTITION__":  # read back as NULL from a partition
         raise InputError(f"found the reserved name {name}; expected another for the cohort", "--cohort")
-    files = named_files(run, name, source, block or "", _concurrently(_source_file, uris), named)
-    sample_files = [] if samples is None else [_source_file(storage.absolute(samples))]
+    files = named_files(run, name, source, block or "", _source_files(run, uris), named)
+    sample_files = [] if samples is None else _source_files(run, [storage.absolute(samples)])
     sample_files = named_files(run, name, "samples", "", sample_files, {})
     options = options_of(run, reference) if vcfs else ""
     fresh = _new(run, name, source, block or "", files, options)
@@ -105,10 +101,12 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         brought = ingest_sequences(run, name, {file: sequences[file.uri] for file in fresh})
         counts = {key: Counts(b.rows, b.quarantined) for key, b in brought.items()}
     if matrices and fresh:
-        counts = _ingest_matrices(run, MATRICES[source], name, block or "", {file: matrices[file.uri] for file in fresh})
-    for file in fresh:
-        if source == "phenotypes":
-            counts[file.name] = Counts(_merge_samples(run, name, tables[file.uri]))
+        rows = ingest_matrices(run, MATRICES[source], name, block or "", {file: matrices[file.uri] for file in fresh})
+        counts = {file: Counts(count) for file, count in rows.items()}
+    if source == "phenotypes":
+        for alike in sample_table.joined([tables[file.uri] for file in fresh]):
+            _merge_samples(run, name, alike)
+        counts = {file.name: Counts(len(tables[file.uri].rows)) for file in fresh}
     manifest = [_manifest(name, source, block or "", f, counts[f.name], vcfs.get(f.uri), options) for f in fresh]
     if table is not None and fresh_samples:
         merged = _merge_samples(run, name, table)
@@ -159,9 +157,23 @@ def _files_of(run: Run, folder: str, source: str) -> list[str]:
     return taken
 
 
-def _source_file(uri: str) -> SourceFile:
-    digest, size = storage.content_hash(uri)
-    return SourceFile(uri, posixpath.basename(uri), digest, size)
+def _source_files(run: Run, uris: list[str]) -> list[SourceFile]:
+    """The files with the hashes of their content: tasks read what would keep this process long."""
+    sizes = _concurrently(storage.size, uris)
+    if sum(sizes) <= _FEW_BYTES:
+        hashes = _concurrently(storage.content_hash, uris)
+    else:
+        tasks = run.spark.range(0, len(uris), 1, len(uris)).mapInArrow(partial(_hashes, uris=uris), "file int, sha256 string, bytes bigint")
+        found = {row.file: (row.sha256, row.bytes) for row in tasks.collect()}
+        hashes = [found[i] for i in range(len(uris))]
+    return [SourceFile(uri, posixpath.basename(uri), digest, size) for uri, (digest, size) in zip(uris, hashes, strict=True)]
+
+
+def _hashes(batches: Iterable[pa.RecordBatch], uris: list[str]) -> Iterator[pa.RecordBatch]:
+    for index in (index for batch in batches for index in batch.column(0).to_pylist()):
+        digest, size = storage.content_hash(uris[index])
+        columns = [pa.array([index], pa.int32()), pa.array([digest]), pa.array([size], pa.int64())]
+        yield pa.RecordBatch.from_arrays(columns, ["file", "sha256", "bytes"])
 
 
 def _new(run: Run, cohort: str, source: str, block: str, files: list[SourceFile], options: str = "") -> list[SourceFile]:
@@ -252,128 +264,3 @@ def _merge_samples(run: Run, cohort: str, table: sample_table.SampleTable) -> in
     run.lake.merge(SAMPLES, run.spark.createDataFrame(rows, schema))
     run.wrote(SAMPLES, len(rows))
     return len(rows)
-
-
-def _ingest_matrices(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, matrix.Header]) -> dict[str, Counts]:
-    """Transposes matrices on the executors and upserts one packed row per sample."""
-    from pyspark.sql import functions as F
-    from pyspark.storagelevel import StorageLevel
-
-    chunk = run.settings.ingest.sample_chunk
-    headers = {file.uri: header for file, header in files.items()}
-    listed = run.spark.createDataFrame([(uri,) for uri in headers], "uri string").repartition(len(headers))
-    pieces = listed.mapInArrow(partial(_pieces, headers=headers, chunk=chunk), f"uri string, {_PIECES}").persist(StorageLevel.DISK_ONLY)
-    try:
-        features: dict[str, list[str]] = {file.uri: [] for file in files}
-        # Feature names, not values: the driver needs them to number each order of features.
-        for row in pieces.where("part = 'features'").orderBy("uri", "block").collect():
-            features[row.uri] += bytes(row.payload).decode().split("\n") if row.n else []
-        for uri, names in features.items():
-            if not names:
-                raise InputError("the matrix has no feature below its header; expected one line per feature", uri)
-        written = 0
-        for file, header in files.items():
-            names = features[file.uri]
-            rows = (
-                pieces.where((F.col("part") == "x") & (F.col("uri") == file.uri))
-                .groupBy("chunk")
-                .applyInPandas(
-                    partial(_rows, samples=header.samples, chunk=chunk, constants=(cohort, block, matrix.feature_set(names), file.name)),
-                    table.spark_schema(),
-                )
-            )
-            order = _merge_rows(run, table, cohort, block, file.name, rows, names)
-            _write_features(run, table.name, cohort, block, order)
-            written += len(header.samples)
-        run.wrote(table, written)
-        return {file.name: Counts(len(header.samples)) for file, header in files.items()}
-    finally:
-        pieces.unpersist()
-
-
-def _pieces(batches: Iterator[pa.RecordBatch], headers: dict[str, matrix.Header], chunk: int) -> Iterator[pa.RecordBatch]:
-    names = ["uri", "part", "chunk", "block", "n", "payload"]
-    types = [pa.string(), pa.string(), pa.int32(), pa.int32(), pa.int32(), pa.binary()]
-    for batch in batches:
-        for uri in batch.column(0).to_pylist():
-            with storage.open_input(uri) as raw:
-                for number, (features, values) in enumerate(matrix.read_features(raw, headers[uri], uri)):
-                    found = list(matrix.sample_major([values], chunk))
-                    rows: list[tuple[Any, ...]] = [(uri, "features", 0, number, len(features), "\n".join(features).encode())]
-                    rows += [(uri, "x", piece.chunk, number, piece.n_features, piece.payload) for piece in found]
-                    columns = [pa.array(column, type_) for column, type_ in zip(zip(*rows, strict=True), types, strict=True)]
-                    yield pa.RecordBatch.from_arrays(columns, names)
-
-
-def _rows(pieces: pd.DataFrame, samples: list[str], chunk: int, constants: tuple[str, str, str, str]) -> pd.DataFrame:
-    import pandas as pd
-
-    cohort, block, feature_set, file = constants
-    packed = matrix.assemble(zip(pieces["block"], pieces["n"], pieces["payload"], strict=True), 4)
-    start = int(pieces["chunk"].iloc[0]) * chunk
-    return pd.DataFrame(
-        {
-            "cohort": cohort,
-            "block": block,
-            "sample_id": samples[start : start + len(packed)],
-            "feature_set": feature_set,
-            "x": [row.tobytes() for row in packed],
-            "n_features": packed.shape[1] // 4,
-            "file": file,
-        }
-    )
-
-
-def _merge_rows(run: Run, table: Table, cohort: str, block: str, file: str, rows: DataFrame, features: list[str]) -> dict[str, list[str]]:
-    """Upserts the rows of one file; where a sample is there with other features, the row holds both. Returns the new feature orders."""
-    from pyspark.sql import functions as F
-
-    new_set = matrix.feature_set(features)
-    orders = {new_set: features}
-    stored = run.lake.read(table).where((F.col("cohort") == cohort) & (F.col("block") == block) & (F.col("feature_set") != new_set))
-    stored = stored.where(F.col("file") != file).select("sample_id", F.col("x").alias("old"), F.col("feature_set").alias("old_set"))
-    both = rows.join(stored, "sample_id", "left")
-    old_sets = [row.feature_set for row in stored.select(F.col("old_set").alias("feature_set")).distinct().collect()]
-    if old_sets:
-        old_features = {old: feature_order(run, table.name, cohort, block, old) for old in old_sets}
-        for names in old_features.values():
-            joint = matrix.union(np.empty((0, len(names))), names, np.empty((0, len(features))), features)[1]
-            orders[matrix.feature_set(joint)] = joint
-        rows = both.mapInPandas(partial(_joined, old_features=old_features, features=features, columns=table.column_names), table.spark_schema())
-    run.lake.merge(table, rows)
-    return orders
-
-
-def _joined(frames: Iterable[pd.DataFrame], old_features: dict[str, list[str]], features: list[str], columns: list[str]) -> Iterator[pd.DataFrame]:
-    for frame in frames:
-        frame = frame.copy()
-        for old, names in old_features.items():
-            at = frame.index[frame["old_set"] == old]
-            if len(at) == 0:
-                continue
-            before = np.frombuffer(b"".join(frame.loc[at, "old"]), np.float32).reshape(len(at), -1)
-            after = np.frombuffer(b"".join(frame.loc[at, "x"]), np.float32).reshape(len(at), -1)
-            values, joint = matrix.union(before, names, after, features)
-            frame.loc[at, "x"] = np.array([row.tobytes() for row in values], dtype=object)
-            frame.loc[at, "feature_set"] = matrix.feature_set(joint)
-            frame.loc[at, "n_features"] = len(joint)
-        yield frame[columns]
-
-
-def feature_order(run: Run, source: str, cohort: str, block: str, feature_set: str) -> list[str]:
-    """Feature identifiers of a packed row, in order."""
-    from pyspark.sql import functions as F
-
-    key = {"source": source, "cohort": cohort, "block": block, "feature_set": feature_set}
-    rows = run.lake.read(FEATURES)
-    for name, value in key.items():
-        rows = rows.where(F.col(name) == value)
-    return [row.feature_id for row in rows.orderBy("position").select("feature_id").collect()]
-
-
-def _write_features(run: Run, source: str, cohort: str, block: str, orders: dict[str, list[str]]) -> None:
-    for name, features in orders.items():
-        rows = [(cohort, source, block, name, position, feature) for position, feature in enumerate(features)]
-        where = {"cohort": cohort, "source": source, "block": block, "feature_set": name}
-        run.lake.replace(FEATURES, run.spark.createDataFrame(rows, FEATURES.spark_schema()), where)
-    run.wrote(FEATURES, sum(len(features) for features in orders.values()))

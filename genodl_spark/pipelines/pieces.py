@@ -112,7 +112,7 @@ def ingest_files(
         lake.commit(QUARANTINE, parts_of(brought, QUARANTINE) + _written(run, beside, run_name), {**where, "source": reader.source})
         lake.commit(table, parts_of(brought, table), where)
     except BaseException:
-        _discard(run, table, run_name, new)
+        discard(run, [table, QUARANTINE], run_name, new)
         raise
     _warn_of_quarantine(run, brought)
     _tell_notes(run, brought)
@@ -220,9 +220,9 @@ def _add(brought: Brought, row: Any, table: Table) -> None:
             brought.quarantined += part.rows
 
 
-def _discard(run: Run, table: Table, name: str, new: list[Table]) -> None:
-    """Removes what the tasks of a run that failed wrote, as far as it can be reached, and the tables that it made."""
-    for one in (table, QUARANTINE):
+def discard(run: Run, tables: list[Table], name: str, new: list[Table]) -> None:
+    """Removes what the tasks of a run that failed wrote, files named after `name`, as far as it can be reached, and the tables that it made."""
+    for one in tables:
         with contextlib.suppress(Exception):
             if one in new and run.lake.version(one) == 0:
                 storage.remove_directory(run.lake.path(one))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -19,6 +21,7 @@ from genodl_spark.sources.delimited import DELIMITERS, Unreadable
 from genodl_spark.sources.streams import line_blocks
 from genodl_spark.text_values import MISSING, WORDS, fault_of_name, known, order_hash, shown, with_point
 
+_HELD = 64 << 20  # bytes of values that wait in memory
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -197,28 +200,31 @@ def _no_number(cell: str, feature: str, sample: str, header: Header) -> str:
     return f"found {shown(cell)} for feature {feature}, sample {sample}; expected a number {decimal}, within float32, or {WORDS}"
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Values of a run of samples for a block of features: packed float32, (samples, features) in C order."""
+@contextlib.contextmanager
+def transposed(blocks: Iterable[tuple[list[str], np.ndarray]], samples: int, run: int) -> Iterator[tuple[list[str], Iterator[np.ndarray]]]:
+    """Reads blocks of (features, values (features, samples)) to their end: the features, and the values by sample, `run` samples at a time.
 
-    chunk: int
-    block: int
-    n_features: int
-    payload: bytes
+    Values are float32 (samples, features), in the order of the samples. They wait in a file without a name where they are many: memory
+    holds one block, then one run.
+    """
+    with tempfile.SpooledTemporaryFile(_HELD) as spool:
+        features: list[str] = []
+        widths: list[int] = []
+        for names, values in blocks:
+            features += names
+            widths.append(len(names))
+            spool.write(np.ascontiguousarray(values.T, np.float32).tobytes())
 
+        def runs() -> Iterator[np.ndarray]:
+            for start in range(0, samples, run):
+                count, at, parts = min(run, samples - start), 0, []
+                for width in widths:
+                    spool.seek(4 * (at + start * width))
+                    parts.append(np.frombuffer(spool.read(4 * count * width), np.float32).reshape(count, width))
+                    at += samples * width
+                yield np.concatenate(parts, axis=1) if parts else np.empty((count, 0), np.float32)
 
-def sample_major(blocks: Iterable[np.ndarray], chunk: int) -> Iterator[Piece]:
-    """Transposes blocks of (features, samples) into pieces of at most `chunk` samples, numbered in order of both."""
-    for number, values in enumerate(blocks):
-        by_sample = np.ascontiguousarray(values.T)
-        for index, start in enumerate(range(0, by_sample.shape[0], chunk)):
-            yield Piece(index, number, values.shape[0], by_sample[start : start + chunk].tobytes())
-
-
-def assemble(pieces: Iterable[tuple[int, int, bytes]], itemsize: int) -> np.ndarray:
-    """Joins the pieces (block, n_features, payload) of one run of samples into uint8 rows of shape (samples, bytes)."""
-    ordered = sorted(pieces)
-    return np.concatenate([np.frombuffer(payload, np.uint8).reshape(-1, n * itemsize) for _, n, payload in ordered if n], axis=1)
+        yield features, runs()
 
 
 def feature_set(features: list[str]) -> str:
@@ -226,13 +232,38 @@ def feature_set(features: list[str]) -> str:
     return order_hash(features)
 
 
-def union(old: np.ndarray, old_features: list[str], new: np.ndarray, new_features: list[str]) -> tuple[np.ndarray, list[str]]:
-    """Values of both sets, float32 (rows, features); where a feature is in both the new value stands unless it is missing."""
-    position = {feature: i for i, feature in enumerate(old_features)}
-    features = old_features + [f for f in new_features if f not in position]
-    position = {feature: i for i, feature in enumerate(features)}
-    values = np.full((old.shape[0], len(features)), np.nan, np.float32)
-    values[:, : len(old_features)] = old
-    columns = np.array([position[f] for f in new_features])
-    values[:, columns] = np.where(np.isnan(new), values[:, columns], new)
-    return values, features
+@dataclass(frozen=True)
+class Row:
+    """What is known of one sample: float32 `values` of `features`, each from one of `files`, which `origin` (int64) numbers."""
+
+    features: list[str]
+    values: np.ndarray
+    files: list[str]
+    origin: np.ndarray
+
+    def without(self, files: Collection[str]) -> Row | None:
+        """The row without what some files brought; None where nothing is left."""
+        gone = [i for i, file in enumerate(self.files) if file in files]
+        kept = np.flatnonzero(~np.isin(self.origin, gone))
+        if len(kept) == len(self.origin):
+            return self
+        return self._of([self.features[i] for i in kept], self.values[kept], self.files, self.origin[kept]) if len(kept) else None
+
+    def with_file(self, features: list[str], values: np.ndarray, file: str) -> Row:
+        """The row with what a file brings; where both have a feature the new value stands, unless it is missing and the old one is not."""
+        position = {feature: i for i, feature in enumerate(self.features)}
+        more = [feature for feature in features if feature not in position]
+        position |= {feature: i for i, feature in enumerate(more, len(self.features))}
+        joint = np.concatenate([self.values, np.full(len(more), np.nan, np.float32)])
+        origin = np.concatenate([self.origin, np.full(len(more), len(self.files))])
+        columns = np.array([position[feature] for feature in features], np.int64)
+        taken = ~np.isnan(values) | np.isnan(joint[columns])
+        joint[columns[taken]] = values[taken]
+        origin[columns[taken]] = len(self.files)
+        return self._of([*self.features, *more], joint, [*self.files, file], origin)
+
+    @staticmethod
+    def _of(features: list[str], values: np.ndarray, files: list[str], origin: np.ndarray) -> Row:
+        """The row with those files alone that have a value in it."""
+        used, numbers = np.unique(origin, return_inverse=True)
+        return Row(features, values, [files[i] for i in used], numbers)

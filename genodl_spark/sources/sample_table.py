@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import posixpath
 import re
 from collections import Counter
@@ -132,6 +133,18 @@ def _swallowed(row: list[str], delimiter: str, width: int) -> str | None:
         if ends and cell.count(delimiter) >= ends * (width - 1):
             return f"found a quoted cell over {ends + 1} lines that reads as rows of the table, {shown(cell)}; expected its quotes to end: close them"
     return None
+
+
+def joined(tables: list[SampleTable]) -> Iterator[SampleTable]:
+    """Tables that follow each other and have the same columns as one, in which the last row of a sample stands."""
+    for _, alike in itertools.groupby(tables, key=lambda table: table.columns):
+        first, *more = alike
+        rows, notes, renamed = dict(first.rows), list(first.notes), dict(first.renamed)
+        for table in more:
+            rows |= table.rows
+            notes += table.notes
+            renamed |= table.renamed
+        yield SampleTable(first.columns, rows, renamed, notes)
 
 
 def check_covers(table: SampleTable, samples: list[str], table_file: str, data_file: str) -> list[str]:

@@ -57,22 +57,47 @@ def test_matrix_errors_name_the_line(content: bytes, line: int, found: str) -> N
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 5), st.integers(1, 4), st.integers(0, 9))
-def test_transposed_pieces_make_the_matrix(samples: int, features: int, chunk: int, block: int, seed: int) -> None:
+@given(st.integers(1, 12), st.integers(0, 12), st.integers(1, 5), st.integers(1, 4), st.integers(0, 9))
+def test_transposed_runs_make_the_matrix(samples: int, features: int, run: int, block: int, seed: int) -> None:
     values = np.random.default_rng(seed).normal(size=(features, samples)).astype(np.float32)
-    blocks = [values[i : i + block] for i in range(0, features, block)]
-    pieces = list(matrix.sample_major(blocks, chunk))
-    np.random.default_rng(seed).shuffle(pieces)
-    chunks = sorted({p.chunk for p in pieces})
-    rows = [matrix.assemble([(p.block, p.n_features, p.payload) for p in pieces if p.chunk == c], 4) for c in chunks]
-    np.testing.assert_array_equal(np.concatenate(rows).view(np.float32), values.T)
+    names = [f"g{i}" for i in range(features)]
+    blocks = [(names[i : i + block], values[i : i + block]) for i in range(0, features, block)]
+    held = matrix._HELD
+    try:
+        matrix._HELD = 100 if seed % 2 else held  # bytes: most of them go through a file
+        with matrix.transposed(blocks, samples, run) as (found, runs):
+            parts = list(runs)
+    finally:
+        matrix._HELD = held
+    assert (found, [len(part) for part in parts[:-1]]) == (names, [run] * (len(parts) - 1))
+    np.testing.assert_array_equal(np.concatenate(parts), values.T)
 
 
-def test_union_prefers_the_new_value_unless_missing() -> None:
-    old, new = np.array([[1, 2]], np.float32), np.array([[np.nan, 9]], np.float32)
-    values, features = matrix.union(old, ["a", "b"], new, ["b", "c"])
-    assert features == ["a", "b", "c"]
-    np.testing.assert_array_equal(values, np.array([[1, 2, 9]], np.float32))
+known = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([1.0, 2.0, 3.0, None]), min_size=1, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("xyz"), known), min_size=1, max_size=6), st.sets(st.sampled_from("xyz")))
+def test_a_row_is_its_files_one_after_another(brought: list[tuple[str, dict[str, float | None]]], gone: set[str]) -> None:
+    row, expected = None, {}  # feature -> (value, file)
+    for file, values in brought:
+        if row is not None and file in row.files:
+            continue
+        array = np.array([np.nan if v is None else v for v in values.values()], np.float32)
+        row = matrix.Row(list(values), array, [file], np.zeros(len(values), np.int64)) if row is None else row.with_file(list(values), array, file)
+        for feature, value in values.items():
+            if value is not None or expected.get(feature, (None,))[0] is None:
+                expected[feature] = (value, file)
+
+    def said(row: matrix.Row | None) -> dict[str, tuple[float | None, str]]:
+        if row is None:
+            return {}
+        assert len(set(row.files)) == len(row.files) == len(set(row.origin.tolist()))
+        values = [None if np.isnan(v) else float(v) for v in row.values]
+        return {f: (v, row.files[i]) for f, v, i in zip(row.features, values, row.origin, strict=True)}
+
+    assert list(said(row).items()) == list(expected.items())
+    assert said(row.without(gone)) == {feature: of for feature, of in expected.items() if of[1] not in gone}
 
 
 def test_truncated_gzip_is_refused_with_its_line() -> None:
