@@ -210,6 +210,7 @@ class MatrixFeatures:
         if whole is not None:
             return self._stored(lake, cohort).select(*whole.columns).mapInArrow(whole.pack, ROWS)
         places, width = self._places(lake, cohort, features), len(features)
+        sizes = {key: 4 * len(names) for key, names in self._orders(lake, cohort).items()}
         grouped = self._stored(lake, cohort).groupBy(F.col("sample_id").alias("entity_id"))
         rows = grouped.agg(F.sort_array(F.collect_list(F.struct("block", "feature_set", "x"))).alias("parts"))
 
@@ -219,7 +220,10 @@ class MatrixFeatures:
                 covered = np.zeros((batch.num_rows, width), bool)
                 for row, parts in enumerate(batch.column("parts").to_pylist()):  # one step per sample and block, not per value
                     for part in parts:
-                        source, target = places[part["block"], part["feature_set"]]
+                        key = (part["block"], part["feature_set"])
+                        if len(part["x"]) != sizes[key]:
+                            raise _misfit(key[1], len(part["x"]), sizes[key])
+                        source, target = places[key]
                         x[row, target] = np.frombuffer(part["x"], np.float32)[source]
                         covered[row, target] = True
                 yield _packed(batch.column("entity_id"), x, (~covered).sum(1))
@@ -232,6 +236,7 @@ class MatrixFeatures:
         if len(blocks) != 1:
             return None
         width, block = len(features), pa.scalar(next(iter(blocks)))
+        sizes = {name: 4 * len(names) for (_, name), names in self._orders(lake, cohort).items()}
 
         def pack(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for whole in batches:
@@ -239,6 +244,9 @@ class MatrixFeatures:
                 sets = batch.column("feature_set").dictionary_encode()
                 for code, name in enumerate(sets.dictionary.to_pylist()):
                     part = batch if len(sets.dictionary) == 1 else batch.filter(pc.equal(sets.indices, code))
+                    lengths = pc.min_max(pc.binary_length(part.column("x"))).as_py()
+                    if {*lengths.values()} - {None, sizes[name]}:
+                        raise _misfit(name, lengths["max"], sizes[name])
                     values = arranged(part.column("x"), places[block.as_py(), name], width)
                     yield _packed(part.column("sample_id"), values, np.full(len(values), width - len(places[block.as_py(), name][0])))
 
@@ -254,6 +262,11 @@ class MatrixFeatures:
         rows = rows.where(F.col("block").isin(self.blocks)) if self.blocks else rows
         one = len({block for block, _ in self._orders(lake, cohort)}) == 1
         return Changed(rows.select(F.col("sample_id").alias("entity_id")), files if one else None)
+
+
+def _misfit(feature_set: str, found: int, expected: int) -> InputError:
+    text = f"found rows of {found // 4} values for the {expected // 4} features of set {feature_set}; expected one for each"
+    return InputError(f"{text}: ingest their file into a new cohort", "features")
 
 
 Places = tuple[np.ndarray, np.ndarray]  # of a stored order of features: which of its values are wanted, and where they go, int64

@@ -73,7 +73,9 @@ def _people(run: Run, cohort: str, source: str, block: str, names: list[str]) ->
         lines = rows.select("file", F.substring_index("header", "\n", -1).alias("columns")).collect()
         return {row.file: set(row.columns.split("\t")[9:]) for row in lines}
     if source in _MATRICES and run.lake.exists(_MATRICES[source]):
-        rows = run.lake.read(_MATRICES[source]).where(mine & (F.col("block") == block))
+        rows = run.lake.read(_MATRICES[source]).where((F.col("cohort") == cohort) & (F.col("block") == block))
+        files = F.coalesce("files", F.array("file"))  # a row may hold values of several
+        rows = rows.select("sample_id", F.explode(files).alias("file")).where(F.col("file").isin(names))
         return {row.file: set(row.people) for row in rows.groupBy("file").agg(F.collect_set("sample_id").alias("people")).collect()}
     return {}
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from genodl_spark import storage
 from genodl_spark.errors import InputError
+from genodl_spark.features import MatrixFeatures
 from genodl_spark.parts import Part
 from genodl_spark.pipelines import ingest_matrices as pipeline
 from genodl_spark.sources import matrix
@@ -138,3 +139,20 @@ def test_features_are_written_once_for_each_order(tmp_path: Path) -> None:
     report = type("Report", (), {"table": FEATURES.name, "feature_set": "f00", "part": part.as_json()})
     parts, orders = pipeline._sorted([report, report])
     assert (parts[pipeline._UNUSED], orders) == ([part], {"f00": part})
+
+
+def test_rows_that_their_features_do_not_fit_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = MatrixFeatures(EXPRESSION)
+    lake: Any = type("Lake", (), {"cohort_files": lambda *_: []})()
+    monkeypatch.setattr(MatrixFeatures, "_orders", lambda *_: {("", "x"): ["a", "b"]})
+    stored = found.stored(lake, "c", ["b", "a"])
+    assert stored is not None
+
+    def rows(values: list[bytes]) -> list[pa.RecordBatch]:
+        n = len(values)
+        return [pa.RecordBatch.from_arrays([pa.array(["s"] * n), pa.array([""] * n), pa.array(["x"] * n), pa.array(values)], stored.columns)]
+
+    (batch,) = stored.pack(rows([np.array([1, 2], np.float32).tobytes()]))
+    assert np.frombuffer(batch.column("x")[0].as_py(), np.float32).tolist() == [2, 1]
+    with pytest.raises(InputError, match="rows of 4 values for the 2 features of set x"):
+        list(stored.pack(rows([np.zeros(4, np.float32).tobytes()])))
