@@ -44,7 +44,7 @@ class _SequenceReader:
         return [(SEQUENCES, self.sequences), (self.headers[piece.uri].samples, self.samples), (QUARANTINE, self.quarantine)]
 
     def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
-        return sequence_table.read(piece.uri, piece.split, piece.first, self.headers[piece.uri], self.cohort, piece.name)
+        return sequence_table.read(piece.uri, piece.split, piece.first, self.headers[piece.uri], self.cohort, piece.name, note)
 
 
 def ingest_sequences(run: Run, cohort: str, files: dict[SourceFile, Header]) -> dict[str, Brought]:

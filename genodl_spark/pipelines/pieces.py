@@ -54,7 +54,7 @@ class Piece:
 class Brought:
     """What one file brought: rows stored, records set aside and the first of them, and the files written, by table.
 
-    `notes`: of lines that were passed over, by what they do, how many and the first.
+    `notes`: of lines that are not stored as they are, by what is said of them, how many and the first.
     """
 
     rows: int = 0
@@ -77,7 +77,7 @@ class Reader(Protocol):
         """Tables that the piece has rows for, and the URIs below which their files go; `quarantine` is the last."""
 
     def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
-        """Rows of the piece, a batch for each of `targets`; `note` is told number and kind of lines that are passed over."""
+        """Rows of the piece, a batch for each of `targets`; `note` is told of lines that are not stored as they are."""
 
 
 def ingest_files(
@@ -245,7 +245,7 @@ def _warn_of_quarantine(run: Run, brought: dict[str, Brought]) -> None:
 
 def _tell_notes(run: Run, brought: dict[str, Brought]) -> None:
     noted = [(name, what, times, line) for name, b in brought.items() for what, (times, line) in b.notes.items()]
-    told = [f"{times} lines of {name} are passed over, as they {what}; the first is line {line}" for name, what, times, line in noted]
+    told = [f"{times} lines of {name} {what}; the first is line {line}" for name, what, times, line in noted]
     tell(run, told)
 
 

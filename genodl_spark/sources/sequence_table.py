@@ -19,7 +19,7 @@ from genodl_spark.errors import InputError
 from genodl_spark.sources import delimited, streams
 from genodl_spark.sources.delimited import Unreadable
 from genodl_spark.sources.sample_table import column_name
-from genodl_spark.sources.streams import Split, line_blocks
+from genodl_spark.sources.streams import Note, Split, line_blocks
 from genodl_spark.tables import COHORT, QUARANTINE, SAMPLES, SEQUENCES, Column, Table
 from genodl_spark.text_values import MISSING, character, fault_of_name, shown
 
@@ -75,18 +75,18 @@ def header_of(uri: str) -> Header:
     return Header(columns, delimiter)
 
 
-def read(uri: str, split: Split, first: int, header: Header, cohort: str, file: str) -> Iterator[Batches]:
+def read(uri: str, split: Split, first: int, header: Header, cohort: str, file: str, note: Note = lambda line, what: None) -> Iterator[Batches]:
     """Rows of `sequences`, of `samples` (those of the header) and of `quarantine` for a piece of a file, block by block.
 
     `first`: the number of its first line, from 1. The rows of the first two are of the same records. In quarantine are records of
     another number of columns than the header's, without an id or a sequence, with a letter outside IUPAC, or not in UTF-8;
-    blank lines are passed over. InputError for a compressed stream that is not whole.
+    blank lines are passed over, blanks around values go, and `note` is told of these. InputError for a compressed stream that is not whole.
     """
     for number, block in _lines(uri, split, first):
         if number == 1:
             number, block = 2, block[block.index(b"\n") + 1 :]
         if block:
-            yield parse(block, number, header, cohort, file)
+            yield parse(block, number, header, cohort, file, note)
 
 
 def _lines(uri: str, split: Split, first: int) -> Iterator[tuple[int, bytes]]:
@@ -99,7 +99,7 @@ def _lines(uri: str, split: Split, first: int) -> Iterator[tuple[int, bytes]]:
         first += block.count(b"\n")
 
 
-def parse(block: bytes, number: int, header: Header, cohort: str, file: str) -> Batches:
+def parse(block: bytes, number: int, header: Header, cohort: str, file: str, note: Note = lambda line, what: None) -> Batches:
     """One block of whole lines, of which `number` is the first, as `read` gives it."""
     columns, lines, bad = _fast(block, header) or _slow(block, header)
     sequences, codes = columns[SEQUENCE], pa.array([], pa.binary())
@@ -117,6 +117,9 @@ def parse(block: bytes, number: int, header: Header, cohort: str, file: str) -> 
     rows = [cohorts, columns[ID], codes, pc.binary_length(codes), files, pa.array(lines + number, pa.int64())]
     missing, nothing = pa.array(sorted(MISSING)), pa.scalar(None, pa.string())
     trimmed = [pc.utf8_trim_whitespace(columns[name]) for name in header.others]
+    for name, column in zip(header.others, trimmed, strict=True):
+        for row in np.flatnonzero(pc.not_equal(column, columns[name]).to_numpy(zero_copy_only=False)):
+            note(number + int(lines[row]), f"have blanks around a value of column {name}, which are not stored")
     others = [pc.if_else(pc.is_in(column, missing), nothing, column) for column in trimmed]
     return (
         pa.RecordBatch.from_arrays(rows, schema=SEQUENCES.arrow_schema()),

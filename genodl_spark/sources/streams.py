@@ -28,7 +28,7 @@ _READ = 1 << 20
 # What the inflater leaves unused after a gzip member is copied: small pieces keep that cheap for files of thousands of members.
 _PIECE = 1 << 16
 _BOM = b"\xef\xbb\xbf"
-Note = Callable[[int, str], None]  # is told of a line that is passed over: its number, from 1, and what it does
+Note = Callable[[int, str], None]  # is told of a line that is not stored as it is: its number, from 1, and the end of "lines ..."
 _MEND = "expected a whole file, fetch or compress it again"
 # What files that are no text, or text in a form that is not read here, start with.
 _FOREIGN = {

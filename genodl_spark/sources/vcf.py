@@ -448,7 +448,7 @@ class Reader:
 
     def _meet_header_line(self, number: int, line: bytes) -> None:
         if line.decode("utf-8", "replace") in self._header_lines:
-            self._note(number, "repeat a line of its header")
+            self._note(number, "are passed over, as they repeat a line of its header")
             return
         if _COLUMNS_LINE.match(line):
             found = "another #CHROM line than the header's, so that nobody knows whose the calls below it are"

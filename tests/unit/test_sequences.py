@@ -91,6 +91,15 @@ def test_reasons_and_their_neighbours(line: bytes, reason: str) -> None:
     assert [(r["source"], r["file"], r["line"], r["reason"]) for r in refused.to_pylist()] == [("sequences", "f.tsv", 9, reason)]
 
 
+def test_blanks_around_values_go_and_are_told() -> None:
+    noted: list[tuple[int, str]] = []
+    lines = b"p\t case\tAC\tx\nq\tcase \tGG\t\nr\tcase\tGG\t NA\n"
+    _, samples, _ = sequence_table.parse(lines, 5, HEAD, "c", "f.tsv", lambda line, what: noted.append((line, what)))
+    assert (samples.column("label").to_pylist(), samples.column("group").to_pylist()) == (["case"] * 3, ["x", None, None])
+    told = [(5, "label"), (6, "label"), (7, "group")]
+    assert noted == [(line, f"have blanks around a value of column {name}, which are not stored") for line, name in told]
+
+
 def test_a_long_sequence_beside_quotes() -> None:
     rows, _, refused = sequence_table.parse(b'"a"\t"1"\t"' + b"acgn" * 100_000 + b'"\t"x"\n', 2, HEAD, "c", "f.tsv")
     assert refused.num_rows == 0

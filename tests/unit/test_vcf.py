@@ -274,7 +274,7 @@ def test_a_header_that_stands_again_is_passed_over_and_another_one_ends_the_file
 
     good, bad = rows(whole + whole)
     assert ([r["line"] for r in good], bad) == ([8, 16], [])
-    assert noted == [(line, "repeat a line of its header") for line in range(9, 16)]
+    assert noted == [(line, "are passed over, as they repeat a line of its header") for line in range(9, 16)]
     # Another file's meta lines say something else of what is below them; the calls are still those of the same people.
     _, bad = rows(whole + whole.replace(b"Depths", b"depths"))
     assert [(r["line"], r["text"]) for r in bad] == [(13, lines[4].replace("Depths", "depths"))]
