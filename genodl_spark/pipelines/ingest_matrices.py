@@ -92,10 +92,11 @@ class _Matrix:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What becomes of the stored rows. `shared`: samples put together of several rows; `replaced`: samples all of whose rows go or are made new."""
+    """What becomes of the stored rows. `shared`: samples put together of several rows; `replaced`: which rows go, by column; `stored`: whether
+    there may be any."""
 
     shared: frozenset[str]
-    replaced: list[str]
+    replaced: dict[str, list[str]]
     stored: bool
 
 
@@ -150,7 +151,7 @@ def _ingest(run: Run, table: Table, cohort: str, block: str, files: dict[SourceF
         where = {"cohort": cohort, "block": block}
         if lake.version(table) != version:
             raise Conflict(f"{table.name}: found another run that has changed it meanwhile; run this one again")
-        lake.commit(table, parts[table.name], {**where, "sample_id": plan.replaced}, exclusive=where)
+        lake.commit(table, parts[table.name], {**where, **plan.replaced}, exclusive=where)
     except BaseException:
         discard(run, [table, FEATURES], name, new)
         raise
@@ -196,7 +197,7 @@ def _plan(run: Run, target: _Target, files: dict[SourceFile, Header]) -> _Plan:
     times = Counter(sample for header in files.values() for sample in header.samples)
     shared = {sample for sample, count in times.items() if count > 1}
     if run.lake.count(target.table, {"cohort": target.cohort}) == 0:
-        return _Plan(frozenset(shared), sorted(times), False)
+        return _Plan(frozenset(shared), {"file": fresh}, False)
     ids = run.spark.createDataFrame(pa.table({"sample_id": pa.array(sorted(times)), "comes": pa.repeat(pa.scalar(True), len(times))}))
     stored = _stored(run, target).select("sample_id", "file", "files").join(F.broadcast(ids), "sample_id", "left")
     names = F.array(*map(F.lit, fresh))
@@ -212,7 +213,9 @@ def _plan(run: Run, target: _Target, files: dict[SourceFile, Header]) -> _Plan:
             unsure += others == {_UNKNOWN}
     if unsure:
         run.report.warn(f"{unsure} rows of {target.table.name} do not say which file their values are from: those that no file brings now stay")
-    return _Plan(frozenset(shared), sorted({*times, *(row.sample_id for row in rows)}), True)
+    # By file where that says it: then files of the table that hold nothing else are replaced without being read.
+    by_file = all(row.file in fresh for row in rows)
+    return _Plan(frozenset(shared), {"file": fresh} if by_file else {"sample_id": sorted({*times, *(row.sample_id for row in rows)})}, True)
 
 
 def _sole_file(run: Run, target: _Target) -> str | None:
