@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from genodl_spark import storage
+from genodl_spark import session, storage
 from genodl_spark.errors import InputError
 from genodl_spark.pipelines.forget import refuse_withdrawn
 from genodl_spark.pipelines.ingest_matrices import ingest_matrices
@@ -37,6 +37,7 @@ SOURCE_KINDS = list(_TABLES)
 _NAMES = {vcf.SOURCE: vcf.FILE_NAME, sequence_table.SOURCE: sequence_table.FILE_NAME}  # of the files that a directory stands for
 _SUFFIX = re.compile(r"(\.[A-Za-z][0-9A-Za-z]*){1,2}$")
 _EXAMPLES = 5
+_TASKS_PER_SLOT = 4
 _FEW_BYTES = 256 << 20  # of files that are hashed sooner here than by a Spark job
 T = TypeVar("T")
 U = TypeVar("U")
@@ -163,7 +164,8 @@ def _source_files(run: Run, uris: list[str]) -> list[SourceFile]:
     if sum(sizes) <= _FEW_BYTES:
         hashes = _concurrently(storage.content_hash, uris)
     else:
-        tasks = run.spark.range(0, len(uris), 1, len(uris)).mapInArrow(partial(_hashes, uris=uris), "file int, sha256 string, bytes bigint")
+        count = min(len(uris), _TASKS_PER_SLOT * session.task_slots(run.spark))
+        tasks = run.spark.range(0, len(uris), 1, count).mapInArrow(partial(_hashes, uris=uris), "file int, sha256 string, bytes bigint")
         found = {row.file: (row.sha256, row.bytes) for row in tasks.collect()}
         hashes = [found[i] for i in range(len(uris))]
     return [SourceFile(uri, posixpath.basename(uri), digest, size) for uri, (digest, size) in zip(uris, hashes, strict=True)]
