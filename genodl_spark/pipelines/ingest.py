@@ -27,7 +27,7 @@ from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
 from genodl_spark.sources.builds import build_of
 from genodl_spark.sources.vcf_header import Header
 from genodl_spark.stored_files import holding, may_hold
-from genodl_spark.tables import EXPRESSION, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, Table, partition_folder
+from genodl_spark.tables import EXPRESSION, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, partition_folder
 
 log = logging.getLogger("genodl")
 
