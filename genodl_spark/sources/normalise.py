@@ -316,11 +316,11 @@ class Normaliser:
         entries: list[list[bytes]] = []
         for entry in text.split(b";"):
             key, _, value = entry.partition(b"=")
-            number = _number(self._header.info, key, RESERVED_INFO)
+            values = value.split(b",")
+            number = _of_ways(_numbers(self._header.info, key, RESERVED_INFO), len(values), n_alts, 2)
             if number not in ("A", "R", "G") or value in (b"", b"."):
                 entries.append([entry] * n_alts)
                 continue
-            values = value.split(b",")
             # G of INFO is that of diploid calls: there is no call whose ploidy it could have.
             picked = _picked(values, number, n_alts, 2)
             if picked is None:
@@ -348,14 +348,14 @@ class Normaliser:
         plan: list[_Splitter | None] = []
         for key in form.split(b":"):
             name = key.decode("utf-8", "replace")
-            number = _number(self._header.format, key, RESERVED_FORMAT)
+            numbers = _numbers(self._header.format, key, RESERVED_FORMAT)
             if name == "GT":
                 plan.append(self._split_calls)
-            elif name == "LAA" or number in ("LA", "LR", "LG"):
+            elif name == "LAA" or numbers[0] in ("LA", "LR", "LG"):
                 raise Refused(f"found {name[:40]}, which counts local alleles, and several ALT; expected values of all alleles, to split them")
-            elif number in ("A", "R", "G"):
+            elif {"A", "R", "G"}.intersection(numbers):
                 field = self._header.format.get(name)
-                plan.append(_vectors(name, number, field is None or field.type in ("Integer", "Float")))
+                plan.append(_vectors(name, numbers, field is None or field.type in ("Integer", "Float")))
             else:
                 plan.append(None)
         return plan
@@ -368,11 +368,24 @@ def _text(value: bytes) -> str:
     return repr(value[:40].decode("utf-8", "replace"))
 
 
-def _number(declared: dict[str, Field], key: bytes, reserved: Mapping[str, tuple[Field, set[str], set[str]]]) -> str:
-    """Number of a key: as declared, else as reserved (callers leave out AC and the like), else "."."""
+def _numbers(declared: dict[str, Field], key: bytes, reserved: Mapping[str, tuple[Field, set[str], set[str]]]) -> tuple[str, ...]:
+    """Numbers that a key may have: as declared and, where that is otherwise, as reserved (callers leave out AC and the like), else "."."""
     name = key.decode("utf-8", "replace")
     field = declared[name] if name in declared else reserved[name][0] if name in reserved else None
-    return "." if field is None else field.number
+    return (".",) if field is None else tuple(way.number for way in field.ways)
+
+
+def _of_ways(numbers: tuple[str, ...], found: int, n_alts: int, ploidy: int | None) -> str:
+    """The first of `numbers` that `found` values have; the first of all where they have none. `ploidy` as for `_picked`."""
+    if len(numbers) == 1:
+        return numbers[0]
+
+    def holds(number: str) -> bool:
+        if number == "G":
+            return _genotypes(found, n_alts, ploidy) is not None
+        return found == (_count(number, n_alts) if number in ("A", "R") else int(number) if number.isdigit() else found)
+
+    return next(filter(holds, numbers), numbers[0])
 
 
 def _count(number: str, n_alts: int) -> int:
@@ -397,16 +410,20 @@ def _split_call(call: bytes, n_alts: int) -> tuple[bytes, ...]:
     return tuple(calls)
 
 
-def _vectors(name: str, number: str, numeric: bool) -> _Splitter:
+def _vectors(name: str, numbers: tuple[str, ...], numeric: bool) -> _Splitter:
     def split(column: list[bytes], n_alts: int) -> list[list[bytes]]:
         # bcftools writes a missing vector of numbers out, unless all of them are missing.
-        wide = number == "R" and numeric and any(b"," in value for value in column)
+        wide = numbers[0] == "R" and numeric and any(b"," in value for value in column)
         rows = []
         for value in column:
             if value in (b".", b""):
                 rows.append([b".,." if wide and value else value] * n_alts)
                 continue
             values = value.split(b",")
+            number = _of_ways(numbers, len(values), n_alts, None)
+            if number not in ("A", "R", "G"):
+                rows.append([value] * n_alts)
+                continue
             picked = _picked(values, number, n_alts, None)
             if picked is None:
                 raise Refused(f"found {len(values)} values in {name[:40]}; expected {_count(number, n_alts)} (Number={number}) to split them")

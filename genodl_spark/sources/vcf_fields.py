@@ -94,6 +94,8 @@ def columns_of(headers: Iterable[Header], info: Sequence[str] | None = None, for
 def _column(side: str, key: str, field: Field) -> Column:
     if field.type == "Flag":
         return Column("", side, key, pa.bool_(), False)
+    if (side, key) == (FORMAT, "GT"):  # a call, whatever a header says
+        return Column("", side, key, pa.string(), False)
     return Column("", side, key, _SCALARS[side].get(field.type, pa.string()), field.number != "1")
 
 

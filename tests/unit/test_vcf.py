@@ -471,6 +471,24 @@ def test_records_are_normalised_with_their_source_beside_them(tmp_path: Path) ->
     ]
 
 
+def test_values_that_hold_by_the_reservation_alone_are_divided_by_it() -> None:
+    head = HEAD.replace(
+        "##contig", '##INFO=<ID=AC,Number=1,Type=Integer,Description="a">\n##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">\n##contig'
+    )
+    text = content("1 9 . A C,G . . AC=3,4 GT:GP 1|2:0,1,2,3,4,5 0/1:7,8,9", "1 9 . A C,G . . AC=3 GT:GP 1|2 0/1", head=head)
+    header, blocks = read_header(line_blocks(io.BytesIO(text), "x"), "x")
+    reader = vcf.Reader(header, "c", "v.vcf", normaliser=Normaliser(header, True, None))
+    [(number, block)] = list(blocks)
+    [(rows, refused)] = list(reader.batches(number, block, 100))
+    assert [(r["line"], r["alt_number"], r["alts"], r["info"], r["fields"]) for r in rows.to_pylist()] == [
+        (10, 1, ["C"], "AC=3", b"0,1,2\t7,8,9"),
+        (10, 2, ["G"], "AC=4", b"0,3,5\t7,8,9"),
+        (11, 1, ["C"], "AC=3", b".\t."),
+        (11, 2, ["G"], "AC=3", b".\t."),
+    ]
+    assert refused.num_rows == 0
+
+
 allele = st.sampled_from([".", "0", "1", "2"])
 one_call = st.lists(allele, min_size=1, max_size=3).flatmap(
     lambda alleles: st.lists(st.sampled_from("/|"), min_size=len(alleles) - 1, max_size=len(alleles) - 1).map(

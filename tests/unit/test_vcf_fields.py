@@ -225,3 +225,9 @@ def test_names_and_types_over_several_headers() -> None:
     assert [c.name for c in vcf_fields.columns_of([first], ["AF", "DP"], ["GT"])] == ["INFO_AF", "INFO_DP", "FORMAT_GT"]  # DP, GT: reserved
     with pytest.raises(InputError, match="no declaration of FORMAT NOPE"):
         vcf_fields.columns_of([first], None, ["NOPE"])
+
+
+def test_a_call_is_text_whatever_its_header_says() -> None:
+    for field in (Field("G", "String"), Field(".", "Integer", otherwise=Field("1", "String"))):
+        found, reasons = typed(batch({"format": None, "gt": None}), header({}, {"GT": field}))
+        assert (found, reasons) == ({"FORMAT_GT": [None]}, [None])
