@@ -47,7 +47,7 @@ class Conflict(Exception):
 
 
 # What Spark says of a file of a scan; the path is percent-encoded.
-_UNREADABLE = re.compile(r"\[FAILED_READ_FILE\.[A-Z_]+\] Encountered error while reading file (\S+?)\.(?:\s|$)")
+_UNREADABLE = re.compile(r"\[FAILED_READ_FILE\.[A-Z_]+\] Encountered error while reading file (.+?\.parquet)\.")
 _CAUSE = re.compile(r"^Caused by: (?:[\w$]+\.)*[\w$]+: (.+)$", re.MULTILINE)
 _IN_TRACEBACK = re.compile(r"^(?:\w+\.)*(?:InputError|Damaged): (.+)$", re.MULTILINE)
 

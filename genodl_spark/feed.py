@@ -29,7 +29,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genodl_spark import checksums, quality, storage
+from genodl_spark import quality, storage
+from genodl_spark.errors import MEND, Damaged
+from genodl_spark.stored_files import opened
 
 if TYPE_CHECKING:
     import torch
@@ -227,12 +229,16 @@ def _decode(files: list[str], block: _Block, backend: str, scratch: str | None, 
     block.seen[:] = 0
 
     def decode(paths: list[str]) -> None:
-        for table in tables(paths):
-            block.put(table)
+        try:
+            for table in tables(paths):
+                block.put(table)
+        except pa.ArrowException as error:
+            raise Damaged(f"found training rows that cannot be decoded ({str(error).splitlines()[0][:200]}); {MEND}", paths[0]) from error
 
     with _local(files, scratch) as local:
         for path in local:  # Petastorm opens files itself
-            checksums.check_file(path, None)
+            with opened(path, None):
+                pass
         shares = [local[i::readers] for i in range(min(readers, len(local)))]
         if len(shares) < 2:
             decode(local)

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from genodl_spark import genotypes, session, storage
 from genodl_spark.errors import MEND, InputError
 from genodl_spark.pipelines.run import Run, now
+from genodl_spark.stored_files import opened
 from genodl_spark.tables import (
     DATASETS,
     EXAMPLES,
@@ -395,10 +395,8 @@ def _holds(uri: str, sample: str) -> bool:
 
 def _parquet_holds(uri: str, sample: str) -> bool:
     """Whether a text of a Parquet file is the identifier, or holds it as a word; binary columns are searched as the bytes that they are."""
-    fs, path = storage.filesystem(uri)
     word, raw = _word(sample), re.compile(rb"(?<![\w.-])%s(?![\w.-])" % re.escape(sample.encode()))
-    with fs.open_input_file(path) as stream:
-        file = pq.ParquetFile(stream)
+    with opened(uri, None) as file:
         for batch in file.iter_batches(4096):
             for column in _leaves(batch):
                 values = column.drop_null()

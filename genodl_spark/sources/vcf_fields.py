@@ -34,6 +34,7 @@ _SCALARS: dict[str, dict[str, pa.DataType]] = {
 _ENCODED = {"%3A": ":", "%3B": ";", "%3D": "=", "%2C": ",", "%0D": "\r", "%0A": "\n", "%09": "\t", "%25": "%"}
 _TAB, _COLON = ord("\t"), ord(":")
 _FEW_CODES = 1 << 20
+_MOST_BYTES = 2**31 - 1
 Problem = tuple[int, str]  # row, what its value is not
 
 
@@ -228,8 +229,10 @@ class _Split:
 
 def _cut(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, type_: pa.DataType | None = None) -> pa.Array:
     """Pieces of `data` as an Arrow array, text unless said otherwise."""
-    n = len(starts)
-    out, offsets = np.empty(int((ends - starts).sum()), np.uint8), np.empty(n + 1, np.int32)
+    n, size = len(starts), int((ends - starts).sum())
+    if max(size, len(data)) > _MOST_BYTES:
+        raise ValueError(f"{max(size, len(data))} bytes of sample columns at once; expected {_MOST_BYTES} at most, that Arrow's offsets reach")
+    out, offsets = np.empty(size, np.uint8), np.empty(n + 1, np.int32)
     starts, ends = np.ascontiguousarray(starts, np.int32), np.ascontiguousarray(ends, np.int32)
     kernels.call("gather", np.ascontiguousarray(data), n, starts, ends, 1, out, offsets)
     return kernels.binary_array(out, offsets, type_=type_ or pa.string())

@@ -55,6 +55,9 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
     assert genodl(ingest, "vcf", one, two, "--cohort", "c", "--samples", str(people), *at)[0] == 0
     code, report, _ = genodl(query, ASKED, *at)
     assert code == 0 and len(report["result"]) == 120 and report["result"][0]["n"] == 30
+    code, _, error = genodl(query, "SELECT alleles(unhex('000201010202' || '0000'), 4) AS a", *at)
+    wrong = "found a call that its palette lacks in record 0 of the batch; expected packed genotypes of 4 samples"
+    assert (code, error) == (2, f"genodl: error: {wrong}, {MEND}")
     code, verified, _ = genodl(verify, *at)
     stored = sum(len(lake.files(t, lake.version(t))) for t in lake.existing())
     assert (code, verified["status"], verified["metrics"]["findings"]) == (0, "done", [])
