@@ -62,5 +62,8 @@ def input_error_within(error: BaseException) -> InputError | None:
     if found := _UNREADABLE.search(text):
         causes = _CAUSE.findall(text)
         reason = f" ({causes[-1].strip()[:200]})" if causes else ""
-        return Damaged(f"found a file that Spark cannot read{reason}; expected whole Parquet, {MEND}", unquote(found.group(1)))
+        return Damaged(
+            f"found a file that Spark cannot read{reason}; expected whole Parquet, {MEND}",
+            re.sub("^file:/(?!/)", "file:///", unquote(found.group(1))),
+        )
     return None

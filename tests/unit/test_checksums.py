@@ -169,7 +169,7 @@ def test_training_files_that_spark_wrote_are_held_against_what_stands_beside_the
 def test_what_spark_says_of_a_file_that_it_cannot_read() -> None:
     said = """An error occurred while calling o1.collectToPython.
 : org.apache.spark.SparkException: Job aborted: Task 0 failed:
-org.apache.spark.SparkException: [FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:///a%20lake/part-1.zstd.parquet. SQLSTATE: KD001
+org.apache.spark.SparkException: [FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:/a%20lake/part-1.zstd.parquet. SQLSTATE: KD001
 Caused by: org.apache.parquet.io.ParquetDecodingException: could not verify page integrity, CRC checksum verification failed
 \tat org.apache.parquet
 """
