@@ -14,8 +14,8 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize_scalar
 
-CLASSIFICATION = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "auprc", "auprc_base_rate", "brier", "ece")
-REGRESSION = ("r2", "pearson", "spearman", "mae", "mse")
+CLASSIFICATION = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "auprc", "auprc_base_rate", "brier", "ece", "ari", "nmi")
+REGRESSION = ("r2", "pearson", "spearman", "c_index", "mae", "mse")
 LOWER_IS_BETTER = ("brier", "ece", "mae", "mse")
 ECE_BINS = 15
 
@@ -84,8 +84,11 @@ def metrics(held: HeldOut) -> dict[str, float]:
     the same classes, those with both positive and negative rows; auprc_base_rate: what a random score would have as auprc;
     brier: binary the mean of (p - y)^2 of the positive class, multi-class the mean over rows of the sum over classes (Brier
     1950), so that the two conventions differ by a factor of 2; ece: expected calibration error, 15 equal-width bins of the
-    highest probability, each open below and closed above (Guo et al. 2017).
-    Regression: r2 against the mean of the target; pearson; spearman with average ranks; mae; mse.
+    highest probability, each open below and closed above (Guo et al. 2017); ari: adjusted Rand index of the predicted classes (Hubert and
+    Arabie 1985); nmi: their mutual information with the target over the mean of both entropies; both are 1 where all rows are of one class
+    and are said to be.
+    Regression: r2 against the mean of the target; pearson; spearman with average ranks; c_index: share of the pairs of rows with different
+    targets that the scores put in the same order, ties of scores count half (Harrell et al. 1982); mae; mse.
     """
     return _Pooled(held).values()
 
@@ -302,6 +305,8 @@ def _classification(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_
             "mcc": np.where(spread > 0, np.where(guessed > 0, mcc, 0.0), np.nan),
             "brier": sums[-1] / total,
             "ece": np.abs(sums[c * c : -1]).sum(0) / total,
+            "ari": _adjusted_rand(cells),
+            "nmi": _normalised_information(cells),
         }
         if ranked:
             area, precision, rate = (_mean(np.array(part)) for part in zip(*(rank(counts) for rank in ranked), strict=True))
@@ -309,6 +314,32 @@ def _classification(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_
         return found
 
     return weighted
+
+
+def _adjusted_rand(cells: np.ndarray) -> np.ndarray:
+    """Of confusion matrices (C, C, draws): (draws,)."""
+
+    def pairs(counts: np.ndarray) -> np.ndarray:
+        return (counts * (counts - 1) / 2).sum(0)
+
+    both, true, said = pairs(cells.reshape(-1, cells.shape[2])), pairs(cells.sum(1)), pairs(cells.sum(0))
+    total = cells.sum((0, 1))
+    chance = true * said / np.maximum(total * (total - 1) / 2, 1)
+    most = (true + said) / 2
+    return np.where(total > 0, np.where(most > chance, (both - chance) / (most - chance), 1.0), np.nan)
+
+
+def _normalised_information(cells: np.ndarray) -> np.ndarray:
+    """Of confusion matrices (C, C, draws): (draws,)."""
+
+    def entropy(counts: np.ndarray) -> np.ndarray:
+        share = counts / counts.sum(0)
+        return -np.where(share > 0, share * np.log(share), 0).sum(0)
+
+    true, said = entropy(cells.sum(1)), entropy(cells.sum(0))
+    shared = true + said - entropy(cells.reshape(-1, cells.shape[2]))
+    found = np.where(true + said > 1e-15, np.maximum(2 * shared / (true + said), 0.0), 1.0)
+    return np.where(cells.sum((0, 1)) > 0, found, np.nan)
 
 
 def _ranking(unit: np.ndarray, positive: np.ndarray, score: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -358,7 +389,8 @@ def _regression(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_grou
     rows = np.array([np.ones(len(t)), t, t**2, p, p**2, t * p, np.abs(error), error**2])
     lines = np.repeat(np.arange(len(rows)), len(t))
     additive = sparse.csr_matrix((rows.ravel(), (lines, np.tile(unit, len(rows)))), shape=(len(rows), n_groups))
-    spearman = _spearman(unit, target, scores) if "spearman" in only else None
+    ordered = {"spearman": _spearman, "c_index": _concordance}
+    ranked = {name: of(unit, target, scores) for name, of in ordered.items() if name in only}
 
     def weighted(counts: np.ndarray) -> dict[str, np.ndarray]:
         total, st, stt, sp, spp, stp, absolute, squared = additive @ counts
@@ -369,7 +401,7 @@ def _regression(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_grou
             "mae": absolute / total,
             "mse": squared / total,
         }
-        return found if spearman is None else found | {"spearman": spearman(counts)}
+        return found | {name: of(counts) for name, of in ranked.items()}
 
     return weighted
 
@@ -411,6 +443,39 @@ def _spearman(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Calla
         x_spread, y_spread = np.einsum("nb,nb->b", wx, x), np.einsum("nb,nb->b", wy, y)
         r = np.einsum("nb,nb->b", wx, y) / np.sqrt(x_spread * y_spread)
         return np.where((x_spread > 0) & (y_spread > 0), np.clip(r, -1, 1), np.nan)
+
+    return weighted
+
+
+def _concordance(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Share of the pairs with different targets that the scores put in the same order.
+
+    The ranks of two different targets, written in binary, differ first in one bit: at each bit the rows of 0 are held against those of 1 that
+    share the bits above, in the order of their scores. That is n log n, where pairs would be n * n.
+    """
+    rank = np.unique(target, return_inverse=True)[1]
+    place = np.unique(scores, return_inverse=True)[1]
+    ties = len(scores) + 1
+    levels = []
+    for bit in range(int(rank.max(initial=0)).bit_length()):
+        block = rank >> (bit + 1)
+        key = block * ties + place
+        order = np.argsort(key, kind="stable")
+        ranked, upper = key[order], np.flatnonzero(rank >> bit & 1)
+        own = key[upper]
+        edges = [np.searchsorted(ranked, own, "left"), np.searchsorted(ranked, own, "right")]
+        ends = [np.searchsorted(ranked, block[upper] * ties, "left"), np.searchsorted(ranked, (block[upper] + 1) * ties, "left")]
+        levels.append((unit[order], (rank[order] >> bit & 1) == 0, unit[upper], *edges, *ends))
+
+    def weighted(counts: np.ndarray) -> np.ndarray:
+        agreed, total = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+        for units, is_lower, upper, begin, end, first, last in levels:
+            below = np.zeros((len(units) + 1, counts.shape[1]), np.int32)  # weight of the lower rows before each place
+            np.cumsum(counts[units] * is_lower[:, None], axis=0, out=below[1:])
+            mine = counts[upper]
+            agreed += np.einsum("nb,nb->b", mine, below[begin] + below[end] - 2 * below[first], dtype=np.float64)
+            total += np.einsum("nb,nb->b", mine, 2 * (below[last] - below[first]), dtype=np.float64)
+        return agreed / total
 
     return weighted
 

@@ -35,9 +35,12 @@ METRICS = {
     "auprc_base_rate": "AUPRC of chance",
     "brier": "Brier",
     "ece": "ECE",
+    "ari": "ARI",
+    "nmi": "NMI",
     "r2": "R\N{SUPERSCRIPT TWO}",
     "pearson": "Pearson",
     "spearman": "Spearman",
+    "c_index": "C index",
     "mae": "MAE",
     "mse": "MSE",
 }

@@ -52,12 +52,14 @@ def measured(n: int, repeats: int = 1, seed: int = 0, groups: int = 0, ties: boo
 
 
 def reference(target: np.ndarray, scores: np.ndarray, weight: np.ndarray | None = None) -> dict[str, float]:
-    """The same metrics by scikit-learn and SciPy; all classes are present."""
+    """The same metrics by scikit-learn and SciPy, and by literal pairs; all classes are present."""
+    copies = np.repeat(np.arange(len(target)), 1 if weight is None else weight.astype(int))
     if scores.ndim == 1:
         return {
             "r2": sk.r2_score(target, scores, sample_weight=weight),
             "mae": sk.mean_absolute_error(target, scores, sample_weight=weight),
             "mse": sk.mean_squared_error(target, scores, sample_weight=weight),
+            "c_index": concordance(target[copies], scores[copies]),
             **({} if weight is not None else {"pearson": stats.pearsonr(target, scores)[0], "spearman": stats.spearmanr(target, scores)[0]}),
         }
     c = scores.shape[1]
@@ -82,7 +84,14 @@ def reference(target: np.ndarray, scores: np.ndarray, weight: np.ndarray | None 
         "auprc_base_rate": np.average(positive, axis=0, weights=weight).mean(),
         "brier": np.average(squares, weights=weight),
         "ece": ece,
+        "ari": sk.adjusted_rand_score(target[copies], predicted[copies]),
+        "nmi": sk.normalized_mutual_info_score(target[copies], predicted[copies]),
     }
+
+
+def concordance(target: np.ndarray, scores: np.ndarray) -> float:
+    above = target[:, None] > target
+    return float((above * ((scores[:, None] > scores) + 0.5 * (scores[:, None] == scores))).sum() / above.sum())
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -113,6 +122,26 @@ def test_weights_are_sample_weights(held: HeldOut) -> None:
     for draw in range(3):
         expected = reference(held.target, held.scores[0], counts[by_entity, draw].astype(float))
         assert {name: weighted[name][draw] for name in expected} == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("target", "said"), [("0000", "0000"), ("0011", "1100"), ("0011", "0000"), ("0000", "0011"), ("0", "0"), ("0123", "3210")])
+def test_agreement_where_little_is_said(target: str, said: str) -> None:
+    """One class, one class predicted, swapped classes, a class a row."""
+    true, predicted = np.array(list(target), float), np.array(list(said), int)
+    held = HeldOut(np.arange(len(true)).astype(str), np.arange(len(true)).astype(str), true, np.eye(4)[predicted][None], list("abcd"))
+    found = evaluate.metrics(held)
+    assert found["ari"] == pytest.approx(sk.adjusted_rand_score(true, predicted), abs=1e-12)
+    assert found["nmi"] == pytest.approx(sk.normalized_mutual_info_score(true, predicted), abs=1e-12)
+
+
+def test_concordance_of_any_ranks() -> None:
+    random = np.random.default_rng(2)
+    for n in (1, 2, 3, 17, 64, 65):
+        for values in (2, 5, 1000):
+            target, scores = random.integers(0, values, n).astype(float), random.integers(0, 6, n).astype(float)
+            found = evaluate.metrics(HeldOut(np.arange(n).astype(str), np.arange(n).astype(str), target, scores[None], []))["c_index"]
+            expected = concordance(target, scores) if len(set(target)) > 1 else np.nan
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("groups", [0, 12])
