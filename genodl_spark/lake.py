@@ -126,12 +126,12 @@ class Lake:
         for file, wrong in self.damaged(file for file in files if file.checksum):
             raise Damaged(wrong, file.uri)
 
-    def damaged(self, files: Iterable[StoredFile]) -> list[tuple[StoredFile, str]]:
+    def damaged(self, files: Iterable[StoredFile], anywhere: bool = False) -> list[tuple[StoredFile, str]]:
         """Those of `files` that are not as their checksums have them, and what is wrong; each that is whole is looked at once.
 
-        Tasks do it, unless the files are few and small. On HDFS and object stores, which check what they give out, nothing is read twice.
+        Tasks do it, unless the files are few and small. On HDFS and object stores, which check what they give out, only if `anywhere`.
         """
-        asked = [file for file in files if file.uri not in self._whole and storage.is_local(file.uri)]
+        asked = [file for file in files if file.uri not in self._whole and (anywhere or storage.is_local(file.uri))]
         if sum(file.size for file in asked) <= _FEW_BYTES:
             found = [(i, wrong) for i, file in enumerate(asked) if (wrong := _wrong(file))]
         else:

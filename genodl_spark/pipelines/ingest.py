@@ -201,7 +201,7 @@ def _damaged(run: Run, cohort: str, source: str, given: set[str], known: Iterabl
         if version is None or "file" not in table.column_names:
             continue
         files = [file for part in holding(table, run.lake.files(table, version), {"cohort": [cohort], "file": sorted(given)}) for file in part]
-        for stored, wrong in run.lake.damaged(files):
+        for stored, wrong in run.lake.damaged(files, anywhere=True):
             inside = {name for name in known if may_hold(table, stored, "file", [name])}
             if inside - given or (table is QUARANTINE and stored.ends("source") != (source, source)):
                 more = ", ".join(sorted(inside - given)[:5]) or "other sources"

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import meter
 
@@ -309,6 +310,18 @@ def live_files(lake: str) -> list[str]:
     return sorted(deltalake.DeltaTable(f"{lake}/variants").file_uris())
 
 
+def checksums_of(lake: str) -> dict[str, str | None]:
+    """The live files of `variants`, with the checksums that the log has."""
+    import deltalake
+
+    from genodl_spark.checksums import logged
+
+    table = deltalake.DeltaTable(f"{lake}/variants")
+    names = [unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()]
+    found = logged(f"{lake}/variants/_delta_log", table.version(), names)
+    return {f"{lake}/variants/{name}": found[name] for name in sorted(found)}
+
+
 def inner_columns(lake: str) -> dict[str, int]:
     """Compressed bytes of the live files of `variants`, by column."""
     import pyarrow.parquet as pq
@@ -327,22 +340,24 @@ def inner_columns(lake: str) -> dict[str, int]:
 def inner_scan(lake: str, samples: int, variants: int) -> dict[str, dict[str, float]]:
     """Counts all genotypes, in this process on one thread and by Spark SQL on all CPUs; medians of warm runs."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from genodl_spark.stored_files import opened
 
     pa.set_cpu_count(1)
-    files = live_files(lake)
+    files = checksums_of(lake)
 
     def in_process() -> tuple[float, float]:
         read = counted = 0.0
         total = 0
-        for file in files:
-            opened = pq.ParquetFile(file)
-            for group in range(opened.num_row_groups):
-                started = time.process_time()
-                column = opened.read_row_group(group, columns=["gt"], use_threads=False).column("gt")
-                between = time.process_time()
-                total += sum(int(our_histogram(chunk, samples).sum()) for chunk in column.chunks)
-                read, counted = read + between - started, counted + time.process_time() - between
+        for file, checksum in files.items():
+            started = time.process_time()
+            with opened(file, checksum) as stored:
+                for group in range(stored.num_row_groups):
+                    column = stored.read_row_group(group, columns=["gt"], use_threads=False).column("gt")
+                    between = time.process_time()
+                    total += sum(int(our_histogram(chunk, samples).sum()) for chunk in column.chunks)
+                    ended = time.process_time()
+                    read, counted, started = read + between - started, counted + ended - between, ended
         check_total(total)
         return read, counted
 
