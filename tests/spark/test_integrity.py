@@ -73,11 +73,10 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
         with pytest.raises(Damaged) as raised:
             Lake(lake.spark, lake.uri).read(VARIANTS, cohort="c")
         assert raised.value.file == f"file://{path}"
-        region._lake.cache_clear()
-        region._footer.cache_clear()
-        with pytest.raises(Damaged) as raised:
-            region.read(lake.uri, "c", "1", 0, 2000)
-        assert raised.value.file == f"file://{path}"
+    region._lake.cache_clear()
+    region._footer.cache_clear()
+    with pytest.raises(Damaged, match=path.name):
+        region.read(lake.uri, "c", "1", 0, 2000)
     doors = [
         (query, (ASKED,)),
         (query, ("SELECT count(*) FROM (SELECT gt FROM variants WHERE file = 'one.vcf') WHERE genotype_at(gt, 30, 0) = '0|1'",)),
