@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_vali
 from pydantic.dataclasses import dataclass as checked
 
 from genodl_spark import storage
-from genodl_spark.errors import InputError
+from genodl_spark.errors import Damaged, InputError
 from genodl_spark.own_code import Code, sha256
 from genodl_spark.quality import ONE_HOT
 from genodl_spark.tables import MODELS
@@ -129,13 +129,13 @@ class ModelFiles:
         return storage.join(self.uri, name)
 
     def read(self, name: str) -> bytes:
-        """The content of a file as it was registered. InputError where it is another, or gone."""
+        """The content of a file as it was registered. Damaged where it is another, InputError where it is gone."""
         content, expected = storage.read_bytes(self.place(name)), dict(self.hashes).get(name)
         if expected is None and self.hashes:
             raise InputError("found a file that table models knows nothing of; expected its hash there, train the model again", self.place(name))
         if expected is not None and (found := sha256(content)) != expected:
             text = f"found SHA-256 {found[:16]}...; expected {expected[:16]}... as in table models: the file has changed since it was registered"
-            raise InputError(f"{text}; {_ADVICE}", self.place(name))
+            raise Damaged(f"{text}; {_ADVICE}", self.place(name))
         return content
 
     def card(self) -> Card:

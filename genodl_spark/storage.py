@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
 
-from genodl_spark.errors import InputError
+from genodl_spark.errors import MEND, Damaged, InputError
 
 _S3_SCHEMES = {"s3", "s3a", "s3n"}
 
@@ -122,7 +122,11 @@ def write_bytes(uri: str, content: bytes) -> None:
 
 
 def read_json(uri: str) -> Any:
-    return json.loads(read_bytes(uri))
+    """A JSON file of the lake. Damaged where it is none."""
+    try:
+        return json.loads(read_bytes(uri))
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"not readable as JSON ({error}); {MEND}", uri) from error
 
 
 def write_json(uri: str, value: Any) -> None:

@@ -22,6 +22,7 @@ from genodl_spark.pipelines.prepare import allowed_of
 from genodl_spark.pipelines.run import Report, Run
 from genodl_spark.tables import DATASETS, EVALUATIONS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
 from jobs import evaluate, ingest, monitor, prepare, query, train
+from jobs import list as listing
 from jobs import predict as predict_job
 
 FAST = ("--set", "train.epochs=4", "--set", "train.min_steps=60", "--set", "train.ensemble=2", "--set", "tracking.uri=off")
@@ -308,3 +309,9 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     code, report, _ = genodl(predict_job, task, *at, "--force")
     assert code == 0 and len([w for w in report["warnings"] if "registered without hashes" in w]) == 1 and ran.exists()
     assert {r.entity_id: r.value for r in lake.read(PREDICTIONS).collect()} == values
+    # One whose settings nobody can read is a finding and a warning, and stops nothing else.
+    lake.spark.sql(f"UPDATE delta.`{lake.path(MODELS)}` SET settings = '{{\"format\": 9}}'")
+    code, report, line = genodl(monitor, *at)
+    assert code == 3 and [f["check"] for f in report["metrics"]["findings"]] == ["readable"] and "format 9" in line
+    code, report, _ = genodl(listing, "models", *at)
+    assert code == 0 and len(report["result"]) == 1 and any("format 9" in warning for warning in report["warnings"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import resource
 import struct
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,13 @@ def test_a_card_comes_back_as_it_was(tmp_path: Path) -> None:
     made: Card = card("mlp", 2, 3)
     files = model_files.publish(str(tmp_path / "m"), made, weights("mlp", 2, 3), {})
     assert files.card() == made and dict(files.hashes).keys() == {CARD, WEIGHTS}
+
+
+def test_what_a_card_asks_for_is_not_made_before_it_is_held_against_the_file(tmp_path: Path) -> None:
+    files = ModelFiles(published(tmp_path).uri)
+    document = json.loads(Path(files.place(CARD)).read_bytes())
+    Path(files.place(CARD)).write_text(json.dumps({**document, "model": {"kind": "mlp", "hidden": [1 << 25]}}))  # 4 GiB of weights
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match=r"by the card \(2, 12, 33554432\)"):
+        predict.load(files)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from genodl_spark import config
+from genodl_spark import config, storage
 from genodl_spark.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -67,3 +67,10 @@ def test_what_shapes_answers_is_not_guessed(change: dict[str, Any], found: str) 
 def test_what_is_no_settings_is_an_input_error(text: str) -> None:
     with pytest.raises(InputError, match="model m: found stored settings"):
         config.from_stored(text, "model m")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000])
+def test_a_json_file_that_has_been_cut_off_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "history.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"history\.json: not readable as JSON"):
+        storage.read_json(str(tmp_path / "history.json"))
