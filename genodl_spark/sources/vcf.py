@@ -204,6 +204,7 @@ class Reader:
         told.
         """
         text = np.frombuffer(block, np.uint8)
+        assert len(text) < 2**31 - 1  # the kernels' places are int32; `line_blocks` gives far smaller blocks
         room = max(1, min(most, len(text) // (2 * self._columns) + 1))  # a column and its separator take two bytes at least, but on blank lines
         starts, flags = np.empty((room, _STRIDE), np.int32), np.empty(room, np.uint8)
         at = 0
