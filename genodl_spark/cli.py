@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import json
 import logging
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 
 from genodl_spark import config, locks, redaction, session, storage
 from genodl_spark.errors import Conflict, InputError, input_error_within
+from genodl_spark.output import LogFormatter, as_json, printable
 from genodl_spark.pipelines.run import Report, Run
 from genodl_spark.tables import RUNS
 
@@ -73,7 +73,7 @@ def run_job(verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Argum
     """
     session.separate_stderr()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(redaction.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     log.setLevel(logging.INFO)
     argv = sys.argv[1:] if argv is None else argv
@@ -104,22 +104,23 @@ def run_job(verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Argum
             code = 4 if isinstance(failure, Conflict) else 2 if failure else 1
         elif report.breached:
             code = 3
-        if run is not None and verb in WRITES:
+        if run is not None and verb in RECORDED:
             _record(run, code)
     session.stop()
     if crash is not None:
         logging.getLogger().error("job failed", exc_info=crash)
-    _print(json.dumps(report.as_dict(), default=str))
+    _print(as_json(report.as_dict()))
     if failure is not None:
-        print(redaction.text(f"genodl: error: {failure}"), file=sys.stderr, flush=True)
+        print(printable(redaction.text(f"genodl: error: {failure}")), file=sys.stderr, flush=True)
     elif code == 3:
         for line in report.breached:
-            print(redaction.text(f"genodl: breach: {line}"), file=sys.stderr, flush=True)
+            print(printable(redaction.text(f"genodl: breach: {line}")), file=sys.stderr, flush=True)
     return code
 
 
 # Verbs that write to a lake: they share a lease on it, and leave a row in `runs`. `forget` holds the lease alone, and names nobody in a row.
 WRITES = {"ingest", "qc", "prepare", "train", "tune", "evaluate", "predict", "monitor", "maintain"}
+RECORDED = WRITES | {"query"}  # what was asked of people's data is kept too; a query waits for no lease
 _MAKES_A_LAKE = {"ingest"}
 
 
@@ -138,7 +139,8 @@ def _record(run: Run, code: int) -> None:
     if "lake" not in run.__dict__:
         return
     try:
-        if code in (0, 3) or run.lake.exists(RUNS):  # a run that failed makes no lake of its own
+        makes = code in (0, 3) and run.report.job in WRITES  # a run that failed, or that reads, makes no lake of its own
+        if makes or run.lake.exists(RUNS):
             run.record()
     except Exception as error:  # whatever Spark raises: what the run did is done
         run.report.warn(f"this run is missing from table runs, its row could not be written: {str(error).strip().splitlines()[0]}")

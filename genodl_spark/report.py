@@ -1,18 +1,18 @@
 """One HTML page of what the lake holds and how its models do: self-contained, no script, light and dark; and a plain-text table.
 
 Pictures are SVG that matplotlib draws in placeholder colours, which become CSS variables of the page. Everything that comes from
-users is escaped: on the page by html.escape, in pictures by matplotlib, with its $mathematics$ off.
+users is escaped: on the page by `escape`, in pictures by matplotlib, with its $mathematics$ off.
 """
 
 from __future__ import annotations
 
+import html
 import io
 import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from sklearn.metrics import auc
 
 from genodl_spark import evaluate
 from genodl_spark.evaluate import HeldOut, Interval
+from genodl_spark.output import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -158,6 +159,11 @@ def render(page: Page) -> str:
         f'<meta name=viewport content="width=device-width, initial-scale=1">\n<title>{escape(page.title)}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
+
+
+def escape(text: str) -> str:
+    """Text as HTML shows it to the letter, without characters that would turn or hide what stands around them."""
+    return html.escape(printable(text))
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:

@@ -9,12 +9,12 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genodl_spark import redaction
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit, which started the JVM before this process
 _ALWAYS = {
@@ -24,6 +24,7 @@ _ALWAYS = {
     # Of pages that Spark writes; files that tasks of ours write have a checksum in the log.
     "spark.hadoop.parquet.page.write-checksum.enabled": "true",
     "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
+    "spark.sql.variable.substitute": "false",  # a statement's ${env:NAME} would be this process's environment
 }
 
 
@@ -91,6 +92,36 @@ def _ship_package(spark: SparkSession) -> None:
     includes = spark.sparkContext._python_includes
     if includes is not None and package in sent and package not in includes:
         includes.append(package)
+
+
+def planned(spark: SparkSession, plan: Any) -> DataFrame:
+    """The rows of a plan that was parsed in the JVM; a command is run at once."""
+    from pyspark.sql import DataFrame as Frame
+
+    jvm: Any = spark._jvm
+    return Frame(jvm.org.apache.spark.sql.classic.Dataset.ofRows(spark._jsparkSession, plan), spark)
+
+
+def behind(spark: SparkSession, parsers: Any) -> Any:
+    """A session of the JVM, for others to make theirs from (`newSession`): it shares with `spark` the cluster and tables alone.
+
+    `parsers`: a scala.Function2 of ours that Spark asks for the parser of each such session, given the session and Spark's own parser.
+    """
+    from pyspark.java_gateway import ensure_callback_server_started
+
+    context, jvm = spark.sparkContext, spark.sparkContext._jvm
+    assert jvm is not None
+    ensure_callback_server_started(context._gateway)
+    extensions = jvm.org.apache.spark.sql.SparkSessionExtensions()
+    getattr(jvm, _ALWAYS["spark.sql.extensions"])().apply(extensions)
+    extensions.injectParser(parsers)  # last: it stands before the others
+    options, nothing = jvm.java.util.HashMap(), jvm.java.util.HashMap()
+    for key, value in {**_ALWAYS, "spark.sql.hive.thriftServer.singleSession": "false"}.items():
+        options.put(key, value)
+    shared = jvm.scala.Some(spark._jsparkSession.sharedState())
+    parent = getattr(jvm.scala, "Option$").__getattr__("MODULE$").empty()
+    as_map = jvm.org.apache.spark.api.python.PythonUtils.toScalaMap
+    return jvm.org.apache.spark.sql.classic.SparkSession(context._jsc.sc(), shared, parent, extensions, as_map(options), as_map(nothing))
 
 
 def rank_environment(spark: SparkSession) -> dict[str, str]:

@@ -16,14 +16,14 @@ Spark hands batches over as pandas Series; what is in them stays in Arrow and Nu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from genodl_spark import genotypes
+from genodl_spark import genotypes, session
 from genodl_spark.encode import MISSING
 from genodl_spark.errors import InputError
 from genodl_spark.sources.vcf_fields import call_texts
@@ -36,21 +36,24 @@ _MOST_CALLS = 2**31 - 1  # of a batch, in the lists of a column
 _AT_A_TIME = 1 << 22  # calls taken apart together
 
 
-def register(spark: SparkSession, sql: str | None = None) -> None:
-    """Makes the functions known to a session; given a statement, only those whose names stand in it."""
+def register(spark: SparkSession, names: Collection[str] | None = None) -> None:
+    """Makes the functions known to a session: those of `names`, where these are given, else all."""
     from pyspark.sql.pandas import functions
 
     pandas_udf: Any = functions.pandas_udf  # its stubs know neither a variable number of columns nor a DataFrame as result
     for name, (function, type_) in _FUNCTIONS.items():
-        if sql is not None and name not in sql.lower():
+        if names is not None and name not in names:
             continue
         if type_ == _STRUCT:
             # A pandas UDF cannot make a NULL struct; a SQL function around it can.
             spark.udf.register(f"_{name}", pandas_udf(function, type_))
-            spark.sql(
+            definition = (
                 f"CREATE OR REPLACE TEMPORARY FUNCTION {name}(gt BINARY, n_samples INT, allele INT DEFAULT 1) RETURNS {type_} "
                 f"RETURN IF(gt IS NULL OR n_samples IS NULL OR allele IS NULL, NULL, _{name}(gt, n_samples, allele))"
             )
+            # By Spark's own parser: that of a session which may only read would refuse it.
+            jvm: Any = spark._jvm
+            session.planned(spark, jvm.org.apache.spark.sql.execution.SparkSqlParser().parsePlan(definition))
         else:
             spark.udf.register(name, pandas_udf(function, type_))
 
@@ -114,7 +117,7 @@ _FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
     "dosage_at": (dosage_at, "tinyint"),
     "genotype_at": (genotype_at, "string"),
 }
-NAMES = tuple(_FUNCTIONS)
+NAMES = frozenset(_FUNCTIONS)
 
 
 class _Rows:

@@ -7,10 +7,12 @@ predictions_compared    every other model's row beside the newest one's: champio
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake
-from genodl_spark.tables import MODELS, PREDICTIONS, Table, identifier
+from genodl_spark.tables import MODELS, PREDICTIONS, TABLES, Table, identifier
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -19,24 +21,40 @@ _LATEST, _COMPARED, _OF_TASK = "predictions_latest", "predictions_compared", "pr
 _ENTITY = ("task", "cohort", "entity_id", "label_column")
 
 
-def register(lake: Lake, sql: str, held: bool = True) -> list[Table]:
-    """Makes every table and view that `sql` may name one of the session; returns the tables. `held`: as for `Lake.read`."""
-    text = sql.lower()
-    named = [table for table in lake.existing() if table.name in text or (_OF_TASK in text and table in (PREDICTIONS, MODELS))]
-    for table in named:
-        if table.name in text:
-            lake.read(table, held=held).createOrReplaceTempView(identifier(table.name))
-    if _OF_TASK not in text:
-        return named
-    predictions = lake.read(PREDICTIONS, held=held)
-    if _LATEST in text:
-        latest(predictions).createOrReplaceTempView(_LATEST)
-    if _COMPARED in text:
-        compared(predictions).createOrReplaceTempView(_COMPARED)
-    for task in sorted(row.task for row in lake.read(MODELS).select("task").distinct().collect()):
-        if f"{_OF_TASK}{task}".lower() in text:
-            of_task(lake, task, held).createOrReplaceTempView(identifier(f"{_OF_TASK}{task}"))
-    return named
+def names(lake: Lake) -> list[str]:
+    """Every view that there can be, sorted; tables that nothing was written to yet have no rows."""
+    return sorted([*TABLES, _LATEST, _COMPARED, *(f"{_OF_TASK}{task}" for task in _tasks(lake))])
+
+
+def register(lake: Lake, relations: Collection[str], held: bool = True) -> list[Table]:
+    """Makes the views of these names (in lower case) the session's, as the lake is now; returns the tables behind them.
+
+    `held`: as for `Lake.read`. InputError where there is no such view.
+    """
+    tables = {name.lower(): table for name, table in TABLES.items()}
+    predictions = {_LATEST: latest, _COMPARED: compared}
+    tasks = _tasks(lake) if any(name.startswith(_OF_TASK) and name not in predictions for name in relations) else []
+    of_tasks = {f"{_OF_TASK}{task}".lower(): task for task in tasks}
+    made: dict[str, DataFrame] = {}
+    behind: list[Table] = []
+    for name in relations:
+        if name in tables:
+            made[name] = lake.read(tables[name], held=held)
+        elif name in predictions:
+            made[name] = predictions[name](lake.read(PREDICTIONS, held=held))
+        elif name in of_tasks:
+            made[name] = of_task(lake, of_tasks[name], held)
+        else:
+            raise InputError(f"found relation {name}, expected one of the lake's views: {', '.join(names(lake))}", "SQL")
+        behind.append(tables.get(name, PREDICTIONS))
+    for name, rows in made.items():
+        rows.createOrReplaceTempView(identifier(name))
+    return behind
+
+
+def _tasks(lake: Lake) -> list[str]:
+    """Tasks that have models, sorted."""
+    return sorted(set(lake.rows(MODELS, {}).column("task").to_pylist()))
 
 
 def latest(predictions: DataFrame) -> DataFrame:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genodl_spark.errors import InputError
 from genodl_spark.lake import Snapshot
+from genodl_spark.output import printable
 from genodl_spark.pipelines.predict import RESCORED, model_of, rescored
 from genodl_spark.pipelines.run import Run
 from genodl_spark.tables import (
@@ -50,7 +51,7 @@ def lineage(run: Run, name: str, key: str | None) -> None:
             run.report.warn(f"more than {MOST} rows of {name} have that key: the first {MOST} are traced")
         found = [_row(run, table, row) for row in rows[:MOST]]
     for one in found:
-        print(_tree(one))
+        print("\n".join(map(printable, _tree(one))))
     run.report.result = found
 
 
@@ -259,13 +260,13 @@ def _manifest(run: Run, cohort: str, source: str | None = None) -> list[dict[str
     return [{**row.asDict(), "ingested_at": row.ingested_at.isoformat()} for row in chosen]
 
 
-def _tree(value: Any, name: str = "", depth: int = 0) -> str:
+def _tree(value: Any, name: str = "", depth: int = 0) -> list[str]:
     """A nested value, a line for each leaf."""
     lead = "  " * depth
     if isinstance(value, dict) and value:
-        inner = [_tree(v, str(k), depth + bool(name)) for k, v in value.items()]
-        return "\n".join([f"{lead}{name}", *inner] if name else inner)
+        inner = [line for k, v in value.items() for line in _tree(v, str(k), depth + bool(name))]
+        return [f"{lead}{name}", *inner] if name else inner
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return "\n".join(_tree(v, f"{name} {i + 1}", depth) for i, v in enumerate(value))
+        return [line for i, v in enumerate(value) for line in _tree(v, f"{name} {i + 1}", depth)]
     text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return f"{lead}{name}: {text}"
+    return [f"{lead}{name}: {text}"]

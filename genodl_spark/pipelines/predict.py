@@ -67,11 +67,16 @@ def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
         models = models.filter(pc.equal(models.column("model_id"), model_id))
     if model_id is None or label is not None:
         models = models.filter(pc.equal(models.column("label_column"), label or s.label))
-    found = models.sort_by([("model_version", "descending")]).slice(0, 1).to_pylist()
-    if not found:
+    if not models.num_rows:
         wanted = f"model {model_id} of task {s.task}" if model_id is not None else f"model of task {s.task} for label {label or s.label}"
         raise InputError(f"found no {wanted}; expected one, run train first, or see genodl list models", "--model")
-    return model_of(run, as_row(found[0]))
+    return model_of(run, as_row(newest(models)))
+
+
+def newest(models: pa.Table) -> dict[str, Any]:
+    """The newest of the rows of `models` that are of one task and label."""
+    found: dict[str, Any] = models.sort_by([("model_version", "descending")]).slice(0, 1).to_pylist()[0]
+    return found
 
 
 def as_row(found: dict[str, Any]) -> Row:

@@ -6,26 +6,28 @@
                                              blocks, the features of the others are missing
     genodl_predict('TASK', map(...))         feature -> value; those that are not there are missing
 
-'TASK' is a text as it stands: a task, for its newest model, or the ID of a model. The answer is a struct of predicted, probabilities,
+'TASK' is a text as it stands: a task, for its newest model where all of its models are of one label; 'TASK:LABEL', for the newest one of that
+label; or the ID of a model. The answer is a struct of predicted, probabilities,
 value, uncertainty, out_of_distribution and abstained, as in `predictions`; all of them NULL where the features are.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genodl_spark import encode, kernels, quality
 from genodl_spark import predict as kernel
 from genodl_spark.errors import InputError
 from genodl_spark.features import Places, arranged, places_of
 from genodl_spark.model_files import Card, ModelFiles
-from genodl_spark.pipelines.predict import Local, Scoring, model_of
+from genodl_spark.pipelines.predict import Local, Scoring, as_row, model_of, newest
 from genodl_spark.sources import sequence_table
 from genodl_spark.sql_functions import frame
 from genodl_spark.tables import FEATURES, MODELS, PREDICTIONS
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from genodl_spark.pipelines.run import Run
 
 NAME = "genodl_predict"
-_FIRST_ARGUMENT = re.compile(NAME + r"\s*\(\s*'((?:[^'\\]|\\.|'')*)'", re.IGNORECASE)
 _ANSWER = ("predicted", "probabilities", "value", "uncertainty", "out_of_distribution", "abstained")
 _TYPE = "struct<" + ", ".join(f"{c.name}: {c.type}" for name in _ANSWER for c in PREDICTIONS.columns if c.name == name) + ">"
 
@@ -47,17 +48,19 @@ class _Model:
     places: dict[str, Places | None]
 
 
-def register(run: Run, sql: str) -> None:
-    """Makes the function known to the session, for the models that `sql` names. InputError for one that there is not."""
-    if NAME not in sql.lower():
+def register(run: Run, names: Collection[str | None]) -> None:
+    """Makes the function known to the session, for the models that a statement's calls name: None for one that names no text.
+
+    InputError for one that there is not.
+    """
+    if not names:
         return
     from pyspark.sql.pandas import functions
 
     pandas_udf: Any = functions.pandas_udf
-    names = dict.fromkeys(_FIRST_ARGUMENT.findall(sql))
-    if not names:
+    if None in names:
         raise InputError(f"found {NAME} without the name of a task; expected {NAME}('TASK', ...), its name as a text", "SQL")
-    models = {name: _model(run, name) for name in names}
+    models = {name: _model(run, name) for name in names if name is not None}
     s = run.settings.predict
     scoring = Scoring(ModelFiles(""), s.precision, s.passes, s.least_probability, {}, Local(pa.array([], pa.string())), None, "", "")
 
@@ -68,16 +71,24 @@ def register(run: Run, sql: str) -> None:
 
 
 def _model(run: Run, name: str) -> _Model:
-    from pyspark.sql import functions as F
-
-    rows = run.lake.read(MODELS).where((F.col("task") == name) | (F.col("model_id") == name))
-    found = rows.orderBy(F.col("trained_at").desc()).limit(1).collect()
-    if not found:
-        raise InputError(f"found no model {name!r}; expected a task that has one, or a model's ID, see genodl list models", "SQL")
-    model = model_of(run, found[0])
+    model = model_of(run, as_row(named(run.lake.rows(MODELS, {}), name)))
     model.files.code()  # InputError where it has code of its user's that may not run
     card = model.card
     return _Model(model.files, {} if card.transform == quality.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
+
+
+def named(models: pa.Table, name: str) -> dict[str, Any]:
+    """The row of `models` that a name means. InputError where there is none, or where it means models of several tasks or labels."""
+    task, label = models.column("task"), models.column("label_column")
+    both = pc.binary_join_element_wise(task, label, ":")
+    rows = models.filter(pc.or_(pc.or_(pc.equal(models.column("model_id"), name), pc.equal(task, name)), pc.equal(both, name)))
+    meant = sorted(set(zip(rows.column("task").to_pylist(), rows.column("label_column").to_pylist(), strict=True)))
+    if len(meant) > 1:
+        choices = ", ".join(repr(":".join(pair)) for pair in meant)
+        raise InputError(f"found models {name!r} of {len(meant)} labels; expected one of {choices}, or a model's ID", "SQL")
+    if not meant:
+        raise InputError(f"found no model {name!r}; expected a task that has one, TASK:LABEL, or a model's ID, see genodl list models", "SQL")
+    return newest(rows)
 
 
 def _places(run: Run, features: list[str]) -> dict[str, Places | None]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from genodl_spark import session, sql_functions, statements, views
 from genodl_spark.config import from_stored
 from genodl_spark.errors import InputError
+from genodl_spark.output import cell, plain
+from genodl_spark.pipelines import predict_sql
 from genodl_spark.pipelines.run import Run
-from genodl_spark.tables import MODELS
+from genodl_spark.tables import MODELS, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 SHOWN = 1000
 
@@ -21,32 +26,48 @@ LISTINGS = {
 }
 
 
+FUNCTIONS = frozenset({predict_sql.NAME, *sql_functions.NAMES})
+
+
 def query(run: Run, sql: str) -> None:
-    """Runs one statement; prints every row as TSV under a header, and puts the first 1,000 into the report as `result`."""
+    """Runs one query; prints every row as TSV under a header, and puts the first 1,000 into the report as `result`.
+
+    InputError where the statement is anything but a query over the lake's views; nothing of it was analysed or run then.
+    """
     run.require_lake()
-    from pyspark.errors import AnalysisException, ParseException
+    from pyspark.errors import AnalysisException, ArithmeticException, ArrayIndexOutOfBoundsException, DateTimeException, NumberFormatException
 
-    from genodl_spark import sql_functions, views
-    from genodl_spark.pipelines import predict_sql
-
+    jvm: Any = run.lake.spark._jvm
+    statement = statements.judged(jvm, run.spark._jsparkSession.sessionState().sqlParser(), sql, FUNCTIONS)
+    named = provide(run, statement)
     try:
-        named = views.register(run.lake, sql, held=False)
-        predict_sql.register(run, sql)
-        sql_functions.register(run.spark, sql)
-        rows = run.spark.sql(sql)
+        rows = session.planned(run.spark, statement.plan)
         run.lake.hold_plan(rows, named)
-    except (ParseException, AnalysisException) as error:
-        raise InputError(f"{_first_line(error)}; expected a SELECT over the lake's tables", "SQL") from error
+        run.report.result = _printed(rows)
+    except (AnalysisException, ArithmeticException, ArrayIndexOutOfBoundsException, DateTimeException, NumberFormatException) as error:
+        raise InputError(f"{statements.first_line(error)}; expected a query over the lake's views", "SQL") from error
+
+
+def _printed(rows: DataFrame) -> list[dict[str, Any]]:
+    """Prints rows as TSV; the first of them."""
     names = rows.columns
-    print("\t".join(names))
+    print("\t".join(map(cell, names)))
     kept: list[dict[str, Any]] = []
     for row in rows.toLocalIterator():
-        values = [_plain(value) for value in row]
+        values = [plain(value) for value in row]
         if len(kept) < SHOWN:
             kept.append(dict(zip(names, values, strict=True)))
-        print("\t".join(_cell(value) for value in values))
+        print("\t".join(map(cell, values)))
     sys.stdout.flush()
-    run.report.result = kept
+    return kept
+
+
+def provide(run: Run, statement: statements.Statement) -> list[Table]:
+    """Makes the views and functions of a statement the session's; the tables that it reads, whose files are not held against checksums yet."""
+    named = views.register(run.lake, statement.relations, held=False)
+    predict_sql.register(run, statement.functions.get(predict_sql.NAME, []))
+    sql_functions.register(run.spark, statement.functions)
+    return named
 
 
 def listing(run: Run, what: str) -> None:
@@ -61,7 +82,7 @@ def listing(run: Run, what: str) -> None:
     print("table\tversion\trows\tdescription")
     for table in run.lake.existing():
         row = {"table": table.name, "version": run.lake.version(table), "rows": run.lake.count(table), "description": table.doc}
-        print("\t".join(str(value) for value in row.values()))
+        print("\t".join(map(cell, row.values())))
         kept.append(row)
     run.report.result = kept
 
@@ -72,31 +93,3 @@ def _tell_unreadable(run: Run) -> None:
             from_stored(row["settings"], f"model {row['model_id']}")
         except InputError as error:
             run.report.warn(str(error))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].split(" SQLSTATE")[0].rstrip(" .;")
-
-
-def _plain(value: Any) -> Any:
-    """A value of a row as JSON can hold it."""
-    if isinstance(value, bytes | bytearray):
-        return f"<{len(value)} bytes>"
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "asDict"):
-        return {k: _plain(v) for k, v in value.asDict().items()}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, float) and value != value:
-        return None
-    return value
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    text = json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else str(value)
-    return text.replace("\t", " ").replace("\n", " ")

@@ -48,7 +48,8 @@ def report(run: Run, output: str) -> None:
         for table in run.lake.existing()
         if (version := run.lake.version(table)) is not None
     ]
-    runs = run.lake.read(RUNS).orderBy(F.col("started_at").desc(), "run_id").limit(RUNS_SHOWN).collect()
+    asked = F.col("job").isin("query", "serve")  # questions are no work on the lake
+    runs = run.lake.read(RUNS).where(~asked).orderBy(F.col("started_at").desc(), "run_id").limit(RUNS_SHOWN).collect()
     warnings = list(dict.fromkeys(text for row in runs for text in json.loads(row.report)["warnings"]))
     page = pages.Page(
         title="genodl-spark",

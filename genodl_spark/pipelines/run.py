@@ -19,6 +19,7 @@ from genodl_spark.config import Settings, stored
 from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.locks import Lease
+from genodl_spark.output import as_json
 from genodl_spark.tables import RUNS, SAMPLES, Table
 
 if TYPE_CHECKING:
@@ -158,8 +159,12 @@ class Run:
 
     def record(self) -> None:
         """Adds this run to the `runs` table, where there is a lake."""
-        document = self.report.as_dict()
-        row = {
+        self.lake.append(RUNS, self.frame(RUNS, [self.row()]))
+
+    def row(self) -> dict[str, Any]:
+        """This run's row of `runs`. What a query answered is no part of it."""
+        document = {name: value for name, value in self.report.as_dict().items() if name != "result"}
+        return {
             "run_id": self.run_id,
             "job": self.report.job,
             "status": self.report.status,
@@ -167,10 +172,9 @@ class Run:
             "seconds": document["seconds"],
             "arguments": json.dumps(redaction.arguments(self.arguments)),
             "settings": stored(self.settings),
-            "report": json.dumps(document),
+            "report": as_json(document),
             "code": source_hash.of_package(),
         }
-        self.lake.append(RUNS, self.frame(RUNS, [row]))
 
 
 def now() -> datetime:

@@ -78,7 +78,7 @@ def canonical(columns: list[str], rows: list[tuple[Any, ...]]) -> list[list[tupl
 def test_four_readers_agree(lake: Lake, tmp_path: Path, write: Any) -> None:
     table = write(lake)
     path = storage.local_path(lake.path(table))
-    views.register(lake, f"select * from {table.name}")
+    views.register(lake, [table.name])
     frame = lake.spark.sql(f"select * from {table.name}")
     if table is PREDICTIONS:  # collect() gives local time without a zone; the text is in the session's zone, UTC
         frame = frame.withColumn("scored_at", frame.scored_at.cast("string"))

@@ -63,3 +63,26 @@ def test_rows_that_do_not_fit_are_refused(row: list[float], order: str | None, f
     arguments: list[Any] = [packed(row)] if order is None else [packed(row), pd.Series([order])]
     with pytest.raises(InputError, match=found):
         predict_sql._packed(CARD, of, *arguments)
+
+
+def test_a_name_means_one_model_or_is_refused() -> None:
+    rows = [
+        ("t", "er", "m1", 1),
+        ("t", "er", "m2", 2),
+        ("t", "pr", "m3", 7),
+        ("alone", "a:b", "m4", 1),
+        ("alone", "a:b", "m5", 10),
+        ("c:pr", "x", "m6", 1),
+        ("c", "pr", "m7", 1),
+    ]
+    columns = zip(*rows, strict=True)
+    models = pa.table(dict(zip(("task", "label_column", "model_id", "model_version"), map(list, columns), strict=True)))
+    expected = {"t:pr": "m3", "t:er": "m2", "c:pr:x": "m6", "c": "m7", "m1": "m1", "alone": "m5", "alone:a:b": "m5", "m3": "m3"}
+    assert {name: predict_sql.named(models, name)["model_id"] for name in expected} == expected
+    with pytest.raises(InputError, match="found models 't' of 2 labels; expected one of 't:er', 't:pr', or a model's ID"):
+        predict_sql.named(models, "t")
+    with pytest.raises(InputError, match="found models 'c:pr' of 2 labels; expected one of 'c:pr', 'c:pr:x', or a model's ID"):
+        predict_sql.named(models, "c:pr")
+    for name in ("", "er", "T", "t:", "t:er "):
+        with pytest.raises(InputError, match=r"found no model .*; expected a task that has one, TASK:LABEL, or a model's ID"):
+            predict_sql.named(models, name)

@@ -1,0 +1,63 @@
+"""What people, terminals and programs are shown: text of one line, cells of TSV, and JSON. Text from data may hold anything."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from types import TracebackType
+from typing import Any
+
+from genodl_spark import redaction
+
+
+def printable(text: str) -> str:
+    """`text` with escapes, as Python writes them, in place of characters that have no picture: control characters, which command a terminal,
+    those that turn the direction of writing, invisible ones, and halves of surrogate pairs."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def cell(value: Any) -> str:
+    """A value of `plain` as a cell of TSV: empty for NULL, JSON for lists and maps, else text, a backslash doubled and the rest as `printable`."""
+    if value is None:
+        return ""
+    if isinstance(value, list | dict):
+        return json.dumps(value, sort_keys=True)
+    return printable(str(value).replace("\\", "\\\\"))
+
+
+def plain(value: Any) -> Any:
+    """A value, of a row of Spark or of a report, as JSON can hold it; NaN and the infinities, which JSON has no number for, are their names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return f"<{len(value)} bytes>"
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if hasattr(value, "asDict"):
+        return {k: plain(v) for k, v in value.asDict().items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    return str(value)
+
+
+def as_json(document: Any) -> str:
+    """JSON of one line, ASCII, by the standard: what is no number in it is no number here."""
+    return json.dumps(plain(document), allow_nan=False)
+
+
+class LogFormatter(redaction.Formatter):
+    """Log lines without secrets and as `printable`: a message is one line, a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]) -> str:
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
