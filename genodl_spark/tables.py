@@ -268,14 +268,14 @@ FEATURES = Table(
 
 QUARANTINE = Table(
     "quarantine",
-    "Records that break their format's specification, kept with the reason",
+    "Records, and lines of headers, that break their format's specification, kept with the reason",
     (
         COHORT,
         required("source", "string", "Kind of source"),
         required("file", "string", "File name of the source"),
         required("line", "bigint", "Line in the file, 1-based"),
         required("reason", "string", "What was found and what was expected"),
-        required("text", "string", "The record, its first 4,096 characters"),
+        required("text", "string", "The record or line, its first 4,096 characters"),
     ),
     key=("cohort", "source", "file", "line"),
 )
