@@ -53,6 +53,9 @@ def named_files(run: Run, cohort: str, source: str, block: str, files: list[Sour
             found[file.uri] = edition.file
         else:
             found[file.uri] = _distinct(file.uri, taken | set(found.values()), given - {file.uri})
+            twin = next((row.file for row in known if row.sha256 == file.sha256), None)
+            if twin is not None and source not in _ADDED:
+                run.report.warn(f"{found[file.uri]} has the content of {twin}, which cohort {cohort} has: all that is in it stands there twice")
     return [replace(file, name=found[file.uri]) for file in files]
 
 

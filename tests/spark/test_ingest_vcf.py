@@ -174,6 +174,11 @@ def test_which_files_and_lines_count(genodl, lake: Lake, tmp_path: Path) -> None
     code, _, line = genodl(ingest, "vcf", str(moved), *at)
     assert code == 2 and "found none of the 1 samples that cohort c'1 has from there" in line
 
+    (tmp_path / "copy.vcf").write_bytes((tmp_path / "S3" / "v.vcf").read_bytes())
+    report = genodl(ingest, "vcf", str(tmp_path / "copy.vcf"), *at)[1]
+    assert report["warnings"] == ["copy.vcf has the content of S3/v.vcf, which cohort c'1 has: all that is in it stands there twice"]
+    expected |= {("copy.vcf", "1", 2): ["1/1"]}
+
     # What ends a file, with the line; nothing of it is in the lake.
     other = write(
         tmp_path / "other.vcf", "1 1 . A G . . . GT 0/0 1/1", *HEAD.replace("s1\ts2", "s2\ts1").splitlines()[2:], "1 2 . A G . . . GT 1/1 0/0"
