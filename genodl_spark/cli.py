@@ -93,6 +93,7 @@ def run_job(verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Argum
             settings = config.load(getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned])
             run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv, tuple(text.split("=")[0] for text in arguments.set))
             _lease(run, verb, leases)
+            leases.callback(run.let_go)
             work(run, arguments)
         except SystemExit as stop:  # --help
             return int(stop.code or 0)

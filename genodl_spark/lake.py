@@ -1,14 +1,25 @@
-"""The lake: create, read, replace and merge the declared tables. The only file that knows Delta."""
+"""The lake: create, read, replace and merge the declared tables. With transactions.py the only file that knows Delta.
+
+Every write is one transaction, and right beside another run's. What each does where another has committed since it looked:
+
+| write | depends on | where that has changed |
+|---|---|---|
+| append | nothing but the columns | never lost; after a change of columns it is done again |
+| replace, delete, commit, merge | all rows of the table | done again on the table as it is then, with the same new files |
+| the same with `exclusive` | rows of that name, and files that go | another run's of that name: Conflict; otherwise done again |
+| the same with `since` | all rows at that version | Conflict: what is written was made from that version, by the caller, who looks again |
+| rewrite | files that may hold the rows | done again |
+| compact | the files that it joins | Conflict: nothing is lost, the next upkeep joins what is there then |
+| create, upgrade | the table's columns | the other run's table or columns are taken |
+"""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -16,11 +27,12 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import checksums, storage
+from genodl_spark import checksums, storage, table_log
 from genodl_spark.checksums import TAG
 from genodl_spark.errors import Conflict, Damaged, InputError
 from genodl_spark.stored_files import Change, StoredFile, Without, as_lists, holding, join, may_hold, read_file, rewrite
 from genodl_spark.tables import TABLES, Table, identifier, literal
+from genodl_spark.transactions import LostRace, Transaction, alone, application, delta_log, retried, told_apart
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -30,7 +42,6 @@ if TYPE_CHECKING:
 
 _FEW_BYTES = 32 << 20  # of files that are gone through sooner here than a Spark job is planned
 _CREATED_WITHIN = 10  # seconds from a table's first file to its first version
-_LOG_ENTRY = re.compile(r"/(\d{20})\.json$")
 
 
 class Lake:
@@ -46,6 +57,7 @@ class Lake:
         self._whole: set[str] = set()  # URIs of files that were held against their checksums
         self._read: set[tuple[str, int, str | None]] = set()
         self.given_up: set[str] = set()  # URIs of damaged files: a commit takes them away unread, as all their rows are brought again
+        self._newest: dict[str, int] = {}  # versions that were the newest when last asked for
 
     def path(self, table: Table) -> str:
         return storage.join(self.uri, table.name)
@@ -59,8 +71,10 @@ class Lake:
 
     def version(self, table: Table) -> int | None:
         """Newest version of a table; None when it has not been created."""
-        found = [_LOG_ENTRY.search(name) for name in storage.files_under(self._log_path(table), ".json")]
-        return max((int(entry.group(1)) for entry in found if entry), default=None)
+        found = table_log.newest(self._log_path(table), self._newest.get(table.name))
+        if found is not None:
+            self._newest[table.name] = found
+        return found
 
     def exists(self, table: Table) -> bool:
         return self.version(table) is not None
@@ -74,7 +88,9 @@ class Lake:
         version = self.version(table)
         if version is None:
             try:
-                self.spark.sql(table.ddl(self.path(table)))
+                storage.make_directory(self.uri)
+                with alone(self.uri):
+                    self.spark.sql(table.ddl(self.path(table)))
             except (PySparkException, Py4JJavaError):
                 # Another run may be creating it: Delta refuses a folder that has files before it has a first version.
                 version = self._first_version(table)
@@ -208,21 +224,27 @@ class Lake:
 
     def append(self, table: Table, rows: DataFrame | pa.Table) -> None:
         self.create(table)
-        if isinstance(rows, pa.Table):
-            self._commit(table, self._transaction(table), [], self._written(table, rows), None)
-        else:
-            self._writer(table, rows).mode("append").save(self.path(table))
+        if not isinstance(rows, pa.Table) and self._widens(table, rows):
+            with told_apart(table), alone(self.path(table)):
+                self._writer(table, rows).mode("append").save(self.path(table))
+            return
+        parts = self._written(table, rows)
+        with self._dropped_if_lost(table, parts):
+            retried(lambda: self._transaction(table).commit([], parts, None))
 
-    def replace(self, table: Table, rows: DataFrame | pa.Table, where: Mapping[str, str | Sequence[str]]) -> None:
-        """In one transaction removes the rows that match `where` (column -> value or values) and adds `rows`, which all match it."""
+    def replace(self, table: Table, rows: DataFrame | pa.Table, where: Mapping[str, str | Sequence[str]], since: int | None = None) -> None:
+        """In one transaction removes the rows that match `where` (column -> value or values) and adds `rows`, which all match it.
+
+        `since`: as for `commit`.
+        """
         self.create(table)
         if isinstance(rows, pa.Table):
             for name, values in as_lists(where).items():
                 if not pc.all(pc.is_in(rows.column(name), pa.array(values, pa.string()))).as_py() and rows.num_rows:
                     raise ValueError(f"table {table.name}: a row that has none of {values} for {name}")
-            self.commit(table, self._written(table, rows), where)
-        else:
-            self._writer(table, rows).mode("overwrite").option("replaceWhere", condition(where)).save(self.path(table))
+        parts = self._written(table, rows, condition(where))
+        with self._dropped_if_lost(table, parts):
+            self.commit(table, parts, where, since=since)
 
     def delete(self, table: Table, where: Mapping[str, str | Sequence[str]]) -> None:
         if self.exists(table):
@@ -235,21 +257,43 @@ class Lake:
         where: Mapping[str, str | Sequence[str]],
         marks: Mapping[str, int] | None = None,
         exclusive: Mapping[str, str | Sequence[str]] | None = None,
+        since: int | None = None,
     ) -> None:
         """In one transaction adds files that tasks wrote and takes away the rows that match `where`, as all new rows do.
 
-        A file in which other rows stand too is written again without these. Of two commits at the same time that replace the same rows,
-        or those of the same `exclusive` where that is given, the second fails: Conflict. `marks` are numbers by name that stand with the
-        commit; see `marked`.
+        A file in which other rows stand too is written again without these. Of two commits at the same time that replace the same rows the second
+        comes after the first: it replaces what that one has brought. Conflict instead, where that one was of the same `exclusive`, or, with
+        `since`, where there is any newer version than this one, which the rows were made from. `marks` are numbers by name that stand with
+        the commit; see `marked`.
         """
         self.create(table)
-        transaction = self._transaction(table)
-        replaced, mixed = holding(table, self.files(table, transaction.readVersion()), where)
-        replaced += [file for file in mixed if file.uri in self.given_up]
-        mixed = [file for file in mixed if file.uri not in self.given_up]
-        touched, kept = self._without(table, mixed, where) if mixed else ([], [])
-        if parts or replaced or touched or marks:
-            self._commit(table, transaction, [*replaced, *touched], [*parts, *kept], condition(exclusive or where), marks or {})
+        text = condition(exclusive or where)
+        name = text if exclusive else None
+        seen: list[int] = []
+
+        def attempt() -> None:
+            transaction = self._transaction(table, since)
+            if name is None:
+                transaction.reads_all()
+            elif self._committed(table, name, seen[0] if seen else transaction.version, transaction.version):
+                found = "found another run that has replaced the same rows meanwhile"
+                raise Conflict(f"{table.name}: {found}; expected one at a time, run this one again")
+            seen.append(transaction.version)
+            replaced, mixed = holding(table, self.files(table, transaction.version), where)
+            replaced += [file for file in mixed if file.uri in self.given_up]
+            mixed = [file for file in mixed if file.uri not in self.given_up]
+            touched, kept = self._without(table, mixed, where) if mixed else ([], [])
+            if parts or replaced or touched or marks:
+                with self._dropped_if_lost(table, kept):
+                    transaction.commit([*replaced, *touched], [*parts, *kept], text, name, marks)
+
+        retried(attempt)
+
+    def _committed(self, table: Table, name: str, after: int, until: int) -> bool:
+        """Whether a commit after a version, and until another, was `exclusive` under a name."""
+        sought = application(name)
+        later = (action for version in range(after + 1, until + 1) for action in table_log.actions(self._log_path(table), version))
+        return any(action.get("txn", {}).get("appId") == sought for action in later)
 
     def _without(self, table: Table, files: list[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], list[Part]]:
         """Those of `files` in which a row matches `where`, and new files with their other rows."""
@@ -273,12 +317,18 @@ class Lake:
 
     def rewrite(self, table: Table, where: Mapping[str, str | Sequence[str]], change: Change) -> bool:
         """Changes rows in the files that may hold some that match `where`, in one transaction; returns whether there were any."""
-        transaction = self._transaction(table)
-        held, mixed = holding(table, self.files(table, transaction.readVersion()), where)
-        touched, parts = self._rewritten(table, [*held, *mixed], change)
-        if touched:
-            self._commit(table, transaction, touched, parts, f"rewrite {table.name}")
-        return bool(touched)
+
+        def attempt() -> bool:
+            transaction = self._transaction(table)
+            transaction.reads_all()  # rows that come meanwhile have to be changed as well
+            held, mixed = holding(table, self.files(table, transaction.version), where)
+            touched, parts = self._rewritten(table, [*held, *mixed], change)
+            if touched:
+                with self._dropped_if_lost(table, parts):
+                    transaction.commit(touched, parts, f"rewrite {table.name}")
+            return bool(touched)
+
+        return retried(attempt)
 
     def purge(self, table: Table) -> int:
         """Removes all that the newest version does not need: older versions, their files and their part of the log; returns the files removed.
@@ -287,7 +337,7 @@ class Lake:
         """
         version = self.version(table)
         assert version is not None
-        log, nothing = self._log(table)
+        log, nothing = delta_log(self.spark, self.path(table))
         log.checkpoint(log.getSnapshotAt(version, nothing, nothing), nothing)
         kept = {file.uri for file in self.files(table, version)}
         newest, gone = f"{version:020}.", 0
@@ -307,26 +357,32 @@ class Lake:
         version = self.version(table)
         if version is None:
             return {}
-        application = {_application(name): name for name in names}
+        named = {application(name): name for name in names}
         stored = self._listed(table, version).get("setTransactions")
         if stored is None:  # Delta lists only so many beside a version
-            log, nothing = self._log(table)
+            log, nothing = delta_log(self.spark, self.path(table))
             known = log.getSnapshotAt(version, nothing, nothing).transactions()
-            stored = [{"appId": one, "version": known.apply(one)} for one in application if known.contains(one)]
-        return {application[entry["appId"]]: entry["version"] for entry in stored if entry["appId"] in application}
+            stored = [{"appId": one, "version": known.apply(one)} for one in named if known.contains(one)]
+        return {named[entry["appId"]]: entry["version"] for entry in stored if entry["appId"] in named}
 
     def upgrade(self, table: Table) -> list[str]:
         """Adds the declared columns that a table of an older version of this package lacks, where they may be NULL; returns their names.
 
         InputError for another difference.
         """
-        found = self.spark.read.format("delta").load(self.path(table)).columns
-        lacking = [column for column in table.columns if column.name not in found and column.nullable]
-        if lacking:
-            columns = ", ".join(f"{identifier(c.name)} {c.type} COMMENT {literal(c.doc)}" for c in lacking)
-            self.spark.sql(f"ALTER TABLE delta.{identifier(self.path(table))} ADD COLUMNS ({columns})")
+
+        def attempt() -> list[str]:
+            with told_apart(table), alone(self.path(table)):
+                found = self.spark.read.format("delta").load(self.path(table)).columns
+                lacking = [column for column in table.columns if column.name not in found and column.nullable]
+                if lacking:
+                    columns = ", ".join(f"{identifier(c.name)} {c.type} COMMENT {literal(c.doc)}" for c in lacking)
+                    self.spark.sql(f"ALTER TABLE delta.{identifier(self.path(table))} ADD COLUMNS ({columns})")
+                return [column.name for column in lacking]
+
+        added = retried(attempt)
         self.create(table)
-        return [column.name for column in lacking]
+        return added
 
     def small_files(self, table: Table, small: int, fewest: int) -> list[list[StoredFile]]:
         """Files below `small` bytes, of each partition that has `fewest` of them at least."""
@@ -348,7 +404,8 @@ class Lake:
         work = partial(join, table=table, uri=self.path(table), groups=groups, name=uuid.uuid4().hex[:12])
         found = self.spark.range(0, len(groups), 1, len(groups)).mapInArrow(work, "part string").collect()
         parts = [Part.from_json(row.part) for row in found]
-        self._commit(table, transaction, [file for files in groups for file in files], parts, None, data_change=False)
+        with self._dropped_if_lost(table, parts):
+            transaction.commit([file for files in groups for file in files], parts, None, data_change=False)
         return len(parts)
 
     def unused_files(self, table: Table, versions: Iterable[int], before: float) -> list[tuple[str, int]]:
@@ -358,76 +415,66 @@ class Lake:
         if newest is None:
             return []
         kept = {file.uri for version in {newest, *versions} for file in self.files(table, version)}
-        for uri, modified, _ in storage.listing(self._log_path(table)):
-            if modified >= before and _LOG_ENTRY.search(uri):
-                kept |= {storage.join(self.path(table), unquote(path)) for path in _taken_away(uri)}
-        found = storage.listing(self.path(table))
-        return [(uri, size) for uri, modified, size in found if uri.endswith(".parquet") and uri not in kept and modified < before]
+        for version in table_log.recent(self._log_path(table), before):
+            taken = (action["remove"]["path"] for action in table_log.actions(self._log_path(table), version) if "remove" in action)
+            kept |= {storage.join(self.path(table), unquote(path)) for path in taken}
+        found = [one for one in storage.listing(self.path(table)) if one[0].endswith(".parquet") and "/_delta_log/" not in one[0]]
+        return [(uri, size) for uri, modified, size in found if uri not in kept and modified < before]
 
-    def _written(self, table: Table, rows: pa.Table) -> list[Part]:
-        """Files of a few rows, written by this process: a Spark job would take longer to plan."""
+    def unneeded_log(self, table: Table, pinned: Iterable[int], before: float) -> table_log.Unneeded:
+        """What the log holds of versions that are neither `pinned` nor were the newest at any time since `before` (seconds of the epoch)."""
+        return table_log.unneeded(self._log_path(table), pinned, before)
+
+    def shorten_log(self, table: Table, unneeded: table_log.Unneeded) -> None:
+        """Removes what `unneeded_log` has found, once the versions that stay have what they are read from without it.
+
+        Runs beside others: those commit after the newest version, and hold themselves against newer ones than they have read.
+        """
+        if not unneeded.files:
+            return
+        log, nothing = delta_log(self.spark, self.path(table))
+        for version in unneeded.checkpoints:
+            log.writeCheckpointFiles(log.getSnapshotAt(version, nothing, nothing), nothing)
+        if not table_log.announces(self._log_path(table), unneeded.base):
+            log.checkpoint(log.getSnapshotAt(unneeded.base, nothing, nothing), nothing)
+        for uri, _ in unneeded.files:
+            with contextlib.suppress(FileNotFoundError):
+                storage.remove_file(uri)
+
+    def _written(self, table: Table, rows: DataFrame | pa.Table, where: str | None = None) -> list[Part]:
+        """Files of rows, which a Spark job writes, or this process where they are few: a job would take longer to plan."""
         from genodl_spark.parts import PartWriter
 
+        if not isinstance(rows, pa.Table):
+            return self._transaction(table).write(rows, where)
         writer = PartWriter(table, self.path(table), uuid.uuid4().hex[:12])
         for batch in rows.combine_chunks().to_batches():
             writer.write(batch)
         return writer.close()
 
-    def _transaction(self, table: Table) -> Any:
-        self.may_write()
-        log, nothing = self._log(table)
-        return log.startTransaction(nothing, nothing)
-
-    def _commit(
-        self,
-        table: Table,
-        transaction: Any,
-        removed: Sequence[StoredFile],
-        parts: Sequence[Part],
-        replaces: str | None,
-        marks: Mapping[str, int] | None = None,
-        data_change: bool = True,
-    ) -> None:
-        """Commits the change of files. Of two transactions at the same time that replace what `replaces` says the second fails: Conflict."""
-        jvm: Any = self.spark._jvm
-        delta = jvm.org.apache.spark.sql.delta
-        now = int(time.time() * 1000)
-        common = {"deletionTimestamp": now, "dataChange": data_change, "extendedFileMetadata": True}
-        actions = [{"remove": {"path": f.path, "partitionValues": f.partition, "size": f.size, **common}} for f in removed]
-        actions += [{"add": {**part.add()["add"], "dataChange": data_change}} for part in parts]
-        if replaces is not None:
-            application = _application(replaces)
-            # What txnVersion() does, which also asks for the last version: a replay of the log. Versions of a table grow just as well.
-            transaction.readTxn().addOne(application)
-            actions.append({"txn": {"appId": application, "version": transaction.readVersion() + 1, "lastUpdated": now}})
-        for name, number in (marks or {}).items():
-            actions.append({"txn": {"appId": _application(name), "version": number, "lastUpdated": now}})
-        read, listed = delta.actions.Action.fromJson, jvm.java.util.ArrayList()
-        for action in actions:
-            listed.add(read(json.dumps(action)))
-        # A write: for an update by hand Delta carries no totals and no list of files on, and replays the log after it.
-        option = getattr(jvm.scala, "Option$").__getattr__("MODULE$")
-        mode = jvm.org.apache.spark.sql.SaveMode.valueOf("Append" if replaces is None else "Overwrite")
-        write = getattr(delta, "DeltaOperations$Write")(mode, option.empty(), option.apply(replaces), option.empty())
-        from py4j.protocol import Py4JJavaError
-
+    @contextlib.contextmanager
+    def _dropped_if_lost(self, table: Table, parts: Sequence[Part]) -> Iterator[None]:
+        """Removes files that were written for a commit where that is refused: then no version knows of them. After any other error one may."""
         try:
-            transaction.commit(jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq(), write)
-        except Py4JJavaError as error:
-            if "Concurrent" in error.java_exception.getClass().getSimpleName():
-                reason = str(error.java_exception.getMessage()).split("\n")[0][:200]
-                raise Conflict(f"{table.name}: found another run that has changed it meanwhile ({reason}); run this one again") from error
+            yield
+        except Conflict:
+            for part in parts:
+                with contextlib.suppress(OSError):
+                    storage.remove_file(storage.join(self.path(table), unquote(part.path)))
             raise
 
-    def _log(self, table: Table) -> tuple[Any, Any]:
-        """Delta's log of a table, in the JVM, and the JVM's None."""
-        jvm: Any = self.spark._jvm
-        nothing = getattr(jvm.scala, "Option$").__getattr__("MODULE$").empty()
-        return jvm.org.apache.spark.sql.delta.DeltaLog.forTable(self.spark._jsparkSession, self.path(table)), nothing
+    def _transaction(self, table: Table, since: int | None = None) -> Transaction:
+        """A transaction on the newest version. Conflict where that is not `since`."""
+        self.may_write()
+        made = Transaction(self.spark, table, self.path(table))
+        if since is not None and made.version != since:
+            found = f"found version {made.version}, where this run has read {since}"
+            raise Conflict(f"{table.name}: {found}; expected no other run meanwhile, run this one again")
+        return made
 
-    def _new(self, table: Table) -> bool:
-        """Whether a table has no rows because nothing was written since it was created."""
-        return self.version(table) == 0
+    def _widens(self, table: Table, rows: DataFrame) -> bool:
+        """Whether rows bring columns that an open table does not have yet."""
+        return table.open and not set(rows.columns) <= set(self.read(table).columns)
 
     def files(self, table: Table, version: int) -> list[StoredFile]:
         """The Parquet files of one version, sorted, from the log alone.
@@ -438,7 +485,7 @@ class Lake:
         if files is None:
             from pyspark.sql import DataFrame as Frame
 
-            log, nothing = self._log(table)
+            log, nothing = delta_log(self.spark, self.path(table))
             rows = Frame(log.getSnapshotAt(version, nothing, nothing).allFiles().toDF(), self.spark)
             files = [row.asDict() for row in rows.select("path", "partitionValues", "size", "stats", "tags").collect()]
         uri = self.path(table)
@@ -457,18 +504,32 @@ class Lake:
             return found
         return {}
 
-    def merge(self, table: Table, rows: DataFrame | pa.Table) -> None:
+    def merge(self, table: Table, rows: DataFrame | pa.Table, since: int | None = None) -> None:
         """Upserts `rows` by the table's key; a row that differs in nothing but its time stamps is left as it is.
 
-        Columns that only `rows` has are added to an open table.
+        Columns that only `rows` has are added to an open table. `since`, for an Arrow table: as for `commit`.
         """
         self.create(table)
         if isinstance(rows, pa.Table):
-            self._merge_few(table, rows)
-            return
-        if self._new(table):  # a third of the time of a merge
-            self.append(table, rows)
-            return
+            retried(lambda: self._merge_few(table, rows, since))
+        elif not self._insert_first(table, rows):
+            retried(lambda: self._merge_many(table, rows))
+
+    def _insert_first(self, table: Table, rows: DataFrame) -> bool:
+        """Merges rows into a table that has none, in a third of the time that a merge takes; returns whether it had none."""
+        transaction = self._transaction(table)
+        if self.files(table, transaction.version) or self._widens(table, rows):
+            return False
+        transaction.reads_all()  # else another run's first rows, of the same keys perhaps, would stand beside these
+        try:
+            parts = transaction.write(rows)
+            with self._dropped_if_lost(table, parts):
+                transaction.commit([], parts, f"merge into {table.name}")
+        except LostRace:
+            return False
+        return True
+
+    def _merge_many(self, table: Table, rows: DataFrame) -> None:
         keys = " AND ".join(f"t.{identifier(k)} = s.{identifier(k)}" for k in table.key)
         stored = set(self.read(table).columns)
         compared = [f for f in rows.schema.fields if f.name not in table.key and not f.name.endswith("_at")]
@@ -478,21 +539,20 @@ class Lake:
             merge = merge.withSchemaEvolution()
         if compared:
             merge = merge.whenMatchedUpdateAll(condition=differs)
-        merge.whenNotMatchedInsertAll().execute()
+        with told_apart(table), alone(self.path(table)):
+            merge.whenNotMatchedInsertAll().execute()
 
-    def _merge_few(self, table: Table, rows: pa.Table) -> None:
-        """`merge` of a few rows, without a Spark job: files with a row that changes are written again.
-
-        Of two merges at the same time the second fails.
-        """
+    def _merge_few(self, table: Table, rows: pa.Table, since: int | None) -> None:
+        """`merge` of a few rows, without a Spark job: files with a row that changes are written again."""
         assert not table.partitioned_by and not table.open
         new = {_key(table, row): row for row in rows.to_pylist()}
         if len(new) < rows.num_rows:
             raise ValueError(f"table {table.name}: several rows of one key")
-        transaction = self._transaction(table)
+        transaction = self._transaction(table, since)
+        transaction.reads_all()
         removed: list[StoredFile] = []
         kept: list[dict[str, Any]] = []
-        for file in self.files(table, transaction.readVersion()):
+        for file in self.files(table, transaction.version):
             if not new or not all(file.may_hold(name, [key[i] for key in new]) for i, name in enumerate(table.key)):
                 continue
             stored, others = read_file(table, file).to_pylist(), []
@@ -505,8 +565,9 @@ class Lake:
                 removed.append(file)
                 kept += others
         if new:
-            made = pa.Table.from_pylist([*kept, *new.values()], table.arrow_schema())
-            self._commit(table, transaction, removed, self._written(table, made), f"merge into {table.name}")
+            parts = self._written(table, pa.Table.from_pylist([*kept, *new.values()], table.arrow_schema()))
+            with self._dropped_if_lost(table, parts):
+                transaction.commit(removed, parts, f"merge into {table.name}")
 
     def _delta(self, table: Table) -> Any:
         from delta.tables import DeltaTable
@@ -562,6 +623,7 @@ class Snapshot:
         Files that both have are not read. None where the older version, or a file of it, is gone.
         """
         from py4j.protocol import Py4JJavaError
+        from pyspark.errors import PySparkException
         from pyspark.sql import functions as F
 
         if since is None:
@@ -569,7 +631,7 @@ class Snapshot:
         now = self.cohort_files(table, cohort)
         try:
             before = [file for file in self.lake.files(table, since) if file.partition.get("cohort", cohort) == cohort]
-        except Py4JJavaError:  # its log entry was cleaned up
+        except (PySparkException, Py4JJavaError):  # its log entry was cleaned up
             return None
         added = sorted(set(now) - set(before))
         removed = sorted(set(before) - set(now))
@@ -632,17 +694,6 @@ def _changed(batches: Iterable[pa.RecordBatch], files: Sequence[StoredFile]) -> 
         yield pa.RecordBatch.from_arrays(
             [pa.array([i for i, _ in found], pa.int32()), pa.array([w for _, w in found], pa.string())], ["file", "wrong"]
         )
-
-
-def _taken_away(uri: str) -> list[str]:
-    """Paths of the files that a commit removed."""
-    lines = storage.read_bytes(uri).decode().splitlines()
-    return [entry["remove"]["path"] for entry in map(json.loads, lines) if "remove" in entry]
-
-
-def _application(name: str) -> str:
-    """The name of a Delta transaction identifier: nothing of a user's own stands in the log."""
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _key(table: Table, row: Mapping[str, Any]) -> tuple[Any, ...]:

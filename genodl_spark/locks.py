@@ -1,6 +1,7 @@
 """Leases in a lake: runs that write to it share one, and a run that forgets a person holds it alone.
 
-A lease is a small file below LAKE/_locks, `writing-ID.json` or `forgetting-ID.json`. A run writes its file first and lists the folder after
+A lease is a small file below LAKE/_locks, `writing-ID.json` or `forgetting-ID.json`; one of something in the lake that runs use one at a time, such
+as the checkpoints of a training, is `holding-ID.json` in a folder of that name below. A run writes its file first and lists the folder after
 that, so of two runs that start together at least one sees the other. Nothing more is asked of a file system than that a listing shows what
 was written before it: there is no rename and no write that fails where a file is.
 
@@ -42,8 +43,10 @@ RENEW = 4.0  # seconds between two writes of a lease
 EXPIRE = 40.0  # seconds without one after which it is dead
 _POLL = 0.25
 _SETTLE = 2.0  # seconds in which the JVM of a killed driver ends
+_SKEW = 60.0  # seconds that a host's clock may be off the file system's
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _LARGEST = 4096  # bytes of a lease that are read
-_FILE = re.compile(r"(writing|forgetting)-([0-9a-f]{32})\.json")
+_FILE = re.compile(r"(writing|forgetting|holding)-([0-9a-f]{32})\.json")
 _PLAIN = re.compile(r"[\w.:+-]{1,255}", re.ASCII)
 
 
@@ -70,15 +73,15 @@ class Lease:
     `unwritable`: why a shared lease could not be left; such a run cannot write to the lake either.
     """
 
-    def __init__(self, uri: str, verb: str, run_id: str, exclusive: bool = False) -> None:
+    def __init__(self, uri: str, verb: str, run_id: str, exclusive: bool = False, of: str = "") -> None:
         self.uri, self.exclusive = storage.absolute(uri), exclusive
         self.since: float | None = None
         self.unwritable: str | None = None
-        self._name = f"{'forgetting' if exclusive else 'writing'}-{run_id}.json"
+        self._name = f"{'holding' if of else 'forgetting' if exclusive else 'writing'}-{run_id}.json"
         self._fs, lake = storage.filesystem(self.uri)
-        self._folder = posixpath.join(lake, FOLDER)
+        self._folder = posixpath.join(lake, FOLDER, of) if of else posixpath.join(lake, FOLDER)
         self._path = posixpath.join(self._folder, self._name)
-        started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        started = datetime.now(UTC).strftime(_TIME)
         me = Holder(verb, platform.node(), os.getpid(), _machine(), _began(os.getpid()), started)
         self._content = json.dumps(asdict(me)).encode()
         self._absent = _absent(self._fs, lake)
@@ -187,19 +190,13 @@ class Lease:
             else:
                 self._write()
 
-    def _listing(self) -> list[Any]:
-        with contextlib.suppress(FileNotFoundError):  # the empty folder was removed meanwhile, which has no lease of this run then
-            found = self._fs.get_file_info(pafs.FileSelector(self._folder, allow_not_found=True))
-            return [info for info in found if info.type == pafs.FileType.File and _FILE.fullmatch(info.base_name)]
-        return []
-
     def _others(self) -> list[tuple[str, bool]]:
         """Leases that stand in the way of this one (name, whether exclusive), in the order of their names; those of the dead are removed."""
         found, settling = [], False
-        listed = {info.base_name: info for info in self._listing()}
+        listed = {info.base_name: info for info in _leases(self._fs, self._folder)}
         self._seen = {name: seen for name, seen in self._seen.items() if name in listed}
         for name, info in sorted(listed.items()):
-            exclusive = name.startswith("forgetting")
+            exclusive = not name.startswith("writing")
             if name == self._name or not (exclusive or self.exclusive):
                 continue
             holder = _holder(self._fs, info.path)
@@ -232,13 +229,37 @@ class Lease:
         return f"found {_told(_holder(self._fs, posixpath.join(self._folder, name)), name)}; expected no other run" if others else "found another run"
 
 
+def oldest(uri: str, but: str) -> float | None:
+    """When the oldest of the runs that have a lease of the lake at `uri` began, `but` the one of that id: seconds of the epoch by the clock of the
+    file system, or a little earlier. 0 where a lease does not tell, None where there is no other."""
+    fs, lake = storage.filesystem(storage.absolute(uri))
+    found = _leases(fs, posixpath.join(lake, FOLDER))
+    last = max((info.mtime_ns or 0 for info in found), default=0)  # this run's own, where it has one: those that it has outlived are dead
+    others = [info for info in found if but not in info.base_name and (info.mtime_ns or 0) / 1e9 > last / 1e9 - EXPIRE]
+    return min((_start(_holder(fs, info.path)) for info in others), default=None)
+
+
+def _start(holder: Holder | None) -> float:
+    with contextlib.suppress(ValueError):
+        if holder is not None:
+            return datetime.strptime(holder.since, _TIME).replace(tzinfo=UTC).timestamp() - _SKEW
+    return 0.0
+
+
+def _leases(fs: pafs.FileSystem, folder: str) -> list[Any]:
+    listed = fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+    return [info for info in listed if info.type == pafs.FileType.File and _FILE.fullmatch(info.base_name)]
+
+
 @contextlib.contextmanager
-def held(uri: str, verb: str, run_id: str, exclusive: bool = False, wait: float = 60.0) -> Iterator[Lease]:
-    """A lease of the lake at `uri` for as long as the block runs; `run_id`: 32 hexadecimal digits. Conflict where it is not to be had.
+def held(uri: str, verb: str, run_id: str, exclusive: bool = False, wait: float = 60.0, of: str = "") -> Iterator[Lease]:
+    """A lease of the lake at `uri`, or an exclusive one `of` something in it, for as long as the block runs; `run_id`: 32 hexadecimal digits.
+
+    Conflict where it is not to be had.
 
     SIGTERM within the block gives it back too, before the process ends as it would have.
     """
-    lease = Lease(uri, verb, run_id, exclusive)
+    lease = Lease(uri, verb, run_id, exclusive or bool(of), of)
     try:
         with _before_sigterm(lease.release):
             lease.acquire(wait)

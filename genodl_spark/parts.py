@@ -57,7 +57,7 @@ class Part:
     def add(self) -> dict[str, Any]:
         """The action that adds the file, as the Delta protocol has it."""
         action = {"path": self.path, "partitionValues": self.partition, "size": self.size, "modificationTime": self.written_ms, "dataChange": True}
-        return {"add": {**action, "stats": self.statistics, "tags": {TAG: self.checksum}}}
+        return {"add": {**action, "stats": self.statistics, **({"tags": {TAG: self.checksum}} if self.checksum else {})}}
 
 
 class PartWriter:

@@ -27,6 +27,8 @@ _ALWAYS = {
     "spark.sql.variable.substitute": "false",  # a statement's ${env:NAME} would be this process's environment
 }
 
+_SHUFFLE = "spark.sql.shuffle.partitions"
+_FEWEST, _UNKNOWN = 4, 200
 
 _ON_ONE_MACHINE = {
     "spark.driver.host": "127.0.0.1",
@@ -65,6 +67,9 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
     for key, value in chosen_values.items():
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
+    conf = dict(spark.sparkContext.getConf().getAll())
+    if _SHUFFLE not in conf:
+        spark.conf.set(_SHUFFLE, str(shuffle_partitions(conf, task_slots(spark))))
     _ship_package(spark)
     return spark
 
@@ -80,6 +85,21 @@ def _start_jvm(settings: Mapping[str, str]) -> None:
             if redaction.settings(value, key) == value:
                 conf.set(key, value)
         SparkContext._ensure_initialized(conf=conf)
+
+
+def shuffle_partitions(conf: Mapping[str, str], slots: int) -> int:
+    """Partitions of a shuffle where the user has not said how many; adaptive execution joins those that turn out small.
+
+    On one machine as many as `slots`, the tasks at the same time. On a cluster three for every slot that it may have: the executors
+    asked for may not be there yet, and where nothing says how many there will be, Spark's own 200 at least.
+    """
+    if conf.get("spark.master", "").startswith("local"):
+        return max(_FEWEST, slots)
+    dynamic = conf.get("spark.dynamicAllocation.enabled", "false").lower() == "true"
+    executors = conf.get("spark.dynamicAllocation.maxExecutors" if dynamic else "spark.executor.instances")
+    cores = int(conf.get("spark.cores.max", "0")) or int(executors or "0") * int(conf.get("spark.executor.cores", "1"))
+    asked = cores // int(conf.get("spark.task.cpus", "1"))
+    return 3 * max(asked, slots) if asked else max(_UNKNOWN, 3 * slots)
 
 
 def _ship_package(spark: SparkSession) -> None:

@@ -13,6 +13,7 @@ import os
 import posixpath
 import stat
 import uuid
+from functools import lru_cache
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,7 @@ import pyarrow.fs as pafs
 from genodl_spark.errors import MEND, Damaged, InputError
 
 _S3_SCHEMES = {"s3", "s3a", "s3n"}
+_S3_IDENTITY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION")
 
 
 def absolute(uri: str) -> str:
@@ -60,10 +62,7 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     path = uri.split("://", 1)[1]
     if scheme in _S3_SCHEMES:
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        if endpoint is None:
-            return pafs.S3FileSystem(), path
-        parts = urlsplit(endpoint)
-        return pafs.S3FileSystem(endpoint_override=parts.netloc, scheme=parts.scheme), path
+        return _s3(endpoint, tuple(os.environ.get(name) for name in _S3_IDENTITY), os.getpid()), path
     if scheme in ("hdfs", "viewfs", "gs", "gcs"):
         return cast("tuple[pafs.FileSystem, str]", pafs.FileSystem.from_uri(uri))
     import fsspec
@@ -73,6 +72,16 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     except (ValueError, ImportError) as error:
         raise InputError(f"no filesystem for {scheme}:// ({error}); use a path, file://, hdfs://, s3a:// or gs://", uri) from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(other)), path
+
+
+@lru_cache(maxsize=8)
+def _s3(endpoint: str | None, identity: tuple[str | None, ...], process: int) -> pafs.FileSystem:
+    """One client for all calls: a new one finds its credentials again and opens connections of its own. Threads may share it, a forked process
+    may not, so `process` tells them apart; `identity` tells what it signs with."""
+    if endpoint is None:
+        return pafs.S3FileSystem()
+    parts = urlsplit(endpoint)
+    return pafs.S3FileSystem(endpoint_override=parts.netloc, scheme=parts.scheme)
 
 
 def from_spark(uri: str) -> str:
@@ -152,6 +161,11 @@ def listing(uri: str) -> list[tuple[str, float, int]]:
     found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True, recursive=True))
     prefix = uri[: len(uri) - len(path)] if uri.endswith(path) else ""
     return sorted((prefix + f.path, f.mtime_ns / 1e9 if f.mtime_ns else 0.0, f.size) for f in found if f.type == pafs.FileType.File)
+
+
+def make_directory(uri: str) -> None:
+    fs, path = filesystem(uri)
+    fs.create_dir(path, recursive=True)
 
 
 def remove_file(uri: str) -> None:

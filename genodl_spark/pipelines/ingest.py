@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from genodl_spark import session, storage
-from genodl_spark.errors import InputError
+from genodl_spark.errors import Conflict, InputError
 from genodl_spark.pipelines.forget import refuse_withdrawn
 from genodl_spark.pipelines.ingest_matrices import ingest_matrices
 from genodl_spark.pipelines.ingest_sequences import ingest_sequences
@@ -78,6 +78,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     partition_folder("cohort", name, "--cohort")
     if name == "__HIVE_DEFAULT_PARTITION__":  # read back as NULL from a partition
         raise InputError(f"found the reserved name {name}; expected another for the cohort", "--cohort")
+    seen = run.lake.version(SOURCES)
     files = named_files(run, name, source, block or "", _source_files(run, uris), named)
     sample_files = [] if samples is None else _source_files(run, [storage.absolute(samples)])
     sample_files = named_files(run, name, "samples", "", sample_files, {})
@@ -93,14 +94,29 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         refuse_withdrawn(run, name, [*named.get(file.uri, []), *(tables[file.uri].rows if tables else [])], file.uri)
     if table is not None and samples is not None and fresh_samples:
         refuse_withdrawn(run, name, table.rows, samples)
+    headers = {file: vcfs[file.uri] for file in fresh if vcfs}
+
+    def settle() -> None:
+        """Has runs that ingest into one cohort commit one after another, each to what it has checked: this one from here to its end.
+
+        They read their files side by side. Conflict, InputError where what another has brought since this one looked changes what is to be done.
+        """
+        run.keep(f"cohort {name}")
+        if run.lake.version(SOURCES) != seen:
+            again = named_files(run, name, source, block or "", files, named), named_files(run, name, "samples", "", sample_files, {})
+            if again != (files, sample_files):
+                raise Conflict(f"found files of the same names just brought into cohort {name} by another run; expected none, run this one again")
+            if headers:
+                check_builds(run, name, headers)
+
     counts: dict[str, Counts] = {}
     if vcfs and fresh:
-        headers = {file: vcfs[file.uri] for file in fresh}
         check_builds(run, name, headers)
-        counts = {key: Counts(b.rows, b.quarantined) for key, b in ingest_vcfs(run, name, headers, reference).items()}
+        counts = {key: Counts(b.rows, b.quarantined) for key, b in ingest_vcfs(run, name, headers, reference, settle).items()}
     if sequences and fresh:
-        brought = ingest_sequences(run, name, {file: sequences[file.uri] for file in fresh})
+        brought = ingest_sequences(run, name, {file: sequences[file.uri] for file in fresh}, settle)
         counts = {key: Counts(b.rows, b.quarantined) for key, b in brought.items()}
+    settle()
     if matrices and fresh:
         rows = ingest_matrices(run, MATRICES[source], name, block or "", {file: matrices[file.uri] for file in fresh})
         counts = {file: Counts(count) for file, count in rows.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ class _SequenceReader:
         return sequence_table.read(piece.uri, piece.split, piece.first, self.headers[piece.uri], self.cohort, piece.name, note)
 
 
-def ingest_sequences(run: Run, cohort: str, files: dict[SourceFile, Header]) -> dict[str, Brought]:
+def ingest_sequences(run: Run, cohort: str, files: dict[SourceFile, Header], settle: Callable[[], None]) -> dict[str, Brought]:
     """Puts the records of sequence tables into `sequences` and `quarantine`, as `ingest_files` does, and their other columns into `samples`.
 
     InputError for a file without any record, and for an identifier that stands twice in a cohort.
@@ -61,7 +61,7 @@ def ingest_sequences(run: Run, cohort: str, files: dict[SourceFile, Header]) -> 
     headers = {file.uri: header for file, header in files.items()}
     reader = _SequenceReader(cohort, headers, lake.path(SEQUENCES), staging, lake.path(QUARANTINE))
     try:
-        brought = ingest_files(run, cohort, SEQUENCES, reader, list(files), partial(_check, run, cohort, list(files)))
+        brought = ingest_files(run, cohort, SEQUENCES, reader, list(files), settle, partial(_check, run, cohort, list(files)))
         _merge_samples(run, files, brought, staging)
     finally:
         storage.remove_directory(staging)

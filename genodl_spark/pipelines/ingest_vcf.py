@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -55,7 +55,7 @@ def options_of(run: Run, reference: str | None) -> str:
     return " ".join([*chosen, *([f"align={reference}"] if reference else [])])
 
 
-def ingest_vcfs(run: Run, cohort: str, files: dict[SourceFile, Header], reference: str | None) -> dict[str, Brought]:
+def ingest_vcfs(run: Run, cohort: str, files: dict[SourceFile, Header], reference: str | None, settle: Callable[[], None]) -> dict[str, Brought]:
     """Puts the records of VCFs into `variants` and `quarantine`, as `ingest_files` does, and their sample orders into `sample_sets`."""
     if reference is not None:
         Reference(reference)  # makes its index before many tasks want it, and says what is wrong with it
@@ -63,7 +63,7 @@ def ingest_vcfs(run: Run, cohort: str, files: dict[SourceFile, Header], referenc
     reader = _VcfReader(cohort, lake.path(VARIANTS), lake.path(QUARANTINE), s.batch, s.bin_width, s.line_bytes, s.split_alleles, reference)
     aside = [vcf.Reader(header, cohort, file.name).of_header() for file, header in files.items() if header.aside]
     beside = pa.Table.from_batches(aside, QUARANTINE.arrow_schema()).combine_chunks().to_batches()
-    brought = ingest_files(run, cohort, VARIANTS, reader, list(files), beside=beside[0] if beside else None)
+    brought = ingest_files(run, cohort, VARIANTS, reader, list(files), settle, beside=beside[0] if beside else None)
     _tell_headers(run, files)
     _write_sample_sets(run, list(files.values()))
     return brought

@@ -1,7 +1,8 @@
-"""Upkeep of the lake: tables of older contracts upgraded, small files compacted, files that nothing needs any more removed.
+"""Upkeep of the lake: tables of older contracts upgraded, small files compacted, files and versions that nothing needs any more removed.
 
 Needed are the newest version of every table, versions that a registered model, a prediction or a training under way was made of, and what
-was needed until less than `maintain.retention_hours` ago.
+was needed until less than `maintain.retention_hours` ago; and, however short that is, all that has been written since the oldest of the runs that
+write to the lake at this time began: no commit may know of it yet.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import posixpath
 import time
 from typing import Any
 
-from genodl_spark import storage
+from genodl_spark import locks, storage
 from genodl_spark.errors import Conflict, InputError
 from genodl_spark.pipelines.run import PINS, Run
 from genodl_spark.tables import DATASETS, MODELS, PREDICTIONS, Table
@@ -22,9 +23,11 @@ log = logging.getLogger("genodl")
 
 
 def maintain(run: Run, dry_run: bool) -> None:
-    """Does all three, or says what it would do."""
+    """Does all of it, or says what it would do."""
     run.require_lake()
     s, before = run.settings.maintain, time.time() - 3600 * run.settings.maintain.retention_hours
+    oldest = locks.oldest(run.lake.uri, run.run_id)
+    before = before if oldest is None else min(before, oldest)
     removed, found = _unused_staging(run, before), {}
     for uri in [] if dry_run else removed:
         storage.remove_directory(uri)
@@ -37,12 +40,18 @@ def maintain(run: Run, dry_run: bool) -> None:
     kept = pins(run, dry_run)
     for table in run.lake.existing():
         done = {**found.get(table.name, {}), **_compacted(run, table, dry_run, s.small_bytes, s.fewest)}
-        unused = run.lake.unused_files(table, _known(run, table, kept.get(table.name, set())), before)
+        pinned = kept.get(table.name, set())
+        unused = run.lake.unused_files(table, _known(run, table, pinned), before)
         for uri, _ in [] if dry_run else unused:
             with contextlib.suppress(FileNotFoundError):
                 storage.remove_file(uri)
         if unused:
             done.update({"files_removed": len(unused), "bytes_removed": sum(size for _, size in unused)})
+        entries = run.lake.unneeded_log(table, pinned, before)
+        if entries.versions >= s.log_versions:
+            if not dry_run:
+                run.lake.shorten_log(table, entries)
+            done.update({"versions_removed": entries.versions, "log_bytes_removed": sum(size for _, size in entries.files)})
         if done:
             found[table.name] = done
     run.report.metrics.update(

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from genodl_spark import session, storage
+from genodl_spark import locks, session, storage
+from genodl_spark.errors import Conflict, InputError
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import streams
 from genodl_spark.sources.streams import Note, Split
 from genodl_spark.tables import QUARANTINE, Table
+from genodl_spark.transactions import retried
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -86,13 +88,15 @@ def ingest_files(
     table: Table,
     reader: Reader,
     files: list[SourceFile],
+    settle: Callable[[], None],
     check: Callable[[dict[str, Brought]], None] | None = None,
     beside: pa.RecordBatch | None = None,
 ) -> dict[str, Brought]:
     """Puts the records of files into `table` and `quarantine`, each file in place of what it brought before; returns what each brought, by name.
 
-    `beside`: rows of `quarantine` that are no records, such as lines of headers. Both tables change in one transaction each,
-    after every file has been read to its end and what came of them has passed `check`: one that is cut off leaves no trace.
+    `settle` is called when all is read and nothing is committed; `check` sees what came, and all that is there before the commit. `beside`: rows
+    of `quarantine` that are no records, such as lines of headers. Both tables change in one transaction each, after every file has been read to
+    its end and what came of them has passed: one that is cut off leaves no trace.
     """
     lake, names = run.lake, [file.name for file in files]
     new = [one for one in (table, QUARANTINE) if not lake.exists(one)]
@@ -105,13 +109,24 @@ def ingest_files(
         brought: dict[str, Brought] = {name: Brought() for name in names}
         for row in _each(run, len(pieces), partial(_write, pieces=pieces, reader=reader, name=run_name), _REPORT).collect():
             _add(brought[row.file], row, table)
-        if check is not None:
-            check(brought)
-        # A compaction may have put several files' rows together; `commit` takes them apart by these columns.
-        where: dict[str, str | list[str]] = {"cohort": cohort, "file": names}
-        lake.commit(QUARANTINE, parts_of(brought, QUARANTINE) + _written(run, beside, run_name), {**where, "source": reader.source})
-        lake.commit(table, parts_of(brought, table), where)
     except BaseException:
+        discard(run, [table, QUARANTINE], run_name, new)
+        raise
+    # A compaction may have put several files' rows together; `commit` takes them apart by these columns.
+    where: dict[str, str | list[str]] = {"cohort": cohort, "file": names}
+
+    def commit() -> None:
+        since = None
+        if check is not None:
+            since = lake.version(table)
+            check(brought)
+        lake.commit(table, parts_of(brought, table), where, since=since)
+
+    try:
+        settle()
+        retried(commit, Conflict)  # what another run has brought meanwhile is checked as well
+        lake.commit(QUARANTINE, parts_of(brought, QUARANTINE) + _written(run, beside, run_name), {**where, "source": reader.source})
+    except (InputError, Conflict):  # after any other error a version may know of the files
         discard(run, [table, QUARANTINE], run_name, new)
         raise
     _warn_of_quarantine(run, brought)
@@ -221,14 +236,18 @@ def _add(brought: Brought, row: Any, table: Table) -> None:
 
 
 def discard(run: Run, tables: list[Table], name: str, new: list[Table]) -> None:
-    """Removes what the tasks of a run that failed wrote, files named after `name`, as far as it can be reached, and the tables that it made."""
-    for one in tables:
-        with contextlib.suppress(Exception):
-            if one in new and run.lake.version(one) == 0:
+    """Removes what the tasks of a run that failed wrote, files named after `name`, as far as it can be reached: none that a version holds. And the
+    tables that it made, where no other run writes."""
+    with contextlib.suppress(Exception):
+        alone = locks.oldest(run.lake.uri, run.run_id) is None
+        for one in tables:
+            version = run.lake.version(one)
+            if one in new and version == 0 and alone:
                 storage.remove_directory(run.lake.path(one))
                 continue
+            held = {file.uri for file in run.lake.files(one, version)} if version is not None else set()
             for uri in storage.files_under(run.lake.path(one)):
-                if f"/part-{name}-" in uri:
+                if f"/part-{name}-" in uri and uri not in held:
                     storage.remove_file(uri)
 
 

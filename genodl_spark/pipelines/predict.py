@@ -152,10 +152,14 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
     scoring = _scoring(run, model, cohort, versions, wanted)
     try:
         parts, rows, missing = _score(run, model, cohort, scoring, files)
+    except BaseException:
+        _discard(run, scoring.name)
+        raise
+    try:
         scoped = {**where, "entity_id": wanted.to_pylist()} if wanted is not None else where
         reached = {mark: expected[name] for mark, name in names.items()} if not within else {}
         run.lake.commit(PREDICTIONS, parts, scoped, reached, where)
-    except BaseException:
+    except Conflict:  # after any other error a version may know of the files
         _discard(run, scoring.name)
         raise
     _tell(run, model, cohort, missing)

@@ -9,12 +9,13 @@ import logging
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark import own_code, redaction, session, source_hash, storage
+from genodl_spark import locks, own_code, redaction, session, source_hash, storage
 from genodl_spark.config import Settings, stored
 from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake, Snapshot
@@ -90,6 +91,7 @@ class Run:
     assigned: tuple[str, ...] = ()  # keys given with --set
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     lease: Lease | None = None  # on the lake, of a run that writes to it
+    kept: dict[str, AbstractContextManager[Lease]] = field(default_factory=dict)  # leases of what this run keeps to itself until its end
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -121,6 +123,22 @@ class Run:
     def pin(self, staging: str) -> None:
         """Leaves beside what this run has under way which table versions it reads: `maintain` keeps them as long as it is."""
         storage.write_json(storage.join(staging, PINS), self.sources.versions)
+
+    def holding(self, what: str, patience: float = 1) -> AbstractContextManager[Lease]:
+        """Keeps something in the lake to this run for a block; Conflict where another has it for `patience` times as long as runs wait."""
+        name = hashlib.sha256(what.encode()).hexdigest()[:32]
+        return locks.held(self.lake.uri, self.report.job, self.run_id, wait=patience * self.settings.lock.wait_seconds, of=name)
+
+    def keep(self, what: str) -> None:
+        """As `holding`, until `let_go`. Waits for longer: this run has its work done, and the other is about to commit its own."""
+        if what not in self.kept:
+            held = self.holding(what, 10)
+            held.__enter__()
+            self.kept[what] = held
+
+    def let_go(self) -> None:
+        while self.kept:
+            self.kept.popitem()[1].__exit__(None, None, None)
 
     def wrote(self, table: Table, written: int, total: int | None = None, quarantined: int = 0) -> None:
         version = self.lake.version(table)

@@ -14,12 +14,14 @@ import numpy as np
 from genodl_spark import evaluate, feed, model_files, storage
 from genodl_spark import train as training
 from genodl_spark.config import stored
+from genodl_spark.errors import Conflict
 from genodl_spark.model_files import WEIGHTS
 from genodl_spark.pipelines import tracking
 from genodl_spark.pipelines.prepare import allowed_of, dataset_of
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 from genodl_spark.predict import batch_rows
 from genodl_spark.tables import EXAMPLES, HELD_OUT, MODELS
+from genodl_spark.transactions import retried
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -30,13 +32,19 @@ HISTORY = "history.json"
 
 def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     """Trains and registers a model, unless the same dataset, settings, seed, ranks and code have already made one."""
-    from pyspark.sql import functions as F
-
     dataset, _ = dataset_of(run, cohort, label)
     s = run.settings
     shaped_by = {"model": s.model, "train": s.train.model_dump(), "quality": s.quality.model_dump(), "batch": s.predict.batch}
     code = code_of(__name__, s)
     digest = fingerprint(dataset.dataset, shaped_by, s.seed, code)
+    with run.holding(f"training {digest}"):  # two runs of it would write each other's checkpoints
+        _train(run, dataset, digest, code, force)
+
+
+def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
+    from pyspark.sql import functions as F
+
+    s = run.settings
     models = run.lake.read(MODELS)
     mine = (F.col("task") == dataset.task) & (F.col("label_column") == dataset.label_column)
     known = models.where(mine).select("model_id", "model_version", "fingerprint").collect()
@@ -78,7 +86,6 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         "model_id": model_id,
         "task": dataset.task,
         "label_column": dataset.label_column,
-        "model_version": 1 + max((row.model_version for row in known), default=0),
         "cohort": dataset.cohort,
         "dataset": dataset.dataset,
         "split_hash": dataset.split_hash,
@@ -95,13 +102,21 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         **model_files.columns(files),
     }
     # The row comes last: a model is there when its row is, and files without a row are overwritten by the next run.
-    run.lake.merge(MODELS, run.frame(MODELS, [row]))
+    retried(lambda: _register(run, row), Conflict)
     storage.remove_directory(staging)
     run.wrote(MODELS, 1)
     run.wrote(HELD_OUT, written)
     registered = run.lake.read(MODELS).where(F.col("model_id") == model_id).collect()[0]
     run.report.metrics.update(_figures(registered))
     tracking.log_model(run, registered, result, uri)
+
+
+def _register(run: Run, row: dict[str, Any]) -> None:
+    """Adds a row to `models`, as the newest version of its task and label. Conflict where another run adds one at this moment."""
+    seen = run.lake.version(MODELS)
+    others = run.lake.rows(MODELS, {"task": row["task"], "label_column": row["label_column"]}, seen).to_pylist()
+    newest = max((other["model_version"] for other in others), default=0)
+    run.lake.merge(MODELS, run.frame(MODELS, [{**row, "model_version": newest + 1}]), since=seen)
 
 
 def job_of(run: Run, dataset: Row, staging: str) -> training.Job:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shutil
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ from genodl_spark import lake as lake_module
 from genodl_spark import storage
 from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake
-from genodl_spark.tables import EVALUATIONS, LD_PRUNED, QC_STEPS, SAMPLES, SPLITS, TABLES
+from genodl_spark.tables import EVALUATIONS, QC_STEPS, SAMPLES, SPLITS, TABLES
 
 SPLIT_ROW = ("t", "c'o`h\\", "label", "h", 0, "e1", None, "fold", 1)
 
@@ -170,37 +168,3 @@ def test_the_log_lists_what_spark_reads(lake: Lake) -> None:
     assert lake.count(SPLITS) == lake.read(SPLITS).count() == 5
     assert lake.count(SPLITS, {"cohort": "d"}) == lake.rows(SPLITS, {"cohort": "d"}).num_rows == 2
     assert lake.count(SPLITS, {"cohort": SPLIT_ROW[1]}) == 3
-
-
-@pytest.mark.parametrize("before", [False, True], ids=["new", "filled"])
-@pytest.mark.parametrize("other", ["c", "d"])
-@pytest.mark.parametrize("how", ["replace", "merge"])
-def test_of_two_commits_of_the_same_rows_the_second_fails(lake: Lake, monkeypatch: pytest.MonkeyPatch, how: str, other: str, before: bool) -> None:
-    """Rows of other partitions may be replaced at the same time; of merges only one at a time."""
-    table = LD_PRUNED if how == "replace" else QC_STEPS
-
-    def write(cohort: str, value: int) -> None:
-        if how == "replace":
-            row = {"cohort": cohort, "contig": "1", "pos": value, "ref": "A", "alt": "C"}
-            lake.replace(table, pa.Table.from_pylist([row], table.arrow_schema()), {"cohort": cohort})
-        else:
-            lake.merge(table, steps(step(cohort, "samples", {"rows": float(value)})))
-
-    lake.create(table)
-    if before:
-        write("c", 1)
-        write("d", 1)
-    begin: Callable[..., Any] = lake._transaction
-
-    def overtaken(table: Any) -> Any:
-        transaction = begin(table)
-        monkeypatch.undo()
-        write(other, 2)
-        return transaction
-
-    monkeypatch.setattr(lake, "_transaction", overtaken)
-    fails = other == "c" or how == "merge"
-    with pytest.raises(Exception, match="Concurrent") if fails else contextlib.nullcontext():
-        write("c", 3)
-    expected = ({"c": 1, "d": 1} if before else {}) | {other: 2} | ({} if fails else {"c": 3})
-    assert {r.cohort: r.pos if how == "replace" else r.metrics["rows"] for r in lake.read(table).collect()} == expected

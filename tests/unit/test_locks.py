@@ -252,3 +252,32 @@ def test_a_lake_that_cannot_be_written(lake: Path, monkeypatch: pytest.MonkeyPat
         lease.check()
     with pytest.raises(locks.InputError, match="the lake cannot be written"), locks.held(str(lake), "forget", run_id(), True, 0):
         pytest.fail("nothing can be removed")
+
+
+def test_what_one_run_at_a_time_uses(lake: Path) -> None:
+    """Such as the checkpoints of a training: other things, and leases on the lake, are none of its business."""
+    with locks.held(str(lake), "train", run_id(), wait=0), locks.held(str(lake), "train", run_id(), wait=0, of="a"):
+        with locks.held(str(lake), "train", run_id(), wait=0, of="b"), locks.held(str(lake), "ingest", run_id(), wait=0):
+            pass
+        found = r"found genodl train on .*\(_locks/holding-[0-9a-f]{32}.json\)"
+        with pytest.raises(Conflict, match=found), locks.held(str(lake), "train", run_id(), wait=0.1, of="a"):
+            pass
+    with locks.held(str(lake), "train", run_id(), wait=0, of="a"):
+        pass
+    assert files(lake) == []
+
+
+def test_when_the_oldest_of_those_that_write_began(lake: Path) -> None:
+    assert locks.oldest(str(lake), "") is None
+    mine = run_id()
+    with locks.held(str(lake), "maintain", mine, wait=0):
+        assert locks.oldest(str(lake), mine) is None
+        other(lake, of_elsewhere(), age=2 * locks.EXPIRE)  # dead
+        assert locks.oldest(str(lake), mine) is None
+        other(lake, of_elsewhere(since="2026-01-02T00:00:00Z"), age=5)
+        other(lake, of_elsewhere(since="2026-01-03T00:00:00Z"))
+        assert locks.oldest(str(lake), mine) == 1767312000 - 60
+        for content in (b"{", of_elsewhere(since="lately")):
+            path = other(lake, content)
+            assert locks.oldest(str(lake), mine) == 0
+            path.unlink()

@@ -1,0 +1,29 @@
+"""What a session derives from the machines that it runs on."""
+
+from __future__ import annotations
+
+import pytest
+
+from genodl_spark import config, session
+
+
+@pytest.mark.parametrize(
+    ("conf", "slots", "expected"),
+    [
+        ({"spark.master": "local[2]"}, 2, 4),
+        ({"spark.master": "local[64]"}, 64, 64),
+        ({"spark.master": "spark://a:7077", "spark.cores.max": "96", "spark.task.cpus": "2"}, 2, 144),
+        ({"spark.master": "yarn", "spark.executor.instances": "10", "spark.executor.cores": "8"}, 2, 240),
+        ({"spark.master": "yarn", "spark.executor.instances": "1"}, 40, 120),
+        ({"spark.master": "k8s://a", "spark.dynamicAllocation.enabled": "true", "spark.dynamicAllocation.maxExecutors": "50"}, 2, 150),
+        ({"spark.master": "yarn", "spark.dynamicAllocation.enabled": "true", "spark.executor.instances": "3"}, 2, 200),
+        ({"spark.master": "spark://a:7077"}, 2, 200),
+        ({"spark.master": "spark://a:7077"}, 400, 1200),
+    ],
+)
+def test_partitions_of_a_shuffle_follow_the_slots(conf: dict[str, str], slots: int, expected: int) -> None:
+    assert session.shuffle_partitions(conf, slots) == expected
+
+
+def test_the_settings_leave_the_partitions_of_a_shuffle_open() -> None:
+    assert session._SHUFFLE not in config.load().spark
