@@ -7,7 +7,7 @@ Every write is one transaction, and right beside another run's. What each does w
 | append | nothing but the columns | never lost; after a change of columns it is done again |
 | replace, delete, commit, merge | all rows of the table | done again on the table as it is then, with the same new files |
 | the same with `exclusive` | rows of that name, and files that go | another run's of that name: Conflict; otherwise done again |
-| the same with `since` | all rows at that version | Conflict: what is written was made from that version, by the caller, who looks again |
+| the same with `since` | rows at that version, all or those of `exclusive` | Conflict: the caller made from them what is written, and looks again |
 | rewrite | files that may hold the rows | done again |
 | compact | the files that it joins | Conflict: nothing is lost, the next upkeep joins what is there then |
 | create, upgrade | the table's columns | the other run's table or columns are taken |
@@ -262,20 +262,20 @@ class Lake:
         """In one transaction adds files that tasks wrote and takes away the rows that match `where`, as all new rows do.
 
         A file in which other rows stand too is written again without these. Of two commits at the same time that replace the same rows the second
-        comes after the first: it replaces what that one has brought. Conflict instead, where that one was of the same `exclusive`, or, with
-        `since`, where there is any newer version than this one, which the rows were made from. `marks` are numbers by name that stand with
-        the commit; see `marked`.
+        comes after the first: it replaces what that one has brought. Conflict instead, where that one was of the same `exclusive`. `since`: the
+        version that the rows were made from; Conflict where there is any newer one, or with `exclusive` one of the same. `marks` are numbers by
+        name that stand with the commit; see `marked`.
         """
         self.create(table)
         text = condition(exclusive or where)
         name = text if exclusive else None
-        seen: list[int] = []
+        seen = [since] if since is not None else []
 
         def attempt() -> None:
-            transaction = self._transaction(table, since)
+            transaction = self._transaction(table, since if name is None else None)
             if name is None:
                 transaction.reads_all()
-            elif self._committed(table, name, seen[0] if seen else transaction.version, transaction.version):
+            elif seen and self._committed(table, name, seen[0], transaction.version):
                 found = "found another run that has replaced the same rows meanwhile"
                 raise Conflict(f"{table.name}: {found}; expected one at a time, run this one again")
             seen.append(transaction.version)

@@ -149,9 +149,7 @@ def _ingest(run: Run, table: Table, cohort: str, block: str, files: dict[SourceF
             whose = {"cohort": cohort, "source": table.name, "block": block}
             lake.commit(FEATURES, list(orders.values()), {**whose, "feature_set": sorted(orders)})
         where = {"cohort": cohort, "block": block}
-        if lake.version(table) != version:
-            raise Conflict(f"{table.name}: found another run that has changed it meanwhile; run this one again")
-        lake.commit(table, parts[table.name], {**where, **plan.replaced}, exclusive=where)
+        lake.commit(table, parts[table.name], {**where, **plan.replaced}, exclusive=where, since=version)
     except BaseException:
         discard(run, [table, FEATURES], name, new)
         raise

@@ -120,6 +120,9 @@ def test_exclusive_commits_and_rows_of_an_older_version_are_refused(lake: Lake, 
     assert version is not None
     with pytest.raises(Conflict, match=f"found version {version}, where this run has read {version - 1}"):
         lake.replace(LD_PRUNED, pruned("e", 6), {"cohort": "e"}, since=version - 1)
+    lake.commit(LD_PRUNED, [], {"cohort": "f"}, exclusive={"cohort": "f"}, since=1)  # nobody has written these since
+    with pytest.raises(Conflict, match="has replaced the same rows"):
+        lake.commit(LD_PRUNED, [], {"cohort": "d"}, exclusive={"cohort": "d"}, since=1)
     lake.merge(QC_STEPS, step("c", 1))
     with monkeypatch.context() as patch:
         overtaken(lake, patch, lambda: other.merge(QC_STEPS, step("d", 2)))
