@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,11 @@ import torch
 from pyspark.sql import functions as F
 from torch.nn import functional
 
-from genodl_spark import config, features, model_files, predict, storage
+from genodl_spark import features, model_files, predict, storage
 from genodl_spark.errors import InputError
 from genodl_spark.lake import Lake, Snapshot
-from genodl_spark.pipelines.evaluate import evaluate_model
 from genodl_spark.pipelines.prepare import allowed_of
-from genodl_spark.pipelines.run import Report, Run
-from genodl_spark.tables import DATASETS, EVALUATIONS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
+from genodl_spark.tables import DATASETS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
 from jobs import evaluate, ingest, monitor, prepare, query, train
 from jobs import list as listing
 from jobs import predict as predict_job
@@ -122,21 +119,6 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
     assert any("2 samples of two are left out" in warning for warning in report["warnings"])
     assert report["metrics"]["model"]["accuracy"]["value"] > 0.85
     assert report["metrics"]["baselines"]["logistic"]["accuracy"]["value"] > 0.85
-
-    # Evaluations at once, of other cohorts and of the same: tables as after one after the other.
-    def measured(cohort: str, most: int) -> Any:
-        run = Run(Report("evaluate"), config.load("tumor_type", None, [f"evaluate.max_rows={most}", "evaluate.baselines=logistic"]), lake.uri)
-        evaluate_model(run, cohort, "status", None)
-        return run.report.metrics
-
-    def stored() -> list[list[str]]:
-        tables = (lake.read(EVALUATIONS).drop("fingerprint", "evaluated_at"), lake.read(HELD_OUT))
-        return [sorted(str(row.asDict()) for row in table.collect()) for table in tables]
-
-    expected, after = [measured(cohort, 500) for cohort in ("one", "two")], stored()
-    with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(measured, ("one", "two", "two"), (501, 501, 501)))
-    assert together == [*expected, expected[1]] and stored() == after
 
     # What a user may get wrong.
     for argv, found_text in (
