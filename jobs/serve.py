@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.serve import serve
+from genodl_spark.cli import lake_option, parser, pipeline, run_job
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("serve", __doc__)
     lake_option(made)
     made.add_argument("--port", type=int, default=10000, metavar="N", help="on 127.0.0.1; 0 for any that is free; default: 10000")
-    return run_job("serve", made, lambda run, arguments: serve(run, arguments.port), argv)
+    return run_job("serve", made, lambda run, arguments: pipeline("serve:serve")(run, arguments.port), argv)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from genodl_spark.config import from_stored
 from genodl_spark.errors import InputError
 from genodl_spark.output import cell, plain
 from genodl_spark.pipelines import predict_sql
+from genodl_spark.pipelines.listings import LISTINGS
 from genodl_spark.pipelines.run import Run
 from genodl_spark.tables import MODELS, Table
 
@@ -17,13 +18,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 SHOWN = 1000
-
-LISTINGS = {
-    "models": "SELECT model_id, task, label_column, cohort, model_version, n_features, seed, ranks, trained_at FROM models ORDER BY trained_at",
-    "cohorts": "SELECT cohort, count(*) AS samples FROM samples GROUP BY cohort ORDER BY cohort",
-    "runs": "SELECT started_at, job, status, seconds, arguments, run_id FROM runs ORDER BY started_at, run_id",
-    "tables": "",
-}
 
 
 FUNCTIONS = frozenset({predict_sql.NAME, *sql_functions.NAMES})
