@@ -64,6 +64,7 @@ def test_many_files_are_one_commit_and_a_file_sent_again_takes_back_what_it_brou
     folder.mkdir()
     for i, values in enumerate(many):
         write(folder / f"f{i:03d}.tsv", values)
+    few = pipeline._FEW_BYTES
     monkeypatch.setattr(pipeline, "_FEW_BYTES", 0)
     code, report, line = genodl(ingest, "expression", str(folder), "--cohort", "many", *at)
     assert code == 0, line
@@ -78,7 +79,7 @@ def test_many_files_are_one_commit_and_a_file_sent_again_takes_back_what_it_brou
     assert genodl(ingest, "expression", str(folder), "--cohort", "many", *at)[1]["status"] == "unchanged"
 
     # One after another, then one of them again: without s2, without B, with another A.
-    monkeypatch.undo()
+    monkeypatch.setattr(pipeline, "_FEW_BYTES", few)
     one = {"s1": {"A": 1.0, "B": 2.0}, "s2": {"A": 3.0, "B": 4.0}, "s4": {"A": 8.0, "B": 9.0}}
     two = {"s2": {"C": 5.0, "A": None}, "s3": {"C": 6.0, "A": 7.0}}
     paths = [write(tmp_path / "one.tsv", one), write(tmp_path / "two.tsv", two)]
