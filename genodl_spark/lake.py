@@ -330,27 +330,42 @@ class Lake:
 
         return retried(attempt)
 
-    def purge(self, table: Table) -> int:
-        """Removes all that the newest version does not need: older versions, their files and their part of the log; returns the files removed.
+    def purge(self, table: Table, since: float | None = None) -> tuple[int, list[str]]:
+        """Removes all that the newest version does not need: older versions, their files and their part of the log.
 
-        Nobody may write to the table meanwhile.
+        Nobody may write to the table meanwhile. A file that was written after `since` (seconds of the epoch) all the same, and is in no log,
+        is left: its commit may be under way. Returns the number of files removed, and those left.
         """
         version = self.version(table)
         assert version is not None
         log, nothing = delta_log(self.spark, self.path(table))
         log.checkpoint(log.getSnapshotAt(version, nothing, nothing), nothing)
-        kept = {file.uri for file in self.files(table, version)}
-        newest, gone = f"{version:020}.", 0
-        for uri in storage.files_under(self._log_path(table)):
-            name = uri.rpartition("/")[2]
-            if not name.startswith((newest, f".{newest}", "_last_checkpoint")):
+        gone, left = 0, list[str]()
+        stored = [(uri, modified) for uri, modified, _ in storage.listing(self.path(table))]
+        entries = {uri: int(entry.group(1)) for uri in storage.files_under(self._log_path(table)) if (entry := table_log._OF_VERSION.search(uri))}
+        # A row of `runs` may have been added by now, as a query holds no lease.
+        later = [uri for uri, number in entries.items() if number > version and table_log._ENTRY.search(uri)]
+        kept = {file.uri for file in self.files(table, version)} | {uri for entry in later for uri in self._named(table, entry, ["add"])}
+        young = {uri for uri, modified in stored if since is not None and modified >= since}
+        logged = {
+            uri for entry in entries if entry in young and table_log._ENTRY.search(entry) for uri in self._named(table, entry, ["add", "remove"])
+        }
+        for uri in (uri for uri, number in entries.items() if number < version):
+            storage.remove_file(uri)
+            gone += 1
+        for uri, _ in stored:
+            if uri.endswith(".parquet") and "/_delta_log/" not in uri and uri not in kept:
+                if uri in young and uri not in logged:
+                    left.append(uri)
+                    continue
                 storage.remove_file(uri)
                 gone += 1
-        for uri in storage.files_under(self.path(table), ".parquet"):
-            if "/_delta_log/" not in uri and uri not in kept:
-                storage.remove_file(uri)
-                gone += 1
-        return gone
+        return gone, left
+
+    def _named(self, table: Table, entry: str, actions: Sequence[str]) -> list[str]:
+        """URIs of the files that a commit adds or removes; `entry`: URI of its log entry."""
+        lines = map(json.loads, storage.read_bytes(entry).decode().splitlines())
+        return [storage.join(self.path(table), unquote(line[action]["path"])) for line in lines for action in actions if action in line]
 
     def marked(self, table: Table, names: Iterable[str]) -> dict[str, int]:
         """The numbers that the last commits with them have left for some names; names without one are left out."""

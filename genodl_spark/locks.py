@@ -187,6 +187,9 @@ class Lease:
                 return
             if self._fs.get_file_info(self._path).type != pafs.FileType.File:
                 self._lost = True
+            elif storage.is_local(self.uri):
+                os.utime(self._path)  # makes no file where somebody has just removed it
+                self._written = time.monotonic()
             else:
                 self._write()
 

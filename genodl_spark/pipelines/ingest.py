@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from genodl_spark import session, storage
 from genodl_spark.errors import Conflict, InputError
-from genodl_spark.pipelines.forget import refuse_withdrawn
+from genodl_spark.pipelines.forget import refuse_withdrawn, take_back_withdrawn
 from genodl_spark.pipelines.ingest_matrices import ingest_matrices
 from genodl_spark.pipelines.ingest_sequences import ingest_sequences
 from genodl_spark.pipelines.ingest_vcf import check_builds, ingest_vcfs, options_of
@@ -90,10 +90,14 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         for written in (_TABLES[source], SAMPLES, SOURCES):
             run.wrote(written, 0)
         return
-    for file in fresh:
-        refuse_withdrawn(run, name, [*named.get(file.uri, []), *(tables[file.uri].rows if tables else [])], file.uri)
-    if table is not None and samples is not None and fresh_samples:
-        refuse_withdrawn(run, name, table.rows, samples)
+
+    def refuse() -> None:
+        for file in fresh:
+            refuse_withdrawn(run, name, [*named.get(file.uri, []), *(tables[file.uri].rows if tables else [])], file.uri)
+        if table is not None and samples is not None and fresh_samples:
+            refuse_withdrawn(run, name, table.rows, samples)
+
+    refuse()
     headers = {file: vcfs[file.uri] for file in fresh if vcfs}
 
     def settle() -> None:
@@ -102,6 +106,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         They read their files side by side. Conflict, InputError where what another has brought since this one looked changes what is to be done.
         """
         run.keep(f"cohort {name}")
+        refuse()
         if run.lake.version(SOURCES) != seen:
             again = named_files(run, name, source, block or "", files, named), named_files(run, name, "samples", "", sample_files, {})
             if again != (files, sample_files):
@@ -118,7 +123,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         counts = {key: Counts(b.rows, b.quarantined) for key, b in brought.items()}
     settle()
     if matrices and fresh:
-        rows = ingest_matrices(run, MATRICES[source], name, block or "", {file: matrices[file.uri] for file in fresh})
+        rows = ingest_matrices(run, MATRICES[source], name, block or "", {file: matrices[file.uri] for file in fresh}, refuse)
         counts = {file: Counts(count) for file, count in rows.items()}
     if source == "phenotypes":
         for alike in sample_table.joined([tables[file.uri] for file in fresh]):
@@ -131,6 +136,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     elif named and table is None:
         known = {sample for order in named.values() for sample in order}
         _merge_samples(run, name, sample_table.SampleTable([], {s: [] for s in sorted(known)}, {}))
+    take_back_withdrawn(run, name, {*(one for order in named.values() for one in order), *(one for found in tables.values() for one in found.rows)})
     # The manifest comes last: a file is in it only when all that it brought is in the lake.
     run.lake.merge(SOURCES, run.frame(SOURCES, manifest))
     run.wrote(SOURCES, len(manifest))

@@ -10,7 +10,7 @@ import itertools
 import logging
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -100,14 +100,17 @@ class _Plan:
     stored: bool
 
 
-def ingest_matrices(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, Header]) -> dict[str, int]:
+def ingest_matrices(
+    run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, Header], check: Callable[[], None] = lambda: None
+) -> dict[str, int]:
     """Puts the values of matrices into `table`, each file in place of what it brought before; returns the samples of each, by name.
 
     The outcome is that of the files one after another, in this order. InputError for a file that cannot be read: then nothing has changed.
+    `check` is called before anything is committed.
     """
     for attempt in itertools.count(1):
         try:
-            _ingest(run, table, cohort, block, files)
+            _ingest(run, table, cohort, block, files, check)
             break
         except Conflict:
             if attempt == _TRIES:
@@ -117,7 +120,7 @@ def ingest_matrices(run: Run, table: Table, cohort: str, block: str, files: dict
     return {file.name: len(header.samples) for file, header in files.items()}
 
 
-def _ingest(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, Header]) -> None:
+def _ingest(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, Header], check: Callable[[], None]) -> None:
     lake = run.lake
     new = [one for one in (table, FEATURES) if not lake.exists(one)]
     for one in (table, FEATURES):
@@ -145,6 +148,7 @@ def _ingest(run: Run, table: Table, cohort: str, block: str, files: dict[SourceF
             orders |= joint
         for part in parts[_UNUSED]:  # several tasks have met the same order
             storage.remove_file(storage.join(lake.path(FEATURES), unquote(part.path)))
+        check()
         if orders:  # before the rows, which are read by them
             whose = {"cohort": cohort, "source": table.name, "block": block}
             lake.commit(FEATURES, list(orders.values()), {**whose, "feature_set": sorted(orders)})

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pysam
 import pytest
 from pyspark.sql import functions as F
 
-from genodl_spark import genotypes, storage
+from genodl_spark import genotypes, locks, storage
 from genodl_spark.lake import Lake
 from genodl_spark.pipelines import forget as forgetting
-from genodl_spark.tables import DATASETS, EXAMPLES, FORGOTTEN, MODELS, PREDICTIONS, SAMPLES, SEQUENCES, SOURCES, VARIANTS
-from jobs import evaluate, forget, ingest, lineage, maintain, predict, qc, query, train
+from genodl_spark.pipelines import ingest as ingesting
+from genodl_spark.pipelines.run import Run, now
+from genodl_spark.sources.consent import Person
+from genodl_spark.tables import DATASETS, EXAMPLES, FORGOTTEN, MODELS, PREDICTIONS, QC_STEPS, RUNS, SAMPLE_SETS, SAMPLES, SEQUENCES, SOURCES, VARIANTS
+from jobs import evaluate, export, forget, ingest, lineage, maintain, predict, qc, query, train
+from jobs import list as list_job
+from jobs import report as report_job
 from tests.spark.test_predictions import FAST, SMALL, scores, sequences
 from tests.spark.test_tasks import FAST as FAST_MLP
 from tests.spark.test_tasks import GENES, matrix
@@ -146,7 +155,7 @@ def test_nothing_is_left_of_a_person(genodl, lake: Lake, tmp_path: Path) -> None
     assert genodl(qc, "--cohort", "one", *at, "--set", "qc.steps=variants,samples,relatedness", "--set", "qc.kinship=-10")[0] == 0
     others = {k: v for k, v in scores(lake).items() if k.split()[1] != who}
     before = {row.pos: row for row in lake.read(VARIANTS).where("file = 'a.vcf'").collect()}
-    hits, _ = forgetting.search(_run(lake), who)
+    hits, _, _ = forgetting.search(_run(lake), Person("one", who))
     assert any("samples/" in hit for hit in hits) and any("_delta_log" in hit for hit in hits) and any("sources/" in hit for hit in hits)
     versions = {table.name: lake.version(table) for table in lake.existing()}
 
@@ -159,8 +168,8 @@ def test_nothing_is_left_of_a_person(genodl, lake: Lake, tmp_path: Path) -> None
     assert metrics["files_with_the_identifier"] == [] and metrics["files_searched"] > 100
     assert [m["model_id"] for m in metrics["models_that_saw_the_sample"]] == [model]
     assert who not in str(report).replace(f"{who}-b", "")
-    assert forgetting.search(_run(lake), who)[0] == []
-    assert forgetting.search(_run(lake), f"{who}-b")[0] != []
+    assert forgetting.search(_run(lake), Person("one", who))[:2] == ([], [])
+    assert forgetting.search(_run(lake), Person("one", f"{who}-b"))[0] != []
     # By hand: no file holds the name's bytes but where the other name stands.
     for uri in storage.files_under(lake.uri):
         content = storage.read_bytes(uri)
@@ -200,16 +209,142 @@ def test_nothing_is_left_of_a_person(genodl, lake: Lake, tmp_path: Path) -> None
     assert genodl(predict, "tumor_type", *at, "--label", "status")[1]["rows"]["predictions"]["written"] == 20
     again = vcf(tmp_path / "b.vcf", people[:6], 2)
     code, _, line = genodl(ingest, "vcf", again, "--cohort", "one", *at)
-    assert code == 2 and "the first of them sample 2 of the file" in line and who not in line
+    assert code == 2 and "the first of them at place 2 of the file" in line and who not in line
     code, _, line = genodl(ingest, "sequences", sequences(tmp_path / "s.tsv", ["x", who], 1), "--cohort", "one", *at)
     assert code == 2 and "s.tsv:3: found a sequence whose owner has withdrawn consent" in line and who not in line
     assert genodl(ingest, "vcf", again, "--cohort", "two", *at)[0] == 0  # another cohort, another consent
     assert lake.read(FORGOTTEN).count() == 1
 
 
+ODD = 'O\'N "q" \\ 100% (.*) Zoë'
+OTHERS = ["keep", "11", "GT.1", "undone"]
+
+
+def cohort_of_odd_names(folder: Path) -> tuple[str, str]:
+    """A VCF whose words are all names of samples too, and a sample table."""
+    samples = ["1", "GT", "done", ODD, *OTHERS]
+    meta = """##fileformat=VCFv4.3
+##contig=<ID=1,length=248956422>
+##INFO=<ID=NS,Number=1,Type=Integer,Description="Samples with data, done">
+##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">
+##SAMPLE=<ID=done,Note="of 1">
+##SAMPLE=<ID=keep,Note="GT of 1 is done">
+##PEDIGREE=<ID=keep,Father=1,Mother=done>
+##source=caller -s GT,keep -t 1 --done done
+"""
+    lines = [meta + "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples])]
+    lines += [f"1\t{100 + i}\t.\tA\tC\t.\tPASS\tNS=1\tGT\t" + "\t".join(f"{(i + s) % 2}/1" for s in range(len(samples))) for i in range(4)]
+    (folder / "odd.vcf").write_text("\n".join(lines) + "\n")
+    quoted = ODD.replace('"', '""')
+    people = [("1", "GT", ""), ("GT", "done", "1"), ("done", "1", ""), (f'"{quoted}"', "x", "")]
+    rows = [f"{name}\t{group}\t1\t{father}" for name, group, father in people]
+    rows += ["keep\tdone\t20\t1", "11\tGT\t1\tdone", f'GT.1\t1\t1\t"{quoted}"', "undone\tx\t1\tGT"]
+    (folder / "odd.tsv").write_text("sample_id\tstatus\tbatch\tfather\n" + "\n".join(rows) + "\n")
+    return str(folder / "odd.vcf"), str(folder / "odd.tsv")
+
+
+def texts(lake: Lake) -> list[str]:
+    """What runs and others' rows say, row by row."""
+    runs = sorted(str(row.asDict()) for row in lake.read(RUNS).where("job <> 'monitor'").collect())
+    rows = [str(row) for row in lake.read(VARIANTS).drop("gt", "n_samples", "sample_set").orderBy("pos").collect()]
+    return [*runs, *rows, *(str(row) for row in lake.read(QC_STEPS).orderBy("step").collect())]
+
+
+def test_people_of_any_name_are_forgotten(genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = ("--lake", lake.uri)
+    file, table = cohort_of_odd_names(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(Run, "record", lambda self: 1 / 0)
+        code, report, _ = genodl(ingest, "vcf", file, "--cohort", "odd", "--samples", table, *at)
+    assert code == 0 and report["warnings"][-1] == "this run is missing from table runs, its row could not be written: division by zero"
+    code, report, line = genodl(ingest, "vcf", file, "--cohort", "odd", *at, "--set", "predict.first=GT", "--set", "predict.last=keep")
+    assert (code, report["status"], lake.count(RUNS)) == (0, "unchanged", 1), line
+    assert genodl(qc, "--cohort", "odd", *at, "--set", "qc.steps=variants,samples")[0] == 0
+    before = texts(lake)
+    stray = [storage.join(lake.path(VARIANTS), "cohort=odd", f"part-{name}.parquet") for name in ("old", "young")]
+    for uri, hours in zip(stray, (-1, 1), strict=True):
+        storage.write_bytes(uri, b"a run without a lease wrote this")
+        moment = os.stat(storage.local_path(uri)).st_mtime + 3600 * hours
+        os.utime(storage.local_path(uri), (moment, moment))
+
+    # Who writes is waited for; nobody starts meanwhile.
+    argv = [sys.executable, "-m", "jobs", "ingest", "vcf", vcf(tmp_path / "late.vcf", ["l0", "l1"], 1), "--cohort", "late", *at]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as writer:
+        while not (held := [uri for uri in storage.files_under(lake.uri) if "/_locks/writing-" in uri]) and writer.poll() is None:
+            time.sleep(0.05)
+        assert len(held) == 1
+        code, _, line = genodl(forget, "--cohort", "odd", "--sample", "1", *at, "--set", "lock.wait_seconds=0.2")
+        assert code == 4 and f"genodl: error: found genodl ingest on {os.uname().nodename}, process {writer.pid}, since 2" in line
+        code, report, line = genodl(forget, "--cohort", "odd", "--sample", "1", *at, "--set", "lock.wait_seconds=300")
+        assert code == 0, line
+        assert writer.wait(60) == 0
+    assert report["metrics"]["files_with_the_identifier"] == [] and report["metrics"]["files_with_the_word"] > 0
+    assert any("are left" in text and "part-young" in text for text in report["warnings"])
+    assert [storage.kind(uri) for uri in stray] == ["absent", "file"]
+    storage.remove_file(stray[1])
+    with locks.held(lake.uri, "forget", "0" * 32, exclusive=True):
+        code, _, line = genodl(ingest, "vcf", file, "--cohort", "odd", *at, "--set", "lock.wait_seconds=0.2")
+        assert code == 4 and "genodl: error: found genodl forget on" in line
+
+    # One is cut off in the middle, and taken up.
+    with monkeypatch.context() as broken:
+        broken.setattr(forgetting, "_drop_orders", lambda *_: 1 / 0)
+        assert genodl(forget, "--cohort", "odd", "--sample", "done", *at)[0] == 1
+    for name in ("done", "GT", ODD):
+        code, report, line = genodl(forget, "--cohort", "odd", "--sample", name, *at)
+        assert (code, report["status"]) == (0, "done"), line
+        assert report["metrics"]["files_with_the_identifier"] == []
+
+    # All that others' rows say is as it was, the runs too.
+    late = [text for text in texts(lake) if "'late'" not in text and '"late"' not in text]
+    named = [("predict.first=GT", "predict.first=withdrawn"), ('"first": "GT"', '"first": "withdrawn"')]
+    assert late == [text.replace(*named[0]).replace(*named[1]) for text in before]
+    rows = {row.sample_id: (row.status, row.batch, row.father) for row in lake.read(SAMPLES).where("cohort = 'odd'").collect()}
+    alias = {name: Person("odd", name).alias for name in ("1", "done", "GT", ODD)}
+    assert rows == {
+        "keep": ("done", "20", alias["1"]),
+        "11": ("GT", "1", alias["done"]),
+        "GT.1": ("1", "1", alias[ODD]),
+        "undone": ("x", "1", alias["GT"]),
+    }
+    header = lake.read(SOURCES).where("cohort = 'odd' AND source = 'vcf'").collect()[0].header.split("\n")
+    original = Path(file).read_text().split("\n")
+    assert header[:4] == original[:4] and header[4:-1] == [original[5], "##source=caller -s withdrawn,keep -t 1 --done done"]
+    sets = {row.sample_set for row in lake.read(VARIANTS).where("cohort = 'odd'").select("sample_set").distinct().collect()}
+    orders = [[row.sample_id for row in lake.read(SAMPLE_SETS).where(F.col("sample_set") == one).orderBy("position").collect()] for one in sets]
+    assert orders == [OTHERS]
+
+    # The lake works on.
+    assert genodl(report_job, "--output", str(tmp_path / "page"), *at)[0] == 0
+    assert genodl(lineage, "sources", "--key", "odd.vcf", *at)[0] == 0
+    assert genodl(list_job, "runs", *at)[0] == 0
+    assert genodl(query, "SELECT count(*) AS n FROM variants WHERE cohort = 'odd'", *at)[1]["result"] == [{"n": 4}]
+    code, _, line = genodl(export, "vcf", "--cohort", "odd", "--output", str(tmp_path / "odd.vcf.gz"), *at)
+    assert code == 0, line
+    with pysam.VariantFile(str(tmp_path / "odd.vcf.gz")) as written:
+        assert list(written.header.samples) == OTHERS and written.header.formats["GT"].number == 1
+        calls = [[record.samples[name]["GT"][0] for name in OTHERS] for record in written]
+    assert calls == [[(i + s) % 2 for s in range(4, 8)] for i in range(4)]
+
+    # Without any lease: who withdraws while a file is read does not come back with it.
+    real = ingesting.ingest_vcfs
+
+    def meanwhile(run: Run, *rest: Any) -> Any:
+        brought = real(run, *rest)
+        run.lake.merge(FORGOTTEN, run.frame(FORGOTTEN, [{"cohort": "new", "person": Person("new", "gone-1").hash, "forgotten_at": now()}]))
+        return brought
+
+    monkeypatch.setattr(ingesting, "ingest_vcfs", meanwhile)
+    code, _, line = genodl(ingest, "vcf", vcf(tmp_path / "new.vcf", ["n0", "gone-1", "n2"], 2), "--cohort", "new", *at)
+    assert code == 2 and "found 1 samples that have withdrawn consent while they were ingested" in line
+    assert forgetting.search(_run(lake), Person("new", "gone-1"))[0] == []
+    assert sorted(row.sample_id for row in lake.read(SAMPLES).where("cohort = 'new'").collect()) == ["n0", "n2"]
+    assert lake.read(VARIANTS).where("cohort = 'new'").select("n_samples").distinct().collect()[0].n_samples == 2
+
+
 def _run(lake: Lake) -> Any:
     from genodl_spark import config
-    from genodl_spark.pipelines.run import Report, Run
+    from genodl_spark.pipelines.run import Report
 
     run = Run(Report("test"), config.load(), lake.uri)
     run.__dict__.update(spark=lake.spark, lake=lake)

@@ -111,7 +111,10 @@ def test_a_writer_goes_on_when_the_one_in_its_way_has_ended(lake: Path, caplog: 
     with locks.held(str(lake), "forget", run_id(), exclusive=True, wait=0):
         waiting = threading.Thread(target=write)
         waiting.start()
-        time.sleep(1.0)
+        until = time.monotonic() + 20
+        while not caplog.records and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.3)
         assert [name.split("-")[0] for name in files(lake)] == ["forgetting"]  # it does not stand in the way while it waits
         order.append("forgot")
     waiting.join(10)
@@ -199,7 +202,7 @@ def test_a_lease_is_dead_by_the_clock_of_the_file_system(lake: Path, monkeypatch
     # Clocks of this machine that are wrong by a year do not matter.
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 3e7)
-    with pytest.raises(Conflict, match="node-7, process 1"), locks.held(str(lake), "forget", run_id(), exclusive=True, wait=1.5):
+    with pytest.raises(Conflict, match="node-7, process 1"), locks.held(str(lake), "forget", run_id(), exclusive=True, wait=4):
         pytest.fail("not alone")
     assert (old.exists(), living.exists(), future.exists()) == (False, True, True)
     # A time that has not come yet says nothing: what is left alone for long enough is dead.
@@ -215,11 +218,14 @@ def test_a_lease_is_renewed_and_its_loss_is_noticed(lake: Path, monkeypatch: pyt
         (name,) = files(lake)
         path = lake / locks.FOLDER / name
         first = path.stat().st_mtime_ns
-        time.sleep(0.5)
+        until = time.monotonic() + 20
+        while path.stat().st_mtime_ns == first and time.monotonic() < until:
+            time.sleep(0.05)
         assert path.stat().st_mtime_ns > first and json.loads(path.read_bytes())["pid"] == os.getpid()
         lease.check()
         path.unlink()  # taken for dead by another run
-        time.sleep(0.5)
+        while not lease._lost and time.monotonic() < until:
+            time.sleep(0.05)
         assert files(lake) == []  # and not written again behind its back
         with pytest.raises(Conflict, match="has lost its lease"):
             lease.check()
