@@ -82,7 +82,7 @@ def judged(jvm: Any, parser: Any, sql: str, own: Collection[str] = ()) -> Statem
     try:
         plan = parser.parsePlan(sql)
     except PySparkException as error:
-        raise refusal(first_line(error)) from error
+        raise refusal(first_line(str(error))) from error
     except Py4JJavaError as error:  # such as a stack overflow: parentheses without end
         raise refusal(f"a statement that cannot be parsed ({error.java_exception.getClass().getSimpleName()})") from error
     return _Judge(jvm, own).statement(plan)
@@ -92,9 +92,9 @@ def refusal(found: str) -> InputError:
     return InputError(f"found {found}, expected one query over the lake's views, see genodl list tables", "SQL")
 
 
-def first_line(error: Exception) -> str:
+def first_line(message: str) -> str:
     """What Spark says is wrong with a statement, without the statement and its place in it."""
-    return str(error).strip().split("\n")[0].split(" SQLSTATE")[0].rstrip(" .;")
+    return message.strip().split("\n")[0].split(" SQLSTATE")[0].rstrip(" .;")
 
 
 class _Judge:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SHOWN = 1000
 
 
+# What a task says of a value that an expression cannot take, as Spark names it in the JVM.
+_OF_VALUES = ("SparkArithmeticException", "SparkArrayIndexOutOfBoundsException", "SparkDateTimeException", "SparkNumberFormatException")
 FUNCTIONS = frozenset({predict_sql.NAME, *sql_functions.NAMES})
 
 
@@ -29,6 +31,7 @@ def query(run: Run, sql: str) -> None:
     InputError where the statement is anything but a query over the lake's views; nothing of it was analysed or run then.
     """
     run.require_lake()
+    from py4j.protocol import Py4JJavaError
     from pyspark.errors import AnalysisException, ArithmeticException, ArrayIndexOutOfBoundsException, DateTimeException, NumberFormatException
 
     jvm: Any = run.lake.spark._jvm
@@ -39,7 +42,14 @@ def query(run: Run, sql: str) -> None:
         run.lake.hold_plan(rows, named)
         run.report.result = _printed(rows)
     except (AnalysisException, ArithmeticException, ArrayIndexOutOfBoundsException, DateTimeException, NumberFormatException) as error:
-        raise InputError(f"{statements.first_line(error)}; expected a query over the lake's views", "SQL") from error
+        raise InputError(f"{statements.first_line(str(error))}; expected a query over the lake's views", "SQL") from error
+    except Py4JJavaError as error:
+        cause = error.java_exception
+        while cause is not None and cause.getClass().getSimpleName() not in _OF_VALUES:
+            cause = cause.getCause()
+        if cause is None:
+            raise
+        raise InputError(f"{statements.first_line(cause.getMessage())}; expected values that the query can take", "SQL") from error
 
 
 def _printed(rows: DataFrame) -> list[dict[str, Any]]:

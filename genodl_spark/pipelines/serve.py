@@ -155,6 +155,7 @@ class _Door:
         self._doors = doors
         self._session = jvm_session
         self._parser = parser
+        self._checked = False
         self._own: Run | None = None
 
     def parsePlan(self, text: str) -> Any:
@@ -174,11 +175,7 @@ class _Door:
         from pyspark.errors import AnalysisException
 
         if self._own is None:
-            # Before anything is read here: Delta makes settings of its own then.
-            brought = _settings(self._session)
-            if not brought.equals(self._doors.settings):  # they could send reads elsewhere
-                names = brought.removedAll(self._doors.settings.keySet()).keySet().mkString(", ") or "others of the server's"
-                raise InputError(f"found settings that came with the connection ({names}); expected none", "SQL")
+            self._check_settings()
             own = self._of_session()
             # A client lists what there is before it asks.
             views.register(own.lake, [name.lower() for name in views.names(own.lake)], held=False)
@@ -189,6 +186,21 @@ class _Door:
         with contextlib.suppress(AnalysisException):  # which the server is going to tell
             self._own.lake.hold_plan(session.planned(self._own.spark, statement.plan), named)
         return statement.plan
+
+    def _check_settings(self) -> None:
+        """InputError where the client brought settings with its connection: they could send reads elsewhere.
+
+        Once, before anything is read in the session: Delta makes settings of its own then.
+        """
+        if self._checked:
+            return
+        changed = _settings(self._session).toSet().diff(self._doors.settings.toSet()).iterator()
+        names = []
+        while changed.hasNext():
+            names.append(str(changed.next()._1()))
+        if names:
+            raise InputError(f"found settings that came with the connection ({', '.join(sorted(names))}); expected none", "SQL")
+        self._checked = True
 
     def _of_session(self) -> Run:
         """This run within the client's session."""

@@ -274,8 +274,9 @@ def test_queries_answer_and_leave_a_row(
         code, _, line = genodl(query, sql, *at)
         assert code == 2 and line.startswith("genodl: error: SQL: ") and "\x1b" not in line and "\u202e" not in line
 
-    code, _, line = genodl(query, "SELECT 1 / 0", *at)
-    assert code == 2 and line.startswith("genodl: error: SQL: [DIVIDE_BY_ZERO]")
+    for sql, found in (("SELECT 1 / 0", "[DIVIDE_BY_ZERO]"), ("SELECT CAST(sample_id AS INT) FROM samples", "[CAST_INVALID_INPUT]")):
+        code, _, line = genodl(query, sql, *at)
+        assert code == 2 and line.startswith(f"genodl: error: SQL: {found}")
 
     # The environment is no part of a statement.
     monkeypatch.setenv("GENODL_TEST_SECRET", "secret")
