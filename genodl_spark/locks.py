@@ -250,8 +250,10 @@ def _start(holder: Holder | None) -> float:
 
 
 def _leases(fs: pafs.FileSystem, folder: str) -> list[Any]:
-    listed = fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
-    return [info for info in listed if info.type == pafs.FileType.File and _FILE.fullmatch(info.base_name)]
+    with contextlib.suppress(FileNotFoundError):  # the empty folder was removed while it was listed
+        listed = fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+        return [info for info in listed if info.type == pafs.FileType.File and _FILE.fullmatch(info.base_name)]
+    return []
 
 
 @contextlib.contextmanager
