@@ -230,9 +230,13 @@ def _sole_file(run: Run, target: _Target) -> str | None:
 
 
 def _stored(run: Run, target: _Target) -> DataFrame:
+    """Rows of the cohort's block, but for those of damaged files that this run brings again."""
     from pyspark.sql import functions as F
 
-    return run.lake.read(target.table).where((F.col("cohort") == target.cohort) & (F.col("block") == target.block))
+    lake, version = run.lake, run.lake.version(target.table)
+    assert version is not None
+    files = [file for file in lake.files(target.table, version) if file.partition["cohort"] == target.cohort and file.uri not in lake.given_up]
+    return lake.read_files(target.table, files).where(F.col("block") == target.block)
 
 
 def _orders(run: Run, target: _Target) -> dict[str, list[str]]:
@@ -261,7 +265,7 @@ def _rows_to_join(run: Run, target: _Target, plan: _Plan, staged: list[Part]) ->
     columns = ["sample_id", "feature_set", "x", "file", "files", "origin"]
     schema = StructType([field for field in target.table.spark_schema().fields if field.name in columns])
     paths = [storage.join(target.staging, unquote(part.path)) for part in staged]
-    rows = run.spark.read.schema(schema).parquet(*paths) if paths else run.spark.createDataFrame([], schema)
+    rows = run.spark.read.schema(schema).option("__globPaths__", "false").parquet(*paths) if paths else run.spark.createDataFrame([], schema)
     rows = rows.select(*columns).withColumn("stored", F.lit(False))
     if plan.stored:
         ids = F.broadcast(run.spark.createDataFrame(pa.table({"sample_id": pa.array(sorted(plan.shared))})))

@@ -96,6 +96,19 @@ def test_many_files_are_one_commit_and_a_file_sent_again_takes_back_what_it_brou
     assert (code, report["warnings"]) == (0, ["two.tsv comes without 2 samples that it had, such as s2: their data from it is gone"])
     assert stored(lake, "few") == {"s1": {"A": 10.0}, "s3": {"A": 11.0}, "s5": {"C": 1.0}}
     assert len(stored(lake, "many")) == 201
+    # A stored file that has changed is brought again by all that may have been in it.
+    version = lake.version(EXPRESSION)
+    assert version is not None
+    damaged = Path(storage.local_path(lake.live_files(EXPRESSION, version, {"cohort": "few"})[0]))
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    code, _, line = genodl(ingest, "expression", paths[0], "--cohort", "few", *at)
+    assert (code, "ingest all of 2 files in one run" in line) == (2, True), line
+    assert genodl(ingest, "expression", *paths, "--cohort", "few", *at)[0] == 0
+    lake = Lake(lake.spark, lake.uri)
+    assert stored(lake, "few") == {"s1": {"A": 10.0}, "s3": {"A": 11.0}, "s5": {"C": 1.0}}
+
     write(tmp_path / "one.tsv", {"s1": {"A": 1.0}})
     (tmp_path / "two.tsv").write_text("gene\ts1\nA\tx\n")
     before = stored(lake, "few"), commits(lake), storage.files_under(lake.path(EXPRESSION), ".parquet")
