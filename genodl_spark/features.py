@@ -53,7 +53,7 @@ class Stored:
         key = self.columns[0]
         files = [file for file in self.files if file.may_hold(key, [entity])]
         found = self.pack(batch for file in files for batch in rows_of(file, self.columns, key, entity))
-        return pa.Table.from_batches(found, _ROW_TYPES)
+        return pa.Table.from_batches(batches := list(found), batches[0].schema if batches else _ROW_TYPES)
 
 
 @dataclass(frozen=True)
@@ -536,7 +536,8 @@ def _distinct(values: np.ndarray) -> Iterator[np.ndarray]:
 class SequenceFeatures:
     """Base codes of a cohort's sequences, aligned at their centres: `position:1` to `position:L`, -1 beyond a sequence's ends.
 
-    `length`: L; 0 for the longest sequence that any training set learns from. Longer sequences are cut on both sides.
+    `length`: L; 0 for the longest sequence that any training set learns from. Longer sequences are cut on both sides: rows have a column more,
+    length, the bases of the whole sequence.
     """
 
     length: int = 0
@@ -575,7 +576,7 @@ class SequenceFeatures:
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
         whole = self.stored(lake, cohort, features)
-        return self._stored(lake, cohort).select(*whole.columns).mapInArrow(whole.pack, ROWS)
+        return self._stored(lake, cohort).select(*whole.columns).mapInArrow(whole.pack, f"{ROWS}, length int")
 
     def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> Stored:
         width = len(features)
@@ -588,7 +589,8 @@ class SequenceFeatures:
                     batch = whole.slice(start, step)
                     codes, ends = kernels.binary(batch.column("codes"))
                     x = encode.centred(codes.view(np.int8), ends, width)
-                    yield _packed(batch.column("sequence_id"), x, np.full(len(x), missing))
+                    columns = _packed(batch.column("sequence_id"), x, np.full(len(x), missing)).columns
+                    yield pa.RecordBatch.from_arrays([*columns, pa.array(np.diff(ends).astype(np.int32))], [*ROW_NAMES, "length"])
 
         return Stored(lake.cohort_files(SEQUENCES, cohort), ["sequence_id", "codes"], pack)
 

@@ -44,11 +44,13 @@ class Scores:
     `uncertainty` float64 (B,): what the members of an ensemble, or passes with dropout, disagree about: the mutual information of
     class and member in nats (Houlsby et al. 2011), or the standard deviation of their values; NaN where there is one answer only.
     `distance` float64 (B,): how far a row is from those of training, bits per base or mean square; NaN of a row without any value.
+    `unusual` bool (B,): which rows are unlike those of training, by distance and, of sequences, by length and variety; a row without any value is.
     """
 
     raw: np.ndarray
     uncertainty: np.ndarray
     distance: np.ndarray
+    unusual: np.ndarray
 
 
 def _tensors(weights: bytes, origin: str) -> dict[str, torch.Tensor]:
@@ -73,7 +75,9 @@ def _network(card: Card, tensors: dict[str, torch.Tensor], origin: str, code: Co
 
     width, one_hot = len(card.features), card.transform == quality.ONE_HOT
     scaled = (1,) if one_hot else (width,)
-    expected: dict[str, tuple[int, ...]] = {"mean": scaled, "inverse": scaled, "target": (2,), "background": (64 if one_hot else 0,), "usual": (2,)}
+    found = tuple(tensors["usual"].shape) if "usual" in tensors else ()
+    usual = (3, 2) if one_hot and found == (3, 2) else (2,)  # models of before know nothing of length and variety
+    expected: dict[str, tuple[int, ...]] = {"mean": scaled, "inverse": scaled, "target": (2,), "background": (64 if one_hot else 0,), "usual": usual}
 
     def made() -> Any:
         return models.build(card.model, list(range(card.members)), feed.shape(width, card.transform), max(len(card.classes), 1), code)
@@ -134,7 +138,7 @@ class Predictor:
         self.network = _network(card, tensors, origin, code or {})
         scaling = tensors["mean"], tensors["inverse"]
         self.center, self.spread = tensors["target"].numpy()[:, None]
-        self.background, self.usual = tensors["background"].numpy(), tensors["usual"].tolist()
+        self.background, self.usual = tensors["background"].numpy(), tensors["usual"].reshape(-1, 2).tolist()
         if self.passes and card.model.get("norm") == "batch":
             raise InputError("found batch norm, which passes with dropout would feed with other rows; expected 0", "predict.passes")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -166,8 +170,8 @@ class Predictor:
         """Probabilities at the card's temperature; values as they are."""
         return evaluate.sharpen(raw, self.card.temperature) if self.card.classes else raw
 
-    def scores(self, x: np.ndarray) -> Scores:
-        """All that is to be said of rows x, as for a call."""
+    def scores(self, x: np.ndarray, lengths: np.ndarray | None = None) -> Scores:
+        """All that is to be said of rows x, as for a call. `lengths` int (rows,): of sequences, where rows may be parts of them."""
         import torch
 
         batch = self.card.batch
@@ -181,8 +185,9 @@ class Predictor:
                     whole[: len(part)] = part
                 parts.append([found[: len(part)] for found in self._batch(whole)])
         if not parts:
-            return Scores(np.empty((0, max(len(self.card.classes), 1))), np.empty(0), np.empty(0))
-        return Scores(*(np.concatenate(found) for found in zip(*parts, strict=True)))
+            return Scores(np.empty((0, max(len(self.card.classes), 1))), np.empty(0), np.empty(0), np.empty(0, bool))
+        raw, uncertainty, distance = (np.concatenate(found) for found in zip(*parts, strict=True))
+        return Scores(raw, uncertainty, distance, self.unusual(distance) | self._odd(x, lengths))
 
     def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         import torch
@@ -234,9 +239,17 @@ class Predictor:
         return answer, np.maximum(whole - expected, 0)
 
     def unusual(self, distance: np.ndarray) -> np.ndarray:
-        """Which rows are unlike those of training, bool; a row without any value is."""
-        low, high = self.usual
+        """Which rows are farther from those of training, or nearer, than is usual there, bool; a row without any value is."""
+        low, high = self.usual[0]
         return ~((distance >= low) & (distance <= high))
+
+    def _odd(self, x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
+        """Which rows are sequences of unusual length or hardly any variety, bool."""
+        if len(self.usual) < 3:
+            return np.zeros(len(x), bool)
+        (least, _), (shortest, longest) = self.usual[1:]
+        bases = quality.spans(x) if lengths is None else lengths
+        return (quality.triplet_entropy(x) < least) | (bases < shortest) | (bases > longest)
 
 
 def load(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:
@@ -272,12 +285,16 @@ class Batch:
 
 
 def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
-    """Scores batches of rows (entity_id string, x binary, missing int), some thousands at once; no batch of the model but the last is filled up."""
+    """Scores batches of rows (entity_id string, x binary, missing int; length int of sequences that x may be a part of), some thousands at once.
+
+    No batch of the model but the last is filled up.
+    """
     width = len(predictor.card.features)
     held: list[Batch] = []
     for rows in _whole(batches, predictor.card.batch):
         x = _packed(rows.column("x"), predictor.card.dtype, width)
-        held.append(Batch(rows.column("entity_id"), predictor.scores(x), rows.column("missing").to_numpy()))
+        lengths = rows.column("length").to_numpy() if "length" in rows.schema.names else None
+        held.append(Batch(rows.column("entity_id"), predictor.scores(x, lengths), rows.column("missing").to_numpy()))
         if sum(len(batch.missing) for batch in held) >= _AT_ONCE:
             yield _together(held)
             held = []
@@ -311,7 +328,7 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _together(batches: list[Batch]) -> Batch:
-    scores = (np.concatenate([getattr(batch.scores, name) for batch in batches]) for name in ("raw", "uncertainty", "distance"))
+    scores = (np.concatenate([getattr(batch.scores, name) for batch in batches]) for name in ("raw", "uncertainty", "distance", "unusual"))
     return Batch(pa.concat_arrays([batch.entities for batch in batches]), Scores(*scores), np.concatenate([batch.missing for batch in batches]))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 ONE_HOT = "onehot"  # transform of base codes
 _UNKNOWN = np.int8(64)  # any code of a triplet with an unknown base is at least this
 LINEAR_SCALE = 50.0  # log-scaled expression stays below; counts, FPKM and array intensities go far above
+_LONGER = 1.5  # times the length of training sequences: beyond, a network sees what it never has
 _BASES = np.arange(4, dtype=np.int8)[:, None]
 CONSTANT = 1e-6  # standard deviations below this, relative to the feature's size, carry no information
 
@@ -165,6 +166,38 @@ def bits_per_base(codes: np.ndarray, bits: np.ndarray) -> np.ndarray:
     known = (found < _UNKNOWN).sum(1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known > 0, table[found.view(np.uint8)].sum(1, dtype=np.float64) / known, np.nan)
+
+
+def triplet_entropy(codes: np.ndarray) -> np.ndarray:
+    """How varied sequences are: entropy in bits of a row's own triplets, float64 (rows,), at most 6; NaN without a known triplet.
+
+    `codes` int8 (rows, length), -1 unknown. A run of one base has 0, whatever the background.
+    """
+    found = _triplets(codes)
+    row, place = np.nonzero(found < _UNKNOWN)
+    counts = np.bincount(row * 64 + found[row, place], minlength=64 * len(codes)).reshape(len(codes), 64)
+    total = counts.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = counts / total[:, None]
+        return np.where(total > 0, -np.where(share > 0, share * np.log2(share), 0).sum(1), np.nan)
+
+
+def spans(codes: np.ndarray) -> np.ndarray:
+    """Bases from the first known one of each row to the last, int64 (rows,), of base codes int8 (rows, length); 0 without any."""
+    known = codes >= 0
+    width = codes.shape[1]
+    return np.where(known.any(1), width - known[:, ::-1].argmax(1) - known.argmax(1), 0) if width else np.zeros(len(codes), np.int64)
+
+
+def usual_lengths(found: np.ndarray, cut: bool = False) -> tuple[float, float]:
+    """Shortest and longest sequence that is no surprise after training sequences of these lengths, int (rows,).
+
+    From two thirds of the shortest to half more than the longest, each of 99 in 100 rows; without an upper end where longer ones were `cut`.
+    """
+    if not len(found):
+        return 0.0, np.inf
+    low, high = np.quantile(found, [0.01, 0.99])
+    return float(low / _LONGER), np.inf if cut else float(high * _LONGER)
 
 
 def _triplets(codes: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ class Job:
     `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
     epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
     `threads`: of a rank; 0 for its share of the machine's. `allowed` bool (sets, features): what each training set may use, in the order of
-    `training_sets`; None for all. `code`: the file of a network of the user's own.
+    `training_sets`; None for all. `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
     """
 
     files: list[str]
@@ -74,6 +74,7 @@ class Job:
     device_bytes: int = 1 << 30
     threads: int = 0
     allowed: np.ndarray | None = None
+    cut: bool = False
     code: Code = field(default_factory=dict)
 
 
@@ -716,7 +717,7 @@ class _Group:
         tensors["mean"] = torch.from_numpy(self.scaling.mean[-1].copy())
         tensors["inverse"] = torch.from_numpy(self.scaling.inverse[-1].copy())
         tensors["target"] = torch.tensor([self.center[-1], self.spread[-1]], dtype=torch.float64)
-        bits, usual = usual_rows(self.rank.data.x, self.learns[-1], self.job.transform, self.scaling)
+        bits, usual = usual_rows(self.rank.data.x, self.learns[-1], self.job.transform, self.scaling, self.job.cut)
         tensors["background"], tensors["usual"] = torch.from_numpy(bits), torch.from_numpy(usual)
         return save(tensors)
 
@@ -732,22 +733,24 @@ class _Piece:
     share: float = 1.0
 
 
-def usual_rows(x: np.ndarray, learns: np.ndarray, transform: str, scaling: quality.Scaling) -> tuple[np.ndarray, np.ndarray]:
+def usual_rows(x: np.ndarray, learns: np.ndarray, transform: str, scaling: quality.Scaling, cut: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """What the training rows, of all packed rows x those where `learns` bool (rows,), are like, so that a row unlike them is noticed.
 
-    Returns the background of base codes, float32 (64,), else float32 (0,); and the ends of their usual distances, float64 (2,), as
-    `quality.fences` has them: bits per base, or mean squares of standardised values.
+    Returns the background of base codes, float32 (64,), else float32 (0,); and the ends of what is usual, as `quality.fences` has them: of mean
+    squares of standardised values, float64 (2,), or of sequences float64 (3, 2): bits per base, entropy of triplets, bases. `cut`: sequences
+    may have been longer than a row.
     """
     parts = [x[start : start + 4096][learns[start : start + 4096]] for start in range(0, len(x), 4096)]
     if transform == quality.ONE_HOT:
-        counts = sum((quality.triplets(part) for part in parts), np.zeros(64, np.int64))
-        bits = quality.background(counts)
-        found = [quality.bits_per_base(part, bits) for part in parts]
-    else:
-        bits = np.zeros(0, np.float32)
-        mean, inverse = scaling.mean[-1], scaling.inverse[-1]
-        found = [quality.mean_square((quality.as_float(part, transform) - mean) * inverse, inverse > 0) for part in parts]
-    return bits, np.array(quality.fences(np.concatenate(found)))
+        bits = quality.background(sum((quality.triplets(part) for part in parts), np.zeros(64, np.int64)))
+        distance, entropy, bases = (
+            np.concatenate([of(part) for part in parts])
+            for of in (lambda part: quality.bits_per_base(part, bits), quality.triplet_entropy, quality.spans)
+        )
+        return bits, np.array([quality.fences(distance), (quality.fences(entropy)[0], np.inf), quality.usual_lengths(bases, cut)])
+    mean, inverse = scaling.mean[-1], scaling.inverse[-1]
+    found = [quality.mean_square((quality.as_float(part, transform) - mean) * inverse, inverse > 0) for part in parts]
+    return np.zeros(0, np.float32), np.array(quality.fences(np.concatenate(found)))
 
 
 def fit_scaling(

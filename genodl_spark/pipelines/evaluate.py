@@ -73,6 +73,10 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
         run.wrote(HELD_OUT, 0)
         run.wrote(EVALUATIONS, 0)
         return
+    tests = (F.col("model_id") == model.row.model_id) & (F.col("role") != "validation")
+    if not external and run.lake.read(HELD_OUT).where(tests).isEmpty():
+        text = f"found that no row was held out from model {model.row.model_id}; expected test rows or folds"
+        raise InputError(f"{text}: train it with others, or name another cohort that is labelled", "split")
     mark = f"evaluated {fingerprint(model.row.model_id, name)}"
     for _ in range(_ATTEMPTS):
         ours = int(uuid.uuid4().hex[:15], 16)

@@ -235,7 +235,7 @@ class Scoring:
         classes, scores = predictor.card.classes, batch.scores
         calibrated = predictor.calibrated(scores.raw)
         count = len(calibrated)
-        unusual = predictor.unusual(scores.distance)
+        unusual = scores.unusual
         best = calibrated.argmax(1) if classes else np.zeros(count, np.int64)
         value = calibrated[np.arange(count), best]
         columns: dict[str, pa.Array] = {

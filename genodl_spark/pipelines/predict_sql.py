@@ -123,8 +123,8 @@ def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, featu
         if model is None:
             raise InputError(f"found model {name!r}; expected a text as it stands in the statement", "SQL")
         predictor = kernel.cached(model.files, scoring.precision, scoring.passes)
-        x = _packed(predictor.card, model, features.iloc[rows], *(o.iloc[rows] for o in order))
-        batch = kernel.Batch(pa.array([""] * len(rows)), predictor.scores(x), np.zeros(len(rows), np.int32))
+        x, lengths = _packed(predictor.card, model, features.iloc[rows], *(o.iloc[rows] for o in order))
+        batch = kernel.Batch(pa.array([""] * len(rows)), predictor.scores(x, lengths), np.zeros(len(rows), np.int32))
         parts.append(pa.Table.from_batches([scoring.rows(predictor, batch, {})]).select(list(_ANSWER)))
         places.append(rows)
     missing = np.flatnonzero(~given)
@@ -133,8 +133,8 @@ def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, featu
     return frame({name: whole.column(name).combine_chunks() for name in _ANSWER})
 
 
-def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -> np.ndarray:
-    """Rows of packed features (rows, features) of the model's type, of what a statement gave."""
+def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows of packed features (rows, features) of the model's type, of what a statement gave; and the lengths of sequences, int (rows,)."""
     first, width = features.iloc[0], len(card.features)
     if isinstance(first, str):
         if card.transform != quality.ONE_HOT:
@@ -143,24 +143,24 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
         if bad:
             raise InputError(f"{next(iter(bad.values()))}", "SQL")
         codes, ends = kernels.binary(packed)
-        return encode.centred(codes.view(np.int8), ends, width)
+        return encode.centred(codes.view(np.int8), ends, width), np.diff(ends)
     if isinstance(first, bytes):
         data, ends = kernels.binary(pa.array(features, pa.binary()))
         if card.transform == quality.ONE_HOT:
-            return encode.centred(data.view(np.int8), ends, width)
+            return encode.centred(data.view(np.int8), ends, width), np.diff(ends)
         x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
         sets = order[0].astype(object).where(order[0].notna(), "").to_numpy() if order else np.full(len(features), "")
         for name in set(sets):
             rows = np.flatnonzero(sets == name)
             x[rows] = _arranged(card, model, pa.array(features.iloc[rows], pa.binary()), name)
-        return x
+        return x, None
     position = {name: i for i, name in enumerate(card.features)}
     x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
     for row, pairs in enumerate(features):
         for name, value in pairs.items() if isinstance(pairs, dict) else pairs:
             if name in position and value is not None:
                 x[row, position[name]] = value
-    return x
+    return x, None
 
 
 def _arranged(card: Card, model: _Model, rows: pa.Array, feature_set: str) -> np.ndarray:

@@ -77,6 +77,9 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     run.pin(staging)
     result = training.launch(run.spark, job, s.train.procs)
     written, temperature = _keep_held_out(run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]])
+    if not written:
+        lack = f"`evaluate` has nothing to measure{' and the probabilities are not calibrated (temperature 1)' if dataset.classes else ''}"
+        run.report.warn(f"no row was held out from training, so that nothing tells how good the model is: {lack}; hold some out with split")
     run.lake.create(MODELS)  # Delta makes no table in a folder that holds other files already
     uri = run.lake.model_uri(model_id)
     storage.write_json(storage.join(uri, HISTORY), result["history"])
@@ -144,6 +147,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> training.Job:
         prefetch=s.feed.prefetch,
         device_bytes=s.feed.device_bytes,
         allowed=allowed_of(dataset),
+        cut=s.sequence.length > 0,
         code=s.code_files,
     )
 

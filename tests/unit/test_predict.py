@@ -190,6 +190,36 @@ def test_bits_per_base_of_a_markov_chain() -> None:
     assert np.isnan(quality.bits_per_base(np.full((1, 9), -1, np.int8), bits)).all()
 
 
+def test_sequences_of_other_lengths_and_runs_of_a_base_are_unusual() -> None:
+    """To a model of 30 bases: also where the composition is as in training, and where a row is the middle of a longer sequence."""
+    model = predictor("cnn")
+    generator = np.random.default_rng(4)
+    known = generator.integers(0, 4, (200, 30)).astype(np.int8)
+    assert model.scores(known).unusual.mean() < 0.02
+    assert not model.scores(known[:1], np.array([31])).unusual.any()
+    assert model.scores(known, np.full(200, 5000)).unusual.all()
+    assert model.scores(np.zeros((1, 30), np.int8), np.array([5000])).unusual.all()
+    short = np.full((200, 30), -1, np.int8)
+    short[:, 11:19] = known[:, :8]
+    assert model.scores(short).unusual.all() and model.scores(short, np.full(200, 8)).unusual.all()
+    for base in range(4):
+        assert model.scores(np.full((1, 30), base, np.int8)).unusual.all()
+    assert model.scores(np.tile(np.array([[0, 1]], np.int8), 15)).unusual.all()
+    together = model.scores(np.concatenate([known, short])).unusual
+    np.testing.assert_array_equal(together, np.concatenate([model.scores(known).unusual, model.scores(short).unusual]))
+
+
+def test_models_of_before_judge_sequences_by_composition_alone() -> None:
+    from safetensors.torch import load
+
+    tensors = load(weights("cnn", 3, 2))
+    older = predict.Predictor(card("cnn", 3, 2), save({**tensors, "usual": tensors["usual"][0].clone()}), "w", threads=1)
+    rows = rows_of("cnn", 50)
+    found = older.scores(rows, np.full(50, 5000))
+    np.testing.assert_array_equal(found.unusual, older.unusual(found.distance))
+    np.testing.assert_array_equal(found.raw, predictor("cnn").scores(rows).raw)
+
+
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(InputError, match="not a safetensors file"):
         predict.Predictor(card("mlp", 1, 2), pickle.dumps({"network": [1.0]}), "file:///lake/models/m/model.safetensors")

@@ -27,7 +27,7 @@ def model(**orders: tuple[list[int], list[int]] | None) -> predict_sql._Model:
 
 
 def asked(of: predict_sql._Model, features: pd.Series, *order: pd.Series) -> list[list[float]]:
-    return [[None if np.isnan(v) else v for v in row] for row in predict_sql._packed(CARD, of, features, *order).tolist()]
+    return [[None if np.isnan(v) else v for v in row] for row in predict_sql._packed(CARD, of, features, *order)[0].tolist()]
 
 
 def test_rows_of_any_order_find_their_places() -> None:

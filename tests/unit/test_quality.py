@@ -98,3 +98,12 @@ def test_principal_axes_keep_the_training_rows_whole() -> None:
     gram, expected = inside @ inside.T, z @ z.T
     np.testing.assert_allclose(gram / np.trace(gram), expected / np.trace(expected), atol=1e-6)
     np.testing.assert_allclose(quality.principal_axes(z[:, ::-1].copy())[::-1], axes, atol=1e-4)
+
+
+def test_variety_and_extent_of_sequences() -> None:
+    codes = np.array([[0, 0, 0, 0, 0, 0], [0, 1, 2, 3, 0, 1], [-1, 2, -1, 3, 1, -1], [-1] * 6, [-1, -1, 2, 2, 2, 1]], np.int8)
+    np.testing.assert_allclose(quality.triplet_entropy(codes), [0, 2, np.nan, np.nan, 1])
+    assert quality.spans(codes).tolist() == [6, 6, 4, 0, 4]
+    assert quality.usual_lengths(np.full(50, 30)) == (20, 45)
+    assert quality.usual_lengths(np.full(50, 30), cut=True) == (20, np.inf)
+    assert quality.usual_lengths(np.empty(0, int)) == (0, np.inf)
