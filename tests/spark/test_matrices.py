@@ -110,10 +110,10 @@ def test_many_files_are_one_commit_and_a_file_sent_again_takes_back_what_it_brou
     assert stored(lake, "few") == {"s1": {"A": 10.0}, "s3": {"A": 11.0}, "s5": {"C": 1.0}}
 
     write(tmp_path / "one.tsv", {"s1": {"A": 1.0}})
-    (tmp_path / "two.tsv").write_text("gene\ts1\nA\tx\n")
+    (tmp_path / "two.tsv").write_text("gene\ts5\nA\tx\n")
     before = stored(lake, "few"), commits(lake), storage.files_under(lake.path(EXPRESSION), ".parquet")
     code, _, line = genodl(ingest, "expression", *paths, "--cohort", "few", *at)
-    assert (code, "two.tsv:2: found 'x' for feature A, sample s1" in line) == (2, True)
+    assert (code, "two.tsv:2: found 'x' for feature A, sample s5" in line) == (2, True)
     assert (stored(lake, "few"), commits(lake), storage.files_under(lake.path(EXPRESSION), ".parquet")) == before
 
     # A covariate that is a number where the features were chosen, and a text elsewhere.
