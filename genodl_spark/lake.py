@@ -386,13 +386,20 @@ class Lake:
         InputError for another difference.
         """
 
+        from pyspark.errors import AnalysisException
+
         def attempt() -> list[str]:
             with told_apart(table), alone(self.path(table)):
                 found = self.spark.read.format("delta").load(self.path(table)).columns
                 lacking = [column for column in table.columns if column.name not in found and column.nullable]
                 if lacking:
                     columns = ", ".join(f"{identifier(c.name)} {c.type} COMMENT {literal(c.doc)}" for c in lacking)
-                    self.spark.sql(f"ALTER TABLE delta.{identifier(self.path(table))} ADD COLUMNS ({columns})")
+                    try:
+                        self.spark.sql(f"ALTER TABLE delta.{identifier(self.path(table))} ADD COLUMNS ({columns})")
+                    except AnalysisException as error:
+                        if error.getCondition() == "DELTA_DUPLICATE_COLUMNS_FOUND":  # another run has added them since they were looked for
+                            raise LostRace(f"{table.name}: found another run that adds columns to it; expected none, run this one again") from error
+                        raise
                 return [column.name for column in lacking]
 
         added = retried(attempt)

@@ -51,7 +51,7 @@ def samples(lake: Lake) -> Table:
 
 def expression(lake: Lake) -> Table:
     """Packed floats as binary."""
-    rows = [("c", block, f"s{i}", "set", bytes(range(8)), 2, "m.tsv") for block in ("", "mrna") for i in range(3)]
+    rows = [("c", block, f"s{i}", "set", bytes(range(8)), 2, "m.tsv", ["m.tsv"], None) for block in ("", "mrna") for i in range(3)]
     lake.append(EXPRESSION, lake.spark.createDataFrame(rows, EXPRESSION.spark_schema()))
     lake.delete(EXPRESSION, {"sample_id": "s1"})
     return EXPRESSION
@@ -61,6 +61,8 @@ def plain(value: Any) -> Any:
     """One form for the types in which the four hand out the same value."""
     if isinstance(value, dict):
         return sorted((key, plain(item)) for key, item in value.items())
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
     if isinstance(value, list):  # maps of delta-rs, and of Polars
         return sorted((key, plain(item)) for key, item in (pair.values() if isinstance(pair, dict) else pair for pair in value))
     if isinstance(value, bytearray):

@@ -81,7 +81,8 @@ def test_a_search_in_inner_folds(genodl, lake: Lake, tmp_path: Path) -> None:
     # The best makes the one model, on all rows for training, and is measured once, beside baselines with the best of their own.
     model = lake.read(MODELS).collect()
     assert len(model) == 1 and model[0].model_id == metrics["train"]["model_id"] == metrics["test"]["model_id"]
-    stored = config.Settings.model_validate_json(model[0].settings)
+    stored, unread = config.from_stored(model[0].settings, "models")
+    assert unread == []
     assert config.override(stored, metrics["best"]["params"]) == stored
     assert stored.train.ensemble == 2
     assert metrics["test"]["n_test"] == sum(role == "test" for role in part.values())
