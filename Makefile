@@ -16,7 +16,7 @@ check: setup ## lint, format, types, layers
 	@.venv/bin/mypy genodl_spark jobs
 	@.venv/bin/lint-imports --no-cache
 
-SECOND := $(addprefix tests/spark/test_,tasks.py lineage.py predictions.py upkeep.py monitor.py thrift.py)
+SECOND := $(addprefix tests/spark/test_,$(addsuffix .py,tasks lineage predictions upkeep monitor thrift statements unusual secrets))
 
 test: check ## all checks, then the tests of one machine, in two processes
 	@log=$$(mktemp); { $(PYTEST) $(SECOND) >$$log 2>&1; } & second=$$!; trap 'kill $$second' INT TERM; \

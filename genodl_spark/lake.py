@@ -501,14 +501,21 @@ class Lake:
     def files(self, table: Table, version: int) -> list[StoredFile]:
         """The Parquet files of one version, sorted, from the log alone.
 
-        Delta lists them beside the version while they are few; otherwise its log has to be replayed, by Spark jobs.
+        Delta lists them beside the version while they are few; otherwise its log has to be replayed, by Spark jobs. InputError for a version
+        that the log has no more.
         """
         files = self._listed(table, version).get("allFiles")
         if files is None:
+            from py4j.protocol import Py4JJavaError
             from pyspark.sql import DataFrame as Frame
 
             log, nothing = delta_log(self.spark, self.path(table))
-            rows = Frame(log.getSnapshotAt(version, nothing, nothing).allFiles().toDF(), self.spark)
+            try:
+                rows = Frame(log.getSnapshotAt(version, nothing, nothing).allFiles().toDF(), self.spark)
+            except Py4JJavaError as error:
+                reason = str(error.java_exception.getMessage()).splitlines()[0][:200]
+                text = f"found version {version} of table {table.name} gone from its log ({reason}); expected one that is there, run this again"
+                raise InputError(text, self.path(table)) from error
             files = [row.asDict() for row in rows.select("path", "partitionValues", "size", "stats", "tags").collect()]
         uri = self.path(table)
         return sorted(
@@ -644,7 +651,6 @@ class Snapshot:
 
         Files that both have are not read. None where the older version, or a file of it, is gone.
         """
-        from py4j.protocol import Py4JJavaError
         from pyspark.errors import PySparkException
         from pyspark.sql import functions as F
 
@@ -653,7 +659,7 @@ class Snapshot:
         now = self.cohort_files(table, cohort)
         try:
             before = [file for file in self.lake.files(table, since) if file.partition.get("cohort", cohort) == cohort]
-        except (PySparkException, Py4JJavaError):  # its log entry was cleaned up
+        except (PySparkException, InputError):  # its log entry was cleaned up
             return None
         added = sorted(set(now) - set(before))
         removed = sorted(set(before) - set(now))

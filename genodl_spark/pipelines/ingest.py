@@ -121,7 +121,8 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     if sequences and fresh:
         brought = ingest_sequences(run, name, {file: sequences[file.uri] for file in fresh}, settle)
         counts = {key: Counts(b.rows, b.quarantined) for key, b in brought.items()}
-    settle()
+    if not counts:  # else that was done before the records were committed: what comes to light from then on is taken back below
+        settle()
     if matrices and fresh:
         rows = ingest_matrices(run, MATRICES[source], name, block or "", {file: matrices[file.uri] for file in fresh}, refuse)
         counts = {file: Counts(count) for file, count in rows.items()}

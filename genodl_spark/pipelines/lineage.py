@@ -219,7 +219,7 @@ def _sources_of(run: Run, cohort: str, entity: str, versions: Mapping[str, int])
     snapshot.versions.update(versions)
     try:
         files = _places(snapshot, cohort, entity, versions)
-    except AnalysisException as error:
+    except (AnalysisException, InputError) as error:
         return {"table_versions": dict(versions), "files": [], "not_possible": str(error).splitlines()[0]}
     return {"table_versions": dict(versions), "files": _files(run, cohort, files)}
 

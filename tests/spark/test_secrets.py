@@ -44,9 +44,9 @@ def test_a_planted_secret_is_found_nowhere(genodl, lake: Lake, tmp_path: Path, m
     assert [code for code, _, _ in answers] == [0, 0, 0, 2, 2, 0]
     assert any("MLflow at postgresql://me:***@" in warning for warning in answers[2][1]["warnings"])
     runs, models = lake.read(RUNS).collect(), lake.read(MODELS).collect()
-    assert len(runs) == 3 and len(models) == 2
+    assert [row.job for row in sorted(runs, key=lambda row: row.started_at)] == ["ingest", "train", "train", "query"] and len(models) == 2
     stored = "".join(str(row) for row in [*runs, *models])
-    assert stored.count("spark.hadoop.fs.s3a.session.token=***") == 3 and "mysql://me:***@h/d" in stored
+    assert stored.count("spark.hadoop.fs.s3a.session.token=***") == 4 and "mysql://me:***@h/d" in stored
     for text in (str([report for _, report, _ in answers]), str([line for *_, line in answers]), stored):
         for form in (SECRET, ENCODED):
             assert form not in text

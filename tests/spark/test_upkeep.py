@@ -201,7 +201,9 @@ def test_nothing_is_left_of_a_person(genodl, lake: Lake, tmp_path: Path) -> None
 
     # The lake works on; the same person is not let in again.
     assert genodl(forget, "--cohort", "one", "--sample", who, *at)[1]["status"] == "unchanged"
-    found = genodl(lineage, "predictions", *at, "--key", "p3")[1]["result"]
+    answer = genodl(lineage, "predictions", *at, "--key", "p3")
+    assert answer[0] == 0, answer[2]
+    found = answer[1]["result"]
     assert "gone" in found[0]["scored_again"]["not_possible"]
     code, report, line = genodl(train, "tumor_type", *at, *label, *FAST_MLP, "--force")
     assert (code, report["status"]) == (0, "done"), line
