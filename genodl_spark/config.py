@@ -180,9 +180,11 @@ class Predict(_Section):
 class Evaluation(_Section):
     """`baselines`: fitted on the same splits. `resamples`: of the group bootstrap. `max_rows`: training rows per baseline fit.
 
-    `options`: baseline -> option -> value, in place of the fixed ones of genodl_spark/baselines.py.
+    `null`: the model's network, trained again on shuffled labels, stands beside it as the baseline `shuffled_labels`; that takes as long as the
+    training did. `options`: baseline -> option -> value, in place of the fixed ones of genodl_spark/baselines.py.
     """
 
+    null: bool = False
     baselines: Names = ["majority", "linear_svm", "random_forest", "decision_tree", "logistic"]
     resamples: int = Field(1000, ge=0)
     max_rows: int = Field(20_000, ge=1)

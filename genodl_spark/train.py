@@ -50,7 +50,8 @@ class Job:
     `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
     epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
     `threads`: of a rank; 0 for its share of the machine's. `allowed` bool (sets, features): what each training set may use, in the order of
-    `training_sets`; None for all. `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
+    `training_sets`; None for all. `null`: labels are shuffled among the training rows first, to see what the same network makes of nothing.
+    `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
     """
 
     files: list[str]
@@ -74,6 +75,7 @@ class Job:
     device_bytes: int = 1 << 30
     threads: int = 0
     allowed: np.ndarray | None = None
+    null: bool = False
     cut: bool = False
     code: Code = field(default_factory=dict)
 
@@ -103,6 +105,18 @@ def held_out(codes: np.ndarray, sets: list[TrainingSet], folds: int) -> np.ndarr
     if folds == 0:
         return np.stack([codes[:, 0] > TRAIN for _ in sets])
     return np.stack([codes[:, s.repeat] == s.fold if s.fold != REGISTERED else np.zeros(len(codes), bool) for s in sets])
+
+
+def shuffled_labels(target: np.ndarray, codes: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Targets (rows,), dealt anew among the rows that train and, of a fixed split, apart from them among those that validate.
+
+    `codes` int8 (rows, repeats) as in the table `examples`. Test rows of a fixed split keep theirs.
+    """
+    found = target.copy()
+    generator = np.random.default_rng([seed, len(target)])
+    for rows in [codes[:, 0] != UNUSED] if folds else [codes[:, 0] == TRAIN, codes[:, 0] == VALIDATION]:
+        found[rows] = generator.permutation(target[rows])
+    return found
 
 
 def epochs(options: dict[str, Any], rows: int) -> int:
@@ -169,6 +183,8 @@ def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[_Rank], dict[str,
     started = time.perf_counter()
     # Before the ranks meet, so that none waits for one that reads.
     data = feed.read(job.files, job.layout, job.backend, job.resident_bytes, readers=job.readers)
+    if job.null:
+        data = replace(data, target=shuffled_labels(data.target, data.folds, job.folds, job.seed))
     feed_seconds = time.perf_counter() - started
     them = ranks()
     try:

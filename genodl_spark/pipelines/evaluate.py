@@ -7,7 +7,7 @@ import logging
 import math
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from genodl_spark.evaluate import HeldOut, Interval
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
 from genodl_spark.pipelines.prepare import allowed_of, labelled_cohorts, read_labels
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
+from genodl_spark.pipelines.train import job_of
 from genodl_spark.session import task_slots
 from genodl_spark.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
 log = logging.getLogger("genodl")
-MODEL = "model"
+MODEL, NULL = "model", "shuffled_labels"
 _ATTEMPTS = 3
 
 
@@ -82,7 +83,9 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
         ours = int(uuid.uuid4().hex[:15], 16)
         run.lake.commit(HELD_OUT, [], {"model_id": ""}, {mark: ours})
         written = _score_external(run, model, name) if external else _score_folds(run, model)
-        rows = _measure(run, model, name, held_out(run, model, name), digest)
+        asked = {MODEL, *_names(model), *([NULL] if model.settings.evaluate.null else [])}
+        held = {predictor: scores for predictor, scores in held_out(run, model, name).items() if predictor in asked}
+        rows = _measure(run, model, name, held, digest)
         run.lake.replace(EVALUATIONS, run.frame(EVALUATIONS, rows), {"model_id": model.row.model_id, "cohort": name})
         # Of two runs that evaluate the same at once the one that began first may have measured scores of the other: it does all again.
         if run.lake.marked(HELD_OUT, [mark]) == {mark: ours}:
@@ -117,10 +120,13 @@ def _names(model: Chosen) -> list[str]:
 
 
 def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | None) -> Fits:
+    return fits_of(run, _dataset(run, model), external, model.row.seed, model.settings.evaluate)
+
+
+def _dataset(run: Run, model: Chosen) -> Row:
     from pyspark.sql import functions as F
 
-    dataset = run.lake.read(DATASETS).where(F.col("dataset") == model.row.dataset).collect()[0]
-    return fits_of(run, dataset, external, model.row.seed, model.settings.evaluate)
+    return run.lake.read(DATASETS).where(F.col("dataset") == model.row.dataset).collect()[0]
 
 
 def fits_of(run: Run, dataset: Row, external: tuple[list[str], feed.Layout] | None, seed: int, settings: Evaluation) -> Fits:
@@ -195,15 +201,36 @@ def _score_folds(run: Run, model: Chosen) -> int:
     from pyspark.sql import functions as F
 
     names = _names(model)
-    if not names:
+    scored = _fitted(run, _fits(run, model, None), names) if names else None
+    if model.settings.evaluate.null:
+        null = _null(run, model)
+        names, scored = [*names, NULL], null if scored is None else scored.unionByName(null)
+    if scored is None:
         return 0
-    scored = _fitted(run, _fits(run, model, None), names)
     own = run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & (F.col("predictor") == MODEL))
     own = own.where(F.col("cohort") == model.row.cohort).drop("predictor", "scores", "row_id")
     numbers = run.lake.read(EXAMPLES).where(F.col("dataset") == model.row.dataset).select("row_id", "entity_id")
     rows = own.join(scored.join(numbers, "row_id").drop("row_id"), ["repeat", "entity_id"]).select(*HELD_OUT.column_names)
     run.lake.replace(HELD_OUT, rows, {"model_id": model.row.model_id, "cohort": model.row.cohort, "predictor": names})
     return run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & F.col("predictor").isin(names)).count()
+
+
+def _null(run: Run, model: Chosen) -> DataFrame:
+    """Scores of the model's network, trained again on shuffled labels, on the rows held out, as `_fitted` has them."""
+    from pyspark.sql import functions as F
+    from pyspark.storagelevel import StorageLevel
+
+    staging = storage.join(run.lake.uri, "_staging", f"null-{model.row.model_id}-{uuid.uuid4().hex[:12]}")
+    try:
+        job = replace(job_of(run.under(model.settings), _dataset(run, model), staging), null=True, checkpoint="")
+        log.info("training the network of model %s on shuffled labels", model.row.model_id)
+        folders = training.launch(run.spark, job, model.settings.train.procs)["scored"]
+        rows = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(*(storage.join(staging, name) for name in folders))
+        rows = rows.select(F.lit(NULL).alias("predictor"), "repeat", "row_id", "scores").persist(StorageLevel.DISK_ONLY)
+        rows.count()  # before the files go
+        return rows
+    finally:
+        storage.remove_directory(staging)
 
 
 def _score_external(run: Run, model: Chosen, cohort: str) -> int:
@@ -308,7 +335,7 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
     for name, scores in held.items():
         add(name, "", n_test, evaluate.intervals(scores, s.evaluate.resamples, seed))
     metric = headline(model)
-    best = best_baseline({name: evaluate.metrics(scores)[metric] for name, scores in held.items() if name != MODEL}, metric)
+    best = best_baseline({name: evaluate.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL)}, metric)
     if best is not None:
         difference = evaluate.paired(held[MODEL], held[best], metric, s.evaluate.resamples, seed)
         add(f"{MODEL} - {best}", "", n_test, {metric: difference})

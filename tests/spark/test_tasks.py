@@ -161,9 +161,13 @@ def test_ancestry_from_vcf(genodl, lake: Lake, tmp_path: Path) -> None:
     assert (code, report["rows"]["models"]["written"]) == (0, 1)
     roles = {r["role"]: r["count"] for r in lake.read(SPLITS).groupBy("role").count().collect()}
     assert roles == {"train": 42, "validation": 6, "test": 12}
-    code, report, _ = genodl(evaluate, "ancestry", *at, "--set", "evaluate.baselines=logistic")
+    code, report, _ = genodl(evaluate, "ancestry", *at, "--set", "evaluate.baselines=logistic", "--set", "evaluate.null=true")
     assert (report["metrics"]["n_test"], report["metrics"]["split"]["test"]) == (12, 0.2)
     assert report["metrics"]["model"]["macro_f1"]["value"] > 0.9
+    null = report["metrics"]["baselines"].pop("shuffled_labels")["macro_f1"]
+    assert null["value"] < 0.8 and list(report["metrics"]["baselines"]) == ["logistic"]
+    assert report["metrics"]["difference"]["baseline"] == "logistic"
+    assert [path for path in storage.files_under(lake.uri) if "/_staging/null-" in path] == []
     # The same people's genotypes with REF and ALT exchanged, and no label: the same answers.
     assert genodl(ingest, "vcf", vcf(tmp_path / "b.vcf", people, swapped=True), "--cohort", "b", *at)[0] == 0
     for cohort in ("a", "b"):

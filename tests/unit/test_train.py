@@ -110,6 +110,27 @@ def test_planted_noise_scores_chance(tmp_path: Path) -> None:
     assert 0.35 < np.mean(correct) < 0.65
 
 
+def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
+    generator = np.random.default_rng(13)
+    target = np.arange(90) % 2 * 1.0
+    x = (generator.normal(size=(90, 12)) + 2 * target[:, None]).astype(np.float32)
+    folds = np.stack([generator.permutation(90) % 3 for _ in range(2)], 1).astype(np.int8)
+    files = write(tmp_path, x, target, folds, 1, 90)
+    model, options = {"kind": "mlp", "hidden": [8]}, {**OPTIONS, "epochs": 15, "learning_rate": 0.01}
+    real = train.Job(files, feed.Layout(90, 12, "float32", 2), "pyarrow", 1 << 30, 2, 3, "none", 1.0, 0, model, options, 1, str(tmp_path / "r"))
+    found = []
+    for one in (real, replace(real, null=True, staging=str(tmp_path / "n"))):
+        train.run_alone(one)
+        found.append(np.mean([np.argmax(s) == target[row] for (_, row), s in scores(one).items()]))
+    assert found[0] > 0.95 and 0.25 < found[1] < 0.75
+
+    # Each role is dealt by itself, and test rows keep their labels.
+    codes = np.repeat([0, 1, 2, -1], [30, 30, 20, 10]).astype(np.int8)[:, None]
+    dealt = train.shuffled_labels(np.arange(90.0), codes, 0, 1)
+    assert sorted(dealt[:30]) == list(range(30)) and sorted(dealt[30:60]) == list(range(30, 60))
+    assert (dealt[:30] != np.arange(30)).any() and (dealt[60:] == np.arange(60, 90)).all()
+
+
 @pytest.mark.parametrize(("features", "rows", "classes"), [(9, 61, 3), (90, 40, 3), (9, 61, 0)])
 def test_the_registered_model_is_the_network_that_was_trained(tmp_path: Path, features: int, rows: int, classes: int) -> None:
     """Its scores of the test rows, through the file and the batch kernel, are those of training; with and without projection."""
