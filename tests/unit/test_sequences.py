@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pysam
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genodl_spark import baselines, config, encode, quality, tasks
@@ -41,12 +41,22 @@ def oracle(lines: list[str]) -> tuple[dict[int, tuple[list[str | None], list[int
     for number, line in enumerate(lines, 2):
         if not line.rstrip("\r"):
             continue
+        if "\r" in line.rstrip("\r"):
+            bad.add(number)
+            continue
         try:
             cells = next(csv.reader([line], delimiter="\t", strict=True))
         except csv.Error:
             bad.add(number)
             continue
-        if len(cells) != 4 or not cells[0] or cells[0] != cells[0].strip() or not cells[2] or any(letter not in CODES for letter in cells[2]):
+        if (
+            len(cells) != 4
+            or not cells[0]
+            or cells[0] != cells[0].strip()
+            or "\t" in cells[0]
+            or not cells[2]
+            or any(letter not in CODES for letter in cells[2])
+        ):
             bad.add(number)
         else:
             values = [None if v.strip() in MISSING else v.strip() for v in (cells[1], cells[3])]
@@ -56,6 +66,8 @@ def oracle(lines: list[str]) -> tuple[dict[int, tuple[list[str | None], list[int
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(record, min_size=1, max_size=8))
+@example([['"a\tb"', "1", "ACG", "x"]])
+@example([['"', "\r", '"', "1", "ACG", "x"]])
 def test_every_record_is_kept_whole_or_set_aside(records: list[list[str]]) -> None:
     lines = ["\t".join(r) for r in records]
     kept, bad = oracle(lines)
