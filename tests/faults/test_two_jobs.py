@@ -130,8 +130,9 @@ def test_two_models_of_one_task(trained: tuple[Path, Path, Path], tmp_path: Path
         shutil.copytree(trained[1], lake)
         assert [code for code, _ in both(lake, *commands)] == [0, 0]
         assert_keys(lake)
-        models = QueryBuilder().register("t", DeltaTable(str(lake / "models"))).execute("SELECT seed, model_version FROM t").read_all().to_pylist()
-        assert sorted(row["seed"] for row in models) == [1, 2] and sorted(row["model_version"] for row in models) == [1, 2]
+        models = QueryBuilder().register("t", DeltaTable(str(lake / "models"))).execute("SELECT seed, model_version FROM t").read_all()
+        for name in ("seed", "model_version"):
+            assert sorted(value.as_py() for value in models.column(name)) == [1, 2], name
 
 
 def test_the_same_evaluation_twice(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
