@@ -108,11 +108,6 @@ class Person:
         edited = (self._line(line) for line in text.split("\n"))
         return "\n".join(line for line in edited if line is not None)
 
-    def untold(self, header: str) -> int:
-        """Meta lines, other than declarations of fields and contigs, in which the identifier is left as a word."""
-        lines = (line for line in header.split("\n") if line.startswith("##") and line[2:].partition("=")[0] not in _DECLARATIONS)
-        return sum(map(self.word_in, lines))
-
     def _line(self, line: str) -> str | None:
         """A line of a header; None where it is about the person alone."""
         if line.startswith("#CHROM"):

@@ -73,8 +73,6 @@ def test_free_text_loses_a_distinctive_name_as_a_word() -> None:
         *[True] * 3,
         *[False] * 4,
     ]
-    # What stays because it may mean something else is counted: declarations cannot name a sample.
-    assert [Person("c", name).untold(header(meta=META)) for name in ("1", "done", "GT", "nobody")] == [3, 3, 1, 0]
 
 
 @pytest.mark.parametrize("name", NAMES)
