@@ -34,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
 def parser(verb: str, doc: str) -> argparse.ArgumentParser:
     """A parser with the options that every verb takes."""
     made = _Parser(prog=f"genodl {verb}", description=doc, allow_abbrev=False)
-    made.add_argument("--config", metavar="FILE", help="TOML of settings, over conf/base.toml and the task's own")
+    made.add_argument("--config", metavar="FILE", help="TOML of settings, over those of conf/ and the task's own")
     made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one setting, such as train.epochs=20; repeatable")
     made.add_argument("--master", metavar="URL", help="Spark master; default: that of spark-submit, else all cores of this machine")
     return made
@@ -90,7 +90,8 @@ def run_job(verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Argum
             options = {"seed": "seed", "train.procs": "procs", "tune.trials": "trials"}
             given = {key: getattr(arguments, name, None) for key, name in options.items() if verb != "simulate"}
             assigned = [f"{key}={value}" for key, value in given.items() if value is not None]
-            settings = config.load(getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned])
+            place = session.place(arguments.master)
+            settings = config.load(getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned], place)
             run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv, tuple(text.split("=")[0] for text in arguments.set))
             _lease(run, verb, leases)
             leases.callback(run.let_go)

@@ -1,4 +1,4 @@
-"""Settings: conf/base.toml, then the task's TOML, then --config, then --set; typed, and an unknown key is an error."""
+"""Settings: conf/base.toml, local.toml or cluster.toml there, the task's TOML, --config, --set; typed, and an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -402,13 +402,14 @@ def task_file(task: str) -> Traversable:
     return conf_directory() / "tasks" / f"{task}.toml"
 
 
-def load(task: str | None = None, config: str | None = None, assignments: list[str] | None = None) -> Settings:
-    """Effective settings. InputError, naming file or key, for what is unknown, mistyped or unreadable.
+def load(task: str | None = None, config: str | None = None, assignments: list[str] | None = None, place: str = "local") -> Settings:
+    """Effective settings of a job that runs on a `place` (local or cluster). InputError, naming file or key, for what is unknown, mistyped
+    or unreadable.
 
     A Python file of the user's own (`implementation`, `model.kind`) is read here: a path in a TOML is one from the TOML's folder, in an
     assignment one from the working directory. Settings keep its base name.
     """
-    layers: list[tuple[str | None, dict[str, Any]]] = [(None, _read(conf_directory() / "base.toml"))]
+    layers: list[tuple[str | None, dict[str, Any]]] = [(None, _read(conf_directory() / f"{name}.toml")) for name in ("base", place)]
     if task is not None:
         path = task_file(task)
         content = _read(path)

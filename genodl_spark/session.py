@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from genodl_spark import redaction
 
 if TYPE_CHECKING:
+    from pyspark import SparkConf
     from pyspark.sql import DataFrame, SparkSession
 
 SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit, which started the JVM before this process
@@ -44,7 +45,6 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
 
     Without a master anywhere the session runs on all cores of this machine, with two task slots at least.
     """
-    from pyspark import SparkConf, SparkContext
     from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
 
@@ -53,9 +53,7 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
     logging.getLogger("py4j").setLevel(logging.ERROR)
     for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):  # they print what the exception says again, with its traceback
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
-    if SUBMITTED in os.environ:
-        SparkContext._ensure_initialized()  # without it SparkConf does not know what spark-submit was given
-    submitted = SparkConf()
+    submitted = _submitted()
     chosen = master or submitted.get("spark.master") or f"local[{max(2, os.cpu_count() or 1)}]"  # two ranks need two slots
     builder = SparkSession.builder.appName(app).master(chosen)
     settings = {"spark.redaction.regex": redaction.SPARK_PATTERN, **settings}
@@ -72,6 +70,22 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
         spark.conf.set(_SHUFFLE, str(shuffle_partitions(conf, task_slots(spark))))
     _ship_package(spark)
     return spark
+
+
+def place(master: str | None) -> str:
+    """`local` where a session with this `master` runs on this machine alone, else `cluster`: which of conf/local.toml and conf/cluster.toml holds."""
+    if master is None and SUBMITTED in os.environ:
+        master = _submitted().get("spark.master")
+    return "local" if master is None or master.startswith("local") else "cluster"
+
+
+def _submitted() -> SparkConf:
+    """What spark-submit was given; nothing where this process was started without it."""
+    from pyspark import SparkConf, SparkContext
+
+    if SUBMITTED in os.environ:
+        SparkContext._ensure_initialized()  # without it SparkConf does not know
+    return SparkConf()
 
 
 def _start_jvm(settings: Mapping[str, str]) -> None:

@@ -31,10 +31,11 @@ def lake(two_workers: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_query_sees_what_ingest_wrote(two_workers: Cluster, lake: Path) -> None:
-    done = two_workers.submit("query", "SELECT label, count(*) AS n FROM samples GROUP BY label ORDER BY label", "--lake", str(lake))
+    ui = """(SELECT max(get_json_object(settings, "$['spark']['spark.ui.enabled']")) FROM runs WHERE job = 'ingest') AS ui"""
+    done = two_workers.submit("query", f"SELECT label, count(*) AS n, {ui} FROM samples GROUP BY label ORDER BY label", "--lake", str(lake))
     assert done.code == 0, done.stderr
-    assert done.stdout.splitlines()[:-1] == ["label\tn", "a\t20", "b\t20"]
-    assert done.report["result"] == [{"label": "a", "n": 20}, {"label": "b", "n": 20}]
+    assert done.stdout.splitlines()[:-1] == ["label\tn\tui", "a\t20\ttrue", "b\t20\ttrue"]
+    assert done.report["result"] == [{"label": "a", "n": 20, "ui": "true"}, {"label": "b", "n": 20, "ui": "true"}]
 
 
 def test_who_does_not_know_the_secret_is_kept_out(two_workers: Cluster, lake: Path, tmp_path: Path) -> None:

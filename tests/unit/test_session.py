@@ -27,3 +27,11 @@ def test_partitions_of_a_shuffle_follow_the_slots(conf: dict[str, str], slots: i
 
 def test_the_settings_leave_the_partitions_of_a_shuffle_open() -> None:
     assert session._SHUFFLE not in config.load().spark
+
+
+def test_a_cluster_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(session.SUBMITTED, raising=False)
+    masters = (None, "local", "local[2]", "local-cluster[2,1,1024]", "yarn", "spark://a:7077", "k8s://https://a")
+    assert [session.place(master) for master in masters] == ["local"] * 4 + ["cluster"] * 3
+    assert [config.load(place=place).spark["spark.ui.enabled"] for place in ("local", "cluster")] == ["false", "true"]
+    assert config.load(None, None, ["spark.ui.enabled=true"]).spark["spark.ui.enabled"] == "true"
