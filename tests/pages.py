@@ -3,7 +3,8 @@
 A comment on the line before a block says what the tests do with it:
 
     <!-- run -->          its commands, or its Python, are run, page after page in the order of the README's links, in one folder
-    <!-- printed -->      that is what the block that was run last has printed, apart from the width of the gaps
+    <!-- printed -->      that is what the block that was run last has printed, apart from the width of gaps; a line `...` stands for any
+                          lines, a word `...` for any word
     <!-- file: NAME -->   the folder holds a file NAME of this content
 """
 
@@ -106,6 +107,15 @@ def verb(words: list[str]) -> tuple[str, list[str]] | None:
         at = next(i for i, word in enumerate(words) if re.fullmatch(r"jobs/\w+\.py", word))
         return PurePosixPath(words[at]).stem, words[at + 1 :]
     return None
+
+
+def is_printed(shown: str, said: str) -> bool:
+    """Whether a block that is marked as printed says what was shown."""
+    lines = []
+    for line in said.splitlines():
+        words = [r"\S+" if word == "..." else re.escape(word) for word in line.split()]
+        lines.append(r"(.*\n)*?" if line == "..." else r"[ \t]*" + r"[ \t]+".join(words) + r"[ \t]*\n")
+    return re.fullmatch("".join(lines), shown) is not None
 
 
 def queries(texts: dict[str, str]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ import pytest
 from genodl_spark import config
 from genodl_spark.errors import InputError
 from genodl_spark.tables import TABLES
-from tests.pages import README, ROOT, anchors, blocks, in_order, links, pages, spans, verb
+from tests.pages import README, ROOT, anchors, blocks, in_order, is_printed, links, pages, spans, verb
 
 _FOLDERS = ("conf", "docker", "docs", "genodl_spark", "jobs", "tests")
 _MAKEFILE = (ROOT / "Makefile").read_text()
@@ -166,6 +166,14 @@ from genodl_spark import region, regions
     assert wrong_settings(texts)[:2] == ["README.md: no setting train.batches", "README.md: no setting model.drop_out"]
     assert [one.split(";")[0] for one in wrong_settings(texts)[2:]] == ["README.md: evaluate.nil: unknown key"]
     assert wrong_python(texts) == ["README.md:20: no module genodl_spark.regions"]
+
+
+def test_what_is_printed_is_compared_word_by_word() -> None:
+    shown = "name\tn\nx\t1\ny\t2\n"
+    for said in ("name n\nx 1\ny 2\n", "name n\n...\n", "name  n\nx     ...\ny     2\n", "...\ny 2\n"):
+        assert is_printed(shown, said), said
+    for said in ("name n\nx 1\n", "name n\nx 11\ny 2\n", "name n\ny 2\nx 1\n", "name n\nx ... 1\ny 2\n", "n\n...\n"):
+        assert not is_printed(shown, said), said
 
 
 def test_the_readme_is_a_door() -> None:
