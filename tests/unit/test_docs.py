@@ -180,8 +180,17 @@ def test_the_readme_is_a_door() -> None:
     text = pages()[README]
     assert len(text.splitlines()) <= 130
     assert all(command in text for command in ("make setup", "make demo", "make test"))
-    for name in re.findall(r"(?<=[ (])[a-z_]+\.(?:py|c)\b", next(b.text for b in blocks(README, text) if b.text.startswith("jobs/"))):
-        assert list((ROOT / "genodl_spark").rglob(name)), name
+
+
+def test_sketches_of_the_project_name_files_that_are_there() -> None:
+    sketches = {page: b.text for page, text in pages().items() for b in blocks(page, text) if b.text.startswith("jobs/")}
+    assert sketches.keys() == {README, "docs/architecture.md"}
+    for page, sketch in sketches.items():
+        named = set(re.findall(r"\b[a-z_]+\.(?:py|c)\b", sketch))
+        there = {path.name for path in (ROOT / "genodl_spark").rglob("*")}
+        assert named - there == set(), page
+        if page != README:  # the README goes by rooms
+            assert {path.name for path in (ROOT / "genodl_spark").glob("*.py")} - named == {"__init__.py"}
 
 
 def test_every_page_begins_with_what_it_answers() -> None:
