@@ -1,4 +1,4 @@
-"""Accuracy on real data, as the README's table: `make reference`. Takes minutes per line; reads ../shared/data and the demo's inputs.
+"""Accuracy on real data, as the table of docs/accuracy.md: `make reference`. Takes minutes per line; reads ../shared/data and the demo's inputs.
 
 Each line trains, evaluates and compares through the verbs that a user has. Splits, settings and seeds are the tasks' own. The
 dropout rates of tumor_type were chosen by cross-validation on all rows of Alon, Shipp and Golub among others, so those lines show

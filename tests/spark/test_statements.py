@@ -204,7 +204,7 @@ def test_statements_are_judged_from_their_plan(spark: SparkSession, lake: Lake) 
 
 @pytest.fixture
 def small(lake: Lake, genodl: Any, tmp_path: Path) -> Lake:
-    """A lake with a little of what the README asks for."""
+    """A lake with a little of what the pages of docs/ ask for."""
     vcf = tmp_path / "x.vcf"
     head = '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="G">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT'
     lines = [f"{head}\tNA12877\tNA12878", "20\t150000\t.\tA\tG\tnan\t.\t.\tGT\t0|0\t0|1", "20\t160000\t.\tC\tT\tinf\t.\t.\tGT\t0|1\t1|1"]

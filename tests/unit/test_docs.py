@@ -62,7 +62,8 @@ def parsed(name: str, arguments: list[str]) -> Any:
 
 def wrong_commands(texts: dict[str, str]) -> list[str]:
     """Commands of blocks that their verb's parser, or the settings, do not take; programs and scripts that are not there."""
-    found = []
+    named = [(page, match[1]) for page, text in texts.items() for span in spans(text) if (match := re.match(r"genodl ([a-z]+)\b", span))]
+    found = [f"{page}: no verb {name}" for page, name in named if not (ROOT / "jobs" / f"{name}.py").is_file()]
     for block in (block for page, text in texts.items() for block in blocks(page, text) if block.language == "sh"):
         for words in block.commands():
             program, asked = PurePosixPath(words[0]).name, verb(words)
@@ -126,7 +127,7 @@ def test_what_is_not_there_is_found() -> None:
     door = """# Door
 
 [A page](docs/a.md#part-1) [gone](docs/b.md) [a part](docs/a.md#part-2) [elsewhere](https://example.org/x)
-`conf/base.toml` `conf/bases.toml` `genodl_spark/tasks/` `genodl_spark/gone/` `make test` `make tests` `jobs/VERB.py`
+`conf/base.toml` `conf/bases.toml` `genodl_spark/tasks/` `genodl_spark/gone/` `make test` `make tests` `jobs/VERB.py` `genodl list x` `genodl lists`
 `train.batch` `train.batches` `model.dropout` `model.drop_out` `region.read` `train.py` `evaluate --set evaluate.nil=true`
 
 ```sh
@@ -161,8 +162,8 @@ from genodl_spark import region, regions
         "trains: found no such verb",
         "SOURCE: invalid choice",
     )
-    assert len(found) == 6 and all(one.startswith(f"README.md:8: {what}") for one, what in zip(found, told, strict=False)), found
-    assert found[5] == "README.md:8: tests/bench/feed.py has no --rounds"
+    assert found[0] == "README.md: no verb lists" and found[6:] == ["README.md:8: tests/bench/feed.py has no --rounds"]
+    assert all(one.startswith(f"README.md:8: {what}") for one, what in zip(found[1:6], told, strict=True)), found
     assert wrong_settings(texts)[:2] == ["README.md: no setting train.batches", "README.md: no setting model.drop_out"]
     assert [one.split(";")[0] for one in wrong_settings(texts)[2:]] == ["README.md: evaluate.nil: unknown key"]
     assert wrong_python(texts) == ["README.md:20: no module genodl_spark.regions"]
