@@ -15,7 +15,7 @@ fail() {
     exit 1
 }
 
-stamp=$(cat requirements.lock pyproject.toml genodl_spark/kernels.c docker/setup.sh docker/tools.lock docker/horovod.lock docker/jars.sha256 | sha256sum)
+stamp=$(cat requirements.lock pyproject.toml genodl_spark/native/kernels.c docker/setup.sh docker/tools.lock docker/horovod.lock docker/jars.sha256 | sha256sum)
 ready() { [ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ]; }
 ready && exit 0
 exec 9<docker/setup.sh # one at a time

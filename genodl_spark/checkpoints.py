@@ -10,7 +10,7 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark import storage
+from genodl_spark.core import storage
 
 if TYPE_CHECKING:
     import torch

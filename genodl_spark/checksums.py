@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
-from genodl_spark import storage
-from genodl_spark.errors import MEND, Damaged, InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import MEND, Damaged, InputError
 
 TAG = "crc32"  # of the action that adds a file to a table
 BLOCK = 1 << 20

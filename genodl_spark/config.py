@@ -15,9 +15,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, StrictFloat, StrictInt, ValidationError, model_validator
 
-from genodl_spark import own_code, redaction
-from genodl_spark.errors import InputError
-from genodl_spark.own_code import Code
+from genodl_spark.core import own_code, redaction
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.own_code import Code
 from genodl_spark.splits import Split
 from genodl_spark.tables import partition_folder
 

@@ -14,13 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import encode, genotypes, kernels, quality
+from genodl_spark import encode, genotypes, quality
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.text_values import known, number, shown
 from genodl_spark.encode import MISSING
-from genodl_spark.errors import InputError
+from genodl_spark.native import kernels
 from genodl_spark.sources.site import SPELLED, folded
 from genodl_spark.stored_files import StoredFile, rows_of
 from genodl_spark.tables import FEATURES, SAMPLE_SETS, SAMPLES, SEQUENCES, VARIANTS, Table, identifier
-from genodl_spark.text_values import known, number, shown
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -29,8 +29,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genodl_spark import quality, storage
-from genodl_spark.errors import MEND, Damaged
+from genodl_spark import quality
+from genodl_spark.core import storage
+from genodl_spark.core.errors import MEND, Damaged
 from genodl_spark.stored_files import opened
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import kernels
+from genodl_spark.core.errors import MEND, Damaged, InputError
 from genodl_spark.encode import ABSENT, HIGHEST_ALLELE, MISSING
-from genodl_spark.errors import MEND, Damaged, InputError
+from genodl_spark.native import kernels
 
 _END_OF_VECTOR = -32767
 _PALETTE_PLOIDY = 4

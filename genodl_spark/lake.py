@@ -27,9 +27,10 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import checksums, storage, table_log
+from genodl_spark import checksums, table_log
 from genodl_spark.checksums import TAG
-from genodl_spark.errors import Conflict, Damaged, InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import Conflict, Damaged, InputError
 from genodl_spark.stored_files import Change, StoredFile, Without, as_lists, holding, join, may_hold, read_file, rewrite
 from genodl_spark.tables import TABLES, Table, identifier, literal
 from genodl_spark.transactions import LostRace, Transaction, alone, application, delta_log, retried, told_apart

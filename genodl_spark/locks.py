@@ -33,8 +33,8 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from genodl_spark import storage
-from genodl_spark.errors import Conflict, InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import Conflict, InputError
 
 log = logging.getLogger("genodl")
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as checked
 
-from genodl_spark import storage
-from genodl_spark.errors import Damaged, InputError
-from genodl_spark.own_code import Code, sha256
+from genodl_spark.core import storage
+from genodl_spark.core.errors import Damaged, InputError
+from genodl_spark.core.own_code import Code, sha256
 from genodl_spark.quality import ONE_HOT
 from genodl_spark.tables import MODELS
 

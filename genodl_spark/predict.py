@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import evaluate, feed, kernels, own_code, quality, storage
-from genodl_spark.errors import InputError
+from genodl_spark import evaluate, feed, quality
+from genodl_spark.core import own_code, storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.own_code import Code
 from genodl_spark.lake import Lake
 from genodl_spark.model_files import CARD, WEIGHTS, Card, ModelFiles, registered
-from genodl_spark.own_code import Code
+from genodl_spark.native import kernels
 
 if TYPE_CHECKING:
     import torch

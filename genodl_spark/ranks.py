@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ Work = Callable[[Any], dict[str, Any]]
 
 def slots_left(spark: SparkSession, wanted: int) -> int:
     """Task slots of the executors that are alive, once they are enough or a while has passed."""
-    from genodl_spark.session import live_slots
+    from genodl_spark.core.session import live_slots
 
     started = time.monotonic()
     while (found := live_slots(spark)) < 1 or (found < wanted and time.monotonic() < started + _PATIENT_SECONDS):
@@ -52,7 +52,7 @@ def start_ranks(
     `alone`, `rank` and `elastic` do the work of a single process, of one of several, and of one of several that may be lost and may
     join; None where a lost rank is to end the others.
     """
-    from genodl_spark.session import rank_environment
+    from genodl_spark.core.session import rank_environment
 
     # A lost rank must end the others, not leave them waiting.
     environment = {"HOROVOD_STALL_CHECK_TIME_SECONDS": "60", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "300"}

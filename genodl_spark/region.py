@@ -24,9 +24,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.exceptions import TableNotFoundError
 
-from genodl_spark import checksums, genotypes, storage
+from genodl_spark import checksums, genotypes
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.encode import ABSENT, MISSING
-from genodl_spark.errors import InputError
 from genodl_spark.sources.vcf_header import shared_contig
 from genodl_spark.stored_files import opened
 from genodl_spark.tables import SAMPLE_SETS, VARIANTS, Table

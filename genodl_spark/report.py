@@ -19,8 +19,8 @@ import numpy as np
 from sklearn.metrics import auc
 
 from genodl_spark import evaluate
+from genodl_spark.core.output import printable
 from genodl_spark.evaluate import HeldOut, Interval
-from genodl_spark.output import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

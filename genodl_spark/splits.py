@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 
 TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, -1
 ROLES = {"train": TRAIN, "validation": VALIDATION, "test": TEST}

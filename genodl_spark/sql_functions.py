@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from genodl_spark import genotypes, session
+from genodl_spark import genotypes
+from genodl_spark.core import session
+from genodl_spark.core.errors import InputError
 from genodl_spark.encode import MISSING
-from genodl_spark.errors import InputError
 from genodl_spark.sources.vcf_fields import call_texts
 
 if TYPE_CHECKING:

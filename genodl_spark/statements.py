@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 
 _SPARK = "org.apache.spark.sql."
 _PLANS = """

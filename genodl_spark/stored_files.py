@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark import checksums, storage
+from genodl_spark import checksums
 from genodl_spark.checksums import Checksums
-from genodl_spark.errors import MEND, Damaged
+from genodl_spark.core import storage
+from genodl_spark.core.errors import MEND, Damaged
 from genodl_spark.tables import Table
 
 _ROWS = 16_384  # rows that are written at once

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from genodl_spark import storage
-from genodl_spark.errors import InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 
 _ENTRY = re.compile(r"/(\d{20})\.json$")
 _OF_VERSION = re.compile(r"/\.?(\d{20})\.(?:json|crc|checkpoint(?:\.[\w.-]+)?\.parquet)(?:\.crc)?$")

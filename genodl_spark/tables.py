@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa

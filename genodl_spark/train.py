@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import checkpoints, feed, quality, storage
-from genodl_spark.errors import InputError
-from genodl_spark.own_code import Code
+from genodl_spark import checkpoints, feed, quality
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.own_code import Code
 from genodl_spark.ranks import Alone, Ranks, device_of, hardware, memory_kept, slots_left, start_ranks, together
 from genodl_spark.splits import TRAIN, UNUSED, VALIDATION
 
@@ -131,7 +132,7 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
     as many ranks as there are slots for, `train.restarts` times at most; `restarts` of the result counts them.
     InputError when there are too few slots at the start, and for what a rank says of the user's input.
     """
-    from genodl_spark.session import task_slots
+    from genodl_spark.core.session import task_slots
 
     o, restarts = job.options, 0
     launcher = o["launcher"]

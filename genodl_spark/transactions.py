@@ -17,8 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from genodl_spark import storage
-from genodl_spark.errors import Conflict
+from genodl_spark.core import storage
+from genodl_spark.core.errors import Conflict
 from genodl_spark.parts import Part
 from genodl_spark.stored_files import StoredFile
 from genodl_spark.tables import Table, identifier

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from genodl_spark import storage
 from genodl_spark import train as training
 from genodl_spark.config import Dimension, Settings, Train, override
-from genodl_spark.errors import InputError
-from genodl_spark.own_code import Code
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.own_code import Code
 
 if TYPE_CHECKING:
     import optuna

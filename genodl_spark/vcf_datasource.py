@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
-from genodl_spark import storage
-from genodl_spark.errors import InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources import vcf, vcf_fields
 from genodl_spark.sources.streams import Split
 from genodl_spark.sources.vcf_fields import Column

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.lake import Lake
 from genodl_spark.tables import MODELS, PREDICTIONS, TABLES, Table, identifier
 

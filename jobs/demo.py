@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jobs
-from genodl_spark import session
 from genodl_spark.cli import parser, run_job
-from genodl_spark.errors import InputError
+from genodl_spark.core import session
+from genodl_spark.core.errors import InputError
 from genodl_spark.pipelines.run import Run
 
 SQL = """

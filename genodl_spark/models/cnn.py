@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.models import mlp
 from genodl_spark.models.layers import (
     NORMS,

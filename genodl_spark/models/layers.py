@@ -17,7 +17,7 @@ from torch import nn
 from torch._compile import _disable_dynamo  # as torch.compiler.disable, but what that imports (seconds) is loaded on the first call
 from torch.nn import functional
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 
 SCALE = 1 << 24  # of keyed random numbers: all that float32 can tell apart
 

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import bgzf, storage
-from genodl_spark.errors import InputError
+from genodl_spark import bgzf
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import vcf, vcf_text
 from genodl_spark.sources.vcf_header import shared_contig

@@ -24,8 +24,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import genotypes, session, storage
-from genodl_spark.errors import MEND, Damaged, InputError
+from genodl_spark import genotypes
+from genodl_spark.core import session, storage
+from genodl_spark.core.errors import MEND, Damaged, InputError
+from genodl_spark.core.text_values import order_hash
 from genodl_spark.locks import FOLDER
 from genodl_spark.pipelines.run import Run, now
 from genodl_spark.sources.consent import WITHDRAWN, Person, edited_json, names_people
@@ -52,7 +54,6 @@ from genodl_spark.tables import (
     Table,
     identifier,
 )
-from genodl_spark.text_values import order_hash
 
 if TYPE_CHECKING:
     from pyspark.sql import Row

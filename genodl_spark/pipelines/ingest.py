@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from genodl_spark import session, storage
-from genodl_spark.errors import Conflict, InputError
+from genodl_spark.core import session, storage
+from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.pipelines.forget import refuse_withdrawn, take_back_withdrawn
 from genodl_spark.pipelines.ingest_matrices import ingest_matrices
 from genodl_spark.pipelines.ingest_sequences import ingest_sequences

@@ -19,8 +19,8 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import session, storage
-from genodl_spark.errors import Conflict, InputError
+from genodl_spark.core import session, storage
+from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.pieces import SourceFile, discard
 from genodl_spark.pipelines.run import Run

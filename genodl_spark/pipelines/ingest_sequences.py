@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from genodl_spark import storage
-from genodl_spark.errors import InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.parts import Part
 from genodl_spark.pipelines.forget import withdrawn_people
 from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files, parts_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.parts import PartWriter
 from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files, tell
 from genodl_spark.pipelines.run import Run

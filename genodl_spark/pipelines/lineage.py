@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.output import printable
 from genodl_spark.lake import Snapshot
-from genodl_spark.output import printable
 from genodl_spark.pipelines.predict import RESCORED, model_of, rescored
 from genodl_spark.pipelines.run import Run
 from genodl_spark.tables import (

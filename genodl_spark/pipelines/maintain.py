@@ -14,8 +14,9 @@ import posixpath
 import time
 from typing import Any
 
-from genodl_spark import locks, storage
-from genodl_spark.errors import Conflict, InputError
+from genodl_spark import locks
+from genodl_spark.core import storage
+from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.pipelines.run import PINS, Run
 from genodl_spark.tables import DATASETS, MODELS, PREDICTIONS, Table
 

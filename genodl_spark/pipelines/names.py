@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.pipelines.pieces import SourceFile
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import vcf

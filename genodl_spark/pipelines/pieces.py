@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from genodl_spark import locks, session, storage
-from genodl_spark.errors import Conflict, InputError
+from genodl_spark import locks
+from genodl_spark.core import session, storage
+from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import streams

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark import model_files, session, storage, tasks
+from genodl_spark import model_files, tasks
 from genodl_spark import predict as kernel
 from genodl_spark.config import Settings, from_stored
-from genodl_spark.errors import Conflict, InputError
+from genodl_spark.core import session, storage
+from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.features import Features, Kernel, stored_rows, told
 from genodl_spark.lake import Snapshot
 from genodl_spark.model_files import CARD, Card, ModelFiles

@@ -22,11 +22,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import encode, kernels, quality
+from genodl_spark import encode, quality
 from genodl_spark import predict as kernel
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.features import Places, arranged, places_of
 from genodl_spark.model_files import Card, ModelFiles
+from genodl_spark.native import kernels
 from genodl_spark.pipelines.predict import Local, Scoring, as_row, model_of, newest
 from genodl_spark.sources import sequence_table
 from genodl_spark.sql_functions import frame

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark import session, sql_functions, statements, views
+from genodl_spark import sql_functions, statements, views
 from genodl_spark.config import from_stored
-from genodl_spark.errors import InputError
-from genodl_spark.output import cell, plain
+from genodl_spark.core import session
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.output import cell, plain
 from genodl_spark.pipelines import predict_sql
 from genodl_spark.pipelines.listings import LISTINGS
 from genodl_spark.pipelines.run import Run

@@ -18,10 +18,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from genodl_spark import session, statements, views
-from genodl_spark.errors import InputError
+from genodl_spark import statements, views
+from genodl_spark.core import session
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.output import printable
 from genodl_spark.lake import Lake
-from genodl_spark.output import printable
 from genodl_spark.pipelines.query import FUNCTIONS, provide
 from genodl_spark.pipelines.run import Report, Run
 from genodl_spark.tables import RUNS, literal

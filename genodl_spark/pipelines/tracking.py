@@ -9,7 +9,7 @@ import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark import redaction, storage
+from genodl_spark.core import redaction, storage
 from genodl_spark.pipelines.run import Run
 
 if TYPE_CHECKING:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import evaluate, feed, model_files, storage
+from genodl_spark import evaluate, feed, model_files
 from genodl_spark import train as training
 from genodl_spark.config import stored
-from genodl_spark.errors import Conflict
+from genodl_spark.core import storage
+from genodl_spark.core.errors import Conflict
 from genodl_spark.model_files import WEIGHTS
 from genodl_spark.pipelines import tracking
 from genodl_spark.pipelines.prepare import allowed_of, dataset_of

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pysam
 
-from genodl_spark import bgzf, storage
-from genodl_spark.errors import InputError
+from genodl_spark import bgzf
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources.streams import BLOCK, LONGEST
 
 _MAGIC = b"BCF\2\2"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark.text_values import LONGEST
+from genodl_spark.core.text_values import LONGEST
 
 DELIMITERS = {"\t": "tab", ",": "comma", ";": "semicolon"}
 

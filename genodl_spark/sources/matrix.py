@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from genodl_spark import text_values
-from genodl_spark.errors import InputError
+from genodl_spark.core import text_values
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.text_values import MISSING, WORDS, fault_of_name, known, order_hash, shown, with_point
 from genodl_spark.sources import delimited
 from genodl_spark.sources.delimited import DELIMITERS, Unreadable
 from genodl_spark.sources.streams import line_blocks
-from genodl_spark.text_values import MISSING, WORDS, fault_of_name, known, order_hash, shown, with_point
 
 _HELD = 64 << 20  # bytes of values that wait in memory
 _LARGEST = float(np.finfo(np.float32).max)

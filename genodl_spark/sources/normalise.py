@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pysam
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources.vcf_header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, Refused
 
 _BASES = re.compile(rb"[ACGTNacgtn]+")

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.text_values import DOUBTFUL, MISSING, WORDS, fault_of_name, known, shown, with_point
 from genodl_spark.sources import delimited
 from genodl_spark.sources.delimited import DELIMITERS, Unreadable
 from genodl_spark.sources.streams import line_blocks
-from genodl_spark.text_values import DOUBTFUL, MISSING, WORDS, fault_of_name, known, shown, with_point
 
 ID = "sample_id"
 _UNSTORABLE = re.compile(r"[ ,;{}()\n\t=]+")  # characters that Parquet columns may not hold

@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from isal import isal_zlib
 
-from genodl_spark import bgzf, kernels, storage
+from genodl_spark import bgzf
 from genodl_spark.bgzf import Broken
-from genodl_spark.errors import InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.native import kernels
 
 BLOCK = 4 << 20
 LONGEST = 1 << 30  # bytes of a line: places within a block of lines are 32-bit

@@ -20,8 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import bgzf, encode, genotypes, kernels, storage
-from genodl_spark.errors import InputError
+from genodl_spark import bgzf, encode, genotypes
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.native import kernels
 from genodl_spark.sources import bcf, streams
 from genodl_spark.sources.normalise import Normalised, Normaliser, needs
 from genodl_spark.sources.streams import Note, Split, line_blocks

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from genodl_spark.errors import InputError
-from genodl_spark.text_values import order_hash
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.text_values import order_hash
 
 FIXED = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from genodl_spark import own_code
 from genodl_spark.config import Settings
-from genodl_spark.errors import InputError
+from genodl_spark.core import own_code
+from genodl_spark.core.errors import InputError
 from genodl_spark.features import Features, WithCovariates
 
 

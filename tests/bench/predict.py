@@ -43,7 +43,7 @@ def lake_uri(folder: str, kind: str) -> str:
 
 def session(cpus: int) -> Any:
     from genodl_spark import config
-    from genodl_spark import session as sessions
+    from genodl_spark.core import session as sessions
 
     return sessions.build("bench", config.load().spark, f"local[{cpus}]")
 
@@ -112,7 +112,7 @@ def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> 
     """Appends rows `first` to `first + rows` to a cohort, a file for each 50,000."""
     import pyarrow as pa
 
-    from genodl_spark import kernels
+    from genodl_spark.native import kernels
     from genodl_spark.parts import PartWriter
     from genodl_spark.tables import EXPRESSION, SEQUENCES
 

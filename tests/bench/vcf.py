@@ -369,7 +369,8 @@ def inner_scan(lake: str, samples: int, variants: int) -> dict[str, dict[str, fl
     read, counted = min(runs, key=lambda run: abs(sum(run) - statistics.median(map(sum, runs))))
     found = {"one process: Parquet and kernel": {"cpu": read + counted}, "one process: kernel alone": {"cpu": counted}}
 
-    from genodl_spark import config, session
+    from genodl_spark import config
+    from genodl_spark.core import session
 
     spark = session.build("bench", config.load().spark)
     slots = session.task_slots(spark)
@@ -426,7 +427,7 @@ def inner_region(lake: str, start: int, end: int, samples: list[str], command: l
 
 def inner_variants(lake: str, variants: int) -> list[float]:
     """Seconds of step `variants`, warm: after one run that starts session and workers."""
-    from genodl_spark import session
+    from genodl_spark.core import session
 
     with session.shared():
         found = [our_variants(lake, 0.2 + i / 1000) for i in range(1 + REPEATS_WARM)]

@@ -8,7 +8,8 @@ import sys
 from typing import Any
 
 import genodl_spark
-from genodl_spark import config, session
+from genodl_spark import config
+from genodl_spark.core import session
 
 
 def seen(_: object = None) -> dict[str, Any]:

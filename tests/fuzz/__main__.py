@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[2] / "genodl_spark" / "kernels.c"
+SOURCE = Path(__file__).resolve().parents[2] / "genodl_spark" / "native" / "kernels.c"
 FLAGS = ["-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 _INSIDE = "GENODL_FUZZED"
 
@@ -36,7 +36,7 @@ def main() -> int:
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args()
     if _INSIDE in os.environ:
-        from genodl_spark import kernels
+        from genodl_spark.native import kernels
         from tests.fuzz import packed, text
 
         library = kernels.opened(os.environ[_INSIDE])

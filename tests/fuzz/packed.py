@@ -6,7 +6,8 @@ import random
 
 import numpy as np
 
-from genodl_spark import encode, genotypes, kernels
+from genodl_spark import encode, genotypes
+from genodl_spark.native import kernels
 
 Call = list[tuple[int, bool]]  # allele (-1 missing) and phase of each place
 STANDARD = {1: ["0|0", "1|0", "0|1", "1|1"], 2: ["0|0", "1|0", "0|1", "1|1"], 3: ["0/0", "0/1", "1/1", "./."]}

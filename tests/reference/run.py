@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 import jobs
-from genodl_spark import config, evaluate, report, session
+from genodl_spark import config, evaluate, report
+from genodl_spark.core import session
 from genodl_spark.evaluate import HeldOut
 from genodl_spark.pipelines.evaluate import best_baseline, chosen_model, held_out
 from genodl_spark.pipelines.run import Report, Run

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import jobs
-from genodl_spark import session
+from genodl_spark.core import session
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", ROOT.parent / "shared" / "data"))

@@ -16,8 +16,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
 from genodl_spark import lake as lake_module
-from genodl_spark import storage
-from genodl_spark.errors import InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.lake import Lake
 from genodl_spark.tables import EVALUATIONS, QC_STEPS, SAMPLES, SPLITS, TABLES
 

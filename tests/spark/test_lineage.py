@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genodl_spark import storage
+from genodl_spark.core import storage
 from genodl_spark.lake import Lake
 from genodl_spark.tables import PREDICTIONS, SPLITS
 from jobs import ingest, lineage, predict, simulate, train

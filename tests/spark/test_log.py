@@ -11,7 +11,8 @@ import deltalake
 import pytest
 from pyspark.sql import functions as F
 
-from genodl_spark import locks, storage
+from genodl_spark import locks
+from genodl_spark.core import storage
 from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.tables import QC_STEPS
 from jobs import maintain

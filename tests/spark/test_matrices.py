@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genodl_spark import features, storage
+from genodl_spark import features
+from genodl_spark.core import storage
 from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.pipelines import ingest as pipeline
 from genodl_spark.stored_files import read_file

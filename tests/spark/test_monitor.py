@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 import jobs
-from genodl_spark import session
+from genodl_spark.core import session
 from genodl_spark.lake import Lake
 from genodl_spark.tables import FINDINGS, PREDICTIONS, RUNS, SOURCES
 from jobs import monitor

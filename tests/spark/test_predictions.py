@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from genodl_spark import features, model_files, predict, storage
-from genodl_spark.errors import Conflict
+from genodl_spark import features, model_files, predict
+from genodl_spark.core import storage
+from genodl_spark.core.errors import Conflict
 from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.tables import MODELS, PREDICTIONS, SEQUENCES
 from jobs import ingest, lineage, query, train

@@ -17,7 +17,8 @@ import duckdb
 import polars
 import pytest
 
-from genodl_spark import storage, views
+from genodl_spark import views
+from genodl_spark.core import storage
 from genodl_spark.lake import Lake
 from genodl_spark.tables import EXPRESSION, PREDICTIONS, SAMPLES, Table
 

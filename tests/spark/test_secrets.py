@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from genodl_spark import redaction
+from genodl_spark.core import redaction
 from genodl_spark.lake import Lake
 from genodl_spark.tables import MODELS, RUNS
 from jobs import ingest, query, train
@@ -88,7 +88,7 @@ def test_neither_output_nor_a_command_line_has_a_secret(tmp_path: Path) -> None:
     """
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script))
-    environment = {**os.environ, "PYTHONPATH": str(Path(redaction.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(redaction.__file__).parents[2])}
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     java, secret = map(int, done.stdout.split()[-2:])

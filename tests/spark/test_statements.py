@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from genodl_spark import statements, views
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.lake import Lake
 from genodl_spark.pipelines.query import FUNCTIONS
 from genodl_spark.tables import FINDINGS, MODELS, RUNS, SAMPLES, literal

@@ -13,8 +13,9 @@ import torch
 from pyspark.sql import functions as F
 from torch.nn import functional
 
-from genodl_spark import features, model_files, predict, storage
-from genodl_spark.errors import InputError
+from genodl_spark import features, model_files, predict
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.lake import Lake, Snapshot
 from genodl_spark.pipelines.prepare import allowed_of
 from genodl_spark.tables import DATASETS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS

@@ -17,8 +17,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from genodl_spark import lake as lake_module
-from genodl_spark import storage, transactions
-from genodl_spark.errors import Conflict
+from genodl_spark import transactions
+from genodl_spark.core import storage
+from genodl_spark.core.errors import Conflict
 from genodl_spark.lake import Lake
 from genodl_spark.stored_files import Without
 from genodl_spark.tables import LD_PRUNED, QC_STEPS, SAMPLE_SETS, SAMPLES, Table

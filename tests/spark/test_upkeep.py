@@ -15,7 +15,8 @@ import pysam
 import pytest
 from pyspark.sql import functions as F
 
-from genodl_spark import genotypes, locks, storage
+from genodl_spark import genotypes, locks
+from genodl_spark.core import storage
 from genodl_spark.lake import Lake
 from genodl_spark.pipelines import forget as forgetting
 from genodl_spark.pipelines import ingest as ingesting

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from genodl_spark import bgzf, sql_functions, vcf_datasource
-from genodl_spark.errors import input_error_within
+from genodl_spark.core.errors import input_error_within
 from jobs import ingest, query
 
 HEAD = """##fileformat=VCFv4.3

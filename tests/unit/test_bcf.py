@@ -13,7 +13,7 @@ import pysam.bcftools
 import pytest
 
 from genodl_spark import bgzf
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources import bcf
 from genodl_spark.sources.vcf_header import read_header
 

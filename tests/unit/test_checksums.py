@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genodl_spark import checksums, errors, feed, parts, region
+from genodl_spark import checksums, feed, parts, region
 from genodl_spark.checksums import Checksums, Summed
-from genodl_spark.errors import Damaged, input_error_within
+from genodl_spark.core import errors
+from genodl_spark.core.errors import Damaged, input_error_within
 from genodl_spark.sources import vcf
 from genodl_spark.stored_files import StoredFile, opened, read_file
 from genodl_spark.tables import VARIANTS
@@ -179,5 +180,5 @@ Caused by: org.apache.parquet.io.ParquetDecodingException: could not verify page
         "file:///a lake/part-1.zstd.parquet: found a file that Spark cannot read (could not verify page integrity, CRC checksum verification "
         f"failed); expected whole Parquet, {errors.MEND}"
     )
-    raised = input_error_within(RuntimeError("Traceback\ngenodl_spark.errors.Damaged: f: found other bytes"))
+    raised = input_error_within(RuntimeError("Traceback\ngenodl_spark.core.errors.Damaged: f: found other bytes"))
     assert str(raised) == "f: found other bytes"

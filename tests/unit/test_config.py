@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genodl_spark import config
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.tables import partition_folder
 
 

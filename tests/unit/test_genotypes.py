@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark import encode, genotypes
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 
 
 @st.composite

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import storage
-from genodl_spark.errors import InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.features import MatrixFeatures
 from genodl_spark.parts import Part
 from genodl_spark.pipelines import ingest_matrices as pipeline

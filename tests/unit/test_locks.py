@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from genodl_spark import locks
-from genodl_spark.errors import Conflict
+from genodl_spark.core.errors import Conflict
 
 HOLDER = """
 import sys, time

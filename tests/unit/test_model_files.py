@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load, save
 
 from genodl_spark import model_files, predict
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.model_files import CARD, WEIGHTS, Card, ModelFiles
 from tests.unit.test_predict import card, rows_of, weights
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from genodl_spark import models
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.models import layers
 
 LENGTH, FEATURES, BATCH = 23, 9, 6

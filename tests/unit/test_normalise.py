@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources.normalise import Normalised, Normaliser, Piece, Reference, needs
 from genodl_spark.sources.streams import line_blocks
 from genodl_spark.sources.vcf_header import Header, Refused, read_header

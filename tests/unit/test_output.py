@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 
 from genodl_spark import report
-from genodl_spark.output import LogFormatter, as_json, cell, plain, printable
+from genodl_spark.core.output import LogFormatter, as_json, cell, plain, printable
 
 COMMANDS = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\x7f\u202eevil\u2066\u200f\ud800"
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from genodl_spark import feed, model_files, models, predict, quality, train
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 
 KINDS = {
     "mlp": ({"kind": "mlp", "hidden": [16], "dropout": 0.2}, 12, "float32", "none"),

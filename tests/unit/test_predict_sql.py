@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.features import Places, arranged, places_of
 from genodl_spark.model_files import FORMAT, Card, ModelFiles
 from genodl_spark.pipelines import predict_sql

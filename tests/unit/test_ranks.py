@@ -19,7 +19,7 @@ from safetensors.numpy import load
 from test_train import job, weights
 
 from genodl_spark import config, ranks, train
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from tests.listening import watched
 
 

@@ -7,9 +7,10 @@ import logging
 
 import pytest
 
-from genodl_spark import config, redaction
+from genodl_spark import config
 from genodl_spark.config import Settings
-from genodl_spark.errors import InputError
+from genodl_spark.core import redaction
+from genodl_spark.core.errors import InputError
 
 
 @pytest.fixture(autouse=True)

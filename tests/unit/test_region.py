@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark import parts, region
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources import vcf
 from genodl_spark.tables import SAMPLE_SETS, VARIANTS, Table
 

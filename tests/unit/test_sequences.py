@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from genodl_spark import baselines, config, encode, quality, tasks
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources import sequence_table, streams
 from genodl_spark.sources.sequence_table import Header
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from genodl_spark import config, session
+from genodl_spark import config
+from genodl_spark.core import session
 
 
 @pytest.mark.parametrize(

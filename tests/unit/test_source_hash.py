@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from genodl_spark import source_hash
 from genodl_spark.config import load
+from genodl_spark.core import source_hash
 from genodl_spark.pipelines.run import code_of
 
 TRAIN, PREDICT, INGEST = (
@@ -44,8 +44,8 @@ def edited(path: Path, change: Callable[[str], str]) -> None:
         ("models/layers.py", lambda text: text.replace("eps = 1e-5", "eps = 1e-6"), (True, True, False)),
         ("tasks/tumor_type.py", lambda text: text + "\nADDED = 1\n", (True, False, False)),
         ("tasks/ancestry.py", lambda text: text + "\nADDED = 1\n", (False, False, False)),
-        ("kernels.c", lambda text: text + "\n/* more */\n", (True, True, True)),
-        ("errors.py", lambda text: text + "\nADDED = 1\n", (True, True, True)),
+        ("native/kernels.c", lambda text: text + "\n/* more */\n", (True, True, True)),
+        ("core/errors.py", lambda text: text + "\nADDED = 1\n", (True, True, True)),
         ("features.py", lambda text: '"""Other words."""\n\n# A comment.\n' + text.partition('"""')[2].partition('"""')[2], (False, False, False)),
         ("train.py", lambda text: text.replace("\n\n\ndef", "\n\n\n# A comment.\n\n\ndef"), (False, False, False)),
     ],

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources import matrix, sample_table, streams
 from genodl_spark.sources.streams import BGZF_END, line_blocks, split_blocks, splits
 

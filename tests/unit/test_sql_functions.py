@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark import encode, genotypes, sql_functions
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 
 
 def taken(series: pd.Series, type_: pa.DataType) -> list:

@@ -6,7 +6,7 @@ import multiprocessing
 
 import pytest
 
-from genodl_spark import storage
+from genodl_spark.core import storage
 
 
 def test_a_client_for_each_endpoint_identity_and_process(monkeypatch: pytest.MonkeyPatch) -> None:

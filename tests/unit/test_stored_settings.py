@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from genodl_spark import config, storage
-from genodl_spark.errors import InputError
+from genodl_spark import config
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden"
 

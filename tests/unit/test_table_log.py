@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from genodl_spark import storage, table_log
+from genodl_spark import table_log
+from genodl_spark.core import storage
 
 NOW = 1_700_000_000
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import features, splits, text_values
-from genodl_spark.errors import InputError
+from genodl_spark import features, splits
+from genodl_spark.core import text_values
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources import matrix, sample_table, streams
 from genodl_spark.sources.vcf_header import Header as VcfHeader
 

@@ -13,9 +13,10 @@ import torch
 from test_feed import write
 from torch.nn import functional
 
-from genodl_spark import feed, models, storage, train
+from genodl_spark import feed, models, train
 from genodl_spark.config import Train
-from genodl_spark.errors import InputError
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.model_files import Card
 from genodl_spark.predict import Predictor
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from genodl_spark import transactions
-from genodl_spark.errors import Conflict
+from genodl_spark.core.errors import Conflict
 from genodl_spark.transactions import LostRace, alone, first_came, retried
 
 

@@ -23,7 +23,7 @@ from pyspark.sql import Row
 
 from genodl_spark import baselines, config, feed, splits, train, tuning
 from genodl_spark.config import Dimension
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.pipelines import report
 from genodl_spark.pipelines.tune import outer_split
 from genodl_spark.tuning import COMPLETE, FAILED, PRUNED, Space, Study, Trial

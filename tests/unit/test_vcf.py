@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark import bgzf, genotypes
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 from genodl_spark.sources import streams, vcf
 from genodl_spark.sources.normalise import Normaliser, Reference
 from genodl_spark.sources.streams import line_blocks

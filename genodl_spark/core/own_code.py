@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from types import ModuleType
 
-from genodl_spark.errors import InputError
+from genodl_spark.core.errors import InputError
 
 Code = Mapping[str, bytes]  # base name of a file -> its content
 

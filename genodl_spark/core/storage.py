@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import pyarrow.fs as pafs
 
-from genodl_spark.errors import MEND, Damaged, InputError
+from genodl_spark.core.errors import MEND, Damaged, InputError
 
 _S3_SCHEMES = {"s3", "s3a", "s3n"}
 _S3_IDENTITY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION")

@@ -8,7 +8,7 @@ import math
 from types import TracebackType
 from typing import Any
 
-from genodl_spark import redaction
+from genodl_spark.core import redaction
 
 
 def printable(text: str) -> str:

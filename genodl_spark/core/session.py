@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark import redaction
+from genodl_spark.core import redaction
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
@@ -121,7 +121,7 @@ def _ship_package(spark: SparkSession) -> None:
 
     PySpark sends a wheel of --py-files along, but of archives it puts .zip, .egg and .jar only on their path.
     """
-    package = Path(__file__).parents[1].name
+    package = Path(__file__).parents[2].name
     sent = [os.path.basename(path) for path in spark.sparkContext.getConf().get("spark.submit.pyFiles", "").split(",")]
     includes = spark.sparkContext._python_includes
     if includes is not None and package in sent and package not in includes:

@@ -41,7 +41,7 @@ def _library() -> ctypes.CDLL:
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     kept = ExitStack()
     atexit.register(kept.close)
-    path = kept.enter_context(resources.as_file(resources.files("genodl_spark") / f"{_NAME}{suffix}"))
+    path = kept.enter_context(resources.as_file(resources.files("genodl_spark.native") / f"{_NAME}{suffix}"))
     if not path.is_file():
         raise ImportError(f"{path} is not there: the kernels are not compiled; run make setup, or install the wheel of this platform")
     return opened(str(path))
