@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from genodl_spark import quality
 from genodl_spark.core import storage
 from genodl_spark.core.errors import MEND, Damaged
-from genodl_spark.stored_files import opened
+from genodl_spark.lake.files import opened
 
 if TYPE_CHECKING:
     import torch

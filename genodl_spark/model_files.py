@@ -15,11 +15,11 @@ from pydantic.dataclasses import dataclass as checked
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Damaged, InputError
 from genodl_spark.core.own_code import Code, sha256
+from genodl_spark.lake.tables import MODELS
 from genodl_spark.quality import ONE_HOT
-from genodl_spark.tables import MODELS
 
 if TYPE_CHECKING:
-    from genodl_spark.lake import Lake
+    from genodl_spark.lake.delta import Lake
 
 CARD, WEIGHTS, CODE = "model.json", "model.safetensors", "code"
 FORMAT = 2

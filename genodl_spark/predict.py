@@ -18,7 +18,7 @@ from genodl_spark import evaluate, feed, quality
 from genodl_spark.core import own_code, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
-from genodl_spark.lake import Lake
+from genodl_spark.lake.delta import Lake
 from genodl_spark.model_files import CARD, WEIGHTS, Card, ModelFiles, registered
 from genodl_spark.native import kernels
 

@@ -24,13 +24,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.exceptions import TableNotFoundError
 
-from genodl_spark import checksums, genotypes
+from genodl_spark import genotypes
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.encode import ABSENT, MISSING
+from genodl_spark.lake import checksums
+from genodl_spark.lake.files import opened
+from genodl_spark.lake.tables import SAMPLE_SETS, VARIANTS, Table
 from genodl_spark.sources.vcf_header import shared_contig
-from genodl_spark.stored_files import opened
-from genodl_spark.tables import SAMPLE_SETS, VARIANTS, Table
 
 _SHOWN = ["chrom", "pos", "end", "id", "ref", "alts", "qual", "filters", "info"]
 _ORDER = ["pos", "file", "line", "alt_number"]

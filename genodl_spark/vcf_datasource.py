@@ -34,11 +34,11 @@ from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.lake.tables import VARIANTS
 from genodl_spark.sources import vcf, vcf_fields
 from genodl_spark.sources.streams import Split
 from genodl_spark.sources.vcf_fields import Column
 from genodl_spark.sources.vcf_header import Header
-from genodl_spark.tables import VARIANTS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

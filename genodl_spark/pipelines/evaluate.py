@@ -20,11 +20,11 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.session import task_slots
 from genodl_spark.evaluate import HeldOut, Interval
+from genodl_spark.lake.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
 from genodl_spark.pipelines.prepare import allowed_of, labelled_cohorts, read_labels
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 from genodl_spark.pipelines.train import job_of
-from genodl_spark.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
 
 if TYPE_CHECKING:
     import pandas as pd

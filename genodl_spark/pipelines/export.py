@@ -26,10 +26,10 @@ import pyarrow as pa
 from genodl_spark import bgzf
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.lake.tables import SOURCES, VARIANTS
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import vcf, vcf_text
 from genodl_spark.sources.vcf_header import shared_contig
-from genodl_spark.tables import SOURCES, VARIANTS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -28,11 +28,9 @@ from genodl_spark import genotypes
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import MEND, Damaged, InputError
 from genodl_spark.core.text_values import order_hash
-from genodl_spark.locks import FOLDER
-from genodl_spark.pipelines.run import Run, now
-from genodl_spark.sources.consent import WITHDRAWN, Person, edited_json, names_people
-from genodl_spark.stored_files import opened
-from genodl_spark.tables import (
+from genodl_spark.lake.files import opened
+from genodl_spark.lake.locks import FOLDER
+from genodl_spark.lake.tables import (
     DATASETS,
     EVALUATIONS,
     EXAMPLES,
@@ -54,6 +52,8 @@ from genodl_spark.tables import (
     Table,
     identifier,
 )
+from genodl_spark.pipelines.run import Run, now
+from genodl_spark.sources.consent import WITHDRAWN, Person, edited_json, names_people
 
 if TYPE_CHECKING:
     from pyspark.sql import Row

@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
+from genodl_spark.lake.files import holding, may_hold
+from genodl_spark.lake.tables import EXPRESSION, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, partition_folder
 from genodl_spark.pipelines.forget import refuse_withdrawn, take_back_withdrawn
 from genodl_spark.pipelines.ingest_matrices import ingest_matrices
 from genodl_spark.pipelines.ingest_sequences import ingest_sequences
@@ -26,8 +28,6 @@ from genodl_spark.pipelines.run import Run, now
 from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
 from genodl_spark.sources.builds import build_of
 from genodl_spark.sources.vcf_header import Header
-from genodl_spark.stored_files import holding, may_hold
-from genodl_spark.tables import EXPRESSION, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, partition_folder
 
 log = logging.getLogger("genodl")
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from genodl_spark.core.errors import InputError
+from genodl_spark.lake.tables import EXPRESSION, METHYLATION, SOURCES
 from genodl_spark.pipelines.pieces import SourceFile
 from genodl_spark.pipelines.run import Run
 from genodl_spark.sources import vcf
-from genodl_spark.tables import EXPRESSION, METHYLATION, SOURCES
 
 _MATRICES = {table.name: table for table in (EXPRESSION, METHYLATION)}
 _ADDED = ("phenotypes", "samples")  # to what is there: such a file takes nothing away

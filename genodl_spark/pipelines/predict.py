@@ -22,13 +22,13 @@ from genodl_spark.config import Settings, from_stored
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.features import Features, Kernel, stored_rows, told
-from genodl_spark.lake import Snapshot
+from genodl_spark.lake.delta import Snapshot
+from genodl_spark.lake.files import StoredFile, opened
+from genodl_spark.lake.parts import Part, PartWriter
+from genodl_spark.lake.tables import MODELS, PREDICTIONS, SPLITS
 from genodl_spark.model_files import CARD, Card, ModelFiles
-from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 from genodl_spark.predict import Batch, Predictor
-from genodl_spark.stored_files import StoredFile, opened
-from genodl_spark.tables import MODELS, PREDICTIONS, SPLITS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row

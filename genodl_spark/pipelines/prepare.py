@@ -16,9 +16,9 @@ from genodl_spark import train as training
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number
 from genodl_spark.features import Features, told
+from genodl_spark.lake.tables import DATASETS, EXAMPLES, SAMPLES, SPLITS, identifier
 from genodl_spark.native import kernels
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
-from genodl_spark.tables import DATASETS, EXAMPLES, SAMPLES, SPLITS, identifier
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row

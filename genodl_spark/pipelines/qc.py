@@ -23,11 +23,11 @@ from genodl_spark import cohort_qc, genotypes
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.session import task_slots
 from genodl_spark.features import GenotypeFeatures
+from genodl_spark.lake.files import StoredFile, opened
+from genodl_spark.lake.parts import Part, PartWriter
+from genodl_spark.lake.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table
 from genodl_spark.native import kernels
-from genodl_spark.parts import Part, PartWriter
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
-from genodl_spark.stored_files import StoredFile, opened
-from genodl_spark.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table
 
 if TYPE_CHECKING:
     import pandas as pd

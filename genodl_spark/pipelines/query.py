@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark import sql_functions, statements, views
+from genodl_spark import sql_functions
 from genodl_spark.config import from_stored
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import cell, plain
+from genodl_spark.lake import statements, views
+from genodl_spark.lake.tables import MODELS, Table
 from genodl_spark.pipelines import predict_sql
 from genodl_spark.pipelines.listings import LISTINGS
 from genodl_spark.pipelines.run import Run
-from genodl_spark.tables import MODELS, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

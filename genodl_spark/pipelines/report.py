@@ -14,12 +14,12 @@ from genodl_spark.config import Dimension
 from genodl_spark.core import redaction, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.evaluate import LOWER_IS_BETTER, Interval
+from genodl_spark.lake.tables import EVALUATIONS, MODELS, RUNS, TRIALS
 from genodl_spark.pipelines.evaluate import MODEL, headline, held_out
 from genodl_spark.pipelines.predict import Chosen, model_of
 from genodl_spark.pipelines.run import Run
 from genodl_spark.pipelines.train import HISTORY
 from genodl_spark.pipelines.tune import as_trial
-from genodl_spark.tables import EVALUATIONS, MODELS, RUNS, TRIALS
 
 if TYPE_CHECKING:
     from pyspark.sql import Row

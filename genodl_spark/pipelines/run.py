@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark import locks
 from genodl_spark.config import Settings, stored
 from genodl_spark.core import own_code, redaction, session, source_hash, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import as_json
-from genodl_spark.lake import Lake, Snapshot
-from genodl_spark.locks import Lease
-from genodl_spark.tables import RUNS, SAMPLES, Table
+from genodl_spark.lake import locks
+from genodl_spark.lake.delta import Lake, Snapshot
+from genodl_spark.lake.locks import Lease
+from genodl_spark.lake.tables import RUNS, SAMPLES, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa

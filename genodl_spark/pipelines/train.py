@@ -16,13 +16,13 @@ from genodl_spark import train as training
 from genodl_spark.config import stored
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
+from genodl_spark.lake.tables import EXAMPLES, HELD_OUT, MODELS
+from genodl_spark.lake.transactions import retried
 from genodl_spark.model_files import WEIGHTS
 from genodl_spark.pipelines import tracking
 from genodl_spark.pipelines.prepare import allowed_of, dataset_of
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 from genodl_spark.predict import batch_rows
-from genodl_spark.tables import EXAMPLES, HELD_OUT, MODELS
-from genodl_spark.transactions import retried
 
 if TYPE_CHECKING:
     from pyspark.sql import Row

@@ -23,12 +23,12 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.session import task_slots
 from genodl_spark.evaluate import HeldOut
+from genodl_spark.lake.tables import SPLITS, TRIALS
 from genodl_spark.pipelines.evaluate import MODEL, Fits, baseline_names, evaluate_model, examples, fit, fits_of, headline_metric
 from genodl_spark.pipelines.prepare import dataset_of
 from genodl_spark.pipelines.run import Report, Run, code_of, fingerprint
 from genodl_spark.pipelines.train import job_of, train
 from genodl_spark.splits import VALIDATION, Split
-from genodl_spark.tables import SPLITS, TRIALS
 from genodl_spark.tuning import Space, Storage, Study, Trial
 
 if TYPE_CHECKING:

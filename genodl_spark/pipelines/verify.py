@@ -17,12 +17,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from genodl_spark import checksums, genotypes
+from genodl_spark import genotypes
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.lake import checksums
+from genodl_spark.lake.files import StoredFile, opened, read_file
+from genodl_spark.lake.tables import MODELS, SOURCES, TABLES, VARIANTS, Table
 from genodl_spark.pipelines.run import Run
-from genodl_spark.stored_files import StoredFile, opened, read_file
-from genodl_spark.tables import MODELS, SOURCES, TABLES, VARIANTS, Table
 
 log = logging.getLogger("genodl")
 

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from genodl_spark import bgzf, encode, genotypes
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.lake.tables import QUARANTINE, VARIANTS
 from genodl_spark.native import kernels
 from genodl_spark.sources import bcf, streams
 from genodl_spark.sources.normalise import Normalised, Normaliser, needs
@@ -37,7 +38,6 @@ from genodl_spark.sources.vcf_header import (
     read_header,
     shared_contig,
 )
-from genodl_spark.tables import QUARANTINE, VARIANTS
 
 SOURCE = "vcf"
 FILE_NAME = re.compile(r"\.(g?vcf|bcf)(\.b?gz)?$", re.IGNORECASE)  # of a file taken from a directory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from genodl_spark.config import Settings
 from genodl_spark.features import Features, MatrixFeatures
-from genodl_spark.tables import EXPRESSION
+from genodl_spark.lake.tables import EXPRESSION
 
 
 def features(settings: Settings) -> Features:

@@ -60,9 +60,9 @@ def make(kind: str, folder: str, rows: int) -> None:
     from safetensors.torch import save
 
     from genodl_spark import config, feed, model_files, models, predict, quality, train
-    from genodl_spark.lake import Lake
-    from genodl_spark.tables import FEATURES
-    from genodl_spark.tables import MODELS as REGISTERED
+    from genodl_spark.lake.delta import Lake
+    from genodl_spark.lake.tables import FEATURES
+    from genodl_spark.lake.tables import MODELS as REGISTERED
 
     spark = session(len(os.sched_getaffinity(0)))
     lake = Lake(spark, lake_uri(folder, kind))
@@ -112,9 +112,9 @@ def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> 
     """Appends rows `first` to `first + rows` to a cohort, a file for each 50,000."""
     import pyarrow as pa
 
+    from genodl_spark.lake.parts import PartWriter
+    from genodl_spark.lake.tables import EXPRESSION, SEQUENCES
     from genodl_spark.native import kernels
-    from genodl_spark.parts import PartWriter
-    from genodl_spark.tables import EXPRESSION, SEQUENCES
 
     into = SEQUENCES if kind == "cnn" else EXPRESSION
     lake.create(into)
@@ -152,10 +152,10 @@ def arrays(kind: str, folder: str, rows: int) -> None:
 
 def ours(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
     from genodl_spark import config
-    from genodl_spark.lake import Lake
+    from genodl_spark.lake.delta import Lake
+    from genodl_spark.lake.tables import EXPRESSION, PREDICTIONS, SEQUENCES
     from genodl_spark.pipelines.predict import predict
     from genodl_spark.pipelines.run import Report, Run
-    from genodl_spark.tables import EXPRESSION, PREDICTIONS, SEQUENCES
 
     spark = session(cpus)
     lake, source = Lake(spark, lake_uri(folder, kind)), SEQUENCES if kind == "cnn" else EXPRESSION

@@ -314,7 +314,7 @@ def checksums_of(lake: str) -> dict[str, str | None]:
     """The live files of `variants`, with the checksums that the log has."""
     import deltalake
 
-    from genodl_spark.checksums import logged
+    from genodl_spark.lake.checksums import logged
 
     table = deltalake.DeltaTable(f"{lake}/variants")
     names = [unquote(path) for path in table.get_add_actions(flatten=True).column("path").to_pylist()]
@@ -341,7 +341,7 @@ def inner_scan(lake: str, samples: int, variants: int) -> dict[str, dict[str, fl
     """Counts all genotypes, in this process on one thread and by Spark SQL on all CPUs; medians of warm runs."""
     import pyarrow as pa
 
-    from genodl_spark.stored_files import opened
+    from genodl_spark.lake.files import opened
 
     pa.set_cpu_count(1)
     files = checksums_of(lake)
@@ -392,8 +392,8 @@ def counts_by_spark(spark: Any, lake: str, samples: int) -> Any:
     """One row of four sums."""
     import pyarrow as pa
 
-    from genodl_spark.lake import Lake
-    from genodl_spark.tables import VARIANTS
+    from genodl_spark.lake.delta import Lake
+    from genodl_spark.lake.tables import VARIANTS
 
     names = ["reference", "heterozygous", "other", "missing"]
 

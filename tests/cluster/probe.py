@@ -13,11 +13,11 @@ from genodl_spark.core import session
 
 
 def seen(_: object = None) -> dict[str, Any]:
-    import genodl_spark.tables
+    import genodl_spark.lake.tables
 
     # The worker of an executor is the first folder below the cluster's own.
     where = next((part for part in os.getcwd().split(os.sep) if part.startswith("worker-")), "driver")
-    return {"worker": where, "file": os.path.abspath(genodl_spark.tables.__file__), "tasks": config.task_names()}
+    return {"worker": where, "file": os.path.abspath(genodl_spark.lake.tables.__file__), "tasks": config.task_names()}
 
 
 def rank() -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pytest
 from deltalake import DeltaTable, QueryBuilder
 
 from genodl_spark import bgzf
-from genodl_spark.tables import TABLES
+from genodl_spark.lake.tables import TABLES
 
 KILLS = int(os.environ.get("GENODL_KILLS", "3"))  # per verb
 PREDICT_KILLS = int(os.environ.get("GENODL_PREDICT_KILLS", "10"))

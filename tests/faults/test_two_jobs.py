@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable, QueryBuilder
 
-from genodl_spark.tables import TABLES
+from genodl_spark.lake.tables import TABLES
 from tests.faults.test_kill import FAST, contents, finish
 
 ROUNDS = int(os.environ.get("GENODL_ROUNDS", "2"))

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from genodl_spark import config
 from genodl_spark.core import session
-from genodl_spark.lake import Lake
+from genodl_spark.lake.delta import Lake
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from genodl_spark.lake import Lake
+from genodl_spark.lake.delta import Lake
 from jobs import export, ingest, query
 
 CASES = Path(os.environ.get("GENODL_SHARED_CASES", Path(__file__).resolve().parents[3] / "shared" / "cases"))

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pysam.bcftools
 import pytest
 
-from genodl_spark.lake import Lake
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import SOURCES, VARIANTS
 from genodl_spark.pipelines import export as pipeline
 from genodl_spark.sources import vcf
-from genodl_spark.tables import SOURCES, VARIANTS
 from jobs import export
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

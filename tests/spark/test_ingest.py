@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from genodl_spark import cli
-from genodl_spark.lake import Lake
-from genodl_spark.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
 from jobs import ingest, query
 
 

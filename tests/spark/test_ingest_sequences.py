@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from genodl_spark import feed, quality
 from genodl_spark.features import SequenceFeatures
-from genodl_spark.lake import Lake, Snapshot
-from genodl_spark.tables import DATASETS, EXAMPLES, QUARANTINE, SAMPLES, SEQUENCES, SOURCES
+from genodl_spark.lake.delta import Lake, Snapshot
+from genodl_spark.lake.tables import DATASETS, EXAMPLES, QUARANTINE, SAMPLES, SEQUENCES, SOURCES
 from jobs import ingest, prepare
 
 BASES = "ACGT"

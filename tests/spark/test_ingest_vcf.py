@@ -13,8 +13,8 @@ from pyspark.sql import functions as F
 
 from genodl_spark import genotypes
 from genodl_spark.features import GenotypeFeatures
-from genodl_spark.lake import Lake, Snapshot
-from genodl_spark.tables import QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES, VARIANTS
+from genodl_spark.lake.delta import Lake, Snapshot
+from genodl_spark.lake.tables import QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES, VARIANTS
 from jobs import ingest
 
 HEAD = '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="G">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts1\ts2\n'

@@ -15,11 +15,11 @@ import pytest
 from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
-from genodl_spark import lake as lake_module
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.lake import Lake
-from genodl_spark.tables import EVALUATIONS, QC_STEPS, SAMPLES, SPLITS, TABLES
+from genodl_spark.lake import delta as lake_module
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import EVALUATIONS, QC_STEPS, SAMPLES, SPLITS, TABLES
 
 SPLIT_ROW = ("t", "c'o`h\\", "label", "h", 0, "e1", None, "fold", 1)
 

@@ -10,10 +10,10 @@ import pytest
 
 from genodl_spark import features
 from genodl_spark.core import storage
-from genodl_spark.lake import Lake, Snapshot
+from genodl_spark.lake.delta import Lake, Snapshot
+from genodl_spark.lake.files import read_file
+from genodl_spark.lake.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
 from genodl_spark.pipelines import ingest as pipeline
-from genodl_spark.stored_files import read_file
-from genodl_spark.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
 from jobs import ingest
 
 Values = dict[str, dict[str, float | None]]  # sample -> feature -> value

@@ -13,8 +13,8 @@ import pytest
 
 import jobs
 from genodl_spark.core import session
-from genodl_spark.lake import Lake
-from genodl_spark.tables import FINDINGS, PREDICTIONS, RUNS, SOURCES
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import FINDINGS, PREDICTIONS, RUNS, SOURCES
 from jobs import monitor
 
 GENES = [f"G{i}" for i in range(20)]

@@ -14,8 +14,8 @@ from pyspark.sql import functions as F
 from genodl_spark import features, model_files, predict
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
-from genodl_spark.lake import Lake, Snapshot
-from genodl_spark.tables import MODELS, PREDICTIONS, SEQUENCES
+from genodl_spark.lake.delta import Lake, Snapshot
+from genodl_spark.lake.tables import MODELS, PREDICTIONS, SEQUENCES
 from jobs import ingest, lineage, query, train
 from jobs import predict as predict_job
 

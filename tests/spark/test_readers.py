@@ -17,10 +17,10 @@ import duckdb
 import polars
 import pytest
 
-from genodl_spark import views
 from genodl_spark.core import storage
-from genodl_spark.lake import Lake
-from genodl_spark.tables import EXPRESSION, PREDICTIONS, SAMPLES, Table
+from genodl_spark.lake import views
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import EXPRESSION, PREDICTIONS, SAMPLES, Table
 
 WHEN = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC)
 

@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 
 from genodl_spark import config
 from genodl_spark.core import storage
-from genodl_spark.lake import Lake
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import DATASETS, EXAMPLES, MODELS, SPLITS, TRIALS
 from genodl_spark.pipelines.tune import as_trial
-from genodl_spark.tables import DATASETS, EXAMPLES, MODELS, SPLITS, TRIALS
 from jobs import ingest, train, tune
 from jobs import report as report_job
 

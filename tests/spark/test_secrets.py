@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from genodl_spark.core import redaction
-from genodl_spark.lake import Lake
-from genodl_spark.tables import MODELS, RUNS
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import MODELS, RUNS
 from jobs import ingest, query, train
 from jobs import list as listing
 

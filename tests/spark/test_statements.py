@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from genodl_spark import statements, views
 from genodl_spark.core.errors import InputError
-from genodl_spark.lake import Lake
+from genodl_spark.lake import statements, views
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import FINDINGS, MODELS, RUNS, SAMPLES, literal
 from genodl_spark.pipelines.query import FUNCTIONS
-from genodl_spark.tables import FINDINGS, MODELS, RUNS, SAMPLES, literal
 from jobs import ingest, query
 from jobs import list as list_job
 from tests.spark.test_readers import WHEN, predictions, samples

@@ -16,9 +16,9 @@ from torch.nn import functional
 from genodl_spark import features, model_files, predict
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.lake import Lake, Snapshot
+from genodl_spark.lake.delta import Lake, Snapshot
+from genodl_spark.lake.tables import DATASETS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
 from genodl_spark.pipelines.prepare import allowed_of
-from genodl_spark.tables import DATASETS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
 from jobs import evaluate, ingest, monitor, prepare, query, train
 from jobs import list as listing
 from jobs import predict as predict_job
@@ -238,7 +238,7 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     The code stays with the model, and runs by leave of today's command alone; what has changed since it was registered runs for nobody.
     """
     (tmp_path / "own.py").write_text(
-        "from genodl_spark.features import ROWS, MatrixFeatures\nfrom genodl_spark.tables import EXPRESSION\n\n"
+        "from genodl_spark.features import ROWS, MatrixFeatures\nfrom genodl_spark.lake.tables import EXPRESSION\n\n"
         "def unchanged(batches):\n    yield from batches\n\n"  # a function of the user's, on executors that do not have the file
         "class Mine(MatrixFeatures):\n    def rows(self, lake, cohort, features):\n"
         "        return super().rows(lake, cohort, features).mapInArrow(unchanged, ROWS)\n\n"

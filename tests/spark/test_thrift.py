@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from genodl_spark.lake import Lake
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import PREDICTIONS, RUNS
 from genodl_spark.pipelines import serve as pipeline
-from genodl_spark.tables import PREDICTIONS, RUNS
 from jobs import serve
 from tests.spark.test_readers import predictions
 
@@ -108,7 +108,7 @@ def test_serve_answers_queries_and_nothing_else(lake: Lake, genodl: Any, capsys:
             other.connection.close()
             # A judgement that fails for another reason is no permission.
             with monkeypatch.context() as patched:
-                patched.setattr("genodl_spark.statements.judged", lambda *_: 1 / 0)
+                patched.setattr("genodl_spark.lake.statements.judged", lambda *_: 1 / 0)
                 broken = Client(jvm, url.group())
                 seen["broken"] = broken.refusal("SELECT 1")
                 broken.connection.close()

@@ -16,13 +16,13 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from genodl_spark import lake as lake_module
-from genodl_spark import transactions
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
-from genodl_spark.lake import Lake
-from genodl_spark.stored_files import Without
-from genodl_spark.tables import LD_PRUNED, QC_STEPS, SAMPLE_SETS, SAMPLES, Table
+from genodl_spark.lake import delta as lake_module
+from genodl_spark.lake import transactions
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.files import Without
+from genodl_spark.lake.tables import LD_PRUNED, QC_STEPS, SAMPLE_SETS, SAMPLES, Table
 
 
 @pytest.fixture

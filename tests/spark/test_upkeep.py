@@ -15,14 +15,28 @@ import pysam
 import pytest
 from pyspark.sql import functions as F
 
-from genodl_spark import genotypes, locks
+from genodl_spark import genotypes
 from genodl_spark.core import storage
-from genodl_spark.lake import Lake
+from genodl_spark.lake import locks
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import (
+    DATASETS,
+    EXAMPLES,
+    FORGOTTEN,
+    MODELS,
+    PREDICTIONS,
+    QC_STEPS,
+    RUNS,
+    SAMPLE_SETS,
+    SAMPLES,
+    SEQUENCES,
+    SOURCES,
+    VARIANTS,
+)
 from genodl_spark.pipelines import forget as forgetting
 from genodl_spark.pipelines import ingest as ingesting
 from genodl_spark.pipelines.run import Run, now
 from genodl_spark.sources.consent import Person
-from genodl_spark.tables import DATASETS, EXAMPLES, FORGOTTEN, MODELS, PREDICTIONS, QC_STEPS, RUNS, SAMPLE_SETS, SAMPLES, SEQUENCES, SOURCES, VARIANTS
 from jobs import evaluate, export, forget, ingest, lineage, maintain, predict, qc, query, train
 from jobs import list as list_job
 from jobs import report as report_job

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genodl_spark import checksums, feed, parts, region
-from genodl_spark.checksums import Checksums, Summed
+from genodl_spark import feed, region
 from genodl_spark.core import errors
 from genodl_spark.core.errors import Damaged, input_error_within
+from genodl_spark.lake import checksums, parts
+from genodl_spark.lake.checksums import Checksums, Summed
+from genodl_spark.lake.files import StoredFile, opened, read_file
+from genodl_spark.lake.tables import VARIANTS
 from genodl_spark.sources import vcf
-from genodl_spark.stored_files import StoredFile, opened, read_file
-from genodl_spark.tables import VARIANTS
 from tests.unit.test_region import COHORT, SPAN, Made, made_text
 
 

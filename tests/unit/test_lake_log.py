@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genodl_spark.lake import _same
-from genodl_spark.parts import PartWriter, _leaves
-from genodl_spark.stored_files import StoredFile, holding
-from genodl_spark.tables import EXPRESSION, QC_STEPS, TABLES, VARIANT_QC, Table
+from genodl_spark.lake.delta import _same
+from genodl_spark.lake.files import StoredFile, holding
+from genodl_spark.lake.parts import PartWriter, _leaves
+from genodl_spark.lake.tables import EXPRESSION, QC_STEPS, TABLES, VARIANT_QC, Table
 
 
 def stored(name: str, cohort: str = "c", **statistics: Any) -> StoredFile:

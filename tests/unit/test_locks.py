@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from genodl_spark import locks
 from genodl_spark.core.errors import Conflict
+from genodl_spark.lake import locks
 
 HOLDER = """
 import sys, time

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import parts, region
+from genodl_spark import region
 from genodl_spark.core.errors import InputError
+from genodl_spark.lake import parts
+from genodl_spark.lake.tables import SAMPLE_SETS, VARIANTS, Table
 from genodl_spark.sources import vcf
-from genodl_spark.tables import SAMPLE_SETS, VARIANTS, Table
 
 HEAD = """##fileformat=VCFv4.2
 ##INFO=<ID=END,Number=1,Type=Integer,Description="End">

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from genodl_spark import table_log
 from genodl_spark.core import storage
+from genodl_spark.lake import table_log
 
 NOW = 1_700_000_000
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from genodl_spark import transactions
 from genodl_spark.core.errors import Conflict
-from genodl_spark.transactions import LostRace, alone, first_came, retried
+from genodl_spark.lake import transactions
+from genodl_spark.lake.transactions import LostRace, alone, first_came, retried
 
 
 class Java:

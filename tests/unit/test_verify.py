@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genodl_spark import parts
+from genodl_spark.lake import parts
+from genodl_spark.lake.files import StoredFile
+from genodl_spark.lake.tables import QC_STEPS, VARIANTS
 from genodl_spark.pipelines import verify
-from genodl_spark.stored_files import StoredFile
-from genodl_spark.tables import QC_STEPS, VARIANTS
 from tests.unit.test_region import COHORT, Made, made_text
 
 

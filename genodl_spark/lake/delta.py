@@ -27,19 +27,19 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import checksums, table_log
-from genodl_spark.checksums import TAG
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict, Damaged, InputError
-from genodl_spark.stored_files import Change, StoredFile, Without, as_lists, holding, join, may_hold, read_file, rewrite
-from genodl_spark.tables import TABLES, Table, identifier, literal
-from genodl_spark.transactions import LostRace, Transaction, alone, application, delta_log, retried, told_apart
+from genodl_spark.lake import checksums, table_log
+from genodl_spark.lake.checksums import TAG
+from genodl_spark.lake.files import Change, StoredFile, Without, as_lists, holding, join, may_hold, read_file, rewrite
+from genodl_spark.lake.tables import TABLES, Table, identifier, literal
+from genodl_spark.lake.transactions import LostRace, Transaction, alone, application, delta_log, retried, told_apart
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-    from genodl_spark.parts import Part
+    from genodl_spark.lake.parts import Part
 
 _FEW_BYTES = 32 << 20  # of files that are gone through sooner here than a Spark job is planned
 _CREATED_WITHIN = 10  # seconds from a table's first file to its first version
@@ -302,7 +302,7 @@ class Lake:
 
     def _rewritten(self, table: Table, files: list[StoredFile], change: Change) -> tuple[list[StoredFile], list[Part]]:
         """Those of `files` that a change concerns, and the new ones in their place; tasks write them, unless they are few and small."""
-        from genodl_spark.parts import Part
+        from genodl_spark.lake.parts import Part
 
         if not files:
             return [], []
@@ -421,7 +421,7 @@ class Lake:
 
         No row changes, and the commit says so: incremental readers take no notice. Conflict where a file has gone meanwhile.
         """
-        from genodl_spark.parts import Part
+        from genodl_spark.lake.parts import Part
 
         transaction = self._transaction(table)
         work = partial(join, table=table, uri=self.path(table), groups=groups, name=uuid.uuid4().hex[:12])
@@ -466,7 +466,7 @@ class Lake:
 
     def _written(self, table: Table, rows: DataFrame | pa.Table, where: str | None = None) -> list[Part]:
         """Files of rows, which a Spark job writes, or this process where they are few: a job would take longer to plan."""
-        from genodl_spark.parts import PartWriter
+        from genodl_spark.lake.parts import PartWriter
 
         if not isinstance(rows, pa.Table):
             return self._transaction(table).write(rows, where)

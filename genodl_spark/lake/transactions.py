@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
-from genodl_spark.parts import Part
-from genodl_spark.stored_files import StoredFile
-from genodl_spark.tables import Table, identifier
+from genodl_spark.lake.files import StoredFile
+from genodl_spark.lake.parts import Part
+from genodl_spark.lake.tables import Table, identifier
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -11,8 +11,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.lake import Lake
-from genodl_spark.tables import MODELS, PREDICTIONS, TABLES, Table, identifier
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import MODELS, PREDICTIONS, TABLES, Table, identifier
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark import checksums
-from genodl_spark.checksums import Checksums
 from genodl_spark.core import storage
 from genodl_spark.core.errors import MEND, Damaged
-from genodl_spark.tables import Table
+from genodl_spark.lake import checksums
+from genodl_spark.lake.checksums import Checksums
+from genodl_spark.lake.tables import Table
 
 _ROWS = 16_384  # rows that are written at once
 
@@ -123,7 +123,7 @@ def rewrite(
     batches: Iterable[pa.RecordBatch], table: Table, uri: str, files: Sequence[StoredFile], change: Change, name: str
 ) -> Iterator[pa.RecordBatch]:
     """For mapInArrow over indices into `files`: writes what a change makes of those that it concerns."""
-    from genodl_spark.parts import PartWriter
+    from genodl_spark.lake.parts import PartWriter
 
     for batch in batches:
         for index in batch.column(0).to_pylist():
@@ -139,7 +139,7 @@ def rewrite(
 
 def join(batches: Iterable[pa.RecordBatch], table: Table, uri: str, groups: Sequence[Sequence[StoredFile]], name: str) -> Iterator[pa.RecordBatch]:
     """For mapInArrow over indices into `groups`: writes the rows of a group's files in the table's order."""
-    from genodl_spark.parts import PartWriter
+    from genodl_spark.lake.parts import PartWriter
 
     for batch in batches:
         for index in batch.column(0).to_pylist():

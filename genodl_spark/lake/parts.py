@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark.checksums import BLOCK, TAG, Summed
 from genodl_spark.core import storage
-from genodl_spark.tables import Table, partition_folder
+from genodl_spark.lake.checksums import BLOCK, TAG, Summed
+from genodl_spark.lake.tables import Table, partition_folder
 
 _GROUP_ROWS, _GROUP_BYTES = 4096, 32 << 20
 _FILE_BYTES = 256 << 20
