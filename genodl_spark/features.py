@@ -18,10 +18,10 @@ from genodl_spark import encode, genotypes, quality
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number, shown
 from genodl_spark.encode import MISSING
+from genodl_spark.genome.site import SPELLED, folded
 from genodl_spark.lake.files import StoredFile, rows_of
 from genodl_spark.lake.tables import FEATURES, SAMPLE_SETS, SAMPLES, SEQUENCES, VARIANTS, Table, identifier
 from genodl_spark.native import kernels
-from genodl_spark.sources.site import SPELLED, folded
 
 if TYPE_CHECKING:
     import pandas as pd

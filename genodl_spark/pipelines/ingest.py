@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
+from genodl_spark.genome.builds import build_of
 from genodl_spark.lake.files import holding, may_hold
 from genodl_spark.lake.tables import EXPRESSION, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, partition_folder
 from genodl_spark.pipelines.forget import refuse_withdrawn, take_back_withdrawn
@@ -26,7 +27,6 @@ from genodl_spark.pipelines.names import named_files
 from genodl_spark.pipelines.pieces import SourceFile
 from genodl_spark.pipelines.run import Run, now
 from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
-from genodl_spark.sources.builds import build_of
 from genodl_spark.sources.vcf_header import Header
 
 log = logging.getLogger("genodl")

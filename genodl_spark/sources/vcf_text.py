@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark import genotypes
-from genodl_spark.sources import site
+from genodl_spark.genome import site
 from genodl_spark.sources.vcf_header import FIXED, shared_contig
 
 _ID = re.compile(r'##(\w+)=<(?:[^"]*,)?ID=([^,>]+)')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genodl_spark.sources.builds import build_of
+from genodl_spark.genome.builds import build_of
 from genodl_spark.sources.vcf_header import shared_contig
 
 
