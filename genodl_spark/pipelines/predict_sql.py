@@ -22,16 +22,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import encode, quality
 from genodl_spark import predict as kernel
+from genodl_spark import quality
 from genodl_spark.core.errors import InputError
 from genodl_spark.features import Places, arranged, places_of
+from genodl_spark.genetics import calls
+from genodl_spark.genetics.sql_functions import frame
 from genodl_spark.lake.tables import FEATURES, MODELS, PREDICTIONS
 from genodl_spark.model_files import Card, ModelFiles
 from genodl_spark.native import kernels
 from genodl_spark.pipelines.predict import Local, Scoring, as_row, model_of, newest
 from genodl_spark.sources import sequence_table
-from genodl_spark.sql_functions import frame
 
 if TYPE_CHECKING:
     from genodl_spark.pipelines.run import Run
@@ -144,11 +145,11 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
         if bad:
             raise InputError(f"{next(iter(bad.values()))}", "SQL")
         codes, ends = kernels.binary(packed)
-        return encode.centred(codes.view(np.int8), ends, width), np.diff(ends)
+        return calls.centred(codes.view(np.int8), ends, width), np.diff(ends)
     if isinstance(first, bytes):
         data, ends = kernels.binary(pa.array(features, pa.binary()))
         if card.transform == quality.ONE_HOT:
-            return encode.centred(data.view(np.int8), ends, width), np.diff(ends)
+            return calls.centred(data.view(np.int8), ends, width), np.diff(ends)
         x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
         sets = order[0].astype(object).where(order[0].notna(), "").to_numpy() if order else np.full(len(features), "")
         for name in set(sets):

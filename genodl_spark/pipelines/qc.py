@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark import cohort_qc, genotypes
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.session import task_slots
 from genodl_spark.features import GenotypeFeatures
+from genodl_spark.genetics import packed as genotypes
+from genodl_spark.genetics.qc import counts as cohort_qc
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table

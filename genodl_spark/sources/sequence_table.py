@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from genodl_spark import encode
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import MISSING, character, fault_of_name, shown
+from genodl_spark.genetics import calls
 from genodl_spark.lake.tables import COHORT, QUARANTINE, SAMPLES, SEQUENCES, Column, Table
 from genodl_spark.native import kernels
 from genodl_spark.sources import delimited, streams
@@ -177,9 +177,9 @@ def encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     """Base codes of sequences (binary to binary, the same lengths), and what is wrong with some of them, by row."""
     text, ends = kernels.binary(sequences)
     text, ends = text[ends[0] : ends[-1]], ends - ends[0]
-    codes = encode.base_codes(text)
+    codes = calls.base_codes(text)
     broken = {int(row): "found an empty sequence; expected its bases" for row in np.flatnonzero(np.diff(ends) == 0)}
-    places = np.flatnonzero(codes == encode.NO_BASE)
+    places = np.flatnonzero(codes == calls.NO_BASE)
     rows = np.searchsorted(ends, places, "right") - 1
     for row, first in zip(*np.unique(rows, return_index=True), strict=True):
         at, end = places[first], ends[row + 1]

@@ -20,9 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import bgzf, encode, genotypes
+from genodl_spark import bgzf
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.genetics import calls as encode
+from genodl_spark.genetics import packed as genotypes
 from genodl_spark.lake.tables import QUARANTINE, VARIANTS
 from genodl_spark.native import kernels
 from genodl_spark.sources import bcf, streams

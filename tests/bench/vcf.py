@@ -281,16 +281,16 @@ def our_variants(lake: str, max_missing: float) -> dict[str, float]:
 
 def our_region(lake: str, start: int, end: int, samples: list[str]) -> int:
     """Reads the genotypes of a region (1-based, closed) and some samples; returns the records found."""
-    from genodl_spark import region as regions
+    from genodl_spark.genetics import region as regions
 
     return len(regions.read(lake, COHORT, CONTIG, start, end, samples))
 
 
 def our_histogram(gt: Any, samples: int) -> Any:
     """int (V, 4) of a column of packed genotypes: calls of V records by kind."""
-    from genodl_spark import genotypes
+    from genodl_spark.genetics import packed
 
-    return genotypes.histogram(gt, samples)
+    return packed.histogram(gt, samples)
 
 
 # ---- what runs in a process of its own, which has Arrow and Spark and stays warm

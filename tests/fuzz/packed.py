@@ -6,7 +6,8 @@ import random
 
 import numpy as np
 
-from genodl_spark import encode, genotypes
+from genodl_spark.genetics import calls as encode
+from genodl_spark.genetics import packed
 from genodl_spark.native import kernels
 
 Call = list[tuple[int, bool]]  # allele (-1 missing) and phase of each place
@@ -137,7 +138,7 @@ def seeds(rng: np.random.Generator) -> list[tuple[bytes, int]]:
                 if rng.random() < 0.3:
                     alleles = np.where(np.arange(ploidy) < rng.integers(1, ploidy + 1, (1, samples, 1)), alleles, encode.ABSENT).astype(np.int16)
                 phased = (np.arange(ploidy) > (0 if rng.random() < 0.8 else -1)) & (rng.random() < 0.5) & (alleles != encode.ABSENT)
-                made.append((genotypes.pack(alleles, phased)[0].as_py(), samples))
+                made.append((packed.pack(alleles, phased)[0].as_py(), samples))
     return made
 
 
@@ -229,8 +230,8 @@ def check(random_: random.Random, payload: bytes, samples: int) -> bool:
 
     first_phased = random_.random() < 0.3
     try:
-        text: bytes | None = genotypes.sample_text(payload, None, samples, first_phased, chosen)
-    except genotypes.Damaged:
+        text: bytes | None = packed.sample_text(payload, None, samples, first_phased, chosen)
+    except packed.Damaged:
         text = None
     assert (text is None) == (not readable or None in wanted)
     if text is not None:

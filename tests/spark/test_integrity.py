@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from genodl_spark import region
 from genodl_spark.core import storage
 from genodl_spark.core.errors import MEND, Damaged
+from genodl_spark.genetics import region
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables import SAMPLES, VARIANTS
 from jobs import export, ingest, prepare, qc, query, verify

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from genodl_spark import bgzf, sql_functions, vcf_datasource
+from genodl_spark import bgzf, vcf_datasource
 from genodl_spark.core.errors import input_error_within
+from genodl_spark.genetics import sql_functions
 from jobs import ingest, query
 
 HEAD = """##fileformat=VCFv4.3

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genodl_spark import feed, region
+from genodl_spark import feed
 from genodl_spark.core import errors
 from genodl_spark.core.errors import Damaged, input_error_within
+from genodl_spark.genetics import region
 from genodl_spark.lake import checksums, parts
 from genodl_spark.lake.checksums import Checksums, Summed
 from genodl_spark.lake.files import StoredFile, opened, read_file

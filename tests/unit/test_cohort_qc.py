@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import cohort_qc as qc
+from genodl_spark.genetics.qc import counts as qc
 from tests.goldens import answer
 
 Plink = Callable[..., list[list[str]]]

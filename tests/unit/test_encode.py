@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import encode
+from genodl_spark.genetics import calls as encode
 
 allele = st.one_of(st.just("."), st.integers(0, 199).map(str))
 call = st.lists(allele, min_size=1, max_size=4).flatmap(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import encode, genotypes
 from genodl_spark.core.errors import InputError
+from genodl_spark.genetics import calls as encode
+from genodl_spark.genetics import packed as genotypes
 
 
 @st.composite

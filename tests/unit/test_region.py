@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import region
 from genodl_spark.core.errors import InputError
+from genodl_spark.genetics import region
 from genodl_spark.lake import parts
 from genodl_spark.lake.tables import SAMPLE_SETS, VARIANTS, Table
 from genodl_spark.sources import vcf

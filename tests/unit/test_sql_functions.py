@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import encode, genotypes, sql_functions
 from genodl_spark.core.errors import InputError
+from genodl_spark.genetics import calls as encode
+from genodl_spark.genetics import packed as genotypes
+from genodl_spark.genetics import sql_functions
 
 
 def taken(series: pd.Series, type_: pa.DataType) -> list:

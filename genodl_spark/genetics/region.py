@@ -24,10 +24,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.exceptions import TableNotFoundError
 
-from genodl_spark import genotypes
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.encode import ABSENT, MISSING
+from genodl_spark.genetics import packed as genotypes
+from genodl_spark.genetics.calls import ABSENT, MISSING
 from genodl_spark.lake import checksums
 from genodl_spark.lake.files import opened
 from genodl_spark.lake.tables import SAMPLE_SETS, VARIANTS, Table
