@@ -26,12 +26,12 @@ from deltalake.exceptions import TableNotFoundError
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats.vcf.header import shared_contig
 from genodl_spark.genetics import packed as genotypes
 from genodl_spark.genetics.calls import ABSENT, MISSING
 from genodl_spark.lake import checksums
 from genodl_spark.lake.files import opened
 from genodl_spark.lake.tables import SAMPLE_SETS, VARIANTS, Table
-from genodl_spark.sources.vcf_header import shared_contig
 
 _SHOWN = ["chrom", "pos", "end", "id", "ref", "alts", "qual", "filters", "info"]
 _ORDER = ["pos", "file", "line", "alt_number"]

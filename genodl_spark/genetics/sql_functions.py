@@ -25,9 +25,9 @@ import pyarrow as pa
 
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats.vcf.fields import call_texts
 from genodl_spark.genetics import packed
 from genodl_spark.genetics.calls import MISSING
-from genodl_spark.sources.vcf_fields import call_texts
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

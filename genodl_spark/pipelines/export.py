@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import bgzf
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats import bgzf
+from genodl_spark.formats.vcf import reader
+from genodl_spark.formats.vcf import text as vcf_text
+from genodl_spark.formats.vcf.header import shared_contig
 from genodl_spark.lake.tables import SOURCES, VARIANTS
 from genodl_spark.pipelines.run import Run
-from genodl_spark.sources import vcf, vcf_text
-from genodl_spark.sources.vcf_header import shared_contig
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -132,14 +133,14 @@ def parse_region(text: str) -> Region:
 
 
 def _cohorts(run: Run) -> list[str]:
-    rows = run.sources.read(SOURCES).where(f"source = '{vcf.SOURCE}' AND header IS NOT NULL")
+    rows = run.sources.read(SOURCES).where(f"source = '{reader.SOURCE}' AND header IS NOT NULL")
     return [row.cohort for row in rows.select("cohort").distinct().collect()]
 
 
 def _cohort(run: Run, name: str) -> _Cohort:
     from pyspark.sql import functions as F
 
-    rows = run.sources.read(SOURCES).where((F.col("cohort") == name) & (F.col("source") == vcf.SOURCE) & F.col("header").isNotNull())
+    rows = run.sources.read(SOURCES).where((F.col("cohort") == name) & (F.col("source") == reader.SOURCE) & F.col("header").isNotNull())
     rows = rows.select("file", F.substring_index("header", "\n#CHROM", 1).alias("meta"), F.substring_index("header", "\n", -1).alias("columns"))
     # Headers are long and mostly the same: each text comes to the driver once.
     listed = sorted(rows.select("file", F.sha2("meta", 256), F.sha2("columns", 256)).collect())

@@ -16,6 +16,9 @@ import pyarrow as pa
 
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
+from genodl_spark.formats import matrix, sample_table, sequence_table
+from genodl_spark.formats.vcf import reader
+from genodl_spark.formats.vcf.header import Header
 from genodl_spark.genome.builds import build_of
 from genodl_spark.lake.files import holding, may_hold
 from genodl_spark.lake.tables import EXPRESSION, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, partition_folder
@@ -26,15 +29,13 @@ from genodl_spark.pipelines.ingest_vcf import check_builds, ingest_vcfs, options
 from genodl_spark.pipelines.names import named_files
 from genodl_spark.pipelines.pieces import SourceFile
 from genodl_spark.pipelines.run import Run, now
-from genodl_spark.sources import matrix, sample_table, sequence_table, vcf
-from genodl_spark.sources.vcf_header import Header
 
 log = logging.getLogger("genodl")
 
 MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}
-_TABLES = {vcf.SOURCE: VARIANTS, **MATRICES, sequence_table.SOURCE: SEQUENCES, "phenotypes": SAMPLES}
+_TABLES = {reader.SOURCE: VARIANTS, **MATRICES, sequence_table.SOURCE: SEQUENCES, "phenotypes": SAMPLES}
 SOURCE_KINDS = list(_TABLES)
-_NAMES = {vcf.SOURCE: vcf.FILE_NAME, sequence_table.SOURCE: sequence_table.FILE_NAME}  # of the files that a directory stands for
+_NAMES = {reader.SOURCE: reader.FILE_NAME, sequence_table.SOURCE: sequence_table.FILE_NAME}  # of the files that a directory stands for
 _SUFFIX = re.compile(r"(\.[A-Za-z][0-9A-Za-z]*){1,2}$")
 _EXAMPLES = 5
 _TASKS_PER_SLOT = 4
@@ -53,7 +54,7 @@ class Counts:
 
 def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples: str | None, block: str | None, reference: str | None = None) -> None:
     """Reads files of one kind into the lake. Files that the lake has with the same content, read the same way, are passed over."""
-    if reference is not None and source != vcf.SOURCE:
+    if reference is not None and source != reader.SOURCE:
         raise InputError(f"found a FASTA for {source}; expected none, it aligns the alleles of vcf", "--reference")
     if block is not None and source not in MATRICES:
         raise InputError(f"found a block for {source}; expected none, blocks are for {', '.join(MATRICES)}", "--block")
@@ -61,7 +62,9 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     table = None if samples is None else _read_samples(samples)
     matrices = dict(zip(uris, _concurrently(_matrix_header, uris), strict=True)) if source in MATRICES else {}
     vcfs = (
-        dict(zip(uris, _concurrently(partial(vcf.header_of, strict=run.settings.ingest.strict), uris), strict=True)) if source == vcf.SOURCE else {}
+        dict(zip(uris, _concurrently(partial(reader.header_of, strict=run.settings.ingest.strict), uris), strict=True))
+        if source == reader.SOURCE
+        else {}
     )
     sequences = dict(zip(uris, _concurrently(sequence_table.header_of, uris), strict=True)) if source == sequence_table.SOURCE else {}
     _tell_layouts(run, matrices)

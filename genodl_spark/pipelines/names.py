@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import Any
 
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats.vcf import reader
 from genodl_spark.lake.tables import EXPRESSION, METHYLATION, SOURCES
 from genodl_spark.pipelines.pieces import SourceFile
 from genodl_spark.pipelines.run import Run
-from genodl_spark.sources import vcf
 
 _MATRICES = {table.name: table for table in (EXPRESSION, METHYLATION)}
 _ADDED = ("phenotypes", "samples")  # to what is there: such a file takes nothing away
@@ -71,7 +71,7 @@ def _people(run: Run, cohort: str, source: str, block: str, names: list[str]) ->
     from pyspark.sql import functions as F
 
     mine = (F.col("cohort") == cohort) & F.col("file").isin(names)
-    if source == vcf.SOURCE:
+    if source == reader.SOURCE:
         rows = run.lake.read(SOURCES).where(mine & (F.col("source") == source) & F.col("header").isNotNull())
         lines = rows.select("file", F.substring_index("header", "\n", -1).alias("columns")).collect()
         return {row.file: set(row.columns.split("\t")[9:]) for row in lines}

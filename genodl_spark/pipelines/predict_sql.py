@@ -26,13 +26,13 @@ from genodl_spark import predict as kernel
 from genodl_spark import quality
 from genodl_spark.core.errors import InputError
 from genodl_spark.features import Places, arranged, places_of
+from genodl_spark.formats import sequence_table
 from genodl_spark.genetics import calls
 from genodl_spark.genetics.sql_functions import frame
 from genodl_spark.lake.tables import FEATURES, MODELS, PREDICTIONS
 from genodl_spark.model_files import Card, ModelFiles
 from genodl_spark.native import kernels
 from genodl_spark.pipelines.predict import Local, Scoring, as_row, model_of, newest
-from genodl_spark.sources import sequence_table
 
 if TYPE_CHECKING:
     from genodl_spark.pipelines.run import Run

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import bgzf
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats import bgzf
+from genodl_spark.formats.streams import line_blocks
 from genodl_spark.pipelines.run import Run
-from genodl_spark.sources.streams import line_blocks
 
 if TYPE_CHECKING:
     import msprime

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from genodl_spark.sources.vcf_header import _PAIR
+from genodl_spark.formats.vcf.header import _PAIR
 
 WITHDRAWN = "withdrawn"
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable, QueryBuilder
 
-from genodl_spark import bgzf
+from genodl_spark.formats import bgzf
 from genodl_spark.lake.tables import TABLES
 
 KILLS = int(os.environ.get("GENODL_KILLS", "3"))  # per verb

@@ -7,8 +7,8 @@ import random
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark.sources import vcf
-from genodl_spark.sources.vcf_header import Header, read_header
+from genodl_spark.formats.vcf import reader as vcf
+from genodl_spark.formats.vcf.header import Header, read_header
 
 HEAD = """##fileformat=VCFv4.{minor}
 ##INFO=<ID=MY,Number=1,Type=Integer,Description="One">

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pysam.bcftools
 import pytest
 
+from genodl_spark.formats.vcf import reader
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables import SOURCES, VARIANTS
 from genodl_spark.pipelines import export as pipeline
-from genodl_spark.sources import vcf
 from jobs import export
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -34,10 +34,10 @@ def put(lake: Lake, cohorts: dict[str, list[Path]]) -> None:
     for cohort, paths in cohorts.items():
         for path in paths:
             with path.open("rb") as raw:
-                read = list(vcf.read(raw, str(path), cohort, path.name, 2000))
+                read = list(reader.read(raw, str(path), cohort, path.name, 2000))
             assert not any(bad.num_rows for _, bad in read)
             rows += [good for good, _ in read]
-            entry = {"cohort": cohort, "source": "vcf", "file": path.name, "header": vcf.header_of(str(path)).text}
+            entry = {"cohort": cohort, "source": "vcf", "file": path.name, "header": reader.header_of(str(path)).text}
             manifest.append(tuple({**dict.fromkeys(SOURCES.column_names, ""), "bytes": 1, "records": 1, "quarantined": 0, **entry, **STAMP}.values()))
     table = pa.Table.from_batches(rows)
     frame = table.to_pandas()

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from genodl_spark import bgzf, vcf_datasource
 from genodl_spark.core.errors import input_error_within
+from genodl_spark.formats import bgzf
+from genodl_spark.formats.vcf import datasource
 from genodl_spark.genetics import sql_functions
 from jobs import ingest, query
 
@@ -26,7 +27,7 @@ FIRST = "chr1\t5\trs1\tA\tG,T\t9.5\tPASS\tAF=0.5,.;af=a%3Bb;DB\tGT:AD\t0|1:3,4,5
 
 @pytest.fixture(scope="module")
 def reading(spark: SparkSession) -> SparkSession:
-    vcf_datasource.register(spark)
+    datasource.register(spark)
     sql_functions.register(spark)
     return spark
 
@@ -60,7 +61,7 @@ def test_typed_columns_options_and_broken_records(reading: SparkSession, tmp_pat
     assert reading.read.format("vcf").load([str(folder / "a.vcf"), str(folder)]).count() == 3
     odd = folder / "a, [b].vcf"
     (folder / "b.vcf").rename(odd)
-    assert vcf_datasource.samples(str(odd)) == vcf_datasource.samples(str(folder)) == ["s1", "s2"]
+    assert datasource.samples(str(odd)) == datasource.samples(str(folder)) == ["s1", "s2"]
 
 
 def test_splits_hold_every_record_once(reading: SparkSession, tmp_path: Path) -> None:
@@ -80,7 +81,7 @@ def test_splits_hold_every_record_once(reading: SparkSession, tmp_path: Path) ->
 def test_a_header_longer_than_a_split(tmp_path: Path, size: int) -> None:
     path = tmp_path / "a.vcf"
     path.write_text(HEAD.replace("#CHROM", "##note=" + "x" * 900 + "\n#CHROM") + "".join(FIRST.replace("\t5\t", f"\t{i}\t") for i in range(30)))
-    source = vcf_datasource.VcfDataSource({"path": str(path), "splitSize": str(size), "format": "*", "mode": "failfast"})
+    source = datasource.VcfDataSource({"path": str(path), "splitSize": str(size), "format": "*", "mode": "failfast"})
     reader = source.reader(source.schema())
     rows = pa.Table.from_batches([batch for piece in reader.partitions() for batch in reader.read(piece)])
     assert rows.column_names == source.schema().names

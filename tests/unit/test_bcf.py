@@ -12,10 +12,10 @@ import pysam
 import pysam.bcftools
 import pytest
 
-from genodl_spark import bgzf
 from genodl_spark.core.errors import InputError
-from genodl_spark.sources import bcf
-from genodl_spark.sources.vcf_header import read_header
+from genodl_spark.formats import bgzf
+from genodl_spark.formats.vcf import bcf
+from genodl_spark.formats.vcf.header import read_header
 
 HEAD = """##fileformat=VCFv4.2
 ##FILTER=<ID=q10,Description="Low, very low">

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import bgzf
 from genodl_spark.core.errors import InputError
-from genodl_spark.sources.streams import Split, count_lines, line_blocks, split_blocks, splits
+from genodl_spark.formats import bgzf
+from genodl_spark.formats.streams import Split, count_lines, line_blocks, split_blocks, splits
 
 FAST = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

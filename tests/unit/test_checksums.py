@@ -15,12 +15,12 @@ import pytest
 from genodl_spark import feed
 from genodl_spark.core import errors
 from genodl_spark.core.errors import Damaged, input_error_within
+from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.genetics import region
 from genodl_spark.lake import checksums, parts
 from genodl_spark.lake.checksums import Checksums, Summed
 from genodl_spark.lake.files import StoredFile, opened, read_file
 from genodl_spark.lake.tables import VARIANTS
-from genodl_spark.sources import vcf
 from tests.unit.test_region import COHORT, SPAN, Made, made_text
 
 

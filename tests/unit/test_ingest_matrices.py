@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.features import MatrixFeatures
+from genodl_spark.formats import matrix
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.tables import EXPRESSION, FEATURES
 from genodl_spark.pipelines import ingest_matrices as pipeline
-from genodl_spark.sources import matrix
 
 Values = dict[str, dict[str, float | None]]  # sample -> feature -> value
 genes = st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=4, unique=True)

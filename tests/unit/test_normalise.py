@@ -19,9 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.sources.normalise import Normalised, Normaliser, Piece, Reference, needs
-from genodl_spark.sources.streams import line_blocks
-from genodl_spark.sources.vcf_header import Header, Refused, read_header
+from genodl_spark.formats.streams import line_blocks
+from genodl_spark.formats.vcf.header import Header, Refused, read_header
+from genodl_spark.formats.vcf.normalise import Normalised, Normaliser, Piece, Reference, needs
 from tests.goldens import answer
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

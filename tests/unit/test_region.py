@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.genetics import region
 from genodl_spark.lake import parts
 from genodl_spark.lake.tables import SAMPLE_SETS, VARIANTS, Table
-from genodl_spark.sources import vcf
 
 HEAD = """##fileformat=VCFv4.2
 ##INFO=<ID=END,Number=1,Type=Integer,Description="End">

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from genodl_spark import baselines, config, quality, tasks
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats import sequence_table, streams
+from genodl_spark.formats.sequence_table import Header
 from genodl_spark.genetics import calls
-from genodl_spark.sources import sequence_table, streams
-from genodl_spark.sources.sequence_table import Header
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null")

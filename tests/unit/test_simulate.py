@@ -12,9 +12,9 @@ import numpy as np
 import pysam
 import pytest
 
-from genodl_spark import bgzf
+from genodl_spark.formats import bgzf
+from genodl_spark.formats.streams import BGZF_END
 from genodl_spark.pipelines.simulate import DEPTH, READ_ERROR
-from genodl_spark.sources.streams import BGZF_END
 from jobs.simulate import main
 
 

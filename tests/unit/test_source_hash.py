@@ -17,7 +17,7 @@ from genodl_spark.pipelines.run import code_of
 TRAIN, PREDICT, INGEST = (
     ("genodl_spark.pipelines.train", "genodl_spark.tasks.tumor_type"),
     ("genodl_spark.pipelines.predict",),
-    ("genodl_spark.sources.vcf",),
+    ("genodl_spark.formats.vcf.reader",),
 )
 
 

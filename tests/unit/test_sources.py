@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.sources import matrix, sample_table, streams
-from genodl_spark.sources.streams import BGZF_END, line_blocks, split_blocks, splits
+from genodl_spark.formats import matrix, sample_table, streams
+from genodl_spark.formats.streams import BGZF_END, line_blocks, split_blocks, splits
 
 TEXT = b"gene\ts1\ts2\ts3\nA\t1\t2.5\tNA\nB\t-1e3\t\t0\n"
 

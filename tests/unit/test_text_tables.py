@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from genodl_spark import features, splits
 from genodl_spark.core import text_values
 from genodl_spark.core.errors import InputError
-from genodl_spark.sources import matrix, sample_table, streams
-from genodl_spark.sources.vcf_header import Header as VcfHeader
+from genodl_spark.formats import matrix, sample_table, streams
+from genodl_spark.formats.vcf.header import Header as VcfHeader
 
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null"]
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import bgzf
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats import bgzf, streams
+from genodl_spark.formats.streams import line_blocks
+from genodl_spark.formats.vcf import reader as vcf
+from genodl_spark.formats.vcf.header import read_header
+from genodl_spark.formats.vcf.normalise import Normaliser, Reference
 from genodl_spark.genetics import packed
-from genodl_spark.sources import streams, vcf
-from genodl_spark.sources.normalise import Normaliser, Reference
-from genodl_spark.sources.streams import line_blocks
-from genodl_spark.sources.vcf_header import read_header
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CONFORMANCE = SHARED / "vcf_conformance_htsspecs"

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.sources import vcf, vcf_fields
-from genodl_spark.sources.vcf_header import Field, Header
+from genodl_spark.formats.vcf import fields as vcf_fields
+from genodl_spark.formats.vcf import reader as vcf
+from genodl_spark.formats.vcf.header import Field, Header
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from genodl_spark.sources import vcf, vcf_text
-from genodl_spark.sources.streams import line_blocks
-from genodl_spark.sources.vcf_header import read_header
+from genodl_spark.formats.streams import line_blocks
+from genodl_spark.formats.vcf import reader
+from genodl_spark.formats.vcf import text as vcf_text
+from genodl_spark.formats.vcf.header import read_header
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 NO_VCF = "chr22_ENST00000319363.vcf.gz"  # its lines have 7 columns: all go to quarantine
@@ -26,7 +27,7 @@ HEAD = '##fileformat=VCFv4.{minor}\n##FORMAT=<ID=GT,Number=1,Type=String,Descrip
 def batches(text: bytes, set_: int = 0) -> list[pa.RecordBatch]:
     minor = read_header(line_blocks(io.BytesIO(text), "v"), "v")[0].minor
     found = []
-    for rows, bad in vcf.read(io.BytesIO(text), "v", "c", "v", 500):
+    for rows, bad in reader.read(io.BytesIO(text), "v", "c", "v", 500):
         assert bad.num_rows == 0, bad.to_pylist()[0]
         table = pa.Table.from_batches([rows]).append_column("first_phased", pa.array([minor >= 4] * rows.num_rows))
         table = table.append_column("set", pa.array([set_] * rows.num_rows, pa.int32()))

@@ -20,26 +20,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import bgzf
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats import bgzf, streams
+from genodl_spark.formats.streams import Note, Split, line_blocks
+from genodl_spark.formats.vcf import bcf
+from genodl_spark.formats.vcf.header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, Refused, control_in, read_header, shared_contig
+from genodl_spark.formats.vcf.normalise import Normalised, Normaliser, needs
 from genodl_spark.genetics import calls as encode
 from genodl_spark.genetics import packed as genotypes
 from genodl_spark.lake.tables import QUARANTINE, VARIANTS
 from genodl_spark.native import kernels
-from genodl_spark.sources import bcf, streams
-from genodl_spark.sources.normalise import Normalised, Normaliser, needs
-from genodl_spark.sources.streams import Note, Split, line_blocks
-from genodl_spark.sources.vcf_header import (
-    RESERVED_FORMAT,
-    RESERVED_INFO,
-    Field,
-    Header,
-    Refused,
-    control_in,
-    read_header,
-    shared_contig,
-)
 
 SOURCE = "vcf"
 FILE_NAME = re.compile(r"\.(g?vcf|bcf)(\.b?gz)?$", re.IGNORECASE)  # of a file taken from a directory

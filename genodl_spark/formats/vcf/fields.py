@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats.vcf.header import RESERVED_FORMAT, RESERVED_INFO, Field, Header
 from genodl_spark.genetics import packed as genotypes
 from genodl_spark.genetics.calls import ABSENT, MISSING
 from genodl_spark.native import kernels
-from genodl_spark.sources.vcf_header import RESERVED_FORMAT, RESERVED_INFO, Field, Header
 
 INFO, FORMAT = "INFO", "FORMAT"
 _SCALARS: dict[str, dict[str, pa.DataType]] = {

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pysam
 
-from genodl_spark import bgzf
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.sources.streams import BLOCK, LONGEST
+from genodl_spark.formats import bgzf
+from genodl_spark.formats.streams import BLOCK, LONGEST
 
 _MAGIC = b"BCF\2\2"
 _HEADER, _RECORD = struct.Struct("<5sI"), struct.Struct("<2I")

@@ -20,7 +20,7 @@ import numpy as np
 import pysam
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.sources.vcf_header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, Refused
+from genodl_spark.formats.vcf.header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, Refused
 
 _BASES = re.compile(rb"[ACGTNacgtn]+")
 _OTHER_ALT = re.compile(rb"\*|[^\s<>]*<[^\s<>]+>|[^\s,]*[\[\]][^\s,]+|\.[ACGTNacgtn]+|[ACGTNacgtn]+\.")

@@ -17,9 +17,9 @@ import pyarrow.csv as pacsv
 from genodl_spark.core import text_values
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import MISSING, WORDS, fault_of_name, known, order_hash, shown, with_point
-from genodl_spark.sources import delimited
-from genodl_spark.sources.delimited import DELIMITERS, Unreadable
-from genodl_spark.sources.streams import line_blocks
+from genodl_spark.formats import delimited
+from genodl_spark.formats.delimited import DELIMITERS, Unreadable
+from genodl_spark.formats.streams import line_blocks
 
 _HELD = 64 << 20  # bytes of values that wait in memory
 _LARGEST = float(np.finfo(np.float32).max)

@@ -17,13 +17,13 @@ import pyarrow.csv as pacsv
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import MISSING, character, fault_of_name, shown
+from genodl_spark.formats import delimited, streams
+from genodl_spark.formats.delimited import Unreadable
+from genodl_spark.formats.sample_table import column_name
+from genodl_spark.formats.streams import Note, Split, line_blocks
 from genodl_spark.genetics import calls
 from genodl_spark.lake.tables import COHORT, QUARANTINE, SAMPLES, SEQUENCES, Column, Table
 from genodl_spark.native import kernels
-from genodl_spark.sources import delimited, streams
-from genodl_spark.sources.delimited import Unreadable
-from genodl_spark.sources.sample_table import column_name
-from genodl_spark.sources.streams import Note, Split, line_blocks
 
 SOURCE = "sequences"
 FILE_NAME = re.compile(r"\.(tsv|csv)(\.b?gz)?$", re.IGNORECASE)

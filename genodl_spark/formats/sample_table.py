@@ -13,9 +13,9 @@ from typing import BinaryIO
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import DOUBTFUL, MISSING, WORDS, fault_of_name, known, shown, with_point
-from genodl_spark.sources import delimited
-from genodl_spark.sources.delimited import DELIMITERS, Unreadable
-from genodl_spark.sources.streams import line_blocks
+from genodl_spark.formats import delimited
+from genodl_spark.formats.delimited import DELIMITERS, Unreadable
+from genodl_spark.formats.streams import line_blocks
 
 ID = "sample_id"
 _UNSTORABLE = re.compile(r"[ ,;{}()\n\t=]+")  # characters that Parquet columns may not hold

@@ -34,11 +34,12 @@ from pyspark.sql.datasource import DataSource, DataSourceReader, InputPartition
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats.streams import Split
+from genodl_spark.formats.vcf import fields
+from genodl_spark.formats.vcf import reader as vcf
+from genodl_spark.formats.vcf.fields import Column
+from genodl_spark.formats.vcf.header import Header
 from genodl_spark.lake.tables import VARIANTS
-from genodl_spark.sources import vcf, vcf_fields
-from genodl_spark.sources.streams import Split
-from genodl_spark.sources.vcf_fields import Column
-from genodl_spark.sources.vcf_header import Header
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -140,7 +141,7 @@ class VcfReader(DataSourceReader):
             raise InputError(error.message, uri, error.line if counted else None) from error
 
     def _batch(self, uri: str, header: Header, rows: pa.RecordBatch, refused: pa.RecordBatch, counted: bool) -> pa.RecordBatch:
-        typed, reasons = vcf_fields.typed(rows, self._columns, header)
+        typed, reasons = fields.typed(rows, self._columns, header)
         if self._failfast:
             bad = [(line, reason) for line, reason in zip(rows.column("line").to_pylist(), reasons, strict=True) if reason is not None]
             bad += zip(refused.column("line").to_pylist(), refused.column("reason").to_pylist(), strict=True)
@@ -167,7 +168,7 @@ def _columns(uris: list[str], info: tuple[str, ...] | None, format_: tuple[str, 
 
 @lru_cache(8)
 def _made_columns(uris: tuple[str, ...], info: tuple[str, ...] | None, format_: tuple[str, ...] | None) -> tuple[Column, ...]:
-    return tuple(vcf_fields.columns_of((vcf.header_of(uri) for uri in uris), info, format_))
+    return tuple(fields.columns_of((vcf.header_of(uri) for uri in uris), info, format_))
 
 
 def _uris(path: str) -> list[str]:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from isal import isal_zlib
 
-from genodl_spark import bgzf
-from genodl_spark.bgzf import Broken
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats import bgzf
+from genodl_spark.formats.bgzf import Broken
 from genodl_spark.native import kernels
 
 BLOCK = 4 << 20
