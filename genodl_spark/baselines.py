@@ -20,7 +20,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from genodl_spark import quality
-from genodl_spark.genetics import calls
+from genodl_spark.genetics import genotype_text
 
 NAMES = ("majority", "linear_svm", "logistic", "random_forest", "decision_tree")
 REGRESSION_NAMES = ("majority", "linear_svm", "ridge", "random_forest", "decision_tree")
@@ -79,7 +79,7 @@ def inputs(x: np.ndarray, transform: str) -> np.ndarray:
     """
     if transform != quality.ONE_HOT:
         return quality.as_float(x, transform)
-    counts = [calls.kmer_counts(x, k).astype(np.float32) for k in KMERS]
+    counts = [genotype_text.kmer_counts(x, k).astype(np.float32) for k in KMERS]
     positions = [quality.as_float(x, transform).reshape(len(x), -1)] if x.shape[1] <= POSITIONS else []
     return np.concatenate([*counts, *positions], 1)
 

@@ -17,9 +17,8 @@ import pyarrow.compute as pc
 from genodl_spark import quality
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number, shown
-from genodl_spark.genetics import calls
-from genodl_spark.genetics import packed as genotypes
-from genodl_spark.genetics.calls import MISSING
+from genodl_spark.genetics import genotype_text, genotypes
+from genodl_spark.genetics.genotype_text import MISSING
 from genodl_spark.genome.site import SPELLED, folded
 from genodl_spark.lake.files import StoredFile, rows_of
 from genodl_spark.lake.tables import FEATURES, SAMPLE_SETS, SAMPLES, SEQUENCES, VARIANTS, Table, identifier
@@ -591,7 +590,7 @@ class SequenceFeatures:
                 for start in range(0, whole.num_rows, step):
                     batch = whole.slice(start, step)
                     codes, ends = kernels.binary(batch.column("codes"))
-                    x = calls.centred(codes.view(np.int8), ends, width)
+                    x = genotype_text.centred(codes.view(np.int8), ends, width)
                     columns = _packed(batch.column("sequence_id"), x, np.full(len(x), missing)).columns
                     yield pa.RecordBatch.from_arrays([*columns, pa.array(np.diff(ends).astype(np.int32))], [*ROW_NAMES, "length"])
 

@@ -21,7 +21,7 @@ from genodl_spark.formats import delimited, streams
 from genodl_spark.formats.delimited import Unreadable
 from genodl_spark.formats.sample_table import column_name
 from genodl_spark.formats.streams import Note, Split, line_blocks
-from genodl_spark.genetics import calls
+from genodl_spark.genetics import genotype_text
 from genodl_spark.lake.tables import COHORT, QUARANTINE, SAMPLES, SEQUENCES, Column, Table
 from genodl_spark.native import kernels
 
@@ -177,9 +177,9 @@ def encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     """Base codes of sequences (binary to binary, the same lengths), and what is wrong with some of them, by row."""
     text, ends = kernels.binary(sequences)
     text, ends = text[ends[0] : ends[-1]], ends - ends[0]
-    codes = calls.base_codes(text)
+    codes = genotype_text.base_codes(text)
     broken = {int(row): "found an empty sequence; expected its bases" for row in np.flatnonzero(np.diff(ends) == 0)}
-    places = np.flatnonzero(codes == calls.NO_BASE)
+    places = np.flatnonzero(codes == genotype_text.NO_BASE)
     rows = np.searchsorted(ends, places, "right") - 1
     for row, first in zip(*np.unique(rows, return_index=True), strict=True):
         at, end = places[first], ends[row + 1]

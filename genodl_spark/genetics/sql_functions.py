@@ -26,8 +26,8 @@ import pyarrow as pa
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats.vcf.fields import call_texts
-from genodl_spark.genetics import packed
-from genodl_spark.genetics.calls import MISSING
+from genodl_spark.genetics import genotypes
+from genodl_spark.genetics.genotype_text import MISSING
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -63,7 +63,7 @@ def dosage(gt: pd.Series, n_samples: pd.Series, *allele: pd.Series) -> pd.Series
     rows = _Rows(gt, n_samples, *allele)
     values = np.empty(rows.total(), np.int8)
     for piece, samples in rows.pieces():
-        values[rows.places(piece)] = packed.dosages(rows.packed(piece), samples, rows.arguments[0][piece] if allele else 1)
+        values[rows.places(piece)] = genotypes.dosages(rows.packed(piece), samples, rows.arguments[0][piece] if allele else 1)
     return rows.lists(pa.array(values, mask=values == MISSING))
 
 
@@ -73,7 +73,7 @@ def alleles(gt: pd.Series, n_samples: pd.Series) -> pd.Series:
     texts: list[pa.Array] = []
     order = []
     for piece, samples in rows.pieces():
-        texts.append(call_texts(*packed.unpack(rows.packed(piece), samples)))
+        texts.append(call_texts(*genotypes.unpack(rows.packed(piece), samples)))
         order.append(rows.places(piece).reshape(-1))
     joined = pa.concat_arrays([pa.array([], pa.string()), *texts])
     return rows.lists(joined if len(order) <= 1 else joined.take(pa.array(np.argsort(np.concatenate(order)))))
@@ -83,7 +83,7 @@ def allele_counts(gt: pd.Series, n_samples: pd.Series, *allele: pd.Series) -> pd
     rows = _Rows(gt, n_samples, *allele)
     values = np.zeros((len(gt), 7), np.int64)
     for piece, samples in rows.pieces():
-        values[piece] = packed.counts(rows.packed(piece), samples, rows.arguments[0][piece] if allele else 1)
+        values[piece] = genotypes.counts(rows.packed(piece), samples, rows.arguments[0][piece] if allele else 1)
     return frame({name: pa.array(values[:, column], mask=~rows.valid) for name, column in _COUNTS.items()})
 
 
@@ -92,7 +92,7 @@ def dosage_at(gt: pd.Series, n_samples: pd.Series, position: pd.Series, *allele:
     values = np.full(len(gt), MISSING, np.int8)
     for piece, samples in rows.pieces():
         chosen, which = rows.positions(piece)
-        found = packed.dosages(rows.packed(piece), samples, rows.arguments[1][piece] if allele else 1, chosen=chosen)
+        found = genotypes.dosages(rows.packed(piece), samples, rows.arguments[1][piece] if allele else 1, chosen=chosen)
         values[piece] = found[np.arange(len(piece)), which]
     return series(pa.array(values, mask=values == MISSING))
 
@@ -103,7 +103,7 @@ def genotype_at(gt: pd.Series, n_samples: pd.Series, position: pd.Series) -> pd.
     texts: list[pa.Array] = [pa.nulls(len(order[0]), pa.string())]
     for piece, samples in rows.pieces():
         chosen, which = rows.positions(piece)
-        values, phased = packed.unpack(rows.packed(piece), samples, chosen)
+        values, phased = genotypes.unpack(rows.packed(piece), samples, chosen)
         each = np.arange(len(piece))
         texts.append(call_texts(values[each, which][:, None], phased[each, which][:, None]))
         order.append(piece)
@@ -130,10 +130,10 @@ class _Rows:
             self.valid = self.valid & numbers.notna().to_numpy()
         self._gt = pa.array(gt, pa.binary(), from_pandas=True)
         self.n_samples, *self.arguments = (numbers.fillna(0).to_numpy().astype(np.int64) for numbers in (n_samples, *arguments))
-        wrong = self.valid & ((self.n_samples < 0) | (self.n_samples > packed.MOST_SAMPLES))
+        wrong = self.valid & ((self.n_samples < 0) | (self.n_samples > genotypes.MOST_SAMPLES))
         if wrong.any():
             found = self.n_samples[wrong][0]
-            raise InputError(f"found {found} as a number of samples; expected 0 to {packed.MOST_SAMPLES}, the record's n_samples", "SQL")
+            raise InputError(f"found {found} as a number of samples; expected 0 to {genotypes.MOST_SAMPLES}, the record's n_samples", "SQL")
         self._offsets = np.concatenate([[0], np.cumsum(np.where(self.valid, self.n_samples, 0))])
 
     def total(self) -> int:

@@ -27,7 +27,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import bgzf
 from genodl_spark.formats.vcf import reader
-from genodl_spark.formats.vcf import text as vcf_text
+from genodl_spark.formats.vcf import writer as vcf_writer
 from genodl_spark.formats.vcf.header import shared_contig
 from genodl_spark.lake.tables import SOURCES, VARIANTS
 from genodl_spark.pipelines.run import Run
@@ -95,13 +95,13 @@ def export(run: Run, output: str, cohort: str | None, region: str | None, sample
     run.require_lake()
     name = run.cohort(cohort, _cohorts(run), "VCFs")
     found = _cohort(run, name)
-    everyone = vcf_text.union_of(found.sets)
+    everyone = vcf_writer.union_of(found.sets)
     chosen = everyone if samples is None else _chosen(samples, everyone)
     rows = _rows(run, name, found, wanted)
     layout = _layout(run, rows, found, wanted)
     if not layout.records:
         run.report.warn("no record is in the lake" if wanted is None else f"no record overlaps {wanted.text}")
-    header = vcf_text.header_text(found.meta, layout.contigs, chosen, found.has_format)
+    header = vcf_writer.header_text(found.meta, layout.contigs, chosen, found.has_format)
     aside = storage.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{uuid.uuid4().hex[:12]}")
     storage.filesystem(aside)[0].create_dir(storage.filesystem(aside)[1], recursive=True)
     try:
@@ -148,13 +148,13 @@ def _cohort(run: Run, name: str) -> _Cohort:
     each = each.groupBy(F.sha2("text", 256).alias("key")).agg(F.first("text").alias("text"))
     texts = {row.key: row.text for row in each.collect()}
     first_of = {meta: file for file, meta, _ in reversed(listed)}
-    meta, warnings = vcf_text.merged_meta([(first_of[key], texts[key]) for key in dict.fromkeys(meta for _, meta, _ in listed)])
+    meta, warnings = vcf_writer.merged_meta([(first_of[key], texts[key]) for key in dict.fromkeys(meta for _, meta, _ in listed)])
     for warning in warnings:
         run.report.warn(warning)
     names = {columns: texts[columns].split("\t")[9:] for _, _, columns in listed}
     numbers: dict[tuple[str, ...], int] = {}
     of = {columns: numbers.setdefault(tuple(order), len(numbers)) for columns, order in names.items()}
-    files = [(file, vcf_text.minor_of(texts[meta]) >= 4, of[columns]) for file, meta, columns in listed]
+    files = [(file, vcf_writer.minor_of(texts[meta]) >= 4, of[columns]) for file, meta, columns in listed]
     return _Cohort(meta, [list(order) for order in numbers], files, any("\tFORMAT" in texts[columns] for columns in names))
 
 
@@ -175,7 +175,7 @@ def _rows(run: Run, cohort: str, found: _Cohort, region: Region | None) -> DataF
     files = run.spark.createDataFrame(found.files, "file string, first_phased boolean, set int")
     rows = run.sources.read(VARIANTS, cohort).where(F.col("cohort") == cohort)
     if region is not None:
-        whole = region.text in vcf_text.contigs_of(found.meta)  # some names end like a region, such as HLA-A*01:01
+        whole = region.text in vcf_writer.contigs_of(found.meta)  # some names end like a region, such as HLA-A*01:01
         rows = rows.where(F.col("contig") == shared_contig(region.text if whole else region.contig))
         if not whole:
             rows = rows.where((F.col("pos") <= region.last) & (F.col("end") >= region.first))
@@ -195,7 +195,7 @@ def _layout(run: Run, rows: DataFrame, found: _Cohort, region: Region | None) ->
         F.max("chrom").alias("high"),
     )
     buckets = counted.collect()
-    declared = vcf_text.contigs_of(found.meta)
+    declared = vcf_writer.contigs_of(found.meta)
     if region is not None and not buckets and not {shared_contig(region.contig), shared_contig(region.text)} & set(map(shared_contig, declared)):
         other = run.sources.read(VARIANTS).where(F.col("contig") == shared_contig(region.contig)).limit(1).count()
         if not other:
@@ -233,14 +233,14 @@ def _pieces(run: Run, rows: DataFrame, layout: _Layout, found: _Cohort, chosen: 
     joint = len(found.sets) > 1
     buckets = run.spark.createDataFrame(layout.buckets.to_pandas())
     order = ["piece", "rank", "pos", "file", "line", "alt_number"]
-    taken = [*vcf_text.COLUMNS, "piece", *(["set"] if joint else [])]
+    taken = [*vcf_writer.COLUMNS, "piece", *(["set"] if joint else [])]
     # All rows of a bucket, and so of a site, come to one task.
     placed = rows.join(F.broadcast(buckets), ["contig", "bucket"]).withColumn("chrom", F.col("name")).repartition(layout.pieces, "piece")
     work = partial(
         _write,
         aside=aside,
         has_format=found.has_format,
-        positions=None if joint else vcf_text.positions(found.sets[0], chosen),
+        positions=None if joint else vcf_writer.positions(found.sets[0], chosen),
         joint=(found.sets, chosen) if joint else None,
     )
     written = placed.sortWithinPartitions(*order).select(*taken).mapInArrow(work, _REPORT).collect()
@@ -255,14 +255,14 @@ def _write(
     joint: tuple[list[list[str]], list[str]] | None,
 ) -> Iterator[pa.RecordBatch]:
     """For mapInArrow over ordered rows: writes each piece as a bgzip file of its own, and reports it."""
-    joiner = None if joint is None else vcf_text.Joiner(*joint)
+    joiner = None if joint is None else vcf_writer.Joiner(*joint)
     open_: _Piece | None = None
     for piece, batch in _by_piece(batches):
         if open_ is None or open_.number != piece:
             if open_ is not None:
                 yield open_.close(joiner)
             open_ = _Piece(piece, aside)
-        open_.write(vcf_text.record_lines(batch, has_format, positions) if joiner is None else joiner.lines(batch))
+        open_.write(vcf_writer.record_lines(batch, has_format, positions) if joiner is None else joiner.lines(batch))
     if open_ is not None:
         yield open_.close(joiner)
 
@@ -291,7 +291,7 @@ class _Piece:
             self._writer.write(line)
             self.records += 1
 
-    def close(self, joiner: vcf_text.Joiner | None) -> pa.RecordBatch:
+    def close(self, joiner: vcf_writer.Joiner | None) -> pa.RecordBatch:
         if joiner is not None:
             self.write(joiner.rest())
         self._writer.close()

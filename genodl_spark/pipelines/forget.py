@@ -27,7 +27,7 @@ import pyarrow.compute as pc
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import MEND, Damaged, InputError
 from genodl_spark.core.text_values import order_hash
-from genodl_spark.genetics import packed as genotypes
+from genodl_spark.genetics import genotypes
 from genodl_spark.lake.files import opened
 from genodl_spark.lake.locks import FOLDER
 from genodl_spark.lake.tables import (

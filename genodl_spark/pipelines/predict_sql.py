@@ -27,7 +27,7 @@ from genodl_spark import quality
 from genodl_spark.core.errors import InputError
 from genodl_spark.features import Places, arranged, places_of
 from genodl_spark.formats import sequence_table
-from genodl_spark.genetics import calls
+from genodl_spark.genetics import genotype_text
 from genodl_spark.genetics.sql_functions import frame
 from genodl_spark.lake.tables import FEATURES, MODELS, PREDICTIONS
 from genodl_spark.model_files import Card, ModelFiles
@@ -145,11 +145,11 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
         if bad:
             raise InputError(f"{next(iter(bad.values()))}", "SQL")
         codes, ends = kernels.binary(packed)
-        return calls.centred(codes.view(np.int8), ends, width), np.diff(ends)
+        return genotype_text.centred(codes.view(np.int8), ends, width), np.diff(ends)
     if isinstance(first, bytes):
         data, ends = kernels.binary(pa.array(features, pa.binary()))
         if card.transform == quality.ONE_HOT:
-            return calls.centred(data.view(np.int8), ends, width), np.diff(ends)
+            return genotype_text.centred(data.view(np.int8), ends, width), np.diff(ends)
         x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
         sets = order[0].astype(object).where(order[0].notna(), "").to_numpy() if order else np.full(len(features), "")
         for name in set(sets):

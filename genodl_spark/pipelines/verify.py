@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.genetics import packed
+from genodl_spark.genetics import genotypes
 from genodl_spark.lake import checksums
 from genodl_spark.lake.files import StoredFile, opened, read_file
 from genodl_spark.lake.tables import MODELS, SOURCES, TABLES, VARIANTS, Table
@@ -172,8 +172,8 @@ def _decoded(table: Table, file: StoredFile) -> int:
             rows += batch.num_rows
             batch.validate(full=True)
             if table.name == VARIANTS.name:
-                for _, records, samples, _ in packed.alike(batch.filter(batch.column("gt").is_valid())):
-                    packed.counts(records.column("gt"), samples)
+                for _, records, samples, _ in genotypes.alike(batch.filter(batch.column("gt").is_valid())):
+                    genotypes.counts(records.column("gt"), samples)
     return rows
 
 

@@ -288,9 +288,9 @@ def our_region(lake: str, start: int, end: int, samples: list[str]) -> int:
 
 def our_histogram(gt: Any, samples: int) -> Any:
     """int (V, 4) of a column of packed genotypes: calls of V records by kind."""
-    from genodl_spark.genetics import packed
+    from genodl_spark.genetics import genotypes
 
-    return packed.histogram(gt, samples)
+    return genotypes.histogram(gt, samples)
 
 
 # ---- what runs in a process of its own, which has Arrow and Spark and stays warm

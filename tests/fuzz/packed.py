@@ -6,8 +6,7 @@ import random
 
 import numpy as np
 
-from genodl_spark.genetics import calls as encode
-from genodl_spark.genetics import packed
+from genodl_spark.genetics import genotype_text, genotypes
 from genodl_spark.native import kernels
 
 Call = list[tuple[int, bool]]  # allele (-1 missing) and phase of each place
@@ -136,9 +135,11 @@ def seeds(rng: np.random.Generator) -> list[tuple[bytes, int]]:
                 if rare:
                     alleles = np.where(rng.random((1, samples, 1)) < 0.9, 0, alleles).astype(np.int16)
                 if rng.random() < 0.3:
-                    alleles = np.where(np.arange(ploidy) < rng.integers(1, ploidy + 1, (1, samples, 1)), alleles, encode.ABSENT).astype(np.int16)
-                phased = (np.arange(ploidy) > (0 if rng.random() < 0.8 else -1)) & (rng.random() < 0.5) & (alleles != encode.ABSENT)
-                made.append((packed.pack(alleles, phased)[0].as_py(), samples))
+                    alleles = np.where(np.arange(ploidy) < rng.integers(1, ploidy + 1, (1, samples, 1)), alleles, genotype_text.ABSENT).astype(
+                        np.int16
+                    )
+                phased = (np.arange(ploidy) > (0 if rng.random() < 0.8 else -1)) & (rng.random() < 0.5) & (alleles != genotype_text.ABSENT)
+                made.append((genotypes.pack(alleles, phased)[0].as_py(), samples))
     return made
 
 
@@ -230,8 +231,8 @@ def check(random_: random.Random, payload: bytes, samples: int) -> bool:
 
     first_phased = random_.random() < 0.3
     try:
-        text: bytes | None = packed.sample_text(payload, None, samples, first_phased, chosen)
-    except packed.Damaged:
+        text: bytes | None = genotypes.sample_text(payload, None, samples, first_phased, chosen)
+    except genotypes.Damaged:
         text = None
     assert (text is None) == (not readable or None in wanted)
     if text is not None:

@@ -12,7 +12,7 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from genodl_spark.features import GenotypeFeatures
-from genodl_spark.genetics import packed
+from genodl_spark.genetics import genotypes
 from genodl_spark.lake.delta import Lake, Snapshot
 from genodl_spark.lake.tables import QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES, VARIANTS
 from jobs import ingest
@@ -31,7 +31,7 @@ def stored(lake: Lake) -> dict[tuple[str, str, int], list[str] | None]:
 
 
 def calls(row: Row) -> list[str]:
-    return packed.sample_text(bytes(row.gt), None, row.n_samples, False).decode().split("\t")
+    return genotypes.sample_text(bytes(row.gt), None, row.n_samples, False).decode().split("\t")
 
 
 def test_a_cohort_of_vcfs(genodl, lake: Lake, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from genodl_spark.core import storage
-from genodl_spark.genetics import packed
+from genodl_spark.genetics import genotypes
 from genodl_spark.lake import locks
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables import (
@@ -197,8 +197,8 @@ def test_nothing_is_left_of_a_person(genodl, lake: Lake, tmp_path: Path) -> None
     assert after.keys() == before.keys() and {row.file for row in after.values()} == {"a.vcf"}
     for pos, row in after.items():
         old = before[pos]
-        calls, phased = packed.unpack(pa.array([old.gt], pa.binary()), 6)
-        left, left_phased = packed.unpack(pa.array([row.gt], pa.binary()), 5)
+        calls, phased = genotypes.unpack(pa.array([old.gt], pa.binary()), 6)
+        left, left_phased = genotypes.unpack(pa.array([row.gt], pa.binary()), 5)
         np.testing.assert_array_equal(left, np.delete(calls, 1, 1))
         np.testing.assert_array_equal(left_phased, np.delete(phased, 1, 1))
         assert row.n_samples == 5
@@ -375,6 +375,6 @@ def test_a_sample_is_cut_out_of_text_columns(samples: int, position: int) -> Non
         return
     rows = [[f"{r}{'x' * c}:{c}" for c in range(samples)] for r in range(3)]
     texts = ["\t".join(row).encode() for row in rows]
-    found = packed.fields_without(pa.array([texts[0], None, texts[1], texts[2]], pa.binary()).slice(0), samples, position).to_pylist()
+    found = genotypes.fields_without(pa.array([texts[0], None, texts[1], texts[2]], pa.binary()).slice(0), samples, position).to_pylist()
     expected = ["\t".join(row[:position] + row[position + 1 :]).encode() for row in rows]
     assert found == [expected[0], None, expected[1], expected[2]]

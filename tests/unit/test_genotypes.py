@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.genetics import calls as encode
-from genodl_spark.genetics import packed as genotypes
+from genodl_spark.genetics import genotype_text, genotypes
 
 
 @st.composite
@@ -24,11 +23,11 @@ def calls(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
         alleles = np.where(generator.random((records, samples, 1)) < 0.9, generator.integers(0, 2), alleles).astype(np.int16)
     if draw(st.booleans()):
         called = generator.integers(1, ploidy + 1, (records, samples, 1))
-        alleles = np.where(np.arange(ploidy) < called, alleles, encode.ABSENT).astype(np.int16)
+        alleles = np.where(np.arange(ploidy) < called, alleles, genotype_text.ABSENT).astype(np.int16)
     phased = {"plain": np.zeros_like(alleles, bool), "phased": np.arange(ploidy) > np.zeros_like(alleles)}.get(shape)
     if phased is None:
         phased = generator.random(alleles.shape) < 0.5
-    return alleles, phased & (alleles != encode.ABSENT)
+    return alleles, phased & (alleles != genotype_text.ABSENT)
 
 
 @settings(max_examples=150, deadline=None)
@@ -39,7 +38,7 @@ def test_packed_and_back(given_calls: tuple[np.ndarray, np.ndarray], allele: int
     gt = genotypes.pack(alleles, phased)
     back, back_phased = genotypes.unpack(gt, samples)
     ploidy = back.shape[2]
-    assert (alleles[:, :, ploidy:] == encode.ABSENT).all()
+    assert (alleles[:, :, ploidy:] == genotype_text.ABSENT).all()
     np.testing.assert_array_equal(back, alleles[:, :, :ploidy])
     np.testing.assert_array_equal(back_phased, phased[:, :, :ploidy])
     missing = (alleles == -1).any(2)
@@ -54,7 +53,7 @@ def test_packed_and_back(given_calls: tuple[np.ndarray, np.ndarray], allele: int
     for chosen_mask, given_mask in ((np.ones(samples, bool), None), (mask, mask)):
         inside = alleles[:, chosen_mask]
         first = inside[:, :, :1]
-        het = ~(inside == -1).any(2) & ((inside != first) & (inside != encode.ABSENT)).any(2)
+        het = ~(inside == -1).any(2) & ((inside != first) & (inside != genotype_text.ABSENT)).any(2)
         whole = ~(inside == -1).any(2)
         reference = whole & ~het & (first[:, :, 0] == 0)
         expected = [
@@ -64,7 +63,7 @@ def test_packed_and_back(given_calls: tuple[np.ndarray, np.ndarray], allele: int
         np.testing.assert_array_equal(genotypes.counts(gt, samples, allele, given_mask), np.stack(expected, 1))
     for record in range(records):
         text = genotypes.sample_text(gt[record].as_py(), None, samples, False)
-        assert text.decode().split("\t") == encode.format_calls(alleles[record], phased[record])
+        assert text.decode().split("\t") == genotype_text.format_calls(alleles[record], phased[record])
 
 
 def form(alleles: list[list[int]], phased: bool) -> tuple[int, int, int]:
@@ -131,7 +130,7 @@ def test_a_body_that_its_palette_does_not_hold_is_refused(payload: str, samples:
 
 def test_a_dosage_that_its_byte_does_not_hold_is_refused() -> None:
     alleles = np.stack([np.ones((1, 200), np.int16), np.zeros((1, 200), np.int16), np.ones((1, 200), np.int16)])
-    alleles[2, :, 127:] = encode.ABSENT
+    alleles[2, :, 127:] = genotype_text.ABSENT
     gt = genotypes.pack(alleles, np.zeros(alleles.shape, bool))
     for wrong, exchanged in ((gt, None), (gt.slice(1, 1), np.ones(1))):
         with pytest.raises(InputError, match="more than 127 copies of an allele in a call of record 0"):

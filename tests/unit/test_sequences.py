@@ -20,7 +20,7 @@ from genodl_spark import baselines, config, quality, tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import sequence_table, streams
 from genodl_spark.formats.sequence_table import Header
-from genodl_spark.genetics import calls
+from genodl_spark.genetics import genotype_text
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null")
@@ -162,7 +162,7 @@ def test_header_errors(tmp_path: Path, head: bytes, found: str) -> None:
 
 def test_every_byte_has_its_code() -> None:
     expected = [CODES.get(chr(byte), -2) for byte in range(256)]
-    assert calls.base_codes(np.arange(256, dtype=np.uint8)).tolist() == expected
+    assert genotype_text.base_codes(np.arange(256, dtype=np.uint8)).tolist() == expected
 
 
 rows_of_codes = st.integers(0, 30).flatmap(lambda n: st.lists(st.lists(st.integers(-1, 3), min_size=n, max_size=n), min_size=1, max_size=6))
@@ -172,11 +172,11 @@ rows_of_codes = st.integers(0, 30).flatmap(lambda n: st.lists(st.lists(st.intege
 @given(rows_of_codes, st.integers(1, 5), st.integers(1, 60))
 def test_kmer_counts_are_those_of_a_counter(rows: list[list[int]], k: int, block: int) -> None:
     codes = np.array(rows, np.int8).reshape(len(rows), -1)
-    before, calls._BLOCK = calls._BLOCK, block  # rows counted in several blocks
+    before, genotype_text._BLOCK = genotype_text._BLOCK, block  # rows counted in several blocks
     try:
-        found = calls.kmer_counts(codes, k)
+        found = genotype_text.kmer_counts(codes, k)
     finally:
-        calls._BLOCK = before
+        genotype_text._BLOCK = before
     assert found.shape == (len(rows), 4**k)
     for row, counts in zip(rows, found.tolist(), strict=True):
         text = "".join("ACGTN"[code] for code in row)
@@ -189,7 +189,7 @@ def test_kmer_counts_are_those_of_a_counter(rows: list[list[int]], k: int, block
 def test_sequences_are_aligned_at_their_centres(sequences: list[list[int]], length: int, before: int) -> None:
     codes = np.array([3] * before + [code for s in sequences for code in s], np.int8)
     ends = np.cumsum([before, *map(len, sequences)])
-    found = calls.centred(codes, ends, length)
+    found = genotype_text.centred(codes, ends, length)
     assert (found.shape, found.dtype) == ((len(sequences), length), np.int8)
     for sequence, row in zip(sequences, found.tolist(), strict=True):
         padded = {i - len(sequence) // 2 + length // 2: code for i, code in enumerate(sequence)}
@@ -207,7 +207,7 @@ def test_baselines_take_kmers_and_positions() -> None:
     x = np.random.default_rng(0).integers(-1, 4, (5, 30)).astype(np.int8)
     found = baselines.inputs(x, "onehot")
     assert (found.shape, found.dtype) == ((5, 4 + 16 + 64 + 256 + 120), np.float32)
-    np.testing.assert_array_equal(found[:, 4:20], calls.kmer_counts(x, 2))
+    np.testing.assert_array_equal(found[:, 4:20], genotype_text.kmer_counts(x, 2))
     np.testing.assert_array_equal(found[:, 340:].reshape(5, 4, 30), quality.as_float(x, "onehot"))
     assert baselines.inputs(np.zeros((2, 513), np.int8), "onehot").shape == (2, 340)
     np.testing.assert_array_equal(baselines.inputs(x, "none"), quality.as_float(x, "none"))

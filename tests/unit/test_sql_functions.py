@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.genetics import calls as encode
-from genodl_spark.genetics import packed as genotypes
-from genodl_spark.genetics import sql_functions
+from genodl_spark.genetics import genotype_text, genotypes, sql_functions
 
 
 def taken(series: pd.Series, type_: pa.DataType) -> list:
@@ -31,12 +29,12 @@ def batches(draw: st.DrawFn) -> tuple[list[bytes | None], list[int | None], list
     for _ in range(draw(st.integers(0, 8))):
         size, ploidy = int(generator.choice(sizes)), draw(st.integers(1, 4))
         alleles = generator.integers(-1, highest + 1, (1, size, ploidy)).astype(np.int16)
-        alleles = np.where(np.arange(ploidy) < generator.integers(1, ploidy + 1, (1, size, 1)), alleles, encode.ABSENT).astype(np.int16)
-        phased = (generator.random(alleles.shape) < 0.5) & (np.arange(ploidy) > 0) & (alleles != encode.ABSENT)
+        alleles = np.where(np.arange(ploidy) < generator.integers(1, ploidy + 1, (1, size, 1)), alleles, genotype_text.ABSENT).astype(np.int16)
+        phased = (generator.random(alleles.shape) < 0.5) & (np.arange(ploidy) > 0) & (alleles != genotype_text.ABSENT)
         null = draw(st.integers(0, 5))
         packed.append(None if null == 0 else genotypes.pack(alleles, phased)[0].as_py())
         counts.append(None if null == 1 else size)
-        texts.append(None if null < 2 else encode.format_calls(alleles[0], phased[0]))
+        texts.append(None if null < 2 else genotype_text.format_calls(alleles[0], phased[0]))
     return packed, counts, texts
 
 

@@ -20,7 +20,7 @@ from genodl_spark.formats.streams import line_blocks
 from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.formats.vcf.header import read_header
 from genodl_spark.formats.vcf.normalise import Normaliser, Reference
-from genodl_spark.genetics import packed
+from genodl_spark.genetics import genotypes
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CONFORMANCE = SHARED / "vcf_conformance_htsspecs"
@@ -48,7 +48,7 @@ def read(text: bytes, batch: int = 1000) -> tuple[list[dict], list[dict]]:
 
 
 def calls(row: dict, minor: int = 2) -> list[str]:
-    return packed.sample_text(row["gt"], None, row["n_samples"], minor >= 4).decode().split("\t")
+    return genotypes.sample_text(row["gt"], None, row["n_samples"], minor >= 4).decode().split("\t")
 
 
 def line_of(row: dict, minor: int = 2) -> str:
@@ -111,7 +111,7 @@ def test_real_files_agree_with_cyvcf2_and_with_their_text(file: str) -> None:
         assert without_quality(lines[row["line"] - 1].rstrip("\t")) == line_of(row)
         if expected.genotype is not None and row["gt"] is not None:
             array = expected.genotype.array()
-            alleles, phased = packed.unpack(pa.array([row["gt"]], pa.binary()), row["n_samples"])
+            alleles, phased = genotypes.unpack(pa.array([row["gt"]], pa.binary()), row["n_samples"])
             np.testing.assert_array_equal(alleles[0], array[:, :-1])
             if alleles.shape[2] == 2:
                 np.testing.assert_array_equal(phased[0, :, 1], array[:, -1] == 1)

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pytest
 
 from genodl_spark.formats.streams import line_blocks
-from genodl_spark.formats.vcf import reader
-from genodl_spark.formats.vcf import text as vcf_text
+from genodl_spark.formats.vcf import reader, writer
 from genodl_spark.formats.vcf.header import read_header
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -43,7 +42,7 @@ def vcf_of(*records: str, samples: str, minor: int = 2) -> bytes:
 def rendered(text: bytes, chosen: Iterable[int] | None = None) -> list[bytes]:
     header = read_header(line_blocks(io.BytesIO(text), "v"), "v")[0]
     places = None if chosen is None else np.array(chosen, np.int32)
-    return [line for batch in batches(text) for line in vcf_text.record_lines(batch, header.has_format, places)]
+    return [line for batch in batches(text) for line in writer.record_lines(batch, header.has_format, places)]
 
 
 def comparable(line: bytes) -> list[object]:
@@ -82,7 +81,7 @@ def joined(texts: list[bytes], samples: str | None = None) -> list[str]:
     """Lines of files, each with samples of its own, joined: `chrom pos ref alts format columns`."""
     headers = [read_header(line_blocks(io.BytesIO(text), "v"), "v")[0] for text in texts]
     sets = [header.samples for header in headers]
-    joiner = vcf_text.Joiner(sets, samples.split() if samples else vcf_text.union_of(sets))
+    joiner = writer.Joiner(sets, samples.split() if samples else writer.union_of(sets))
     rows = pa.concat_tables(pa.Table.from_batches(batches(text, i)) for i, text in enumerate(texts))
     keys = [(r["pos"], r["set"], r["line"], i) for i, r in enumerate(rows.select(["pos", "set", "line"]).to_pylist())]
     ordered = rows.take([key[-1] for key in sorted(keys)]).combine_chunks()
@@ -173,11 +172,11 @@ def test_headers_become_one() -> None:
     filters = '##FILTER=<ID=f,Description="f">', '##FILTER=<ID=g,Description="g">'
     second = "\n".join(["##fileformat=VCFv4.3", filters[0], "##source=y", "##contig=<ID=2,length=9>", "##contig=<ID=3>", filters[1]])
     third = first.replace("Float", "Integer").replace("4.1", "4.2")
-    meta, warnings = vcf_text.merged_meta([("a", first), ("b", second), ("c", third)])
+    meta, warnings = writer.merged_meta([("a", first), ("b", second), ("c", third)])
     expected = [*first.split("\n"), *filters, "##source=y", "##contig=<ID=3>"]
     assert meta == ["##fileformat=VCFv4.3", *expected[1:]]
     assert warnings == ["INFO A is declared otherwise in c than in a; the header has the latter"]
-    assert vcf_text.contigs_of(meta) == {"chr2": 9, "3": None}
-    text = vcf_text.header_text(meta, ["chr2", "3", "HLA-A*01:01"], ["s"], True)
+    assert writer.contigs_of(meta) == {"chr2": 9, "3": None}
+    text = writer.header_text(meta, ["chr2", "3", "HLA-A*01:01"], ["s"], True)
     assert text.split("\n")[-3:-1] == ["##contig=<ID=HLA-A*01:01>", "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts"]
     assert text.count("##contig") == 3

@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats.vcf.header import RESERVED_FORMAT, RESERVED_INFO, Field, Header
-from genodl_spark.genetics import packed as genotypes
-from genodl_spark.genetics.calls import ABSENT, MISSING
+from genodl_spark.genetics import genotypes
+from genodl_spark.genetics.genotype_text import ABSENT, MISSING
 from genodl_spark.native import kernels
 
 INFO, FORMAT = "INFO", "FORMAT"

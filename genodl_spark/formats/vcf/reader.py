@@ -27,8 +27,7 @@ from genodl_spark.formats.streams import Note, Split, line_blocks
 from genodl_spark.formats.vcf import bcf
 from genodl_spark.formats.vcf.header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, Refused, control_in, read_header, shared_contig
 from genodl_spark.formats.vcf.normalise import Normalised, Normaliser, needs
-from genodl_spark.genetics import calls as encode
-from genodl_spark.genetics import packed as genotypes
+from genodl_spark.genetics import genotype_text, genotypes
 from genodl_spark.lake.tables import QUARANTINE, VARIANTS
 from genodl_spark.native import kernels
 
@@ -613,17 +612,17 @@ class Reader:
         if format_.has_gt:
             # A missing ALT stands for an allele that is not named, so calls may count one.
             n_alleles = np.array([max(record.n_alts, 1) + 1 for record in records])
-            calls = encode.parse_calls(texts, np.full(len(records), len(format_.keys)), n_alleles, samples, self.header.minor >= 4)
+            calls = genotype_text.parse_calls(texts, np.full(len(records), len(format_.keys)), n_alleles, samples, self.header.minor >= 4)
             reasons = {records[i].line: reason for i, reason in calls.errors.items()}
             for i, (record, kept) in enumerate(zip(records, calls.fields, strict=True)):
                 record.row["fields"] = kept
                 if i not in calls.errors:
                     ploidy_of = int(calls.ploidy[i])
                     record.row["gt"] = genotypes.pack(calls.alleles[i : i + 1, :, :ploidy_of], calls.phased[i : i + 1, :, :ploidy_of])[0].as_py()
-            present = calls.alleles != encode.ABSENT
+            present = calls.alleles != genotype_text.ABSENT
             ploidy = present.sum(2)
             # A lone dot is a call of unknown ploidy, not a haploid one.
-            ploidy[(ploidy == 1) & (calls.alleles[:, :, 0] == encode.MISSING)] = 0
+            ploidy[(ploidy == 1) & (calls.alleles[:, :, 0] == genotype_text.MISSING)] = 0
         else:
             for record in records:
                 record.row["fields"] = record.samples

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.formats.vcf.header import FIXED, shared_contig
-from genodl_spark.genetics import packed
+from genodl_spark.genetics import genotypes
 from genodl_spark.genome import site
 
 _ID = re.compile(r'##(\w+)=<(?:[^"]*,)?ID=([^,>]+)')
@@ -129,7 +129,7 @@ def record_lines(batch: pa.RecordBatch, has_format: bool, chosen: np.ndarray | N
     rest = (batch.column(name).to_pylist() for name in ("gt", "fields", "n_samples", "first_phased"))
     for start, gt, fields, n_samples, first_phased in zip(starts, *rest, strict=True):
         if n_samples and (chosen is None or len(chosen)):
-            yield b"%b\t%b\n" % (start, packed.sample_text(gt, fields, n_samples, first_phased, chosen))
+            yield b"%b\t%b\n" % (start, genotypes.sample_text(gt, fields, n_samples, first_phased, chosen))
         else:
             yield start + b"\n"
 
@@ -222,7 +222,7 @@ class Joiner:
         chosen = self._chosen[row.set]
         if not row.keys or not len(chosen):
             return b"\t".join([_missing(keys[0] if keys else "")] * len(chosen))
-        text = packed.sample_text(row.gt, row.fields, row.n_samples, row.first_phased, chosen)
+        text = genotypes.sample_text(row.gt, row.fields, row.n_samples, row.first_phased, chosen)
         return text if keys[: len(row.keys)] == row.keys else b"\t".join(_rearranged(text.split(b"\t"), row.keys, keys))
 
 
@@ -243,7 +243,7 @@ def _called(row: _Row, chosen: np.ndarray) -> np.ndarray:
     """Which of the samples have a call with an allele that is not missing; without GT, all."""
     if row.gt is None or not len(chosen):
         return np.full(len(chosen), bool(row.keys))
-    alleles, _ = packed.unpack(pa.array([row.gt], pa.binary()), row.n_samples, chosen)
+    alleles, _ = genotypes.unpack(pa.array([row.gt], pa.binary()), row.n_samples, chosen)
     return (alleles[0] >= 0).any(axis=1)
 
 

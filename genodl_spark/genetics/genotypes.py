@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from genodl_spark.core.errors import MEND, Damaged, InputError
-from genodl_spark.genetics.calls import ABSENT, HIGHEST_ALLELE, MISSING
+from genodl_spark.genetics.genotype_text import ABSENT, HIGHEST_ALLELE, MISSING
 from genodl_spark.native import kernels
 
 _END_OF_VECTOR = -32767
