@@ -19,7 +19,7 @@ from genodl_spark.core import own_code, redaction
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.lake.tables import partition_folder
-from genodl_spark.splits import Split
+from genodl_spark.learning.splits import Split
 
 
 def _names(value: Any) -> Any:

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import quality
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number, shown
 from genodl_spark.genetics import genotype_text, genotypes
@@ -22,6 +21,7 @@ from genodl_spark.genetics.genotype_text import MISSING
 from genodl_spark.genome.site import SPELLED, folded
 from genodl_spark.lake.files import StoredFile, rows_of
 from genodl_spark.lake.tables import FEATURES, SAMPLE_SETS, SAMPLES, SEQUENCES, VARIANTS, Table, identifier
+from genodl_spark.learning import scaling
 from genodl_spark.native import kernels
 
 if TYPE_CHECKING:
@@ -544,7 +544,7 @@ class SequenceFeatures:
 
     length: int = 0
     dtype: str = "int8"
-    encoding: str | None = quality.ONE_HOT
+    encoding: str | None = scaling.ONE_HOT
 
     @property
     def tables(self) -> tuple[Table, ...]:
@@ -666,7 +666,7 @@ class WithCovariates:
                 for j, (column, value) in enumerate(wanted):
                     if column in columns:
                         more[:, j] = covariate(batch.column(f"c{columns.index(column)}").to_pylist(), value)
-                x = np.concatenate([quality.as_float(stored, "none"), more], 1)
+                x = np.concatenate([scaling.as_float(stored, "none"), more], 1)
                 missing = np.asarray(batch.column("missing")) + sum(column not in columns for column, _ in wanted)
                 packed = pa.array([row.tobytes() for row in x], pa.binary())
                 yield pa.RecordBatch.from_arrays([batch.column("entity_id"), packed, pa.array(missing.astype(np.int32))], ROW_NAMES)

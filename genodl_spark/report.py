@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.metrics import auc
 
-from genodl_spark import evaluate
 from genodl_spark.core.output import printable
-from genodl_spark.evaluate import HeldOut, Interval
+from genodl_spark.learning import metrics as evaluate
+from genodl_spark.learning.metrics import HeldOut, Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import baselines, evaluate, feed
-from genodl_spark import train as training
 from genodl_spark.config import Evaluation
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.session import task_slots
-from genodl_spark.evaluate import HeldOut, Interval
 from genodl_spark.lake.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
+from genodl_spark.learning import baselines, feed, metrics
+from genodl_spark.learning.metrics import HeldOut, Interval
+from genodl_spark.learning.training import launch as training
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
 from genodl_spark.pipelines.prepare import allowed_of, labelled_cohorts, read_labels
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
@@ -312,12 +312,12 @@ def calibrated(scores: np.ndarray, target: np.ndarray, folds: np.ndarray, temper
     for repeat in range(len(scores)):
         inside = folds[repeat] >= 0
         if not inside.any():
-            out[repeat] = evaluate.sharpen(scores[repeat], temperature)
+            out[repeat] = metrics.sharpen(scores[repeat], temperature)
             continue
         for k in np.unique(folds[repeat][inside]):
             own, others = folds[repeat] == k, inside & (folds[repeat] != k)
-            t = evaluate.temperature(scores[repeat][others], target[others])
-            out[repeat][own] = evaluate.sharpen(scores[repeat][own], t)
+            t = metrics.temperature(scores[repeat][others], target[others])
+            out[repeat][own] = metrics.sharpen(scores[repeat][own], t)
     return out
 
 
@@ -334,11 +334,11 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
 
     n_test = held[MODEL].n_test
     for name, scores in held.items():
-        add(name, "", n_test, evaluate.intervals(scores, s.evaluate.resamples, seed))
+        add(name, "", n_test, metrics.intervals(scores, s.evaluate.resamples, seed))
     metric = headline(model)
-    best = best_baseline({name: evaluate.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL)}, metric)
+    best = best_baseline({name: metrics.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL)}, metric)
     if best is not None:
-        difference = evaluate.paired(held[MODEL], held[best], metric, s.evaluate.resamples, seed)
+        difference = metrics.paired(held[MODEL], held[best], metric, s.evaluate.resamples, seed)
         add(f"{MODEL} - {best}", "", n_test, {metric: difference})
     if s.report.by is not None:
         from pyspark.sql import functions as F
@@ -348,7 +348,7 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
             raise InputError(f"found no column {s.report.by!r} in samples; expected one of {', '.join(samples.columns[1:])}", "report.by")
         values = {row.sample_id: row.value for row in samples.select("sample_id", F.col(identifier(s.report.by)).alias("value")).collect()}
         labels = [values.get(entity) for entity in held[MODEL].entities]
-        for value, found in evaluate.by_group(held[MODEL], labels, s.evaluate.resamples, seed).items():
+        for value, found in metrics.by_group(held[MODEL], labels, s.evaluate.resamples, seed).items():
             add(MODEL, f"{s.report.by}={value}", sum(label == value for label in labels), found)
     return rows
 
@@ -359,13 +359,13 @@ def headline(model: Chosen) -> str:
 
 def headline_metric(metric: str, n_classes: int) -> str:
     """The task's own metric; for regression, where that is one of classes, the coefficient of determination."""
-    if metric in (evaluate.CLASSIFICATION if n_classes else evaluate.REGRESSION):
+    if metric in (metrics.CLASSIFICATION if n_classes else metrics.REGRESSION):
         return metric
     return "balanced_accuracy" if n_classes else "r2"
 
 
 def best_baseline(values: dict[str, float], metric: str) -> str | None:
-    sign = -1 if metric in evaluate.LOWER_IS_BETTER else 1
+    sign = -1 if metric in metrics.LOWER_IS_BETTER else 1
     known = {name: sign * value for name, value in values.items() if not math.isnan(value)}
     return max(known, key=lambda name: (known[name], name)) if known else None
 

@@ -26,9 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import ks_2samp
 
-from genodl_spark import drift, evaluate
 from genodl_spark.core.errors import InputError
 from genodl_spark.lake.tables import EXAMPLES, FINDINGS, HELD_OUT, MODELS, PREDICTIONS, SOURCES
+from genodl_spark.learning import drift, metrics
 from genodl_spark.native import kernels
 from genodl_spark.pipelines.predict import Chosen, as_row, model_of
 from genodl_spark.pipelines.run import Run, now
@@ -333,7 +333,7 @@ def _highest(batches: Iterable[pa.RecordBatch], classes: list[str], temperature:
     for batch in batches:
         if batch.num_rows:
             scores = batch.column("scores").flatten().to_numpy().reshape(batch.num_rows, -1)
-            value = evaluate.sharpen(scores, temperature).max(1) if classes else scores[:, 0]
+            value = metrics.sharpen(scores, temperature).max(1) if classes else scores[:, 0]
             names = pa.array(classes, pa.string()).take(pa.array(scores.argmax(1))) if classes else pa.nulls(len(value), pa.string())
             yield pa.RecordBatch.from_arrays([batch.column("entity_id"), pa.array(value), names], ["entity_id", "value", "predicted"])
 

@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark import model_files, tasks
-from genodl_spark import predict as kernel
+from genodl_spark import tasks
 from genodl_spark.config import Settings, from_stored
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
@@ -26,9 +25,11 @@ from genodl_spark.lake.delta import Snapshot
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.tables import MODELS, PREDICTIONS, SPLITS
-from genodl_spark.model_files import CARD, Card, ModelFiles
+from genodl_spark.learning import model_files
+from genodl_spark.learning import predictor as kernel
+from genodl_spark.learning.model_files import CARD, Card, ModelFiles
+from genodl_spark.learning.predictor import Batch, Predictor
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
-from genodl_spark.predict import Batch, Predictor
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row

@@ -22,15 +22,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark import predict as kernel
-from genodl_spark import quality
 from genodl_spark.core.errors import InputError
 from genodl_spark.features import Places, arranged, places_of
 from genodl_spark.formats import sequence_table
 from genodl_spark.genetics import genotype_text
 from genodl_spark.genetics.sql_functions import frame
 from genodl_spark.lake.tables import FEATURES, MODELS, PREDICTIONS
-from genodl_spark.model_files import Card, ModelFiles
+from genodl_spark.learning import predictor as kernel
+from genodl_spark.learning import scaling
+from genodl_spark.learning.model_files import Card, ModelFiles
 from genodl_spark.native import kernels
 from genodl_spark.pipelines.predict import Local, Scoring, as_row, model_of, newest
 
@@ -76,7 +76,7 @@ def _model(run: Run, name: str) -> _Model:
     model = model_of(run, as_row(named(run.lake.rows(MODELS, {}), name)))
     model.files.code()  # InputError where it has code of its user's that may not run
     card = model.card
-    return _Model(model.files, {} if card.transform == quality.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
+    return _Model(model.files, {} if card.transform == scaling.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
 
 
 def named(models: pa.Table, name: str) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
     """Rows of packed features (rows, features) of the model's type, of what a statement gave; and the lengths of sequences, int (rows,)."""
     first, width = features.iloc[0], len(card.features)
     if isinstance(first, str):
-        if card.transform != quality.ONE_HOT:
+        if card.transform != scaling.ONE_HOT:
             raise InputError(f"found a text for model {card.model_id}, which takes {card.dtype} features; expected a map or a packed row", "SQL")
         packed, bad = sequence_table.encoded(pa.array(features, pa.string()))
         if bad:
@@ -148,7 +148,7 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
         return genotype_text.centred(codes.view(np.int8), ends, width), np.diff(ends)
     if isinstance(first, bytes):
         data, ends = kernels.binary(pa.array(features, pa.binary()))
-        if card.transform == quality.ONE_HOT:
+        if card.transform == scaling.ONE_HOT:
             return genotype_text.centred(data.view(np.int8), ends, width), np.diff(ends)
         x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
         sets = order[0].astype(object).where(order[0].notna(), "").to_numpy() if order else np.full(len(features), "")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import quality, splits, tasks
-from genodl_spark import train as training
+from genodl_spark import tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number
 from genodl_spark.features import Features, told
 from genodl_spark.lake.tables import DATASETS, EXAMPLES, SAMPLES, SPLITS, identifier
+from genodl_spark.learning import scaling, splits
+from genodl_spark.learning.training import launch as training
 from genodl_spark.native import kernels
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 
@@ -148,9 +149,9 @@ def allowed_of(dataset: Row) -> np.ndarray | None:
 
 def _transform(largest: np.ndarray) -> str:
     """What suits values whose largest among the rows of each training set, float64 (S,), are these. InputError where the sets do not agree."""
-    linear = [quality.on_linear_scale(value) for value in largest.tolist()]
+    linear = [scaling.on_linear_scale(value) for value in largest.tolist()]
     if any(linear) and not all(linear):
-        found = f"the training rows of {sum(linear)} of {len(linear)} training sets have values above {quality.LINEAR_SCALE:g}, as on a linear scale"
+        found = f"the training rows of {sum(linear)} of {len(linear)} training sets have values above {scaling.LINEAR_SCALE:g}, as on a linear scale"
         raise InputError(f"found that {found}; expected all or none, set it to asinh or none", "quality.transform")
     return "asinh" if all(linear) else "none"
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import evaluate, feed, model_files
-from genodl_spark import train as training
 from genodl_spark.config import stored
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
 from genodl_spark.lake.tables import EXAMPLES, HELD_OUT, MODELS
 from genodl_spark.lake.transactions import retried
-from genodl_spark.model_files import WEIGHTS
+from genodl_spark.learning import feed, metrics, model_files
+from genodl_spark.learning.model_files import WEIGHTS
+from genodl_spark.learning.predictor import batch_rows
+from genodl_spark.learning.training import launch as training
 from genodl_spark.pipelines import tracking
 from genodl_spark.pipelines.prepare import allowed_of, dataset_of
 from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
-from genodl_spark.predict import batch_rows
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -185,7 +185,7 @@ def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) ->
     total = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id).count()
     if not kept:
         return total, 1.0
-    return total, evaluate.temperature(np.array([row.scores for row in kept]), np.array([row.target for row in kept]))
+    return total, metrics.temperature(np.array([row.scores for row in kept]), np.array([row.target for row in kept]))
 
 
 def _metrics(result: dict[str, Any], temperature: float) -> dict[str, float]:

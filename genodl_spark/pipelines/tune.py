@@ -16,20 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import baselines, evaluate, tuning
-from genodl_spark import train as training
 from genodl_spark.config import Dimension, Settings, override
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.session import task_slots
-from genodl_spark.evaluate import HeldOut
 from genodl_spark.lake.tables import SPLITS, TRIALS
+from genodl_spark.learning import baselines, metrics, tuning
+from genodl_spark.learning.metrics import HeldOut
+from genodl_spark.learning.splits import VALIDATION, Split
+from genodl_spark.learning.training import launch as training
+from genodl_spark.learning.tuning import Space, Storage, Study, Trial
 from genodl_spark.pipelines.evaluate import MODEL, Fits, baseline_names, evaluate_model, examples, fit, fits_of, headline_metric
 from genodl_spark.pipelines.prepare import dataset_of
 from genodl_spark.pipelines.run import Report, Run, code_of, fingerprint
 from genodl_spark.pipelines.train import job_of, train
-from genodl_spark.splits import VALIDATION, Split
-from genodl_spark.tuning import Space, Storage, Study, Trial
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -198,7 +198,7 @@ class _Search:
         s, context = self.settings, self.run.spark.sparkContext
         name = self.name(predictor, space)
         stored = self.run.lake.read(TRIALS).where(F.col("study") == name).orderBy("number").collect()
-        maximise = objective != LOSS and objective not in evaluate.LOWER_IS_BETTER
+        maximise = objective != LOSS and objective not in metrics.LOWER_IS_BETTER
         study = Study(self.store, name, space, maximise, s.seed, s.tune.startup, [as_trial(row) for row in stored])
 
         def submit(trial: Trial, before: list[Trial]) -> Future[Trial]:
@@ -277,4 +277,4 @@ def inner_metric(fits: Fits, name: str, metric: str, classes: list[str]) -> floa
         inside = data.folds[rows, 0] == VALIDATION
         rows, scores = rows[inside], scores[inside]
     ids = rows.astype(str)
-    return evaluate.metrics(HeldOut(ids, ids, data.target[rows], scores[None], classes))[metric]
+    return metrics.metrics(HeldOut(ids, ids, data.target[rows], scores[None], classes))[metric]

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genodl_spark import feed
+from genodl_spark.learning import feed
 
 GROUP = 5000
 LOADER_ROWS = 20_000  # Petastorm's own loaders are read for so many rows: all of them would take minutes

@@ -59,10 +59,13 @@ def make(kind: str, folder: str, rows: int) -> None:
     import torch
     from safetensors.torch import save
 
-    from genodl_spark import config, feed, model_files, models, predict, quality, train
+    from genodl_spark import config
     from genodl_spark.lake.delta import Lake
     from genodl_spark.lake.tables import FEATURES
     from genodl_spark.lake.tables import MODELS as REGISTERED
+    from genodl_spark.learning import feed, model_files, models, predictor
+    from genodl_spark.learning import scaling as quality
+    from genodl_spark.learning.training import launch
 
     spark = session(len(os.sched_getaffinity(0)))
     lake = Lake(spark, lake_uri(folder, kind))
@@ -87,13 +90,13 @@ def make(kind: str, folder: str, rows: int) -> None:
     network = models.build(MODELS[kind], [1], feed.shape(width, transform), len(CLASSES))
     scaled = 1 if one_hot else width
     scaling = quality.Scaling(np.zeros((1, scaled), np.float32), np.ones((1, scaled), np.float32))
-    bits, usual = train.usual_rows(x, np.ones(len(x), bool), transform, scaling)
+    bits, usual = launch.usual_rows(x, np.ones(len(x), bool), transform, scaling)
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
     target = torch.tensor([0.0, 1.0], dtype=torch.float64)
     weights = save({**tensors, **more, "target": target, "background": torch.from_numpy(bits), "usual": torch.from_numpy(usual)})
     uri = lake.model_uri(MODEL_ID)
-    batch = predict.batch_rows(0, width, transform)
+    batch = predictor.batch_rows(0, width, transform)
     dtype = "int8" if one_hot else "float32"
     card = model_files.Card(model_files.FORMAT, MODEL_ID, TASKS[kind], settings.label, CLASSES, names, dtype, transform, MODELS[kind], 1, 1.0, batch)
     row |= model_files.columns(model_files.publish(uri, card, weights, {}))
@@ -190,12 +193,12 @@ def bare(kind: str, folder: str, rows: int, share: int, of: int) -> dict[str, An
     """Shares of the rows of a loop of torch alone, one thread; it waits for the others before it starts."""
     import torch
 
-    from genodl_spark import model_files, predict
+    from genodl_spark.learning import model_files, predictor
 
     torch.set_num_threads(1)
     uri = f"file://{lake_uri(folder, kind)}/models/{MODEL_ID}"
     card = model_files.ModelFiles(uri).card()
-    model = predict.Predictor(card, model_files.ModelFiles(uri).weights(), uri, device="cuda" if torch.cuda.is_available() else "cpu")
+    model = predictor.Predictor(card, model_files.ModelFiles(uri).weights(), uri, device="cuda" if torch.cuda.is_available() else "cpu")
     network, mean, inverse, device = model.network, model.mean, model.inverse, model.device
     first, last = (rows * i // of for i in (share, share + 1))
     x = np.concatenate([values(kind, start, min(PART, last - start)) for start in range(first, last, PART)])
@@ -227,11 +230,11 @@ def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
         sys.path.insert(0, root)
         import torch
 
-        from genodl_spark import model_files, predict
+        from genodl_spark.learning import model_files, predictor
 
         torch.set_num_threads(1)
         card = model_files.ModelFiles(uri).card()
-        model = predict.Predictor(card, model_files.ModelFiles(uri).weights(), uri)
+        model = predictor.Predictor(card, model_files.ModelFiles(uri).weights(), uri)
         bases = torch.arange(4, dtype=torch.int8)[:, None]
 
         def answer(x: np.ndarray) -> np.ndarray:
@@ -242,7 +245,7 @@ def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
 
         return answer
 
-    from genodl_spark import model_files
+    from genodl_spark.learning import model_files
 
     size = model_files.ModelFiles(uri).card().batch
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(size * max(1, 4096 // size)))

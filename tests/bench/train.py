@@ -38,8 +38,9 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from genodl_spark import feed, train
     from genodl_spark.config import Train
+    from genodl_spark.learning import feed
+    from genodl_spark.learning.training import launch
 
     rows, width = SHAPES[kind]
     dtype = "int8" if kind == "cnn" else "float32"
@@ -57,7 +58,7 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
         path.with_suffix(".tmp").rename(path)
     chosen = {"ensemble": 1, "epochs": epochs, "min_steps": 0, "batch": BATCH * ranks, "checkpoint_seconds": 1e9, "clip": 0.0, **options}
     staging = tempfile.mkdtemp(dir=folder)
-    return train.Job(
+    return launch.Job(
         files=[f"file://{path}"],
         layout=feed.Layout(rows, width, dtype, 1),
         backend="pyarrow",
@@ -76,9 +77,9 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
 
 
 def ours(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[str, Any]:
-    from genodl_spark import train
+    from genodl_spark.learning.training import launch
 
-    return train.run_alone(job(kind, folder, 1, epochs, **options))
+    return launch.run_alone(job(kind, folder, 1, epochs, **options))
 
 
 def bare(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +87,7 @@ def bare(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[s
     import torch
     from torch.nn import functional
 
-    from genodl_spark import feed, models
+    from genodl_spark.learning import feed, models
 
     j = job(kind, folder, 1, epochs, **options)
     data = feed.read(j.files, j.layout, "pyarrow")
@@ -120,7 +121,7 @@ def plain(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[
     import torch
     from torch import nn
 
-    from genodl_spark import models
+    from genodl_spark.learning import models
 
     width = SHAPES[kind][1]
     if kind == "mlp":
@@ -173,9 +174,9 @@ def pinned_rank(j: Any, root: str) -> dict[str, Any]:
     sys.path.insert(0, root)
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpus[int(os.environ["HOROVOD_LOCAL_RANK"]) % len(cpus)]})
-    from genodl_spark import train
+    from genodl_spark.learning.training import launch
 
-    return train.run_rank(j)
+    return launch.run_rank(j)
 
 
 def start(what: str, kind: str, folder: str, epochs: int, cpus: list[int], options: dict[str, Any]) -> subprocess.Popen[str]:
@@ -262,7 +263,7 @@ def on_gpu(kind: str, folder: str, cpus: list[int], repeat: int) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from genodl_spark import feed, models
+    from genodl_spark.learning import feed, models
 
     epochs = 10
     rates: dict[str, list[float]] = {"bare": [], "ours": []}

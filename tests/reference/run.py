@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 
 import jobs
-from genodl_spark import config, evaluate, report
+from genodl_spark import config, report
 from genodl_spark.core import session
-from genodl_spark.evaluate import HeldOut
+from genodl_spark.learning import metrics
+from genodl_spark.learning.metrics import HeldOut
 from genodl_spark.pipelines.evaluate import best_baseline, chosen_model, held_out
 from genodl_spark.pipelines.run import Report, Run
 
@@ -65,15 +66,15 @@ def together(parts: list[HeldOut]) -> HeldOut:
 
 
 def lines(task: str, data: str, held: dict[str, HeldOut], metric: str, seconds: float) -> Iterator[Line]:
-    found = {name: evaluate.intervals(h, 1000, 0)[metric] for name, h in held.items()}
+    found = {name: metrics.intervals(h, 1000, 0)[metric] for name, h in held.items()}
     best = best_baseline({name: i.value for name, i in found.items() if name != "model"}, metric)
     for name, interval in found.items():
         difference = ""
         if name == "model" and best is not None:
-            d = evaluate.paired(held["model"], held[best], metric, 1000, 0)
+            d = metrics.paired(held["model"], held[best], metric, 1000, 0)
             difference = f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] to {best}"
         spread = [
-            evaluate.metrics(HeldOut(held[name].entities, held[name].groups, held[name].target, s[None], held[name].classes))[metric]
+            metrics.metrics(HeldOut(held[name].entities, held[name].groups, held[name].target, s[None], held[name].classes))[metric]
             for s in held[name].scores
         ]
         value = f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

@@ -10,7 +10,7 @@ import numpy as np
 from pyspark.sql import SparkSession
 from test_train import job, weights
 
-from genodl_spark import train
+from genodl_spark.learning.training import launch
 from tests.listening import watched
 
 
@@ -21,9 +21,9 @@ def test_ranks_of_a_local_session_are_reached_from_this_machine_alone(spark: Spa
         (tmp_path / name).mkdir()
         j = job(tmp_path / name, options={"epochs": 4})
         made[name] = replace(j, checkpoint="", options={**j.options, "launcher": name})
-    alone = train.launch(spark, made["process"], 1)
+    alone = launch.launch(spark, made["process"], 1)
     with watched(os.getpid()) as (inside, beyond):
-        shared = train.launch(spark, made["spark"], 2)
+        shared = launch.launch(spark, made["spark"], 2)
     assert not beyond
     assert len(inside) >= 6  # Spark's own, the store of the ranks, and Gloo in each
     assert spark.sparkContext.getConf().get("spark.authenticate") == "true"

@@ -13,11 +13,12 @@ import torch
 from pyspark.sql import functions as F
 from torch.nn import functional
 
-from genodl_spark import features, model_files, predict
+from genodl_spark import features
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.lake.delta import Lake, Snapshot
 from genodl_spark.lake.tables import DATASETS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
+from genodl_spark.learning import model_files, predictor
 from genodl_spark.pipelines.prepare import allowed_of
 from jobs import evaluate, ingest, monitor, prepare, query, train
 from jobs import list as listing
@@ -244,7 +245,7 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
         "        return super().rows(lake, cohort, features).mapInArrow(unchanged, ROWS)\n\n"
         "def features(settings):\n    return Mine(EXPRESSION)\n"
     )
-    (tmp_path / "net.py").write_text("from genodl_spark.models.mlp import Network as Mlp\n\nclass Network(Mlp):\n    pass\n")
+    (tmp_path / "net.py").write_text("from genodl_spark.learning.models.mlp import Network as Mlp\n\nclass Network(Mlp):\n    pass\n")
     (tmp_path / "years.toml").write_text(
         'implementation = "own.py"\nlabel = "age"\nmetric = "r2"\ncovariates = ["site"]\n'
         '[target]\nkind = "regression"\n[split]\nfolds = 2\n[model]\nkind = "net.py"\n'
@@ -279,7 +280,7 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     assert genodl(predict_job, task, *at, "--force", "--set", "code.trusted=true")[0] == 0
     assert {r.entity_id: r.value for r in lake.read(PREDICTIONS).collect()} == values
     with pytest.raises(InputError, match=r"code\.trusted=true"):
-        predict.score(lake.spark.createDataFrame([], features.ROWS), lake.model_uri(row.model_id))
+        predictor.score(lake.spark.createDataFrame([], features.ROWS), lake.model_uri(row.model_id))
     for name in ("code/own.py", "code/net.py", "model.json", "model.safetensors"):
         content = (stored / name).read_bytes()
         (stored / name).write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])

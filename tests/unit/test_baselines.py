@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
-from genodl_spark import baselines, evaluate
+from genodl_spark.learning import baselines, metrics
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 FAST = ("majority", "linear_svm", "logistic", "decision_tree")
@@ -196,7 +196,7 @@ def test_published_folds_of_khan_and_shipp() -> None:
             scores = np.full((1, len(y), c), np.nan)
             for train, test in StratifiedKFold(5, shuffle=True, random_state=0).split(x, y):
                 scores[0, test] = baselines.fit_predict(name, x[train], y[train], x[test], c, 0)
-            found = evaluate.metrics(evaluate.HeldOut(ids, ids, y.astype(float), scores, [str(i) for i in range(c)]))
+            found = metrics.metrics(metrics.HeldOut(ids, ids, y.astype(float), scores, [str(i) for i in range(c)]))
             if name == "linear_svm":
                 assert (found["accuracy"], found["balanced_accuracy"]) == pytest.approx((accuracy, balanced), abs=5e-4)
             assert found["balanced_accuracy"] > 0.9, (data, name)

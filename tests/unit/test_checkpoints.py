@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from genodl_spark import checkpoints
 from genodl_spark.core import storage
+from genodl_spark.learning.training import checkpoints
 
 
 def test_state_comes_back_bit_by_bit() -> None:

@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from genodl_spark import feed
 from genodl_spark.core import errors
 from genodl_spark.core.errors import Damaged, input_error_within
 from genodl_spark.formats.vcf import reader as vcf
@@ -21,6 +20,7 @@ from genodl_spark.lake import checksums, parts
 from genodl_spark.lake.checksums import Checksums, Summed
 from genodl_spark.lake.files import StoredFile, opened, read_file
 from genodl_spark.lake.tables import VARIANTS
+from genodl_spark.learning import feed
 from tests.unit.test_region import COHORT, SPAN, Made, made_text
 
 

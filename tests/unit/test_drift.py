@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
-from genodl_spark import drift
+from genodl_spark.learning import drift
 
 SEEDS = st.integers(0, 100_000)
 ROWS = st.integers(1, 600)

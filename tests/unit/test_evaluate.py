@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from genodl_spark import evaluate
-from genodl_spark.evaluate import HeldOut
+from genodl_spark.learning import metrics
+from genodl_spark.learning.metrics import HeldOut
 
 
 @pytest.fixture(autouse=True)
@@ -98,24 +98,24 @@ def concordance(target: np.ndarray, scores: np.ndarray) -> float:
 @pytest.mark.parametrize("c", [2, 3, 5])
 def test_classification_is_what_scikit_learn_says(c: int, ties: bool) -> None:
     held = classified(200, c, seed=c, ties=ties)
-    assert evaluate.metrics(held) == pytest.approx(reference(held.target, held.scores[0]), abs=1e-12)
+    assert metrics.metrics(held) == pytest.approx(reference(held.target, held.scores[0]), abs=1e-12)
     two = classified(200, c, repeats=2, seed=c, ties=ties)
     both = [reference(two.target, scores) for scores in two.scores]
-    assert evaluate.metrics(two) == pytest.approx({name: (both[0][name] + both[1][name]) / 2 for name in both[0]}, abs=1e-12)
-    assert list(evaluate.metrics(held)) == list(evaluate.CLASSIFICATION)
+    assert metrics.metrics(two) == pytest.approx({name: (both[0][name] + both[1][name]) / 2 for name in both[0]}, abs=1e-12)
+    assert list(metrics.metrics(held)) == list(metrics.CLASSIFICATION)
 
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_regression_is_what_scikit_learn_and_scipy_say(ties: bool) -> None:
     held = measured(150, ties=ties)
-    assert evaluate.metrics(held) == pytest.approx(reference(held.target, held.scores[0]), abs=1e-12)
+    assert metrics.metrics(held) == pytest.approx(reference(held.target, held.scores[0]), abs=1e-12)
     far = replace(held, target=held.target + 1e6, scores=held.scores + 1e6)
-    assert evaluate.metrics(far) == pytest.approx(evaluate.metrics(held), abs=1e-7)
+    assert metrics.metrics(far) == pytest.approx(metrics.metrics(held), abs=1e-7)
 
 
 @pytest.mark.parametrize("held", [classified(80, 2, ties=True), classified(80, 4), measured(80, ties=True)], ids=["binary", "classes", "values"])
 def test_weights_are_sample_weights(held: HeldOut) -> None:
-    pooled = evaluate._Pooled(held)
+    pooled = metrics._Pooled(held)
     counts = np.random.default_rng(1).integers(1, 5, (80, 3)).astype(np.int32)
     weighted = pooled(counts)
     by_entity = np.argsort(np.argsort(held.entities))
@@ -129,7 +129,7 @@ def test_agreement_where_little_is_said(target: str, said: str) -> None:
     """One class, one class predicted, swapped classes, a class a row."""
     true, predicted = np.array(list(target), float), np.array(list(said), int)
     held = HeldOut(np.arange(len(true)).astype(str), np.arange(len(true)).astype(str), true, np.eye(4)[predicted][None], list("abcd"))
-    found = evaluate.metrics(held)
+    found = metrics.metrics(held)
     assert found["ari"] == pytest.approx(sk.adjusted_rand_score(true, predicted), abs=1e-12)
     assert found["nmi"] == pytest.approx(sk.normalized_mutual_info_score(true, predicted), abs=1e-12)
 
@@ -139,7 +139,7 @@ def test_concordance_of_any_ranks() -> None:
     for n in (1, 2, 3, 17, 64, 65):
         for values in (2, 5, 1000):
             target, scores = random.integers(0, values, n).astype(float), random.integers(0, 6, n).astype(float)
-            found = evaluate.metrics(HeldOut(np.arange(n).astype(str), np.arange(n).astype(str), target, scores[None], []))["c_index"]
+            found = metrics.metrics(HeldOut(np.arange(n).astype(str), np.arange(n).astype(str), target, scores[None], []))["c_index"]
             expected = concordance(target, scores) if len(set(target)) > 1 else np.nan
             np.testing.assert_allclose(found, expected, rtol=1e-12)
 
@@ -153,25 +153,25 @@ def test_a_draw_is_the_rows_copied_literally(kind: str, groups: int) -> None:
         held = classified(40, 2 if "binary" in kind else 4, 2, groups=groups, ties="ties" in kind)
     held.scores[0, 3] = np.nan  # not evaluated in the first repeat
     names = np.unique(held.groups)
-    drawn: dict[str, list[float]] = {name: [] for name in evaluate.metrics(held)}
+    drawn: dict[str, list[float]] = {name: [] for name in metrics.metrics(held)}
     generator = np.random.default_rng([7, 0, 0xB007])
     for _ in range(60):
         rows = np.concatenate([np.flatnonzero(held.groups == names[g]) for g in generator.integers(0, len(names), len(names))])
         distinct = np.array([f"r{i}" for i in range(len(rows))])
         copied = replace(held, entities=distinct, groups=distinct, target=held.target[rows], scores=held.scores[:, rows])
-        for name, value in evaluate.metrics(copied).items():
+        for name, value in metrics.metrics(copied).items():
             drawn[name].append(value)
-    found = evaluate.intervals(held, 60, 7)
+    found = metrics.intervals(held, 60, 7)
     for name, values in drawn.items():
-        expected = evaluate.Interval(evaluate.metrics(held)[name], *np.nanpercentile(values, [2.5, 97.5]))
+        expected = metrics.Interval(metrics.metrics(held)[name], *np.nanpercentile(values, [2.5, 97.5]))
         assert found[name] == pytest.approx(expected, abs=1e-10), name
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for held in (classified(50, 3, 2), measured(50)):
-        whole = evaluate.intervals(held, 100)
-        monkeypatch.setattr(evaluate, "_CHUNK", 150)
-        assert evaluate.intervals(held, 100) == whole
+        whole = metrics.intervals(held, 100)
+        monkeypatch.setattr(metrics, "_CHUNK", 150)
+        assert metrics.intervals(held, 100) == whole
         monkeypatch.undo()
 
 
@@ -188,8 +188,8 @@ def test_the_order_of_rows_changes_nothing(seed: int, c: int, grouped: bool) -> 
         return HeldOut(h.entities[order], h.groups[order], h.target[order], h.scores[:, order], h.classes)
 
     name = "mcc" if c else "spearman"
-    assert evaluate.intervals(moved(held), 30) == evaluate.intervals(held, 30)
-    assert evaluate.paired(moved(held), other, name, 30) == evaluate.paired(held, other, name, 30)
+    assert metrics.intervals(moved(held), 30) == metrics.intervals(held, 30)
+    assert metrics.paired(moved(held), other, name, 30) == metrics.paired(held, other, name, 30)
 
 
 @settings(max_examples=30, deadline=None)
@@ -197,41 +197,41 @@ def test_the_order_of_rows_changes_nothing(seed: int, c: int, grouped: bool) -> 
 def test_a_perfect_predictor_and_a_constant_one(seed: int, c: int) -> None:
     held = classified(30, c, seed=seed)
     target = np.r_[np.arange(c), held.target[c:]]
-    perfect = evaluate.intervals(replace(held, target=target, scores=np.eye(c)[target.astype(int)][None]), 50)
+    perfect = metrics.intervals(replace(held, target=target, scores=np.eye(c)[target.astype(int)][None]), 50)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "auprc"):
         assert perfect[name] == (1, 1, 1), name
     assert perfect["brier"] == perfect["ece"] == (0, 0, 0)
-    constant = evaluate.intervals(replace(held, target=target, scores=np.full((1, 30, c), 1 / c)), 50)
+    constant = metrics.intervals(replace(held, target=target, scores=np.full((1, 30, c), 1 / c)), 50)
     assert constant["auroc"] == pytest.approx((0.5, 0.5, 0.5), abs=1e-12)
     assert constant["mcc"] == (0, 0, 0)
     assert constant["auprc"] == pytest.approx(constant["auprc_base_rate"], abs=1e-12)
     values = measured(30, seed=seed)
-    perfect = evaluate.intervals(replace(values, scores=values.target[None]), 50)
+    perfect = metrics.intervals(replace(values, scores=values.target[None]), 50)
     assert [perfect[name].low for name in ("r2", "pearson", "spearman")] == pytest.approx([1, 1, 1], abs=1e-12)
     assert perfect["mae"] == perfect["mse"] == (0, 0, 0)
 
 
 def test_undefined_is_nan() -> None:
     held = classified(20, 3)
-    one = evaluate.intervals(replace(held, target=np.ones(20)), 20)
+    one = metrics.intervals(replace(held, target=np.ones(20)), 20)
     assert all(np.isnan(one[name]).all() for name in ("auroc", "auprc", "auprc_base_rate", "mcc"))
     assert not np.isnan([one[name].value for name in ("accuracy", "balanced_accuracy", "macro_f1", "brier", "ece")]).any()
     flat = replace(measured(20), scores=np.full((1, 20), 0.1))
-    assert np.isnan([evaluate.metrics(flat)[name] for name in ("pearson", "spearman")]).all()
-    assert evaluate.metrics(flat)["r2"] < 0
+    assert np.isnan([metrics.metrics(flat)[name] for name in ("pearson", "spearman")]).all()
+    assert metrics.metrics(flat)["r2"] < 0
     fixed = replace(measured(20), target=np.full(20, 0.1))
-    assert np.isnan([evaluate.metrics(fixed)[name] for name in ("r2", "pearson", "spearman")]).all()
-    assert evaluate.metrics(fixed)["mae"] > 0
-    one_row = evaluate._Pooled(measured(20))(np.eye(20, dtype=np.int32) * 20)
+    assert np.isnan([metrics.metrics(fixed)[name] for name in ("r2", "pearson", "spearman")]).all()
+    assert metrics.metrics(fixed)["mae"] > 0
+    one_row = metrics._Pooled(measured(20))(np.eye(20, dtype=np.int32) * 20)
     assert np.isnan([one_row[name] for name in ("r2", "pearson", "spearman")]).all() and (one_row["mae"] > 0).all()
     none = replace(held, scores=np.full((2, 20, 3), np.nan))
-    assert np.isnan(list(evaluate.metrics(none).values())).all() and none.n_test == 0
-    assert np.isnan(list(evaluate.intervals(none, 20).values())).all()
-    assert np.isnan(evaluate.paired(none, none, "accuracy", 20)).all()
+    assert np.isnan(list(metrics.metrics(none).values())).all() and none.n_test == 0
+    assert np.isnan(list(metrics.intervals(none, 20).values())).all()
+    assert np.isnan(metrics.paired(none, none, "accuracy", 20)).all()
     empty = HeldOut(np.empty(0, str), np.empty(0, str), np.empty(0), np.empty((1, 0, 2)), ["a", "b"])
-    assert np.isnan(list(evaluate.metrics(empty).values())).all()
-    assert np.isnan(evaluate.intervals(held, 0)["accuracy"][1:]).all()
-    assert evaluate.temperature(empty.scores[0], empty.target) == 1
+    assert np.isnan(list(metrics.metrics(empty).values())).all()
+    assert np.isnan(metrics.intervals(held, 0)["accuracy"][1:]).all()
+    assert metrics.temperature(empty.scores[0], empty.target) == 1
 
 
 def test_rows_not_evaluated_do_not_count() -> None:
@@ -240,42 +240,42 @@ def test_rows_not_evaluated_do_not_count() -> None:
     held.scores[:, 20] = np.nan
     first, second = np.r_[10:20, 21:30], np.r_[0:20, 21:30]
     parts = [reference(held.target[rows], held.scores[r, rows]) for r, rows in ((0, first), (1, second))]
-    assert evaluate.metrics(held) == pytest.approx({name: (parts[0][name] + parts[1][name]) / 2 for name in parts[0]}, abs=1e-12)
+    assert metrics.metrics(held) == pytest.approx({name: (parts[0][name] + parts[1][name]) / 2 for name in parts[0]}, abs=1e-12)
     assert held.n_test == 29
-    assert evaluate.confusion(held).sum() == (19 + 29) / 2
+    assert metrics.confusion(held).sum() == (19 + 29) / 2
     known = np.arange(30) != 20
     without = HeldOut(held.entities[known], held.groups[known], held.target[known], held.scores[:, known], held.classes)
-    assert evaluate.intervals(held, 50) == evaluate.intervals(without, 50)  # nor are they drawn
+    assert metrics.intervals(held, 50) == metrics.intervals(without, 50)  # nor are they drawn
 
 
 def test_paired() -> None:
     a, b = classified(300, 2, seed=1, signal=2.0), classified(300, 2, seed=1, signal=2.0)
-    assert evaluate.paired(a, b, "auroc", 200) == (0, 0, 0)
+    assert metrics.paired(a, b, "auroc", 200) == (0, 0, 0)
     worse = replace(a, scores=(a.scores + 0.5 * np.random.default_rng(0).dirichlet([1, 1], (1, 300))) / 1.5)
-    value, low, high = evaluate.paired(a, worse, "accuracy", 500)
-    assert value == evaluate.metrics(a)["accuracy"] - evaluate.metrics(worse)["accuracy"]
+    value, low, high = metrics.paired(a, worse, "accuracy", 500)
+    assert value == metrics.metrics(a)["accuracy"] - metrics.metrics(worse)["accuracy"]
     assert low <= value <= high
-    whole = evaluate.intervals(a, 500)["accuracy"], evaluate.intervals(worse, 500)["accuracy"]
+    whole = metrics.intervals(a, 500)["accuracy"], metrics.intervals(worse, 500)["accuracy"]
     assert high - low < whole[0].high - whole[0].low < (whole[0].high - whole[0].low) + (whole[1].high - whole[1].low)
     # The draws of one pair are those of intervals: against a predictor that is always right, the interval is mirrored.
     perfect = replace(a, scores=np.eye(2)[a.target.astype(int)][None])
-    against = evaluate.paired(a, perfect, "accuracy", 500)
+    against = metrics.paired(a, perfect, "accuracy", 500)
     assert against == pytest.approx(tuple(end - 1 for end in whole[0]), abs=1e-12)
     # A row that one of them lacks is left out of both.
     a.scores[0, :50] = np.nan
-    assert evaluate.paired(a, b, "accuracy", 200) == (0, 0, 0)
+    assert metrics.paired(a, b, "accuracy", 200) == (0, 0, 0)
     with pytest.raises(ValueError, match="expected the same rows"):
-        evaluate.paired(a, replace(b, entities=np.char.add(b.entities, "x")), "accuracy")
+        metrics.paired(a, replace(b, entities=np.char.add(b.entities, "x")), "accuracy")
     with pytest.raises(ValueError, match="expected one of accuracy"):
-        evaluate.paired(a, b, "r2")
+        metrics.paired(a, b, "r2")
 
 
 def test_pairs_are_drawn_independently() -> None:
     a, b = classified(200, 2, seed=1), classified(200, 2, seed=2)
     b = replace(b, target=a.target)
-    single = evaluate.paired(a, b, "accuracy", 2000)
-    assert evaluate.paired_mean([(a, b)], "accuracy", 2000) == single
-    four = evaluate.paired_mean([(a, b)] * 4, "accuracy", 2000)
+    single = metrics.paired(a, b, "accuracy", 2000)
+    assert metrics.paired_mean([(a, b)], "accuracy", 2000) == single
+    four = metrics.paired_mean([(a, b)] * 4, "accuracy", 2000)
     assert four.value == pytest.approx(single.value)
     assert (four.high - four.low) / (single.high - single.low) == pytest.approx(0.5, abs=0.05)
 
@@ -287,21 +287,21 @@ def test_intervals_cover_and_groups_widen_them() -> None:
         ids = np.arange(200).astype(str)
         right = random.random(200) < 0.8
         held = HeldOut(ids, ids, np.zeros(200), np.eye(2)[(~right).astype(int)][None], ["a", "b"])
-        interval = evaluate.intervals(held, 300, seed)["accuracy"]
+        interval = metrics.intervals(held, 300, seed)["accuracy"]
         covered += interval.low <= 0.8 <= interval.high
     assert covered / 150 == pytest.approx(0.95, abs=0.05)
     # Ten copies of each row carry no more information: the group bootstrap knows, one by rows does not.
     copies = np.repeat(np.arange(200), 10)
     many = HeldOut(np.arange(2000).astype(str), ids[copies], held.target[copies], held.scores[:, copies], held.classes)
-    grouped, single = evaluate.intervals(many, 1000)["accuracy"], evaluate.intervals(replace(many, groups=many.entities), 1000)["accuracy"]
+    grouped, single = metrics.intervals(many, 1000)["accuracy"], metrics.intervals(replace(many, groups=many.entities), 1000)["accuracy"]
     assert (grouped.high - grouped.low) / (single.high - single.low) == pytest.approx(10**0.5, rel=0.15)
 
 
 def test_confusion_and_classes() -> None:
     held = classified(300, 3, 2)
     expected = sum(sk.confusion_matrix(held.target, scores.argmax(1)) for scores in held.scores) / 2
-    assert evaluate.confusion(held).tolist() == expected.tolist()
-    rows = evaluate.per_class(held)
+    assert metrics.confusion(held).tolist() == expected.tolist()
+    rows = metrics.per_class(held)
     assert [row["class"] for row in rows] == held.classes
     assert [row["support"] for row in rows] == expected.sum(1).tolist()
     assert rows[1]["precision"] == pytest.approx(expected[1, 1] / expected[:, 1].sum())
@@ -314,50 +314,50 @@ def test_temperature_finds_what_was_put_in() -> None:
     honest = random.dirichlet([1, 1, 1], 20_000)
     target = (honest.cumsum(1) > random.random((20_000, 1))).argmax(1).astype(float)
     for t in (0.4, 1.0, 3.0):
-        spoilt = evaluate.sharpen(honest, t)
+        spoilt = metrics.sharpen(honest, t)
         assert spoilt == pytest.approx((honest ** (1 / t)) / (honest ** (1 / t)).sum(1, keepdims=True), abs=1e-12)
-        assert evaluate.temperature(spoilt, target) == pytest.approx(1 / t, rel=0.03)
+        assert metrics.temperature(spoilt, target) == pytest.approx(1 / t, rel=0.03)
     weights = np.r_[np.ones(100), np.zeros(19_900)]
-    assert evaluate.temperature(honest, target, weights) == evaluate.temperature(honest[:100], target[:100])
-    assert evaluate.temperature(honest[:100], np.ones(100)) == 1
-    assert evaluate.sharpen(np.array([[0.0, 1.0], [np.nan, np.nan]]), 2.0).tolist()[0] == [0, 1]
+    assert metrics.temperature(honest, target, weights) == metrics.temperature(honest[:100], target[:100])
+    assert metrics.temperature(honest[:100], np.ones(100)) == 1
+    assert metrics.sharpen(np.array([[0.0, 1.0], [np.nan, np.nan]]), 2.0).tolist()[0] == [0, 1]
     sure = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # one of them wrong
-    assert 1 < evaluate.temperature(sure, np.array([0.0, 1.0, 1.0])) < np.exp(3.01)
+    assert 1 < metrics.temperature(sure, np.array([0.0, 1.0, 1.0])) < np.exp(3.01)
 
 
 def test_calibration_curve() -> None:
     held = classified(400, 3, 2, seed=3)
-    confidence, accuracy, count = evaluate.calibration_curve(held, evaluate.ECE_BINS)
+    confidence, accuracy, count = metrics.calibration_curve(held, metrics.ECE_BINS)
     assert count.sum() == 400
     ece = np.nansum(np.abs(confidence - accuracy) * count) / 400
-    assert ece == pytest.approx(evaluate.metrics(held)["ece"], abs=0.02)
+    assert ece == pytest.approx(metrics.metrics(held)["ece"], abs=0.02)
     assert np.isnan(confidence[count == 0]).all() and (count[:5] == 0).all()  # the highest of three is over 1/3
     edge = HeldOut(np.array(["a", "b"]), np.array(["a", "b"]), np.array([0.0, 1.0]), np.array([[[0.75, 0.25], [1.0, 0.0]]]), ["x", "y"])
-    assert evaluate.calibration_curve(edge, 4)[2].tolist() == [0, 0, 1, 1]
-    assert evaluate.calibration_curve(edge)[1][[7, 9]].tolist() == [1, 0]
+    assert metrics.calibration_curve(edge, 4)[2].tolist() == [0, 0, 1, 1]
+    assert metrics.calibration_curve(edge)[1][[7, 9]].tolist() == [1, 0]
 
 
 def test_curves_enclose_their_areas() -> None:
     for held in (classified(300, 2, ties=True), classified(300, 3)):
-        found = evaluate.metrics(held)
-        roc, pr = evaluate.roc_curves(held), evaluate.pr_curves(held)
+        found = metrics.metrics(held)
+        roc, pr = metrics.roc_curves(held), metrics.pr_curves(held)
         assert list(roc) == list(pr) == (["c1"] if len(held.classes) == 2 else held.classes)
         assert np.mean([sk.auc(*curve) for curve in roc.values()]) == pytest.approx(found["auroc"], abs=1e-3)
         steps = [np.diff(recall) @ precision[1:] for recall, precision in pr.values()]
         assert np.mean(steps) == pytest.approx(found["auprc"], abs=1e-3)
-    many = evaluate.roc_curves(classified(20_000, 2), points=100)["c1"]
+    many = metrics.roc_curves(classified(20_000, 2), points=100)["c1"]
     assert len(many[0]) <= 100 and many[0][[0, -1]].tolist() == [0, 1]
-    assert evaluate.roc_curves(replace(held, target=np.zeros(300))) == {}
+    assert metrics.roc_curves(replace(held, target=np.zeros(300))) == {}
 
 
 def test_by_group() -> None:
     held = classified(90, 3, 2, groups=20)
     labels = [None if i % 3 == 0 else "ab"[i % 3 - 1] for i in range(90)]
-    parts = evaluate.by_group(held, labels, 50)
+    parts = metrics.by_group(held, labels, 50)
     assert list(parts) == ["a", "b"]
     rows = np.arange(90) % 3 == 1
     only = replace(held, entities=held.entities[rows], groups=held.groups[rows], target=held.target[rows], scores=held.scores[:, rows])
-    assert parts["a"] == evaluate.intervals(only, 50)
+    assert parts["a"] == metrics.intervals(only, 50)
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -376,5 +376,5 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_a_cohort_takes_under_two_seconds() -> None:
     for held in (classified(2504, 5), classified(63, 4, 10)):
         start = time.process_time()
-        evaluate.intervals(held, 1000)
+        metrics.intervals(held, 1000)
         assert time.process_time() - start < 2

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import feed, quality
+from genodl_spark.learning import feed, scaling
 
 
 def write(folder: Path, x: np.ndarray, target: np.ndarray, folds: np.ndarray, files: int, group: int) -> list[str]:
@@ -247,7 +247,7 @@ def test_values_on_a_device_are_those_of_numpy(transform: str, dtype: str) -> No
     if dtype == "float32":
         x[x < 0] = np.nan
     found = feed.values(torch.from_numpy(x), transform, torch.float32).numpy()
-    np.testing.assert_allclose(found, quality.as_float(x, transform), rtol=1e-6)
+    np.testing.assert_allclose(found, scaling.as_float(x, transform), rtol=1e-6)
 
 
 def test_the_order_is_that_of_seed_and_epoch() -> None:

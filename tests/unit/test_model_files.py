@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from genodl_spark import model_files, predict
 from genodl_spark.core.errors import InputError
-from genodl_spark.model_files import CARD, WEIGHTS, Card, ModelFiles
+from genodl_spark.learning import model_files, predictor
+from genodl_spark.learning.model_files import CARD, WEIGHTS, Card, ModelFiles
 from tests.unit.test_predict import card, rows_of, weights
 
-NETWORK = "from genodl_spark.models.mlp import Network as Mlp\n\nclass Network(Mlp):\n    pass\n"
+NETWORK = "from genodl_spark.learning.models.mlp import Network as Mlp\n\nclass Network(Mlp):\n    pass\n"
 
 
 def published(folder: Path, code: dict[str, bytes] | None = None, **options: Any) -> ModelFiles:
@@ -34,7 +34,7 @@ def flipped(content: bytes, generator: np.random.Generator) -> bytes:
 
 def refusal(files: ModelFiles) -> InputError | None:
     try:
-        predict.load(files)
+        predictor.load(files)
     except InputError as error:
         return error
     return None
@@ -48,11 +48,11 @@ def test_a_byte_that_has_changed_is_found(tmp_path: Path, name: str) -> None:
     for _ in range(200):
         path.write_bytes(flipped(content, generator))
         with pytest.raises(InputError, match="found SHA-256") as caught:
-            predict.load(files)
+            predictor.load(files)
         assert caught.value.file == str(path) and "train the model again" in caught.value.message
     path.write_bytes(content)
     x = rows_of("mlp", 20)
-    np.testing.assert_array_equal(predict.load(files)(x), predict.Predictor(card("mlp", 2, 3), weights("mlp", 2, 3), "w")(x))
+    np.testing.assert_array_equal(predictor.load(files)(x), predictor.Predictor(card("mlp", 2, 3), weights("mlp", 2, 3), "w")(x))
 
 
 def test_flips_of_a_model_without_hashes_end_in_an_input_error_or_a_model(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_other_weights_another_card_and_a_missing_file_are_refused(tmp_path: Pat
     tensors = load(Path(files.place(WEIGHTS)).read_bytes())
     Path(files.place(WEIGHTS)).write_bytes(save({name: torch.rand_like(value) for name, value in tensors.items()}))
     with pytest.raises(InputError, match=f"{WEIGHTS}: found SHA-256"):
-        predict.load(files)
+        predictor.load(files)
     document = json.loads(Path(files.place(CARD)).read_bytes())
     Path(files.place(CARD)).write_text(json.dumps({**document, "classes": document["classes"][::-1]}))
     with pytest.raises(InputError, match=f"{CARD}: found SHA-256"):
@@ -131,7 +131,7 @@ def test_a_card_that_asks_for_what_it_must_not_is_refused(tmp_path: Path, change
     document = json.loads(Path(files.place(CARD)).read_bytes())
     Path(files.place(CARD)).write_text(json.dumps({**document, **change}))
     with pytest.raises(InputError, match=found) as caught:
-        predict.load(files)
+        predictor.load(files)
     assert caught.value.file in (files.place(CARD), files.place(WEIGHTS)) and "\n" not in str(caught.value)
 
 
@@ -152,7 +152,7 @@ def header(shape: list[int], end: int) -> bytes:
 )
 def test_weights_that_declare_more_than_the_file_has_are_refused(content: bytes) -> None:
     with pytest.raises(InputError, match=WEIGHTS):
-        predict.Predictor(card("mlp", 2, 3), content, "lake/models/m")
+        predictor.Predictor(card("mlp", 2, 3), content, "lake/models/m")
 
 
 def test_stored_code_runs_from_the_lake_alone_and_by_leave(tmp_path: Path) -> None:
@@ -161,22 +161,22 @@ def test_stored_code_runs_from_the_lake_alone_and_by_leave(tmp_path: Path) -> No
     files = published(tmp_path, code, model={**card("mlp", 2, 3).model, "kind": "own.py"})
     row = type("Row", (), model_files.columns(files))
     x = rows_of("mlp", 20)
-    expected = predict.Predictor(card("mlp", 2, 3), weights("mlp", 2, 3), "w")(x)
+    expected = predictor.Predictor(card("mlp", 2, 3), weights("mlp", 2, 3), "w")(x)
     for opened in (model_files.files_of(row, files.uri, trusted=True), model_files.files_of(row, files.uri, given=code)):
-        np.testing.assert_array_equal(predict.load(opened)(x), expected)
+        np.testing.assert_array_equal(predictor.load(opened)(x), expected)
     planted = {"own.py": b"raise SystemExit('this ran')"}
     for closed in (model_files.files_of(row, files.uri), model_files.files_of(row, files.uri, given=planted)):
         with pytest.raises(InputError, match=r"code\.trusted=true") as caught:
-            predict.load(closed)
+            predictor.load(closed)
         assert caught.value.file == files.place("code")
     Path(files.place("code/own.py")).write_bytes(planted["own.py"])
     with pytest.raises(InputError, match=r"code/own.py: found SHA-256"):
-        predict.load(model_files.files_of(row, files.uri, trusted=True))
+        predictor.load(model_files.files_of(row, files.uri, trusted=True))
     # A model that was registered without hashes runs what the command names, and nothing that lies in the lake.
     old = type("Row", (), {"card_sha256": None, "weights_sha256": None, "code_sha256": None})
-    np.testing.assert_array_equal(predict.load(model_files.files_of(old, files.uri, trusted=True, given=code))(x), expected)
+    np.testing.assert_array_equal(predictor.load(model_files.files_of(old, files.uri, trusted=True, given=code))(x), expected)
     with pytest.raises(InputError, match=r"found no file own\.py"):
-        predict.load(model_files.files_of(old, files.uri, trusted=True))
+        predictor.load(model_files.files_of(old, files.uri, trusted=True))
 
 
 def test_a_card_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -191,5 +191,5 @@ def test_what_a_card_asks_for_is_not_made_before_it_is_held_against_the_file(tmp
     Path(files.place(CARD)).write_text(json.dumps({**document, "model": {"kind": "mlp", "hidden": [1 << 25]}}))  # 4 GiB of weights
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError, match=r"by the card \(2, 12, 33554432\)"):
-        predict.load(files)
+        predictor.load(files)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB

@@ -16,9 +16,9 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional
 
-from genodl_spark import models
 from genodl_spark.core.errors import InputError
-from genodl_spark.models import layers
+from genodl_spark.learning import models
+from genodl_spark.learning.models import layers
 
 LENGTH, FEATURES, BATCH = 23, 9, 6
 KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from genodl_spark import optimization
+from genodl_spark.learning.training import optimization
 
 
 def test_warm_up_then_cosine() -> None:

@@ -14,8 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from genodl_spark import feed, model_files, models, predict, quality, train
 from genodl_spark.core.errors import InputError
+from genodl_spark.learning import feed, model_files, models
+from genodl_spark.learning import predictor as predict
+from genodl_spark.learning import scaling as quality
+from genodl_spark.learning.training import launch
 
 KINDS = {
     "mlp": ({"kind": "mlp", "hidden": [16], "dropout": 0.2}, 12, "float32", "none"),
@@ -42,7 +45,7 @@ def weights(kind: str, members: int, classes: int, shift: float = 0.0) -> bytes:
         values = quality.as_float(x, transform)
         sums = quality.moments(values, np.ones((1, len(x)), bool), np.zeros(width, np.float32))
         scaling = quality.fit(sums, np.array([len(x)]))
-    bits, usual = train.usual_rows(x, np.ones(len(x), bool), transform, scaling)
+    bits, usual = launch.usual_rows(x, np.ones(len(x), bool), transform, scaling)
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
     target = torch.tensor([shift, 2.0 if not classes else 1.0], dtype=torch.float64)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_selection import f_classif
 
-from genodl_spark import quality
+from genodl_spark.learning import scaling
 
 
 def table(seed: int, rows: int = 30, features: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -26,14 +26,14 @@ def test_scaling_is_that_of_the_training_rows(seed: int, cut: int) -> None:
     learns = np.random.default_rng(seed + 1).random((3, 30)) < 0.7
     learns[:, :2] = True
     origin = np.nan_to_num(values[0])
-    parts = [quality.moments(values[p], learns[:, p], origin) for p in (slice(0, cut), slice(cut, None))]
-    found = quality.fit(parts[0] + parts[1], learns.sum(1))
+    parts = [scaling.moments(values[p], learns[:, p], origin) for p in (slice(0, cut), slice(cut, None))]
+    found = scaling.fit(parts[0] + parts[1], learns.sum(1))
     for s in range(3):
         rows = values[learns[s]]
         known = ~np.isnan(rows).all(0)
         mean, deviation = np.nanmean(rows[:, known].astype(float), 0), np.nanstd(rows[:, known].astype(float), 0)
         np.testing.assert_allclose(found.mean[s, known], mean, rtol=1e-6)
-        varies = deviation > quality.CONSTANT * np.abs(mean)
+        varies = deviation > scaling.CONSTANT * np.abs(mean)
         np.testing.assert_allclose(found.inverse[s, known][varies], 1 / deviation[varies], rtol=1e-4)
         assert (found.inverse[s, known][~varies] == 0).all()
         assert found.inverse[s, 3] == 0
@@ -43,9 +43,9 @@ def test_a_held_out_row_changes_nothing() -> None:
     values, classes = table(0)
     learns = np.ones((1, 30), bool)
     learns[0, 5] = False
-    before = quality.fit(quality.moments(values, learns, np.nan_to_num(values[0]), classes, 3), learns.sum(1), select=4)
+    before = scaling.fit(scaling.moments(values, learns, np.nan_to_num(values[0]), classes, 3), learns.sum(1), select=4)
     values[5] = 1e6
-    after = quality.fit(quality.moments(values, learns, np.nan_to_num(values[0]), classes, 3), learns.sum(1), select=4)
+    after = scaling.fit(scaling.moments(values, learns, np.nan_to_num(values[0]), classes, 3), learns.sum(1), select=4)
     np.testing.assert_array_equal(before.mean, after.mean)
     np.testing.assert_array_equal(before.inverse, after.inverse)
 
@@ -55,26 +55,26 @@ def test_f_statistics_are_those_of_scikit_learn() -> None:
     values = np.nan_to_num(values, nan=100.0)
     learns = np.ones((1, 30), bool)
     learns[0, ::4] = False
-    m = quality.moments(values, learns, values[0], classes, 3)
+    m = scaling.moments(values, learns, values[0], classes, 3)
     keep = [i for i in range(12) if i != 3]
     expected = f_classif(values[learns[0]][:, keep].astype(float), classes[learns[0]])[0]
-    np.testing.assert_allclose(quality.f_statistics(m)[0, keep], expected, rtol=1e-6)
-    selected = quality.fit(m, learns.sum(1), select=4).inverse[0] > 0
+    np.testing.assert_allclose(scaling.f_statistics(m)[0, keep], expected, rtol=1e-6)
+    selected = scaling.fit(m, learns.sum(1), select=4).inverse[0] > 0
     assert set(np.flatnonzero(selected)) == {keep[i] for i in np.argsort(-expected)[:4]}
 
 
 def test_missing_and_genotype_codes() -> None:
-    np.testing.assert_array_equal(quality.as_float(np.array([[-1, 0, 2]], np.int8), "none"), np.array([[np.nan, 0, 2]], np.float32))
-    np.testing.assert_allclose(quality.as_float(np.array([[np.nan, 100.0]], np.float32), "asinh"), [[np.nan, np.arcsinh(100.0)]], rtol=1e-6)
-    assert (quality.on_linear_scale(16.0), quality.on_linear_scale(3000.0)) == (False, True)
+    np.testing.assert_array_equal(scaling.as_float(np.array([[-1, 0, 2]], np.int8), "none"), np.array([[np.nan, 0, 2]], np.float32))
+    np.testing.assert_allclose(scaling.as_float(np.array([[np.nan, 100.0]], np.float32), "asinh"), [[np.nan, np.arcsinh(100.0)]], rtol=1e-6)
+    assert (scaling.on_linear_scale(16.0), scaling.on_linear_scale(3000.0)) == (False, True)
 
 
 def test_too_often_missing_features_are_left_out() -> None:
     values = np.array([[1, np.nan], [2, np.nan], [3, 5], [4, 6]], np.float32)
     learns = np.ones((1, 4), bool)
-    m = quality.moments(values, learns, np.zeros(2, np.float32))
-    assert (quality.fit(m, learns.sum(1), max_missing=0.4).inverse > 0).tolist() == [[True, False]]
-    assert (quality.fit(m, learns.sum(1), max_missing=0.5).inverse > 0).tolist() == [[True, True]]
+    m = scaling.moments(values, learns, np.zeros(2, np.float32))
+    assert (scaling.fit(m, learns.sum(1), max_missing=0.4).inverse > 0).tolist() == [[True, False]]
+    assert (scaling.fit(m, learns.sum(1), max_missing=0.5).inverse > 0).tolist() == [[True, True]]
 
 
 def test_features_that_a_set_may_not_use_are_left_out_before_the_best_are_selected() -> None:
@@ -82,28 +82,28 @@ def test_features_that_a_set_may_not_use_are_left_out_before_the_best_are_select
     classes = np.arange(40) % 2
     values = generator.normal(size=(40, 3)).astype(np.float32) + classes[:, None] * np.array([3, 2, 1], np.float32)
     learns = np.ones((2, 40), bool)
-    m = quality.moments(values, learns, np.zeros(3, np.float32), classes, 2)
+    m = scaling.moments(values, learns, np.zeros(3, np.float32), classes, 2)
     allowed = np.array([[False, True, True], [True, True, True]])
-    assert (quality.fit(m, learns.sum(1), select=1, allowed=allowed).inverse > 0).tolist() == [[False, True, False], [True, False, False]]
+    assert (scaling.fit(m, learns.sum(1), select=1, allowed=allowed).inverse > 0).tolist() == [[False, True, False], [True, False, False]]
 
 
 def test_principal_axes_keep_the_training_rows_whole() -> None:
     z = np.random.default_rng(2).normal(size=(9, 40)).astype(np.float32)
     z -= z.mean(0)
-    axes = quality.principal_axes(z)
+    axes = scaling.principal_axes(z)
     assert axes.shape == (40, 8)
     inside = z @ axes
     scale = (inside**2).mean()
     assert scale == pytest.approx(1.0, rel=1e-4)
     gram, expected = inside @ inside.T, z @ z.T
     np.testing.assert_allclose(gram / np.trace(gram), expected / np.trace(expected), atol=1e-6)
-    np.testing.assert_allclose(quality.principal_axes(z[:, ::-1].copy())[::-1], axes, atol=1e-4)
+    np.testing.assert_allclose(scaling.principal_axes(z[:, ::-1].copy())[::-1], axes, atol=1e-4)
 
 
 def test_variety_and_extent_of_sequences() -> None:
     codes = np.array([[0, 0, 0, 0, 0, 0], [0, 1, 2, 3, 0, 1], [-1, 2, -1, 3, 1, -1], [-1] * 6, [-1, -1, 2, 2, 2, 1]], np.int8)
-    np.testing.assert_allclose(quality.triplet_entropy(codes), [0, 2, np.nan, np.nan, 1])
-    assert quality.spans(codes).tolist() == [6, 6, 4, 0, 4]
-    assert quality.usual_lengths(np.full(50, 30)) == (20, 45)
-    assert quality.usual_lengths(np.full(50, 30), cut=True) == (20, np.inf)
-    assert quality.usual_lengths(np.empty(0, int)) == (0, np.inf)
+    np.testing.assert_allclose(scaling.triplet_entropy(codes), [0, 2, np.nan, np.nan, 1])
+    assert scaling.spans(codes).tolist() == [6, 6, 4, 0, 4]
+    assert scaling.usual_lengths(np.full(50, 30)) == (20, 45)
+    assert scaling.usual_lengths(np.full(50, 30), cut=True) == (20, np.inf)
+    assert scaling.usual_lengths(np.empty(0, int)) == (0, np.inf)

@@ -18,14 +18,15 @@ import pytest
 from safetensors.numpy import load
 from test_train import job, weights
 
-from genodl_spark import config, ranks, train
+from genodl_spark import config
 from genodl_spark.core.errors import InputError
+from genodl_spark.learning.training import launch, ranks
 from tests.listening import watched
 
 
-def launched(j: train.Job, launcher: str, hosts: str = "") -> dict[str, Any]:
+def launched(j: launch.Job, launcher: str, hosts: str = "") -> dict[str, Any]:
     options = {**j.options, "launcher": launcher, "hosts": hosts}
-    return train.launch(None, replace(j, options=options), 2 if launcher == "horovodrun" else 1)  # type: ignore[arg-type]
+    return launch.launch(None, replace(j, options=options), 2 if launcher == "horovodrun" else 1)  # type: ignore[arg-type]
 
 
 def test_two_ranks_of_horovodrun_train_as_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from genodl_spark import evaluate, report
-from genodl_spark.evaluate import HeldOut, Interval
+from genodl_spark import report
+from genodl_spark.learning import metrics
+from genodl_spark.learning.metrics import HeldOut, Interval
 from genodl_spark.report import ModelSection, Page, RunRow, StudySection, TableRow
 
 EVIL = '<script>alert("1")</script>'
@@ -193,14 +194,14 @@ def test_figures_are_the_right_ones() -> None:
     rows = held(3)
     html = report.render(Page("t", models=[section(rows)]))
     text = [text for _, text in Elements(html).text]
-    found = evaluate.metrics(rows)
+    found = metrics.metrics(rows)
     assert f"Calibration, ECE {found['ece']:.3f}." in text
     assert f"ROC, area {found['auroc']:.3f}." in text
     assert f"Precision and recall, area {found['auprc']:.3f}." in text
-    counts = evaluate.confusion(rows)
+    counts = metrics.confusion(rows)
     assert f"{counts[0, 0]:.0f}" in text and f"{counts[0, 0] / 20:.0%}" in text
     assert "training loss ends at 0.500, validation loss ends at 0.700" in html
-    recall = evaluate.per_class(rows)[1]["recall"]
+    recall = metrics.per_class(rows)[1]["recall"]
     assert f"{recall:.3f}" in text
 
 

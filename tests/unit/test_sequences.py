@@ -16,11 +16,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import baselines, config, quality, tasks
+from genodl_spark import config, tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import sequence_table, streams
 from genodl_spark.formats.sequence_table import Header
 from genodl_spark.genetics import genotype_text
+from genodl_spark.learning import baselines, scaling
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null")
@@ -197,7 +198,7 @@ def test_sequences_are_aligned_at_their_centres(sequences: list[list[int]], leng
 
 
 def test_onehot_has_a_column_of_zeros_for_an_unknown_base() -> None:
-    found = quality.as_float(np.array([[0, 3, -1], [1, 2, 2]], np.int8), "onehot")
+    found = scaling.as_float(np.array([[0, 3, -1], [1, 2, 2]], np.int8), "onehot")
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found[0], [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]])
     np.testing.assert_array_equal(found[1], [[0, 0, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0]])
@@ -208,9 +209,9 @@ def test_baselines_take_kmers_and_positions() -> None:
     found = baselines.inputs(x, "onehot")
     assert (found.shape, found.dtype) == ((5, 4 + 16 + 64 + 256 + 120), np.float32)
     np.testing.assert_array_equal(found[:, 4:20], genotype_text.kmer_counts(x, 2))
-    np.testing.assert_array_equal(found[:, 340:].reshape(5, 4, 30), quality.as_float(x, "onehot"))
+    np.testing.assert_array_equal(found[:, 340:].reshape(5, 4, 30), scaling.as_float(x, "onehot"))
     assert baselines.inputs(np.zeros((2, 513), np.int8), "onehot").shape == (2, 340)
-    np.testing.assert_array_equal(baselines.inputs(x, "none"), quality.as_float(x, "none"))
+    np.testing.assert_array_equal(baselines.inputs(x, "none"), scaling.as_float(x, "none"))
 
 
 def test_published_tables_are_read_whole() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import splits
-from genodl_spark.splits import Split
+from genodl_spark.learning import splits
+from genodl_spark.learning.splits import Split
 
 
 def dealt(counts: np.ndarray, shares: np.ndarray, seed: int, repeat: int) -> np.ndarray:

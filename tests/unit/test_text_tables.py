@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import features, splits
+from genodl_spark import features
 from genodl_spark.core import text_values
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import matrix, sample_table, streams
 from genodl_spark.formats.vcf.header import Header as VcfHeader
+from genodl_spark.learning import splits
 
 MISSING = ["", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null"]
 

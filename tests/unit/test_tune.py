@@ -21,12 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import Row
 
-from genodl_spark import baselines, config, feed, splits, train, tuning
+from genodl_spark import config
 from genodl_spark.config import Dimension
 from genodl_spark.core.errors import InputError
+from genodl_spark.learning import baselines, feed, splits, tuning
+from genodl_spark.learning.training import launch
+from genodl_spark.learning.tuning import COMPLETE, FAILED, PRUNED, Space, Study, Trial
 from genodl_spark.pipelines import report
 from genodl_spark.pipelines.tune import outer_split
-from genodl_spark.tuning import COMPLETE, FAILED, PRUNED, Space, Study, Trial
 
 SPACE = Space({"train.learning_rate": Dimension(low=1e-4, high=1.0, log=True), "model.hidden": Dimension(choices=[[8], [16, 8], []])}, {})
 SPACE.start.update({"train.learning_rate": 0.1, "model.hidden": [8]})
@@ -249,7 +251,7 @@ def test_a_trial_goes_on_when_it_is_among_the_best(before: list[float], value: f
     assert goes_on == (kept == 0 or sum(b < value for b in before) < kept)
 
 
-JOB = train.Job([], feed.Layout(100, 3, "float32", 1), "pyarrow", 1, 2, 0, "none", 1.0, 0, {"kind": "mlp"}, {"patience": 0}, 0, "")
+JOB = launch.Job([], feed.Layout(100, 3, "float32", 1), "pyarrow", 1, 2, 0, "none", 1.0, 0, {"kind": "mlp"}, {"patience": 0}, 0, "")
 
 
 def trainer(losses: Callable[[int], float], calls: list[int], total: int = 9) -> Callable[[Any], dict[str, Any]]:

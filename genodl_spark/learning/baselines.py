@@ -19,8 +19,8 @@ from sklearn.svm import LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
-from genodl_spark import quality
 from genodl_spark.genetics import genotype_text
+from genodl_spark.learning import scaling
 
 NAMES = ("majority", "linear_svm", "logistic", "random_forest", "decision_tree")
 REGRESSION_NAMES = ("majority", "linear_svm", "ridge", "random_forest", "decision_tree")
@@ -77,10 +77,10 @@ def inputs(x: np.ndarray, transform: str) -> np.ndarray:
     Of base codes (`transform` onehot): counts of KMERS, then, where there are at most POSITIONS of them, the indicators of A at
     every position, of C, G and T, 0 for an unknown base. Else `quality.as_float`.
     """
-    if transform != quality.ONE_HOT:
-        return quality.as_float(x, transform)
+    if transform != scaling.ONE_HOT:
+        return scaling.as_float(x, transform)
     counts = [genotype_text.kmer_counts(x, k).astype(np.float32) for k in KMERS]
-    positions = [quality.as_float(x, transform).reshape(len(x), -1)] if x.shape[1] <= POSITIONS else []
+    positions = [scaling.as_float(x, transform).reshape(len(x), -1)] if x.shape[1] <= POSITIONS else []
     return np.concatenate([*counts, *positions], 1)
 
 

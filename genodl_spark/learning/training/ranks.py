@@ -173,7 +173,7 @@ def _address_towards(host: str) -> str:
 _BOOT = (
     "import os, pickle, sys; os.environ.update(pickle.load(sys.stdin.buffer)); "
     "sys.path[:0] = filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep)); "
-    "from genodl_spark.ranks import take_part; take_part()"
+    "from genodl_spark.learning.training.ranks import take_part; take_part()"
 )
 
 

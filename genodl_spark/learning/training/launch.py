@@ -24,12 +24,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import checkpoints, feed, quality
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
-from genodl_spark.ranks import Alone, Ranks, device_of, hardware, memory_kept, slots_left, start_ranks, together
-from genodl_spark.splits import TRAIN, UNUSED, VALIDATION
+from genodl_spark.learning import feed
+from genodl_spark.learning import scaling as quality
+from genodl_spark.learning.splits import TRAIN, UNUSED, VALIDATION
+from genodl_spark.learning.training import checkpoints
+from genodl_spark.learning.training.ranks import Alone, Ranks, device_of, hardware, memory_kept, slots_left, start_ranks, together
 
 if TYPE_CHECKING:
     import torch
@@ -308,7 +310,7 @@ class _Rank:
 
     def _group_size(self) -> int:
         """Training sets that fit in memory together."""
-        from genodl_spark import models
+        from genodl_spark.learning import models
 
         job, layout = self.job, self.job.layout
         width = layout.features
@@ -322,7 +324,7 @@ class _Rank:
 
 def _projects(job: Job) -> bool:
     """Whether the network can be trained on coordinates and turned into one over features afterwards."""
-    from genodl_spark import models
+    from genodl_spark.learning import models
 
     return job.transform != quality.ONE_HOT and getattr(models.network(job.model, job.code), "fold", None) is not None
 
@@ -350,8 +352,8 @@ class _Group:
     def __init__(self, rank: _Rank, start: int = 0) -> None:
         import torch
 
-        from genodl_spark import models
-        from genodl_spark.optimization import Average, Plateau, scaled_rate
+        from genodl_spark.learning import models
+        from genodl_spark.learning.training.optimization import Average, Plateau, scaled_rate
 
         sets = rank.sets[start : start + rank.size]
         self.rank, self.sets, self.job, self.start, self.file = rank, sets, rank.job, start, f"{start:05d}.safetensors"
@@ -458,7 +460,7 @@ class _Group:
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[int, np.ndarray, list[_Piece]]]:
         """Per step its number, the rows of the whole batch, and this rank's share in `accumulate` pieces."""
-        from genodl_spark.optimization import mixture
+        from genodl_spark.learning.training.optimization import mixture
 
         job, o, ranks = self.job, self.job.options, self.rank.ranks
         pieces = int(o["accumulate"])
@@ -484,7 +486,7 @@ class _Group:
         """
         import torch
 
-        from genodl_spark import models
+        from genodl_spark.learning import models
 
         o, device, ranks = self.job.options, self.rank.device, self.rank.ranks
         counts = torch.from_numpy(self.learns[:, whole].sum(1)).to(device, self.rank.dtype).repeat_interleave(self.members)
@@ -517,7 +519,7 @@ class _Group:
 
     def update(self, step: int) -> None:
         """One step of the optimizer from the gradients at hand; `step` counts from the start of the training."""
-        from genodl_spark.optimization import clip_members, schedule
+        from genodl_spark.learning.training.optimization import clip_members, schedule
 
         o = self.job.options
         factor = schedule(step, self.epochs * self.per_epoch, o["warmup_epochs"] * self.per_epoch, o["schedule"], self.warm_start)
@@ -543,7 +545,7 @@ class _Group:
         return p.history
 
     def _fit(self, writer: checkpoints.Writer | None) -> None:
-        from genodl_spark.optimization import FirstBad
+        from genodl_spark.learning.training.optimization import FirstBad
 
         job, o, ranks = self.job, self.job.options, self.rank.ranks
         written, shown = time.monotonic(), time.monotonic()
@@ -654,7 +656,7 @@ class _Group:
 
     def restore(self, content: bytes, state: dict[str, Any] | None = None) -> None:
         """Goes on from the tensors of a checkpoint and its state, or the state given."""
-        from genodl_spark.optimization import Plateau
+        from genodl_spark.learning.training.optimization import Plateau
 
         tensors, stored = checkpoints.unpack(content)
 
@@ -705,7 +707,7 @@ class _Group:
         import pyarrow as pa
         import torch
 
-        from genodl_spark import models
+        from genodl_spark.learning import models
 
         self.network.eval()
         tables = []

@@ -16,7 +16,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import Damaged, InputError
 from genodl_spark.core.own_code import Code, sha256
 from genodl_spark.lake.tables import MODELS
-from genodl_spark.quality import ONE_HOT
+from genodl_spark.learning.scaling import ONE_HOT
 
 if TYPE_CHECKING:
     from genodl_spark.lake.delta import Lake

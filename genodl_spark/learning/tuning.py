@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from genodl_spark import train as training
 from genodl_spark.config import Dimension, Settings, Train, override
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
+from genodl_spark.learning.training import launch as training
 
 if TYPE_CHECKING:
     import optuna
@@ -77,7 +77,7 @@ def space(settings: Settings) -> Space:
 
 def _options(model: dict[str, Any], code: Code) -> dict[str, Any]:
     """Options of a kind of network and their values by default; those that only `model` names, where the kind takes any."""
-    from genodl_spark import models
+    from genodl_spark.learning import models
 
     parameters = inspect.signature(models.network(model, code).__init__).parameters
     found = {name: p.default for name, p in parameters.items() if name not in ("self", "seeds", "inputs", "outputs") and p.kind is not p.VAR_KEYWORD}

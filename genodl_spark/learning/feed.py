@@ -29,10 +29,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genodl_spark import quality
 from genodl_spark.core import storage
 from genodl_spark.core.errors import MEND, Damaged
 from genodl_spark.lake.files import opened
+from genodl_spark.learning import scaling
 
 if TYPE_CHECKING:
     import torch
@@ -324,7 +324,7 @@ def _pyarrow(paths: list[str]) -> Iterator[pa.Table]:
 
 def shape(features: int, transform: str) -> tuple[int, ...]:
     """Shape of one row as networks take it."""
-    return (4, features) if transform == quality.ONE_HOT else (features,)
+    return (4, features) if transform == scaling.ONE_HOT else (features,)
 
 
 def values(x: torch.Tensor, transform: str, dtype: torch.dtype) -> torch.Tensor:
@@ -335,7 +335,7 @@ def values(x: torch.Tensor, transform: str, dtype: torch.dtype) -> torch.Tensor:
     """
     import torch
 
-    if transform == quality.ONE_HOT:
+    if transform == scaling.ONE_HOT:
         bases = torch.arange(4, dtype=x.dtype, device=x.device)
         return (x[:, None, :] == bases[:, None]).to(dtype)
     found = x.to(dtype)

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.models import mlp
-from genodl_spark.models.layers import (
+from genodl_spark.learning.models import mlp
+from genodl_spark.learning.models.layers import (
     NORMS,
     MemberConv,
     PositionPool,

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.models import mlp
-from genodl_spark.models.layers import SCALE, Attention, MemberLinear, all_in_range, has_shape, is_rate, keyed_bits, keys, one_of, part
+from genodl_spark.learning.models import mlp
+from genodl_spark.learning.models.layers import SCALE, Attention, MemberLinear, all_in_range, has_shape, is_rate, keyed_bits, keys, one_of, part
 
 
 class Network(nn.Module):

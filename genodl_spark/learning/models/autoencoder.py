@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from genodl_spark.models import mlp
-from genodl_spark.models.layers import all_in_range, has_shape, in_range, is_flag, is_rate, keyed_kept, keyed_normal, keys, part
+from genodl_spark.learning.models import mlp
+from genodl_spark.learning.models.layers import all_in_range, has_shape, in_range, is_flag, is_rate, keyed_kept, keyed_normal, keys, part
 
 _LOG_VARIANCE = 10.0  # bound of the logarithm, so that its exponential stays finite
 

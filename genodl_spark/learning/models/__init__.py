@@ -22,7 +22,7 @@ from torch import nn
 from genodl_spark.core import own_code
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
-from genodl_spark.models.layers import MemberLinear, keyed_dropout, mix, share_statistics
+from genodl_spark.learning.models.layers import MemberLinear, keyed_dropout, mix, share_statistics
 
 __all__ = ["MemberLinear", "build", "combine", "keyed_dropout", "mix", "network", "share_statistics"]
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from genodl_spark.models.layers import MemberLinear, all_in_range, is_rate, keyed_dropout, keys
+from genodl_spark.learning.models.layers import MemberLinear, all_in_range, is_rate, keyed_dropout, keys
 
 
 class Network(nn.Module):

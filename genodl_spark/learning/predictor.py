@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark import evaluate, feed, quality
 from genodl_spark.core import own_code, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.lake.delta import Lake
-from genodl_spark.model_files import CARD, WEIGHTS, Card, ModelFiles, registered
+from genodl_spark.learning import feed, metrics
+from genodl_spark.learning import scaling as quality
+from genodl_spark.learning.model_files import CARD, WEIGHTS, Card, ModelFiles, registered
 from genodl_spark.native import kernels
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def _network(card: Card, tensors: dict[str, torch.Tensor], origin: str, code: Co
     """
     import torch
 
-    from genodl_spark import models
+    from genodl_spark.learning import models
 
     width, one_hot = len(card.features), card.transform == quality.ONE_HOT
     scaled = (1,) if one_hot else (width,)
@@ -170,7 +171,7 @@ class Predictor:
 
     def calibrated(self, raw: np.ndarray) -> np.ndarray:
         """Probabilities at the card's temperature; values as they are."""
-        return evaluate.sharpen(raw, self.card.temperature) if self.card.classes else raw
+        return metrics.sharpen(raw, self.card.temperature) if self.card.classes else raw
 
     def scores(self, x: np.ndarray, lengths: np.ndarray | None = None) -> Scores:
         """All that is to be said of rows x, as for a call. `lengths` int (rows,): of sequences, where rows may be parts of them."""
@@ -226,7 +227,7 @@ class Predictor:
 
     def _combined(self, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The answer to B rows, float64 (B, C or 1), and how uncertain it is, float64 (B,), from (E, B, C)."""
-        from genodl_spark import models
+        from genodl_spark.learning import models
 
         several = len(outputs) > 1
         answer = models.combine(outputs, 1, len(self.card.classes), self.center, self.spread)[0]
