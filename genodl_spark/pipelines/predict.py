@@ -20,7 +20,7 @@ from genodl_spark import tasks
 from genodl_spark.config import Settings, from_stored
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
-from genodl_spark.features import Features, Kernel, stored_rows, told
+from genodl_spark.features.protocol import Features, Kernel, stored_rows, told
 from genodl_spark.lake.delta import Snapshot
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part, PartWriter

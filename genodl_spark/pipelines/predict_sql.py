@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.features import Places, arranged, places_of
+from genodl_spark.features.protocol import Places, arranged, places_of
 from genodl_spark.formats import sequence_table
 from genodl_spark.genetics import genotype_text
 from genodl_spark.genetics.sql_functions import frame

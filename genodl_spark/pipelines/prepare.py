@@ -14,7 +14,7 @@ import pyarrow as pa
 from genodl_spark import tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number
-from genodl_spark.features import Features, told
+from genodl_spark.features.protocol import Features, told
 from genodl_spark.lake.tables import DATASETS, EXAMPLES, SAMPLES, SPLITS, identifier
 from genodl_spark.learning import scaling, splits
 from genodl_spark.learning.training import launch as training

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.session import task_slots
-from genodl_spark.features import GenotypeFeatures
+from genodl_spark.features.protocol import GenotypeFeatures
 from genodl_spark.genetics import genotypes
 from genodl_spark.genetics.qc import counts as cohort_qc
 from genodl_spark.lake.files import StoredFile, opened

@@ -12,7 +12,7 @@ from typing import Any
 from genodl_spark.config import Settings
 from genodl_spark.core import own_code
 from genodl_spark.core.errors import InputError
-from genodl_spark.features import Features, WithCovariates
+from genodl_spark.features.protocol import Features, WithCovariates
 
 
 def features(settings: Settings) -> Features:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genodl_spark.config import Settings
-from genodl_spark.features import Features, GenotypeFeatures
+from genodl_spark.features.protocol import Features, GenotypeFeatures
 
 
 def features(settings: Settings) -> Features:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genodl_spark.config import Settings
-from genodl_spark.features import Features, SequenceFeatures
+from genodl_spark.features.protocol import Features, SequenceFeatures
 
 
 def features(settings: Settings) -> Features:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genodl_spark.config import Settings
-from genodl_spark.features import Features, MatrixFeatures
+from genodl_spark.features.protocol import Features, MatrixFeatures
 from genodl_spark.lake.tables import EXPRESSION
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from pyspark.sql import functions as F
 
-from genodl_spark.features import SequenceFeatures
+from genodl_spark.features.protocol import SequenceFeatures
 from genodl_spark.lake.delta import Lake, Snapshot
 from genodl_spark.lake.tables import DATASETS, EXAMPLES, QUARANTINE, SAMPLES, SEQUENCES, SOURCES
 from genodl_spark.learning import feed, scaling

@@ -11,7 +11,7 @@ import pytest
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from genodl_spark.features import GenotypeFeatures
+from genodl_spark.features.protocol import GenotypeFeatures
 from genodl_spark.genetics import genotypes
 from genodl_spark.lake.delta import Lake, Snapshot
 from genodl_spark.lake.tables import QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES, VARIANTS

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genodl_spark import features
 from genodl_spark.core import storage
+from genodl_spark.features import protocol
 from genodl_spark.lake.delta import Lake, Snapshot
 from genodl_spark.lake.files import read_file
 from genodl_spark.lake.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
@@ -128,12 +128,12 @@ def test_many_files_are_one_commit_and_a_file_sent_again_takes_back_what_it_brou
         0,
         ["p1.tsv: column site: 1 values without the blanks around them, of 'x' the first", "p1.tsv: column age: 1 cells 'null' are read as missing"],
     )
-    both = features.WithCovariates(features.MatrixFeatures(EXPRESSION), ["age", "site"])
+    both = protocol.WithCovariates(protocol.MatrixFeatures(EXPRESSION), ["age", "site"])
     snapshot = Snapshot(lake)
     names = both.choose(snapshot, "few", ["s1"], np.ones((1, 1), bool)).names
     assert names == ["A", "C", "covariate:age", "covariate:site=x"]
     rows = {row.entity_id: np.frombuffer(row.x, np.float32)[2:].tolist() for row in both.rows(snapshot, "few", names).collect()}
     assert repr(rows["s1"] + rows["s3"] + rows["s5"]) == "[41.0, 1.0, nan, 1.0, nan, 0.0]"
-    assert features.told(both, snapshot, "few", names) == [
+    assert protocol.told(both, snapshot, "few", names) == [
         "covariate age is a number, and 1 samples of cohort few have a text there, as '> 60': they count as missing"
     ]

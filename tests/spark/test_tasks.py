@@ -13,9 +13,9 @@ import torch
 from pyspark.sql import functions as F
 from torch.nn import functional
 
-from genodl_spark import features
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.features import protocol
 from genodl_spark.lake.delta import Lake, Snapshot
 from genodl_spark.lake.tables import DATASETS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
 from genodl_spark.learning import model_files, predictor
@@ -84,7 +84,7 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
 
     tensors = load(storage.read_bytes(storage.join(uri, model_files.WEIGHTS)))
     found = {
-        r.entity_id: np.frombuffer(r.x, np.float32) for r in features.MatrixFeatures(EXPRESSION).rows(Snapshot(lake), "one", card.features).collect()
+        r.entity_id: np.frombuffer(r.x, np.float32) for r in protocol.MatrixFeatures(EXPRESSION).rows(Snapshot(lake), "one", card.features).collect()
     }
     for entity, x in found.items():
         z = (torch.tensor(x) - tensors["mean"]) * tensors["inverse"]
@@ -182,20 +182,20 @@ def test_ancestry_from_vcf(genodl, lake: Lake, tmp_path: Path) -> None:
     assert {r.entity_id for r in lake.read(PREDICTIONS).where("cohort = 'a' AND in_training").collect()} == trained
     # Every training set chooses by its own people, whoever else is there.
     snapshot, all_of_them = Snapshot(lake), np.ones((1, 60), bool)
-    whole = features.GenotypeFeatures().choose(snapshot, "a", people, all_of_them)
+    whole = protocol.GenotypeFeatures().choose(snapshot, "a", people, all_of_them)
     every = whole.names
     assert every == [f"1:{100 + site}:A:G" for site in range(12)] and whole.allowed is None
-    rows = {r.entity_id: np.frombuffer(r.x, np.int8) for r in features.GenotypeFeatures().rows(snapshot, "a", every).collect()}
+    rows = {r.entity_id: np.frombuffer(r.x, np.int8) for r in protocol.GenotypeFeatures().rows(snapshot, "a", every).collect()}
     values = np.stack([rows[p] for p in people])
     learns = np.random.default_rng(7).random((4, 60)) < np.array([[0.1], [0.3], [0.5], [1.0]])
     frequency = np.stack([np.where(values[s] > 0, values[s], 0).sum(0) / np.maximum(2 * (values[s] >= 0).sum(0), 1) for s in learns])
     passes = np.minimum(frequency, 1 - frequency) >= 0.2
     assert 0 < passes.sum() < passes.size and (passes != passes[0]).any()
-    common = features.GenotypeFeatures(min_allele_frequency=0.2).choose(snapshot, "a", people, learns)
+    common = protocol.GenotypeFeatures(min_allele_frequency=0.2).choose(snapshot, "a", people, learns)
     assert common.names == [name for name, some in zip(every, passes.any(0), strict=True) if some]
     assert common.allowed is not None and (common.allowed == passes[:, passes.any(0)]).all()
     most = int(passes.sum(1).min())
-    few = features.GenotypeFeatures(0.2, max_features=most)
+    few = protocol.GenotypeFeatures(0.2, max_features=most)
     together = few.choose(snapshot, "a", people, learns)
     allowed = np.ones((4, most), bool) if together.allowed is None else together.allowed
     for s, mine in enumerate(learns):
@@ -239,7 +239,7 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     The code stays with the model, and runs by leave of today's command alone; what has changed since it was registered runs for nobody.
     """
     (tmp_path / "own.py").write_text(
-        "from genodl_spark.features import ROWS, MatrixFeatures\nfrom genodl_spark.lake.tables import EXPRESSION\n\n"
+        "from genodl_spark.features.protocol import ROWS, MatrixFeatures\nfrom genodl_spark.lake.tables import EXPRESSION\n\n"
         "def unchanged(batches):\n    yield from batches\n\n"  # a function of the user's, on executors that do not have the file
         "class Mine(MatrixFeatures):\n    def rows(self, lake, cohort, features):\n"
         "        return super().rows(lake, cohort, features).mapInArrow(unchanged, ROWS)\n\n"
@@ -280,7 +280,7 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     assert genodl(predict_job, task, *at, "--force", "--set", "code.trusted=true")[0] == 0
     assert {r.entity_id: r.value for r in lake.read(PREDICTIONS).collect()} == values
     with pytest.raises(InputError, match=r"code\.trusted=true"):
-        predictor.score(lake.spark.createDataFrame([], features.ROWS), lake.model_uri(row.model_id))
+        predictor.score(lake.spark.createDataFrame([], protocol.ROWS), lake.model_uri(row.model_id))
     for name in ("code/own.py", "code/net.py", "model.json", "model.safetensors"):
         content = (stored / name).read_bytes()
         (stored / name).write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
