@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import lake_option, parser, pipeline, run_job
+from genodl_spark.job.cli import lake_option, parser, pipeline, run_job
 from genodl_spark.pipelines.export import EXPORT_KINDS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.cli import parser, pipeline, run_job, task_options
+from genodl_spark.job.cli import parser, pipeline, run_job, task_options
 
 
 def main(argv: list[str] | None = None) -> int:

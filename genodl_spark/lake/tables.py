@@ -193,7 +193,7 @@ VARIANTS = Table(
         Column("filters", "array<string>", "FILTER codes; ['PASS'] when passed, NULL when not applied"),
         required("info", "string", "INFO as in the file"),
         Column("format", "string", "FORMAT keys as in the file; NULL without samples"),
-        Column("gt", "binary", "Packed genotypes of n_samples samples (layout: genodl_spark/genotypes.py); NULL without GT"),
+        Column("gt", "binary", "Packed genotypes of n_samples samples (layout: genodl_spark/genetics/genotypes.py); NULL without GT"),
         Column("fields", "binary", "Sample columns as text without GT; NULL when FORMAT is GT alone"),
         required("n_samples", "int", "Samples in the record"),
         required("sample_set", "string", "Order of the samples: key into `sample_sets`"),

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from genodl_spark.config import Dimension, Settings, Train, override
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
+from genodl_spark.job.config import Dimension, Settings, Train, override
 from genodl_spark.learning.training import launch as training
 
 if TYPE_CHECKING:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark.config import Evaluation
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.session import task_slots
+from genodl_spark.job.config import Evaluation
+from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
 from genodl_spark.learning import baselines, feed, metrics
 from genodl_spark.learning.metrics import HeldOut, Interval
 from genodl_spark.learning.training import launch as training
 from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
 from genodl_spark.pipelines.prepare import allowed_of, labelled_cohorts, read_labels
-from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 from genodl_spark.pipelines.train import job_of
 
 if TYPE_CHECKING:

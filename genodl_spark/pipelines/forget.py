@@ -28,6 +28,7 @@ from genodl_spark.core import session, storage
 from genodl_spark.core.errors import MEND, Damaged, InputError
 from genodl_spark.core.text_values import order_hash
 from genodl_spark.genetics import genotypes
+from genodl_spark.job.run import Run, now
 from genodl_spark.lake.files import opened
 from genodl_spark.lake.locks import FOLDER
 from genodl_spark.lake.tables import (
@@ -52,7 +53,6 @@ from genodl_spark.lake.tables import (
     Table,
     identifier,
 )
-from genodl_spark.pipelines.run import Run, now
 from genodl_spark.sources.consent import WITHDRAWN, Person, edited_json, names_people
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ from genodl_spark.formats import matrix, sample_table, sequence_table
 from genodl_spark.formats.vcf import reader
 from genodl_spark.formats.vcf.header import Header
 from genodl_spark.genome.builds import build_of
+from genodl_spark.job.run import Run, now
 from genodl_spark.lake.files import holding, may_hold
 from genodl_spark.lake.tables import EXPRESSION, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, partition_folder
 from genodl_spark.pipelines.forget import refuse_withdrawn, take_back_withdrawn
@@ -28,7 +29,6 @@ from genodl_spark.pipelines.ingest_sequences import ingest_sequences
 from genodl_spark.pipelines.ingest_vcf import check_builds, ingest_vcfs, options_of
 from genodl_spark.pipelines.names import named_files
 from genodl_spark.pipelines.pieces import SourceFile
-from genodl_spark.pipelines.run import Run, now
 
 log = logging.getLogger("genodl")
 

@@ -23,10 +23,10 @@ from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.formats import matrix
 from genodl_spark.formats.matrix import Header, Row
+from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.tables import FEATURES, SOURCES, Table
 from genodl_spark.pipelines.pieces import SourceFile, discard
-from genodl_spark.pipelines.run import Run
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -16,11 +16,11 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.formats import sequence_table, streams
 from genodl_spark.formats.sequence_table import Header
 from genodl_spark.formats.streams import Note, Split
+from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.tables import QUARANTINE, SAMPLES, SEQUENCES, Table, identifier
 from genodl_spark.pipelines.forget import withdrawn_people
 from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files, parts_of
-from genodl_spark.pipelines.run import Run
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

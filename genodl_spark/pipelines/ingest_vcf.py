@@ -13,10 +13,10 @@ from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.formats.vcf.header import Header, shared_contig
 from genodl_spark.formats.vcf.normalise import Normaliser, Reference
 from genodl_spark.genome.builds import build_of
+from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import PartWriter
 from genodl_spark.lake.tables import QUARANTINE, SAMPLE_SETS, SOURCES, VARIANTS, Table
 from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files, tell
-from genodl_spark.pipelines.run import Run
 
 
 @dataclass(frozen=True)

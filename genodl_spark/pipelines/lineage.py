@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import printable
+from genodl_spark.job.run import Run
 from genodl_spark.lake.delta import Snapshot
 from genodl_spark.lake.tables import DATASETS, MODELS, PREDICTIONS, RUNS, SAMPLE_SETS, SOURCES, SPLITS, TABLES, VARIANTS, Table
 from genodl_spark.pipelines.predict import RESCORED, model_of, rescored
-from genodl_spark.pipelines.run import Run
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row

@@ -16,9 +16,9 @@ from typing import Any
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict, InputError
+from genodl_spark.job.run import PINS, Run
 from genodl_spark.lake import locks
 from genodl_spark.lake.tables import DATASETS, MODELS, PREDICTIONS, Table
-from genodl_spark.pipelines.run import PINS, Run
 
 log = logging.getLogger("genodl")
 

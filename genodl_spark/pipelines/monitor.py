@@ -27,11 +27,11 @@ import pyarrow.compute as pc
 from scipy.stats import ks_2samp
 
 from genodl_spark.core.errors import InputError
+from genodl_spark.job.run import Run, now
 from genodl_spark.lake.tables import EXAMPLES, FINDINGS, HELD_OUT, MODELS, PREDICTIONS, SOURCES
 from genodl_spark.learning import drift, metrics
 from genodl_spark.native import kernels
 from genodl_spark.pipelines.predict import Chosen, as_row, model_of
-from genodl_spark.pipelines.run import Run, now
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

@@ -17,11 +17,11 @@ from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.formats import streams
 from genodl_spark.formats.streams import Note, Split
+from genodl_spark.job.run import Run
 from genodl_spark.lake import locks
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.tables import QUARANTINE, Table
 from genodl_spark.lake.transactions import retried
-from genodl_spark.pipelines.run import Run
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

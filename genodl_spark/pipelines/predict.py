@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from genodl_spark import tasks
-from genodl_spark.config import Settings, from_stored
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.features.protocol import Features, Kernel, stored_rows, told
+from genodl_spark.job.config import Settings, from_stored
+from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.delta import Snapshot
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part, PartWriter
@@ -29,7 +30,6 @@ from genodl_spark.learning import model_files
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.model_files import CARD, Card, ModelFiles
 from genodl_spark.learning.predictor import Batch, Predictor
-from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row

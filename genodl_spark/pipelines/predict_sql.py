@@ -35,7 +35,7 @@ from genodl_spark.native import kernels
 from genodl_spark.pipelines.predict import Local, Scoring, as_row, model_of, newest
 
 if TYPE_CHECKING:
-    from genodl_spark.pipelines.run import Run
+    from genodl_spark.job.run import Run
 
 NAME = "genodl_predict"
 _ANSWER = ("predicted", "probabilities", "value", "uncertainty", "out_of_distribution", "abstained")

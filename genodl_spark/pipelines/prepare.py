@@ -15,11 +15,11 @@ from genodl_spark import tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number
 from genodl_spark.features.protocol import Features, told
+from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.tables import DATASETS, EXAMPLES, SAMPLES, SPLITS, identifier
 from genodl_spark.learning import scaling, splits
 from genodl_spark.learning.training import launch as training
 from genodl_spark.native import kernels
-from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row

@@ -24,11 +24,11 @@ from genodl_spark.core.session import task_slots
 from genodl_spark.features.protocol import GenotypeFeatures
 from genodl_spark.genetics import genotypes
 from genodl_spark.genetics.qc import counts as cohort_qc
+from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table
 from genodl_spark.native import kernels
-from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 
 if TYPE_CHECKING:
     import pandas as pd

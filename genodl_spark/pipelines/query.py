@@ -5,16 +5,16 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark.config import from_stored
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import cell, plain
 from genodl_spark.genetics import sql_functions
+from genodl_spark.job.config import from_stored
+from genodl_spark.job.run import Run
 from genodl_spark.lake import statements, views
 from genodl_spark.lake.tables import MODELS, Table
 from genodl_spark.pipelines import predict_sql
 from genodl_spark.pipelines.listings import LISTINGS
-from genodl_spark.pipelines.run import Run
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

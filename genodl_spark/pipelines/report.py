@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark import report as pages
-from genodl_spark.config import Dimension
 from genodl_spark.core import redaction, storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.job.config import Dimension
+from genodl_spark.job.run import Run
 from genodl_spark.lake.tables import EVALUATIONS, MODELS, RUNS, TRIALS
 from genodl_spark.learning import tuning
 from genodl_spark.learning.metrics import LOWER_IS_BETTER, Interval
 from genodl_spark.pipelines.evaluate import MODEL, headline, held_out
 from genodl_spark.pipelines.predict import Chosen, model_of
-from genodl_spark.pipelines.run import Run
 from genodl_spark.pipelines.train import HISTORY
 from genodl_spark.pipelines.tune import as_trial
+from genodl_spark.report import page as pages
 
 if TYPE_CHECKING:
     from pyspark.sql import Row

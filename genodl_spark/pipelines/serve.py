@@ -21,11 +21,11 @@ from typing import Any
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import printable
+from genodl_spark.job.run import Report, Run
 from genodl_spark.lake import statements, views
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables import RUNS, literal
 from genodl_spark.pipelines.query import FUNCTIONS, provide
-from genodl_spark.pipelines.run import Report, Run
 
 log = logging.getLogger("genodl")
 

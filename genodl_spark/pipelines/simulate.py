@@ -27,7 +27,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import bgzf
 from genodl_spark.formats.streams import line_blocks
-from genodl_spark.pipelines.run import Run
+from genodl_spark.job.run import Run
 
 if TYPE_CHECKING:
     import msprime

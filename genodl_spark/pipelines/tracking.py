@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core import redaction, storage
-from genodl_spark.pipelines.run import Run
+from genodl_spark.job.run import Run
 
 if TYPE_CHECKING:
     from pyspark.sql import Row

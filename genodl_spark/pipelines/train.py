@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark.config import stored
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
+from genodl_spark.job.config import stored
+from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.tables import EXAMPLES, HELD_OUT, MODELS
 from genodl_spark.lake.transactions import retried
 from genodl_spark.learning import feed, metrics, model_files
@@ -22,7 +23,6 @@ from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
 from genodl_spark.pipelines import tracking
 from genodl_spark.pipelines.prepare import allowed_of, dataset_of
-from genodl_spark.pipelines.run import Run, code_of, fingerprint, now
 
 if TYPE_CHECKING:
     from pyspark.sql import Row

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark.config import Dimension, Settings, override
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.session import task_slots
+from genodl_spark.job.config import Dimension, Settings, override
+from genodl_spark.job.run import Report, Run, code_of, fingerprint
 from genodl_spark.lake.tables import SPLITS, TRIALS
 from genodl_spark.learning import baselines, metrics, tuning
 from genodl_spark.learning.metrics import HeldOut
@@ -28,7 +29,6 @@ from genodl_spark.learning.training import launch as training
 from genodl_spark.learning.tuning import Space, Storage, Study, Trial
 from genodl_spark.pipelines.evaluate import MODEL, Fits, baseline_names, evaluate_model, examples, fit, fits_of, headline_metric
 from genodl_spark.pipelines.prepare import dataset_of
-from genodl_spark.pipelines.run import Report, Run, code_of, fingerprint
 from genodl_spark.pipelines.train import job_of, train
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ import pyarrow as pa
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.genetics import genotypes
+from genodl_spark.job.run import Run
 from genodl_spark.lake import checksums
 from genodl_spark.lake.files import StoredFile, opened, read_file
 from genodl_spark.lake.tables import MODELS, SOURCES, TABLES, VARIANTS, Table
-from genodl_spark.pipelines.run import Run
 
 log = logging.getLogger("genodl")
 

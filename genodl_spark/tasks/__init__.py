@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from genodl_spark.config import Settings
 from genodl_spark.core import own_code
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.protocol import Features, WithCovariates
+from genodl_spark.job.config import Settings
 
 
 def features(settings: Settings) -> Features:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from genodl_spark.config import Settings
 from genodl_spark.features.protocol import Features, MatrixFeatures
+from genodl_spark.job.config import Settings
 from genodl_spark.lake.tables import EXPRESSION
 
 

@@ -42,8 +42,8 @@ def lake_uri(folder: str, kind: str) -> str:
 
 
 def session(cpus: int) -> Any:
-    from genodl_spark import config
     from genodl_spark.core import session as sessions
+    from genodl_spark.job import config
 
     return sessions.build("bench", config.load().spark, f"local[{cpus}]")
 
@@ -59,7 +59,7 @@ def make(kind: str, folder: str, rows: int) -> None:
     import torch
     from safetensors.torch import save
 
-    from genodl_spark import config
+    from genodl_spark.job import config
     from genodl_spark.lake.delta import Lake
     from genodl_spark.lake.tables import FEATURES
     from genodl_spark.lake.tables import MODELS as REGISTERED
@@ -106,7 +106,7 @@ def make(kind: str, folder: str, rows: int) -> None:
 
 
 def table(of: Any, rows: list[dict[str, Any]]) -> Any:
-    from genodl_spark.pipelines.run import Report, Run
+    from genodl_spark.job.run import Report, Run
 
     return Run.frame(Run(Report("bench"), None, ""), of, rows)  # type: ignore[arg-type]
 
@@ -154,11 +154,11 @@ def arrays(kind: str, folder: str, rows: int) -> None:
 
 
 def ours(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
-    from genodl_spark import config
+    from genodl_spark.job import config
+    from genodl_spark.job.run import Report, Run
     from genodl_spark.lake.delta import Lake
     from genodl_spark.lake.tables import EXPRESSION, PREDICTIONS, SEQUENCES
     from genodl_spark.pipelines.predict import predict
-    from genodl_spark.pipelines.run import Report, Run
 
     spark = session(cpus)
     lake, source = Lake(spark, lake_uri(folder, kind)), SEQUENCES if kind == "cnn" else EXPRESSION

@@ -38,7 +38,7 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from genodl_spark.config import Train
+    from genodl_spark.job.config import Train
     from genodl_spark.learning import feed
     from genodl_spark.learning.training import launch
 

@@ -369,8 +369,8 @@ def inner_scan(lake: str, samples: int, variants: int) -> dict[str, dict[str, fl
     read, counted = min(runs, key=lambda run: abs(sum(run) - statistics.median(map(sum, runs))))
     found = {"one process: Parquet and kernel": {"cpu": read + counted}, "one process: kernel alone": {"cpu": counted}}
 
-    from genodl_spark import config
     from genodl_spark.core import session
+    from genodl_spark.job import config
 
     spark = session.build("bench", config.load().spark)
     slots = session.task_slots(spark)

@@ -8,8 +8,8 @@ import sys
 from typing import Any
 
 import genodl_spark
-from genodl_spark import config
 from genodl_spark.core import session
+from genodl_spark.job import config
 
 
 def seen(_: object = None) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from pathlib import Path
 import numpy as np
 
 import jobs
-from genodl_spark import config, report
 from genodl_spark.core import session
+from genodl_spark.job import config
+from genodl_spark.job.run import Report, Run
 from genodl_spark.learning import metrics
 from genodl_spark.learning.metrics import HeldOut
 from genodl_spark.pipelines.evaluate import best_baseline, chosen_model, held_out
-from genodl_spark.pipelines.run import Report, Run
+from genodl_spark.report import page
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("GENODL_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -136,7 +137,7 @@ def main() -> None:
     known = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = known[0] if known else platform.processor()
     print(f"{date.today()}, {os.cpu_count()} cores, {cpu}, no GPU: .venv/bin/python tests/reference/run.py {' '.join(chosen)}\n")
-    print(report.table(rows, ["task", "data", "metric", "predictor", "value, 95% interval", "SD of splits", "paired difference", "seconds"]))
+    print(page.table(rows, ["task", "data", "metric", "predictor", "value, 95% interval", "SD of splits", "paired difference", "seconds"]))
 
 
 if __name__ == "__main__":

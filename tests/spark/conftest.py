@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from genodl_spark import config
 from genodl_spark.core import session
+from genodl_spark.job import config
 from genodl_spark.lake.delta import Lake
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genodl_spark import cli
+from genodl_spark.job import cli
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
 from jobs import ingest, query

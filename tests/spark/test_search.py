@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from genodl_spark import config
 from genodl_spark.core import storage
+from genodl_spark.job import config
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables import DATASETS, EXAMPLES, MODELS, SPLITS, TRIALS
 from genodl_spark.pipelines.tune import as_trial

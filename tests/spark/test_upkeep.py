@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from genodl_spark.core import storage
 from genodl_spark.genetics import genotypes
+from genodl_spark.job.run import Run, now
 from genodl_spark.lake import locks
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables import (
@@ -35,7 +36,6 @@ from genodl_spark.lake.tables import (
 )
 from genodl_spark.pipelines import forget as forgetting
 from genodl_spark.pipelines import ingest as ingesting
-from genodl_spark.pipelines.run import Run, now
 from genodl_spark.sources.consent import Person
 from jobs import evaluate, export, forget, ingest, lineage, maintain, predict, qc, query, train
 from jobs import list as list_job
@@ -360,8 +360,8 @@ def test_people_of_any_name_are_forgotten(genodl, lake: Lake, tmp_path: Path, mo
 
 
 def _run(lake: Lake) -> Any:
-    from genodl_spark import config
-    from genodl_spark.pipelines.run import Report
+    from genodl_spark.job import config
+    from genodl_spark.job.run import Report
 
     run = Run(Report("test"), config.load(), lake.uri)
     run.__dict__.update(spark=lake.spark, lake=lake)

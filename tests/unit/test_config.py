@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from genodl_spark import config
 from genodl_spark.core.errors import InputError
+from genodl_spark.job import config
 from genodl_spark.lake.tables import partition_folder
 
 

@@ -18,8 +18,8 @@ import pytest
 from safetensors.numpy import load
 from test_train import job, weights
 
-from genodl_spark import config
 from genodl_spark.core.errors import InputError
+from genodl_spark.job import config
 from genodl_spark.learning.training import launch, ranks
 from tests.listening import watched
 

@@ -7,10 +7,10 @@ import logging
 
 import pytest
 
-from genodl_spark import config
-from genodl_spark.config import Settings
 from genodl_spark.core import redaction
 from genodl_spark.core.errors import InputError
+from genodl_spark.job import config
+from genodl_spark.job.config import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from genodl_spark import report
 from genodl_spark.learning import metrics
 from genodl_spark.learning.metrics import HeldOut, Interval
-from genodl_spark.report import ModelSection, Page, RunRow, StudySection, TableRow
+from genodl_spark.report import page as report
+from genodl_spark.report.page import ModelSection, Page, RunRow, StudySection, TableRow
 
 EVIL = '<script>alert("1")</script>'
 VOID = {"meta", "link", "br", "img", "input"}

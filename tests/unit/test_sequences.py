@@ -16,11 +16,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from genodl_spark import config, tasks
+from genodl_spark import tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import sequence_table, streams
 from genodl_spark.formats.sequence_table import Header
 from genodl_spark.genetics import genotype_text
+from genodl_spark.job import config
 from genodl_spark.learning import baselines, scaling
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

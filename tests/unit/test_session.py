@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from genodl_spark import config
 from genodl_spark.core import session
+from genodl_spark.job import config
 
 
 @pytest.mark.parametrize(

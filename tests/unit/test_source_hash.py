@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from genodl_spark.config import load
 from genodl_spark.core import source_hash
-from genodl_spark.pipelines.run import code_of
+from genodl_spark.job.config import load
+from genodl_spark.job.run import code_of
 
 TRAIN, PREDICT, INGEST = (
     ("genodl_spark.pipelines.train", "genodl_spark.tasks.tumor_type"),

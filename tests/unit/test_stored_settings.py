@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from genodl_spark import config
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.job import config
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -13,9 +13,9 @@ import torch
 from test_feed import write
 from torch.nn import functional
 
-from genodl_spark.config import Train
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.job.config import Train
 from genodl_spark.learning import feed, models
 from genodl_spark.learning.model_files import Card
 from genodl_spark.learning.predictor import Predictor

@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import Row
 
-from genodl_spark import config
-from genodl_spark.config import Dimension
 from genodl_spark.core.errors import InputError
+from genodl_spark.job import config
+from genodl_spark.job.config import Dimension
 from genodl_spark.learning import baselines, feed, splits, tuning
 from genodl_spark.learning.training import launch
 from genodl_spark.learning.tuning import COMPLETE, FAILED, PRUNED, Space, Study, Trial

@@ -63,4 +63,4 @@ def _module(kind: str, code: Code) -> Any:
             raise ModuleNotFoundError(kind)
         return importlib.import_module(f"{__name__}.{kind}")
     except ModuleNotFoundError as error:
-        raise InputError(f"found {kind!r}; expected a file under genodl_spark/models, or the path of a .py", "model.kind") from error
+        raise InputError(f"found {kind!r}; expected a file under genodl_spark/learning/models, or the path of a .py", "model.kind") from error

@@ -181,7 +181,7 @@ class Evaluation(_Section):
     """`baselines`: fitted on the same splits. `resamples`: of the group bootstrap. `max_rows`: training rows per baseline fit.
 
     `null`: the model's network, trained again on shuffled labels, stands beside it as the baseline `shuffled_labels`; that takes as long as the
-    training did. `options`: baseline -> option -> value, in place of the fixed ones of genodl_spark/baselines.py.
+    training did. `options`: baseline -> option -> value, in place of the fixed ones of genodl_spark/learning/baselines.py.
     """
 
     null: bool = False
@@ -383,7 +383,7 @@ class Settings(_Section):
 def conf_directory() -> Traversable:
     """conf/ of the checkout, or the copy inside the wheel, which may be a zip on the path (`--py-files`)."""
     inside = resources.files("genodl_spark") / "conf"
-    return inside if inside.is_dir() else Path(__file__).resolve().parents[1] / "conf"
+    return inside if inside.is_dir() else Path(__file__).resolve().parents[2] / "conf"
 
 
 def task_names() -> list[str]:

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from genodl_spark import config
 from genodl_spark.core import redaction, session, storage
 from genodl_spark.core.errors import Conflict, InputError, input_error_within
 from genodl_spark.core.output import LogFormatter, as_json, printable
+from genodl_spark.job import config
+from genodl_spark.job.run import Report, Run
 from genodl_spark.lake import locks
 from genodl_spark.lake.tables import RUNS
-from genodl_spark.pipelines.run import Report, Run
 
 Arguments = argparse.Namespace
 log = logging.getLogger("genodl")

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark.config import Settings, stored
 from genodl_spark.core import own_code, redaction, session, source_hash, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import as_json
+from genodl_spark.job.config import Settings, stored
 from genodl_spark.lake import locks
 from genodl_spark.lake.delta import Lake, Snapshot
 from genodl_spark.lake.locks import Lease
