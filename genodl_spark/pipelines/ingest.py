@@ -24,11 +24,11 @@ from genodl_spark.job.run import Run, now
 from genodl_spark.lake.files import holding, may_hold
 from genodl_spark.lake.tables import EXPRESSION, METHYLATION, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS, partition_folder
 from genodl_spark.pipelines.forget import refuse_withdrawn, take_back_withdrawn
-from genodl_spark.pipelines.ingest_matrices import ingest_matrices
-from genodl_spark.pipelines.ingest_sequences import ingest_sequences
-from genodl_spark.pipelines.ingest_vcf import check_builds, ingest_vcfs, options_of
-from genodl_spark.pipelines.names import named_files
-from genodl_spark.pipelines.pieces import SourceFile
+from genodl_spark.sources.engine import SourceFile
+from genodl_spark.sources.matrices import ingest_matrices
+from genodl_spark.sources.names import named_files
+from genodl_spark.sources.sequences import ingest_sequences
+from genodl_spark.sources.vcf import check_builds, ingest_vcfs, options_of
 
 log = logging.getLogger("genodl")
 

@@ -13,8 +13,8 @@ from genodl_spark.job.config import from_stored
 from genodl_spark.job.run import Run
 from genodl_spark.lake import statements, views
 from genodl_spark.lake.tables import MODELS, Table
-from genodl_spark.pipelines import predict_sql
 from genodl_spark.pipelines.listings import LISTINGS
+from genodl_spark.registry import predict_sql
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

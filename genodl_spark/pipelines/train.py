@@ -21,8 +21,8 @@ from genodl_spark.learning import feed, metrics, model_files
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
-from genodl_spark.pipelines import tracking
 from genodl_spark.pipelines.prepare import allowed_of, dataset_of
+from genodl_spark.registry import tracking
 
 if TYPE_CHECKING:
     from pyspark.sql import Row

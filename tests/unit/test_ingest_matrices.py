@@ -19,7 +19,7 @@ from genodl_spark.features.protocol import MatrixFeatures
 from genodl_spark.formats import matrix
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.tables import EXPRESSION, FEATURES
-from genodl_spark.pipelines import ingest_matrices as pipeline
+from genodl_spark.sources import matrices as pipeline
 
 Values = dict[str, dict[str, float | None]]  # sample -> feature -> value
 genes = st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=4, unique=True)

@@ -12,7 +12,7 @@ import pytest
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.protocol import Places, arranged, places_of
 from genodl_spark.learning.model_files import FORMAT, Card, ModelFiles
-from genodl_spark.pipelines import predict_sql
+from genodl_spark.registry import predict_sql
 
 CARD = Card(FORMAT, "m", "t", "label", ["a", "b"], ["b1:x", "b1:y", "b2:x"], "float32", "none", {}, 1, 1.0, 64)
 

@@ -16,7 +16,7 @@ from genodl_spark.genome.builds import build_of
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import PartWriter
 from genodl_spark.lake.tables import QUARANTINE, SAMPLE_SETS, SOURCES, VARIANTS, Table
-from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files, tell
+from genodl_spark.sources.engine import Brought, Piece, SourceFile, ingest_files, tell
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from genodl_spark.formats.matrix import Header, Row
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.tables import FEATURES, SOURCES, Table
-from genodl_spark.pipelines.pieces import SourceFile, discard
+from genodl_spark.sources.engine import SourceFile, discard
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -20,7 +20,7 @@ from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.tables import QUARANTINE, SAMPLES, SEQUENCES, Table, identifier
 from genodl_spark.pipelines.forget import withdrawn_people
-from genodl_spark.pipelines.pieces import Brought, Piece, SourceFile, ingest_files, parts_of
+from genodl_spark.sources.engine import Brought, Piece, SourceFile, ingest_files, parts_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
