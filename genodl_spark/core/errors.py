@@ -67,3 +67,7 @@ def input_error_within(error: BaseException) -> InputError | None:
             re.sub("^file:/(?!/)", "file:///", unquote(found.group(1))),
         )
     return None
+
+
+class Refused(Exception):
+    """Why a meta line or a record breaks the specification."""

@@ -14,15 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number, shown
-from genodl_spark.genetics import genotype_text, genotypes
+from genodl_spark.genetics import genotypes
 from genodl_spark.genetics.genotype_text import MISSING
+from genodl_spark.genome import bases
 from genodl_spark.genome.site import SPELLED, folded
 from genodl_spark.lake.files import StoredFile, rows_of
 from genodl_spark.lake.tables import FEATURES, SAMPLE_SETS, SAMPLES, SEQUENCES, VARIANTS, Table, identifier
 from genodl_spark.learning import scaling
-from genodl_spark.native import kernels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -284,7 +285,7 @@ def places_of(orders: Iterable[list[str]], features: list[str]) -> Iterator[Plac
 
 def arranged(packed: pa.Array, places: Places, width: int) -> np.ndarray:
     """Packed float32 rows of one stored order as (rows, width), NaN where the order lacks a feature; not copied where nothing moves."""
-    data, ends = kernels.binary(packed)
+    data, ends = packing.binary(packed)
     values = data[ends[0] : ends[-1]].view(np.float32).reshape(len(packed), -1)
     source, target = places
     if np.array_equal(source, target) and len(source) == values.shape[1] == width:
@@ -297,7 +298,7 @@ def arranged(packed: pa.Array, places: Places, width: int) -> np.ndarray:
 def _packed(entities: pa.Array, x: np.ndarray, missing: np.ndarray) -> pa.RecordBatch:
     """A batch of ROWS; x (rows, features) is not copied where it is contiguous."""
     x = np.ascontiguousarray(x)
-    packed = kernels.binary_array(x.view(np.uint8).reshape(-1), np.arange(len(x) + 1, dtype=np.int32) * (x.shape[1] * x.itemsize))
+    packed = packing.binary_array(x.view(np.uint8).reshape(-1), np.arange(len(x) + 1, dtype=np.int32) * (x.shape[1] * x.itemsize))
     return pa.RecordBatch.from_arrays([entities, packed, pa.array(missing.astype(np.int32))], ROW_NAMES)
 
 
@@ -589,8 +590,8 @@ class SequenceFeatures:
             for whole in batches:
                 for start in range(0, whole.num_rows, step):
                     batch = whole.slice(start, step)
-                    codes, ends = kernels.binary(batch.column("codes"))
-                    x = genotype_text.centred(codes.view(np.int8), ends, width)
+                    codes, ends = packing.binary(batch.column("codes"))
+                    x = bases.centred(codes.view(np.int8), ends, width)
                     columns = _packed(batch.column("sequence_id"), x, np.full(len(x), missing)).columns
                     yield pa.RecordBatch.from_arrays([*columns, pa.array(np.diff(ends).astype(np.int32))], [*ROW_NAMES, "length"])
 

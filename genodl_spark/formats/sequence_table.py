@@ -14,16 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from genodl_spark.core import storage
+from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import MISSING, character, fault_of_name, shown
 from genodl_spark.formats import delimited, streams
 from genodl_spark.formats.delimited import Unreadable
 from genodl_spark.formats.sample_table import column_name
 from genodl_spark.formats.streams import Note, Split, line_blocks
-from genodl_spark.genetics import genotype_text
+from genodl_spark.genome import bases
 from genodl_spark.lake.tables import COHORT, QUARANTINE, SAMPLES, SEQUENCES, Column, Table
-from genodl_spark.native import kernels
 
 SOURCE = "sequences"
 FILE_NAME = re.compile(r"\.(tsv|csv)(\.b?gz)?$", re.IGNORECASE)
@@ -175,17 +174,17 @@ def _slow(block: bytes, header: Header) -> _Found:
 
 def encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     """Base codes of sequences (binary to binary, the same lengths), and what is wrong with some of them, by row."""
-    text, ends = kernels.binary(sequences)
+    text, ends = packing.binary(sequences)
     text, ends = text[ends[0] : ends[-1]], ends - ends[0]
-    codes = genotype_text.base_codes(text)
+    codes = bases.base_codes(text)
     broken = {int(row): "found an empty sequence; expected its bases" for row in np.flatnonzero(np.diff(ends) == 0)}
-    places = np.flatnonzero(codes == genotype_text.NO_BASE)
+    places = np.flatnonzero(codes == bases.NO_BASE)
     rows = np.searchsorted(ends, places, "right") - 1
     for row, first in zip(*np.unique(rows, return_index=True), strict=True):
         at, end = places[first], ends[row + 1]
         letter = text[at : min(at + _LONGEST_CHARACTER, end)].tobytes().decode("utf-8", "replace")[0]
         broken[int(row)] = f"found {character(letter)} at base {at - ends[row] + 1}; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"
-    return kernels.binary_array(codes.view(np.uint8), ends), broken
+    return packing.binary_array(codes.view(np.uint8), ends), broken
 
 
 def _quarantined(block: bytes, number: int, bad: dict[int, str], cohort: str, file: str) -> pa.RecordBatch:

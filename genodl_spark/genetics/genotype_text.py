@@ -1,10 +1,8 @@
-"""Text as numbers: the sample columns of VCF as allele indices and back, sequences as base codes. Pure NumPy, many records at once.
+"""The sample columns of VCF as allele indices and back. Pure NumPy, many records at once.
 
-For calls these are the rules of any ploidy, mixed phase and every version; the compiled kernels read what is plain (see
-sources/vcf.py). Allele 0 is the reference. Up to VCF 4.3 the first allele has no phase; from VCF 4.4 on it has one, stated by a
+These are the rules of any ploidy, mixed phase and every version; the compiled kernels read what is plain (see
+formats/vcf/reader.py). Allele 0 is the reference. Up to VCF 4.3 the first allele has no phase; from VCF 4.4 on it has one, stated by a
 leading separator or implied (section 1.6.2 there).
-
-A base code is int8: A C G T (or U) are 0 1 2 3, any other letter of IUPAC, and what lies outside a sequence, is -1.
 """
 
 from __future__ import annotations
@@ -17,70 +15,6 @@ HIGHEST_ALLELE = {1: 62, 2: 16382}
 HIGHEST_PLOIDY = 255
 MISSING, ABSENT = -1, -2
 _TAB, _COLON, _SLASH, _PIPE, _DOT, _ZERO = (ord(c) for c in "\t:/|.0")
-
-UNKNOWN_BASE, NO_BASE = -1, -2
-_KNOWN_BASES, _AMBIGUOUS_BASES = ("A", "C", "G", "TU"), "RYSWKMBDHVN"  # IUPAC-IUB 1984, without its gaps
-_BLOCK = 1 << 20  # k-mers, or counts of them, at a time
-
-
-def _base_table() -> np.ndarray:
-    table = np.full(256, NO_BASE, np.int8)
-    for code, letters in [*enumerate(_KNOWN_BASES), (UNKNOWN_BASE, _AMBIGUOUS_BASES)]:
-        for letter in letters + letters.lower():
-            table[ord(letter)] = code
-    return table
-
-
-_BASE_OF_BYTE = _base_table()
-
-
-def base_codes(text: np.ndarray) -> np.ndarray:
-    """Base codes of letters in either case, uint8 (n,) of ASCII: int8 (n,), -2 for what is no letter of IUPAC."""
-    return _BASE_OF_BYTE[text]
-
-
-def centred(codes: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
-    """Sequences of any length as rows of equal length, int8 (rows, length): padded with -1, or cut, as evenly as can be.
-
-    `codes` int8: the sequences one behind the other. `ends` int (rows + 1,): where they end, ends[0] being where the first starts.
-    Base n // 2 (from 0) of a sequence of n bases comes to position length // 2.
-    """
-    sizes = np.diff(ends)
-    rows = len(sizes)
-    if rows and (sizes == length).all():
-        return codes[ends[0] : ends[-1]].reshape(rows, length).copy()
-    shift = length // 2 - sizes // 2
-    x = np.full((rows, length), UNKNOWN_BASE, np.int8)
-    first, last = np.maximum(shift, 0), np.minimum(shift + sizes, length)
-    kept = last - first
-    row = np.repeat(np.arange(rows), kept)
-    within = np.arange(kept.sum()) - np.repeat(np.cumsum(kept) - kept, kept)
-    x[row, first[row] + within] = codes[(ends[:-1] + first - shift)[row] + within]
-    return x
-
-
-def kmer_counts(codes: np.ndarray, k: int) -> np.ndarray:
-    """How often each k-mer stands in each row of base codes int8 (rows, length): int32 (rows, 4**k), in the order AA..A, AA..C to TT..T.
-
-    Both strands are not one: a k-mer and its reverse complement are counted apart. One with an unknown base does not count.
-    """
-    rows, length = codes.shape
-    places = length - k + 1
-    counts = np.zeros((rows, 4**k), np.int32)
-    if places < 1:
-        return counts
-    step = max(1, _BLOCK // max(places, 4**k))
-    for start in range(0, rows, step):
-        part = codes[start : start + step]
-        index = np.zeros((len(part), places), np.int32)
-        known = np.ones(index.shape, bool)
-        for i in range(k):
-            base = part[:, i : i + places]
-            index = index * 4 + base
-            known &= base >= 0
-        row = np.arange(len(part), dtype=np.int64)[:, None] << (2 * k)
-        counts[start : start + step] = np.bincount((row + index)[known], minlength=len(part) << (2 * k)).reshape(len(part), -1)
-    return counts
 
 
 @dataclass(frozen=True)

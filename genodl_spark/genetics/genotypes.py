@@ -18,10 +18,12 @@ Rare variants are sparse, common ones 2 bits a diploid sample. The number of sam
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from genodl_spark.core import packing
 from genodl_spark.core.errors import MEND, Damaged, InputError
 from genodl_spark.genetics.genotype_text import ABSENT, HIGHEST_ALLELE, MISSING
 from genodl_spark.native import kernels
@@ -70,7 +72,7 @@ def pack(alleles: np.ndarray, phased: np.ndarray) -> pa.BinaryArray:
         ):
             if offsets[-1] > _MOST_BYTES:
                 raise ValueError(f"{offsets[-1]} bytes of packed genotypes; expected fewer records at a time")
-            return kernels.binary_array(out[: offsets[-1]].copy(), offsets.astype(np.int32))
+            return packing.binary_array(out[: offsets[-1]].copy(), offsets.astype(np.int32))
         if records > 1:
             return pa.concat_arrays([pack(alleles[r : r + 1], phased[r : r + 1]) for r in range(records)])
     return pa.array([_plain(a, p) for a, p in zip(alleles, phased, strict=True)], pa.binary())
@@ -88,7 +90,7 @@ def unpack(gt: pa.BinaryArray, samples: int, chosen: np.ndarray | None = None) -
 
     `chosen` int (n,): positions of the samples wanted, in this order; all without it. Damaged as for all functions here.
     """
-    data, offsets = kernels.binary(gt)
+    data, offsets = packing.binary(gt)
     ploidies = np.empty(len(gt), np.int32)
     _checked(kernels.call("ploidy", data, offsets, len(gt), samples, ploidies), samples)
     ploidy = int(ploidies.max(initial=1))
@@ -120,7 +122,7 @@ def counts(gt: pa.BinaryArray, samples: int, allele: int | np.ndarray = 1, mask:
     heterozygous and other homozygous (a haploid call is homozygous), and calls with a missing allele. `mask` bool (S,): only
     these samples.
     """
-    data, offsets = kernels.binary(gt)
+    data, offsets = packing.binary(gt)
     out = np.empty((len(gt), 7), np.int64)
     wanted = None if mask is None else np.ascontiguousarray(mask, np.uint8)
     assert wanted is None or len(wanted) == samples
@@ -142,7 +144,7 @@ def dosages(
     `exchanged` bool (V,): copies of all other alleles instead, for sites whose REF and ALT stand the other way round. `chosen`:
     as for `unpack`.
     """
-    data, offsets = kernels.binary(gt)
+    data, offsets = packing.binary(gt)
     wanted, n = _chosen(chosen, samples)
     out = np.empty((len(gt), n), np.int8)
     swap = None if exchanged is None else np.ascontiguousarray(exchanged, np.uint8)
@@ -175,7 +177,7 @@ def without(gt: pa.BinaryArray, samples: int, position: int) -> pa.BinaryArray:
 def fields_without(fields: pa.BinaryArray, samples: int, position: int) -> pa.BinaryArray:
     """Sample columns as text (the column `fields`; NULL stays) without one sample's; `position` from 0, of more than one sample."""
     valid = fields.is_valid().to_numpy(zero_copy_only=False)
-    data, ends = kernels.binary(fields.drop_null())
+    data, ends = packing.binary(fields.drop_null())
     data, ends = data[ends[0] : ends[-1]], (ends - ends[0]).astype(np.int64)
     tabs = np.flatnonzero(data == 9)
     if len(tabs) != (samples - 1) * (len(ends) - 1):
@@ -191,7 +193,7 @@ def fields_without(fields: pa.BinaryArray, samples: int, position: int) -> pa.Bi
     kept = data[np.cumsum(marks[:-1]) == 0]
     offsets = np.zeros(len(fields) + 1, np.int64)
     offsets[1:][valid] = np.diff(ends) - (last - first)
-    return kernels.binary_array(kept, np.cumsum(offsets).astype(np.int32), valid)
+    return packing.binary_array(kept, np.cumsum(offsets).astype(np.int32), valid)
 
 
 def alike(batch: pa.RecordBatch, calls: int = 1 << 62) -> Iterator[tuple[np.ndarray, pa.RecordBatch, int, str]]:
@@ -212,3 +214,38 @@ def alike(batch: pa.RecordBatch, calls: int = 1 << 62) -> Iterator[tuple[np.ndar
 
 
 __all__ = ["ABSENT", "MISSING", "Damaged", "alike", "counts", "dosages", "fields_without", "histogram", "pack", "sample_text", "unpack", "without"]
+
+
+_FEW_CODES = 1 << 20
+
+
+def call_texts(values: np.ndarray, phased: np.ndarray) -> pa.StringArray:
+    """Text of calls, V * n: alleles int (V, n, P) and phased bool alike, as `genotypes.unpack` gives them. Each distinct call is written once.
+
+    The phase of the first allele (VCF 4.4 and later) is stated only where it is phased and not all others are.
+    """
+    ploidy = values.shape[2]
+    calls, phases = values.reshape(-1, ploidy), phased.reshape(-1, ploidy)
+    width = 2 * (int(values.max(initial=0)) - ABSENT + 1)
+    if width**ploidy <= _FEW_CODES:
+        codes = np.zeros(len(calls), np.int32)
+        for p in range(ploidy):
+            codes *= width
+            codes += (calls[:, p].astype(np.int32) - ABSENT) * 2 + phases[:, p]
+        table = np.full(width**ploidy, -1, np.int32)
+        table[codes] = np.arange(len(codes), dtype=np.int32)
+        first = table[table >= 0]
+        table[table >= 0] = np.arange(len(first))
+        which = table[codes]
+    else:  # many alleles or a high ploidy
+        _, first, which = np.unique(np.concatenate([calls, phases], axis=1), axis=0, return_index=True, return_inverse=True)
+    texts = [_call_text(call, phase) for call, phase in zip(calls[first].tolist(), phases[first].tolist(), strict=True)]
+    return pa.array(texts, pa.string()).take(pa.array(which.reshape(-1)))
+
+
+def _call_text(call: list[int], phases: list[bool]) -> str:
+    present: list[tuple[int, Any]] = [(allele, phase) for allele, phase in zip(call, phases, strict=True) if allele != ABSENT]
+    stated = "|" if present[0][1] and not all(phase for _, phase in present[1:]) else ""
+    return stated + "".join(
+        ("" if i == 0 else "|" if phase else "/") + ("." if allele == MISSING else str(allele)) for i, (allele, phase) in enumerate(present)
+    )

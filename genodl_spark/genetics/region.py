@@ -26,9 +26,9 @@ from deltalake.exceptions import TableNotFoundError
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.formats.vcf.header import shared_contig
 from genodl_spark.genetics import genotypes
 from genodl_spark.genetics.genotype_text import ABSENT, MISSING
+from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.lake import checksums
 from genodl_spark.lake.files import opened
 from genodl_spark.lake.tables import SAMPLE_SETS, VARIANTS, Table

@@ -25,9 +25,9 @@ import pyarrow as pa
 
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
-from genodl_spark.formats.vcf.fields import call_texts
 from genodl_spark.genetics import genotypes
 from genodl_spark.genetics.genotype_text import MISSING
+from genodl_spark.genetics.genotypes import call_texts
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

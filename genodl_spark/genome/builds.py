@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from genodl_spark.formats.vcf.header import shared_contig
+from genodl_spark.genome.contigs import shared_contig
 
 _CONTIGS = [*map(str, range(1, 23)), "X", "Y"]
 # Bases of chromosomes 1 to 22, X and Y: Genome Reference Consortium (GRCh37, GRCh38), T2T Consortium (CHM13 v2.0).

@@ -19,7 +19,7 @@ from sklearn.svm import LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
-from genodl_spark.genetics import genotype_text
+from genodl_spark.genome import bases
 from genodl_spark.learning import scaling
 
 NAMES = ("majority", "linear_svm", "logistic", "random_forest", "decision_tree")
@@ -79,7 +79,7 @@ def inputs(x: np.ndarray, transform: str) -> np.ndarray:
     """
     if transform != scaling.ONE_HOT:
         return scaling.as_float(x, transform)
-    counts = [genotype_text.kmer_counts(x, k).astype(np.float32) for k in KMERS]
+    counts = [bases.kmer_counts(x, k).astype(np.float32) for k in KMERS]
     positions = [scaling.as_float(x, transform).reshape(len(x), -1)] if x.shape[1] <= POSITIONS else []
     return np.concatenate([*counts, *positions], 1)
 

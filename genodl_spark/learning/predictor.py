@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark.core import own_code, storage
+from genodl_spark.core import own_code, packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.lake.delta import Lake
 from genodl_spark.learning import feed, metrics
 from genodl_spark.learning import scaling as quality
 from genodl_spark.learning.model_files import CARD, WEIGHTS, Card, ModelFiles, registered
-from genodl_spark.native import kernels
 
 if TYPE_CHECKING:
     import torch
@@ -337,7 +336,7 @@ def _together(batches: list[Batch]) -> Batch:
 
 def _packed(column: pa.Array, dtype: str, width: int) -> np.ndarray:
     """Packed rows as (rows, width), without a copy. ValueError for a row of another width."""
-    data, ends = kernels.binary(column)
+    data, ends = packing.binary(column)
     if not (np.diff(ends) == width * np.dtype(dtype).itemsize).all():
         raise ValueError(f"a row whose packed features are not {width} {dtype}")
     return data[ends[0] : ends[-1]].view(dtype).reshape(-1, width)

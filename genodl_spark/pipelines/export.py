@@ -28,7 +28,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.formats import bgzf
 from genodl_spark.formats.vcf import reader
 from genodl_spark.formats.vcf import writer as vcf_writer
-from genodl_spark.formats.vcf.header import shared_contig
+from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.job.run import Run
 from genodl_spark.lake.tables import SOURCES, VARIANTS
 

@@ -26,11 +26,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import ks_2samp
 
+from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.run import Run, now
 from genodl_spark.lake.tables import EXAMPLES, FINDINGS, HELD_OUT, MODELS, PREDICTIONS, SOURCES
 from genodl_spark.learning import drift, metrics
-from genodl_spark.native import kernels
 from genodl_spark.pipelines.predict import Chosen, as_row, model_of
 
 if TYPE_CHECKING:
@@ -294,7 +294,7 @@ def _histogram(rows: DataFrame, dtype: str, cuts: np.ndarray) -> np.ndarray:
 
 
 def _unpacked(batch: pa.RecordBatch, dtype: str, width: int) -> np.ndarray:
-    data, ends = kernels.binary(batch.column("x"))
+    data, ends = packing.binary(batch.column("x"))
     return data[ends[0] : ends[-1]].view(dtype).reshape(-1, width)
 
 

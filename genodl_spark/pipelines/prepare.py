@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from genodl_spark import tasks
+from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number
 from genodl_spark.features.protocol import Features, told
@@ -19,7 +20,6 @@ from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.tables import DATASETS, EXAMPLES, SAMPLES, SPLITS, identifier
 from genodl_spark.learning import scaling, splits
 from genodl_spark.learning.training import launch as training
-from genodl_spark.native import kernels
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
@@ -282,7 +282,7 @@ _HASHES = 1 << 128
 def _numbered(labels: Labels, assignment: splits.Assignment) -> pa.Table:
     """The columns of `examples` that do not come from features."""
     n, repeats = assignment.codes.shape
-    folds = kernels.binary_array(np.ascontiguousarray(assignment.codes).view(np.uint8).ravel(), np.arange(n + 1, dtype=np.int32) * repeats)
+    folds = packing.binary_array(np.ascontiguousarray(assignment.codes).view(np.uint8).ravel(), np.arange(n + 1, dtype=np.int32) * repeats)
     groups = pa.array(labels.groups if labels.groups is not None else [None] * n, pa.string())
     columns = {"entity_id": pa.array(labels.entities), "row_id": pa.array(np.arange(n)), "group": groups}
     return pa.table({**columns, "target": pa.array(labels.target, pa.float64()), "folds": folds})

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.session import task_slots
 from genodl_spark.features.protocol import GenotypeFeatures
@@ -28,7 +29,6 @@ from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, SAMPLE_SETS, VARIANT_QC, VARIANTS, Table
-from genodl_spark.native import kernels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -482,7 +482,7 @@ def _count_alleles(batches: Batches) -> Iterator[pa.RecordBatch]:
 
 def _letters(alleles: pa.StringArray) -> np.ndarray:
     """The letter of alleles of one, uint8 (V,), 0 for others."""
-    data, offsets = kernels.binary(alleles)
+    data, offsets = packing.binary(alleles)
     letters = np.zeros(len(alleles), np.uint8)
     single = np.diff(offsets) == 1
     letters[single] = data[offsets[:-1][single]]

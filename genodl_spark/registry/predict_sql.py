@@ -22,16 +22,16 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.protocol import Places, arranged, places_of
 from genodl_spark.formats import sequence_table
-from genodl_spark.genetics import genotype_text
 from genodl_spark.genetics.sql_functions import frame
+from genodl_spark.genome import bases
 from genodl_spark.lake.tables import FEATURES, MODELS, PREDICTIONS
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning import scaling
 from genodl_spark.learning.model_files import Card, ModelFiles
-from genodl_spark.native import kernels
 from genodl_spark.pipelines.predict import Local, Scoring, as_row, model_of, newest
 
 if TYPE_CHECKING:
@@ -144,12 +144,12 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
         packed, bad = sequence_table.encoded(pa.array(features, pa.string()))
         if bad:
             raise InputError(f"{next(iter(bad.values()))}", "SQL")
-        codes, ends = kernels.binary(packed)
-        return genotype_text.centred(codes.view(np.int8), ends, width), np.diff(ends)
+        codes, ends = packing.binary(packed)
+        return bases.centred(codes.view(np.int8), ends, width), np.diff(ends)
     if isinstance(first, bytes):
-        data, ends = kernels.binary(pa.array(features, pa.binary()))
+        data, ends = packing.binary(pa.array(features, pa.binary()))
         if card.transform == scaling.ONE_HOT:
-            return genotype_text.centred(data.view(np.int8), ends, width), np.diff(ends)
+            return bases.centred(data.view(np.int8), ends, width), np.diff(ends)
         x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
         sets = order[0].astype(object).where(order[0].notna(), "").to_numpy() if order else np.full(len(features), "")
         for name in set(sets):
@@ -168,7 +168,7 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
 def _arranged(card: Card, model: _Model, rows: pa.Array, feature_set: str) -> np.ndarray:
     """Packed rows of one order (rows, features) in the model's."""
     width = len(card.features)
-    data, ends = kernels.binary(rows)
+    data, ends = packing.binary(rows)
     found = np.unique(np.diff(ends)) / np.dtype(card.dtype).itemsize
     if not feature_set:
         if found.tolist() != [width]:

@@ -10,9 +10,11 @@ import pyarrow as pa
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats.streams import Note, Split
 from genodl_spark.formats.vcf import reader as vcf
-from genodl_spark.formats.vcf.header import Header, shared_contig
-from genodl_spark.formats.vcf.normalise import Normaliser, Reference
+from genodl_spark.formats.vcf.header import Header
+from genodl_spark.formats.vcf.normalise import Normaliser
 from genodl_spark.genome.builds import build_of
+from genodl_spark.genome.contigs import shared_contig
+from genodl_spark.genome.reference import Reference
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import PartWriter
 from genodl_spark.lake.tables import QUARANTINE, SAMPLE_SETS, SOURCES, VARIANTS, Table

@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from genodl_spark.core import packing
+
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = {"cnn": "binding", "mlp": "tumor_type"}
 MODELS: dict[str, dict[str, Any]] = {
@@ -117,7 +119,6 @@ def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> 
 
     from genodl_spark.lake.parts import PartWriter
     from genodl_spark.lake.tables import EXPRESSION, SEQUENCES
-    from genodl_spark.native import kernels
 
     into = SEQUENCES if kind == "cnn" else EXPRESSION
     lake.create(into)
@@ -126,7 +127,7 @@ def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> 
         count = min(PART, first + rows - start)
         x = values(kind, start, count)
         size = x.shape[1] * x.itemsize
-        packed = kernels.binary_array(x.view(np.uint8).reshape(-1), np.arange(count + 1, dtype=np.int32) * size)
+        packed = packing.binary_array(x.view(np.uint8).reshape(-1), np.arange(count + 1, dtype=np.int32) * size)
         ids = pa.array([f"{cohort}{i}" for i in range(start, start + count)])
         same = {"cohort": cohort, "file": file, "block": "", "feature_set": "f", "length": x.shape[1], "n_features": x.shape[1]}
         columns = {"sequence_id": ids, "sample_id": ids, "codes": packed, "x": packed, "line": pa.array(np.arange(start, start + count))}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from genodl_spark.formats.vcf.header import shared_contig
 from genodl_spark.genome.builds import build_of
+from genodl_spark.genome.contigs import shared_contig
 
 
 @pytest.mark.parametrize(

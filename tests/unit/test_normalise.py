@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark.core.errors import InputError
+from genodl_spark.core.errors import InputError, Refused
 from genodl_spark.formats.streams import line_blocks
-from genodl_spark.formats.vcf.header import Header, Refused, read_header
-from genodl_spark.formats.vcf.normalise import Normalised, Normaliser, Piece, Reference, needs
+from genodl_spark.formats.vcf.header import Header, read_header
+from genodl_spark.formats.vcf.normalise import Normalised, Normaliser, needs
+from genodl_spark.genome.reference import Piece, Reference
 from tests.goldens import answer
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

@@ -20,7 +20,7 @@ from genodl_spark import tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import sequence_table, streams
 from genodl_spark.formats.sequence_table import Header
-from genodl_spark.genetics import genotype_text
+from genodl_spark.genome import bases as bases_
 from genodl_spark.job import config
 from genodl_spark.learning import baselines, scaling
 
@@ -164,7 +164,7 @@ def test_header_errors(tmp_path: Path, head: bytes, found: str) -> None:
 
 def test_every_byte_has_its_code() -> None:
     expected = [CODES.get(chr(byte), -2) for byte in range(256)]
-    assert genotype_text.base_codes(np.arange(256, dtype=np.uint8)).tolist() == expected
+    assert bases_.base_codes(np.arange(256, dtype=np.uint8)).tolist() == expected
 
 
 rows_of_codes = st.integers(0, 30).flatmap(lambda n: st.lists(st.lists(st.integers(-1, 3), min_size=n, max_size=n), min_size=1, max_size=6))
@@ -174,11 +174,11 @@ rows_of_codes = st.integers(0, 30).flatmap(lambda n: st.lists(st.lists(st.intege
 @given(rows_of_codes, st.integers(1, 5), st.integers(1, 60))
 def test_kmer_counts_are_those_of_a_counter(rows: list[list[int]], k: int, block: int) -> None:
     codes = np.array(rows, np.int8).reshape(len(rows), -1)
-    before, genotype_text._BLOCK = genotype_text._BLOCK, block  # rows counted in several blocks
+    before, bases_._BLOCK = bases_._BLOCK, block  # rows counted in several blocks
     try:
-        found = genotype_text.kmer_counts(codes, k)
+        found = bases_.kmer_counts(codes, k)
     finally:
-        genotype_text._BLOCK = before
+        bases_._BLOCK = before
     assert found.shape == (len(rows), 4**k)
     for row, counts in zip(rows, found.tolist(), strict=True):
         text = "".join("ACGTN"[code] for code in row)
@@ -191,7 +191,7 @@ def test_kmer_counts_are_those_of_a_counter(rows: list[list[int]], k: int, block
 def test_sequences_are_aligned_at_their_centres(sequences: list[list[int]], length: int, before: int) -> None:
     codes = np.array([3] * before + [code for s in sequences for code in s], np.int8)
     ends = np.cumsum([before, *map(len, sequences)])
-    found = genotype_text.centred(codes, ends, length)
+    found = bases_.centred(codes, ends, length)
     assert (found.shape, found.dtype) == ((len(sequences), length), np.int8)
     for sequence, row in zip(sequences, found.tolist(), strict=True):
         padded = {i - len(sequence) // 2 + length // 2: code for i, code in enumerate(sequence)}
@@ -209,7 +209,7 @@ def test_baselines_take_kmers_and_positions() -> None:
     x = np.random.default_rng(0).integers(-1, 4, (5, 30)).astype(np.int8)
     found = baselines.inputs(x, "onehot")
     assert (found.shape, found.dtype) == ((5, 4 + 16 + 64 + 256 + 120), np.float32)
-    np.testing.assert_array_equal(found[:, 4:20], genotype_text.kmer_counts(x, 2))
+    np.testing.assert_array_equal(found[:, 4:20], bases_.kmer_counts(x, 2))
     np.testing.assert_array_equal(found[:, 340:].reshape(5, 4, 30), scaling.as_float(x, "onehot"))
     assert baselines.inputs(np.zeros((2, 513), np.int8), "onehot").shape == (2, 340)
     np.testing.assert_array_equal(baselines.inputs(x, "none"), scaling.as_float(x, "none"))

@@ -19,8 +19,9 @@ from genodl_spark.formats import bgzf, streams
 from genodl_spark.formats.streams import line_blocks
 from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.formats.vcf.header import read_header
-from genodl_spark.formats.vcf.normalise import Normaliser, Reference
+from genodl_spark.formats.vcf.normalise import Normaliser
 from genodl_spark.genetics import genotypes
+from genodl_spark.genome.reference import Reference
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CONFORMANCE = SHARED / "vcf_conformance_htsspecs"

@@ -14,16 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats.vcf.header import RESERVED_FORMAT, RESERVED_INFO, Field, Header
 from genodl_spark.genetics import genotypes
-from genodl_spark.genetics.genotype_text import ABSENT, MISSING
+from genodl_spark.genetics.genotypes import call_texts
 from genodl_spark.native import kernels
 
 INFO, FORMAT = "INFO", "FORMAT"
@@ -34,7 +34,6 @@ _SCALARS: dict[str, dict[str, pa.DataType]] = {
 # Section 1.2; the percent sign comes last, so that what it gives is not decoded again.
 _ENCODED = {"%3A": ":", "%3B": ";", "%3D": "=", "%2C": ",", "%0D": "\r", "%0A": "\n", "%09": "\t", "%25": "%"}
 _TAB, _COLON = ord("\t"), ord(":")
-_FEW_CODES = 1 << 20
 _MOST_BYTES = 2**31 - 1
 Problem = tuple[int, str]  # row, what its value is not
 
@@ -140,7 +139,7 @@ class _Info:
         texts = entries.flatten()
         # Neither a list of several parts nor a regular expression: the key is cut off at the first =, the value what is behind it.
         at = pc.find_substring(texts, "=").to_numpy()
-        data, offsets = kernels.binary(texts)
+        data, offsets = packing.binary(texts)
         starts, ends = offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
         stops = np.where(at < 0, ends, starts + at)
         keys = _cut(data, starts, stops).dictionary_encode()
@@ -204,7 +203,7 @@ class _Split:
     """Sample columns split at tabs and colons: the bytes of all subfields, joined, and how many each sample column has."""
 
     def __init__(self, fields: pa.Array) -> None:
-        data, offsets = kernels.binary(fields)
+        data, offsets = packing.binary(fields)
         # A tab in place of nothing between two records.
         records = len(fields)
         whole = np.empty(int(offsets[-1] - offsets[0]) + records, np.uint8)
@@ -236,7 +235,7 @@ def _cut(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, type_: pa.DataT
     out, offsets = np.empty(size, np.uint8), np.empty(n + 1, np.int32)
     starts, ends = np.ascontiguousarray(starts, np.int32), np.ascontiguousarray(ends, np.int32)
     kernels.call("gather", np.ascontiguousarray(data), n, starts, ends, 1, out, offsets)
-    return kernels.binary_array(out, offsets, type_=type_ or pa.string())
+    return packing.binary_array(out, offsets, type_=type_ or pa.string())
 
 
 def _text(values: pa.BinaryArray) -> pa.StringArray:
@@ -324,35 +323,3 @@ def _gt(rows: pa.RecordBatch) -> pa.Array:
     samples = int(sizes[given[0]])  # one file, one number of samples
     texts = call_texts(*genotypes.unpack(packed if len(given) == len(packed) else packed.take(pa.array(given)), samples))
     return _scattered(pa.ListArray.from_arrays(pa.array(np.arange(len(given) + 1, dtype=np.int32) * np.int32(samples)), texts), given, rows.num_rows)
-
-
-def call_texts(values: np.ndarray, phased: np.ndarray) -> pa.StringArray:
-    """Text of calls, V * n: alleles int (V, n, P) and phased bool alike, as `genotypes.unpack` gives them. Each distinct call is written once.
-
-    The phase of the first allele (VCF 4.4 and later) is stated only where it is phased and not all others are.
-    """
-    ploidy = values.shape[2]
-    calls, phases = values.reshape(-1, ploidy), phased.reshape(-1, ploidy)
-    width = 2 * (int(values.max(initial=0)) - ABSENT + 1)
-    if width**ploidy <= _FEW_CODES:
-        codes = np.zeros(len(calls), np.int32)
-        for p in range(ploidy):
-            codes *= width
-            codes += (calls[:, p].astype(np.int32) - ABSENT) * 2 + phases[:, p]
-        table = np.full(width**ploidy, -1, np.int32)
-        table[codes] = np.arange(len(codes), dtype=np.int32)
-        first = table[table >= 0]
-        table[table >= 0] = np.arange(len(first))
-        which = table[codes]
-    else:  # many alleles or a high ploidy
-        _, first, which = np.unique(np.concatenate([calls, phases], axis=1), axis=0, return_index=True, return_inverse=True)
-    texts = [_call_text(call, phase) for call, phase in zip(calls[first].tolist(), phases[first].tolist(), strict=True)]
-    return pa.array(texts, pa.string()).take(pa.array(which.reshape(-1)))
-
-
-def _call_text(call: list[int], phases: list[bool]) -> str:
-    present: list[tuple[int, Any]] = [(allele, phase) for allele, phase in zip(call, phases, strict=True) if allele != ABSENT]
-    stated = "|" if present[0][1] and not all(phase for _, phase in present[1:]) else ""
-    return stated + "".join(
-        ("" if i == 0 else "|" if phase else "/") + ("." if allele == MISSING else str(allele)) for i, (allele, phase) in enumerate(present)
-    )

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from genodl_spark.core.errors import InputError
+from genodl_spark.core.errors import InputError, Refused
 from genodl_spark.core.text_values import order_hash
 
 FIXED = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
@@ -102,14 +102,6 @@ _URL = re.compile(r"<?[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@\s]*@)?(?!\d+[:/>]|\d+$)[
 _STRUCTURED = {"INFO", "FORMAT", "FILTER", "ALT", "contig", "SAMPLE", "PEDIGREE"}
 # Section 1.2: none of these stands in a VCF but the tab between columns and what ends a line; htslib takes NUL for the end of a text.
 CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f]")
-
-_SHARED_NAME = re.compile(r"(?:chr)?([0-9]{1,2}|X|Y|M|MT)")
-
-
-def shared_contig(name: str) -> str:
-    """The name under which cohorts share a contig: human chromosomes without chr, the mitochondrion MT, all others as they are."""
-    match = _SHARED_NAME.fullmatch(name)
-    return name if match is None else "MT" if match.group(1) == "M" else match.group(1)
 
 
 def read_header(blocks: Iterator[tuple[int, bytes]], file: str, strict: bool = False) -> tuple[Header, Iterator[tuple[int, bytes]]]:
@@ -226,10 +218,6 @@ def _check_text(line: bytes) -> None:
         raise Refused(f"found the control character {control}; expected text without")
     if not line.startswith(b"##"):
         raise Refused("found no ## at its start; expected ##KEY=VALUE")
-
-
-class Refused(Exception):
-    """Why a meta line or a record breaks the specification."""
 
 
 def _meta(line: str) -> tuple[str, dict[str, str]]:

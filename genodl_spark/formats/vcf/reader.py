@@ -20,14 +20,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark.core import storage
-from genodl_spark.core.errors import InputError
+from genodl_spark.core import packing, storage
+from genodl_spark.core.errors import InputError, Refused
 from genodl_spark.formats import bgzf, streams
 from genodl_spark.formats.streams import Note, Split, line_blocks
 from genodl_spark.formats.vcf import bcf
-from genodl_spark.formats.vcf.header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, Refused, control_in, read_header, shared_contig
+from genodl_spark.formats.vcf.header import RESERVED_FORMAT, RESERVED_INFO, Field, Header, control_in, read_header
 from genodl_spark.formats.vcf.normalise import Normalised, Normaliser, needs
 from genodl_spark.genetics import genotype_text, genotypes
+from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.lake.tables import QUARANTINE, VARIANTS
 from genodl_spark.native import kernels
 
@@ -305,14 +306,14 @@ class Reader:
             stops = np.ascontiguousarray(sel[:, k + 1] - 1 if k + 1 != 8 or header.has_format else sel[:, last])
             out, offsets = np.empty(int((stops - sel[:, k]).sum()), np.uint8), np.empty(n + 1, np.int32)
             kernels.call("gather", text, n, np.ascontiguousarray(sel[:, k]), stops, 1, out, offsets)
-            return kernels.binary_array(out, offsets, type_=pa.string())
+            return packing.binary_array(out, offsets, type_=pa.string())
 
         def lists(k: int, separator: str) -> tuple[np.ndarray, pa.Array]:
             stops = np.ascontiguousarray(sel[:, k + 1] - 1)
             room = int((stops - sel[:, k]).sum())
             out, pieces, of = np.empty(room, np.uint8), np.empty(room + n + 1, np.int32), np.empty(n + 1, np.int32)
             found = kernels.call("gather_lists", text, n, np.ascontiguousarray(sel[:, k]), stops, 1, ord(separator), out, pieces, of)
-            return of, kernels.binary_array(out, pieces[: found + 1], type_=pa.string())
+            return of, packing.binary_array(out, pieces[: found + 1], type_=pa.string())
 
         alts = pa.ListArray.from_arrays(*lists(4, ","))
         of, codes = lists(6, ";")
@@ -416,8 +417,8 @@ class Reader:
         with_gt = (flags == 0) & has_gt[of].astype(bool)
         with_fields = (flags == 0) & ~(with_gt & (np.diff(offsets)[of] == 1))
         # The text is not copied: of the room that was asked for, only what was written takes memory.
-        packed = kernels.binary_array(gt[: gt_offsets[-1]].copy(), gt_offsets, with_gt)
-        return packed, kernels.binary_array(fields[: field_offsets[-1]], field_offsets, with_fields)
+        packed = packing.binary_array(gt[: gt_offsets[-1]].copy(), gt_offsets, with_gt)
+        return packed, packing.binary_array(fields[: field_offsets[-1]], field_offsets, with_fields)
 
     def _judged(self, lines: list[tuple[int, bytes]]) -> tuple[list[dict[str, object]], list[_Bad]]:
         """Rows of `variants` by the rules below, and (line, reason, text) of the records that break one."""

@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark.formats.vcf.header import FIXED, shared_contig
+from genodl_spark.formats.vcf.header import FIXED
 from genodl_spark.genetics import genotypes
 from genodl_spark.genome import site
+from genodl_spark.genome.contigs import shared_contig
 
 _ID = re.compile(r'##(\w+)=<(?:[^"]*,)?ID=([^,>]+)')
 _VERSION = re.compile(r"##fileformat=VCFv4\.([0-9]+)")

@@ -1,0 +1,150 @@
+"""A reference genome in FASTA: its sequences by name, and windows of them."""
+
+from __future__ import annotations
+
+import gzip
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pysam
+
+from genodl_spark.core.errors import InputError, Refused
+
+# Section 1.6.1 item 4: an ambiguity code of the reference stands for the first of its bases.
+_REDUCED = bytes.maketrans(b"RYMKWSBDHVrymkwsbdhv", b"ACAGACCAAAacagaccaaa")
+_SLICE = re.compile(r"([^_\s]+)_([^:\s]+):([0-9]+)-([0-9]+)")
+_WINDOW = 1 << 16  # bases kept from the last read: records mostly come in order
+_HEADER_BLOCK = 1 << 17
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a sequence of a FASTA holds of its chromosome: bases [start, end), 0-based. A whole contig starts at 0."""
+
+    name: str
+    start: int
+    end: int
+
+
+class Reference:
+    """A FASTA, plain or bgzipped, with its .fai (.gzi): made beside it where it is not there, so open it once before many workers do.
+
+    Contigs answer to their name with and without chr, M to MT. A sequence whose description begins BUILD_CHROM:START-END (1-based,
+    both included) is that slice of the chromosome; it answers to its own name from 1 on as well, unless that is the chromosome's.
+    InputError for a file that cannot be read, a slice of another length, slices of two builds. Pickles as its path.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        verbosity = pysam.set_verbosity(0)
+        try:
+            self._fasta = pysam.FastaFile(path)
+        except (OSError, ValueError) as error:
+            found = "no FASTA that can be read" if Path(path).exists() else "no such file"
+            what = f"found {found}; expected FASTA text, plain or bgzipped, with the index that samtools faidx makes beside it"
+            raise InputError(what, path) from error
+        finally:
+            pysam.set_verbosity(verbosity)
+        self._pieces: dict[str, list[Piece]] = {}
+        self._exact: dict[str, Piece] = {}
+        builds = set()
+        for name, description in self._descriptions():
+            length = self._fasta.get_reference_length(name)
+            described = _SLICE.match(description)
+            chromosome = None if described is None else _plain(described.group(2))
+            if described is not None and chromosome is not None:
+                builds.add(described.group(1))
+                first, last = int(described.group(3)), int(described.group(4))
+                if first < 1 or last - first + 1 != length:
+                    raise InputError(f"found {length} bases in {name}; expected those of {described.group()}, mend its description", path)
+                self._pieces.setdefault(chromosome, []).append(Piece(name, first - 1, last))
+            if chromosome != _plain(name):
+                self._exact[name] = Piece(name, 0, length)
+        if len(builds) > 1:
+            raise InputError(f"found slices of {' and '.join(sorted(builds))}; expected those of one build, keep one in a file", path)
+        for pieces in self._pieces.values():
+            pieces.sort(key=lambda piece: piece.start)
+        for name, piece in self._exact.items():
+            self._pieces.setdefault(_plain(name), [piece])
+        self._held: tuple[str, int, bytes] = ("", 0, b"")
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return (Reference, (self.path,))
+
+    def __contains__(self, contig: str) -> bool:
+        return contig in self._exact or _plain(contig) in self._pieces
+
+    def piece(self, contig: str, start: int, end: int) -> Piece:
+        """The sequence that holds [start, end) of `contig`. Refused where none does."""
+        pieces = [self._exact[contig]] if contig in self._exact else self._pieces.get(_plain(contig))
+        if pieces is None:
+            raise Refused(f"found CHROM {contig[:40]!r}, which the reference lacks; expected one of its contigs")
+        for piece in pieces:
+            if piece.start <= start and end <= piece.end:
+                return piece
+        held = ", ".join(f"{piece.start + 1}-{piece.end}" for piece in pieces[:3]) + (", ..." if len(pieces) > 3 else "")
+        raise Refused(f"found REF at {start + 1}-{end}; expected it within what the reference holds of {contig[:40]}: {held}")
+
+    def fetch(self, contig: str, start: int, end: int) -> bytes:
+        """Bases [start, end) of `contig`, case as in the file, ambiguity codes reduced to a base. Refused where they are not all there."""
+        return self.bases(self.piece(contig, start, end), start, end)
+
+    def bases(self, piece: Piece, start: int, end: int) -> bytes:
+        """As `fetch`, within `piece`."""
+        first, last = start - piece.start, end - piece.start
+        name, at, held = self._held
+        if name != piece.name or first < at or last > at + len(held):
+            at = max(0, first - _WINDOW // 8)
+            try:
+                text = self._fasta.fetch(piece.name, at, min(max(last, at + _WINDOW), piece.end - piece.start))
+            except (OSError, ValueError) as error:
+                raise InputError(f"found {piece.name} unreadable; expected a whole FASTA, fetch it again", self.path) from error
+            held = text.encode("ascii", "replace").translate(_REDUCED)
+            if last > at + len(held):
+                raise InputError(f"found {piece.name} shorter than its index says; expected all its bases, index it again", self.path)
+            self._held = (piece.name, at, held)
+        return held[first - at : last - at]
+
+    def _descriptions(self) -> Iterator[tuple[str, str]]:
+        """(name, the rest of its line) of every sequence: read from the gaps that the index leaves between sequences, as pysam gives none."""
+        read = _reader(self.path)
+        end = 0
+        for line in Path(self.path + ".fai").read_text().splitlines():
+            name, *numbers = line.split("\t")
+            length, offset, bases, width = map(int, numbers[:4])
+            heading = read(end, offset).strip().removeprefix(b">").decode("utf-8", "replace")
+            yield name, heading[len(name) :].strip()
+            rows, rest = divmod(length, bases) if bases else (0, 0)
+            end = offset + rows * width + rest
+
+
+def _plain(contig: str) -> str:
+    name = contig.removeprefix("chr")
+    return "MT" if name == "M" else name
+
+
+def _reader(path: str) -> Callable[[int, int], bytes]:
+    """Reads bytes [start, end) of the text of a file, bgzipped or plain."""
+    index = Path(path + ".gzi")
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    blocks = np.zeros((1, 2), np.uint64)  # compressed and plain offset of each block
+    if zipped and index.exists():
+        blocks = np.concatenate([blocks, np.fromfile(index, "<u8")[1:].reshape(-1, 2)])
+    at, held = 0, b""
+
+    def read(start: int, end: int) -> bytes:
+        nonlocal at, held
+        if start < at or end > at + len(held):
+            packed, plain = (int(offset) for offset in blocks[np.searchsorted(blocks[:, 1], start, "right") - 1])
+            at = plain if zipped else start
+            with open(path, "rb") as file:
+                file.seek(packed if zipped else start)
+                size = max(end - at, _HEADER_BLOCK)
+                held = gzip.GzipFile(fileobj=file).read(size) if zipped else file.read(size)
+        return held[start - at : end - at]
+
+    return read
