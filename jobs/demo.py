@@ -14,6 +14,7 @@ from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.cli import parser, run_job
 from genodl_spark.job.run import Run
+from genodl_spark.report import content
 
 SQL = """
 SELECT task, cohort, label_column, predicted, count(*) AS people, round(avg(value), 3) AS mean_probability
@@ -43,7 +44,6 @@ TOURS = (
 
 def demo(run: Run, inputs: str, output: str) -> None:
     """Runs every verb in one Spark application, as a user would one by one, on a new lake in OUTPUT/lake."""
-    from genodl_spark.report import page
 
     lake = Path(output) / "lake"
     for tour in TOURS:
@@ -62,10 +62,10 @@ def demo(run: Run, inputs: str, output: str) -> None:
             tour.seconds = time.perf_counter() - started
         answer = _verb(run, "query", [" ".join(SQL.split()), "--lake", str(lake)])
         _verb(run, "report", ["--lake", str(lake), "--output", str(Path(output) / "report")])
-    print("\n" + page.table([row for tour in TOURS for row in _rows(tour)], ["task", "cohort", "rows", "predictor", *METRICS, "seconds"]))
+    print("\n" + content.table([row for tour in TOURS for row in _rows(tour)], ["task", "cohort", "rows", "predictor", *METRICS, "seconds"]))
     print(f'\ngenodl query "{" ".join(SQL.split())}" --lake {lake}\n')
     names = list(answer["result"][0])
-    print(page.table([[str(row[name]) for name in names] for row in answer["result"]], names))
+    print(content.table([[str(row[name]) for name in names] for row in answer["result"]], names))
     print(f"\nlake    {lake}\nreport  {Path(output) / 'report' / 'index.html'}\n")
     run.report.metrics.update({tour.task: tour.reports["evaluate"]["metrics"] for tour in TOURS})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from genodl_spark.job.cli import lake_option, parser, pipeline, run_job
-from genodl_spark.pipelines.listings import LISTINGS
+from genodl_spark.registry.listings import LISTINGS
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,7 +22,8 @@ from genodl_spark.formats.delimited import Unreadable
 from genodl_spark.formats.sample_table import column_name
 from genodl_spark.formats.streams import Note, Split, line_blocks
 from genodl_spark.genome import bases
-from genodl_spark.lake.tables import COHORT, QUARANTINE, SAMPLES, SEQUENCES, Column, Table
+from genodl_spark.lake.schema import COHORT, Column, Table
+from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLES, SEQUENCES
 
 SOURCE = "sequences"
 FILE_NAME = re.compile(r"\.(tsv|csv)(\.b?gz)?$", re.IGNORECASE)

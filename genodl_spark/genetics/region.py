@@ -9,35 +9,29 @@ were not asked for are never taken apart.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
-from urllib.parse import unquote
 
-import deltalake
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake.exceptions import TableNotFoundError
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.genetics import genotypes
 from genodl_spark.genetics.genotype_text import ABSENT, MISSING
 from genodl_spark.genome.contigs import shared_contig
-from genodl_spark.lake import checksums
 from genodl_spark.lake.files import opened
-from genodl_spark.lake.tables import SAMPLE_SETS, VARIANTS, Table
+from genodl_spark.lake.live import HIGHEST, LOWEST, LiveFile, LiveFiles, Spans
+from genodl_spark.lake.tables.ingested import SAMPLE_SETS, VARIANTS
 
 _SHOWN = ["chrom", "pos", "end", "id", "ref", "alts", "qual", "filters", "info"]
 _ORDER = ["pos", "file", "line", "alt_number"]
 _READ = list(dict.fromkeys([*_SHOWN, *_ORDER, "gt", "n_samples", "sample_set"]))
 _TYPES = VARIANTS.arrow_schema()
-_LOWEST, _HIGHEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 _KEPT_FOOTERS, _KEPT_LAKES = 4096, 16
 
 
@@ -94,98 +88,13 @@ def matrix(rows: pa.Table, column: str = "dosage") -> np.ndarray:
     return values.to_numpy(zero_copy_only=False).reshape(shape)
 
 
-@dataclass(frozen=True)
-class _Spans:
-    """Lowest pos and highest end of files or row groups, int64 each; where they are not known, such that all regions overlap."""
-
-    low: np.ndarray
-    high: np.ndarray
-
-    def overlapping(self, start: int, end: int) -> np.ndarray:
-        return np.flatnonzero((self.low <= end) & (self.high >= start))
-
-
-@dataclass(frozen=True)
-class _Stored:
-    """A Parquet file: URI, and the checksum that its table's log has, None without."""
-
-    uri: str
-    checksum: str | None
-
-
-class _Log:
-    """One table's live files, as its newest version has them."""
-
-    def __init__(self, lake_uri: str, table: Table) -> None:
-        self.uri = storage.join(lake_uri, table.name)
-        self._partitions = table.partitioned_by
-        self._table: deltalake.DeltaTable | None = None
-        self._stamp: tuple[int, int] | None = None
-        self._read: int | None = None
-        self._sums: dict[str, str | None] = {}
-        self._files: dict[tuple[str, ...], tuple[list[_Stored], _Spans]] = {}
-
-    def files(self) -> dict[tuple[str, ...], tuple[list[_Stored], _Spans]]:
-        """Partition values of all but `bin` -> its files, and what they span. InputError where there is no table."""
-        if self._table is not None and self._stamp is not None and self._stamp != self._stamped(self._table.version()):
-            self._table = None  # another table came in this one's place
-        if self._table is None:
-            try:
-                # A path as it is; of a URI deltalake would decode percent signs.
-                self._table = deltalake.DeltaTable(storage.local_path(self.uri) if storage.is_local(self.uri) else self.uri)
-            except TableNotFoundError as error:
-                raise InputError("no such table; expected a lake with cohorts in it, ingest something first", self.uri) from error
-            self._read, self._sums = None, {}
-        else:
-            self._table.update_incremental()
-        version = self._table.version()
-        if version != self._read:
-            self._files = self._listed(pa.table(self._table.get_add_actions(flatten=True)), version)
-            self._read, self._stamp = version, self._stamped(version)
-        return self._files
-
-    def forget(self) -> None:
-        self._table = None
-
-    def _stamped(self, version: int) -> tuple[int, int] | None:
-        """What tells a version's commit from one of the same number in a table made anew; None where it is not cheap to know."""
-        if not storage.is_local(self.uri):
-            return None
-        try:
-            found = os.stat(os.path.join(storage.local_path(self.uri), "_delta_log", f"{version:020}.json"))
-        except FileNotFoundError:  # in a checkpoint by now
-            return None
-        return found.st_mtime_ns, found.st_ino
-
-    def _listed(self, adds: pa.Table, version: int) -> dict[tuple[str, ...], tuple[list[_Stored], _Spans]]:
-        def bounds(name: str, unknown: int) -> np.ndarray:
-            if name not in adds.column_names:
-                return np.full(adds.num_rows, unknown)
-            return adds.column(name).cast(pa.int64()).fill_null(unknown).to_numpy()
-
-        low, high = bounds("min.pos", _LOWEST), bounds("max.end", _HIGHEST)
-        names = [unquote(path) for path in adds.column("path").to_pylist()]
-        fresh = [name for name in names if name not in self._sums]
-        if fresh:  # deltalake does not give them
-            self._sums |= checksums.logged(storage.join(self.uri, "_delta_log"), version, fresh)
-        stored = [_Stored(self._located(name), self._sums[name]) for name in names]
-        keys = zip(*(adds.column(f"partition.{name}").to_pylist() for name in self._partitions if name != "bin"), strict=True)
-        of: dict[tuple[str, ...], list[int]] = {}
-        for i, key in enumerate(keys if self._partitions else [()] * len(stored)):
-            of.setdefault(tuple(key), []).append(i)
-        return {key: ([stored[i] for i in at], _Spans(low[at], high[at])) for key, at in of.items()}
-
-    def _located(self, path: str) -> str:
-        return path if path.startswith("/") or "://" in path else storage.join(self.uri, path)
-
-
 class _Lake:
     """What is kept of one lake. Threads may share it."""
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
         self.lock = threading.RLock()
-        self.variants, self._sample_sets = _Log(uri, VARIANTS), _Log(uri, SAMPLE_SETS)
+        self.variants, self._sample_sets = LiveFiles(uri, VARIANTS), LiveFiles(uri, SAMPLE_SETS)
         self._positions: dict[str, dict[str, int]] = {}
 
     def again_if_gone(self, work: Callable[[], pa.Table]) -> pa.Table:
@@ -223,7 +132,7 @@ class _Lake:
         self._positions = found
 
 
-def _sample_set_rows(file: _Stored) -> pa.Table:
+def _sample_set_rows(file: LiveFile) -> pa.Table:
     return _table(file, None, SAMPLE_SETS.column_names).cast(SAMPLE_SETS.arrow_schema())
 
 
@@ -233,7 +142,7 @@ def _lake(uri: str) -> _Lake:
 
 
 @lru_cache(_KEPT_FOOTERS)
-def _footer(file: _Stored) -> tuple[pq.FileMetaData, _Spans]:
+def _footer(file: LiveFile) -> tuple[pq.FileMetaData, Spans]:
     with opened(file.uri, file.checksum, lambda _: []) as stored:
         footer = stored.metadata
     columns = {footer.schema.column(i).path: i for i in range(footer.num_columns)}
@@ -245,10 +154,10 @@ def _footer(file: _Stored) -> tuple[pq.FileMetaData, _Spans]:
             found.append(getattr(stated, side) if stated is not None and stated.has_min_max else unknown)
         return np.array(found, np.int64)
 
-    return footer, _Spans(bounds("pos", "min", _LOWEST), bounds("end", "max", _HIGHEST))
+    return footer, Spans(bounds("pos", "min", LOWEST), bounds("end", "max", HIGHEST))
 
 
-def _table(file: _Stored, groups: list[int] | None, names: list[str]) -> pa.Table:
+def _table(file: LiveFile, groups: list[int] | None, names: list[str]) -> pa.Table:
     """Columns of a file, of some row groups or of all. InputError where it lacks one."""
     footer, _ = _footer(file)
     with opened(file.uri, file.checksum, None if groups is None else lambda _: groups, footer) as stored:

@@ -17,7 +17,7 @@ from genodl_spark.core.output import LogFormatter, as_json, printable
 from genodl_spark.job import config
 from genodl_spark.job.run import Report, Run
 from genodl_spark.lake import locks
-from genodl_spark.lake.tables import RUNS
+from genodl_spark.lake.tables.operations import RUNS
 
 Arguments = argparse.Namespace
 log = logging.getLogger("genodl")

@@ -20,9 +20,12 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import as_json
 from genodl_spark.job.config import Settings, stored
 from genodl_spark.lake import locks
-from genodl_spark.lake.delta import Lake, Snapshot
+from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.locks import Lease
-from genodl_spark.lake.tables import RUNS, SAMPLES, Table
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.lake.tables.operations import RUNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -212,7 +215,7 @@ def code_of(stage: str, settings: Settings | None = None, network: bool = True, 
     """
     if settings is None:
         return source_hash.of_modules(stage)
-    named = {"tasks": settings.implementation} | ({"models": str(settings.model.get("kind", "mlp"))} if network else {})
+    named = {"tasks": settings.implementation} | ({"learning.models": str(settings.model.get("kind", "mlp"))} if network else {})
     ours = source_hash.of_modules(stage, *(f"{source_hash.PACKAGE}.{folder}.{name}" for folder, name in named.items() if not own_code.is_own(name)))
     if own is None:
         own = {name: own_code.sha256(content) for name, content in settings.own_code().items() if name in named.values()}

@@ -16,7 +16,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import MEND, Damaged
 from genodl_spark.lake import checksums
 from genodl_spark.lake.checksums import Checksums
-from genodl_spark.lake.tables import Table
+from genodl_spark.lake.schema import Table
 
 _ROWS = 16_384  # rows that are written at once
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from genodl_spark.core import storage
 from genodl_spark.lake.checksums import BLOCK, TAG, Summed
-from genodl_spark.lake.tables import Table, partition_folder
+from genodl_spark.lake.schema import Table, partition_folder
 
 _GROUP_ROWS, _GROUP_BYTES = 4096, 32 << 20
 _FILE_BYTES = 256 << 20

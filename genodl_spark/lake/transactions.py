@@ -21,7 +21,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
 from genodl_spark.lake.files import StoredFile
 from genodl_spark.lake.parts import Part
-from genodl_spark.lake.tables import Table, identifier
+from genodl_spark.lake.schema import Table, identifier
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import MODELS, PREDICTIONS, TABLES, Table, identifier
+from genodl_spark.lake.schema import Table, identifier
+from genodl_spark.lake.tables import TABLES
+from genodl_spark.lake.tables.learning import MODELS, PREDICTIONS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -19,8 +19,10 @@ from sklearn.svm import LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
+from genodl_spark.core.errors import InputError
 from genodl_spark.genome import bases
-from genodl_spark.learning import scaling
+from genodl_spark.learning import baselines, encodings
+from genodl_spark.learning.settings import Evaluation
 
 NAMES = ("majority", "linear_svm", "logistic", "random_forest", "decision_tree")
 REGRESSION_NAMES = ("majority", "linear_svm", "ridge", "random_forest", "decision_tree")
@@ -77,10 +79,10 @@ def inputs(x: np.ndarray, transform: str) -> np.ndarray:
     Of base codes (`transform` onehot): counts of KMERS, then, where there are at most POSITIONS of them, the indicators of A at
     every position, of C, G and T, 0 for an unknown base. Else `quality.as_float`.
     """
-    if transform != scaling.ONE_HOT:
-        return scaling.as_float(x, transform)
+    if transform != encodings.ONE_HOT:
+        return encodings.as_float(x, transform)
     counts = [bases.kmer_counts(x, k).astype(np.float32) for k in KMERS]
-    positions = [scaling.as_float(x, transform).reshape(len(x), -1)] if x.shape[1] <= POSITIONS else []
+    positions = [encodings.as_float(x, transform).reshape(len(x), -1)] if x.shape[1] <= POSITIONS else []
     return np.concatenate([*counts, *positions], 1)
 
 
@@ -262,3 +264,19 @@ def _impute(x: np.ndarray, mean: np.ndarray) -> np.ndarray:
 def _softmax(z: np.ndarray) -> np.ndarray:
     e = np.exp(z - z.max(1, keepdims=True))
     return e / e.sum(1, keepdims=True)
+
+
+def baseline_names(settings: Evaluation, n_classes: int) -> list[str]:
+    """The baselines asked for that are ones of `n_classes` classes, 0 for regression. InputError for an unknown one, or option of one."""
+    known = {*baselines.NAMES, *baselines.REGRESSION_NAMES}
+    for name in settings.baselines:
+        if name not in known:
+            raise InputError(f"found baseline {name!r}; expected some of {', '.join(sorted(known))}", "evaluate.baselines")
+    for name, options in settings.options.items():
+        for option in options:
+            if option not in baselines.SPACES.get(name, {}):
+                expected = ", ".join(f"{n}.{o}" for n, space in baselines.SPACES.items() for o in space)
+                raise InputError(f"found option {name}.{option}; expected some of {expected}", "evaluate.options")
+    kind = baselines.names(n_classes)
+    same = {"logistic": "ridge"} if not n_classes else {}
+    return list(dict.fromkeys(n for name in settings.baselines if (n := same.get(name, name)) in kind))

@@ -23,7 +23,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,10 +32,6 @@ import pyarrow.parquet as pq
 from genodl_spark.core import storage
 from genodl_spark.core.errors import MEND, Damaged
 from genodl_spark.lake.files import opened
-from genodl_spark.learning import scaling
-
-if TYPE_CHECKING:
-    import torch
 
 COLUMNS = ["row_id", "x", "target", "folds"]
 T = TypeVar("T")
@@ -320,28 +316,6 @@ def _pyarrow(paths: list[str]) -> Iterator[pa.Table]:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=COLUMNS, use_threads=False)
-
-
-def shape(features: int, transform: str) -> tuple[int, ...]:
-    """Shape of one row as networks take it."""
-    return (4, features) if transform == scaling.ONE_HOT else (features,)
-
-
-def values(x: torch.Tensor, transform: str, dtype: torch.dtype) -> torch.Tensor:
-    """Packed values (rows, F) as networks take them, on the device that they are on; what `quality.as_float` does in NumPy.
-
-    int8 with -1 missing or float32 with NaN missing, to `dtype` with NaN missing; with transform onehot base codes (rows, L) to (rows, 4, L), an
-    unknown base all zero.
-    """
-    import torch
-
-    if transform == scaling.ONE_HOT:
-        bases = torch.arange(4, dtype=x.dtype, device=x.device)
-        return (x[:, None, :] == bases[:, None]).to(dtype)
-    found = x.to(dtype)
-    if not x.is_floating_point():
-        found = found.masked_fill_(x < 0, torch.nan)
-    return torch.asinh(found) if transform == "asinh" else found
 
 
 def permutation(rows: int, seed: int, epoch: int) -> np.ndarray:

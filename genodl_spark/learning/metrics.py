@@ -6,6 +6,7 @@ weight of k means the same as k copies of the row. Nothing here raises or warns 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -527,3 +528,31 @@ def _percentiles(drawn: list[np.ndarray]) -> tuple[float, float]:
         return np.nan, np.nan
     low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)
+
+
+def calibrated(scores: np.ndarray, target: np.ndarray, folds: np.ndarray, registered: float) -> np.ndarray:
+    """Probabilities (R, N, C) at the `registered` temperature, or, where `folds` (R, N) is not -1, at one fitted on the other folds."""
+    out = scores.copy()
+    for repeat in range(len(scores)):
+        inside = folds[repeat] >= 0
+        if not inside.any():
+            out[repeat] = sharpen(scores[repeat], registered)
+            continue
+        for k in np.unique(folds[repeat][inside]):
+            own, others = folds[repeat] == k, inside & (folds[repeat] != k)
+            t = temperature(scores[repeat][others], target[others])
+            out[repeat][own] = sharpen(scores[repeat][own], t)
+    return out
+
+
+def headline_metric(metric: str, n_classes: int) -> str:
+    """The task's own metric; for regression, where that is one of classes, the coefficient of determination."""
+    if metric in (CLASSIFICATION if n_classes else REGRESSION):
+        return metric
+    return "balanced_accuracy" if n_classes else "r2"
+
+
+def best_baseline(values: dict[str, float], metric: str) -> str | None:
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    known = {name: sign * value for name, value in values.items() if not math.isnan(value)}
+    return max(known, key=lambda name: (known[name], name)) if known else None

@@ -15,8 +15,8 @@ from pydantic.dataclasses import dataclass as checked
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Damaged, InputError
 from genodl_spark.core.own_code import Code, sha256
-from genodl_spark.lake.tables import MODELS
-from genodl_spark.learning.scaling import ONE_HOT
+from genodl_spark.lake.tables.learning import MODELS
+from genodl_spark.learning.encodings import ONE_HOT
 
 if TYPE_CHECKING:
     from genodl_spark.lake.delta import Lake

@@ -18,8 +18,7 @@ from genodl_spark.core import own_code, packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.lake.delta import Lake
-from genodl_spark.learning import feed, metrics
-from genodl_spark.learning import scaling as quality
+from genodl_spark.learning import encodings, metrics
 from genodl_spark.learning.model_files import CARD, WEIGHTS, Card, ModelFiles, registered
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def batch_rows(batch: int, features: int, transform: str) -> int:
     """Rows of a batch: `batch`, or where that is 0 a power of two that suits the width of the rows."""
     if batch:
         return batch
-    width = features * (4 if transform == quality.ONE_HOT else 1)
+    width = features * (4 if transform == encodings.ONE_HOT else 1)
     return int(np.clip(2 ** int(np.log2(max(_INPUT_BYTES // (4 * width), 1))), 64, 4096))
 
 
@@ -75,14 +74,14 @@ def _network(card: Card, tensors: dict[str, torch.Tensor], origin: str, code: Co
 
     from genodl_spark.learning import models
 
-    width, one_hot = len(card.features), card.transform == quality.ONE_HOT
+    width, one_hot = len(card.features), card.transform == encodings.ONE_HOT
     scaled = (1,) if one_hot else (width,)
     found = tuple(tensors["usual"].shape) if "usual" in tensors else ()
     usual = (3, 2) if one_hot and found == (3, 2) else (2,)  # models of before know nothing of length and variety
     expected: dict[str, tuple[int, ...]] = {"mean": scaled, "inverse": scaled, "target": (2,), "background": (64 if one_hot else 0,), "usual": usual}
 
     def made() -> Any:
-        return models.build(card.model, list(range(card.members)), feed.shape(width, card.transform), max(len(card.classes), 1), code)
+        return models.build(card.model, list(range(card.members)), encodings.shape(width, card.transform), max(len(card.classes), 1), code)
 
     try:
         if own_code.is_own(str(card.model.get("kind"))):
@@ -197,9 +196,9 @@ class Predictor:
         with warnings.catch_warnings():  # torch warns of memory that it may not write to, and does not
             warnings.simplefilter("ignore", UserWarning)
             packed = torch.from_numpy(x).to(self.device)
-        values = feed.values(packed, self.card.transform, torch.float32)
-        if self.card.transform == quality.ONE_HOT:
-            distance = quality.bits_per_base(x, self.background)
+        values = encodings.values(packed, self.card.transform, torch.float32)
+        if self.card.transform == encodings.ONE_HOT:
+            distance = encodings.bits_per_base(x, self.background)
         else:
             values = (values - self.mean).mul_(self.inverse)
             square, known = torch.linalg.vecdot(values, values), self.counted
@@ -250,8 +249,8 @@ class Predictor:
         if len(self.usual) < 3:
             return np.zeros(len(x), bool)
         (least, _), (shortest, longest) = self.usual[1:]
-        bases = quality.spans(x) if lengths is None else lengths
-        return (quality.triplet_entropy(x) < least) | (bases < shortest) | (bases > longest)
+        bases = encodings.spans(x) if lengths is None else lengths
+        return (encodings.triplet_entropy(x) < least) | (bases < shortest) | (bases > longest)
 
 
 def load(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:

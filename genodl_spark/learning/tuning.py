@@ -7,8 +7,6 @@ reach at each rung follows from the values of those alone. Nothing depends on wh
 
 from __future__ import annotations
 
-import difflib
-import inspect
 import json
 import logging
 import math
@@ -25,18 +23,16 @@ import numpy as np
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.core.own_code import Code
-from genodl_spark.job.config import Dimension, Settings, Train, override
-from genodl_spark.learning.training import launch as training
+from genodl_spark.learning.settings import Dimension
+from genodl_spark.learning.training import plan
 
 if TYPE_CHECKING:
     import optuna
+    from pyspark.sql import Row
 
 Storage: TypeAlias = "optuna.storages.BaseStorage"
 COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 IMPORTANCE_TRIALS = 10  # fewer say little of which setting matters
-# Of the training loop, what leaves the result as it is, or decides what a loss means: trials would not be comparable.
-_NOT_SEARCHED = {"procs", "ensemble", "patience", "dtype"}
 _DIVERGED = "train.learning_rate"  # what the training loop names where its loss is not finite
 _SALT = 0x7E57
 
@@ -50,40 +46,6 @@ class Space:
 
     def as_json(self) -> str:
         return json.dumps({key: d.model_dump(exclude_defaults=True) for key, d in self.dimensions.items()}, sort_keys=True)
-
-
-def space(settings: Settings) -> Space:
-    """The space of `tune.space`. InputError, naming the key, for one that is unknown or a value that its setting does not take."""
-    if not settings.tune.space:
-        example = '"train.learning_rate" = {low = 1e-4, high = 1e-2, log = true}'
-        raise InputError(f"found no setting to search; expected some, such as {example}", "tune.space")
-    known: dict[str, Any] = {f"train.{name}": getattr(settings.train, name) for name in Train.model_fields if name not in _NOT_SEARCHED}
-    known["quality.select"] = settings.quality.select
-    known["model.kind"] = settings.model.get("kind", "mlp")
-    kinds = settings.tune.space["model.kind"].choices if "model.kind" in settings.tune.space else None
-    taken = [_options({**settings.model, "kind": kind}, settings.code_files) for kind in kinds or [known["model.kind"]]]
-    known |= {f"model.{name}": settings.model.get(name, value) for name, value in taken[0].items() if all(name in other for other in taken)}
-    for key, dimension in settings.tune.space.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, 1, 0.5) or sorted(known)
-            raise InputError(f"unknown, or not to be searched; expected a setting such as {', '.join(close)}", f"tune.space.{key}")
-        for value in dimension.choices or (dimension.low, dimension.high):
-            override(settings, {key: value})
-        whole = isinstance(known[key], int) and not key.startswith("model.")
-        if whole and any(isinstance(end, float) for end in (dimension.low, dimension.high, dimension.step)):
-            raise InputError("found a range with a decimal point; expected integers, as the setting is one", f"tune.space.{key}")
-    return typed(settings.tune.space, {key: known[key] for key in settings.tune.space}, "tune.space")
-
-
-def _options(model: dict[str, Any], code: Code) -> dict[str, Any]:
-    """Options of a kind of network and their values by default; those that only `model` names, where the kind takes any."""
-    from genodl_spark.learning import models
-
-    parameters = inspect.signature(models.network(model, code).__init__).parameters
-    found = {name: p.default for name, p in parameters.items() if name not in ("self", "seeds", "inputs", "outputs") and p.kind is not p.VAR_KEYWORD}
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        found |= {name: value for name, value in model.items() if name not in found and name != "kind"}
-    return found
 
 
 def typed(dimensions: Mapping[str, Dimension], start: Mapping[str, Any], place: str) -> Space:
@@ -128,7 +90,7 @@ def cutoffs(before: Sequence[Sequence[float]], rungs: int, reduction: int) -> li
 
 def stops(options: Mapping[str, Any], rows: int, rungs: Sequence[float]) -> list[int]:
     """Epochs after which a trial is looked at, the last of them the end, for `options` of the training loop and `rows` to train on."""
-    epochs = training.epochs(dict(options), rows)
+    epochs = plan.epochs(dict(options), rows)
     return [math.ceil(share * epochs) for share in rungs] + [epochs]
 
 
@@ -145,7 +107,7 @@ def loss(history: Sequence[Mapping[str, Any]], folds: int, best_epoch: bool) -> 
     found = []
     for sets, epochs in groups.items():
         values = np.array([epochs[epoch] for epoch in sorted(epochs)], float)
-        counts = np.repeat([not folds or fold != training.REGISTERED for _, fold in sets], values.shape[1] // len(sets))
+        counts = np.repeat([not folds or fold != plan.REGISTERED for _, fold in sets], values.shape[1] // len(sets))
         found.append((values.min(0) if best_epoch else values[-1])[counts])
     mean = float(np.mean(np.concatenate(found)))
     if not math.isfinite(mean):
@@ -175,12 +137,12 @@ class Work:
     """All that the Spark task of a trial needs: the job, the epochs at which it is looked at, and what it must not exceed at each but the last."""
 
     trial: Trial
-    job: training.Job
+    job: plan.Job
     stops: list[int]
     cutoffs: list[float]
 
 
-def train_trial(work: Work, run_alone: Callable[[training.Job], dict[str, Any]]) -> Trial:
+def train_trial(work: Work, run_alone: Callable[[plan.Job], dict[str, Any]]) -> Trial:
     """Trains from rung to rung for as long as the loss is low enough; the loop's checkpoint carries it over. A loss that is not finite fails it."""
     started, clock = datetime.now(UTC), time.perf_counter()
     job = work.job
@@ -437,3 +399,8 @@ def _told(space: Space, frozen: optuna.trial.FrozenTrial) -> Trial:
         datetime.fromisoformat(started) if started else None,
         str(attrs.get("note", "")),
     )
+
+
+def as_trial(row: Row) -> Trial:
+    """A trial out of its row in `trials`."""
+    return Trial(row.number, json.loads(row.params), row.state, tuple(row.rungs), row.seconds, row.started_at.astimezone(UTC))

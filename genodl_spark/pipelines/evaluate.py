@@ -7,48 +7,35 @@ import logging
 import math
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.session import task_slots
-from genodl_spark.job.config import Evaluation
 from genodl_spark.job.run import Run, code_of, fingerprint, now
-from genodl_spark.lake.tables import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SAMPLES, SPLITS, identifier
-from genodl_spark.learning import baselines, feed, metrics
-from genodl_spark.learning.metrics import HeldOut, Interval
+from genodl_spark.lake.schema import identifier
+from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SPLITS
+from genodl_spark.learning import feed, metrics
+from genodl_spark.learning.baseline_fits import Fits, fit
+from genodl_spark.learning.baselines import baseline_names
+from genodl_spark.learning.metrics import HeldOut, Interval, best_baseline
 from genodl_spark.learning.training import launch as training
-from genodl_spark.pipelines.predict import Chosen, chosen_model, scored_rows
-from genodl_spark.pipelines.prepare import allowed_of, labelled_cohorts, read_labels
-from genodl_spark.pipelines.train import job_of
+from genodl_spark.learning.training import plan
+from genodl_spark.registry.datasets import job_of
+from genodl_spark.registry.labels import labelled_cohorts, read_labels
+from genodl_spark.registry.models import Chosen, chosen_model
+from genodl_spark.registry.predictions import scored_rows
+from genodl_spark.registry.scores import MODEL, fits_of, headline, held_out
 
 if TYPE_CHECKING:
     import pandas as pd
     from pyspark.sql import DataFrame, Row
 
 log = logging.getLogger("genodl")
-MODEL, NULL = "model", "shuffled_labels"
+NULL = "shuffled_labels"
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Fits:
-    """All that a task needs to fit a baseline: the dataset's files, and those of another cohort to score where `external` is given."""
-
-    files: list[str]
-    layout: feed.Layout
-    external: tuple[list[str], feed.Layout] | None
-    transform: str
-    classes: int
-    folds: int
-    seed: int
-    max_rows: int
-    options: dict[str, dict[str, Any]]
-    allowed: np.ndarray | None
 
 
 def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: str | None) -> None:
@@ -100,22 +87,6 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
     run.report.metrics.update(as_metrics(stored, model, external))
 
 
-def baseline_names(settings: Evaluation, n_classes: int) -> list[str]:
-    """The baselines asked for that are ones of `n_classes` classes, 0 for regression. InputError for an unknown one, or option of one."""
-    known = {*baselines.NAMES, *baselines.REGRESSION_NAMES}
-    for name in settings.baselines:
-        if name not in known:
-            raise InputError(f"found baseline {name!r}; expected some of {', '.join(sorted(known))}", "evaluate.baselines")
-    for name, options in settings.options.items():
-        for option in options:
-            if option not in baselines.SPACES.get(name, {}):
-                expected = ", ".join(f"{n}.{o}" for n, space in baselines.SPACES.items() for o in space)
-                raise InputError(f"found option {name}.{option}; expected some of {expected}", "evaluate.options")
-    kind = baselines.names(n_classes)
-    same = {"logistic": "ridge"} if not n_classes else {}
-    return list(dict.fromkeys(n for name in settings.baselines if (n := same.get(name, name)) in kind))
-
-
 def _names(model: Chosen) -> list[str]:
     return baseline_names(model.settings.evaluate, len(model.card.classes))
 
@@ -130,29 +101,12 @@ def _dataset(run: Run, model: Chosen) -> Row:
     return run.lake.read(DATASETS).where(F.col("dataset") == model.row.dataset).collect()[0]
 
 
-def fits_of(run: Run, dataset: Row, external: tuple[list[str], feed.Layout] | None, seed: int, settings: Evaluation) -> Fits:
-    version = run.lake.version(EXAMPLES)
-    assert version is not None
-    return Fits(
-        files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
-        layout=feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats),
-        external=external,
-        transform=dataset.transform,
-        classes=len(dataset.classes),
-        folds=dataset.folds,
-        seed=seed,
-        max_rows=settings.max_rows,
-        options=settings.options,
-        allowed=allowed_of(dataset),
-    )
-
-
 def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
     """Scores of the baselines on the rows held out: predictor, repeat, row_id, scores; each Spark task does a share of the fits."""
     from pyspark.storagelevel import StorageLevel
 
     if fits.external is not None or not fits.folds:
-        work = [(name, 0, training.REGISTERED) for name in names]
+        work = [(name, 0, plan.REGISTERED) for name in names]
     else:
         work = [(name, r, k) for name in names for r in range(fits.layout.repeats) for k in range(fits.folds)]
     # A task costs a fraction of a second: several to a core, for balance, but not one per fit. Every task gets some of each kind.
@@ -169,32 +123,6 @@ def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
 
     rows = run.spark.range(0, tasks, 1, tasks).mapInPandas(kernel, "predictor string, repeat int, row_id bigint, scores array<double>")
     return rows.persist(StorageLevel.DISK_ONLY)
-
-
-@lru_cache(maxsize=2)
-def examples(files: tuple[str, ...], layout: feed.Layout) -> feed.Examples:
-    return feed.read(list(files), layout, "pyarrow")
-
-
-def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fits one baseline on one training set; returns row numbers and scores of the rows that it is tested on."""
-    data = examples(tuple(fits.files), fits.layout)
-    sets = [training.TrainingSet(repeat, fold)]
-    rows = np.flatnonzero(training.learns(data.folds, sets, fits.folds)[0])
-    if len(rows) > fits.max_rows:
-        rows = np.sort(np.random.default_rng([fits.seed, repeat, fold + 1]).choice(rows, fits.max_rows, replace=False))
-    # Of a fixed split the one set that is described is the registered model's.
-    used = slice(None) if fits.allowed is None else fits.allowed[repeat * fits.folds + fold if fold != training.REGISTERED else -1]
-    x = baselines.inputs(data.x[rows][:, used], fits.transform)
-    if fits.external is not None:
-        others = examples(tuple(fits.external[0]), fits.external[1])
-        tested, test_rows = others.x, np.arange(len(others))
-    else:
-        test_rows = np.flatnonzero(training.held_out(data.folds, sets, fits.folds)[0])
-        tested = data.x[test_rows]
-    others_x = baselines.inputs(tested[:, used], fits.transform)
-    scores = baselines.fit_predict(name, x, data.target[rows], others_x, fits.classes, fits.seed, fits.options.get(name))
-    return test_rows, scores
 
 
 def _score_folds(run: Run, model: Chosen) -> int:
@@ -270,57 +198,6 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
     return len(ids) * (1 + len(names))
 
 
-def held_out(run: Run, model: Chosen, cohort: str) -> dict[str, HeldOut]:
-    """Scores on held-out rows (test, out-of-fold or external) of the model, calibrated, and of each baseline.
-
-    The temperature of out-of-fold scores comes from the other folds of the repeat, so that no row calibrates itself.
-    """
-    from pyspark.sql import functions as F
-
-    rows = run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & (F.col("cohort") == cohort) & (F.col("role") != "validation"))
-    table = rows.select("predictor", "repeat", "entity_id", "group", "target", "fold", "role", "scores").toArrow()
-    predictors = np.array(table.column("predictor").to_pylist(), object)
-    entity = np.array(table.column("entity_id").to_pylist(), object).astype(str)
-    names, index = np.unique(entity, return_inverse=True)
-    repeat = table.column("repeat").to_numpy()
-    classes = list(model.card.classes)
-    width = max(len(classes), 1)
-    values = table.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, width)
-    target = np.zeros(len(names))
-    target[index] = table.column("target").to_numpy()
-    groups = names.copy().astype(object)
-    for i, group in zip(index, table.column("group").to_pylist(), strict=True):
-        if group is not None:
-            groups[i] = group
-    fold = table.column("fold").fill_null(-1).to_numpy()
-    found = {}
-    for predictor in sorted(set(predictors)):
-        mine = predictors == predictor
-        scores = np.full((int(repeat.max()) + 1, len(names), width), np.nan)
-        scores[repeat[mine], index[mine]] = values[mine]
-        if predictor == MODEL and classes:
-            folds = np.full(scores.shape[:2], -1)
-            folds[repeat[mine], index[mine]] = fold[mine]
-            scores = calibrated(scores, target, folds, model.card.temperature)
-        found[str(predictor)] = HeldOut(names, groups.astype(str), target, scores if classes else scores[..., 0], classes)
-    return found
-
-
-def calibrated(scores: np.ndarray, target: np.ndarray, folds: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities (R, N, C) at `temperature`, or, where `folds` (R, N) is not -1, at one fitted on the other folds of the repeat."""
-    out = scores.copy()
-    for repeat in range(len(scores)):
-        inside = folds[repeat] >= 0
-        if not inside.any():
-            out[repeat] = metrics.sharpen(scores[repeat], temperature)
-            continue
-        for k in np.unique(folds[repeat][inside]):
-            own, others = folds[repeat] == k, inside & (folds[repeat] != k)
-            t = metrics.temperature(scores[repeat][others], target[others])
-            out[repeat][own] = metrics.sharpen(scores[repeat][own], t)
-    return out
-
-
 def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], digest: str) -> list[dict[str, Any]]:
     """Rows of `evaluations`: the model, its baselines, the paired difference to the best of them, and the model by report.by."""
     s, seed = model.settings, int(model.row.seed)
@@ -351,23 +228,6 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
         for value, found in metrics.by_group(held[MODEL], labels, s.evaluate.resamples, seed).items():
             add(MODEL, f"{s.report.by}={value}", sum(label == value for label in labels), found)
     return rows
-
-
-def headline(model: Chosen) -> str:
-    return headline_metric(model.settings.metric, len(model.card.classes))
-
-
-def headline_metric(metric: str, n_classes: int) -> str:
-    """The task's own metric; for regression, where that is one of classes, the coefficient of determination."""
-    if metric in (metrics.CLASSIFICATION if n_classes else metrics.REGRESSION):
-        return metric
-    return "balanced_accuracy" if n_classes else "r2"
-
-
-def best_baseline(values: dict[str, float], metric: str) -> str | None:
-    sign = -1 if metric in metrics.LOWER_IS_BETTER else 1
-    known = {name: sign * value for name, value in values.items() if not math.isnan(value)}
-    return max(known, key=lambda name: (known[name], name)) if known else None
 
 
 def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]:

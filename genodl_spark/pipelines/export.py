@@ -30,7 +30,7 @@ from genodl_spark.formats.vcf import reader
 from genodl_spark.formats.vcf import writer as vcf_writer
 from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.job.run import Run
-from genodl_spark.lake.tables import SOURCES, VARIANTS
+from genodl_spark.lake.tables.ingested import SOURCES, VARIANTS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING, Any
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import printable
 from genodl_spark.job.run import Run
-from genodl_spark.lake.delta import Snapshot
-from genodl_spark.lake.tables import DATASETS, MODELS, PREDICTIONS, RUNS, SAMPLE_SETS, SOURCES, SPLITS, TABLES, VARIANTS, Table
-from genodl_spark.pipelines.predict import RESCORED, model_of, rescored
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables import TABLES
+from genodl_spark.lake.tables.ingested import SAMPLE_SETS, SOURCES, VARIANTS
+from genodl_spark.lake.tables.learning import DATASETS, MODELS, PREDICTIONS, SPLITS
+from genodl_spark.lake.tables.operations import RUNS
+from genodl_spark.registry.models import model_of
+from genodl_spark.registry.predictions import RESCORED, rescored
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row

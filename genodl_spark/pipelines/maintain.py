@@ -18,7 +18,8 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.job.run import PINS, Run
 from genodl_spark.lake import locks
-from genodl_spark.lake.tables import DATASETS, MODELS, PREDICTIONS, Table
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.tables.learning import DATASETS, MODELS, PREDICTIONS
 
 log = logging.getLogger("genodl")
 

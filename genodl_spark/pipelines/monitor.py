@@ -29,9 +29,11 @@ from scipy.stats import ks_2samp
 from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.run import Run, now
-from genodl_spark.lake.tables import EXAMPLES, FINDINGS, HELD_OUT, MODELS, PREDICTIONS, SOURCES
+from genodl_spark.lake.tables.ingested import SOURCES
+from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS, PREDICTIONS
+from genodl_spark.lake.tables.operations import FINDINGS
 from genodl_spark.learning import drift, metrics
-from genodl_spark.pipelines.predict import Chosen, as_row, model_of
+from genodl_spark.registry.models import Chosen, as_row, model_of
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame

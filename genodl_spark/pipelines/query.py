@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import cell, plain
-from genodl_spark.genetics import sql_functions
 from genodl_spark.job.config import from_stored
 from genodl_spark.job.run import Run
-from genodl_spark.lake import statements, views
-from genodl_spark.lake.tables import MODELS, Table
-from genodl_spark.pipelines.listings import LISTINGS
-from genodl_spark.registry import predict_sql
+from genodl_spark.lake import statements
+from genodl_spark.lake.tables.learning import MODELS
+from genodl_spark.registry.listings import LISTINGS
+from genodl_spark.registry.sql import FUNCTIONS, provide
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -24,7 +23,6 @@ SHOWN = 1000
 
 # What a task says of a value that an expression cannot take, as Spark names it in the JVM.
 _OF_VALUES = ("SparkArithmeticException", "SparkArrayIndexOutOfBoundsException", "SparkDateTimeException", "SparkNumberFormatException")
-FUNCTIONS = frozenset({predict_sql.NAME, *sql_functions.NAMES})
 
 
 def query(run: Run, sql: str) -> None:
@@ -66,14 +64,6 @@ def _printed(rows: DataFrame) -> list[dict[str, Any]]:
         print("\t".join(map(cell, values)))
     sys.stdout.flush()
     return kept
-
-
-def provide(run: Run, statement: statements.Statement) -> list[Table]:
-    """Makes the views and functions of a statement the session's; the tables that it reads, whose files are not held against checksums yet."""
-    named = views.register(run.lake, statement.relations, held=False)
-    predict_sql.register(run, statement.functions.get(predict_sql.NAME, []))
-    sql_functions.register(run.spark, statement.functions)
-    return named
 
 
 def listing(run: Run, what: str) -> None:

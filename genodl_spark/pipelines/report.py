@@ -10,15 +10,16 @@ import numpy as np
 
 from genodl_spark.core import redaction, storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.job.config import Dimension
 from genodl_spark.job.run import Run
-from genodl_spark.lake.tables import EVALUATIONS, MODELS, RUNS, TRIALS
+from genodl_spark.lake.tables.learning import EVALUATIONS, MODELS, TRIALS
+from genodl_spark.lake.tables.operations import RUNS
 from genodl_spark.learning import tuning
 from genodl_spark.learning.metrics import LOWER_IS_BETTER, Interval
-from genodl_spark.pipelines.evaluate import MODEL, headline, held_out
-from genodl_spark.pipelines.predict import Chosen, model_of
-from genodl_spark.pipelines.train import HISTORY
-from genodl_spark.pipelines.tune import as_trial
+from genodl_spark.learning.settings import Dimension
+from genodl_spark.learning.tuning import as_trial
+from genodl_spark.registry.models import HISTORY, Chosen, model_of
+from genodl_spark.registry.scores import MODEL, headline, held_out
+from genodl_spark.report import content
 from genodl_spark.report import page as pages
 
 if TYPE_CHECKING:
@@ -45,18 +46,18 @@ def report(run: Run, output: str) -> None:
         except InputError as error:  # one model that cannot be read hides no other
             run.report.warn(f"left out: {error}")
     tables = [
-        pages.TableRow(table.name, run.lake.count(table), version, table.doc)
+        content.TableRow(table.name, run.lake.count(table), version, table.doc)
         for table in run.lake.existing()
         if (version := run.lake.version(table)) is not None
     ]
     asked = F.col("job").isin("query", "serve")  # questions are no work on the lake
     runs = run.lake.read(RUNS).where(~asked).orderBy(F.col("started_at").desc(), "run_id").limit(RUNS_SHOWN).collect()
     warnings = list(dict.fromkeys(text for row in runs for text in json.loads(row.report)["warnings"]))
-    page = pages.Page(
+    page = content.Page(
         title="genodl-spark",
         lake=redaction.text(run.lake.uri),
         tables=tables,
-        runs=[pages.RunRow(row.job, row.status, row.seconds, f"{row.started_at:%Y-%m-%d %H:%M:%S}") for row in runs],
+        runs=[content.RunRow(row.job, row.status, row.seconds, f"{row.started_at:%Y-%m-%d %H:%M:%S}") for row in runs],
         warnings=warnings,
         models=sections,
         studies=studies(run.lake.read(TRIALS).collect()),
@@ -66,7 +67,7 @@ def report(run: Run, output: str) -> None:
     run.report.metrics.update({"page": uri, "models": len(sections), "studies": len(page.studies)})
 
 
-def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> pages.ModelSection:
+def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.ModelSection:
     scores: dict[str, dict[str, Interval]] = {MODEL: {}}
     by: dict[str, dict[str, Interval]] = {}
     difference, by_column = None, ""
@@ -83,7 +84,7 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> pages.Mod
     split = f"external: trained on {model.row.cohort}" if external else model.settings.split.model_dump_json(exclude_none=True)
     train_loss, validation_loss = _curves(storage.read_json(storage.join(model.uri, HISTORY)))
     settings = {"features": model.row.n_features, "seed": model.row.seed, "ranks": model.row.ranks, **model.settings.model}
-    return pages.ModelSection(
+    return content.ModelSection(
         task=model.row.task,
         cohort=cohort,
         label=model.row.label_column,
@@ -103,7 +104,7 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> pages.Mod
     )
 
 
-def studies(rows: list[Row]) -> list[pages.StudySection]:
+def studies(rows: list[Row]) -> list[content.StudySection]:
     """The newest search of each task, cohort and label, out of rows of `trials`, with those of its baselines on the same dataset."""
     by_name: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.number):
@@ -130,7 +131,7 @@ def studies(rows: list[Row]) -> list[pages.StudySection]:
                 first_value = math.nan if searched[0].value is None else searched[0].value
                 baselines[name] = (others[0].objective, first_value, top.value or 0.0, values)
         sections.append(
-            pages.StudySection(
+            content.StudySection(
                 task=task,
                 cohort=cohort,
                 label=label,

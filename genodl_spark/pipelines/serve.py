@@ -24,8 +24,9 @@ from genodl_spark.core.output import printable
 from genodl_spark.job.run import Report, Run
 from genodl_spark.lake import statements, views
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import RUNS, literal
-from genodl_spark.pipelines.query import FUNCTIONS, provide
+from genodl_spark.lake.schema import literal
+from genodl_spark.lake.tables.operations import RUNS
+from genodl_spark.registry.sql import FUNCTIONS, provide
 
 log = logging.getLogger("genodl")
 

@@ -6,7 +6,6 @@ import json
 import logging
 import math
 from dataclasses import replace
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,20 +14,20 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
 from genodl_spark.job.config import stored
 from genodl_spark.job.run import Run, code_of, fingerprint, now
-from genodl_spark.lake.tables import EXAMPLES, HELD_OUT, MODELS
+from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS
 from genodl_spark.lake.transactions import retried
-from genodl_spark.learning import feed, metrics, model_files
+from genodl_spark.learning import metrics, model_files
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
-from genodl_spark.pipelines.prepare import allowed_of, dataset_of
 from genodl_spark.registry import tracking
+from genodl_spark.registry.datasets import dataset_of, job_of, with_blocks
+from genodl_spark.registry.models import HISTORY
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
 
 log = logging.getLogger("genodl")
-HISTORY = "history.json"
 
 
 def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
@@ -69,7 +68,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         features=list(dataset.features),
         dtype=dataset.dtype,
         transform=dataset.transform,
-        model=_with_blocks(s.model, dataset.features),
+        model=with_blocks(s.model, dataset.features),
         members=s.train.ensemble,
         batch=batch_rows(s.predict.batch, dataset.n_features, dataset.transform),
     )
@@ -121,43 +120,6 @@ def _register(run: Run, row: dict[str, Any]) -> None:
     others = run.lake.rows(MODELS, {"task": row["task"], "label_column": row["label_column"]}, seen).to_pylist()
     newest = max((other["model_version"] for other in others), default=0)
     run.lake.merge(MODELS, run.frame(MODELS, [{**row, "model_version": newest + 1}]), since=seen)
-
-
-def job_of(run: Run, dataset: Row, staging: str) -> training.Job:
-    """What ranks are told of a training on a prepared dataset, with checkpoints below `staging`."""
-    s = run.settings
-    version = run.lake.version(EXAMPLES)
-    assert version is not None
-    run.sources.versions[EXAMPLES.name] = version
-    return training.Job(
-        files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
-        layout=feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats),
-        backend=s.feed.backend,
-        resident_bytes=s.feed.resident_bytes,
-        classes=len(dataset.classes),
-        folds=dataset.folds,
-        transform=dataset.transform,
-        max_missing=s.quality.max_missing,
-        select=s.quality.select,
-        model=_with_blocks(s.model, dataset.features),
-        options=s.train.model_dump(),
-        seed=s.seed,
-        staging=staging,
-        checkpoint=storage.join(staging, "checkpoint"),
-        readers=s.feed.readers,
-        prefetch=s.feed.prefetch,
-        device_bytes=s.feed.device_bytes,
-        allowed=allowed_of(dataset),
-        cut=s.sequence.length > 0,
-        code=s.code_files,
-    )
-
-
-def _with_blocks(model: dict[str, Any], features: list[str]) -> dict[str, Any]:
-    """Options of a fusion network, with the number of features of every block; `block:identifier` names them where there are several."""
-    if model.get("kind") != "fusion" or "sizes" in model:
-        return model
-    return {**model, "sizes": [len(list(names)) for _, names in groupby(features, key=lambda name: name.partition(":")[0])]}
 
 
 def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) -> tuple[int, float]:

@@ -6,62 +6,65 @@ rows, else one whose training rows are dealt into inner folds, with the test row
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.core.own_code import Code
 from genodl_spark.core.session import task_slots
-from genodl_spark.job.config import Dimension, Settings, override
+from genodl_spark.job.config import Settings, override
 from genodl_spark.job.run import Report, Run, code_of, fingerprint
-from genodl_spark.lake.tables import SPLITS, TRIALS
+from genodl_spark.lake.tables.learning import TRIALS
 from genodl_spark.learning import baselines, metrics, tuning
-from genodl_spark.learning.metrics import HeldOut
-from genodl_spark.learning.splits import VALIDATION, Split
-from genodl_spark.learning.training import launch as training
-from genodl_spark.learning.tuning import Space, Storage, Study, Trial
-from genodl_spark.pipelines.evaluate import MODEL, Fits, baseline_names, evaluate_model, examples, fit, fits_of, headline_metric
-from genodl_spark.pipelines.prepare import dataset_of
-from genodl_spark.pipelines.train import job_of, train
+from genodl_spark.learning.baseline_fits import Fits, inner_metric
+from genodl_spark.learning.baselines import baseline_names
+from genodl_spark.learning.metrics import headline_metric
+from genodl_spark.learning.settings import Dimension, Train
+from genodl_spark.learning.splits import Split
+from genodl_spark.learning.training import plan, rank
+from genodl_spark.learning.tuning import Space, Storage, Study, Trial, as_trial, typed
+from genodl_spark.registry.datasets import dataset_of, job_of, roles
+from genodl_spark.registry.scores import MODEL, fits_of
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
 
 log = logging.getLogger("genodl")
 LOSS = "validation_loss"
-Alone = Callable[[training.Job], dict[str, Any]]  # trains in this process; what train.run_alone does
+Verb = Callable[..., None]  # that of `genodl train` or `genodl evaluate`
+Alone = Callable[[plan.Job], dict[str, Any]]  # trains in this process; what train.run_alone does
 
 
-def tune(run: Run, cohort: str | None, label: str | None, output: str | None, run_alone: Alone | None = None) -> None:
-    """Searches, then trains and registers the best network and evaluates it. `unchanged` when all of that is there already."""
+def tune(run: Run, cohort: str | None, label: str | None, output: str | None, train: Verb, evaluate: Verb, run_alone: Alone | None = None) -> None:
+    """Searches, then trains and registers the best network and evaluates it, by those verbs. `unchanged` when all of that is there already."""
     run.require_lake()
     s = run.settings
-    space = tuning.space(s)
+    space = search_space(s)
     baseline_names(s.evaluate, 0)
     store = tuning.open_storage(s.tune.storage or tuning.default_storage(run.lake_uri))
     final = s.model_copy(update={"split": outer_split(s)})
     dataset, fresh = dataset_of(run.under(final), cohort, label)
     cohort, label = dataset.cohort, dataset.label_column
     inner = dataset
-    if not _roles(run, dataset).get("validation"):
+    if not roles(run, dataset).get("validation"):
         nested = s.model_copy(update={"split": final.split.model_copy(update={"inner": s.tune.folds})})
         inner, dealt = dataset_of(run.under(nested), cohort, label)
         fresh = fresh or dealt
     search = _Search(run, inner, store)
-    best, changed = search.network(space, run_alone or training.run_alone)
+    best, changed = search.network(space, run_alone or rank.run_alone)
     tuned, wrote = search.baselines(baseline_names(s.evaluate, len(dataset.classes)))
     chosen = best.values | {f"evaluate.options.{name}.{key}": value for name, trial in tuned.items() for key, value in trial.values.items()}
     settings = override(final, chosen)
     statuses = [_within(run, "train", settings, lambda inside: train(inside, cohort, label, False))]
     model_id = run.report.metrics["train"]["model_id"]
-    statuses.append(_within(run, "test", settings, lambda inside: evaluate_model(inside, cohort, label, model_id)))
+    statuses.append(_within(run, "test", settings, lambda inside: evaluate(inside, cohort, label, model_id)))
     run.report.status = "done" if fresh or changed or wrote or "done" in statuses else "unchanged"
     run.wrote(TRIALS, search.written)
     if output is not None:
@@ -77,15 +80,6 @@ def outer_split(s: Settings) -> Split:
     if split.folds is None:
         return split.model_copy(update={"inner": None})
     return Split(train=1 - s.tune.test, test=s.tune.test, group=split.group, stratify=split.stratify or "label")
-
-
-def _roles(run: Run, dataset: Row) -> dict[str, int]:
-    """Rows of each role in a dataset's split."""
-    from pyspark.sql import functions as F
-
-    mine = (F.col("task") == dataset.task) & (F.col("cohort") == dataset.cohort) & (F.col("label_column") == dataset.label_column)
-    rows = run.lake.read(SPLITS).where(mine & (F.col("split_hash") == dataset.split_hash) & (F.col("repeat") == 0))
-    return {row["role"]: row["count"] for row in rows.groupBy("role").count().collect()}
 
 
 def _within(run: Run, name: str, settings: Settings, verb: Callable[[Run], None]) -> str:
@@ -129,8 +123,8 @@ class _Search:
         staging = storage.join(self.run.lake.uri, "_staging", f"tune-{fingerprint(name)[:12]}")
         base = job_of(self.run, d, staging)
         self.run.pin(staging)
-        roles = _roles(self.run, d)
-        rows = roles.get("fold", 0) + roles.get("train", 0)
+        counts = roles(self.run, d)
+        rows = counts.get("fold", 0) + counts.get("train", 0)
 
         def work(trial: Trial, before: list[Trial]) -> tuning.Work:
             values = override(s, {**trial.values, "train.ensemble": s.tune.ensemble})
@@ -253,11 +247,6 @@ def _figures(first: Trial, best: Trial) -> dict[str, Any]:
     return {"best": {"trial": best.number, "value": best.value, "params": best.values}, "default": first.value}
 
 
-def as_trial(row: Row) -> Trial:
-    """A trial out of its row in `trials`."""
-    return Trial(row.number, json.loads(row.params), row.state, tuple(row.rungs), row.seconds, row.started_at.astimezone(UTC))
-
-
 def network_trial(work: tuning.Work, run_alone: Alone) -> Trial:
     """A trial in its Spark task; a line at its end is told by the driver, and the lines of its epochs by nobody."""
     logging.disable(logging.INFO)
@@ -267,14 +256,39 @@ def network_trial(work: tuning.Work, run_alone: Alone) -> Trial:
         logging.disable(logging.NOTSET)
 
 
-def inner_metric(fits: Fits, name: str, metric: str, classes: list[str]) -> float:
-    """A baseline's metric over the inner folds, pooled, or on the validation rows; no test row counts."""
-    data = examples(tuple(fits.files), fits.layout)
-    folds = range(fits.folds) if fits.folds else [training.REGISTERED]
-    parts = [fit(fits, name, 0, fold) for fold in folds]
-    rows, scores = np.concatenate([ids for ids, _ in parts]), np.concatenate([values for _, values in parts])
-    if not fits.folds:
-        inside = data.folds[rows, 0] == VALIDATION
-        rows, scores = rows[inside], scores[inside]
-    ids = rows.astype(str)
-    return metrics.metrics(HeldOut(ids, ids, data.target[rows], scores[None], classes))[metric]
+# Of the training loop, what leaves the result as it is, or decides what a loss means: trials would not be comparable.
+_NOT_SEARCHED = {"procs", "ensemble", "patience", "dtype"}
+
+
+def search_space(settings: Settings) -> Space:
+    """The space of `tune.space`. InputError, naming the key, for one that is unknown or a value that its setting does not take."""
+    if not settings.tune.space:
+        example = '"train.learning_rate" = {low = 1e-4, high = 1e-2, log = true}'
+        raise InputError(f"found no setting to search; expected some, such as {example}", "tune.space")
+    known: dict[str, Any] = {f"train.{name}": getattr(settings.train, name) for name in Train.model_fields if name not in _NOT_SEARCHED}
+    known["quality.select"] = settings.quality.select
+    known["model.kind"] = settings.model.get("kind", "mlp")
+    kinds = settings.tune.space["model.kind"].choices if "model.kind" in settings.tune.space else None
+    taken = [_options({**settings.model, "kind": kind}, settings.code_files) for kind in kinds or [known["model.kind"]]]
+    known |= {f"model.{name}": settings.model.get(name, value) for name, value in taken[0].items() if all(name in other for other in taken)}
+    for key, dimension in settings.tune.space.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, 1, 0.5) or sorted(known)
+            raise InputError(f"unknown, or not to be searched; expected a setting such as {', '.join(close)}", f"tune.space.{key}")
+        for value in dimension.choices or (dimension.low, dimension.high):
+            override(settings, {key: value})
+        whole = isinstance(known[key], int) and not key.startswith("model.")
+        if whole and any(isinstance(end, float) for end in (dimension.low, dimension.high, dimension.step)):
+            raise InputError("found a range with a decimal point; expected integers, as the setting is one", f"tune.space.{key}")
+    return typed(settings.tune.space, {key: known[key] for key in settings.tune.space}, "tune.space")
+
+
+def _options(model: dict[str, Any], code: Code) -> dict[str, Any]:
+    """Options of a kind of network and their values by default; those that only `model` names, where the kind takes any."""
+    from genodl_spark.learning import models
+
+    parameters = inspect.signature(models.network(model, code).__init__).parameters
+    found = {name: p.default for name, p in parameters.items() if name not in ("self", "seeds", "inputs", "outputs") and p.kind is not p.VAR_KEYWORD}
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        found |= {name: value for name, value in model.items() if name not in found and name != "kind"}
+    return found

@@ -23,7 +23,10 @@ from genodl_spark.genetics import genotypes
 from genodl_spark.job.run import Run
 from genodl_spark.lake import checksums
 from genodl_spark.lake.files import StoredFile, opened, read_file
-from genodl_spark.lake.tables import MODELS, SOURCES, TABLES, VARIANTS, Table
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.tables import TABLES
+from genodl_spark.lake.tables.ingested import SOURCES, VARIANTS
+from genodl_spark.lake.tables.learning import MODELS
 
 log = logging.getLogger("genodl")
 

@@ -24,15 +24,17 @@ import pyarrow.compute as pc
 
 from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
-from genodl_spark.features.protocol import Places, arranged, places_of
+from genodl_spark.features.matrices import Places, arranged, places_of
 from genodl_spark.formats import sequence_table
 from genodl_spark.genetics.sql_functions import frame
 from genodl_spark.genome import bases
-from genodl_spark.lake.tables import FEATURES, MODELS, PREDICTIONS
+from genodl_spark.lake.tables.ingested import FEATURES
+from genodl_spark.lake.tables.learning import MODELS, PREDICTIONS
+from genodl_spark.learning import encodings
 from genodl_spark.learning import predictor as kernel
-from genodl_spark.learning import scaling
 from genodl_spark.learning.model_files import Card, ModelFiles
-from genodl_spark.pipelines.predict import Local, Scoring, as_row, model_of, newest
+from genodl_spark.registry.models import as_row, model_of, newest
+from genodl_spark.registry.predictions import Local, Scoring
 
 if TYPE_CHECKING:
     from genodl_spark.job.run import Run
@@ -76,7 +78,7 @@ def _model(run: Run, name: str) -> _Model:
     model = model_of(run, as_row(named(run.lake.rows(MODELS, {}), name)))
     model.files.code()  # InputError where it has code of its user's that may not run
     card = model.card
-    return _Model(model.files, {} if card.transform == scaling.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
+    return _Model(model.files, {} if card.transform == encodings.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
 
 
 def named(models: pa.Table, name: str) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
     """Rows of packed features (rows, features) of the model's type, of what a statement gave; and the lengths of sequences, int (rows,)."""
     first, width = features.iloc[0], len(card.features)
     if isinstance(first, str):
-        if card.transform != scaling.ONE_HOT:
+        if card.transform != encodings.ONE_HOT:
             raise InputError(f"found a text for model {card.model_id}, which takes {card.dtype} features; expected a map or a packed row", "SQL")
         packed, bad = sequence_table.encoded(pa.array(features, pa.string()))
         if bad:
@@ -148,7 +150,7 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
         return bases.centred(codes.view(np.int8), ends, width), np.diff(ends)
     if isinstance(first, bytes):
         data, ends = packing.binary(pa.array(features, pa.binary()))
-        if card.transform == scaling.ONE_HOT:
+        if card.transform == encodings.ONE_HOT:
             return bases.centred(data.view(np.int8), ends, width), np.diff(ends)
         x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
         sets = order[0].astype(object).where(order[0].notna(), "").to_numpy() if order else np.full(len(features), "")

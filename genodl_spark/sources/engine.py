@@ -20,7 +20,8 @@ from genodl_spark.formats.streams import Note, Split
 from genodl_spark.job.run import Run
 from genodl_spark.lake import locks
 from genodl_spark.lake.parts import Part, PartWriter
-from genodl_spark.lake.tables import QUARANTINE, Table
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.tables.ingested import QUARANTINE
 from genodl_spark.lake.transactions import retried
 
 if TYPE_CHECKING:

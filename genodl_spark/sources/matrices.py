@@ -25,7 +25,8 @@ from genodl_spark.formats import matrix
 from genodl_spark.formats.matrix import Header, Row
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import Part, PartWriter
-from genodl_spark.lake.tables import FEATURES, SOURCES, Table
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES, METHYLATION, SOURCES
 from genodl_spark.sources.engine import SourceFile, discard
 
 if TYPE_CHECKING:
@@ -357,3 +358,6 @@ def _stored_row(row: dict[str, Any], values: np.ndarray, names: list[str], sampl
         raise InputError(f"{found}; expected one for each: take its file {row['file']} into a new cohort", row["file"])
     origin = np.zeros(len(values), np.int64) if row["origin"] is None else np.frombuffer(row["origin"], "<u2").astype(np.int64)
     return Row(names, values, list(row["files"]), origin).without(replaced)
+
+
+MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}

@@ -16,7 +16,7 @@ from typing import Any
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats.vcf import reader
 from genodl_spark.job.run import Run
-from genodl_spark.lake.tables import EXPRESSION, METHYLATION, SOURCES
+from genodl_spark.lake.tables.ingested import EXPRESSION, METHYLATION, SOURCES
 from genodl_spark.sources.engine import SourceFile
 
 _MATRICES = {table.name: table for table in (EXPRESSION, METHYLATION)}

@@ -18,8 +18,9 @@ from genodl_spark.formats.sequence_table import Header
 from genodl_spark.formats.streams import Note, Split
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import Part
-from genodl_spark.lake.tables import QUARANTINE, SAMPLES, SEQUENCES, Table, identifier
-from genodl_spark.pipelines.forget import withdrawn_people
+from genodl_spark.lake.schema import Table, identifier
+from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLES, SEQUENCES
+from genodl_spark.sources.consent import withdrawn_people
 from genodl_spark.sources.engine import Brought, Piece, SourceFile, ingest_files, parts_of
 
 if TYPE_CHECKING:

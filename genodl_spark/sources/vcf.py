@@ -17,7 +17,8 @@ from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.genome.reference import Reference
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import PartWriter
-from genodl_spark.lake.tables import QUARANTINE, SAMPLE_SETS, SOURCES, VARIANTS, Table
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLE_SETS, SOURCES, VARIANTS
 from genodl_spark.sources.engine import Brought, Piece, SourceFile, ingest_files, tell
 
 

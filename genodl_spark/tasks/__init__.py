@@ -11,7 +11,8 @@ from typing import Any
 
 from genodl_spark.core import own_code
 from genodl_spark.core.errors import InputError
-from genodl_spark.features.protocol import Features, WithCovariates
+from genodl_spark.features.covariates import WithCovariates
+from genodl_spark.features.protocol import Features
 from genodl_spark.job.config import Settings
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from genodl_spark.features.protocol import Features, GenotypeFeatures
+from genodl_spark.features.genotypes import GenotypeFeatures
+from genodl_spark.features.protocol import Features
 from genodl_spark.job.config import Settings
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from genodl_spark.features.protocol import Features, MatrixFeatures
+from genodl_spark.features.matrices import MatrixFeatures
+from genodl_spark.features.protocol import Features
 from genodl_spark.job.config import Settings
-from genodl_spark.lake.tables import EXPRESSION
+from genodl_spark.lake.tables.ingested import EXPRESSION
 
 
 def features(settings: Settings) -> Features:

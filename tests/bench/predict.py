@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from genodl_spark.core import packing
+from genodl_spark.learning import encodings
 
 ROOT = Path(__file__).resolve().parents[2]
 TASKS = {"cnn": "binding", "mlp": "tumor_type"}
@@ -63,11 +64,10 @@ def make(kind: str, folder: str, rows: int) -> None:
 
     from genodl_spark.job import config
     from genodl_spark.lake.delta import Lake
-    from genodl_spark.lake.tables import FEATURES
-    from genodl_spark.lake.tables import MODELS as REGISTERED
-    from genodl_spark.learning import feed, model_files, models, predictor
+    from genodl_spark.lake.tables.ingested import FEATURES
+    from genodl_spark.lake.tables.learning import MODELS as REGISTERED
+    from genodl_spark.learning import model_files, models, predictor
     from genodl_spark.learning import scaling as quality
-    from genodl_spark.learning.training import launch
 
     spark = session(len(os.sched_getaffinity(0)))
     lake = Lake(spark, lake_uri(folder, kind))
@@ -88,11 +88,11 @@ def make(kind: str, folder: str, rows: int) -> None:
         **{"code": "", "fingerprint": "", "source_versions": {}, "metrics": {}, "trained_at": datetime.now(UTC)},
     }
     x = values(kind, 10**9, 2000)
-    transform = quality.ONE_HOT if one_hot else "none"
-    network = models.build(MODELS[kind], [1], feed.shape(width, transform), len(CLASSES))
+    transform = encodings.ONE_HOT if one_hot else "none"
+    network = models.build(MODELS[kind], [1], encodings.shape(width, transform), len(CLASSES))
     scaled = 1 if one_hot else width
     scaling = quality.Scaling(np.zeros((1, scaled), np.float32), np.ones((1, scaled), np.float32))
-    bits, usual = launch.usual_rows(x, np.ones(len(x), bool), transform, scaling)
+    bits, usual = encodings.usual_rows(x, np.ones(len(x), bool), transform, scaling)
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
     target = torch.tensor([0.0, 1.0], dtype=torch.float64)
@@ -118,7 +118,7 @@ def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> 
     import pyarrow as pa
 
     from genodl_spark.lake.parts import PartWriter
-    from genodl_spark.lake.tables import EXPRESSION, SEQUENCES
+    from genodl_spark.lake.tables.ingested import EXPRESSION, SEQUENCES
 
     into = SEQUENCES if kind == "cnn" else EXPRESSION
     lake.create(into)
@@ -158,7 +158,8 @@ def ours(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
     from genodl_spark.job import config
     from genodl_spark.job.run import Report, Run
     from genodl_spark.lake.delta import Lake
-    from genodl_spark.lake.tables import EXPRESSION, PREDICTIONS, SEQUENCES
+    from genodl_spark.lake.tables.ingested import EXPRESSION, SEQUENCES
+    from genodl_spark.lake.tables.learning import PREDICTIONS
     from genodl_spark.pipelines.predict import predict
 
     spark = session(cpus)

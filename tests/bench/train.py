@@ -23,6 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from genodl_spark.learning import encodings
+from genodl_spark.learning.training import plan, rank
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "bench"))
 MODELS: dict[str, dict[str, Any]] = {
@@ -38,9 +41,8 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from genodl_spark.job.config import Train
     from genodl_spark.learning import feed
-    from genodl_spark.learning.training import launch
+    from genodl_spark.learning.settings import Train
 
     rows, width = SHAPES[kind]
     dtype = "int8" if kind == "cnn" else "float32"
@@ -58,7 +60,7 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
         path.with_suffix(".tmp").rename(path)
     chosen = {"ensemble": 1, "epochs": epochs, "min_steps": 0, "batch": BATCH * ranks, "checkpoint_seconds": 1e9, "clip": 0.0, **options}
     staging = tempfile.mkdtemp(dir=folder)
-    return launch.Job(
+    return plan.Job(
         files=[f"file://{path}"],
         layout=feed.Layout(rows, width, dtype, 1),
         backend="pyarrow",
@@ -77,9 +79,8 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
 
 
 def ours(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[str, Any]:
-    from genodl_spark.learning.training import launch
 
-    return launch.run_alone(job(kind, folder, 1, epochs, **options))
+    return rank.run_alone(job(kind, folder, 1, epochs, **options))
 
 
 def bare(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def bare(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[s
     data = feed.read(j.files, j.layout, "pyarrow")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    network = models.build(j.model, [1], feed.shape(j.layout.features, j.transform), CLASSES).to(device)
+    network = models.build(j.model, [1], encodings.shape(j.layout.features, j.transform), CLASSES).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     mean, inverse = torch.from_numpy(data.x.mean(0)).to(device), torch.from_numpy(1 / data.x.std(0)).to(device)
     target = torch.from_numpy(data.target.astype(np.int64))
@@ -174,9 +175,8 @@ def pinned_rank(j: Any, root: str) -> dict[str, Any]:
     sys.path.insert(0, root)
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpus[int(os.environ["HOROVOD_LOCAL_RANK"]) % len(cpus)]})
-    from genodl_spark.learning.training import launch
 
-    return launch.run_rank(j)
+    return rank.run_rank(j)
 
 
 def start(what: str, kind: str, folder: str, epochs: int, cpus: list[int], options: dict[str, Any]) -> subprocess.Popen[str]:
@@ -263,7 +263,7 @@ def on_gpu(kind: str, folder: str, cpus: list[int], repeat: int) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from genodl_spark.learning import feed, models
+    from genodl_spark.learning import models
 
     epochs = 10
     rates: dict[str, list[float]] = {"bare": [], "ours": []}
@@ -277,7 +277,7 @@ def on_gpu(kind: str, folder: str, cpus: list[int], repeat: int) -> None:
         a @ a
     torch.cuda.synchronize()
     peak = 20 * 2 * 8192**3 / (time.perf_counter() - started)
-    shape = feed.shape(SHAPES[kind][1], "onehot" if kind == "cnn" else "none")
+    shape = encodings.shape(SHAPES[kind][1], "onehot" if kind == "cnn" else "none")
     network = models.build(MODELS[kind], [1], shape, CLASSES)
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 64, *shape), torch.arange(64), 0).sum().backward()

@@ -393,7 +393,7 @@ def counts_by_spark(spark: Any, lake: str, samples: int) -> Any:
     import pyarrow as pa
 
     from genodl_spark.lake.delta import Lake
-    from genodl_spark.lake.tables import VARIANTS
+    from genodl_spark.lake.tables.ingested import VARIANTS
 
     names = ["reference", "heterozygous", "other", "missing"]
 

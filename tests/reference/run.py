@@ -25,9 +25,10 @@ from genodl_spark.core import session
 from genodl_spark.job import config
 from genodl_spark.job.run import Report, Run
 from genodl_spark.learning import metrics
-from genodl_spark.learning.metrics import HeldOut
-from genodl_spark.pipelines.evaluate import best_baseline, chosen_model, held_out
-from genodl_spark.report import page
+from genodl_spark.learning.metrics import HeldOut, best_baseline
+from genodl_spark.pipelines.evaluate import chosen_model
+from genodl_spark.registry.scores import held_out
+from genodl_spark.report import content
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("GENODL_SHARED_DATA", ROOT.parent / "shared" / "data"))
@@ -137,7 +138,7 @@ def main() -> None:
     known = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     cpu = known[0] if known else platform.processor()
     print(f"{date.today()}, {os.cpu_count()} cores, {cpu}, no GPU: .venv/bin/python tests/reference/run.py {' '.join(chosen)}\n")
-    print(page.table(rows, ["task", "data", "metric", "predictor", "value, 95% interval", "SD of splits", "paired difference", "seconds"]))
+    print(content.table(rows, ["task", "data", "metric", "predictor", "value, 95% interval", "SD of splits", "paired difference", "seconds"]))
 
 
 if __name__ == "__main__":

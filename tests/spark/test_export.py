@@ -13,7 +13,7 @@ import pytest
 
 from genodl_spark.formats.vcf import reader
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import SOURCES, VARIANTS
+from genodl_spark.lake.tables.ingested import SOURCES, VARIANTS
 from genodl_spark.pipelines import export as pipeline
 from jobs import export
 

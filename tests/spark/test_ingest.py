@@ -9,7 +9,7 @@ import pytest
 
 from genodl_spark.job import cli
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
+from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES, SAMPLES, SOURCES
 from jobs import ingest, query
 
 

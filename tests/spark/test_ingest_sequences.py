@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from pyspark.sql import functions as F
 
-from genodl_spark.features.protocol import SequenceFeatures
-from genodl_spark.lake.delta import Lake, Snapshot
-from genodl_spark.lake.tables import DATASETS, EXAMPLES, QUARANTINE, SAMPLES, SEQUENCES, SOURCES
-from genodl_spark.learning import feed, scaling
+from genodl_spark.features.sequences import SequenceFeatures
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLES, SEQUENCES, SOURCES
+from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES
+from genodl_spark.learning import encodings, feed
 from jobs import ingest, prepare
 
 BASES = "ACGT"
@@ -100,7 +102,7 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
     assert version is not None
     data = feed.read(lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}), feed.Layout(40, 8, "int8", 1))
     padded = ["." * (4 - len(s) // 2) + s + "." * (4 - len(s) + len(s) // 2) for s in text.values()]
-    onehot = scaling.as_float(data.x, dataset.transform)
+    onehot = encodings.as_float(data.x, dataset.transform)
     np.testing.assert_array_equal(onehot, [[[letter == base for letter in s] for base in BASES] for s in padded])
     assert data.target.tolist() == [0.0 if name == "s01" else i % 2 for i, name in enumerate(text)]
     roles = ["train" if name == "s01" else role for name, role in split.items()]

@@ -11,10 +11,11 @@ import pytest
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
-from genodl_spark.features.protocol import GenotypeFeatures
+from genodl_spark.features.genotypes import GenotypeFeatures
 from genodl_spark.genetics import genotypes
-from genodl_spark.lake.delta import Lake, Snapshot
-from genodl_spark.lake.tables import QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES, VARIANTS
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES, VARIANTS
 from jobs import ingest
 
 HEAD = '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="G">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts1\ts2\n'

@@ -15,7 +15,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import MEND, Damaged
 from genodl_spark.genetics import region
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import SAMPLES, VARIANTS
+from genodl_spark.lake.tables.ingested import SAMPLES, VARIANTS
 from jobs import export, ingest, prepare, qc, query, verify
 
 ASKED = "SELECT v.line, dosage(v.gt, v.n_samples) AS d, (SELECT count(*) FROM samples) AS n FROM variants v WHERE v.file = 'one.vcf' ORDER BY v.line"

@@ -19,7 +19,10 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.lake import delta as lake_module
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import EVALUATIONS, QC_STEPS, SAMPLES, SPLITS, TABLES
+from genodl_spark.lake.tables import TABLES
+from genodl_spark.lake.tables.genetics import QC_STEPS
+from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.lake.tables.learning import EVALUATIONS, SPLITS
 
 SPLIT_ROW = ("t", "c'o`h\\", "label", "h", 0, "e1", None, "fold", 1)
 

@@ -9,7 +9,7 @@ import pytest
 
 from genodl_spark.core import storage
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import PREDICTIONS, SPLITS
+from genodl_spark.lake.tables.learning import PREDICTIONS, SPLITS
 from jobs import ingest, lineage, predict, simulate, train
 
 TASKS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "tasks").glob("*.toml"))

@@ -13,8 +13,9 @@ from pyspark.sql import functions as F
 
 from genodl_spark.core import storage
 from genodl_spark.lake import locks
-from genodl_spark.lake.delta import Lake, Snapshot
-from genodl_spark.lake.tables import QC_STEPS
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.genetics import QC_STEPS
 from jobs import maintain
 from tests.spark.test_two_writers import step
 from tests.spark.test_upkeep import older

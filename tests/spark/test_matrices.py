@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from genodl_spark.core import storage
-from genodl_spark.features import protocol
-from genodl_spark.lake.delta import Lake, Snapshot
+from genodl_spark.features import covariates, matrices
+from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.files import read_file
-from genodl_spark.lake.tables import EXPRESSION, FEATURES, SAMPLES, SOURCES
-from genodl_spark.pipelines import ingest as pipeline
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES, SAMPLES, SOURCES
+from genodl_spark.sources import manifest
 from jobs import ingest
 
 Values = dict[str, dict[str, float | None]]  # sample -> feature -> value
@@ -66,8 +67,8 @@ def test_many_files_are_one_commit_and_a_file_sent_again_takes_back_what_it_brou
     folder.mkdir()
     for i, values in enumerate(many):
         write(folder / f"f{i:03d}.tsv", values)
-    few = pipeline._FEW_BYTES
-    monkeypatch.setattr(pipeline, "_FEW_BYTES", 0)
+    few = manifest._FEW_BYTES
+    monkeypatch.setattr(manifest, "_FEW_BYTES", 0)
     code, report, line = genodl(ingest, "expression", str(folder), "--cohort", "many", *at)
     assert code == 0, line
     assert report["rows"]["expression"] == {"written": sum(map(len, many)), "total": 201, "quarantined": 0}
@@ -81,7 +82,7 @@ def test_many_files_are_one_commit_and_a_file_sent_again_takes_back_what_it_brou
     assert genodl(ingest, "expression", str(folder), "--cohort", "many", *at)[1]["status"] == "unchanged"
 
     # One after another, then one of them again: without s2, without B, with another A.
-    monkeypatch.setattr(pipeline, "_FEW_BYTES", few)
+    monkeypatch.setattr(manifest, "_FEW_BYTES", few)
     one = {"s1": {"A": 1.0, "B": 2.0}, "s2": {"A": 3.0, "B": 4.0}, "s4": {"A": 8.0, "B": 9.0}}
     two = {"s2": {"C": 5.0, "A": None}, "s3": {"C": 6.0, "A": 7.0}}
     paths = [write(tmp_path / "one.tsv", one), write(tmp_path / "two.tsv", two)]
@@ -128,12 +129,12 @@ def test_many_files_are_one_commit_and_a_file_sent_again_takes_back_what_it_brou
         0,
         ["p1.tsv: column site: 1 values without the blanks around them, of 'x' the first", "p1.tsv: column age: 1 cells 'null' are read as missing"],
     )
-    both = protocol.WithCovariates(protocol.MatrixFeatures(EXPRESSION), ["age", "site"])
+    both = covariates.WithCovariates(matrices.MatrixFeatures(EXPRESSION), ["age", "site"])
     snapshot = Snapshot(lake)
     names = both.choose(snapshot, "few", ["s1"], np.ones((1, 1), bool)).names
     assert names == ["A", "C", "covariate:age", "covariate:site=x"]
     rows = {row.entity_id: np.frombuffer(row.x, np.float32)[2:].tolist() for row in both.rows(snapshot, "few", names).collect()}
     assert repr(rows["s1"] + rows["s3"] + rows["s5"]) == "[41.0, 1.0, nan, 1.0, nan, 0.0]"
-    assert protocol.told(both, snapshot, "few", names) == [
+    assert covariates.told(both, snapshot, "few", names) == [
         "covariate age is a number, and 1 samples of cohort few have a text there, as '> 60': they count as missing"
     ]

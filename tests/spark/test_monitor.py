@@ -14,7 +14,9 @@ import pytest
 import jobs
 from genodl_spark.core import session
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import FINDINGS, PREDICTIONS, RUNS, SOURCES
+from genodl_spark.lake.tables.ingested import SOURCES
+from genodl_spark.lake.tables.learning import PREDICTIONS
+from genodl_spark.lake.tables.operations import FINDINGS, RUNS
 from jobs import monitor
 
 GENES = [f"G{i}" for i in range(20)]

@@ -14,8 +14,11 @@ from pyspark.sql import functions as F
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
 from genodl_spark.features import protocol
-from genodl_spark.lake.delta import Lake, Snapshot
-from genodl_spark.lake.tables import MODELS, PREDICTIONS, SEQUENCES
+from genodl_spark.features.sequences import SequenceFeatures
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.ingested import SEQUENCES
+from genodl_spark.lake.tables.learning import MODELS, PREDICTIONS
 from genodl_spark.learning import model_files, predictor
 from jobs import ingest, lineage, query, train
 from jobs import predict as predict_job
@@ -69,7 +72,7 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     assert all(r.uncertainty >= 0 and 1.5 < r.distance < 2.5 for r in rows.values())
     assert {r.source_versions["sequences"] for r in rows.values()} == {lake.version(SEQUENCES)}
     # What the plain function over rows says, which other jobs and streams use.
-    packed = protocol.SequenceFeatures().rows(Snapshot(lake), "c'1", card.features)
+    packed = SequenceFeatures().rows(Snapshot(lake), "c'1", card.features)
     plain = {r.entity_id: max(r.scores) for r in predictor.score(packed, lake.model_uri(model)).collect()}
     assert plain == {entity: r.value for entity, r in rows.items()}
     assert genodl(predict_job, "binding", *at)[1]["status"] == "unchanged"
@@ -176,7 +179,7 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
 
     # A stream of the table is scored by the same function.
     stream = lake.spark.readStream.format("delta").load(lake.path(SEQUENCES)).where("cohort <> 'other'")
-    pack = protocol.SequenceFeatures().stored(Snapshot(lake), "c'1", card.features)
+    pack = SequenceFeatures().stored(Snapshot(lake), "c'1", card.features)
     rows = predictor.score(stream.select(*pack.columns).mapInArrow(pack.pack, protocol.ROWS), lake.model_uri(model))
     running = (
         rows.writeStream.format("memory")

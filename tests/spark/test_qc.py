@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import LD_PRUNED, PRINCIPAL_COMPONENTS, RELATEDNESS, SAMPLE_QC, VARIANT_QC
+from genodl_spark.lake.tables.genetics import LD_PRUNED, PRINCIPAL_COMPONENTS, RELATEDNESS, SAMPLE_QC, VARIANT_QC
 from jobs import ingest, qc
 
 HEAD = "".join(f'##FORMAT=<ID={key},Number=1,Type={kind},Description="x">\n' for key, kind in (("GT", "String"), ("DP", "Integer")))

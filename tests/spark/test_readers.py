@@ -20,7 +20,9 @@ import pytest
 from genodl_spark.core import storage
 from genodl_spark.lake import views
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import EXPRESSION, PREDICTIONS, SAMPLES, Table
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.tables.ingested import EXPRESSION, SAMPLES
+from genodl_spark.lake.tables.learning import PREDICTIONS
 
 WHEN = datetime.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=datetime.UTC)
 

@@ -13,8 +13,8 @@ from pyspark.sql import functions as F
 from genodl_spark.core import storage
 from genodl_spark.job import config
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import DATASETS, EXAMPLES, MODELS, SPLITS, TRIALS
-from genodl_spark.pipelines.tune import as_trial
+from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES, MODELS, SPLITS, TRIALS
+from genodl_spark.learning.tuning import as_trial
 from jobs import ingest, train, tune
 from jobs import report as report_job
 

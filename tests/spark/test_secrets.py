@@ -12,7 +12,8 @@ import pytest
 
 from genodl_spark.core import redaction
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import MODELS, RUNS
+from genodl_spark.lake.tables.learning import MODELS
+from genodl_spark.lake.tables.operations import RUNS
 from jobs import ingest, query, train
 from jobs import list as listing
 
@@ -62,7 +63,7 @@ def test_neither_output_nor_a_command_line_has_a_secret(tmp_path: Path) -> None:
     script = f"""
         import sys
         from pathlib import Path
-        from genodl_spark import session
+        from genodl_spark.core import session
         from genodl_spark.pipelines import query as pipeline
         from jobs import query
 

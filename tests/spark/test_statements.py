@@ -14,8 +14,11 @@ from pyspark.sql import SparkSession
 from genodl_spark.core.errors import InputError
 from genodl_spark.lake import statements, views
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import FINDINGS, MODELS, RUNS, SAMPLES, literal
-from genodl_spark.pipelines.query import FUNCTIONS
+from genodl_spark.lake.schema import literal
+from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.lake.tables.learning import MODELS
+from genodl_spark.lake.tables.operations import FINDINGS, RUNS
+from genodl_spark.registry.sql import FUNCTIONS
 from jobs import ingest, query
 from jobs import list as list_job
 from tests.spark.test_readers import WHEN, predictions, samples

@@ -15,11 +15,13 @@ from torch.nn import functional
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.features import protocol
-from genodl_spark.lake.delta import Lake, Snapshot
-from genodl_spark.lake.tables import DATASETS, EXPRESSION, HELD_OUT, MODELS, PREDICTIONS, SPLITS
+from genodl_spark.features import genotypes, matrices, protocol
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.ingested import EXPRESSION
+from genodl_spark.lake.tables.learning import DATASETS, HELD_OUT, MODELS, PREDICTIONS, SPLITS
 from genodl_spark.learning import model_files, predictor
-from genodl_spark.pipelines.prepare import allowed_of
+from genodl_spark.registry.datasets import allowed_of
 from jobs import evaluate, ingest, monitor, prepare, query, train
 from jobs import list as listing
 from jobs import predict as predict_job
@@ -84,7 +86,7 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
 
     tensors = load(storage.read_bytes(storage.join(uri, model_files.WEIGHTS)))
     found = {
-        r.entity_id: np.frombuffer(r.x, np.float32) for r in protocol.MatrixFeatures(EXPRESSION).rows(Snapshot(lake), "one", card.features).collect()
+        r.entity_id: np.frombuffer(r.x, np.float32) for r in matrices.MatrixFeatures(EXPRESSION).rows(Snapshot(lake), "one", card.features).collect()
     }
     for entity, x in found.items():
         z = (torch.tensor(x) - tensors["mean"]) * tensors["inverse"]
@@ -182,20 +184,20 @@ def test_ancestry_from_vcf(genodl, lake: Lake, tmp_path: Path) -> None:
     assert {r.entity_id for r in lake.read(PREDICTIONS).where("cohort = 'a' AND in_training").collect()} == trained
     # Every training set chooses by its own people, whoever else is there.
     snapshot, all_of_them = Snapshot(lake), np.ones((1, 60), bool)
-    whole = protocol.GenotypeFeatures().choose(snapshot, "a", people, all_of_them)
+    whole = genotypes.GenotypeFeatures().choose(snapshot, "a", people, all_of_them)
     every = whole.names
     assert every == [f"1:{100 + site}:A:G" for site in range(12)] and whole.allowed is None
-    rows = {r.entity_id: np.frombuffer(r.x, np.int8) for r in protocol.GenotypeFeatures().rows(snapshot, "a", every).collect()}
+    rows = {r.entity_id: np.frombuffer(r.x, np.int8) for r in genotypes.GenotypeFeatures().rows(snapshot, "a", every).collect()}
     values = np.stack([rows[p] for p in people])
     learns = np.random.default_rng(7).random((4, 60)) < np.array([[0.1], [0.3], [0.5], [1.0]])
     frequency = np.stack([np.where(values[s] > 0, values[s], 0).sum(0) / np.maximum(2 * (values[s] >= 0).sum(0), 1) for s in learns])
     passes = np.minimum(frequency, 1 - frequency) >= 0.2
     assert 0 < passes.sum() < passes.size and (passes != passes[0]).any()
-    common = protocol.GenotypeFeatures(min_allele_frequency=0.2).choose(snapshot, "a", people, learns)
+    common = genotypes.GenotypeFeatures(min_allele_frequency=0.2).choose(snapshot, "a", people, learns)
     assert common.names == [name for name, some in zip(every, passes.any(0), strict=True) if some]
     assert common.allowed is not None and (common.allowed == passes[:, passes.any(0)]).all()
     most = int(passes.sum(1).min())
-    few = protocol.GenotypeFeatures(0.2, max_features=most)
+    few = genotypes.GenotypeFeatures(0.2, max_features=most)
     together = few.choose(snapshot, "a", people, learns)
     allowed = np.ones((4, most), bool) if together.allowed is None else together.allowed
     for s, mine in enumerate(learns):

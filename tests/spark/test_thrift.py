@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import PREDICTIONS, RUNS
+from genodl_spark.lake.tables.learning import PREDICTIONS
+from genodl_spark.lake.tables.operations import RUNS
 from genodl_spark.pipelines import serve as pipeline
 from jobs import serve
 from tests.spark.test_readers import predictions

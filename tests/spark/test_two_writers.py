@@ -22,7 +22,9 @@ from genodl_spark.lake import delta as lake_module
 from genodl_spark.lake import transactions
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.files import Without
-from genodl_spark.lake.tables import LD_PRUNED, QC_STEPS, SAMPLE_SETS, SAMPLES, Table
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.tables.genetics import LD_PRUNED, QC_STEPS
+from genodl_spark.lake.tables.ingested import SAMPLE_SETS, SAMPLES
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import PREDICTIONS
+from genodl_spark.lake.tables.learning import PREDICTIONS
 from jobs import evaluate, ingest, query, train
 from jobs import predict as predict_job
 

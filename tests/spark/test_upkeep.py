@@ -20,23 +20,14 @@ from genodl_spark.genetics import genotypes
 from genodl_spark.job.run import Run, now
 from genodl_spark.lake import locks
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables import (
-    DATASETS,
-    EXAMPLES,
-    FORGOTTEN,
-    MODELS,
-    PREDICTIONS,
-    QC_STEPS,
-    RUNS,
-    SAMPLE_SETS,
-    SAMPLES,
-    SEQUENCES,
-    SOURCES,
-    VARIANTS,
-)
+from genodl_spark.lake.tables.genetics import QC_STEPS
+from genodl_spark.lake.tables.ingested import SAMPLE_SETS, SAMPLES, SEQUENCES, SOURCES, VARIANTS
+from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES, MODELS, PREDICTIONS
+from genodl_spark.lake.tables.operations import FORGOTTEN, RUNS
 from genodl_spark.pipelines import forget as forgetting
 from genodl_spark.pipelines import ingest as ingesting
-from genodl_spark.sources.consent import Person
+from genodl_spark.sources import removal
+from genodl_spark.sources.person import Person
 from jobs import evaluate, export, forget, ingest, lineage, maintain, predict, qc, query, train
 from jobs import list as list_job
 from jobs import report as report_job
@@ -305,7 +296,7 @@ def test_people_of_any_name_are_forgotten(genodl, lake: Lake, tmp_path: Path, mo
 
     # One is cut off in the middle, and taken up.
     with monkeypatch.context() as broken:
-        broken.setattr(forgetting, "_drop_orders", lambda *_: 1 / 0)
+        broken.setattr(removal, "_drop_orders", lambda *_: 1 / 0)
         assert genodl(forget, "--cohort", "odd", "--sample", "done", *at)[0] == 1
     for name in ("done", "GT", ODD):
         code, report, line = genodl(forget, "--cohort", "odd", "--sample", name, *at)

@@ -14,7 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark.genetics.qc import counts as qc
+from genodl_spark.genetics.qc import kinship as king
+from genodl_spark.genetics.qc.components import Components, gram_product, principal_components, standardised
+from genodl_spark.genetics.qc.counts import histogram, measures, subfield
+from genodl_spark.genetics.qc.kinship import THIRD_DEGREE, PairSums, add_pairs, tiles
+from genodl_spark.genetics.qc.linkage import Pruner
+from genodl_spark.genetics.qc.samples import SampleSums, sample_statistics, sample_sums
+from genodl_spark.genetics.qc.variants import OTHER, TRANSITION, TRANSVERSION, hardy_weinberg, substitution, variant_statistics
 from tests.goldens import answer
 
 Plink = Callable[..., list[list[str]]]
@@ -75,7 +81,7 @@ def test_histogram_counts_calls() -> None:
     for samples in (1, 7, 256, 700, 66_000):
         dosages = np.random.default_rng(samples).integers(-1, 3, (9, samples)).astype(np.int8)
         expected = np.stack([(dosages == k).sum(1) for k in (0, 1, 2, -1)], 1)
-        np.testing.assert_array_equal(qc.histogram(dosages), expected)
+        np.testing.assert_array_equal(histogram(dosages), expected)
 
 
 def exact(hom_ref: int, het: int, hom_alt: int) -> tuple[float, float]:
@@ -92,14 +98,14 @@ def exact(hom_ref: int, het: int, hom_alt: int) -> tuple[float, float]:
 
 def test_hardy_weinberg_is_exact_for_every_small_table() -> None:
     tables = [(a, b, c) for a in range(12) for b in range(12) for c in range(12)]
-    p, mid_p = qc.hardy_weinberg(np.array(tables))
+    p, mid_p = hardy_weinberg(np.array(tables))
     np.testing.assert_allclose(np.stack([p, mid_p], 1), [exact(*t) for t in tables], rtol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
 def test_hardy_weinberg_is_exact(a: int, b: int, c: int) -> None:
-    found = qc.hardy_weinberg(np.array([[a, b, c], [c, b, a]]))
+    found = hardy_weinberg(np.array([[a, b, c], [c, b, a]]))
     np.testing.assert_allclose(np.stack(found, 1), [exact(a, b, c)] * 2, rtol=1e-9)
 
 
@@ -107,7 +113,7 @@ def test_hardy_weinberg_of_large_cohorts() -> None:
     from scipy import special
 
     counts = np.array([[250_400, 499_000, 250_600], [81_000, 18_030, 970], [400, 5_000, 400], [0, 0, 1_000_000], [999_000, 1_000, 0]])
-    p, mid_p = qc.hardy_weinberg(counts)
+    p, mid_p = hardy_weinberg(counts)
     for (hom_ref, het, hom_alt), one, mid in zip(counts.tolist(), p, mid_p, strict=True):
         n, rare = hom_ref + het + hom_alt, 2 * min(hom_ref, hom_alt) + het
         h = np.arange(rare % 2, rare + 1, 2)
@@ -120,7 +126,7 @@ def test_hardy_weinberg_of_large_cohorts() -> None:
 
 
 def test_variants_are_those_of_plink(cohort: np.ndarray) -> None:
-    found, call = qc.variant_statistics(qc.histogram(cohort)), plink(cohort)
+    found, call = variant_statistics(histogram(cohort)), plink(cohort)
     # PLINK prints six digits, so that half a unit of the last is 5e-6 of the value.
     np.testing.assert_allclose(found.hwe_p, [float(row[-1]) for row in call("hardy", "--hardy")], rtol=5.1e-6)
     np.testing.assert_allclose(found.hwe_mid_p, [float(row[-1]) for row in call("hardy", "--hardy", "midp")], rtol=5.1e-6)
@@ -132,26 +138,26 @@ def test_variants_are_those_of_plink(cohort: np.ndarray) -> None:
 
 def test_substitutions() -> None:
     pairs = ["AG", "ga", "CT", "TC", "AC", "GT", "AT", "CG", "AA", "A*", "NA", "A<"]
-    expected = [qc.TRANSITION] * 4 + [qc.TRANSVERSION] * 4 + [qc.OTHER] * 4
-    assert qc.substitution([p[0] for p in pairs], [p[1] for p in pairs]).tolist() == expected
+    expected = [TRANSITION] * 4 + [TRANSVERSION] * 4 + [OTHER] * 4
+    assert substitution([p[0] for p in pairs], [p[1] for p in pairs]).tolist() == expected
     letters = [np.frombuffer("".join(p[i] for p in pairs).encode(), np.uint8) for i in (0, 1)]
-    assert qc.substitution(*letters).tolist() == expected
-    assert qc.substitution(["AT", "A", "A", "A", ""], ["G", "GT", "<DEL>", "Á", "A"]).tolist() == [qc.OTHER] * 5
+    assert substitution(*letters).tolist() == expected
+    assert substitution(["AT", "A", "A", "A", ""], ["G", "GT", "<DEL>", "Á", "A"]).tolist() == [OTHER] * 5
 
 
-def summed(dosages: np.ndarray, kinds: np.ndarray, cuts: list[int]) -> qc.SampleSums:
-    return reduce(add, (qc.sample_sums(d, k) for d, k in zip(np.split(dosages, cuts), np.split(kinds, cuts), strict=True)))
+def summed(dosages: np.ndarray, kinds: np.ndarray, cuts: list[int]) -> SampleSums:
+    return reduce(add, (sample_sums(d, k) for d, k in zip(np.split(dosages, cuts), np.split(kinds, cuts), strict=True)))
 
 
 def test_samples_are_those_of_plink(cohort: np.ndarray) -> None:
-    call, kinds = plink(cohort), np.array([qc.TRANSITION, qc.TRANSVERSION] * (len(cohort) // 2))
-    found = qc.sample_statistics(summed(cohort, kinds, [100, 700]))
+    call, kinds = plink(cohort), np.array([TRANSITION, TRANSVERSION] * (len(cohort) // 2))
+    found = sample_statistics(summed(cohort, kinds, [100, 700]))
     np.testing.assert_allclose(found.inbreeding, [float(row[-1]) for row in call("het", "--het")], atol=1e-6)
     counts = np.array([row[2:] for row in call("scount", "--sample-counts", "cols=maybefid,homref,homalt,het,missing,dipsingle")], int).T
     for numbers, name in zip(counts, ("hom_ref", "hom_alt", "het", "singletons", "missing"), strict=True):
         assert numbers.tolist() == getattr(found, name).tolist(), name
     np.testing.assert_allclose(found.call_rate, 1 - found.missing / len(cohort))
-    carried = [((cohort[kinds == k] > 0).sum(0)) for k in (qc.TRANSITION, qc.TRANSVERSION)]
+    carried = [((cohort[kinds == k] > 0).sum(0)) for k in (TRANSITION, TRANSVERSION)]
     np.testing.assert_allclose(found.ti_tv, carried[0] / carried[1])
 
 
@@ -163,28 +169,28 @@ def test_any_division_of_the_variants_gives_the_same_sums(seed: int, cuts: list[
     whole, parts = summed(dosages, kinds, []), summed(dosages, kinds, cuts)
     for field in fields(whole):
         np.testing.assert_allclose(getattr(parts, field.name), getattr(whole, field.name), rtol=1e-12, atol=1e-12)
-    for (a, b), one in zip(places := qc.tiles(23, 10), tile_sums(dosages, [], 10), strict=True):
+    for (a, b), one in zip(places := tiles(23, 10), tile_sums(dosages, [], 10), strict=True):
         other = tile_sums(dosages, cuts, 10)[places.index((a, b))]
-        assert qc.PairSums.unpack(other.pack()).pack() == one.pack()
+        assert PairSums.unpack(other.pack()).pack() == one.pack()
     q = np.random.default_rng(seed).normal(size=(23, 4))
-    products = [sum(qc.gram_product(qc.standardised(b), q) for b in blocks(dosages, c)) for c in ([], cuts)]
+    products = [sum(gram_product(standardised(b), q) for b in blocks(dosages, c)) for c in ([], cuts)]
     np.testing.assert_allclose(products[0], products[1], rtol=1e-4, atol=1e-3)
 
 
-def tile_sums(dosages: np.ndarray, cuts: list[int], size: int) -> list[qc.PairSums]:
-    places = qc.tiles(dosages.shape[1], size)
-    total = [qc.PairSums.empty(a.stop - a.start, b.stop - b.start) for a, b in places]
+def tile_sums(dosages: np.ndarray, cuts: list[int], size: int) -> list[PairSums]:
+    places = tiles(dosages.shape[1], size)
+    total = [PairSums.empty(a.stop - a.start, b.stop - b.start) for a, b in places]
     for block in blocks(dosages, cuts):
-        part = [qc.PairSums.empty(a.stop - a.start, b.stop - b.start) for a, b in places]
-        qc.add_pairs(part, places, block)
+        part = [PairSums.empty(a.stop - a.start, b.stop - b.start) for a, b in places]
+        add_pairs(part, places, block)
         total = [x + y for x, y in zip(total, part, strict=True)]
     return total
 
 
 def relatives(dosages: np.ndarray, threshold: float = -math.inf, size: int = 50) -> dict[tuple[int, int], tuple[float, ...]]:
     found = {}
-    for place, sums in zip(qc.tiles(dosages.shape[1], size), tile_sums(dosages, [333], size), strict=True):
-        p = qc.kinship(sums, place, threshold)
+    for place, sums in zip(tiles(dosages.shape[1], size), tile_sums(dosages, [333], size), strict=True):
+        p = king.kinship(sums, place, threshold)
         rows = zip(p.first, p.second, p.variants, p.het_het, p.ibs0, p.kinship, strict=True)
         found.update({(int(i), int(j)): tuple(map(float, rest)) for i, j, *rest in rows})
     return found
@@ -208,10 +214,10 @@ def test_kinship_by_hand(missing: float) -> None:
         a, b = dosages[both, i].astype(int), dosages[both, j].astype(int)
         assert (variants, het_het, ibs0) == (both.sum(), ((a == 1) & (b == 1)).sum(), (abs(a - b) == 2).sum())
         assert kinship == pytest.approx(0.5 - ((a - b) ** 2).sum() / (4 * min((a == 1).sum(), (b == 1).sum())), abs=1e-12)
-    close = relatives(dosages, qc.THIRD_DEGREE, 5)
+    close = relatives(dosages, THIRD_DEGREE, 5)
     assert {(0, 1), (1, 2), (3, 4)} <= set(close)
     assert close[3, 4][3] == 0.5 and close[0, 1][3] == pytest.approx(0.25, abs=0.1)
-    assert all(values[3] > qc.THIRD_DEGREE for values in close.values())
+    assert all(values[3] > THIRD_DEGREE for values in close.values())
 
 
 def test_kinship_of_many_homozygous_variants() -> None:
@@ -225,21 +231,21 @@ def test_kinship_of_many_homozygous_variants() -> None:
 
 
 def informative(dosages: np.ndarray) -> np.ndarray:
-    frequency = qc.variant_statistics(qc.histogram(dosages)).frequency
+    frequency = variant_statistics(histogram(dosages)).frequency
     return (frequency > 0) & (frequency < 1)
 
 
-def components(dosages: np.ndarray, count: int, passes: int = 20) -> qc.Components:
+def components(dosages: np.ndarray, count: int, passes: int = 20) -> Components:
     def product(q: np.ndarray) -> np.ndarray:
-        return sum((qc.gram_product(qc.standardised(block), q) for block in blocks(dosages, [400, 900])), np.zeros(q.shape))
+        return sum((gram_product(standardised(block), q) for block in blocks(dosages, [400, 900])), np.zeros(q.shape))
 
     variants = int(informative(dosages).sum())
-    return qc.principal_components(product, dosages.shape[1], variants, count, passes=passes)
+    return principal_components(product, dosages.shape[1], variants, count, passes=passes)
 
 
 def test_components_are_eigenvectors() -> None:
     dosages = genotypes(1500, 130, 1, 0.03)
-    z = qc.standardised(dosages).astype(np.float64)
+    z = standardised(dosages).astype(np.float64)
     np.testing.assert_allclose(z[3], reference_z(dosages[3]), atol=1e-5)
     found = components(dosages, 5)
     values, vectors = np.linalg.eigh(z.T @ z / informative(dosages).sum())
@@ -262,7 +268,7 @@ def reference_z(row: np.ndarray) -> np.ndarray:
 
 def test_components_of_few_samples() -> None:
     dosages = genotypes(200, 8, 4, 0.0)
-    z = qc.standardised(dosages).astype(np.float64)
+    z = standardised(dosages).astype(np.float64)
     found = components(dosages, 6)
     np.testing.assert_allclose(found.values, np.linalg.eigvalsh(z.T @ z / informative(dosages).sum())[::-1][:6], rtol=1e-4, atol=1e-4)
 
@@ -278,7 +284,7 @@ def test_components_are_those_of_plink(cohort: np.ndarray) -> None:
 
 def pruned(dosages: np.ndarray, cuts: list[int], *settings: float) -> list[int]:
     window, step, threshold, by_position = settings
-    pruner = qc.Pruner(int(window), int(step), threshold, bool(by_position))
+    pruner = Pruner(int(window), int(step), threshold, bool(by_position))
     at = positions(len(dosages))
     for block, where in zip(np.split(dosages, cuts), np.split(at, cuts), strict=True):
         pruner.add(block, where)
@@ -325,7 +331,7 @@ def test_pruning_does_not_depend_on_blocks(seed: int, cuts: list[int], window: i
 def test_means_of_depth() -> None:
     values = np.random.default_rng(0).integers(-1, 60, (300, 40)).astype(np.int32)
     values[3], values[:, 2] = -1, -1
-    by_variant, by_sample = qc.measures(values)
+    by_variant, by_sample = measures(values)
     for found, rows in ((by_variant, values), (by_sample, values.T)):
         expected = [row[row >= 0].mean() if (row >= 0).any() else math.nan for row in rows]
         np.testing.assert_allclose(found.mean(), expected)
@@ -333,8 +339,8 @@ def test_means_of_depth() -> None:
 
 def test_subfields_of_sample_columns() -> None:
     texts = [b"12:99\t.:5\t\t7", b"3:x:8\t4:\t1234567890:2\t0:0"]
-    assert qc.subfield(texts, 0, 4).tolist() == [[12, -1, -1, 7], [3, 4, -1, 0]]
-    assert qc.subfield(texts, 1, 4).tolist() == [[99, 5, -1, -1], [-1, -1, 2, 0]]
-    assert qc.subfield(texts, 2, 4).tolist() == [[-1] * 4, [8, -1, -1, -1]]
+    assert subfield(texts, 0, 4).tolist() == [[12, -1, -1, 7], [3, 4, -1, 0]]
+    assert subfield(texts, 1, 4).tolist() == [[99, 5, -1, -1], [-1, -1, 2, 0]]
+    assert subfield(texts, 2, 4).tolist() == [[-1] * 4, [8, -1, -1, -1]]
     with pytest.raises(ValueError, match="expected 3"):
-        qc.subfield(texts, 0, 3)
+        subfield(texts, 0, 3)

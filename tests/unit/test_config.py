@@ -9,7 +9,7 @@ import pytest
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.job import config
-from genodl_spark.lake.tables import partition_folder
+from genodl_spark.lake.schema import partition_folder
 
 
 def test_layers_go_over_each_other(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from genodl_spark.pipelines import forget
-from genodl_spark.sources.consent import Person, edited_json, names_people
+from genodl_spark.sources import removal
+from genodl_spark.sources.person import Person, edited_json, names_people
 
 NAMES = ["1", "GT", "done", "a.b", "0/1", "PASS", "ID", 'O\'Neil "x"', "back\\slash", "100%", "(.*)+[a-z]", "Zoë 山", "20", "."]
 META = """##fileformat=VCFv4.3
@@ -147,7 +147,7 @@ def test_rows_refer_to_the_person_by_an_alias() -> None:
     who = Person("c", "1")
     where = {"cohort": ["c"], "split_hash": ["s"]}
     columns = {"cohort": ["c", "c", "d", "c", "c"], "split_hash": ["s", "s", "s", "t", "s"], "group": ["1", "11", "1", "1", None], "fold": [1] * 5}
-    change = forget._Aliased(who, where, ["group"])
+    change = removal._Aliased(who, where, ["group"])
     rows = pa.table(columns)
     assert change.columns == ["cohort", "split_hash", "group"] and change.concerns(rows) and not change.concerns(rows.slice(1))
     assert change.apply(rows).to_pydict() == {**columns, "group": [who.alias, "11", "1", "1", None]}
@@ -161,7 +161,7 @@ def test_rows_of_runs_on_other_cohorts_stay() -> None:
         return {"job": "export", "arguments": arguments, "settings": '{"predict":{"first":"1"},"seed":1}', "report": '{"status":"done"}'}
 
     rows = pa.Table.from_pylist([row("c"), row("d")])
-    change = forget._Edited(Person("c", "1"), "runs")
+    change = removal.Edited(Person("c", "1"), "runs")
     assert change.concerns(rows) and not change.concerns(rows.slice(1))
     first = {**row("c"), "arguments": row("c")["arguments"].replace('"1"', '"withdrawn"'), "settings": '{"predict":{"first":"withdrawn"},"seed":1}'}
     assert change.apply(rows).to_pylist() == [first, row("d")]

@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark.learning import feed, scaling
+from genodl_spark.learning import encodings, feed
 
 
 def write(folder: Path, x: np.ndarray, target: np.ndarray, folds: np.ndarray, files: int, group: int) -> list[str]:
@@ -246,8 +246,8 @@ def test_values_on_a_device_are_those_of_numpy(transform: str, dtype: str) -> No
     x = np.random.default_rng(2).integers(-1, 4 if transform == "onehot" else 90, (6, 8)).astype(dtype)
     if dtype == "float32":
         x[x < 0] = np.nan
-    found = feed.values(torch.from_numpy(x), transform, torch.float32).numpy()
-    np.testing.assert_allclose(found, scaling.as_float(x, transform), rtol=1e-6)
+    found = encodings.values(torch.from_numpy(x), transform, torch.float32).numpy()
+    np.testing.assert_allclose(found, encodings.as_float(x, transform), rtol=1e-6)
 
 
 def test_the_order_is_that_of_seed_and_epoch() -> None:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.features.protocol import MatrixFeatures
+from genodl_spark.features.matrices import MatrixFeatures
 from genodl_spark.formats import matrix
 from genodl_spark.lake.parts import Part
-from genodl_spark.lake.tables import EXPRESSION, FEATURES
+from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES
 from genodl_spark.sources import matrices as pipeline
 
 Values = dict[str, dict[str, float | None]]  # sample -> feature -> value

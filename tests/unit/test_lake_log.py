@@ -14,7 +14,10 @@ import pytest
 from genodl_spark.lake.delta import _same
 from genodl_spark.lake.files import StoredFile, holding
 from genodl_spark.lake.parts import PartWriter, _leaves
-from genodl_spark.lake.tables import EXPRESSION, QC_STEPS, TABLES, VARIANT_QC, Table
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.tables import TABLES
+from genodl_spark.lake.tables.genetics import QC_STEPS, VARIANT_QC
+from genodl_spark.lake.tables.ingested import EXPRESSION
 
 
 def stored(name: str, cohort: str = "c", **statistics: Any) -> StoredFile:

@@ -20,7 +20,7 @@ from genodl_spark.lake import locks
 
 HOLDER = """
 import sys, time
-from genodl_spark import locks
+from genodl_spark.lake import locks
 lake, verb, exclusive = sys.argv[1:4]
 with locks.held(lake, verb, "{id}", bool(exclusive), 20):
     print("held", flush=True)

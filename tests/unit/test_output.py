@@ -10,7 +10,7 @@ import unicodedata
 import pytest
 
 from genodl_spark.core.output import LogFormatter, as_json, cell, plain, printable
-from genodl_spark.report import page
+from genodl_spark.report import content
 
 COMMANDS = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\x7f\u202eevil\u2066\u200f\ud800"
 
@@ -72,7 +72,7 @@ def test_log_lines_are_printable() -> None:
     assert "\x1b" not in stream.getvalue()
 
 
-@pytest.mark.parametrize("write", [page.escape, lambda text: page.table([[text]], ["x"])])
+@pytest.mark.parametrize("write", [content.escape, lambda text: content.table([[text]], ["x"])])
 def test_pages_and_tables_hold_no_such_character(write) -> None:
     shown = write("a<b\x1b[31m\u202e")
     assert "\x1b" not in shown and "\u202e" not in shown and "[31m" in shown

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import feed, model_files, models
+from genodl_spark.learning import encodings, model_files, models
 from genodl_spark.learning import predictor as predict
 from genodl_spark.learning import scaling as quality
-from genodl_spark.learning.training import launch
 
 KINDS = {
     "mlp": ({"kind": "mlp", "hidden": [16], "dropout": 0.2}, 12, "float32", "none"),
-    "cnn": ({"kind": "cnn", "channels": [8], "dilations": [1, 2], "stem_kernel": 5, "hidden": [8], "dropout": 0.2}, 30, "int8", quality.ONE_HOT),
+    "cnn": ({"kind": "cnn", "channels": [8], "dilations": [1, 2], "stem_kernel": 5, "hidden": [8], "dropout": 0.2}, 30, "int8", encodings.ONE_HOT),
     "dosage": ({"kind": "mlp", "hidden": [16]}, 20, "int8", "none"),
 }
 
@@ -39,13 +38,13 @@ def rows_of(kind: str, count: int, seed: int = 0) -> np.ndarray:
 def weights(kind: str, members: int, classes: int, shift: float = 0.0) -> bytes:
     options, width, _, transform = KINDS[kind]
     x = rows_of(kind, 500, 9)
-    network = models.build(options, list(range(members)), feed.shape(width, transform), max(classes, 1))
+    network = models.build(options, list(range(members)), encodings.shape(width, transform), max(classes, 1))
     scaling = quality.Scaling(np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32))
-    if transform != quality.ONE_HOT:
-        values = quality.as_float(x, transform)
+    if transform != encodings.ONE_HOT:
+        values = encodings.as_float(x, transform)
         sums = quality.moments(values, np.ones((1, len(x)), bool), np.zeros(width, np.float32))
         scaling = quality.fit(sums, np.array([len(x)]))
-    bits, usual = launch.usual_rows(x, np.ones(len(x), bool), transform, scaling)
+    bits, usual = encodings.usual_rows(x, np.ones(len(x), bool), transform, scaling)
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
     target = torch.tensor([shift, 2.0 if not classes else 1.0], dtype=torch.float64)
@@ -179,18 +178,18 @@ def test_bits_per_base_of_a_markov_chain() -> None:
     for row in seen:  # by hand
         for a, b, c in zip(row, row[1:], row[2:], strict=False):
             counts[16 * a + 4 * b + c] += 1
-    np.testing.assert_array_equal(quality.triplets(seen), counts)
-    bits = quality.background(counts)
+    np.testing.assert_array_equal(encodings.triplets(seen), counts)
+    bits = encodings.background(counts)
     np.testing.assert_allclose(2.0 ** -bits.reshape(16, 4).sum(1) >= 0, True)
     np.testing.assert_allclose((2.0**-bits).reshape(16, 4).sum(1), 1, rtol=1e-5)
-    low, high = quality.fences(quality.bits_per_base(seen, bits))
-    own = quality.bits_per_base(chain(100, 60), bits)
-    other = quality.bits_per_base(generator.integers(0, 4, (100, 60)).astype(np.int8), bits)
+    low, high = encodings.fences(encodings.bits_per_base(seen, bits))
+    own = encodings.bits_per_base(chain(100, 60), bits)
+    other = encodings.bits_per_base(generator.integers(0, 4, (100, 60)).astype(np.int8), bits)
     assert ((own >= low) & (own <= high)).mean() >= 0.97
     assert (other > high).mean() > 0.97
     padded = np.concatenate([np.full((100, 7), -1, np.int8), seen[:100]], 1)
-    np.testing.assert_allclose(quality.bits_per_base(padded, bits), quality.bits_per_base(seen[:100], bits))
-    assert np.isnan(quality.bits_per_base(np.full((1, 9), -1, np.int8), bits)).all()
+    np.testing.assert_allclose(encodings.bits_per_base(padded, bits), encodings.bits_per_base(seen[:100], bits))
+    assert np.isnan(encodings.bits_per_base(np.full((1, 9), -1, np.int8), bits)).all()
 
 
 def test_sequences_of_other_lengths_and_runs_of_a_base_are_unusual() -> None:
@@ -234,5 +233,5 @@ def test_what_is_no_model_is_refused() -> None:
 
 def test_batches_suit_the_width_of_a_row() -> None:
     assert [predict.batch_rows(0, width, "none") for width in (1, 100, 1000, 60_000)] == [4096, 2048, 256, 64]
-    assert predict.batch_rows(0, 150, quality.ONE_HOT) == 256
+    assert predict.batch_rows(0, 150, encodings.ONE_HOT) == 256
     assert predict.batch_rows(17, 1000, "none") == 17

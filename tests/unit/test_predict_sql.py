@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.features.protocol import Places, arranged, places_of
+from genodl_spark.features.matrices import Places, arranged, places_of
 from genodl_spark.learning.model_files import FORMAT, Card, ModelFiles
 from genodl_spark.registry import predict_sql
 

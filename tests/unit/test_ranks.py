@@ -20,11 +20,11 @@ from test_train import job, weights
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.job import config
-from genodl_spark.learning.training import launch, ranks
+from genodl_spark.learning.training import launch, plan, ranks
 from tests.listening import watched
 
 
-def launched(j: launch.Job, launcher: str, hosts: str = "") -> dict[str, Any]:
+def launched(j: plan.Job, launcher: str, hosts: str = "") -> dict[str, Any]:
     options = {**j.options, "launcher": launcher, "hosts": hosts}
     return launch.launch(None, replace(j, options=options), 2 if launcher == "horovodrun" else 1)  # type: ignore[arg-type]
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.genetics import region
-from genodl_spark.lake import parts
-from genodl_spark.lake.tables import SAMPLE_SETS, VARIANTS, Table
+from genodl_spark.lake import live, parts
+from genodl_spark.lake.schema import Table
+from genodl_spark.lake.tables.ingested import SAMPLE_SETS, VARIANTS
 
 HEAD = """##fileformat=VCFv4.2
 ##INFO=<ID=END,Number=1,Type=Integer,Description="End">
@@ -159,7 +160,7 @@ def test_only_files_and_row_groups_that_overlap_are_read(lake: Made, monkeypatch
     read: list[tuple[str, int]] = []
     taken = region._table
 
-    def table(file: region._Stored, groups: list[int] | None, names: list[str]) -> pa.Table:
+    def table(file: live.LiveFile, groups: list[int] | None, names: list[str]) -> pa.Table:
         read.extend((file.uri, group) for group in groups or [])
         return taken(file, groups, names)
 

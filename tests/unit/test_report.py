@@ -12,8 +12,9 @@ import pytest
 
 from genodl_spark.learning import metrics
 from genodl_spark.learning.metrics import HeldOut, Interval
+from genodl_spark.report import content, plots
 from genodl_spark.report import page as report
-from genodl_spark.report.page import ModelSection, Page, RunRow, StudySection, TableRow
+from genodl_spark.report.content import ModelSection, Page, RunRow, StudySection, TableRow
 
 EVIL = '<script>alert("1")</script>'
 VOID = {"meta", "link", "br", "img", "input"}
@@ -120,12 +121,12 @@ def test_a_search_is_shown_with_its_history_and_importance() -> None:
 
 
 def test_the_line_of_a_search_is_the_best_so_far() -> None:
-    figure = report._history(study())
+    figure = plots.history(study())
     axes = figure.axes[0]
     best = axes.get_lines()[-1]
     assert list(zip(best.get_xdata(), best.get_ydata(), strict=True)) == [(0, 0.5), (1, 0.5), (2, 0.4), (3, 0.4), (4, 0.4)]
     assert [list(line.get_ydata()) for line in axes.get_lines()[:-1]] == [[0.5, 0.4, 0.41], [1.2], [0.7]]
-    bars = report._importance(study().importance).axes[0]
+    bars = plots.importance(study().importance).axes[0]
     assert [bar.get_width() for bar in bars.patches] == [0.2, 0.8]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["model.hidden", "train.learning_rate"]
 
@@ -264,12 +265,12 @@ def test_text_table() -> None:
         ["\u65e5\u672c\n", 2504, None, Interval(1.0, np.nan, np.nan)],
         ["a", np.int64(1), float("nan"), None],
     ]
-    assert report.table(rows, ["cohort", "n", "accuracy", "auroc"]).splitlines() == [
+    assert content.table(rows, ["cohort", "n", "accuracy", "auroc"]).splitlines() == [
         "cohort      n  accuracy                 auroc",
         "------  -----  --------  --------------------",
         "golub      34     0.912  0.500 [0.400, 0.600]",
         "\u65e5\u672c    2,504         -                 1.000",
         "a           1         -                     -",
     ]
-    assert report.table([], ["a", "b"]) == "a  b\n-  -"
-    assert report.table([["x", "y"]], ["name", "b"]) == "name  b\n----  -\nx     y"
+    assert content.table([], ["a", "b"]) == "a  b\n-  -"
+    assert content.table([["x", "y"]], ["name", "b"]) == "name  b\n----  -\nx     y"

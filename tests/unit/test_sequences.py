@@ -20,9 +20,9 @@ from genodl_spark import tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import sequence_table, streams
 from genodl_spark.formats.sequence_table import Header
-from genodl_spark.genome import bases as bases_
+from genodl_spark.genome import bases as genome_bases
 from genodl_spark.job import config
-from genodl_spark.learning import baselines, scaling
+from genodl_spark.learning import baselines, encodings
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null")
@@ -164,7 +164,7 @@ def test_header_errors(tmp_path: Path, head: bytes, found: str) -> None:
 
 def test_every_byte_has_its_code() -> None:
     expected = [CODES.get(chr(byte), -2) for byte in range(256)]
-    assert bases_.base_codes(np.arange(256, dtype=np.uint8)).tolist() == expected
+    assert genome_bases.base_codes(np.arange(256, dtype=np.uint8)).tolist() == expected
 
 
 rows_of_codes = st.integers(0, 30).flatmap(lambda n: st.lists(st.lists(st.integers(-1, 3), min_size=n, max_size=n), min_size=1, max_size=6))
@@ -174,11 +174,11 @@ rows_of_codes = st.integers(0, 30).flatmap(lambda n: st.lists(st.lists(st.intege
 @given(rows_of_codes, st.integers(1, 5), st.integers(1, 60))
 def test_kmer_counts_are_those_of_a_counter(rows: list[list[int]], k: int, block: int) -> None:
     codes = np.array(rows, np.int8).reshape(len(rows), -1)
-    before, bases_._BLOCK = bases_._BLOCK, block  # rows counted in several blocks
+    before, genome_bases._BLOCK = genome_bases._BLOCK, block  # rows counted in several blocks
     try:
-        found = bases_.kmer_counts(codes, k)
+        found = genome_bases.kmer_counts(codes, k)
     finally:
-        bases_._BLOCK = before
+        genome_bases._BLOCK = before
     assert found.shape == (len(rows), 4**k)
     for row, counts in zip(rows, found.tolist(), strict=True):
         text = "".join("ACGTN"[code] for code in row)
@@ -191,7 +191,7 @@ def test_kmer_counts_are_those_of_a_counter(rows: list[list[int]], k: int, block
 def test_sequences_are_aligned_at_their_centres(sequences: list[list[int]], length: int, before: int) -> None:
     codes = np.array([3] * before + [code for s in sequences for code in s], np.int8)
     ends = np.cumsum([before, *map(len, sequences)])
-    found = bases_.centred(codes, ends, length)
+    found = genome_bases.centred(codes, ends, length)
     assert (found.shape, found.dtype) == ((len(sequences), length), np.int8)
     for sequence, row in zip(sequences, found.tolist(), strict=True):
         padded = {i - len(sequence) // 2 + length // 2: code for i, code in enumerate(sequence)}
@@ -199,7 +199,7 @@ def test_sequences_are_aligned_at_their_centres(sequences: list[list[int]], leng
 
 
 def test_onehot_has_a_column_of_zeros_for_an_unknown_base() -> None:
-    found = scaling.as_float(np.array([[0, 3, -1], [1, 2, 2]], np.int8), "onehot")
+    found = encodings.as_float(np.array([[0, 3, -1], [1, 2, 2]], np.int8), "onehot")
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found[0], [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]])
     np.testing.assert_array_equal(found[1], [[0, 0, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0]])
@@ -209,10 +209,10 @@ def test_baselines_take_kmers_and_positions() -> None:
     x = np.random.default_rng(0).integers(-1, 4, (5, 30)).astype(np.int8)
     found = baselines.inputs(x, "onehot")
     assert (found.shape, found.dtype) == ((5, 4 + 16 + 64 + 256 + 120), np.float32)
-    np.testing.assert_array_equal(found[:, 4:20], bases_.kmer_counts(x, 2))
-    np.testing.assert_array_equal(found[:, 340:].reshape(5, 4, 30), scaling.as_float(x, "onehot"))
+    np.testing.assert_array_equal(found[:, 4:20], genome_bases.kmer_counts(x, 2))
+    np.testing.assert_array_equal(found[:, 340:].reshape(5, 4, 30), encodings.as_float(x, "onehot"))
     assert baselines.inputs(np.zeros((2, 513), np.int8), "onehot").shape == (2, 340)
-    np.testing.assert_array_equal(baselines.inputs(x, "none"), scaling.as_float(x, "none"))
+    np.testing.assert_array_equal(baselines.inputs(x, "none"), encodings.as_float(x, "none"))
 
 
 def test_published_tables_are_read_whole() -> None:

@@ -11,6 +11,7 @@ import pytest
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.job import config
+from genodl_spark.learning.settings import Feed
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -44,7 +45,7 @@ def test_what_is_not_known_any_more_is_passed_over_where_it_shapes_no_answer() -
     assert passed == ["monitor.renamed", "train.schedule", "train.warmup", "telemetry", "feed"] or sorted(passed) == sorted(
         ["monitor.renamed", "train.schedule", "train.warmup", "telemetry", "feed"]
     )
-    assert (settings.train.epochs, settings.train.schedule, settings.feed) == (30, "cosine", config.Feed())
+    assert (settings.train.epochs, settings.train.schedule, settings.feed) == (30, "cosine", Feed())
     assert settings.monitor == config.Monitor(**{k: v for k, v in stored["monitor"].items() if k != "renamed"})
 
 

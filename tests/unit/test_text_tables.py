@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from genodl_spark.core import text_values
 from genodl_spark.core.errors import InputError
-from genodl_spark.features import protocol
+from genodl_spark.features import covariates
 from genodl_spark.formats import matrix, sample_table, streams
 from genodl_spark.formats.vcf.header import Header as VcfHeader
 from genodl_spark.learning import splits
@@ -210,9 +210,9 @@ def test_orders_have_one_hash_which_old_lakes_have() -> None:
 
 def test_a_covariate_is_a_number_a_category_or_missing() -> None:
     texts = ["1.5", " 2 ", "high", None, "null", "1_0", "inf", "0"]
-    np.testing.assert_array_equal(protocol.covariate(texts, None), np.array([1.5, 2, *[np.nan] * 5, 0], np.float32))
+    np.testing.assert_array_equal(covariates.covariate(texts, None), np.array([1.5, 2, *[np.nan] * 5, 0], np.float32))
     np.testing.assert_array_equal(
-        protocol.covariate(["case", "case ", "control", None, "NA"], "case"), np.array([1, 1, 0, np.nan, np.nan], np.float32)
+        covariates.covariate(["case", "case ", "control", None, "NA"], "case"), np.array([1, 1, 0, np.nan, np.nan], np.float32)
     )
 
 

@@ -15,16 +15,18 @@ from torch.nn import functional
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.job.config import Train
 from genodl_spark.learning import feed, models
 from genodl_spark.learning.model_files import Card
 from genodl_spark.learning.predictor import Predictor
-from genodl_spark.learning.training import launch
+from genodl_spark.learning.settings import Train
+from genodl_spark.learning.training import plan, rank
+from genodl_spark.learning.training.group import Group
+from genodl_spark.learning.training.ranks import Alone, Ranks
 
 OPTIONS = {**Train().model_dump(), "ensemble": 2, "epochs": 3, "min_steps": 0, "batch": 20, "dtype": "float64"}
 
 
-def job(folder: Path, *, classes: int = 3, folds: int = 0, features: int = 9, rows: int = 61, options: dict[str, Any] | None = None) -> launch.Job:
+def job(folder: Path, *, classes: int = 3, folds: int = 0, features: int = 9, rows: int = 61, options: dict[str, Any] | None = None) -> plan.Job:
     """A dataset whose first features tell the class; float32 with missing values."""
     generator = np.random.default_rng(3)
     target = generator.integers(0, max(classes, 2), rows).astype(float)
@@ -39,10 +41,10 @@ def job(folder: Path, *, classes: int = 3, folds: int = 0, features: int = 9, ro
     staging = str(folder / "staging")
     checkpoint = f"{staging}/checkpoint"
     chosen = {**OPTIONS, **(options or {})}
-    return launch.Job(files, layout, "pyarrow", 1 << 30, classes, folds, "none", 1.0, 0, model, chosen, 5, staging, checkpoint)
+    return plan.Job(files, layout, "pyarrow", 1 << 30, classes, folds, "none", 1.0, 0, model, chosen, 5, staging, checkpoint)
 
 
-def scores(j: launch.Job) -> dict[tuple[int, int], list[float]]:
+def scores(j: plan.Job) -> dict[tuple[int, int], list[float]]:
     import pyarrow.parquet as pq
 
     folders = {path.rsplit("/", 1)[0] for path in storage.files_under(storage.join(j.staging, "held_out"))}
@@ -54,13 +56,13 @@ def scores(j: launch.Job) -> dict[tuple[int, int], list[float]]:
 @pytest.mark.parametrize("classes", [3, 0])
 def test_every_fold_is_scored_by_networks_that_never_saw_it(tmp_path: Path, classes: int) -> None:
     j = job(tmp_path, classes=classes, folds=3, options={"epochs": 40, "learning_rate": 0.02})
-    result = launch.run_alone(j)
+    result = rank.run_alone(j)
     found = scores(j)
     assert set(found) == {(r, i) for r in range(2) for i in range(61)}
     assert len(result["history"]) == 40
     data = feed.read(j.files, j.layout, "pyarrow")
-    learns = launch.learns(data.folds, launch.training_sets(2, 3), 3)
-    held = launch.held_out(data.folds, launch.training_sets(2, 3), 3)
+    learns = plan.learns(data.folds, plan.training_sets(2, 3), 3)
+    held = plan.held_out(data.folds, plan.training_sets(2, 3), 3)
     assert not (learns & held).any()
     assert (held[:3].sum(0) == 1).all() and learns[-1].all() and not held[-1].any()
     predicted = np.array([found[0, i] for i in range(61)])
@@ -76,12 +78,12 @@ def test_a_label_of_a_held_out_row_changes_no_score_of_its_fold(tmp_path: Path) 
     (tmp_path / "b").mkdir()
     j = job(tmp_path / "a", folds=3)
     data = feed.read(j.files, j.layout, "pyarrow")
-    launch.run_alone(j)
+    rank.run_alone(j)
     fold = data.folds[0, 0]
     changed = data.target.copy()
     mine = data.folds[:, 0] == fold
     changed[mine] = (changed[mine] + 1) % 3
-    other = launch.Job(
+    other = plan.Job(
         **{
             **j.__dict__,
             "files": write(tmp_path / "b", data.x, changed, data.folds, 2, 16),
@@ -89,7 +91,7 @@ def test_a_label_of_a_held_out_row_changes_no_score_of_its_fold(tmp_path: Path) 
             "checkpoint": "",
         }
     )
-    launch.run_alone(other)
+    rank.run_alone(other)
     before, after = scores(j), scores(other)
     same = [before[0, i] == after[0, i] for i in range(61)]
     assert [s for s, m in zip(same, mine, strict=True) if m] == [True] * int(mine.sum())
@@ -104,8 +106,8 @@ def test_planted_noise_scores_chance(tmp_path: Path) -> None:
     files = write(tmp_path, x, target, folds, 1, 80)
     model = {"kind": "mlp", "hidden": [16]}
     options = {**OPTIONS, "epochs": 20, "learning_rate": 0.01}
-    noise = launch.Job(files, feed.Layout(80, 400, "float32", 3), "pyarrow", 1 << 30, 2, 4, "none", 1.0, 20, model, options, 1, str(tmp_path / "s"))
-    result = launch.run_alone(noise)
+    noise = plan.Job(files, feed.Layout(80, 400, "float32", 3), "pyarrow", 1 << 30, 2, 4, "none", 1.0, 20, model, options, 1, str(tmp_path / "s"))
+    result = rank.run_alone(noise)
     assert np.mean(result["history"][-1]["train"]) < 0.1  # it learnt its training rows by heart
     correct = [np.argmax(s) == target[row] for (_, row), s in scores(noise).items()]
     assert len(correct) == 240
@@ -119,16 +121,16 @@ def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
     folds = np.stack([generator.permutation(90) % 3 for _ in range(2)], 1).astype(np.int8)
     files = write(tmp_path, x, target, folds, 1, 90)
     model, options = {"kind": "mlp", "hidden": [8]}, {**OPTIONS, "epochs": 15, "learning_rate": 0.01}
-    real = launch.Job(files, feed.Layout(90, 12, "float32", 2), "pyarrow", 1 << 30, 2, 3, "none", 1.0, 0, model, options, 1, str(tmp_path / "r"))
+    real = plan.Job(files, feed.Layout(90, 12, "float32", 2), "pyarrow", 1 << 30, 2, 3, "none", 1.0, 0, model, options, 1, str(tmp_path / "r"))
     found = []
     for one in (real, replace(real, null=True, staging=str(tmp_path / "n"))):
-        launch.run_alone(one)
+        rank.run_alone(one)
         found.append(np.mean([np.argmax(s) == target[row] for (_, row), s in scores(one).items()]))
     assert found[0] > 0.95 and 0.25 < found[1] < 0.75
 
     # Each role is dealt by itself, and test rows keep their labels.
     codes = np.repeat([0, 1, 2, -1], [30, 30, 20, 10]).astype(np.int8)[:, None]
-    dealt = launch.shuffled_labels(np.arange(90.0), codes, 0, 1)
+    dealt = plan.shuffled_labels(np.arange(90.0), codes, 0, 1)
     assert sorted(dealt[:30]) == list(range(30)) and sorted(dealt[30:60]) == list(range(30, 60))
     assert (dealt[:30] != np.arange(30)).any() and (dealt[60:] == np.arange(60, 90)).all()
 
@@ -137,7 +139,7 @@ def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
 def test_the_registered_model_is_the_network_that_was_trained(tmp_path: Path, features: int, rows: int, classes: int) -> None:
     """Its scores of the test rows, through the file and the batch kernel, are those of training; with and without projection."""
     j = job(tmp_path, features=features, rows=rows, classes=classes)
-    launch.run_alone(j)
+    rank.run_alone(j)
     card = Card(1, "id", "t", "label", ["a", "b", "c"][:classes], [f"f{i}" for i in range(features)], "float32", "none", j.model, 2, 1.0, 16)
     predictor = Predictor(card, storage.read_bytes(storage.join(j.staging, "model.safetensors")), "x")
     data = feed.read(j.files, j.layout, "pyarrow")
@@ -180,22 +182,22 @@ def test_dropout_is_keyed_by_row_not_by_place() -> None:
     assert agree == pytest.approx([0.625] * 3, abs=0.04)  # what independent masks agree in
 
 
-def gradients(j: launch.Job) -> list[np.ndarray]:
+def gradients(j: plan.Job) -> list[np.ndarray]:
     """Summed gradients of the first batch, on whatever number of ranks."""
     data = feed.read(j.files, j.layout, j.backend)
-    group = launch._Group(launch._Rank(j, launch.Ranks(), torch.device("cpu"), data))
+    group = Group(rank.Rank(j, Ranks(), torch.device("cpu"), data))
     _, whole, pieces = next(group.batches(0, 0))
     group.backward(whole, pieces, 0)
     return [p.grad.numpy().copy() for p in group.parameters]
 
 
-def both(jobs: list[launch.Job]) -> list[tuple[list[np.ndarray], dict[str, Any], dict[str, Any]]]:
+def both(jobs: list[plan.Job]) -> list[tuple[list[np.ndarray], dict[str, Any], dict[str, Any]]]:
     """First gradients, a whole run, and the same run stopped after three epochs and gone on with from its checkpoint."""
     found = []
     for j in jobs:
-        whole = gradients(j), launch.run_rank(replace(j, checkpoint=""))
-        launch.run_rank(replace(j, stop_epoch=3))
-        found.append((*whole, launch.run_rank(j)))
+        whole = gradients(j), rank.run_rank(replace(j, checkpoint=""))
+        rank.run_rank(replace(j, stop_epoch=3))
+        found.append((*whole, rank.run_rank(j)))
     return found
 
 
@@ -227,7 +229,7 @@ def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 ALL = {"ema": 0.9, "mixup": 0.4, "accumulate": 2, "patience": 3, "schedule": "plateau", "plateau_patience": 0, "scale_from": 10}
 
 
-def weights(j: launch.Job) -> bytes:
+def weights(j: plan.Job) -> bytes:
     return storage.read_bytes(storage.join(j.staging, "model.safetensors"))
 
 
@@ -242,22 +244,22 @@ def test_what_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypat
     for name in ("whole", "again", "killed"):
         (tmp_path / name).mkdir()
         made[name] = job(tmp_path / name, options={"dtype": "float32", "epochs": 6, "checkpoint_seconds": 1e-9, **options})
-    result = launch.run_alone(made["whole"])
+    result = rank.run_alone(made["whole"])
     assert all(entry["rows"] == 21 for entry in result["history"])  # a third of 61 rows trains
-    launch.run_alone(replace(made["again"], checkpoint=""))
+    rank.run_alone(replace(made["again"], checkpoint=""))
     assert weights(made["again"]) == weights(made["whole"])
-    update, steps = launch._Group.update, [0]
+    update, steps = Group.update, [0]
 
-    def dies(self: launch._Group, step: int) -> None:
+    def dies(self: Group, step: int) -> None:
         steps[0] += 1
         if steps[0] % 2 == 0:
             raise Killed
         update(self, step)
 
-    monkeypatch.setattr(launch._Group, "update", dies)
+    monkeypatch.setattr(Group, "update", dies)
     for _ in range(100):
         try:
-            resumed = launch.run_alone(made["killed"])
+            resumed = rank.run_alone(made["killed"])
             break
         except Killed:
             continue
@@ -272,9 +274,9 @@ def test_rungs_of_a_schedule_are_the_whole_of_it(tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     (tmp_path / "rungs").mkdir()
     whole, rungs = (job(tmp_path / name, folds=3, options={"epochs": 6}) for name in ("whole", "rungs"))
-    expected = launch.run_alone(replace(whole, validate_folds=True))["history"]
+    expected = rank.run_alone(replace(whole, validate_folds=True))["history"]
     for stop in (1, 3, 6):
-        found = launch.run_alone(replace(rungs, stop_epoch=stop, validate_folds=True))["history"]
+        found = rank.run_alone(replace(rungs, stop_epoch=stop, validate_folds=True))["history"]
         assert [entry["train"] for entry in found] == [entry["train"] for entry in expected[:stop]]
         np.testing.assert_array_equal([e["validation"] for e in found], [e["validation"] for e in expected[:stop]])
     held = np.array(found[-1]["validation"]).reshape(7, 2)  # six folds of two repeats and the registered set, which nothing validates
@@ -288,8 +290,8 @@ def test_pieces_of_a_batch_add_up(tmp_path: Path) -> None:
         assert np.abs(one - several).max() <= 1e-12
 
 
-def gradients_alone(j: launch.Job) -> list[np.ndarray]:
-    group = launch._Group(launch._Rank(j, launch.Alone(), torch.device("cpu"), feed.read(j.files, j.layout, j.backend)))
+def gradients_alone(j: plan.Job) -> list[np.ndarray]:
+    group = Group(rank.Rank(j, Alone(), torch.device("cpu"), feed.read(j.files, j.layout, j.backend)))
     _, whole, pieces = next(group.batches(0, 0))
     group.backward(whole, pieces, 0)
     return [p.grad.numpy().copy() for p in group.parameters]
@@ -299,7 +301,7 @@ def test_mixed_examples_are_those_of_the_formula(tmp_path: Path) -> None:
     """And no member meets a row that is held out from it."""
     j = job(tmp_path, folds=3, options={"mixup": 0.7, "ensemble": 1})
     j = replace(j, model={"kind": "mlp", "hidden": [8]})
-    group = launch._Group(launch._Rank(j, launch.Alone(), torch.device("cpu"), feed.read(j.files, j.layout, j.backend)))
+    group = Group(rank.Rank(j, Alone(), torch.device("cpu"), feed.read(j.files, j.layout, j.backend)))
     _, whole, (piece,) = next(group.batches(0, 0))
     assert piece.partners is not None and piece.partner_x is not None and 0.5 < piece.share < 1
     assert sorted(piece.partners) == sorted(whole)
@@ -321,7 +323,7 @@ def test_mixed_examples_are_those_of_the_formula(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
     j = job(tmp_path, classes=0, options={"learning_rate": 1e200, "clip": 0.0, "epochs": 50, "warmup_epochs": 0.0, "batch": 7})
     with pytest.raises(InputError, match=r"train.learning_rate: found a loss that is not finite in epoch \d+, step \d+; expected"):
-        launch.run_alone(j)
+        rank.run_alone(j)
     assert storage.read_bytes(storage.join(j.staging, "failure.txt")).decode().startswith("train.learning_rate\nfound a loss")
 
 
@@ -331,6 +333,6 @@ def test_compiled_networks_learn_the_same(tmp_path: Path, monkeypatch: pytest.Mo
     histories = []
     for name in ("off", "on"):
         (tmp_path / name).mkdir()
-        histories.append(launch.run_alone(job(tmp_path / name, options={"compile": name, "dtype": "float32"}))["history"])
+        histories.append(rank.run_alone(job(tmp_path / name, options={"compile": name, "dtype": "float32"}))["history"])
     for plain, compiled in zip(*histories, strict=True):
         np.testing.assert_allclose(compiled["train"], plain["train"], rtol=1e-4)

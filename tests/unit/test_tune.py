@@ -23,11 +23,11 @@ from pyspark.sql import Row
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.job import config
-from genodl_spark.job.config import Dimension
 from genodl_spark.learning import baselines, feed, splits, tuning
-from genodl_spark.learning.training import launch
+from genodl_spark.learning.settings import Dimension
+from genodl_spark.learning.training import plan
 from genodl_spark.learning.tuning import COMPLETE, FAILED, PRUNED, Space, Study, Trial
-from genodl_spark.pipelines import report
+from genodl_spark.pipelines import report, tune
 from genodl_spark.pipelines.tune import outer_split
 
 SPACE = Space({"train.learning_rate": Dimension(low=1e-4, high=1.0, log=True), "model.hidden": Dimension(choices=[[8], [16, 8], []])}, {})
@@ -43,7 +43,7 @@ def settings(*assignments: str) -> config.Settings:
 
 def test_every_task_has_a_space_around_its_own_settings() -> None:
     for task in config.task_names():
-        found = tuning.space(config.load(task))
+        found = tune.search_space(config.load(task))
         assert found.start["train.learning_rate"] == 0.001
         again = config.override(config.load(task), found.start)
         assert again == config.load(task)
@@ -80,17 +80,17 @@ def test_layers_replace_a_dimension_whole(tmp_path: Path) -> None:
 )
 def test_a_space_that_is_wrong_is_one_line(assignment: str, place: str, found: str) -> None:
     with pytest.raises(InputError) as caught:
-        tuning.space(settings(assignment))
+        tune.search_space(settings(assignment))
     assert str(caught.value).startswith(place) and found in str(caught.value)
 
 
 def test_without_a_space_there_is_nothing_to_search() -> None:
     with pytest.raises(InputError, match=r"tune\.space: found no setting to search"):
-        tuning.space(config.load())
+        tune.search_space(config.load())
 
 
 def test_ranges_take_the_type_of_the_setting() -> None:
-    found = tuning.space(settings("tune.space.model.dropout={low=0,high=1}", "tune.space.train.batch={low=16,high=256,log=true}"))
+    found = tune.search_space(settings("tune.space.model.dropout={low=0,high=1}", "tune.space.train.batch={low=16,high=256,log=true}"))
     assert (found.dimensions["model.dropout"].low, found.dimensions["model.dropout"].high) == (0.0, 1.0)
     assert isinstance(found.dimensions["model.dropout"].high, float)
     study = Study(tuning.open_storage(""), "s", found, False, 0, 5)
@@ -251,7 +251,7 @@ def test_a_trial_goes_on_when_it_is_among_the_best(before: list[float], value: f
     assert goes_on == (kept == 0 or sum(b < value for b in before) < kept)
 
 
-JOB = launch.Job([], feed.Layout(100, 3, "float32", 1), "pyarrow", 1, 2, 0, "none", 1.0, 0, {"kind": "mlp"}, {"patience": 0}, 0, "")
+JOB = plan.Job([], feed.Layout(100, 3, "float32", 1), "pyarrow", 1, 2, 0, "none", 1.0, 0, {"kind": "mlp"}, {"patience": 0}, 0, "")
 
 
 def trainer(losses: Callable[[int], float], calls: list[int], total: int = 9) -> Callable[[Any], dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genodl_spark.genetics.qc import passes
 from genodl_spark.pipelines import qc
 
 
@@ -35,7 +36,7 @@ def test_files_of_one_size_are_dealt_out_evenly() -> None:
 def test_batches_are_joined(parts: list[list[int]], rows: int) -> None:
     numbers = iter(range(10**6))
     made = [[pa.RecordBatch.from_arrays([pa.array([next(numbers) for _ in range(n)], pa.int64())], ["n"]) for n in part] for part in parts]
-    found = [batch.column(0).to_pylist() for batch in qc._joined(made, rows)]
+    found = [batch.column(0).to_pylist() for batch in passes._joined(made, rows)]
     assert [n for batch in found for n in batch] == list(range(next(numbers)))
     assert all(len(batch) == rows for batch in found[:-1])
     assert all(0 < len(batch) <= rows for batch in found[-1:])
@@ -43,8 +44,8 @@ def test_batches_are_joined(parts: list[list[int]], rows: int) -> None:
 
 def test_letters_of_alleles() -> None:
     alleles = pa.array(["", "A", "AC", "é", "c", "<DEL>", "*"])
-    assert qc._letters(alleles).tobytes() == b"\0A\0\0c\0*"
-    assert qc._letters(alleles.slice(2, 3)).tobytes() == b"\0\0c"
+    assert passes._letters(alleles).tobytes() == b"\0A\0\0c\0*"
+    assert passes._letters(alleles.slice(2, 3)).tobytes() == b"\0\0c"
 
 
 @pytest.mark.parametrize("statistics", [True, False])
@@ -53,8 +54,8 @@ def test_formats_of_a_file(tmp_path: Path, formats: list[str | None], statistics
     path = tmp_path / "f.parquet"
     table = pa.table({"alts": pa.array([["A"]] * len(formats)), "format": pa.array(formats, pa.string())})
     pq.write_table(table, path, row_group_size=2, write_statistics=["format"] if statistics else False)
-    assert qc._formats(pq.ParquetFile(path)) == set(formats) - {None}
-    assert qc._has_measures(pq.ParquetFile(path)) == ("GT:DP" in formats)
+    assert passes._formats(pq.ParquetFile(path)) == set(formats) - {None}
+    assert passes._has_measures(pq.ParquetFile(path)) == ("GT:DP" in formats)
 
 
 def test_counts_do_not_depend_on_how_records_are_batched() -> None:
@@ -74,7 +75,7 @@ def test_counts_do_not_depend_on_how_records_are_batched() -> None:
         "alleles": pa.array([1] * rows, pa.int32()),
     }
     whole = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
-    one = pa.Table.from_batches(qc._count_alleles([whole]))
-    many = pa.Table.from_batches(qc._count_alleles([whole.slice(0, 7), whole.slice(7, 1), whole.slice(8)]))
+    one = pa.Table.from_batches(passes._count_alleles([whole]))
+    many = pa.Table.from_batches(passes._count_alleles([whole.slice(0, 7), whole.slice(7, 1), whole.slice(8)]))
     assert one.equals(many)
     np.testing.assert_array_equal(one.column("ac").to_numpy(), (alleles == 1).sum((1, 2)))

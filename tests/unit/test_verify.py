@@ -12,7 +12,8 @@ import pytest
 
 from genodl_spark.lake import parts
 from genodl_spark.lake.files import StoredFile
-from genodl_spark.lake.tables import QC_STEPS, VARIANTS
+from genodl_spark.lake.tables.genetics import QC_STEPS
+from genodl_spark.lake.tables.ingested import VARIANTS
 from genodl_spark.pipelines import verify
 from tests.unit.test_region import COHORT, Made, made_text
 

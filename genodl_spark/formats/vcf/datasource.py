@@ -1,6 +1,6 @@
 """`spark.read.format("vcf").load(PATH)`: VCF and BCF as a DataFrame, with INFO and FORMAT typed by the header, without a lake.
 
-    from genodl_spark import vcf_datasource
+    from genodl_spark.formats.vcf import datasource
     vcf_datasource.register(spark)
     spark.read.format("vcf").option("format", "GT,DP").load("calls/*.vcf.gz").select("chrom", "pos", "INFO_AF", "FORMAT_DP")
 
@@ -39,7 +39,7 @@ from genodl_spark.formats.vcf import fields
 from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.formats.vcf.fields import Column
 from genodl_spark.formats.vcf.header import Header
-from genodl_spark.lake.tables import VARIANTS
+from genodl_spark.lake.tables.ingested import VARIANTS
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

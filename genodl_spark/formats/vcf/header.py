@@ -97,7 +97,7 @@ _RESERVED = {"INFO": RESERVED_INFO, "FORMAT": RESERVED_FORMAT}
 _SV_TYPES = {"DEL", "INS", "DUP", "INV", "CNV", "BND"}
 
 _VERSION = re.compile(r"VCFv4\.([0-5])")
-_PAIR = re.compile(r'([A-Za-z0-9_.-]+)=("(?:[^"\\]|\\.)*"|[^",<>]*)(?:,|$)')
+PAIR = re.compile(r'([A-Za-z0-9_.-]+)=("(?:[^"\\]|\\.)*"|[^",<>]*)(?:,|$)')
 _URL = re.compile(r"<?[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@\s]*@)?(?!\d+[:/>]|\d+$)[^\s/:@<>]+(?::\d+)?(?:[/?#][^\s<>]*)?>?")
 _STRUCTURED = {"INFO", "FORMAT", "FILTER", "ALT", "contig", "SAMPLE", "PEDIGREE"}
 # Section 1.2: none of these stands in a VCF but the tab between columns and what ends a line; htslib takes NUL for the end of a text.
@@ -232,7 +232,7 @@ def _meta(line: str) -> tuple[str, dict[str, str]]:
     pairs: dict[str, str] = {}
     inside, at = value[1:-1], 0
     while at < len(inside):
-        pair = _PAIR.match(inside, at)
+        pair = PAIR.match(inside, at)
         if pair is None:
             raise Refused(f"found {inside[at : at + 30]!r}; expected KEY=VALUE pairs, text with commas, quotes or brackets in double quotes")
         pairs.setdefault(pair.group(1), pair.group(2))

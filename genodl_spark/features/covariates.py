@@ -1,0 +1,148 @@
+"""Columns of the sample table beside features of another kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.text_values import known, number, shown
+from genodl_spark.features.protocol import ROW_NAMES, ROWS, Changed, Choice, Features, StoredRows
+from genodl_spark.lake.schema import Table, identifier
+from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.learning import encodings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+    from genodl_spark.lake.snapshot import Snapshot
+
+COVARIATE = "covariate:"
+
+
+@dataclass(frozen=True)
+class WithCovariates:
+    """Other features and, behind them, columns of the sample table: numbers as they are, text as one indicator per value.
+
+    Their identifiers are `covariate:COLUMN` and `covariate:COLUMN=VALUE`; the values that text takes are those of the samples
+    that the features are chosen over. A column whose known values there are all numbers is a number: a text elsewhere is missing.
+    """
+
+    base: Features
+    columns: list[str]
+    dtype: str = "float32"
+    encoding: str | None = None
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        return (*self.base.tables, SAMPLES)
+
+    def cohorts(self, lake: Snapshot) -> list[str]:
+        return self.base.cohorts(lake)
+
+    def entities(self, lake: Snapshot, cohort: str) -> list[str]:
+        return self.base.entities(lake, cohort)
+
+    def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
+        from pyspark.sql import functions as F
+
+        rows = lake.read(SAMPLES).where(F.col("cohort") == cohort)
+        for column in self.columns:
+            if column not in rows.columns:
+                raise InputError(f"found no column {column!r} in samples; expected one of {', '.join(rows.columns)}", "covariates")
+        wanted = {entity for entity, learnt in zip(entities, learns.any(0), strict=True) if learnt}
+        table = rows.select("sample_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(self.columns))).collect()
+        added: list[str] = []
+        for i, column in enumerate(self.columns):
+            texts = (known(row[f"c{i}"]) for row in table if row.sample_id in wanted and row[f"c{i}"] is not None)
+            values = {text for text in texts if text is not None}
+            if all(number(value) is not None for value in values):
+                added.append(f"{COVARIATE}{column}")
+            else:
+                added += [f"{COVARIATE}{column}={value}" for value in sorted(values)]
+        base = self.base.choose(lake, cohort, entities, learns)
+        allowed = None if base.allowed is None else np.pad(base.allowed, ((0, 0), (0, len(added))), constant_values=True)
+        return Choice([*base.names, *added], allowed)
+
+    def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        own = [name for name in features if name.startswith(COVARIATE)]
+        base = self.base.rows(lake, cohort, features[: len(features) - len(own)])
+        samples = lake.read(SAMPLES).where(F.col("cohort") == cohort)
+        wanted = [_parts(name) for name in own]
+        columns = sorted({column for column, _ in wanted if column in samples.columns})
+        attached = samples.select(F.col("sample_id").alias("entity_id"), *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(columns)))
+        rows = base.join(attached, "entity_id", "left")
+        dtype = self.base.dtype
+
+        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                stored = np.frombuffer(b"".join(batch.column("x").to_pylist()), dtype).reshape(batch.num_rows, -1)
+                more = np.full((batch.num_rows, len(wanted)), np.nan, np.float32)
+                for j, (column, value) in enumerate(wanted):
+                    if column in columns:
+                        more[:, j] = covariate(batch.column(f"c{columns.index(column)}").to_pylist(), value)
+                x = np.concatenate([encodings.as_float(stored, "none"), more], 1)
+                missing = np.asarray(batch.column("missing")) + sum(column not in columns for column, _ in wanted)
+                packed = pa.array([row.tobytes() for row in x], pa.binary())
+                yield pa.RecordBatch.from_arrays([batch.column("entity_id"), packed, pa.array(missing.astype(np.int32))], ROW_NAMES)
+
+        return rows.mapInArrow(kernel, ROWS)
+
+    def texts_for_numbers(self, lake: Snapshot, cohort: str, features: list[str]) -> dict[str, tuple[int, str]]:
+        """By column that is a number among `features`: how many samples of a cohort have a text there, which is missing to `rows`, and one."""
+        from pyspark.sql import functions as F
+
+        samples = lake.read(SAMPLES).where(F.col("cohort") == cohort)
+        columns = [column for column, value in map(_parts, features) if value is None and column in samples.columns]
+        found = samples.select(*(F.col(identifier(column)) for column in columns)).toArrow().columns if columns else []
+        texts = {
+            column: [text for text in (known(value.as_py() or "") for value in values) if text is not None and number(text) is None]
+            for column, values in zip(columns, found, strict=True)
+        }
+        return {column: (len(odd), min(odd)) for column, odd in texts.items() if odd}
+
+    def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> StoredRows | None:
+        return None
+
+    def changed(self, lake: Snapshot, cohort: str, since: Mapping[str, int]) -> Changed | None:
+        from pyspark.sql import functions as F
+
+        base = self.base.changed(lake, cohort, since)
+        columns = [name for name in self.columns if name in lake.read(SAMPLES).columns]
+        found = lake.changed(SAMPLES, cohort, since.get(SAMPLES.name), ["sample_id"], columns)
+        if base is None or found is None:
+            return None
+        people = found[0].select(F.col("sample_id").alias("entity_id"))
+        return Changed(base.entities.union(people).distinct(), None)
+
+
+def _parts(name: str) -> tuple[str, str | None]:
+    """Column and value of a covariate's identifier; stored column names hold no equals sign (see sources/sample_table.py)."""
+    column, separator, value = name.removeprefix(COVARIATE).partition("=")
+    return column, value if separator else None
+
+
+def covariate(texts: Iterable[str | None], value: str | None) -> np.ndarray:
+    """float32 (samples,): the number that each text is, or with `value` whether it is that one; NaN where it is missing, or no number."""
+    cells = [None if text is None else known(text) for text in texts]
+    if value is not None:
+        return np.array([np.nan if cell is None else float(cell == value.strip()) for cell in cells], np.float32)
+    found = [None if cell is None else number(cell) for cell in cells]
+    return np.array([np.nan if one is None else one for one in found], np.float32)
+
+
+def told(features: Features, lake: Snapshot, cohort: str, names: list[str]) -> list[str]:
+    """Warnings on values of a cohort that stand in the lake and are missing to `names` all the same."""
+    if not isinstance(features, WithCovariates):
+        return []
+    found = features.texts_for_numbers(lake, cohort, [name for name in names if name.startswith(COVARIATE)])
+    return [
+        f"covariate {column} is a number, and {times} samples of cohort {cohort} have a text there, as {shown(text)}: they count as missing"
+        for column, (times, text) in found.items()
+    ]

@@ -1,0 +1,454 @@
+"""A group of training sets that are trained together, as members of one module."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.learning import encodings, feed
+from genodl_spark.learning.encodings import usual_rows
+from genodl_spark.learning.splits import VALIDATION
+from genodl_spark.learning.training import checkpoints
+from genodl_spark.learning.training.plan import epochs, held_out, learns, log
+from genodl_spark.learning.training.standardise import fit_scaling
+
+if TYPE_CHECKING:
+    import torch
+
+    from genodl_spark.learning.training.rank import Rank
+
+COMPILED_STEPS = 2000  # fewer steps do not earn back what torch.compile takes
+
+
+@dataclass
+class Progress:
+    """Where a group's training stands, but for its tensors. `epoch` and `step` are those to be done next; `summed` is the loss of
+    every member over the rows of the epoch so far, `counted` how many rows it learnt from, `rows` how many all ranks saw."""
+
+    epoch: int = 0
+    step: int = 0
+    rows: int = 0
+    summed: list[float] = field(default_factory=list)
+    counted: list[int] = field(default_factory=list)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
+    waited: int = 0
+    plateau: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
+
+
+class Group:
+    """Training sets that are fitted together, S of them with E members each."""
+
+    def __init__(self, rank: Rank, start: int = 0) -> None:
+        import torch
+
+        from genodl_spark.learning import models
+        from genodl_spark.learning.training.optimization import Average, Plateau, scaled_rate
+
+        sets = rank.sets[start : start + rank.size]
+        self.rank, self.sets, self.job, self.start, self.file = rank, sets, rank.job, start, f"{start:05d}.safetensors"
+        data, job, o = rank.data, rank.job, rank.job.options
+        self.members = int(o["ensemble"])
+        self.learns = learns(data.folds, sets, job.folds)
+        self.rows = np.flatnonzero(self.learns.any(0))
+        self.held_out = held_out(data.folds, sets, job.folds)
+        self.validates = self._validates(data.folds)
+        target = data.target
+        self.center, self.spread = np.zeros(len(sets)), np.ones(len(sets))
+        if job.classes == 0:
+            self.center = np.array([target[rows].mean() for rows in self.learns])
+            self.spread = np.array([target[rows].std() or 1.0 for rows in self.learns])
+        self.scaling, self.coordinates, self.projection = fit_scaling(
+            data, self.learns, job, None if job.allowed is None else job.allowed[start : start + rank.size]
+        )
+        inputs = encodings.shape(job.layout.features, job.transform) if self.projection is None else (self.projection.shape[2],)
+        seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
+        self.network = models.build(job.model, seeds, inputs, max(job.classes, 1), job.code).to(rank.device, rank.dtype)
+        self.mean = torch.from_numpy(self.scaling.mean).to(rank.device, rank.dtype)
+        self.inverse = torch.from_numpy(self.scaling.inverse).to(rank.device, rank.dtype)
+        self.resident = self._resident()
+        self.per_epoch = feed.steps(len(self.rows), int(o["batch"]))
+        self.epochs = epochs(o, len(self.rows))
+        self.parameters = list(self.network.parameters())
+        self.rate, self.warm_start = scaled_rate(o["learning_rate"], int(o["batch"]), int(o["scale_from"]))
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=o["weight_decay"], fused=True)
+        self.average = Average(self.parameters, o["ema"]) if o["ema"] else None
+        self.plateau = Plateau(o["plateau_factor"], int(o["plateau_patience"]))
+        self.scaler = torch.amp.GradScaler(rank.device.type, enabled=o["amp"] == "fp16")
+        self.kept = {name: value.clone() for name, value in self.network.state_dict().items()} if o["patience"] else {}
+        self.forward: Any = self.network
+        if o["compile"] == "on" or (o["compile"] == "auto" and rank.device.type == "cuda" and self.epochs * self.per_epoch >= COMPILED_STEPS):
+            # What torch compiles is loaded as code: not from a folder that anybody may have made.
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", storage.private_folder(tempfile.gettempdir(), "genodl-compiled"))
+            self.forward = torch.compile(self.network)
+        self.progress = Progress(best=[math.inf] * len(seeds))
+        self.ended = False
+
+    def _validates(self, codes: np.ndarray) -> np.ndarray:
+        """Which rows validate each set, bool (S, rows)."""
+        if self.job.folds:
+            return self.held_out if self.job.validate_folds else np.zeros_like(self.held_out)
+        return np.repeat((codes[:, 0] == VALIDATION)[None], len(self.sets), 0)
+
+    def _resident(self) -> torch.Tensor | None:
+        """Data that is small against the GPU's memory stays there."""
+        import torch
+
+        source = self.rank.data.x if self.coordinates is None else self.coordinates
+        if self.rank.device.type != "cuda" or source.nbytes > self.job.device_bytes:
+            return None
+        return torch.from_numpy(np.ascontiguousarray(source)).to(self.rank.device)
+
+    def fetch(self, rows: np.ndarray) -> torch.Tensor:
+        """Packed values (rows, F), or coordinates (S, rows, width), of some rows, on the device."""
+        import torch
+
+        if self.resident is not None:
+            return self.resident.index_select(int(self.coordinates is not None), torch.from_numpy(rows).to(self.rank.device))
+        part = torch.from_numpy(self.rank.data.x[rows] if self.coordinates is None else self.coordinates[:, rows])
+        return part.pin_memory().to(self.rank.device, non_blocking=True) if self.rank.device.type == "cuda" else part
+
+    def inputs(self, fetched: torch.Tensor) -> torch.Tensor:
+        """What the networks take: standardised (S * E, rows, F), projected (S * E, rows, width) or one-hot (1, rows, 4, L)."""
+        import torch
+
+        if self.coordinates is not None:
+            z = fetched.to(self.rank.dtype)
+        else:
+            x = encodings.values(fetched, self.job.transform, self.rank.dtype)
+            if self.job.transform == encodings.ONE_HOT:
+                return x[None]
+            z = torch.nan_to_num((x - self.mean[:, None]) * self.inverse[:, None], nan=0.0)
+        return z.repeat_interleave(self.members, 0) if self.members > 1 else z
+
+    def losses(self, outputs: torch.Tensor, rows: np.ndarray, smoothing: float) -> torch.Tensor:
+        """Loss of every row under every member, (S * E, rows)."""
+        import torch
+        from torch.nn import functional
+
+        outputs = outputs.to(self.rank.dtype)
+        target = self.rank.data.target[rows]
+        if self.job.classes == 0:
+            scaled = (target[None, :] - self.center[:, None]) / self.spread[:, None]
+            wanted = torch.from_numpy(scaled).to(outputs).repeat_interleave(self.members, 0)
+            return (outputs[..., 0] - wanted) ** 2
+        index = torch.from_numpy(target.astype(np.int64)).to(outputs.device).expand(outputs.shape[0], -1)
+        return functional.cross_entropy(outputs.flatten(0, 1), index.reshape(-1), label_smoothing=smoothing, reduction="none").view(index.shape)
+
+    def weights(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
+        """`chosen` bool (S, all rows) at some rows, for each member: (S * E, rows)."""
+        import torch
+
+        return torch.from_numpy(chosen[:, rows]).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0)
+
+    def _precision(self) -> Any:
+        import torch
+
+        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        amp = self.job.options["amp"]
+        return torch.autocast(self.rank.device.type, dtype=kinds[amp]) if amp in kinds else contextlib.nullcontext()
+
+    def batches(self, epoch: int, first: int) -> Iterator[tuple[int, np.ndarray, list[Piece]]]:
+        """Per step its number, the rows of the whole batch, and this rank's share in `accumulate` pieces."""
+        from genodl_spark.learning.training.optimization import mixture
+
+        job, o, ranks = self.job, self.job.options, self.rank.ranks
+        pieces = int(o["accumulate"])
+        for step, whole, mine in feed.shares(self.rows, job.seed, epoch, int(o["batch"]), ranks.rank, ranks.size, first):
+            partners, share = None, 1.0
+            if o["mixup"]:
+                share, places = mixture(len(whole), o["mixup"], job.seed, epoch, step)
+                partners = np.array_split(whole[places], ranks.size)[ranks.rank]
+            made = []
+            for part in np.array_split(np.arange(len(mine)), pieces) if pieces > 1 else [np.arange(len(mine))]:
+                rows = mine[part]
+                if partners is None:
+                    made.append(Piece(rows, self.fetch(rows)))
+                else:
+                    made.append(Piece(rows, self.fetch(rows), partners[part], self.fetch(partners[part]), share))
+            yield step, whole, made
+
+    def backward(self, whole: np.ndarray, pieces: list[Piece], epoch: int) -> torch.Tensor:
+        """Leaves in every parameter the gradient of the mean loss over a whole batch, of which `pieces` are this rank's share.
+
+        Returns sums over all ranks: the losses of every member, 0 for rows that it does not learn from, how many ranks know of a change of
+        ranks, and the rows seen: (S * E + 2,).
+        """
+        import torch
+
+        from genodl_spark.learning import models
+
+        o, device, ranks = self.job.options, self.rank.device, self.rank.ranks
+        counts = torch.from_numpy(self.learns[:, whole].sum(1)).to(device, self.rank.dtype).repeat_interleave(self.members)
+        self.optimizer.zero_grad(set_to_none=True)
+        measured = torch.zeros(len(self.sets) * self.members + 2, dtype=self.rank.dtype, device=device)
+        measured[-2] = float(ranks.changed)
+        for piece in pieces:
+            learnt = self.weights(piece.rows, self.learns)
+            models.share_statistics(self.network, ranks.reduce(), learnt)
+            with self._precision():
+                z, share = self.inputs(piece.x), None
+                if piece.partners is not None and piece.partner_x is not None:
+                    # A member must not meet a row that is held out from it: there the row stays unmixed.
+                    other = self.weights(piece.partners, self.learns)
+                    share = 1 - (1 - piece.share) * other
+                    at = share[(slice(None), slice(None), *[None] * (z.dim() - 2))]
+                    at = at[:1] if z.shape[0] == 1 and bool((share == share[:1]).all()) else at
+                    z = at * z + (1 - at) * self.inputs(piece.partner_x)
+                outputs = self.forward(z, torch.from_numpy(piece.rows).to(device), epoch)
+            losses = self.losses(outputs, piece.rows, o["label_smoothing"])
+            if share is not None and piece.partners is not None:
+                losses = share * losses + (1 - share) * self.losses(outputs, piece.partners, o["label_smoothing"])
+            masked = losses * learnt
+            auxiliary = getattr(self.network, "auxiliary", None)
+            total = masked if auxiliary is None else masked + auxiliary.to(masked.dtype) * learnt
+            self.scaler.scale((total.sum(1) / counts.clamp(min=1)).sum()).backward()
+            measured[:-2] += masked.detach().sum(1)
+            measured[-1] += len(piece.rows)
+        return ranks.sum_gradients(self.parameters, measured, o["compression"] == "fp16")
+
+    def update(self, step: int) -> None:
+        """One step of the optimizer from the gradients at hand; `step` counts from the start of the training."""
+        from genodl_spark.learning.training.optimization import clip_members, schedule
+
+        o = self.job.options
+        factor = schedule(step, self.epochs * self.per_epoch, o["warmup_epochs"] * self.per_epoch, o["schedule"], self.warm_start)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * factor * self.plateau.factor
+        self.scaler.unscale_(self.optimizer)
+        if o["clip"]:
+            clip_members(self.parameters, o["clip"])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(step)
+
+    def fit(self) -> list[dict[str, Any]]:
+        """Trains; returns per epoch the mean loss of each training set and, where there are validation rows, of each member on them."""
+        uri = storage.join(self.job.checkpoint, self.file) if self.job.checkpoint and self.rank.ranks.rank == 0 else ""
+        with contextlib.closing(checkpoints.Writer(uri)) if uri else contextlib.nullcontext() as writer:
+            self._fit(writer)
+        o, p = self.job.options, self.progress
+        self.ended = p.epoch >= self.epochs or bool(o["patience"] and p.waited >= o["patience"])
+        if self.ended:
+            self._settle()
+        return p.history
+
+    def _fit(self, writer: checkpoints.Writer | None) -> None:
+        from genodl_spark.learning.training.optimization import FirstBad
+
+        job, o, ranks = self.job, self.job.options, self.rank.ranks
+        written, shown = time.monotonic(), time.monotonic()
+        p = self.progress
+        last = min(self.epochs, job.stop_epoch or self.epochs)
+        p.summed = p.summed or [0.0] * (len(self.sets) * self.members)
+        p.counted = p.counted or [0] * len(self.sets)
+        bad = FirstBad(self.rank.device)
+        while p.epoch < last and not (o["patience"] and p.waited >= o["patience"]):
+            # On a CPU the networks use all cores already: a thread beside them would only take turns with them.
+            fed = feed.Prefetch(self.batches(p.epoch, p.step), job.prefetch if self.rank.device.type == "cuda" else 0)
+            summed: Any = 0.0
+            began = time.perf_counter()
+            try:
+                for step, whole, pieces in fed:
+                    measured = self.backward(whole, pieces, p.epoch)
+                    done = p.epoch * self.per_epoch + step
+                    bad.see(measured, done)
+                    self.update(done)
+                    summed = summed + measured.double()
+                    self._count(whole)
+                    p.step = step + 1
+                    if ranks.elastic and float(measured[-2]):
+                        ranks.regroup()
+                    if writer is not None and time.monotonic() - written >= o["checkpoint_seconds"] and not writer.busy():
+                        self._stop_at(bad.step())
+                        summed = self._add(summed)
+                        writer.write(*self.state())
+                        written = time.monotonic()
+                    if ranks.rank == 0 and time.monotonic() - shown > 30:
+                        log.info("epoch %d of %d, step %d of %d", p.epoch + 1, self.epochs, step + 1, self.per_epoch)
+                        shown = time.monotonic()
+            finally:
+                summed = self._add(summed)
+                fed.close()
+                self.rank.waited += fed.waited
+                self.rank.looped += time.perf_counter() - began
+            self._stop_at(bad.step())
+            self._end_epoch()
+        if writer is not None and p.epoch < self.epochs and job.stop_epoch:
+            writer.write(*self.state())
+
+    def _count(self, whole: np.ndarray) -> None:
+        p = self.progress
+        p.counted = [a + int(b) for a, b in zip(p.counted, self.learns[:, whole].sum(1), strict=True)]
+        self.rank.rows_seen += len(whole)
+
+    def _add(self, measured: Any) -> float:
+        """Adds sums that were left on the device to those of the epoch."""
+        p = self.progress
+        if not isinstance(measured, float):
+            values = measured.cpu().tolist()
+            p.summed = [a + b for a, b in zip(p.summed, values[:-2], strict=True)]
+            p.rows += round(values[-1])
+        return 0.0
+
+    def _stop_at(self, step: int | None) -> None:
+        if step is not None:
+            where = f"in epoch {step // self.per_epoch + 1}, step {step % self.per_epoch + 1}"
+            raise InputError(f"found a loss that is not finite {where}; expected numbers, lower it or look for extreme values", "train.learning_rate")
+
+    def _end_epoch(self) -> None:
+        import torch
+
+        p, o = self.progress, self.job.options
+        per_member = np.array(p.summed) / np.maximum(np.repeat(p.counted, self.members), 1)
+        entry: dict[str, Any] = {"epoch": p.epoch + 1, "train": per_member.reshape(len(self.sets), -1).mean(1).tolist(), "rows": p.rows}
+        if self.validates.any():
+            with self.average.instead() if self.average is not None else contextlib.nullcontext():
+                validation = self._validation_loss()
+                entry["validation"] = validation.tolist()
+                self.plateau.see(float(validation.nanmean()))
+                if o["patience"]:
+                    better = validation < torch.tensor(p.best, dtype=torch.float64)
+                    p.best = torch.where(better, validation, torch.tensor(p.best, dtype=torch.float64)).tolist()
+                    for name, value in self.network.state_dict().items():
+                        self.kept[name][better] = value[better]
+                    p.waited = 0 if bool(better.any()) else p.waited + 1
+        entry["sets"] = [(s.repeat, s.fold) for s in self.sets]
+        p.history.append(entry)
+        if self.rank.ranks.rank == 0 and (p.epoch + 1) % max(1, self.epochs // 5) == 0:
+            shown = f"epoch {p.epoch + 1} of {self.epochs}: loss {float(per_member.mean()):.4f}"
+            log.info("%s", shown + (f", validation {float(np.nanmean(entry['validation'])):.4f}" if "validation" in entry else ""))
+        p.epoch, p.step, p.rows = p.epoch + 1, 0, 0
+        p.summed, p.counted = [0.0] * len(p.summed), [0] * len(p.counted)
+
+    def _settle(self) -> None:
+        """Leaves in the network what scores and what is registered: each member at its best epoch, else the averages, else the last weights."""
+        import torch
+
+        if self.kept and all(math.isfinite(best) for best in self.progress.best):
+            self.network.load_state_dict(self.kept)
+        elif self.average is not None:
+            with torch.no_grad():
+                for p, value in zip(self.parameters, self.average.values, strict=True):
+                    p.copy_(value)
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """All that a checkpoint holds."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for number, p in enumerate(self.parameters):
+            tensors |= {f"optimizer.{number}.{key}": value for key, value in self.optimizer.state[p].items()}
+        tensors |= {f"kept.{name}": value for name, value in self.kept.items()}
+        if self.average is not None:
+            tensors |= {f"average.{number}": value for number, value in enumerate(self.average.values)}
+        state = replace(self.progress, plateau=self.plateau.state(), scaler=self.scaler.state_dict())
+        return tensors, asdict(state)
+
+    def restore(self, content: bytes, state: dict[str, Any] | None = None) -> None:
+        """Goes on from the tensors of a checkpoint and its state, or the state given."""
+        from genodl_spark.learning.training.optimization import Plateau
+
+        tensors, stored = checkpoints.unpack(content)
+
+        def part(name: str) -> dict[str, torch.Tensor]:
+            return {key.removeprefix(f"{name}."): value.to(self.rank.device) for key, value in tensors.items() if key.startswith(f"{name}.")}
+
+        self.network.load_state_dict(part("network"))
+        self.kept = part("kept") or self.kept
+        for number, p in enumerate(self.parameters):
+            if of_parameter := part(f"optimizer.{number}"):
+                self.optimizer.state[p] = of_parameter
+        if self.average is not None:
+            averages = part("average")
+            self.average.values = [averages[str(number)] for number in range(len(self.parameters))]
+        self.progress = Progress(**(stored if state is None else state))
+        self.plateau = Plateau(**self.progress.plateau)
+        if self.progress.scaler:
+            self.scaler.load_state_dict(self.progress.scaler)
+        if self.rank.ranks.rank == 0:
+            log.info("going on at epoch %d of %d, step %d of %d", self.progress.epoch + 1, self.epochs, self.progress.step + 1, self.per_epoch)
+
+    def _mine(self, chosen: np.ndarray, size: int) -> Iterator[np.ndarray]:
+        """This rank's part of the chosen rows, in pieces."""
+        rows = np.array_split(np.flatnonzero(chosen), self.rank.ranks.size)[self.rank.ranks.rank]
+        for start in range(0, len(rows), size):
+            yield rows[start : start + size]
+
+    def _outputs(self, rows: np.ndarray) -> torch.Tensor:
+        with self._precision():
+            return self.network(self.inputs(self.fetch(rows))).to(self.rank.dtype)
+
+    def _validation_loss(self) -> torch.Tensor:
+        """Mean loss of every member on the rows that validate it, float64 (S * E,); NaN without such rows."""
+        import torch
+
+        self.network.eval()
+        summed = torch.zeros(len(self.sets) * self.members, dtype=torch.float64)
+        with torch.no_grad():
+            for rows in self._mine(self.validates.any(0), int(self.job.options["batch"])):
+                losses = self.losses(self._outputs(rows), rows, 0.0) * self.weights(rows, self.validates)
+                summed += losses.sum(1).double().cpu()
+        self.network.train()
+        counts = torch.from_numpy(self.validates.sum(1).repeat(self.members))
+        return self.rank.ranks.sum(summed, "validation loss") / counts
+
+    def score(self) -> list[Any]:
+        """Class probabilities, or values, of this rank's part of the held-out rows, averaged over an ensemble's members."""
+        import pyarrow as pa
+        import torch
+
+        from genodl_spark.learning import models
+
+        self.network.eval()
+        tables = []
+        with torch.no_grad():
+            for rows in self._mine(self.held_out.any(0), int(self.job.options["batch"])):
+                scores = models.combine(self._outputs(rows), len(self.sets), self.job.classes, self.center, self.spread)
+                for s, which in enumerate(self.sets):
+                    mine = self.held_out[s, rows]
+                    if mine.any():
+                        columns = [pa.array(np.full(mine.sum(), which.repeat), pa.int32()), pa.array(rows[mine], pa.int64())]
+                        columns.append(pa.array(list(scores[s, mine].reshape(int(mine.sum()), -1)), pa.list_(pa.float64())))
+                        tables.append(pa.Table.from_arrays(columns, names=["repeat", "row_id", "scores"]))
+        return tables
+
+    def registered(self) -> bytes:
+        """The registered model as safetensors: its members' parameters, over features, and its scaling."""
+        import torch
+        from safetensors.torch import save
+
+        network: Any = self.network
+        if self.projection is not None:
+            network = copy.deepcopy(network)  # ranks that are lost before the end are joined by others with the network as it is trained
+            network.fold(torch.from_numpy(self.projection).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0))
+        last = slice(-self.members, None)
+        tensors = {f"network.{name}": value[last].contiguous().cpu().float() for name, value in network.state_dict().items()}
+        tensors["mean"] = torch.from_numpy(self.scaling.mean[-1].copy())
+        tensors["inverse"] = torch.from_numpy(self.scaling.inverse[-1].copy())
+        tensors["target"] = torch.tensor([self.center[-1], self.spread[-1]], dtype=torch.float64)
+        bits, usual = usual_rows(self.rank.data.x, self.learns[-1], self.job.transform, self.scaling, self.job.cut)
+        tensors["background"], tensors["usual"] = torch.from_numpy(bits), torch.from_numpy(usual)
+        return save(tensors)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of one forward, their packed values on the device, and of mixup each row's partner and the share of the row itself."""
+
+    rows: np.ndarray
+    x: torch.Tensor
+    partners: np.ndarray | None = None
+    partner_x: torch.Tensor | None = None
+    share: float = 1.0

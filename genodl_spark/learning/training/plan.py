@@ -1,0 +1,100 @@
+"""What a training is: its job, its training sets, and the rows that each of them learns from and is tested on."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from genodl_spark.core.own_code import Code
+from genodl_spark.learning import feed
+from genodl_spark.learning.splits import TRAIN, UNUSED, VALIDATION
+
+log = logging.getLogger("genodl")
+REGISTERED = -1  # fold of the training set behind the registered model
+FAILURE = "failure.txt"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a rank needs. `classes` is 0 for regression; `folds` is 0 for a fixed split; `options` is the loop's `train` section
+    of the settings; `staging` is the URI of a folder for what the ranks write.
+
+    `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
+    epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
+    `threads`: of a rank; 0 for its share of the machine's. `allowed` bool (sets, features): what each training set may use, in the order of
+    `training_sets`; None for all. `null`: labels are shuffled among the training rows first, to see what the same network makes of nothing.
+    `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
+    """
+
+    files: list[str]
+    layout: feed.Layout
+    backend: str
+    resident_bytes: int
+    classes: int
+    folds: int
+    transform: str
+    max_missing: float
+    select: int
+    model: dict[str, Any]
+    options: dict[str, Any]
+    seed: int
+    staging: str
+    checkpoint: str = ""
+    stop_epoch: int = 0
+    validate_folds: bool = False
+    readers: int = 1
+    prefetch: int = 2
+    device_bytes: int = 1 << 30
+    threads: int = 0
+    allowed: np.ndarray | None = None
+    null: bool = False
+    cut: bool = False
+    code: Code = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Rows that one ensemble learns from: all but one fold of one repeat, or those of the registered model (fold -1)."""
+
+    repeat: int
+    fold: int
+
+
+def training_sets(repeats: int, folds: int) -> list[TrainingSet]:
+    return [TrainingSet(r, k) for r in range(repeats) for k in range(folds)] + [TrainingSet(0, REGISTERED)]
+
+
+def learns(codes: np.ndarray, sets: list[TrainingSet], folds: int) -> np.ndarray:
+    """Which rows each set learns from, bool (S, rows). `codes` int8 (rows, repeats) as in the table `examples`."""
+    if folds == 0:
+        return np.stack([codes[:, 0] == TRAIN for _ in sets])
+    used = codes[:, 0] != UNUSED
+    return np.stack([used & (codes[:, s.repeat] != s.fold) if s.fold != REGISTERED else used for s in sets])
+
+
+def held_out(codes: np.ndarray, sets: list[TrainingSet], folds: int) -> np.ndarray:
+    """Which rows each set is tested on, bool (S, rows): its fold; of a fixed split the rows for validation and test."""
+    if folds == 0:
+        return np.stack([codes[:, 0] > TRAIN for _ in sets])
+    return np.stack([codes[:, s.repeat] == s.fold if s.fold != REGISTERED else np.zeros(len(codes), bool) for s in sets])
+
+
+def shuffled_labels(target: np.ndarray, codes: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Targets (rows,), dealt anew among the rows that train and, of a fixed split, apart from them among those that validate.
+
+    `codes` int8 (rows, repeats) as in the table `examples`. Test rows of a fixed split keep theirs.
+    """
+    found = target.copy()
+    generator = np.random.default_rng([seed, len(target)])
+    for rows in [codes[:, 0] != UNUSED] if folds else [codes[:, 0] == TRAIN, codes[:, 0] == VALIDATION]:
+        found[rows] = generator.permutation(target[rows])
+    return found
+
+
+def epochs(options: dict[str, Any], rows: int) -> int:
+    """Epochs of a training on so many rows: raised where they are few, until `min_steps` are done."""
+    return max(int(options["epochs"]), math.ceil(int(options["min_steps"]) / feed.steps(rows, int(options["batch"]))))

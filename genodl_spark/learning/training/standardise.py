@@ -1,0 +1,58 @@
+"""Scaling of every training set, and the projection of those with fewer rows than features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from genodl_spark.learning import encodings, feed
+from genodl_spark.learning import scaling as quality
+from genodl_spark.learning.training.plan import Job
+
+PROJECTED_ROWS = 4096  # larger training sets cost more to decompose than the projection saves
+
+
+def projects(job: Job) -> bool:
+    """Whether the network can be trained on coordinates and turned into one over features afterwards."""
+    from genodl_spark.learning import models
+
+    return job.transform != encodings.ONE_HOT and getattr(models.network(job.model, job.code), "fold", None) is not None
+
+
+def fit_scaling(
+    data: feed.Examples, learns: np.ndarray, job: Job, allowed: np.ndarray | None = None
+) -> tuple[quality.Scaling, np.ndarray | None, np.ndarray | None]:
+    """Scaling of every training set, of the features that it is `allowed`, and, for sets with fewer rows than features, their projection.
+
+    Every rank computes them from all rows, on one thread: a few additions in another order would turn axes of nearly equal
+    variance. Returns the scaling, coordinates float32 (S, rows, width) or None, and projections (S, features, width) or None.
+    """
+    from threadpoolctl import threadpool_limits
+
+    if job.transform == encodings.ONE_HOT:  # bases are on one scale as they are
+        return quality.Scaling(np.zeros((len(learns), 1), np.float32), np.ones((len(learns), 1), np.float32)), None, None
+    with threadpool_limits(1):
+        origin = np.nan_to_num(encodings.as_float(data.x[:1], job.transform)[0])
+        classes = data.target.astype(int) if job.select and job.classes else None
+        sums: quality.Moments | None = None
+        for start in range(0, len(data), 4096):
+            part = slice(start, start + 4096)
+            values = encodings.as_float(data.x[part], job.transform)
+            found = quality.moments(values, learns[:, part], origin, None if classes is None else classes[part], job.classes)
+            sums = found if sums is None else sums + found
+        assert sums is not None
+        scaling = quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)
+        most = int(learns.sum(1).max())
+        if most > PROJECTED_ROWS or job.layout.features <= most or not projects(job):
+            return scaling, None, None
+        values = encodings.as_float(data.x, job.transform)
+        found_axes = []
+        for s in range(len(learns)):
+            z = np.nan_to_num((values - scaling.mean[s]) * scaling.inverse[s])
+            axes = quality.principal_axes(z[learns[s]])
+            found_axes.append((z @ axes, axes))
+        width = max(axes.shape[1] for _, axes in found_axes)
+        coordinates = np.zeros((len(learns), len(data), width), np.float32)
+        projection = np.zeros((len(learns), job.layout.features, width), np.float32)
+        for s, (inside, axes) in enumerate(found_axes):
+            coordinates[s, :, : axes.shape[1]], projection[s, :, : axes.shape[1]] = inside, axes
+        return scaling, coordinates, projection

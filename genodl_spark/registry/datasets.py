@@ -1,0 +1,250 @@
+"""Data sets: examples of a task, packed, split and described by what they were made of; made once for the same content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from genodl_spark import tasks
+from genodl_spark.core import packing, storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.features.covariates import told
+from genodl_spark.job.run import Run, code_of, fingerprint, now
+from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES, SPLITS
+from genodl_spark.learning import encodings, feed, splits
+from genodl_spark.learning.training import plan
+from genodl_spark.registry.labels import Labels, labelled_cohorts, read_labels
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row
+
+
+def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bool]:
+    """The row of `datasets` for a task, cohort and label, prepared when it is not there or its tables have moved; and whether it was.
+
+    InputError for an unknown label, no labelled entity, one class only, or a split that leaks.
+    """
+    from pyspark.sql import Row
+    from pyspark.sql import functions as F
+    from pyspark.storagelevel import StorageLevel
+
+    s = run.settings
+    features = tasks.features(s)
+    label = label or s.label
+    name = run.cohort(cohort, labelled_cohorts(run, features, label, cohort), f"data for {s.task}")
+    shaped_by = {
+        "settings": {key: getattr(s, key) if not hasattr(getattr(s, key), "model_dump") else getattr(s, key).model_dump() for key in _SHAPING},
+        "code": code_of(__name__, s, network=False),
+        "task": s.task,
+    }
+    settings_hash = fingerprint(shaped_by, label)
+    versions = {table.name: v for table in (*features.tables, SAMPLES) if (v := run.sources.version(table)) is not None}
+    mine = (F.col("task") == s.task) & (F.col("cohort") == name) & (F.col("label_column") == label)
+    stored = run.lake.read(DATASETS).where(mine & (F.col("settings_hash") == settings_hash)).orderBy(F.col("prepared_at").desc()).collect()
+    for row in stored:
+        if dict(row.source_versions) == versions:
+            for warning in row.warnings:
+                run.report.warn(warning)
+            return row, False
+    labels = read_labels(run, features, name, label)
+    assignment = splits.assign(
+        labels.entities,
+        [labels.classes[int(t)] for t in labels.target] if labels.classes else None,
+        labels.groups,
+        labels.published,
+        s.split,
+        s.seed,
+    )
+    splits.audit(assignment, labels.entities, labels.groups)
+    sets = plan.training_sets(assignment.codes.shape[1] if assignment.folds else 0, assignment.folds)
+    learns = plan.learns(assignment.codes, sets, assignment.folds)
+    _check_classes(labels, learns[-1])
+    choice = features.choose(run.sources, name, labels.entities, learns)
+    chosen, allowed = choice.names, None if choice.allowed is None else np.packbits(choice.allowed).tobytes()
+    if not chosen:
+        raise InputError(f"no feature of cohort {name} passes; expected some, loosen quality.min_allele_frequency or quality.max_missing", "quality")
+    numbered = run.spark.createDataFrame(_numbered(labels, assignment))
+    rows = features.rows(run.sources, name, chosen).join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
+    try:
+        largest, content = _content(rows, features.dtype, sets, assignment.folds)
+        transform = features.encoding or s.quality.transform
+        if transform == "auto":
+            transform = _transform(largest) if features.dtype == "float32" else "none"
+        digest = splits.split_hash(labels.entities, assignment.codes)
+        shaped = [s.task, name, label, chosen, labels.classes, digest, transform, content]
+        dataset = fingerprint(*shaped, *([] if allowed is None else [allowed.hex()]))[:16]
+        warnings = [*labels.warnings, *assignment.warnings, *told(features, run.sources, name, chosen)]
+        for warning in warnings:
+            run.report.warn(warning)
+        files = max(1, -(-len(labels.entities) // s.feed.rows_per_file))
+        packed = rows.withColumn("dataset", F.lit(dataset)).select(*EXAMPLES.column_names)
+        packed = packed.repartitionByRange(files, "row_id").sortWithinPartitions("row_id")
+        run.lake.replace(EXAMPLES, packed, {"dataset": dataset})
+    finally:
+        rows.unpersist()
+    _write_split(run, name, label, digest, labels, assignment)
+    written: dict[str, Any] = {
+        "dataset": dataset,
+        "task": s.task,
+        "cohort": name,
+        "label_column": label,
+        "rows": len(labels.entities),
+        "n_features": len(chosen),
+        "dtype": features.dtype,
+        "classes": labels.classes,
+        "features": chosen,
+        "allowed": allowed,
+        "transform": transform,
+        "split": s.split.model_dump_json(exclude_none=True),
+        "split_hash": digest,
+        "folds": assignment.folds,
+        "repeats": assignment.codes.shape[1],
+        "settings_hash": settings_hash,
+        "source_versions": versions,
+        "warnings": warnings,
+        "prepared_at": now(),
+    }
+    run.lake.merge(DATASETS, run.frame(DATASETS, [written]))
+    return Row(**written), True
+
+
+def allowed_of(dataset: Row) -> np.ndarray | None:
+    """Which features each training set of a row of `datasets` may use, bool (sets, features); None where each may use all."""
+    if dataset.allowed is None:
+        return None
+    shape = len(plan.training_sets(dataset.repeats if dataset.folds else 0, dataset.folds)), dataset.n_features
+    return np.unpackbits(np.frombuffer(dataset.allowed, np.uint8), count=shape[0] * shape[1]).astype(bool).reshape(shape)
+
+
+def _transform(largest: np.ndarray) -> str:
+    """What suits values whose largest among the rows of each training set, float64 (S,), are these. InputError where the sets do not agree."""
+    linear = [encodings.on_linear_scale(value) for value in largest.tolist()]
+    if any(linear) and not all(linear):
+        found = (
+            f"the training rows of {sum(linear)} of {len(linear)} training sets have values above {encodings.LINEAR_SCALE:g}, as on a linear scale"
+        )
+        raise InputError(f"found that {found}; expected all or none, set it to asinh or none", "quality.transform")
+    return "asinh" if all(linear) else "none"
+
+
+# The settings that shape a dataset; `quality` as a whole, though `select` acts in training only.
+_SHAPING = ("blocks", "covariates", "target", "split", "quality", "sequence", "seed", "implementation", "feed")
+
+
+def _check_classes(labels: Labels, training: np.ndarray) -> None:
+    if labels.classes and len(labels.classes) < 2:
+        raise InputError(f"found one class, {labels.classes[0]!r}; expected at least two, name another label column", "--label")
+    if not training.any():
+        raise InputError("found no row to train on; expected some, give the training part a larger share", "split")
+    if labels.classes:
+        present = {int(t) for t in labels.target[training]}
+        lacking = [name for i, name in enumerate(labels.classes) if i not in present]
+        if lacking:
+            raise InputError(f"found no training row of class {lacking[0]!r}; expected some of each, name the classes with target.classes", "split")
+
+
+def _content(rows: DataFrame, dtype: str, sets: list[plan.TrainingSet], folds: int) -> tuple[np.ndarray, str]:
+    """Largest value, 0 at least, among the rows of each training set, float64 (S,), and a hash of what all rows hold, whatever their order."""
+
+    def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            packed = batch.column("x").to_pylist()
+            x = np.frombuffer(b"".join(packed), dtype).reshape(len(packed), -1)
+            of_row = np.fmax.reduce(x, 1, initial=0).astype(float)
+            codes = np.frombuffer(b"".join(batch.column("folds").to_pylist()), np.int8).reshape(len(packed), -1)
+            largest = np.where(plan.learns(codes, sets, folds), of_row, 0).max(1, initial=0)
+            total = 0
+            others = zip(*(batch.column(name).to_pylist() for name in ("row_id", "entity_id", "target", "folds")), strict=True)
+            for values, rest in zip(packed, others, strict=True):  # one step per entity; a sum, as rows come in any order
+                total += int.from_bytes(hashlib.blake2b(repr(rest).encode() + values, digest_size=16).digest(), "little")
+            digest = str(total % _HASHES)
+            yield pa.RecordBatch.from_arrays([pa.array([largest.tolist()]), pa.array([digest])], ["largest", "digest"])
+
+    columns = rows.select("row_id", "entity_id", "target", "folds", "x")
+    found = columns.mapInArrow(kernel, "largest array<double>, digest string").collect()  # some numbers and a hash per batch
+    largest = np.max([row.largest for row in found] or [[0.0] * len(sets)], axis=0)
+    return largest, str(sum(int(row.digest) for row in found) % _HASHES)
+
+
+_HASHES = 1 << 128
+
+
+def _numbered(labels: Labels, assignment: splits.Assignment) -> pa.Table:
+    """The columns of `examples` that do not come from features."""
+    n, repeats = assignment.codes.shape
+    folds = packing.binary_array(np.ascontiguousarray(assignment.codes).view(np.uint8).ravel(), np.arange(n + 1, dtype=np.int32) * repeats)
+    groups = pa.array(labels.groups if labels.groups is not None else [None] * n, pa.string())
+    columns = {"entity_id": pa.array(labels.entities), "row_id": pa.array(np.arange(n)), "group": groups}
+    return pa.table({**columns, "target": pa.array(labels.target, pa.float64()), "folds": folds})
+
+
+def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels, assignment: splits.Assignment) -> None:
+    n, repeats = assignment.codes.shape
+    codes = assignment.codes.T.ravel()
+    roles = np.full(len(codes), "fold", object)
+    for role, code in splits.ROLES.items() if not assignment.folds else ():
+        roles[codes == code] = role
+    roles[codes == splits.UNUSED] = "unused"
+    where = {"task": run.settings.task, "cohort": cohort, "label_column": label, "split_hash": digest}
+    columns: dict[str, Any] = {name: pa.repeat(pa.scalar(value), len(codes)) for name, value in where.items()}
+    columns |= {
+        "repeat": np.repeat(np.arange(repeats, dtype=np.int32), n),
+        "entity_id": labels.entities * repeats,
+        "group": (labels.groups if labels.groups is not None else [None] * n) * repeats,
+        "role": roles,
+        "fold": pa.array(codes.astype(np.int32), mask=roles != "fold"),
+    }
+    rows = pa.table([columns[name] for name in SPLITS.column_names], schema=SPLITS.arrow_schema())
+    run.lake.replace(SPLITS, run.spark.createDataFrame(rows, SPLITS.spark_schema()), where)
+
+
+def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
+    """What ranks are told of a training on a prepared dataset, with checkpoints below `staging`."""
+    s = run.settings
+    version = run.lake.version(EXAMPLES)
+    assert version is not None
+    run.sources.versions[EXAMPLES.name] = version
+    return plan.Job(
+        files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
+        layout=feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats),
+        backend=s.feed.backend,
+        resident_bytes=s.feed.resident_bytes,
+        classes=len(dataset.classes),
+        folds=dataset.folds,
+        transform=dataset.transform,
+        max_missing=s.quality.max_missing,
+        select=s.quality.select,
+        model=with_blocks(s.model, dataset.features),
+        options=s.train.model_dump(),
+        seed=s.seed,
+        staging=staging,
+        checkpoint=storage.join(staging, "checkpoint"),
+        readers=s.feed.readers,
+        prefetch=s.feed.prefetch,
+        device_bytes=s.feed.device_bytes,
+        allowed=allowed_of(dataset),
+        cut=s.sequence.length > 0,
+        code=s.code_files,
+    )
+
+
+def with_blocks(model: dict[str, Any], features: list[str]) -> dict[str, Any]:
+    """Options of a fusion network, with the number of features of every block; `block:identifier` names them where there are several."""
+    if model.get("kind") != "fusion" or "sizes" in model:
+        return model
+    return {**model, "sizes": [len(list(names)) for _, names in groupby(features, key=lambda name: name.partition(":")[0])]}
+
+
+def roles(run: Run, dataset: Row) -> dict[str, int]:
+    """Rows of each role in a dataset's split."""
+    from pyspark.sql import functions as F
+
+    mine = (F.col("task") == dataset.task) & (F.col("cohort") == dataset.cohort) & (F.col("label_column") == dataset.label_column)
+    rows = run.lake.read(SPLITS).where(mine & (F.col("split_hash") == dataset.split_hash) & (F.col("repeat") == 0))
+    return {row["role"]: row["count"] for row in rows.groupBy("role").count().collect()}

@@ -1,0 +1,89 @@
+"""Registered models: which one a run means, with its card, its files and the settings that it was made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genodl_spark import tasks
+from genodl_spark.core.errors import InputError
+from genodl_spark.features.protocol import Features
+from genodl_spark.job.config import Settings, from_stored
+from genodl_spark.job.run import Run
+from genodl_spark.lake.tables.learning import MODELS
+from genodl_spark.learning import model_files
+from genodl_spark.learning.model_files import CARD, Card, ModelFiles
+
+if TYPE_CHECKING:
+    from pyspark.sql import Row
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A registered model: its row, card, files, and the settings that it was trained with."""
+
+    row: Row
+    card: Card
+    files: ModelFiles
+    settings: Settings
+
+    @property
+    def uri(self) -> str:
+        return self.files.uri
+
+    @cached_property
+    def features(self) -> Features:
+        return tasks.features(self.settings.with_code(self.files.code()))
+
+
+def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
+    """The model named, else the newest of the task and label. InputError when there is none."""
+    s = run.settings
+    models = run.lake.rows(MODELS, {"task": s.task})
+    if model_id is not None:
+        models = models.filter(pc.equal(models.column("model_id"), model_id))
+    if model_id is None or label is not None:
+        models = models.filter(pc.equal(models.column("label_column"), label or s.label))
+    if not models.num_rows:
+        wanted = f"model {model_id} of task {s.task}" if model_id is not None else f"model of task {s.task} for label {label or s.label}"
+        raise InputError(f"found no {wanted}; expected one, run train first, or see genodl list models", "--model")
+    return model_of(run, as_row(newest(models)))
+
+
+def newest(models: pa.Table) -> dict[str, Any]:
+    """The newest of the rows of `models` that are of one task and label."""
+    found: dict[str, Any] = models.sort_by([("model_version", "descending")]).slice(0, 1).to_pylist()[0]
+    return found
+
+
+def as_row(found: dict[str, Any]) -> Row:
+    """A row of `models`, read without Spark, as Spark has it: maps are dictionaries."""
+    from pyspark.sql import Row
+
+    types = {field.name: field.type for field in MODELS.arrow_schema()}
+    return Row(**{name: dict(value) if value is not None and pa.types.is_map(types[name]) else value for name, value in found.items()})
+
+
+def model_of(run: Run, row: Row) -> Chosen:
+    """The model of a row of `models`. What it was trained on stays; how it is run, measured and reported is today's.
+
+    InputError where its card or its settings cannot be read, or are not those that were registered.
+    """
+    files = model_files.files_of(row, run.lake.model_uri(row.model_id), run.settings.code.trusted, run.settings.code_files)
+    if not files.hashes:
+        run.report.warn(f"model {row.model_id} was registered without hashes of its files: whether they have changed is not known, train it again")
+    today = {key: getattr(run.settings, key) for key in ("spark", "tracking", "feed", "predict", "evaluate", "report", "min_feature_overlap")}
+    settings, passed = from_stored(row.settings, f"model {row.model_id}")
+    if passed:
+        run.report.warn(f"settings of model {row.model_id} that are not known here are passed over, they shape no answer of it: {', '.join(passed)}")
+    card = files.card()
+    if card.model_id != row.model_id:
+        raise InputError(f"found the card of model {card.model_id}; expected that of {row.model_id}, restore the file", files.place(CARD))
+    return Chosen(row, card, files, settings.model_copy(update=today))
+
+
+HISTORY = "history.json"

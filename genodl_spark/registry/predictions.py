@@ -1,0 +1,293 @@
+"""How entities of a cohort become rows of `predictions`, by tasks that read packed features where they are stored."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from genodl_spark.core import session, storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.features.covariates import told
+from genodl_spark.features.protocol import Kernel, stored_rows
+from genodl_spark.job.run import Run, code_of, now
+from genodl_spark.lake.files import StoredFile, opened
+from genodl_spark.lake.parts import Part, PartWriter
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.learning import PREDICTIONS, SPLITS
+from genodl_spark.learning import predictor as kernel
+from genodl_spark.learning.model_files import ModelFiles
+from genodl_spark.learning.predictor import Batch, Predictor
+from genodl_spark.registry.models import Chosen
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, Row
+
+_PIECE = 64 << 20  # stored bytes that a task reads, at most
+_READ = 2 << 20  # bytes of packed features that are read at once: more of them leave the processor's cache before they are scored
+_REPORT = "part string, rows bigint, missing int"
+
+
+def check_overlap(cohort: str, missing: int, model: Chosen) -> None:
+    """InputError where a cohort lacks more than 1 - `min_feature_overlap` of a model's features."""
+    width, least = len(model.card.features), model.settings.min_feature_overlap
+    if 1 - missing / width < least:
+        text = f"cohort {cohort} lacks {missing} of the model's {width} features"
+        raise InputError(f"{text}; expected {least:.0%} of them at least, harmonise the identifiers or lower it", "min_feature_overlap")
+
+
+def scored_rows(run: Run, model: Chosen, cohort: str, calibrated: bool = True) -> DataFrame:
+    """Scores of a cohort's entities (entity_id, scores, missing), kept on disk. InputError when it has too few of the model's features."""
+    from pyspark.sql import functions as F
+    from pyspark.storagelevel import StorageLevel
+
+    rows = model.features.rows(run.sources, cohort, model.card.features)
+    scored = kernel.score(rows, model.files, calibrated).persist(StorageLevel.DISK_ONLY)
+    fewest = scored.agg(F.min("missing").alias("m")).collect()[0].m or 0
+    try:
+        check_overlap(cohort, fewest, model)
+    except InputError:
+        scored.unpersist()
+        raise
+    tell_missing(run, model, cohort, fewest)
+    return scored
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What a task needs to make rows of `predictions`; it goes to the tasks as it is.
+
+    `trained`: a broadcast of the entities that the model saw in training. `wanted`: of those to be scored, or of None for all.
+    """
+
+    files: ModelFiles
+    precision: str
+    passes: int
+    least_probability: float
+    constants: dict[str, Any]
+    trained: Any
+    wanted: Any
+    table_uri: str
+    name: str
+
+    def same(self, predictor: Predictor, count: int) -> dict[str, pa.Array]:
+        """The columns of `count` rows that hold one value."""
+        return {name: pa.repeat(value, count) for name, value in {**self.constants, "computed_on": predictor.computed_on}.items()}
+
+    def rows(self, predictor: Predictor, batch: Batch, same: Mapping[str, pa.Array]) -> pa.RecordBatch:
+        """Rows of `predictions` of one batch; `same`: columns of one value, of as many rows at least."""
+        classes, scores = predictor.card.classes, batch.scores
+        calibrated = predictor.calibrated(scores.raw)
+        count = len(calibrated)
+        unusual = scores.unusual
+        best = calibrated.argmax(1) if classes else np.zeros(count, np.int64)
+        value = calibrated[np.arange(count), best]
+        columns: dict[str, pa.Array] = {
+            **{name: column.slice(0, count) for name, column in same.items()},
+            "entity_id": batch.entities,
+            "value": pa.array(value),
+            "raw_value": pa.array(scores.raw[np.arange(count), best]),
+            "uncertainty": _known(scores.uncertainty),
+            "distance": _known(scores.distance),
+            "out_of_distribution": pa.array(unusual),
+            "abstained": pa.array(unusual | (value < self.least_probability) if classes else unusual),
+            "in_training": pc.is_in(batch.entities, self.trained.value),
+        }
+        schema = PREDICTIONS.arrow_schema()
+        if classes:
+            names = pa.array(classes, pa.string())
+            ends = pa.array(np.arange(count + 1, dtype=np.int32) * len(classes))
+            columns["predicted"] = names.take(pa.array(best))
+            keys = names.take(pa.array(np.tile(np.arange(len(classes)), count)))
+            columns["probabilities"] = pa.MapArray.from_arrays(ends, keys, pa.array(calibrated.ravel()))
+        return pa.RecordBatch.from_arrays([columns.get(f.name, pa.nulls(count, f.type)) for f in schema], schema=schema)
+
+    def write(self, batches: Iterable[pa.RecordBatch], number: int) -> Iterator[pa.RecordBatch]:
+        """Scores batches of packed rows and writes a file or more; reports each file, and how many features the rows lack at least."""
+        predictor = kernel.cached(self.files, self.precision, self.passes)
+        writer = PartWriter(PREDICTIONS, self.table_uri, f"{self.name}-{number:05d}")
+        missing: int | None = None
+        most, same = 0, dict[str, pa.Array]()
+        for batch in kernel.scored(predictor, self._chosen(batches)):
+            least = int(batch.missing.min())
+            missing = least if missing is None else min(missing, least)
+            if len(batch.entities) > most:
+                most = len(batch.entities)
+                same = self.same(predictor, most)
+            writer.write(self.rows(predictor, batch, same))
+        for part in writer.close():
+            columns = [pa.array([part.as_json()]), pa.array([part.rows]), pa.array([missing], pa.int32())]
+            yield pa.RecordBatch.from_arrays(columns, ["part", "rows", "missing"])
+
+    def _chosen(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        if self.wanted.value is None:
+            yield from batches
+            return
+        for batch in batches:
+            kept = batch.filter(pc.is_in(batch.column("entity_id"), self.wanted.value))
+            if kept.num_rows:
+                yield kept
+
+
+def _known(values: np.ndarray) -> pa.Array:
+    return pa.array(values, mask=np.isnan(values))
+
+
+def scoring_of(run: Run, model: Chosen, cohort: str, versions: Mapping[str, int], wanted: pa.Array | None) -> Scoring:
+    run.lake.create(PREDICTIONS)  # before the tasks write: Delta makes no table where files are
+    constants = {
+        "task": model.row.task,
+        "cohort": cohort,
+        "label_column": model.row.label_column,
+        "model_id": model.row.model_id,
+        "model_version": pa.scalar(model.row.model_version, pa.int32()),
+        "source_versions": pa.scalar(sorted(versions.items()), pa.map_(pa.string(), pa.int64())),
+        "split_hash": model.row.split_hash,
+        "code": code_of(__name__, model.settings, own=model.files.code_hashes()),
+        "scored_at": pa.scalar(now(), pa.timestamp("us", tz="UTC")),
+    }
+    s, context = model.settings.predict, run.spark.sparkContext
+    return Scoring(
+        files=model.files,
+        precision=s.precision,
+        passes=s.passes,
+        least_probability=s.least_probability,
+        constants=constants,
+        trained=context.broadcast(_trained_on(run, model)),
+        wanted=context.broadcast(wanted),
+        table_uri=run.lake.path(PREDICTIONS),
+        name=uuid.uuid4().hex[:12],
+    )
+
+
+def _trained_on(run: Run, model: Chosen) -> pa.Array:
+    """Entities that the registered model saw in training; those of another cohort with the same name count as the same."""
+    where = {"split_hash": model.row.split_hash, "task": model.row.task, "role": ["fold", "train", "validation"]}
+    rows = run.lake.rows(SPLITS, where)
+    return pc.unique(rows.column("entity_id").filter(pc.equal(rows.column("repeat"), 0)))
+
+
+def score(run: Run, model: Chosen, cohort: str, scoring: Scoring, files: list[StoredFile] | None) -> tuple[list[Part], int, int]:
+    """Scores a cohort, or those of its rows that stand in `files`; returns the files written, rows, and features that the cohort lacks."""
+    whole = stored_rows(model.features, run.sources, cohort, model.card.features)
+    if whole is not None:
+        width = len(model.card.features) * np.dtype(model.card.dtype).itemsize
+        pieces = _pieces(whole.files if files is None else files, session.task_slots(run.spark))
+        reading = _Reading(whole.columns, whole.pack, max(_READ // width, 1))
+        work: Kernel = partial(_write_pieces, pieces=pieces, reading=reading, scoring=scoring)
+        found = run.spark.range(0, len(pieces), 1, max(len(pieces), 1)).mapInArrow(work, _REPORT).collect()
+    else:
+        rows = model.features.rows(run.sources, cohort, model.card.features)
+        found = rows.mapInArrow(partial(_write_rows, scoring=scoring), _REPORT).collect()
+    missing = min((row.missing for row in found), default=0)
+    check_overlap(cohort, missing, model)
+    return [Part.from_json(row.part) for row in found], sum(row.rows for row in found), missing
+
+
+@dataclass(frozen=True)
+class _Reading:
+    columns: list[str]
+    pack: Kernel
+    rows_at_once: int
+
+
+def _pieces(files: list[StoredFile], slots: int) -> list[tuple[str, str | None, int, int]]:
+    """What tasks read: (URI, checksum, which of so many shares of the file's row groups)."""
+    target = min(max(sum(file.size for file in files) // (2 * slots), 1), _PIECE)
+    shares = [(file, max(1, round(file.size / target))) for file in files]
+    return [(file.uri, file.checksum, i, count) for file, count in shares for i in range(count)]
+
+
+def _write_pieces(
+    batches: Iterable[pa.RecordBatch], pieces: list[tuple[str, str | None, int, int]], reading: _Reading, scoring: Scoring
+) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over indices into `pieces`."""
+    for batch in batches:
+        for number in batch.column(0).to_pylist():
+            uri, checksum, share, shares = pieces[number]
+            yield from scoring.write(reading.pack(_read(uri, checksum, share, shares, reading)), number)
+
+
+def _read(uri: str, checksum: str | None, share: int, shares: int, reading: _Reading) -> Iterator[pa.RecordBatch]:
+    def mine(footer: pq.FileMetaData) -> list[int]:
+        return [g for g in range(footer.num_row_groups) if g * shares // footer.num_row_groups == share]
+
+    with opened(uri, checksum, mine) as file:
+        if chosen := mine(file.metadata):
+            yield from file.iter_batches(reading.rows_at_once, chosen, reading.columns, use_threads=False)
+
+
+def _write_rows(batches: Iterable[pa.RecordBatch], scoring: Scoring) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over packed rows."""
+    from pyspark import TaskContext
+
+    task = TaskContext.get()
+    yield from scoring.write(batches, task.partitionId() if task is not None else 0)
+
+
+def discard(run: Run, name: str) -> None:
+    """Removes what the tasks of a run that failed wrote, as far as it can be reached."""
+    with contextlib.suppress(Exception):
+        for uri in storage.files_under(run.lake.path(PREDICTIONS)):
+            if f"/part-{name}-" in uri:
+                storage.remove_file(uri)
+
+
+def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
+    """A row of `predictions` again, out of the tables as they were when it was scored: value, raw_value, probabilities, uncertainty, distance.
+
+    On the same device, with the same torch and threads, they are the same to the last bit. InputError where the tables no longer have
+    the entity at those versions.
+    """
+    from pyspark.errors import AnalysisException
+    from pyspark.sql import functions as F
+
+    was = json.loads(row.computed_on)
+    snapshot = Snapshot(run.lake)
+    snapshot.versions.update(row.source_versions)
+    names = model.card.features
+    try:
+        whole = stored_rows(model.features, snapshot, row.cohort, names)
+        if whole is not None:
+            rows = whole.of(row.entity_id)
+        else:
+            rows = model.features.rows(snapshot, row.cohort, names).where(F.col("entity_id") == row.entity_id).toArrow()
+    except (AnalysisException, FileNotFoundError) as error:
+        text = f"a version of {row.source_versions} is gone: {str(error).splitlines()[0]}"
+        raise InputError(f"{text}; expected all, as maintain keeps them", "lineage") from error
+    if not rows.num_rows:
+        raise InputError(f"found no such entity in {row.source_versions}; expected one row", "lineage")
+    threads = was["threads"] or None
+    code = model.files.code()
+    predictor = kernel.Predictor(model.card, model.files.weights(), model.uri, was["precision"], was["passes"], None, threads, code)
+    scoring = Scoring(model.files, was["precision"], was["passes"], 0.0, {}, Local(pa.array([], pa.string())), Local(None), "", "")
+    (batch,) = kernel.scored(predictor, rows.to_batches())
+    again = scoring.rows(predictor, batch, scoring.same(predictor, 1)).to_pylist()[0]
+    return {name: again[name] for name in (*RESCORED, "computed_on")}
+
+
+RESCORED = ("predicted", "probabilities", "value", "raw_value", "uncertainty", "distance", "out_of_distribution")
+
+
+@dataclass(frozen=True)
+class Local:
+    """A broadcast within one process."""
+
+    value: Any
+
+
+def tell_missing(run: Run, model: Chosen, cohort: str, missing: int) -> None:
+    """Warns of what a cohort lacks of a model's features, `missing` of them, and of values that cannot be read as the model's."""
+    if missing:
+        run.report.warn(f"cohort {cohort} lacks {missing} of the model's {len(model.card.features)} features: they count as missing")
+    for text in told(model.features, run.sources, cohort, model.card.features):
+        run.report.warn(text)

@@ -1,0 +1,163 @@
+"""What a report says: its sections, and the tables in them as text."""
+
+from __future__ import annotations
+
+import html
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from genodl_spark.core.output import printable
+from genodl_spark.learning.metrics import HeldOut, Interval
+
+METRICS = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "mcc": "MCC",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "auprc_base_rate": "AUPRC of chance",
+    "brier": "Brier",
+    "ece": "ECE",
+    "ari": "ARI",
+    "nmi": "NMI",
+    "r2": "R\N{SUPERSCRIPT TWO}",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "c_index": "C index",
+    "mae": "MAE",
+    "mse": "MSE",
+}
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    """One model on one cohort.
+
+    `scores`: predictor -> metric -> Interval; the first predictor is the model, the rest its baselines. `metric`: the one that
+    `difference`, (baseline, Interval of model - baseline), is about. `settings`: the few worth showing. `by`: value of
+    `by_column` -> metric -> Interval. `train_loss` (epochs, k) and `validation_loss` (epochs, members), float, NaN where training
+    had stopped. `held`: the model's predictions, for the pictures; without it there are none but the losses.
+    """
+
+    task: str
+    cohort: str
+    label: str
+    model_id: str
+    version: int
+    settings: dict[str, str]
+    split: str
+    n_test: int
+    metric: str
+    scores: dict[str, dict[str, Interval]]
+    difference: tuple[str, Interval] | None = None
+    by_column: str = ""
+    by: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    train_loss: np.ndarray | None = None
+    validation_loss: np.ndarray | None = None
+    held: HeldOut | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StudySection:
+    """One search for settings, of a task's network.
+
+    `rungs`: of each trial, by number, the objective at the rungs that it reached; `states`: complete, pruned or failed. `shares`: those of
+    the epochs at which the rungs lie, before the end. `settings`: name -> (of the first trial, of the best). `importance`: name -> share
+    of the variance of the objective at rung `measured_at`; empty where too few trials were made. `baselines`: name -> (metric, of the
+    first trial, of the best, its settings).
+    """
+
+    task: str
+    cohort: str
+    label: str
+    study: str
+    objective: str
+    rungs: list[tuple[float, ...]]
+    states: list[str]
+    shares: list[float]
+    settings: dict[str, tuple[str, str]]
+    importance: dict[str, float] = field(default_factory=dict)
+    measured_at: int = 0
+    baselines: dict[str, tuple[str, float, float, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A table of the lake; `rows` None where it was not counted."""
+
+    name: str
+    rows: int | None
+    version: int
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    job: str
+    status: str
+    seconds: float
+    started_at: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The whole report. `made`: when, as it shall read; left empty, the same content gives the same bytes."""
+
+    title: str
+    lake: str = ""
+    made: str = ""
+    tables: list[TableRow] = field(default_factory=list)
+    runs: list[RunRow] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    models: list[ModelSection] = field(default_factory=list)
+    studies: list[StudySection] = field(default_factory=list)
+
+
+def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
+    """Aligned columns as text: numbers to the right, floats and Intervals to 3 digits, "-" for None and NaN."""
+    texts = [[_cell(value) for value in row] for row in [list(header), *rows]]
+    right = [all(isinstance(row[i], (int, float, tuple, type(None), np.number)) for row in rows) for i in range(len(header))]
+    widths = [max(_width(row[i]) for row in texts) for i in range(len(header))]
+    lines = []
+    for row in texts:
+        padding = [" " * (width - _width(text)) for width, text in zip(widths, row, strict=True)]
+        lines.append("  ".join(p + text if r else text + p for p, text, r in zip(padding, row, right, strict=True)).rstrip())
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Interval):
+        return number(value.value) if math.isnan(value.low) else f"{number(value.value)} [{number(value.low)}, {number(value.high)}]"
+    if value is None or isinstance(value, (float, np.floating)):
+        return "-" if value is None else number(float(value))
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(value))  # a line break would break the table
+
+
+def _width(text: str) -> int:
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def number(value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    text = f"{value:.3f}" if abs(value) < 1000 else f"{value:.4g}"
+    return text.replace("-0.000", "0.000")
+
+
+def captioned(title: str, caption: str, picture: str) -> str:
+    return f"<figure>{picture}<figcaption><b>{escape(title)}.</b> {escape(caption)}</figcaption></figure>"
+
+
+def escape(text: str) -> str:
+    """Text as HTML shows it to the letter, without characters that would turn or hide what stands around them."""
+    return html.escape(printable(text))

@@ -1,0 +1,386 @@
+"""A person taken out of every table of a lake: rows, calls in packed columns, and identifiers in headers, reports and settings."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from genodl_spark.core import storage
+from genodl_spark.core.errors import MEND
+from genodl_spark.core.text_values import order_hash
+from genodl_spark.genetics import genotypes
+from genodl_spark.job.run import Run, now
+from genodl_spark.lake.schema import Table, identifier
+from genodl_spark.lake.tables.ingested import EXPRESSION, METHYLATION, QUARANTINE, SAMPLE_SETS, SAMPLES, SEQUENCES, SOURCES, VARIANTS
+from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, MODELS, SPLITS
+from genodl_spark.lake.tables.operations import FINDINGS, FORGOTTEN, RUNS
+from genodl_spark.sources.person import WITHDRAWN, Person, edited_json, names_people
+
+# Columns that name a person: rows with the identifier there go. `group` may, where the split's column names people.
+log = logging.getLogger("genodl")
+IDENTIFIERS = ("entity_id", "sample_id", "sequence_id", "sample_1", "sample_2")
+_CALLS = 1 << 22  # genotypes taken apart at once
+
+
+def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Table], int, list[str]]:
+    """Takes a person out of all tables, and removes files of tables that changed, or `everywhere`, that the newest versions do not need.
+
+    Returns the tables that changed, the number of files removed, and those left as a run that holds no lease may be writing them.
+    """
+    lake, where = run.lake, {"cohort": person.cohort, "person": person.hash}
+    # Before anything is changed: from here on files that hold the person are refused, and a run that is cut off can be taken up.
+    if not lake.rows(FORGOTTEN, where).num_rows:
+        lake.merge(FORGOTTEN, run.frame(FORGOTTEN, [{**where, "forgotten_at": now()}]))
+    changed: list[Table] = []
+    sets = sample_sets(run, person)
+    _add_orders(run, sets)
+    grouped = _grouped_by_people(run, person.cohort)
+    # Of splits last: they tell which models saw the person. Before them the manifest, as it looks for rows that are left of a file.
+    late = [SOURCES, SPLITS]
+    for table in sorted(lake.existing(), key=lambda table: late.index(table) if table in late else -1):
+        if table in (SAMPLE_SETS, FORGOTTEN):
+            continue
+        if _removed(run, table, person, sets, grouped):
+            changed.append(table)
+            log.info("%s: changed", table.name)
+    if _drop_orders(run, person.name) or sets:
+        changed.append(SAMPLE_SETS)
+    gone, left = 0, _remove_staging(run)
+    for table in lake.existing() if everywhere else changed:
+        if table is not FORGOTTEN:
+            files, unknown = lake.purge(table, alone_since(run))
+            gone += files
+            left += unknown
+    return changed, gone, left
+
+
+def alone_since(run: Run) -> float | None:
+    """When this run had the lake for itself: what is younger and in no log is of a run without a lease."""
+    return None if run.lease is None or not run.lease.exclusive else run.lease.since
+
+
+def _remove_staging(run: Run) -> list[str]:
+    """Removes what runs that were given up had under way; returns files that are being written all the same."""
+    root, since = storage.join(run.lake.uri, "_staging"), alone_since(run)
+    young = [uri for uri, modified, _ in storage.listing(root) if since is not None and modified >= since]
+    if not young:
+        storage.remove_directory(root)
+        return []
+    for uri, modified, _ in storage.listing(root):
+        if since is not None and modified < since:
+            storage.remove_file(uri)
+    return young
+
+
+def sample_sets(run: Run, person: Person) -> list[SampleOrder]:
+    """The orders of samples of the cohort's genotypes in which the person has a place."""
+    if not run.lake.exists(VARIANTS):
+        return []
+    places = {row["sample_set"]: row["position"] for row in run.lake.rows(SAMPLE_SETS, {"sample_id": person.name}).to_pylist()}
+    used = _sets_of(run, person.cohort) if places else set()
+    found = []
+    for name in sorted(places.keys() & used):
+        rows = sorted((row["position"], row["sample_id"]) for row in run.lake.rows(SAMPLE_SETS, {"sample_set": name}).to_pylist())
+        rest = [one for position, one in rows if position != places[name]]
+        found.append(SampleOrder(name, order_hash(rest), places[name], rest))
+    return found
+
+
+def _sets_of(run: Run, cohort: str | None) -> set[str]:
+    from pyspark.sql import functions as F
+
+    rows = run.lake.read(VARIANTS)
+    rows = rows if cohort is None else rows.where(F.col("cohort") == cohort)
+    return {row.sample_set for row in rows.select("sample_set").distinct().collect()}
+
+
+@dataclass(frozen=True)
+class SampleOrder:
+    """An order of samples, that without the person, the person's place in it from 0, and the others."""
+
+    name: str
+    without: str
+    position: int
+    others: list[str]
+
+
+def _removed(run: Run, table: Table, person: Person, sets: list[SampleOrder], grouped: dict[str, dict[str, list[str]]]) -> bool:
+    """Takes the person out of one table; whether there was anything to take out."""
+    lake, mine = run.lake, {"cohort": person.cohort}
+    before = lake.version(table)
+    if table is VARIANTS:
+        if sets:
+            lake.rewrite(VARIANTS, {**mine, "sample_set": [order.name for order in sets]}, _Genotypes(person.cohort, sets))
+        return lake.version(table) != before
+    if table is EXAMPLES:
+        datasets = sorted(set(lake.rows(DATASETS, mine).column("dataset").to_pylist()))
+        if datasets:
+            lake.rewrite(EXAMPLES, {"dataset": datasets, "entity_id": person.name}, _Blank(person.name, datasets))
+    else:
+        for name in IDENTIFIERS:
+            if name in table.column_names and "cohort" in table.column_names:
+                lake.commit(table, [], {**mine, name: person.name}, exclusive=mine)
+    if table is SOURCES:
+        for where in _files_of_nobody(run, person):
+            lake.delete(SOURCES, where)
+    if table.name in EDITS:
+        lake.rewrite(table, mine if "cohort" in table.column_names else {}, Edited(person, table.name))
+    if table is SAMPLES and (columns := _naming_columns(run, person)):
+        lake.rewrite(SAMPLES, mine, _Aliased(person, mine, columns))
+    if (among := grouped.get(table.name)) is not None:
+        lake.rewrite(table, {**among, "group": person.name}, _Aliased(person, among, ["group"]))
+    return lake.version(table) != before
+
+
+def _naming_columns(run: Run, person: Person) -> list[str]:
+    """Columns of the cohort's sample table that name the person in others' rows."""
+    from pyspark.sql import functions as F
+
+    rows = run.lake.read(SAMPLES)
+    columns = [name for name in rows.columns if names_people(name) and name not in SAMPLES.column_names]
+    if not columns:
+        return []
+    found = rows.where(F.col("cohort") == person.cohort).agg(*[F.max(F.col(identifier(name)) == person.name).alias(name) for name in columns])
+    return [name for name, there in found.collect()[0].asDict().items() if there]
+
+
+def _grouped_by_people(run: Run, cohort: str) -> dict[str, dict[str, list[str]]]:
+    """Rows of each table whose column `group` names people, as the split was told to keep together what has one value of such a column."""
+    datasets = [row for row in run.lake.rows(DATASETS, {"cohort": cohort}).to_pylist() if names_people(str(_split(row["split"]).get("group")))]
+    if not datasets:
+        return {}
+    models = run.lake.rows(MODELS, {"dataset": [row["dataset"] for row in datasets]}).column("model_id").to_pylist()
+    return {
+        EXAMPLES.name: {"dataset": [row["dataset"] for row in datasets]},
+        SPLITS.name: {"cohort": [cohort], "split_hash": [row["split_hash"] for row in datasets]},
+        **({HELD_OUT.name: {"cohort": [cohort], "model_id": models}} if models else {}),
+    }
+
+
+def _split(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _files_of_nobody(run: Run, person: Person) -> list[dict[str, str]]:
+    """Keys of the cohort's files, named after the person or with nobody else in their header, of which no row is left."""
+    from pyspark.sql import functions as F
+
+    columns = F.split(F.substring_index("header", "\n", -1), "\t")
+    alone = F.coalesce((F.size(columns) == 10) & (columns[9] == person.name), F.lit(False))
+    rows = run.lake.read(SOURCES).where(F.col("cohort") == person.cohort)
+    rows = rows.where(alone | (F.col("file") == person.name) | F.col("file").startswith(f"{person.name}."))
+    found = []
+    for row in rows.select("cohort", "source", "block", "file").collect():
+        table = _FILLED.get(row.source)
+        if table is not None and not run.lake.count(table, {"cohort": row.cohort, "file": row.file}):
+            run.lake.delete(QUARANTINE, {"cohort": row.cohort, "source": row.source, "file": row.file})
+            found.append(row.asDict())
+    return found
+
+
+_FILLED = {"vcf": VARIANTS, "expression": EXPRESSION, "methylation": METHYLATION, "sequences": SEQUENCES}
+
+
+def _add_orders(run: Run, sets: list[SampleOrder]) -> None:
+    """Writes the orders without the person, before any record refers to them."""
+    rows = [{"sample_set": order.without, "position": i, "sample_id": one} for order in sets for i, one in enumerate(order.others)]
+    if rows:
+        run.lake.merge(SAMPLE_SETS, run.frame(SAMPLE_SETS, list({(r["sample_set"], r["position"]): r for r in rows}.values())))
+
+
+def _drop_orders(run: Run, sample: str) -> bool:
+    """Removes orders with the sample that no record refers to any more; whether there were any. Those that another cohort uses stay."""
+    if not run.lake.exists(SAMPLE_SETS):
+        return False
+    named = {row["sample_set"] for row in run.lake.rows(SAMPLE_SETS, {"sample_id": sample}).to_pylist()}
+    stale = sorted(named - _sets_of(run, None)) if named else []
+    if stale:
+        run.lake.commit(SAMPLE_SETS, [], {"sample_set": stale})
+    return bool(stale)
+
+
+@dataclass(frozen=True)
+class _Genotypes:
+    """Records of `variants` without one sample of theirs; those of no other sample go."""
+
+    cohort: str
+    sets: list[SampleOrder]
+
+    @property
+    def columns(self) -> list[str]:
+        return ["cohort", "sample_set"]
+
+    def _mine(self, rows: pa.Table) -> pa.ChunkedArray:
+        named = pc.is_in(rows.column("sample_set"), pa.array([order.name for order in self.sets]))
+        return pc.and_(named, pc.equal(rows.column("cohort"), self.cohort))
+
+    def concerns(self, rows: pa.Table) -> bool:
+        return bool(pc.any(self._mine(rows)).as_py())
+
+    def apply(self, rows: pa.Table) -> pa.Table:
+        orders = {order.name: order for order in self.sets}
+        mine = self._mine(rows)
+        parts = [rows.filter(pc.invert(mine))]
+        for batch in rows.filter(mine).combine_chunks().to_batches():
+            for _, records, samples, name in genotypes.alike(batch, _CALLS):
+                order = orders[name]
+                if samples != len(order.others) + 1:
+                    raise genotypes.Damaged(f"found records of {samples} samples, whose order has {len(order.others) + 1}; {MEND}")
+                if order.others:
+                    parts.append(pa.Table.from_batches([_without(records, samples, order)]))
+        return pa.concat_tables([part.cast(rows.schema) for part in parts])
+
+
+def _without(records: pa.RecordBatch, samples: int, order: SampleOrder) -> pa.RecordBatch:
+    columns = {name: records.column(name) for name in records.schema.names}
+    gt = columns["gt"]
+    there = gt.is_valid()
+    packed = genotypes.without(gt.filter(there), samples, order.position)
+    if gt.null_count:
+        packed = pc.replace_with_mask(gt, there, packed)
+    count = records.num_rows
+    columns.update(
+        gt=packed,
+        fields=genotypes.fields_without(columns["fields"], samples, order.position),
+        n_samples=pa.array(np.full(count, samples - 1, np.int32)),
+        sample_set=pa.repeat(pa.scalar(order.without), count),
+    )
+    return pa.RecordBatch.from_arrays([columns[name] for name in records.schema.names], records.schema.names)
+
+
+@dataclass(frozen=True)
+class _Blank:
+    """Rows of prepared datasets emptied: their numbers stay, so that no other row is another one, and no training takes them."""
+
+    sample: str
+    datasets: list[str]
+
+    @property
+    def columns(self) -> list[str]:
+        return ["dataset", "entity_id"]
+
+    def _mine(self, rows: pa.Table) -> np.ndarray:
+        found = pc.and_(pc.equal(rows.column("entity_id"), self.sample), pc.is_in(rows.column("dataset"), pa.array(self.datasets)))
+        return np.asarray(found.combine_chunks().to_numpy(zero_copy_only=False), bool)
+
+    def concerns(self, rows: pa.Table) -> bool:
+        return bool(self._mine(rows).any())
+
+    def apply(self, rows: pa.Table) -> pa.Table:
+        mine = self._mine(rows)
+        changed = []
+        for place in np.flatnonzero(mine):
+            row = rows.slice(int(place), 1).to_pylist()[0]
+            row.update(entity_id=f"{WITHDRAWN} {row['row_id']}", group=None, x=b"\xff" * len(row["x"]), target=0.0, folds=b"\xff" * len(row["folds"]))
+            changed.append(row)
+        kept = rows.filter(pa.array(~mine))
+        return pa.concat_tables([kept, pa.Table.from_pylist(changed, rows.schema)]).sort_by("row_id")
+
+
+@dataclass(frozen=True)
+class Edited:
+    """Rows whose texts are without the person, as `_EDITS` says for the table."""
+
+    person: Person
+    table: str
+
+    @property
+    def columns(self) -> list[str]:
+        return list(EDITS[self.table][0])
+
+    def changes(self, rows: pa.Table) -> list[dict[str, Any]]:
+        """What is another value in each row, by column."""
+        found = []
+        for row in rows.select(self.columns).to_pylist():
+            mine = row.get("cohort", self.person.cohort) == self.person.cohort
+            edited = EDITS[self.table][1](self.person, row) if mine else {}
+            found.append({name: value for name, value in edited.items() if value != row[name]})
+        return found
+
+    def concerns(self, rows: pa.Table) -> bool:
+        return any(self.changes(rows))
+
+    def apply(self, rows: pa.Table) -> pa.Table:
+        changes = self.changes(rows)
+        for name in {name for change in changes for name in change}:
+            values = [change.get(name, value) for change, value in zip(changes, rows.column(name).to_pylist(), strict=True)]
+            field = rows.schema.field(name)
+            rows = rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
+        return rows
+
+
+def _run_without(person: Person, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of `runs`; a run on another cohort names others."""
+    try:
+        words = [word for word in json.loads(row["arguments"]) if isinstance(word, str)]
+    except (ValueError, TypeError):
+        words = []
+    if any(option == "--cohort" and name != person.cohort for option, name in itertools.pairwise(words)):
+        return {}
+    return {
+        "arguments": edited_json(row["arguments"], lambda found: person.arguments(words, row["job"]) if found == words else found),
+        "settings": edited_json(row["settings"], person.settings),
+        "report": edited_json(row["report"], person.report),
+    }
+
+
+# Columns that hold texts in which a person may be named, and what else tells how; and the values without the person.
+EDITS: dict[str, tuple[tuple[str, ...], Callable[[Person, Mapping[str, Any]], dict[str, Any]]]] = {
+    SOURCES.name: (("cohort", "header"), lambda person, row: {"header": None if row["header"] is None else person.header(row["header"])}),
+    # A record's text holds values of all samples of its file.
+    QUARANTINE.name: (("cohort", "text", "reason"), lambda person, row: {"text": "", "reason": person.message(row["reason"])}),
+    RUNS.name: (("job", "arguments", "settings", "report"), _run_without),
+    MODELS.name: (("cohort", "settings"), lambda person, row: {"settings": edited_json(row["settings"], person.settings)}),
+    DATASETS.name: (("cohort", "warnings"), lambda person, row: {"warnings": [person.message(text) for text in row["warnings"]]}),
+    EVALUATIONS.name: (("cohort", "by"), lambda person, row: {"by": person.assigned(row["by"])}),
+    FINDINGS.name: (
+        ("cohort", "subject", "message"),
+        lambda person, row: {"subject": person.words(row["subject"]), "message": person.message(row["message"])},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Aliased:
+    """Rows with an alias where `names` refer to the person; `where`: only those with such values."""
+
+    person: Person
+    where: Mapping[str, str | list[str]]
+    names: list[str]
+
+    @property
+    def columns(self) -> list[str]:
+        return [*self.where, *(name for name in self.names if name == "group")]
+
+    def _mine(self, rows: pa.Table) -> pa.ChunkedArray:
+        found = pa.chunked_array([pa.repeat(pa.scalar(True), rows.num_rows)])
+        for name, values in self.where.items():
+            found = pc.and_(found, pc.is_in(rows.column(name), pa.array([values] if isinstance(values, str) else values)))
+        return found
+
+    def concerns(self, rows: pa.Table) -> bool:
+        mine = self._mine(rows)
+        if "group" in rows.column_names:
+            mine = pc.and_(mine, pc.fill_null(pc.equal(rows.column("group"), self.person.name), False))
+        return bool(pc.any(mine).as_py())
+
+    def apply(self, rows: pa.Table) -> pa.Table:
+        for name in (name for name in self.names if name in rows.column_names):
+            refers = pc.and_(self._mine(rows), pc.fill_null(pc.equal(rows.column(name), self.person.name), False))
+            field = rows.schema.field(name)
+            rows = rows.set_column(
+                rows.schema.get_field_index(name), field, pc.if_else(refers, pa.scalar(self.person.alias), rows.column(name)).cast(field.type)
+            )
+        return rows
