@@ -16,15 +16,11 @@ check: setup ## lint, format, types, layers
 	@.venv/bin/mypy genodl_spark jobs
 	@.venv/bin/lint-imports --no-cache
 
-SECOND := $(addprefix tests/spark/test_,$(addsuffix .py,tasks lineage predictions upkeep monitor thrift statements unusual secrets))
-
 test: check ## all checks, then the tests of one machine, in two processes
-	@log=$$(mktemp); { $(PYTEST) $(SECOND) >$$log 2>&1; } & second=$$!; trap 'kill $$second' INT TERM; \
-	$(PYTEST) tests/unit tests/spark $(addprefix --ignore=,$(SECOND)); failed=$$?; \
-	wait $$second || failed=1; cat $$log; rm -f $$log; exit $$failed
+	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults tests
 
 goldens: setup ## ask plink2 and bcftools (apt-get install plink2 bcftools) again what tests compare with, and say what has changed
-	@rm -rf tests/unit/golden; export GENODL_GOLDENS=ask; $(PYTEST) tests/unit/test_cohort_qc.py tests/unit/test_normalise.py -k plink\ or\ alignment_as && git status --short tests/unit/golden
+	@rm -rf tests/golden/plink2 tests/golden/bcftools; export GENODL_GOLDENS=ask; $(PYTEST) tests/genetics/qc tests/formats/vcf -k plink\ or\ alignment_as && git status --short tests/golden
 
 test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
 	@$(PYTEST) tests/cluster

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / "unit" / "golden"
+FOLDER = Path(__file__).parent / "golden"
 ASK = "GENODL_GOLDENS"  # set: the tools are asked, and their answers kept
 
 

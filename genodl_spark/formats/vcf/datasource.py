@@ -1,7 +1,7 @@
 """`spark.read.format("vcf").load(PATH)`: VCF and BCF as a DataFrame, with INFO and FORMAT typed by the header, without a lake.
 
     from genodl_spark.formats.vcf import datasource
-    vcf_datasource.register(spark)
+    datasource.register(spark)
     spark.read.format("vcf").option("format", "GT,DP").load("calls/*.vcf.gz").select("chrom", "pos", "INFO_AF", "FORMAT_DP")
 
 PATH is a file, a directory, a pattern, or several of them: a list, or commas between. Options:

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from genodl_spark.core.errors import InputError
 from genodl_spark.learning import model_files, predictor
 from genodl_spark.learning.model_files import CARD, WEIGHTS, Card, ModelFiles
-from tests.unit.test_predict import card, rows_of, weights
+from tests.learning.test_predictor import card, rows_of, weights
 
 NETWORK = "from genodl_spark.learning.models.mlp import Network as Mlp\n\nclass Network(Mlp):\n    pass\n"
 

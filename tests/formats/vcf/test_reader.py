@@ -23,7 +23,7 @@ from genodl_spark.formats.vcf.normalise import Normaliser
 from genodl_spark.genetics import genotypes
 from genodl_spark.genome.reference import Reference
 
-SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 CONFORMANCE = SHARED / "vcf_conformance_htsspecs"
 HEAD = """##fileformat=VCFv4.{minor}
 ##INFO=<ID=MY,Number=1,Type=Integer,Description="One">

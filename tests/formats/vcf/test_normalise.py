@@ -25,7 +25,7 @@ from genodl_spark.formats.vcf.normalise import Normalised, Normaliser, needs
 from genodl_spark.genome.reference import Piece, Reference
 from tests.goldens import answer
 
-SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 HEAD = """##fileformat=VCFv4.{minor}
 ##contig=<ID=1>
 ##contig=<ID=2>

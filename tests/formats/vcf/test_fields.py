@@ -18,7 +18,7 @@ from genodl_spark.formats.vcf import fields as vcf_fields
 from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.formats.vcf.header import Field, Header
 
-SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 
 
 def header(info: dict[str, Field], format_: dict[str, Field], samples: int = 2, minor: int = 3) -> Header:

@@ -17,8 +17,8 @@ from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.genetics import QC_STEPS
 from jobs import maintain
-from tests.spark.test_two_writers import step
-from tests.spark.test_upkeep import older
+from tests.lake.test_two_writers import step
+from tests.pipelines.test_upkeep import older
 
 
 def rows_at(lake: Lake, version: int) -> set[int]:

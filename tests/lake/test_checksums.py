@@ -21,7 +21,7 @@ from genodl_spark.lake.checksums import Checksums, Summed
 from genodl_spark.lake.files import StoredFile, opened, read_file
 from genodl_spark.lake.tables.ingested import VARIANTS
 from genodl_spark.learning import feed
-from tests.unit.test_region import COHORT, SPAN, Made, made_text
+from tests.genetics.test_region import COHORT, SPAN, Made, made_text
 
 
 @pytest.fixture

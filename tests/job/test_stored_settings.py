@@ -13,7 +13,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.job import config
 from genodl_spark.learning.settings import Feed
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def golden(number: int) -> dict[str, Any]:

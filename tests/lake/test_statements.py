@@ -21,7 +21,7 @@ from genodl_spark.lake.tables.operations import FINDINGS, RUNS
 from genodl_spark.registry.sql import FUNCTIONS
 from jobs import ingest, query
 from jobs import list as list_job
-from tests.spark.test_readers import WHEN, predictions, samples
+from tests.lake.test_readers import WHEN, predictions, samples
 
 REFUSED = {
     # Scripts, in each spelling

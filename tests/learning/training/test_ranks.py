@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load
-from test_train import job, weights
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.job import config
 from genodl_spark.learning.training import launch, plan, ranks
+from tests.learning.training.test_training import job, weights
 from tests.listening import watched
 
 

@@ -15,7 +15,7 @@ from genodl_spark.lake.files import StoredFile
 from genodl_spark.lake.tables.genetics import QC_STEPS
 from genodl_spark.lake.tables.ingested import VARIANTS
 from genodl_spark.pipelines import verify
-from tests.unit.test_region import COHORT, Made, made_text
+from tests.genetics.test_region import COHORT, Made, made_text
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from pyspark.sql import SparkSession
-from test_train import job, weights
 
 from genodl_spark.learning.training import launch
+from tests.learning.training.test_training import job, weights
 from tests.listening import watched
 
 

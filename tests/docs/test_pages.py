@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
-
-from genodl_spark import config
 from genodl_spark.errors import InputError
 from genodl_spark.tables import TABLES
+
+from genodl_spark import config
 from tests.pages import README, ROOT, anchors, blocks, in_order, is_printed, links, pages, spans, verb
 
 _FOLDERS = ("conf", "docker", "docs", "genodl_spark", "jobs", "tests")

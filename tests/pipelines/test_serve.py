@@ -18,7 +18,7 @@ from genodl_spark.lake.tables.learning import PREDICTIONS
 from genodl_spark.lake.tables.operations import RUNS
 from genodl_spark.pipelines import serve as pipeline
 from jobs import serve
-from tests.spark.test_readers import predictions
+from tests.lake.test_readers import predictions
 
 REFUSED = {
     "SELECT * FROM delta.{path}": "found relation delta.`",

@@ -16,7 +16,7 @@ from genodl_spark.formats.streams import line_blocks
 from genodl_spark.formats.vcf import reader, writer
 from genodl_spark.formats.vcf.header import read_header
 
-SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 NO_VCF = "chr22_ENST00000319363.vcf.gz"  # its lines have 7 columns: all go to quarantine
 FILES = sorted(p for p in SHARED.rglob("*.vcf*") if p.suffix in (".vcf", ".gz", ".bgz") and "failed" not in p.parts and p.name != NO_VCF)
 LARGE = 3_000_000  # stored bytes: of larger files the first records are enough here

@@ -31,9 +31,9 @@ from genodl_spark.sources.person import Person
 from jobs import evaluate, export, forget, ingest, lineage, maintain, predict, qc, query, train
 from jobs import list as list_job
 from jobs import report as report_job
-from tests.spark.test_predictions import FAST, SMALL, scores, sequences
-from tests.spark.test_tasks import FAST as FAST_MLP
-from tests.spark.test_tasks import GENES, matrix
+from tests.pipelines.test_predictions import FAST, SMALL, scores, sequences
+from tests.pipelines.test_tasks import FAST as FAST_MLP
+from tests.pipelines.test_tasks import GENES, matrix
 
 
 def older(lake: Lake, hours: float) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_feed import write
 from torch.nn import functional
 
 from genodl_spark.core import storage
@@ -22,6 +21,8 @@ from genodl_spark.learning.settings import Train
 from genodl_spark.learning.training import plan, rank
 from genodl_spark.learning.training.group import Group
 from genodl_spark.learning.training.ranks import Alone, Ranks
+from tests.cluster.harness import ROOT
+from tests.learning.test_feed import write
 
 OPTIONS = {**Train().model_dump(), "ensemble": 2, "epochs": 3, "min_steps": 0, "batch": 20, "dtype": "float64"}
 
@@ -205,7 +206,7 @@ def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """Gradients to 1e-10 (float64) or 1e-5 of the largest (float32), the first epochs' loss to 1e-4, the last validation loss to 1%."""
     import horovod.runner
 
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     jobs = [job(tmp_path, options={"dtype": dtype, "epochs": 8}) for dtype in ("float64", "float32")]
     results = {}
     for ranks in (1, 2, 3):
