@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from genodl_spark.errors import InputError
-from genodl_spark.tables import TABLES
 from pyspark.sql import SparkSession
 
-from genodl_spark import session, statements
-from genodl_spark.pipelines.query import FUNCTIONS
+from genodl_spark.core import session
+from genodl_spark.core.errors import InputError
+from genodl_spark.lake import statements
+from genodl_spark.lake.tables import TABLES
+from genodl_spark.registry.sql import FUNCTIONS
 from tests.pages import Block, blocks, in_order, is_printed, pages, queries, verb
 
 # Added to a command that the pages show: the store of MLflow takes ten seconds to make.

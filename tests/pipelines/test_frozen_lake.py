@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from genodl_spark import storage
-from genodl_spark.lake import Lake
-from genodl_spark.tables import TABLES
+from genodl_spark.core import storage
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables import TABLES
 from jobs import export, forget, ingest, lineage, maintain, monitor, predict, query, verify
 from jobs import report as report_job
 from tests.frozen.make import FACTS, GONE, LAKE, MODELS, PEOPLE, TASKS, digest, processor, rows_of
