@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -58,6 +59,12 @@ class Part:
         """The action that adds the file, as the Delta protocol has it."""
         action = {"path": self.path, "partitionValues": self.partition, "size": self.size, "modificationTime": self.written_ms, "dataChange": True}
         return {"add": {**action, "stats": self.statistics, **({"tags": {TAG: self.checksum}} if self.checksum else {})}}
+
+
+@cache
+def _connection() -> duckdb.DuckDBPyConnection:
+    """A connection of our own: on DuckDB's default one a notebook may have a query of its own under way."""
+    return duckdb.connect()
 
 
 class PartWriter:
@@ -122,7 +129,8 @@ class PartWriter:
 
     def _check_held(self) -> None:
         if self._unchecked:
-            found = duckdb.from_arrow(pa.Table.from_batches(self._unchecked)).filter(f"NOT ({self._checks})").limit(1).fetchall()
+            with _connection().cursor() as own:
+                found = own.from_arrow(pa.Table.from_batches(self._unchecked)).filter(f"NOT ({self._checks})").limit(1).fetchall()
             if found:
                 raise ValueError(f"table {self.table.name}: a row breaks {self._checks}: {found[0]}")
             self._unchecked, self._unchecked_bytes = [], 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.genetics import QC_STEPS, VARIANT_QC
 from genodl_spark.lake.tables.ingested import EXPRESSION
+from genodl_spark.lake.tables.operations import RUNS
 
 
 def stored(name: str, cohort: str = "c", **statistics: Any) -> StoredFile:
@@ -93,3 +95,13 @@ def test_packed_rows_that_do_not_compress_are_stored_as_they_are(tmp_path: Path)
         found = {stored.column(i).path_in_schema: stored.column(i).compression for i in range(stored.num_columns)}
         assert found["x"] == codec and found["sample_id"] == "ZSTD"
         assert file.read(["x"]).column("x").to_pylist() == columns["x"].to_pylist()
+
+
+def test_rows_are_checked_while_duckdb_is_in_use(tmp_path: Path) -> None:
+    """The program that calls may have a result of its own under way on DuckDB's default connection."""
+    duckdb.execute("SELECT * FROM range(100000)").fetchone()
+    writer = PartWriter(RUNS, f"file://{tmp_path}", "p")
+    row = {"run_id": "r", "job": "x", "status": "gone", "started_at": 0, "seconds": 0.0, "arguments": "", "settings": "", "report": "", "code": ""}
+    writer.write(pa.RecordBatch.from_pylist([row], RUNS.arrow_schema()))
+    with pytest.raises(ValueError, match="a row breaks"):
+        writer.close()
