@@ -110,7 +110,8 @@ while read -r _ name; do
 done <docker/jars.sha256
 
 say "installing this project, its kernels compiled"
-"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --no-build-isolation -e .
+# Without its cache: uv takes what it built of this folder before, however the kernels have changed since.
+"$VENV/bin/uv" pip install -q --no-cache --python "$VENV/bin/python" --no-deps --no-build-isolation -e .
 for name in genodl spark-submit; do
     {
         echo '#!/usr/bin/env bash'
