@@ -6,13 +6,26 @@ is read once, by `config.load`; nothing here opens a file.
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib
 import sys
 from collections.abc import Mapping
 from pathlib import PurePath
 from types import ModuleType
 
 from genodl_spark.core.errors import InputError
+
+PACKAGE = "genodl_spark"
+# Where names of this package stand that own files imported from elsewhere before the package was divided into rooms: module of then -> those of now.
+_MOVED = {
+    "errors": ["core.errors"],
+    "features": ["features.protocol", "features.matrices", "features.genotypes", "features.sequences", "features.covariates"],
+    "lake": ["lake.delta", "lake.snapshot"],
+    "models": ["learning.models"],
+    "stored_files": ["lake.files"],
+    "tables": ["lake.schema", "lake.tables", "lake.tables.ingested", "lake.tables.learning", "lake.tables.operations"],
+}
 
 Code = Mapping[str, bytes]  # base name of a file -> its content
 
@@ -39,7 +52,7 @@ def module(name: str, code: Code, key: str) -> ModuleType:
     if made.__name__ in sys.modules:
         return sys.modules[made.__name__]
     try:
-        compiled = compile(code[base], base, "exec")
+        compiled = compile(_moved(ast.parse(code[base], base)), base, "exec")
     except (SyntaxError, ValueError) as error:
         raise InputError(f"not readable as Python ({error}); mend the file", base, getattr(error, "lineno", None)) from error
     sys.modules[made.__name__] = made  # before it runs: dataclasses look their module up
@@ -49,3 +62,34 @@ def module(name: str, code: Code, key: str) -> ModuleType:
         del sys.modules[made.__name__]
         raise
     return made
+
+
+def _moved(tree: ast.Module) -> ast.Module:
+    """The same with names of this package imported from where they stand now: a file that is stored with a model stays as it was written."""
+    for node in ast.walk(tree):
+        for field in ("body", "orelse", "finalbody"):
+            block = getattr(node, field, None)
+            if isinstance(block, list):
+                setattr(node, field, [part for statement in block for part in _imported(statement)])
+    return ast.fix_missing_locations(tree)
+
+
+def _imported(statement: ast.stmt) -> list[ast.stmt]:
+    """A statement, or, of an import from a module of before, one import for each name that has another module now."""
+    package, _, rest = (statement.module or "").partition(".") if isinstance(statement, ast.ImportFrom) else ("", "", "")
+    first, _, inner = rest.partition(".")
+    if not isinstance(statement, ast.ImportFrom) or statement.level or package != PACKAGE or first not in _MOVED:
+        return [statement]
+    made: list[ast.stmt] = []
+    for alias in statement.names:
+        places = [".".join(filter(None, (PACKAGE, place, inner))) for place in _MOVED[first]]
+        found = next((place for place in places if _has(place, alias.name)), statement.module)
+        made.append(ast.copy_location(ast.ImportFrom(found, [alias], 0), statement))
+    return made
+
+
+def _has(module: str, name: str) -> bool:
+    try:
+        return hasattr(importlib.import_module(module), name)
+    except ModuleNotFoundError:
+        return False

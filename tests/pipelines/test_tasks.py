@@ -241,7 +241,8 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     The code stays with the model, and runs by leave of today's command alone; what has changed since it was registered runs for nobody.
     """
     (tmp_path / "own.py").write_text(
-        "from genodl_spark.features.protocol import ROWS, MatrixFeatures\nfrom genodl_spark.lake.tables import EXPRESSION\n\n"
+        "from genodl_spark.features.matrices import MatrixFeatures\nfrom genodl_spark.features.protocol import ROWS\n"
+        "from genodl_spark.lake.tables.ingested import EXPRESSION\n\n"
         "def unchanged(batches):\n    yield from batches\n\n"  # a function of the user's, on executors that do not have the file
         "class Mine(MatrixFeatures):\n    def rows(self, lake, cohort, features):\n"
         "        return super().rows(lake, cohort, features).mapInArrow(unchanged, ROWS)\n\n"
