@@ -7,14 +7,15 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jobs
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.cli import parser, run_job
-from genodl_spark.job.run import Run
-from genodl_spark.report import content
+
+if TYPE_CHECKING:
+    from genodl_spark.job.run import Run
 
 SQL = """
 SELECT task, cohort, label_column, predicted, count(*) AS people, round(avg(value), 3) AS mean_probability
@@ -44,6 +45,7 @@ TOURS = (
 
 def demo(run: Run, inputs: str, output: str) -> None:
     """Runs every verb in one Spark application, as a user would one by one, on a new lake in OUTPUT/lake."""
+    from genodl_spark.report import content
 
     lake = Path(output) / "lake"
     for tour in TOURS:

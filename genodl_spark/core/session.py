@@ -240,6 +240,8 @@ def shared() -> Iterator[None]:
 
 def stop() -> None:
     """Stops the active session, when there is one and nobody shares it."""
+    if "pyspark.sql" not in sys.modules:  # nothing has started one
+        return
     from pyspark.sql import SparkSession
 
     active = SparkSession.getActiveSession()

@@ -1,7 +1,7 @@
 """What code a stage runs: a hash of the modules of this package that it imports, directly or through others, read from their sources.
 
-Comments, docstrings, type annotations that only a checker imports, and the layout of lines do not count. Modules that are found by name at run
-time (tasks, networks) are no imports: whoever asks names them.
+Comments, docstrings, descriptions of settings, type annotations that only a checker imports, and the layout of lines do not count. Modules that
+are found by name at run time (tasks, networks) are no imports: whoever asks names them.
 """
 
 from __future__ import annotations
@@ -97,8 +97,10 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def _bare(tree: ast.Module) -> ast.Module:
-    """The same without docstrings."""
+    """The same without docstrings and descriptions of fields."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node, False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return tree

@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.core.toml import Names, Section, Text, assigned, check_values, read
 from genodl_spark.genetics.settings import QualityControl
+from genodl_spark.job.conf import conf_directory, task_file
 from genodl_spark.lake.schema import partition_folder
 from genodl_spark.lake.settings import Lock, Maintenance
 from genodl_spark.learning.settings import Dimension, Evaluation, Feed, Predict, Quality, Sequences, Train, Tune
@@ -24,100 +23,119 @@ from genodl_spark.learning.splits import Split
 
 
 class Tracking(Section):
-    """MLflow: `uri` of the store (empty: a sqlite file in a local lake, else ./mlflow.db; `off`: none)."""
+    """The mirror of registered models in MLflow."""
 
-    uri: Text = ""
-    experiment: Text = "genodl-spark"
+    uri: Text = Field("", description="URI of MLflow's store; empty: a sqlite file in a local lake, else ./mlflow.db; off: none.")
+    experiment: Text = Field("genodl-spark", description="MLflow experiment that models are logged under.")
 
 
 class Ingest(Section):
-    """`sample_chunk`: samples per piece when a matrix is transposed. `batch`: VCF records per Arrow batch, at most.
+    """How files are read into the lake."""
 
-    `bin_width`: bases per position bin of `variants`. `split_alleles`: records of several ALT alleles become one for each.
-    `line_bytes`: the longest line of a VCF that is read; a task takes some seven times as much memory.
-    `same_name`: what a file is whose name the lake has from another folder, where the samples do not tell: another `edition`, which
-    replaces that one; another `file`, kept beside it; or `ask`, which refuses it. `strict`: a VCF whose header has a line that
-    breaks the specification is refused, also where records can be read without it.
-    """
-
-    sample_chunk: int = Field(256, ge=1)
-    batch: int = Field(65_536, ge=1)
-    bin_width: int = Field(1 << 26, ge=1)
-    split_alleles: bool = False
-    line_bytes: int = Field(1 << 27, ge=1, le=1 << 30)
-    same_name: str = Field("ask", pattern="^(ask|edition|file)$")
-    strict: bool = False
+    sample_chunk: int = Field(256, ge=1, description="Samples per piece when a matrix is transposed.")
+    batch: int = Field(65_536, ge=1, description="VCF records per Arrow batch, at most.")
+    bin_width: int = Field(1 << 26, ge=1, description="Bases per position bin of variants.")
+    split_alleles: bool = Field(False, description="Records of several ALT alleles become one for each.")
+    line_bytes: int = Field(
+        1 << 27, ge=1, le=1 << 30, description="The longest line of a VCF that is read; a task takes some seven times as much memory."
+    )
+    same_name: str = Field(
+        "ask",
+        pattern="^(ask|edition|file)$",
+        description="What a file is whose name the lake has from another folder, where the samples do not tell: another edition, "
+        "which replaces that one; another file, kept beside it; or ask, which refuses it.",
+    )
+    strict: bool = Field(
+        False, description="A VCF whose header has a line that breaks the specification is refused, also where records can be read without it."
+    )
 
 
 class Target(Section):
-    """`classes`: only rows of these classes, the last one positive; empty for all, sorted by name.
+    """What is predicted."""
 
-    `kind`: classes or regression; auto means regression where the label column is called value.
-    """
-
-    classes: Names = Field([])
-    kind: str = Field("auto", pattern="^(auto|classes|regression)$")
+    classes: Names = Field([], description="Only rows of these classes, the last one positive; empty for all, sorted by name.")
+    kind: str = Field(
+        "auto",
+        pattern="^(auto|classes|regression)$",
+        description="classes or regression; auto means regression where the label column is called value.",
+    )
 
 
 class Reporting(Section):
-    """`by`: column of the sample table whose values get metrics of their own."""
+    """What is reported beside the whole."""
 
-    by: Text | None = None
+    by: Text | None = Field(None, description="Column of the sample table whose values get metrics of their own.")
 
 
 class Monitor(Section):
-    """Limits of `genodl monitor`. Of a share, 1 is never exceeded; a `records` or hours of 0 are not checked.
+    """Limits of genodl monitor."""
 
-    `psi`: population stability index from which a feature, or the shares of the predicted classes, has drifted (.1 is little, .25 a lot:
-    Siddiqi 2006); raised by what is to be expected without drift of so few rows. `alpha`: chance that among all features of a model one
-    without drift counts as drifted. `bins`: of a feature, at most; fewer for few rows. `drifted`: share of features that may have drifted.
-    `missing`: by how much the share of missing values may exceed that of the training data. `score`: Kolmogorov-Smirnov distance of the
-    scores from held-out ones. `unscored`, `stale`: share of a cohort's entities without a prediction, and of predictions whose entity has other
-    features since. `prediction_hours`: since the newest prediction. `ingest_hours`: since a cohort's newest file. `quarantined`: share of a
-    file's records. `records`: of a file, as a share of the median of its kind in the cohort, from three files on; the default leaves
-    chromosomes Y and 21 beside others alone. `worst`: features or files, at most, that have findings of their own.
-    """
-
-    psi: float = Field(0.25, ge=0)
-    alpha: float = Field(0.01, gt=0, lt=1)
-    bins: int = Field(10, ge=2, le=100)
-    drifted: float = Field(0.1, ge=0, le=1)
-    missing: float = Field(0.1, ge=0, le=1)
-    score: float = Field(0.2, ge=0, le=1)
-    unscored: float = Field(0.0, ge=0, le=1)
-    stale: float = Field(0.0, ge=0, le=1)
-    prediction_hours: float = Field(0.0, ge=0)
-    ingest_hours: float = Field(0.0, ge=0)
-    quarantined: float = Field(0.01, ge=0, le=1)
-    records: float = Field(0.02, ge=0, le=1)
-    worst: int = Field(20, ge=0)
+    psi: float = Field(
+        0.25,
+        ge=0,
+        description="Population stability index from which a feature, or the shares of the predicted classes, has drifted (.1 is "
+        "little, .25 a lot: Siddiqi 2006); raised by what is to be expected without drift of so few rows.",
+    )
+    alpha: float = Field(0.01, gt=0, lt=1, description="Chance that among all features of a model one without drift counts as drifted.")
+    bins: int = Field(10, ge=2, le=100, description="Bins of a feature, at most; fewer for few rows.")
+    drifted: float = Field(0.1, ge=0, le=1, description="Share of features that may have drifted; 1 is never exceeded.")
+    missing: float = Field(
+        0.1, ge=0, le=1, description="By how much the share of missing values may exceed that of the training data; 1 is never exceeded."
+    )
+    score: float = Field(0.2, ge=0, le=1, description="Kolmogorov-Smirnov distance of the scores from held-out ones; 1 is never exceeded.")
+    unscored: float = Field(0.0, ge=0, le=1, description="Share of a cohort's entities that may lack a prediction; 1 is never exceeded.")
+    stale: float = Field(0.0, ge=0, le=1, description="Share of predictions whose entity may have other features since; 1 is never exceeded.")
+    prediction_hours: float = Field(0.0, ge=0, description="Hours since the newest prediction, at most; 0 is not checked.")
+    ingest_hours: float = Field(0.0, ge=0, description="Hours since a cohort's newest file, at most; 0 is not checked.")
+    quarantined: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be in quarantine; 1 is never exceeded.")
+    records: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="Records of a file, at least, as a share of the median of its kind in the cohort, from three files on; 0 is not "
+        "checked. The default leaves chromosomes Y and 21 beside others alone.",
+    )
+    worst: int = Field(20, ge=0, description="Features or files, at most, that have findings of their own.")
 
 
 class OwnCode(Section):
-    """`trusted`: Python files that are stored with a model may run. Without it they do only where today's command names the same file itself."""
+    """Python files of the user's own."""
 
-    trusted: bool = False
+    trusted: bool = Field(
+        False,
+        description="Python files that are stored with a model may run. Without it they do only where today's command names the same file itself.",
+    )
 
 
 class Settings(Section):
     """Effective settings of one job."""
 
-    spark: dict[str, str] = Field({})
-    seed: int = Field(0, ge=0)
+    spark: dict[str, str] = Field({}, description="Properties of Spark, with or without the leading spark. of their names.")
+    seed: int = Field(0, ge=0, description="Seed of splits, starts, shuffling and search.")
     tracking: Tracking = Tracking()
     ingest: Ingest = Ingest()
     qc: QualityControl = QualityControl()
-    implementation: str = ""
-    label: Text = "label"
-    metric: str = "balanced_accuracy"
-    blocks: Names = Field([])
-    covariates: Names = Field([])
-    min_feature_overlap: float = Field(0.5, ge=0, le=1)
+    implementation: str = Field(
+        "", description="Task of genodl_spark/tasks that reads the features, or a Python file of your own with a function features(settings)."
+    )
+    label: Text = Field("label", description="Column that holds the label.")
+    metric: str = Field(
+        "balanced_accuracy",
+        description="The metric that models are compared by, such as balanced_accuracy, macro_f1, auroc, r2 or spearman. For "
+        "regression, where it is one of classes, r2.",
+    )
+    blocks: Names = Field([], description="Blocks of features that the task takes; empty for those that it takes by itself.")
+    covariates: Names = Field([], description="Columns of the sample table that are features too.")
+    min_feature_overlap: float = Field(0.5, ge=0, le=1, description="Share of a model's features that a cohort has to have to be scored.")
     target: Target = Target()
     split: Split = Split(folds=5)
     quality: Quality = Quality()
     sequence: Sequences = Sequences()
-    model: dict[str, Any] = Field({"kind": "mlp"})
+    model: dict[str, Any] = Field(
+        {"kind": "mlp"},
+        description="The network: kind names a file of genodl_spark/learning/models, or a Python file of your own with a class "
+        "Network; the rest are its options.",
+    )
     train: Train = Train()
     feed: Feed = Feed()
     predict: Predict = Predict()
@@ -128,7 +146,9 @@ class Settings(Section):
     maintain: Maintenance = Maintenance()
     lock: Lock = Lock()
     code: OwnCode = OwnCode()
-    task: str = ""  # the TOML's stem: what tables call the task
+    task: str = Field(
+        "", description="The TOML's stem: what tables call the task. It follows from the task that is named."
+    )  # the TOML's stem: what tables call the task
     _code: dict[str, bytes] = PrivateAttr(default_factory=dict)
 
     @property
@@ -148,28 +168,6 @@ class Settings(Section):
             if own_code.is_own(name) and name not in self._code:
                 raise InputError(f"found no file {name}; expected the Python file that it names, check its path", key)
         return {name: self._code[name] for name in names.values() if own_code.is_own(name)}
-
-
-def conf_directory() -> Traversable:
-    """conf/ of the checkout, or the copy inside the wheel, which may be a zip on the path (`--py-files`)."""
-    inside = resources.files("genodl_spark") / "conf"
-    return inside if inside.is_dir() else Path(__file__).resolve().parents[2] / "conf"
-
-
-def task_names() -> list[str]:
-    return sorted(entry.name.removesuffix(".toml") for entry in (conf_directory() / "tasks").iterdir() if entry.name.endswith(".toml"))
-
-
-def task_file(task: str) -> Traversable:
-    """The TOML of a task named under conf/tasks/ or given as a path. InputError when there is none."""
-    if task.endswith(".toml") or "/" in task:
-        path = Path(task)
-        if not path.is_file():
-            raise InputError("no such task file; expected the path of a TOML, or a name under conf/tasks", task)
-        return path
-    if task not in task_names():
-        raise InputError(f"found no task {task!r}; expected {', '.join(task_names())} or the path of a TOML", "TASK")
-    return conf_directory() / "tasks" / f"{task}.toml"
 
 
 def load(task: str | None = None, config: str | None = None, assignments: list[str] | None = None, place: str = "local") -> Settings:

@@ -17,23 +17,26 @@ ROLES = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 class Split(BaseModel):
-    """One of three forms: a published `column`; `folds` with `repeats`; or shares `train`, `validation`, `test`.
-
-    `group` names a column whose values no split divides; `tcga_patient` means the first 12 characters of the identifier.
-    `inner` deals the training rows of a column or of shares into so many folds; the rows for validation and test are not used then.
-    """
+    """Who trains and who tests, in one of three forms: a published column; folds with repeats; or shares train, validation, test."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    column: str | None = None
-    folds: int | None = Field(None, ge=2, le=127)
-    repeats: int = Field(1, ge=1, le=1000)
-    train: float | None = Field(None, gt=0, lt=1)
-    validation: float = Field(0.0, ge=0, lt=1)
-    test: float | None = Field(None, gt=0, lt=1)
-    group: str | None = None
-    stratify: str | None = None
-    inner: int | None = Field(None, ge=2, le=127)
+    column: str | None = Field(None, description="A published split: the column of the sample table that says train, validation or test.")
+    folds: int | None = Field(None, ge=2, le=127, description="Folds of a cross-validation.")
+    repeats: int = Field(1, ge=1, le=1000, description="How often the rows are dealt into folds anew.")
+    train: float | None = Field(None, gt=0, lt=1, description="Share of the rows that train.")
+    validation: float = Field(0.0, ge=0, lt=1, description="Share of the rows that say when to stop.")
+    test: float | None = Field(None, gt=0, lt=1, description="Share of the rows that are measured on.")
+    group: str | None = Field(None, description="Column whose values no split divides; tcga_patient means the first 12 characters of the identifier.")
+    stratify: str | None = Field(
+        None, description="With shares: label deals each class in these shares; not set, rows are dealt whatever their class."
+    )
+    inner: int | None = Field(
+        None,
+        ge=2,
+        le=127,
+        description="Deals the training rows of a column or of shares into so many folds; the rows for validation and test are not used then.",
+    )
 
     @model_validator(mode="after")
     def _one_form(self) -> Split:

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("genodl")
 
-EXPORT_KINDS = ("vcf",)
 _REGION = re.compile(r"(?P<contig>\S+?)(?::(?P<first>[0-9][0-9,]*)(?P<range>-(?P<last>[0-9][0-9,]*)?)?)?")
 _LAST = (1 << 63) - 1
 _BUCKET = 1 << 14  # bases that no boundary between pieces divides

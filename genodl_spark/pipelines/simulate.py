@@ -38,7 +38,6 @@ POPULATIONS = ("AFR", "EUR", "EAS")
 MUTATION_RATE = 2.35e-8
 RECOMBINATION_RATE = 1e-8
 CONTIG = "1"
-FIELDS = ("GT", "rich")
 DEPTH = 30
 READ_ERROR = 0.005
 _SUFFIX = ".vcf.gz"
@@ -47,7 +46,7 @@ _SUFFIX = ".vcf.gz"
 def simulate(run: Run, samples: int, length: int, output: str, seed: int, fields: str = "GT") -> None:
     """Writes a bgzipped VCF of `samples` diploid people over `length` bases, and the table of their populations beside it.
 
-    `fields`: one of FIELDS; the genotypes are the same with either.
+    `fields`: GT or rich; the genotypes are the same with either.
     Both files are there whole or not at all. The same arguments give the same bytes, or `unchanged` where the files are there.
     """
     for option, value, least in (("--samples", samples, 1), ("--length", length, 1), ("--seed", seed, 0)):

@@ -9,7 +9,7 @@ from typing import Any
 
 import genodl_spark
 from genodl_spark.core import session
-from genodl_spark.job import config
+from genodl_spark.job import conf, config
 
 
 def seen(_: object = None) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def seen(_: object = None) -> dict[str, Any]:
 
     # The worker of an executor is the first folder below the cluster's own.
     where = next((part for part in os.getcwd().split(os.sep) if part.startswith("worker-")), "driver")
-    return {"worker": where, "file": os.path.abspath(genodl_spark.lake.tables.__file__), "tasks": config.task_names()}
+    return {"worker": where, "file": os.path.abspath(genodl_spark.lake.tables.__file__), "tasks": conf.task_names()}
 
 
 def rank() -> dict[str, Any]:

@@ -51,6 +51,8 @@ def edited(path: Path, change: Callable[[str], str]) -> None:
         ("native/kernels.c", lambda text: text + "\n/* more */\n", (False, False, True)),
         ("core/errors.py", lambda text: text + "\nADDED = 1\n", (True, True, True)),
         ("features/protocol.py", other_words, (False, False, False)),
+        ("learning/settings.py", lambda text: text.replace("Networks of different seeds", "Nets of other seeds"), (False, False, False)),
+        ("learning/settings.py", lambda text: text.replace("ensemble: int = Field(5", "ensemble: int = Field(6"), (True, True, False)),
         ("learning/training/plan.py", lambda text: text.replace("\n\n\ndef", "\n\n\n# A comment.\n\n\ndef"), (False, False, False)),
     ],
 )

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import jobs
 
-HEAVY = {"sklearn", "pandas", "pyspark", "torch", "mlflow", "matplotlib", "scipy", "optuna", "petastorm", "horovod", "delta", "deltalake"}
+# What needs more than .6 s before the first line: libraries of data, and settings.
+DATA = {"numpy", "pyarrow", "pydantic", "duckdb"}
+HEAVY = DATA | {"sklearn", "pandas", "pyspark", "torch", "mlflow", "matplotlib", "scipy", "optuna", "petastorm", "horovod", "delta", "deltalake"}
 VERBS = sorted(path.stem for path in Path(jobs.__file__).parent.glob("[a-z]*.py"))
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pyspark.sql import Row
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.job import config
+from genodl_spark.job import conf, config
 from genodl_spark.learning import baselines, feed, splits, tuning
 from genodl_spark.learning.settings import Dimension
 from genodl_spark.learning.training import plan
@@ -42,7 +42,7 @@ def settings(*assignments: str) -> config.Settings:
 
 
 def test_every_task_has_a_space_around_its_own_settings() -> None:
-    for task in config.task_names():
+    for task in conf.task_names():
         found = tune.search_space(config.load(task))
         assert found.start["train.learning_rate"] == 0.001
         again = config.override(config.load(task), found.start)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from genodl_spark.job import cli
+from genodl_spark.job import execution
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES, SAMPLES, SOURCES
 from jobs import ingest, query
@@ -69,4 +69,4 @@ def test_unknown_arguments_are_input_errors(genodl) -> None:
         code, _, line = genodl(ingest, *argv)
         assert code == 2
         assert line.startswith("genodl: error: ")
-    assert {"ingest"} <= cli.WRITES
+    assert {"ingest"} <= execution.WRITES
