@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 from genodl_spark.job.cli import lake_option, parser, pipeline, run_job
-from genodl_spark.pipelines.ingest import SOURCE_KINDS
+
+SOURCE_KINDS = ("vcf", "expression", "methylation", "sequences", "phenotypes")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from genodl_spark.job.cli import lake_option, parser, run_job
-from genodl_spark.pipelines.verify import verify
+from genodl_spark.job.cli import lake_option, parser, pipeline, run_job
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("verify", __doc__)
     lake_option(made)
-    return run_job("verify", made, lambda run, a: verify(run), argv)
+    return run_job("verify", made, lambda run, _: pipeline("verify:verify")(run), argv)
 
 
 if __name__ == "__main__":

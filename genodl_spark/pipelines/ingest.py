@@ -25,7 +25,6 @@ from genodl_spark.sources.vcf import check_builds, ingest_vcfs, options_of
 
 log = logging.getLogger("genodl")
 
-SOURCE_KINDS = list(FILLED)
 _NAMES = {reader.SOURCE: reader.FILE_NAME, sequence_table.SOURCE: sequence_table.FILE_NAME}  # of the files that a directory stands for
 _SUFFIX = re.compile(r"(\.[A-Za-z][0-9A-Za-z]*){1,2}$")
 _EXAMPLES = 5
