@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number, shown
-from genodl_spark.features.protocol import ROW_NAMES, ROWS, Changed, Choice, Features, StoredRows
+from genodl_spark.features.protocol import ROW_NAMES, ROWS, Changed, Choice, Features, StoredRows, entity_of
+from genodl_spark.lake.entities import check_column, rows_about, table_about
 from genodl_spark.lake.schema import Table, identifier
-from genodl_spark.lake.tables.ingested import SAMPLES
 from genodl_spark.learning import encodings
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ COVARIATE = "covariate:"
 
 @dataclass(frozen=True)
 class WithCovariates:
-    """Other features and, behind them, columns of the sample table: numbers as they are, text as one indicator per value.
+    """Other features and, behind them, columns of the sample table, or of `labels`: numbers as they are, text as one indicator per value.
 
     Their identifiers are `covariate:COLUMN` and `covariate:COLUMN=VALUE`; the values that text takes are those of the samples
     that the features are chosen over. A column whose known values there are all numbers is a number: a text elsewhere is missing.
@@ -38,8 +37,17 @@ class WithCovariates:
     encoding: str | None = None
 
     @property
+    def entity(self) -> str:
+        return entity_of(self.base)
+
+    @property
     def tables(self) -> tuple[Table, ...]:
-        return (*self.base.tables, SAMPLES)
+        return (*self.base.tables, table_about(self.entity))
+
+    def _described(self, lake: Snapshot, cohort: str) -> DataFrame:
+        from pyspark.sql import functions as F
+
+        return rows_about(lake, self.entity).where(F.col("cohort") == cohort).drop("cohort")
 
     def cohorts(self, lake: Snapshot) -> list[str]:
         return self.base.cohorts(lake)
@@ -50,15 +58,14 @@ class WithCovariates:
     def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         from pyspark.sql import functions as F
 
-        rows = lake.read(SAMPLES).where(F.col("cohort") == cohort)
+        rows = self._described(lake, cohort)
         for column in self.columns:
-            if column not in rows.columns:
-                raise InputError(f"found no column {column!r} in samples; expected one of {', '.join(rows.columns)}", "covariates")
+            check_column(rows, self.entity, column, "covariates")
         wanted = {entity for entity, learnt in zip(entities, learns.any(0), strict=True) if learnt}
-        table = rows.select("sample_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(self.columns))).collect()
+        table = rows.select("entity_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(self.columns))).collect()
         added: list[str] = []
         for i, column in enumerate(self.columns):
-            texts = (known(row[f"c{i}"]) for row in table if row.sample_id in wanted and row[f"c{i}"] is not None)
+            texts = (known(row[f"c{i}"]) for row in table if row.entity_id in wanted and row[f"c{i}"] is not None)
             values = {text for text in texts if text is not None}
             if all(number(value) is not None for value in values):
                 added.append(f"{COVARIATE}{column}")
@@ -73,10 +80,10 @@ class WithCovariates:
 
         own = [name for name in features if name.startswith(COVARIATE)]
         base = self.base.rows(lake, cohort, features[: len(features) - len(own)])
-        samples = lake.read(SAMPLES).where(F.col("cohort") == cohort)
+        described = self._described(lake, cohort)
         wanted = [_parts(name) for name in own]
-        columns = sorted({column for column, _ in wanted if column in samples.columns})
-        attached = samples.select(F.col("sample_id").alias("entity_id"), *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(columns)))
+        columns = sorted({column for column, _ in wanted if column in described.columns})
+        attached = described.select("entity_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(columns)))
         rows = base.join(attached, "entity_id", "left")
         dtype = self.base.dtype
 
@@ -95,12 +102,12 @@ class WithCovariates:
         return rows.mapInArrow(kernel, ROWS)
 
     def texts_for_numbers(self, lake: Snapshot, cohort: str, features: list[str]) -> dict[str, tuple[int, str]]:
-        """By column that is a number among `features`: how many samples of a cohort have a text there, which is missing to `rows`, and one."""
+        """By column that is a number among `features`: how many entities of a cohort have a text there, which is missing to `rows`, and one."""
         from pyspark.sql import functions as F
 
-        samples = lake.read(SAMPLES).where(F.col("cohort") == cohort)
-        columns = [column for column, value in map(_parts, features) if value is None and column in samples.columns]
-        found = samples.select(*(F.col(identifier(column)) for column in columns)).toArrow().columns if columns else []
+        described = self._described(lake, cohort)
+        columns = [column for column, value in map(_parts, features) if value is None and column in described.columns]
+        found = described.select(*(F.col(identifier(column)) for column in columns)).toArrow().columns if columns else []
         texts = {
             column: [text for text in (known(value.as_py() or "") for value in values) if text is not None and number(text) is None]
             for column, values in zip(columns, found, strict=True)
@@ -114,12 +121,13 @@ class WithCovariates:
         from pyspark.sql import functions as F
 
         base = self.base.changed(lake, cohort, since)
-        columns = [name for name in self.columns if name in lake.read(SAMPLES).columns]
-        found = lake.changed(SAMPLES, cohort, since.get(SAMPLES.name), ["sample_id"], columns)
+        table = table_about(self.entity)
+        columns = [name for name in self.columns if name in lake.read(table).columns]
+        found = lake.changed(table, cohort, since.get(table.name), list(filter(None, (table.kind_in, table.entity))), columns)
         if base is None or found is None:
             return None
-        people = found[0].select(F.col("sample_id").alias("entity_id"))
-        return Changed(base.entities.union(people).distinct(), None)
+        rows = found[0].where(F.col(table.kind_in) == self.entity) if table.kind_in else found[0]
+        return Changed(base.entities.union(rows.select(F.col(table.entity).alias("entity_id"))).distinct(), None)
 
 
 def _parts(name: str) -> tuple[str, str | None]:

@@ -14,7 +14,7 @@ from genodl_spark.genetics import genotypes
 from genodl_spark.genetics.cohort import genotyped, sample_orders
 from genodl_spark.genetics.genotype_text import MISSING
 from genodl_spark.genome.site import SPELLED, folded
-from genodl_spark.lake.schema import Table
+from genodl_spark.lake.schema import PERSON, Table
 from genodl_spark.lake.tables.ingested import SAMPLE_SETS, VARIANTS
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class GenotypeFeatures:
     max_features: int = 0
     dtype: str = "int8"
     encoding: str | None = None
+    entity: str = PERSON
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.protocol import ROWS, Changed, Choice, StoredRows, batch_of
-from genodl_spark.lake.schema import Table
+from genodl_spark.lake.schema import PERSON, Table
 from genodl_spark.lake.tables.ingested import FEATURES
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class MatrixFeatures:
     max_missing: float = 1.0
     dtype: str = "float32"
     encoding: str | None = None
+    entity: str = PERSON
 
     @property
     def tables(self) -> tuple[Table, ...]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from genodl_spark.core import packing
 from genodl_spark.lake.files import StoredFile, rows_of
-from genodl_spark.lake.schema import Table
+from genodl_spark.lake.schema import PERSON, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -72,6 +72,7 @@ class Choice:
 class Features(Protocol):
     """Features of one kind. `dtype` of the packed values: int8 with -1 missing, or float32 with NaN missing.
 
+    `entity`: the kind of what has such features, person, sequence, variant, cell or site; a class that does not say so is about people.
     `encoding`: how networks take them (`transform` of a dataset) where the values alone do not decide: onehot for base codes; else None.
     """
 
@@ -82,25 +83,33 @@ class Features(Protocol):
     def encoding(self) -> str | None: ...
 
     @property
+    def entity(self) -> str: ...
+
+    @property
     def tables(self) -> tuple[Table, ...]: ...
 
     def cohorts(self, lake: Snapshot) -> list[str]:
         """Cohorts that have such features, sorted."""
 
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
-        """Identifiers of the samples that have such features, sorted."""
+        """Identifiers of the entities that have such features, sorted."""
 
     def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         """Features that training sets may use. `learns` bool (S, entities): the rows that each set learns from, over which alone it judges."""
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
-        """One row per sample: entity_id string, x binary (packed in the order of `features`), missing int (features that the cohort lacks)."""
+        """One row per entity: entity_id string, x binary (packed in the order of `features`), missing int (features that the cohort lacks)."""
 
     def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> StoredRows | None:
         """What `rows` reads, where every stored row becomes one of its rows; else None."""
 
     def changed(self, lake: Snapshot, cohort: str, since: Mapping[str, int]) -> Changed | None:
         """Entities whose features may be others than at earlier versions of `tables`; None where that is not known any more."""
+
+
+def entity_of(features: Features) -> str:
+    """The kind of entity that has such features."""
+    return getattr(features, "entity", PERSON)
 
 
 def stored_rows(features: Features, lake: Snapshot, cohort: str, names: list[str]) -> StoredRows | None:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from genodl_spark.core import packing
 from genodl_spark.features.protocol import ROW_NAMES, ROWS, Changed, Choice, StoredRows, batch_of
 from genodl_spark.genome import bases
-from genodl_spark.lake.schema import Table
+from genodl_spark.lake.schema import SEQUENCE, Table
 from genodl_spark.lake.tables.ingested import SEQUENCES
 from genodl_spark.learning import encodings
 
@@ -37,6 +37,7 @@ class SequenceFeatures:
     length: int = 0
     dtype: str = "int8"
     encoding: str | None = encodings.ONE_HOT
+    entity: str = SEQUENCE
 
     @property
     def tables(self) -> tuple[Table, ...]:

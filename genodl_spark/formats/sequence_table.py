@@ -23,7 +23,7 @@ from genodl_spark.formats.sample_table import column_name
 from genodl_spark.formats.streams import Note, Split, line_blocks
 from genodl_spark.genome import bases
 from genodl_spark.lake.schema import COHORT, Column, Table
-from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLES, SEQUENCES
+from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SEQUENCES
 
 SOURCE = "sequences"
 FILE_NAME = re.compile(r"\.(tsv|csv)(\.b?gz)?$", re.IGNORECASE)
@@ -44,14 +44,14 @@ class Header:
 
     @property
     def others(self) -> dict[str, str]:
-        """All columns but `id` and `sequence`, with the names under which they are stored."""
-        return {name: column_name(name) for name in self.columns if name not in (ID, SEQUENCE)}
+        """All columns but `id` and `sequence`, with the names under which `labels` has them."""
+        return {name: LABELS.beside(column_name(name)) for name in self.columns if name not in (ID, SEQUENCE)}
 
     @property
-    def samples(self) -> Table:
-        """The table `samples` as far as the file fills it."""
+    def labels(self) -> Table:
+        """The table `labels` as far as the file fills it."""
         others = (Column(stored, "string", f"Column {name} of the file") for name, stored in self.others.items())
-        return Table(SAMPLES.name, SAMPLES.doc, (*SAMPLES.columns, *others), SAMPLES.key, checks=SAMPLES.checks)
+        return Table(LABELS.name, LABELS.doc, (*LABELS.columns, *others), LABELS.key, checks=LABELS.checks)
 
 
 def header_of(uri: str) -> Header:
@@ -68,9 +68,10 @@ def header_of(uri: str) -> Header:
     for name in (ID, SEQUENCE):
         if name not in columns:
             raise InputError(f"found columns {', '.join(map(shown, columns[:8]))}; expected one called {name}, rename it in the header", uri, 1)
-    seen = set(SAMPLES.column_names)
+    seen = {COHORT.name}
     for name in columns:
         stored = column_name(name).lower()
+        stored = stored if stored == COHORT.name else LABELS.beside(stored)
         if not stored or stored in seen:
             raise InputError(f"column {name!r} stands twice, is empty or reserved; expected distinct names, rename it", uri, 1)
         seen.add(stored)
@@ -78,7 +79,7 @@ def header_of(uri: str) -> Header:
 
 
 def read(uri: str, split: Split, first: int, header: Header, cohort: str, file: str, note: Note = lambda line, what: None) -> Iterator[Batches]:
-    """Rows of `sequences`, of `samples` (those of the header) and of `quarantine` for a piece of a file, block by block.
+    """Rows of `sequences`, of `labels` (those of the header) and of `quarantine` for a piece of a file, block by block.
 
     `first`: the number of its first line, from 1. The rows of the first two are of the same records. In quarantine are records of
     another number of columns than the header's, without an id or a sequence, with a letter outside IUPAC, or not in UTF-8;
@@ -116,7 +117,9 @@ def parse(block: bytes, number: int, header: Header, cohort: str, file: str, not
             columns, codes, lines = {name: column.filter(kept) for name, column in columns.items()}, codes.filter(kept), lines[kept]
     n = len(lines)
     cohorts, files = (pa.repeat(pa.scalar(value, pa.string()), n) for value in (cohort, file))
-    rows = [cohorts, columns[ID], codes, pc.binary_length(codes), files, pa.array(lines + number, pa.int64())]
+    places = [files, pa.array(lines + number, pa.int64())]
+    rows = [cohorts, columns[ID], codes, pc.binary_length(codes), *places]
+    named = [cohorts, pa.repeat(pa.scalar(SEQUENCES.kind), n), columns[ID], *places]
     missing, nothing = pa.array(sorted(MISSING)), pa.scalar(None, pa.string())
     trimmed = [pc.utf8_trim_whitespace(columns[name]) for name in header.others]
     for name, column in zip(header.others, trimmed, strict=True):
@@ -125,7 +128,7 @@ def parse(block: bytes, number: int, header: Header, cohort: str, file: str, not
     others = [pc.if_else(pc.is_in(column, missing), nothing, column) for column in trimmed]
     return (
         pa.RecordBatch.from_arrays(rows, schema=SEQUENCES.arrow_schema()),
-        pa.RecordBatch.from_arrays([cohorts, columns[ID], *others], schema=header.samples.arrow_schema()),
+        pa.RecordBatch.from_arrays([*named, *others], schema=header.labels.arrow_schema()),
         _quarantined(block, number, bad, cohort, file),
     )
 

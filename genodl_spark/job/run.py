@@ -24,7 +24,7 @@ from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.locks import Lease
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.snapshot import Snapshot
-from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.lake.tables.ingested import LABELS, SAMPLES
 from genodl_spark.lake.tables.operations import RUNS
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ class Run:
         raise InputError(f"found {found} with {what} in the lake; expected one, {advice}", "--cohort")
 
     def cohorts(self) -> list[str]:
-        return sorted(row.cohort for row in self.lake.read(SAMPLES).select("cohort").distinct().collect())
+        rows = self.lake.read(SAMPLES).select("cohort").union(self.lake.read(LABELS).select("cohort"))
+        return sorted(row.cohort for row in rows.distinct().collect())
 
     def record(self) -> None:
         """Adds this run to the `runs` table, where there is a lake."""

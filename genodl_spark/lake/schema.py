@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql.types import StructType
 
+PERSON, SEQUENCE, SITE = "person", "sequence", "site"
+ENTITIES = (PERSON, SEQUENCE, "variant", "cell", SITE)
+OF_TASK = "of task"  # the kind of entity that the row's task is about
+
 
 @dataclass(frozen=True)
 class Column:
@@ -33,6 +37,13 @@ class Table:
     `key` names the columns that no two rows share. `checks` maps a constraint's name to the SQL condition that every row
     meets. `open` tables take further columns that come with the user's data (strings). `clustered_by`: order of the rows within a partition
     once it is compacted; the key where it is empty. Tables that are not `compacted` keep their files as they were written.
+
+    What a row is about, and whom it names: those who trace a row, take a person out or mend a file ask this, and know no table by name.
+    `entity`: the column that names what the row is about; empty where it is no one column. `kind`: what that is; a column may say so instead,
+    `kind_in`. `person`: columns that each name a person whose row this is; the row goes with any of them. `packed_by`: the column that names
+    the order (`sample_sets`) by which packed genotypes hold a value of each of several people. `file`: the column with the name of the file
+    that the row came from. `made_by`: what brings the rows back, words after `genodl`: a verb with its task, or `ingest` with the kind of
+    source where it is one; empty where nothing does.
     """
 
     name: str
@@ -44,6 +55,25 @@ class Table:
     open: bool = False
     clustered_by: tuple[str, ...] = ()
     compacted: bool = True
+    entity: str = ""
+    kind: str = PERSON
+    kind_in: str = ""
+    person: tuple[str, ...] = ()
+    packed_by: str = ""
+    file: str = ""
+    made_by: str = ""
+
+    def naming(self, kind: str, name: str) -> list[dict[str, str]]:
+        """Values of columns, by name, that rows of an entity have: those of any one of the alternatives. None where the table has no such rows."""
+        if kind == PERSON:
+            return [{column: name} for column in self.person]
+        if self.kind_in:
+            return [{self.kind_in: kind, self.entity: name}]
+        return [{self.entity: name}] if self.entity and self.kind in (kind, OF_TASK) else []
+
+    def beside(self, column: str) -> str:
+        """The name under which an open table holds a column of the user's: with a `_` behind, where it has one of that name itself."""
+        return f"{column}_" if column.lower() in self.column_names else column
 
     @property
     def order(self) -> list[str]:
@@ -130,4 +160,4 @@ def required(name: str, type_: str, doc: str) -> Column:
 
 COHORT = required("cohort", "string", "Name of the cohort that the row belongs to")
 TASK = required("task", "string", "Task name: that of its TOML")
-LABEL_COLUMN = required("label_column", "string", "Column that holds the label, as named in `samples`")
+LABEL_COLUMN = required("label_column", "string", "Column that holds the label, as named in `samples` or `labels`")

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.session import task_slots
+from genodl_spark.features.protocol import entity_of
 from genodl_spark.job.run import Run, code_of, fingerprint, now
+from genodl_spark.lake.entities import all_rows_about, check_column, tables_about
 from genodl_spark.lake.schema import identifier
-from genodl_spark.lake.tables.ingested import SAMPLES
 from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SPLITS
 from genodl_spark.learning import feed, metrics
 from genodl_spark.learning.baseline_fits import Fits, fit
@@ -50,7 +51,9 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
             )
     name = run.cohort(cohort, labelled_cohorts(run, model.features, model.row.label_column, cohort), f"data for {run.settings.task}")
     external = name != model.row.cohort
-    versions = {t.name: run.sources.version(t) for t in (*model.features.tables, SAMPLES)} if external or model.settings.report.by else {}
+    asked = external or model.settings.report.by is not None
+    read = (*model.features.tables, *tables_about(run.sources, entity_of(model.features), name)) if asked else ()
+    versions = {table.name: run.sources.version(table) for table in read}
     code = code_of(__name__, model.settings, own=model.files.code_hashes())
     shaped_by = [model.row.model_id, name, model.settings.evaluate.model_dump(), model.settings.report.by, versions, code]
     digest = fingerprint(shaped_by)
@@ -220,10 +223,10 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
     if s.report.by is not None:
         from pyspark.sql import functions as F
 
-        samples = run.sources.read(SAMPLES).where(F.col("cohort") == cohort)
-        if s.report.by not in samples.columns:
-            raise InputError(f"found no column {s.report.by!r} in samples; expected one of {', '.join(samples.columns[1:])}", "report.by")
-        values = {row.sample_id: row.value for row in samples.select("sample_id", F.col(identifier(s.report.by)).alias("value")).collect()}
+        kind = entity_of(model.features)
+        described = all_rows_about(run.sources, kind, cohort)
+        check_column(described, kind, s.report.by, "report.by")
+        values = {row.entity_id: row.value for row in described.select("entity_id", F.col(identifier(s.report.by)).alias("value")).collect()}
         labels = [values.get(entity) for entity in held[MODEL].entities]
         for value, found in metrics.by_group(held[MODEL], labels, s.evaluate.resamples, seed).items():
             add(MODEL, f"{s.report.by}={value}", sum(label == value for label in labels), found)

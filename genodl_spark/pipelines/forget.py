@@ -10,10 +10,11 @@ First of all stands in `forgotten` who it is: a run that was cut off is taken up
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -26,13 +27,13 @@ from genodl_spark.core.errors import Damaged, InputError
 from genodl_spark.job.run import Run
 from genodl_spark.lake.files import opened
 from genodl_spark.lake.locks import FOLDER
-from genodl_spark.lake.schema import Table
+from genodl_spark.lake.schema import ENTITIES, OF_TASK, PERSON, Table
 from genodl_spark.lake.tables import TABLES
-from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.lake.tables.ingested import LABELS, SAMPLES
 from genodl_spark.lake.tables.learning import MODELS, SPLITS
 from genodl_spark.lake.tables.operations import FORGOTTEN
 from genodl_spark.sources.person import Person, names_people
-from genodl_spark.sources.removal import EDITS, IDENTIFIERS, Edited, alone_since, remove, sample_sets
+from genodl_spark.sources.removal import EDITS, Edited, alone_since, in_results, naming_columns, remove, sample_sets
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -40,13 +41,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("genodl")
 
 
-def forget(run: Run, cohort: str, sample: str) -> None:
-    """Removes one sample of a cohort. InputError where the cohort has no such sample, and was not told to forget it before."""
+def forget(run: Run, cohort: str, sample: str, kind: str | None = None) -> None:
+    """Removes one sample of a cohort; with `kind`, or where no person has the name, the sequence, variant, cell or site of that name.
+
+    InputError where the cohort has none of that name, and was not told to forget it before.
+    """
     run.require_lake()
-    person = Person(cohort, sample)
-    known = run.lake.rows(FORGOTTEN, {"cohort": cohort, "person": person.hash}).num_rows > 0
-    if not known and not _present(run, person):
-        raise InputError("found no such sample in the cohort; expected one of table samples, check --cohort and --sample", "--sample")
+    kinds = _kinds(run, cohort, sample)
+    person = _meant(run, cohort, sample, kind, kinds)
+    known = _known(run, person.hashes)
+    if not known and person.kind not in kinds:
+        where = "labels" if kind else "samples or labels"
+        raise InputError(f"found no such {kind or 'sample'} in the cohort; expected one of table {where}, check --cohort and --sample", "--sample")
+    if others := [one for one in kinds if one != person.kind]:
+        run.report.warn(f"a {person.kind} is forgotten; the cohort has a {' and a '.join(others)} of that name too, which --entity names")
     models = _models(run, person)
     changed, gone, left = remove(run, person, known)
     hits, words, searched = search(run, person)
@@ -82,13 +90,36 @@ def forget(run: Run, cohort: str, sample: str) -> None:
         run.report.status = "unchanged"
 
 
-def _present(run: Run, person: Person) -> bool:
-    """Whether any row names the person."""
-    if sample_sets(run, person):
-        return True
-    named = [(table, name) for table in (SAMPLES, *run.lake.existing()) for name in IDENTIFIERS if name in table.column_names]
-    named = [(table, name) for table, name in named if "cohort" in table.column_names and run.lake.exists(table)]
-    return any(run.lake.count(table, {"cohort": person.cohort, name: person.name}) for table, name in named)
+def _known(run: Run, hashes: list[str]) -> bool:
+    return run.lake.rows(FORGOTTEN, {"person": hashes}).num_rows > 0
+
+
+def _meant(run: Run, cohort: str, name: str, kind: str | None, kinds: list[str]) -> Person:
+    """Who is to be forgotten: what was begun already, before anything else; then a person, before what is none."""
+    if kind is not None:
+        return Person(cohort, name, kind)
+    begun = [one for one in ENTITIES if _known(run, [Person(cohort, name, one).hash])]
+    return Person(cohort, name, (*begun, *kinds, PERSON)[0])
+
+
+def _kinds(run: Run, cohort: str, name: str) -> list[str]:
+    """What the cohort has of that name: person, sequence, ... in the order of ENTITIES."""
+
+    def there(table: Table, kind: str) -> bool:
+        return any(run.lake.count(table, {"cohort": cohort, **named}) for named in table.naming(kind, name))
+
+    person = Person(cohort, name)
+    own = [table for table in run.lake.existing() if "cohort" in table.column_names and (table.kind != OF_TASK or table.kind_in)]
+    found = [kind for kind in ENTITIES if kind != PERSON and any(there(table, kind) for table in own)]
+    # A row that an older version made in `samples` for a sequence makes no person of it.
+    older = bool(found) and not run.lake.count(LABELS, {"cohort": cohort})
+    if (
+        sample_sets(run, person)
+        or any(there(table, PERSON) for table in own if not (older and table is SAMPLES))
+        or any(naming_columns(run, table, person) for table in own)
+    ):
+        found.insert(0, PERSON)
+    return found or [kind for kind in ENTITIES if in_results(run, Person(cohort, name, kind))][:1]
 
 
 def _models(run: Run, person: Person) -> list[dict[str, Any]]:
@@ -163,8 +194,10 @@ def _names(rows: pa.Table, table: Table, person: Person) -> bool:
     """Whether a value of some rows of a table names the person."""
     if "cohort" in rows.column_names:
         rows = rows.filter(pc.equal(rows.column("cohort"), person.cohort))
-    naming = [name for name in rows.column_names if name in IDENTIFIERS or (table is SAMPLES and names_people(name))]
-    if any(pc.any(pc.equal(rows.column(name), person.name)).as_py() for name in naming):
+    if any(_match(rows, named) for named in table.naming(person.kind, person.name)):
+        return True
+    others = [name for name in rows.column_names if names_people(name) and name not in table.column_names]
+    if table.open and person.kind == PERSON and any(_match(rows, {name: person.name}) for name in others):
         return True
     if table.name not in EDITS:
         return False
@@ -172,6 +205,12 @@ def _names(rows: pa.Table, table: Table, person: Person) -> bool:
     if not set(change.columns) - {"cohort"} <= set(rows.column_names):
         return False
     return any(any(name != "text" for name in changed) for changed in change.changes(rows))
+
+
+def _match(rows: pa.Table, named: Mapping[str, str]) -> bool:
+    """Whether some row has these values; a partition column, which files lack, is not asked."""
+    there = [pc.equal(rows.column(name), value) for name, value in named.items() if name in rows.column_names]
+    return bool(there) and bool(pc.any(functools.reduce(pc.and_, there)).as_py())
 
 
 def _has_word(column: pa.Array, person: Person, raw: re.Pattern[bytes]) -> bool:

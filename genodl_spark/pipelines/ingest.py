@@ -13,8 +13,9 @@ from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.formats import matrix, sample_table, sequence_table
 from genodl_spark.formats.vcf import reader
 from genodl_spark.job.run import Run
+from genodl_spark.lake.entities import kind_of, table_about
 from genodl_spark.lake.schema import partition_folder
-from genodl_spark.lake.tables.ingested import SAMPLES, SOURCES
+from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.sources.consent import refuse_withdrawn, take_back_withdrawn
 from genodl_spark.sources.manifest import FILLED, Counts, concurrently, manifest_row, new_files, source_files
 from genodl_spark.sources.matrices import MATRICES, ingest_matrices
@@ -59,6 +60,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     partition_folder("cohort", name, "--cohort")
     if name == "__HIVE_DEFAULT_PARTITION__":  # read back as NULL from a partition
         raise InputError(f"found the reserved name {name}; expected another for the cohort", "--cohort")
+    kind = kind_of([FILLED[source].name])
     seen = run.lake.version(SOURCES)
     files = named_files(run, name, source, block or "", source_files(run, uris), named)
     sample_files = [] if samples is None else source_files(run, [storage.absolute(samples)])
@@ -68,7 +70,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     fresh_samples = new_files(run, name, "samples", "", sample_files)
     if not fresh and not fresh_samples:
         run.report.status = "unchanged"
-        for written in (FILLED[source], SAMPLES, SOURCES):
+        for written in (FILLED[source], table_about(kind), SOURCES):
             run.wrote(written, 0)
         return
 
@@ -76,7 +78,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         for file in fresh:
             refuse_withdrawn(run, name, [*named.get(file.uri, []), *(tables[file.uri].rows if tables else [])], file.uri)
         if table is not None and samples is not None and fresh_samples:
-            refuse_withdrawn(run, name, table.rows, samples)
+            refuse_withdrawn(run, name, table.rows, samples, kind)
 
     refuse()
     headers = {file: vcfs[file.uri] for file in fresh if vcfs}
@@ -113,7 +115,7 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
         counts = {file.name: Counts(len(tables[file.uri].rows)) for file in fresh}
     manifest = [manifest_row(name, source, block or "", f, counts[f.name], vcfs.get(f.uri), options) for f in fresh]
     if table is not None and fresh_samples:
-        merged = merge_samples(run, name, table)
+        merged = merge_samples(run, name, table, kind)
         manifest += [manifest_row(name, "samples", "", f, Counts(merged)) for f in fresh_samples]
     elif named and table is None:
         known = {sample for order in named.values() for sample in order}

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import printable
 from genodl_spark.job.run import Run
-from genodl_spark.lake.schema import Table
+from genodl_spark.lake.delta import condition
+from genodl_spark.lake.entities import kind_of
+from genodl_spark.lake.schema import PERSON, SITE, Table
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables import TABLES
-from genodl_spark.lake.tables.ingested import SAMPLE_SETS, SOURCES, VARIANTS
+from genodl_spark.lake.tables.ingested import SAMPLE_SETS, SOURCES
 from genodl_spark.lake.tables.learning import DATASETS, MODELS, PREDICTIONS, SPLITS
 from genodl_spark.lake.tables.operations import RUNS
 from genodl_spark.registry.models import model_of
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, Row
 
 MOST = 20  # rows that are traced
-_IDENTIFIERS = ("entity_id", "sample_id", "sequence_id", "model_id", "dataset", "run_id", "study", "file")
-_READ_BY: dict[str, str] = {"predictions": "predict", "models": "train", "held_out": "evaluate", "evaluations": "evaluate", "datasets": "prepare"}
+_SITE = "chrom:pos:ref:alt"
 
 
 def lineage(run: Run, name: str, key: str | None) -> None:
@@ -50,21 +51,24 @@ def lineage(run: Run, name: str, key: str | None) -> None:
 
 
 def _identifier(table: Table) -> str:
-    return "chrom:pos:ref:alt" if table is VARIANTS else next((name for name in _IDENTIFIERS if name in table.column_names), table.key[0])
+    return table.entity or (_SITE if table.kind == SITE else table.key[0])
 
 
 def _named(run: Run, table: Table, key: str) -> DataFrame:
     from pyspark.sql import functions as F
 
     rows = run.sources.read(table)
-    if table is not VARIANTS:
+    if _identifier(table) != _SITE:
         return rows.where(F.col(_identifier(table)) == key)
     parts = key.rsplit(":", 3)
     if len(parts) != 4 or not parts[1].isdigit():
         raise InputError(f"found {key!r}; expected chrom:pos:ref:alt, as in 20:14370:G:A", "--key")
     chrom, pos, ref, alt = parts
-    site: Column = (F.col("chrom") == chrom) | (F.col("contig") == chrom)
-    return rows.where(site & (F.col("pos") == int(pos)) & (F.col("ref") == ref) & F.array_contains("alts", alt))
+    contig: Column = F.col("contig") == chrom
+    if "chrom" in table.column_names:
+        contig = contig | (F.col("chrom") == chrom)
+    allele = F.array_contains("alts", alt) if "alts" in table.column_names else F.col("alt") == alt
+    return rows.where(contig & (F.col("pos") == int(pos)) & (F.col("ref") == ref) & allele)
 
 
 def _ordering(table: Table) -> list[Any]:
@@ -103,9 +107,9 @@ def _row(run: Run, table: Table, row: Row) -> dict[str, Any]:
         return {**found, "model": _model_by_id(run, row.model_id)}
     if "dataset" in names:
         return {**found, "dataset": _dataset_by_id(run, row.dataset)}
-    if "file" in names:
-        return {**found, "sources": _files(run, row.cohort, {row.file: {k: names[k] for k in ("line",) if k in names}})}
-    if "sample_id" in names and "cohort" in names:
+    if table.file and names[table.file] is not None:
+        return {**found, "sources": _files(run, row.cohort, {names[table.file]: {k: names[k] for k in ("line",) if k in names}})}
+    if table.entity and table.kind == PERSON and "cohort" in names:
         return {**found, "sources": _manifest(run, row.cohort, "samples")}
     return found
 
@@ -223,19 +227,20 @@ def _places(snapshot: Snapshot, cohort: str, entity: str, versions: Mapping[str,
     from pyspark.sql import functions as F
 
     files: dict[str, dict[str, Any]] = {}
-    for name in versions:
-        table = TABLES[name]
-        if "file" not in table.column_names:
-            continue
-        rows = snapshot.read(table).where(F.col("cohort") == cohort)
-        if table is VARIANTS:
-            sets = snapshot.lake.read(SAMPLE_SETS).where(F.col("sample_id") == entity).select("sample_set")
-            for row in rows.join(sets, "sample_set", "left_semi").groupBy("file").agg(F.count("*").alias("records")).collect():
-                files[row.file] = {"records": row.records}
-            continue
-        identifier = next(n for n in ("sample_id", "sequence_id") if n in table.column_names)
-        for row in rows.where(F.col(identifier) == entity).select("file", *([F.col("line")] if "line" in table.column_names else [])).collect():
-            files[row.file] = {"line": row.line} if "line" in table.column_names else {"column": entity}
+    kind = kind_of(versions)
+    for table in (TABLES[name] for name in versions):
+        rows = snapshot.read(table)
+        if table.file and table.packed_by:
+            sets = snapshot.lake.read(SAMPLE_SETS).where(F.col("sample_id") == entity).select(F.col("sample_set").alias(table.packed_by))
+            mine = rows.where(F.col("cohort") == cohort).join(sets, table.packed_by, "left_semi")
+            files |= {
+                row.file: {"records": row.records}
+                for row in mine.groupBy(F.col(table.file).alias("file")).agg(F.count("*").alias("records")).collect()
+            }
+        for named in table.naming(kind, entity) if table.file else ():
+            place = "line" if "line" in table.column_names else ""
+            mine = rows.where(condition({"cohort": cohort, **named})).select(F.col(table.file).alias("file"), *filter(None, [place]))
+            files |= {row.file: {"line": row.line} if place else {"column": entity} for row in mine.collect()}
     return files
 
 

@@ -25,7 +25,7 @@ from genodl_spark.lake import checksums
 from genodl_spark.lake.files import StoredFile, opened, read_file
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables import TABLES
-from genodl_spark.lake.tables.ingested import SOURCES, VARIANTS
+from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.lake.tables.learning import MODELS
 
 log = logging.getLogger("genodl")
@@ -35,25 +35,6 @@ _SHOWN = 5
 _FOUND = "file int, bytes bigint, kind string, wrong string"
 _SUMMED, _BESIDE, _NONE = "checksum", "beside", "none"
 _HASHED = (("model.json", "card_sha256"), ("model.safetensors", "weights_sha256"))
-# What brings the rows of a table back where no file of the user's own does.
-_MADE_BY = {
-    "examples": "prepare TASK",
-    "splits": "prepare TASK",
-    "datasets": "prepare TASK",
-    "models": "train TASK --force",
-    "held_out": "train TASK --force",
-    "trials": "tune TASK",
-    "evaluations": "evaluate TASK",
-    "predictions": "predict TASK --force",
-    "variant_qc": "qc",
-    "sample_qc": "qc",
-    "relatedness": "qc",
-    "principal_components": "qc",
-    "ld_pruned": "qc",
-    "qc_steps": "qc",
-}
-_INGESTED = {"variants": "vcf", "expression": "expression", "methylation": "methylation", "sequences": "sequences"}
-_OF_INGEST = {"samples", "sample_sets", "features", "quarantine", "sources"}
 
 
 @dataclass(frozen=True)
@@ -174,7 +155,7 @@ def _decoded(table: Table, file: StoredFile) -> int:
         for batch in stored.iter_batches(4096, use_threads=False):
             rows += batch.num_rows
             batch.validate(full=True)
-            if table.name == VARIANTS.name:
+            if table.packed_by:
                 for _, records, samples, _ in genotypes.alike(batch.filter(batch.column("gt").is_valid())):
                     genotypes.counts(records.column("gt"), samples)
     return rows
@@ -184,13 +165,15 @@ def _mend(run: Run, item: _Item) -> str:
     """What brings a file's rows back."""
     if item.stored is None:
         return "run genodl train again, with --force, or restore the file from a copy"
-    if item.table in _MADE_BY:
-        return f"run genodl {_MADE_BY[item.table]} again"
-    if item.table not in _INGESTED and item.table not in _OF_INGEST:
+    table = TABLES[item.table]
+    verb, _, kind = table.made_by.partition(" ")
+    if not verb:
         return "no job brings it back: restore it from a copy"
+    if verb != "ingest":
+        return f"run genodl {table.made_by} again"
     low, high = item.stored.ends("cohort")
     cohort = item.stored.partition.get("cohort") or (low if low == high else None)
-    first, last = item.stored.ends("file")
+    first, last = item.stored.ends(table.file) if table.file else (None, None)
     try:
         sources = _rows(run, SOURCES)
     except InputError:  # damaged itself
@@ -199,15 +182,15 @@ def _mend(run: Run, item: _Item) -> str:
         row
         for row in sources
         if cohort in (None, row["cohort"])
-        and _INGESTED.get(item.table) in (None, row["source"])
-        and (item.table == SOURCES.name or first is None or last is None or first <= row["file"] <= last)
+        and kind in ("", row["source"])
+        and (table is SOURCES or first is None or last is None or first <= row["file"] <= last)
     ]
-    kinds = sorted({(row["source"], row["cohort"]) for row in brought if row["source"] != "samples"})
-    if not kinds:
+    commanded = sorted({(row["source"], row["cohort"]) for row in brought if row["source"] != "samples"})
+    if not commanded:
         return f"ingest the files of cohort {cohort} again" if cohort else "ingest the files of its cohorts again"
     commands = []
-    for kind, name in kinds:
-        uris = sorted(row["uri"] for row in brought if (row["source"], row["cohort"]) == (kind, name))
+    for source, name in commanded:
+        uris = sorted(row["uri"] for row in brought if (row["source"], row["cohort"]) == (source, name))
         more = f" and {len(uris) - _SHOWN} more" if len(uris) > _SHOWN else ""
-        commands.append(f"genodl ingest {kind} {' '.join(uris[:_SHOWN])}{more} --cohort {name}")
+        commands.append(f"genodl ingest {source} {' '.join(uris[:_SHOWN])}{more} --cohort {name}")
     return f"run {', '.join(commands)}"

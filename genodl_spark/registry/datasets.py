@@ -14,8 +14,9 @@ from genodl_spark import tasks
 from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.covariates import told
+from genodl_spark.features.protocol import entity_of
 from genodl_spark.job.run import Run, code_of, fingerprint, now
-from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.lake.entities import tables_about
 from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES, SPLITS
 from genodl_spark.learning import encodings, feed, splits
 from genodl_spark.learning.training import plan
@@ -44,7 +45,8 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         "task": s.task,
     }
     settings_hash = fingerprint(shaped_by, label)
-    versions = {table.name: v for table in (*features.tables, SAMPLES) if (v := run.sources.version(table)) is not None}
+    about = tables_about(run.sources, entity_of(features), name)
+    versions = {table.name: v for table in (*features.tables, *about) if (v := run.sources.version(table)) is not None}
     mine = (F.col("task") == s.task) & (F.col("cohort") == name) & (F.col("label_column") == label)
     stored = run.lake.read(DATASETS).where(mine & (F.col("settings_hash") == settings_hash)).orderBy(F.col("prepared_at").desc()).collect()
     for row in stored:

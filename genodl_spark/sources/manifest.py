@@ -18,8 +18,9 @@ from genodl_spark.formats.vcf import reader
 from genodl_spark.formats.vcf.header import Header
 from genodl_spark.genome.builds import build_of
 from genodl_spark.job.run import Run, now
+from genodl_spark.lake.delta import condition
 from genodl_spark.lake.files import holding, may_hold
-from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS
+from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SAMPLES, SEQUENCES, SOURCES, VARIANTS
 from genodl_spark.sources.engine import SourceFile
 from genodl_spark.sources.matrices import MATRICES
 
@@ -60,10 +61,21 @@ def new_files(run: Run, cohort: str, source: str, block: str, files: list[Source
     rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "sha256", "options").collect()
     known = {row.file: (row.sha256, row.options) for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)}
     again = {file for file in files if known.get(file.name) == (file.sha256, options)}
+    if older := _in_samples(run, cohort, source, {file.name for file in again}):
+        run.report.warn(f"{len(older)} files are read again: what an older version left in samples of their sequences moves to labels")
+        again = {file for file in again if file.name not in older}
     lost = damaged(run, cohort, source, {file.name for file in again}, known.keys()) if again else set()
     if lost:
         run.report.warn(f"{len(lost)} files are read again, as what the lake holds of them is damaged: {', '.join(sorted(lost)[:5])}")
     return [file for file in files if file not in again or file.name in lost]
+
+
+def _in_samples(run: Run, cohort: str, source: str, names: set[str]) -> set[str]:
+    """Those of a cohort's files of sequences of which `labels` has nothing, while `samples` has something of the cohort."""
+    if source != sequence_table.SOURCE or not names or not run.lake.count(SAMPLES, {"cohort": cohort}):
+        return set()
+    rows = run.lake.read(LABELS).where(condition({"cohort": cohort})).select("file").distinct().collect()
+    return names - {row.file for row in rows}
 
 
 def damaged(run: Run, cohort: str, source: str, given: set[str], known: Iterable[str]) -> set[str]:

@@ -17,6 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from genodl_spark.formats.vcf.header import PAIR
+from genodl_spark.lake.schema import PERSON
 
 WITHDRAWN = "withdrawn"
 
@@ -43,22 +44,41 @@ def names_people(column: str) -> bool:
     return _NAMES_PEOPLE.fullmatch(column) is not None
 
 
+def before_name(cohort: str, kind: str | None = None) -> str:
+    """What a hash in `forgotten` is of, up to the name; without `kind` as older versions have it."""
+    return "".join(f"{part}\0" for part in (cohort, kind) if part is not None)
+
+
 @dataclass(frozen=True)
 class Person:
-    """A sample of a cohort, and what texts are without it. All methods return what they were given where it does not name the person."""
+    """A sample of a cohort, and what texts are without it. All methods return what they were given where it does not name the person.
+
+    `kind`: what the name is that of. A sequence, variant, cell or site can be taken out of a lake like a person, and is none.
+    """
 
     cohort: str
     name: str
+    kind: str = PERSON
 
     @property
     def hash(self) -> str:
-        """What is kept of a person who was forgotten, so that data sent again is noticed: SHA-256 of cohort, a zero byte and the identifier."""
-        return hashlib.sha256(f"{self.cohort}\0{self.name}".encode()).hexdigest()
+        """What is kept of a person who was forgotten, so that data sent again is noticed: SHA-256 of cohort, kind and identifier, with zero bytes
+        between."""
+        return hashlib.sha256(f"{before_name(self.cohort, self.kind)}{self.name}".encode()).hexdigest()
+
+    @property
+    def hash_of_any_kind(self) -> str:
+        """What older versions kept, which knew no kinds: it stands for whatever had the name."""
+        return hashlib.sha256(f"{before_name(self.cohort)}{self.name}".encode()).hexdigest()
+
+    @property
+    def hashes(self) -> list[str]:
+        return [self.hash, self.hash_of_any_kind]
 
     @property
     def alias(self) -> str:
         """What stands for the person where others' rows refer to it, so that those who belong together still do."""
-        return f"{WITHDRAWN}-{self.hash[:8]}"
+        return f"{WITHDRAWN}-{self.hash_of_any_kind[:8]}"
 
     @property
     def distinctive(self) -> bool:

@@ -18,15 +18,16 @@ from genodl_spark.core.errors import MEND
 from genodl_spark.core.text_values import order_hash
 from genodl_spark.genetics import genotypes
 from genodl_spark.job.run import Run, now
-from genodl_spark.lake.schema import Table, identifier
-from genodl_spark.lake.tables.ingested import EXPRESSION, METHYLATION, QUARANTINE, SAMPLE_SETS, SAMPLES, SEQUENCES, SOURCES, VARIANTS
+from genodl_spark.lake.delta import condition
+from genodl_spark.lake.entities import kind_of
+from genodl_spark.lake.schema import OF_TASK, PERSON, Table, identifier
+from genodl_spark.lake.tables import TABLES
+from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES
 from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, MODELS, SPLITS
 from genodl_spark.lake.tables.operations import FINDINGS, FORGOTTEN, RUNS
 from genodl_spark.sources.person import WITHDRAWN, Person, edited_json, names_people
 
-# Columns that name a person: rows with the identifier there go. `group` may, where the split's column names people.
 log = logging.getLogger("genodl")
-IDENTIFIERS = ("entity_id", "sample_id", "sequence_id", "sample_1", "sample_2")
 _CALLS = 1 << 22  # genotypes taken apart at once
 
 
@@ -40,7 +41,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
     if not lake.rows(FORGOTTEN, where).num_rows:
         lake.merge(FORGOTTEN, run.frame(FORGOTTEN, [{**where, "forgotten_at": now()}]))
     changed: list[Table] = []
-    sets = sample_sets(run, person)
+    sets, others = sample_sets(run, person), _of_other_kinds(run, person)
     _add_orders(run, sets)
     grouped = _grouped_by_people(run, person.cohort)
     # Of splits last: they tell which models saw the person. Before them the manifest, as it looks for rows that are left of a file.
@@ -48,7 +49,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
     for table in sorted(lake.existing(), key=lambda table: late.index(table) if table in late else -1):
         if table in (SAMPLE_SETS, FORGOTTEN):
             continue
-        if _removed(run, table, person, sets, grouped):
+        if _removed(run, table, person, sets, grouped, others):
             changed.append(table)
             log.info("%s: changed", table.name)
     if _drop_orders(run, person.name) or sets:
@@ -82,7 +83,7 @@ def _remove_staging(run: Run) -> list[str]:
 
 def sample_sets(run: Run, person: Person) -> list[SampleOrder]:
     """The orders of samples of the cohort's genotypes in which the person has a place."""
-    if not run.lake.exists(VARIANTS):
+    if person.kind != PERSON or not any(run.lake.exists(table) for table in _packed()):
         return []
     places = {row["sample_set"]: row["position"] for row in run.lake.rows(SAMPLE_SETS, {"sample_id": person.name}).to_pylist()}
     used = _sets_of(run, person.cohort) if places else set()
@@ -97,9 +98,17 @@ def sample_sets(run: Run, person: Person) -> list[SampleOrder]:
 def _sets_of(run: Run, cohort: str | None) -> set[str]:
     from pyspark.sql import functions as F
 
-    rows = run.lake.read(VARIANTS)
-    rows = rows if cohort is None else rows.where(F.col("cohort") == cohort)
-    return {row.sample_set for row in rows.select("sample_set").distinct().collect()}
+    found: set[str] = set()
+    for table in _packed():
+        rows = run.lake.read(table)
+        rows = rows if cohort is None else rows.where(F.col("cohort") == cohort)
+        found |= {row[0] for row in rows.select(table.packed_by).distinct().collect()}
+    return found
+
+
+def _packed() -> list[Table]:
+    """Tables whose rows hold a value of each of several people."""
+    return [table for table in TABLES.values() if table.packed_by]
 
 
 @dataclass(frozen=True)
@@ -112,40 +121,58 @@ class SampleOrder:
     others: list[str]
 
 
-def _removed(run: Run, table: Table, person: Person, sets: list[SampleOrder], grouped: dict[str, dict[str, list[str]]]) -> bool:
+def _removed(
+    run: Run, table: Table, person: Person, sets: list[SampleOrder], grouped: dict[str, dict[str, list[str]]], others: dict[str, set[str]]
+) -> bool:
     """Takes the person out of one table; whether there was anything to take out."""
     lake, mine = run.lake, {"cohort": person.cohort}
     before = lake.version(table)
-    if table is VARIANTS:
-        if sets:
-            lake.rewrite(VARIANTS, {**mine, "sample_set": [order.name for order in sets]}, _Genotypes(person.cohort, sets))
-        return lake.version(table) != before
+    if table.packed_by and sets:
+        lake.rewrite(table, {**mine, table.packed_by: [order.name for order in sets]}, _Genotypes(person.cohort, sets))
     if table is EXAMPLES:
-        datasets = sorted(set(lake.rows(DATASETS, mine).column("dataset").to_pylist()))
+        datasets = sorted(set(lake.rows(DATASETS, mine).column("dataset").to_pylist()) - others["dataset"])
         if datasets:
             lake.rewrite(EXAMPLES, {"dataset": datasets, "entity_id": person.name}, _Blank(person.name, datasets))
-    else:
-        for name in IDENTIFIERS:
-            if name in table.column_names and "cohort" in table.column_names:
-                lake.commit(table, [], {**mine, name: person.name}, exclusive=mine)
+    elif "cohort" in table.column_names:
+        for named in naming(run, table, person):
+            if (rows := _of_this_kind(run, table, {**mine, **named}, others)) is not None:
+                lake.commit(table, [], rows, exclusive=mine)
     if table is SOURCES:
         for where in _files_of_nobody(run, person):
             lake.delete(SOURCES, where)
     if table.name in EDITS:
         lake.rewrite(table, mine if "cohort" in table.column_names else {}, Edited(person, table.name))
-    if table is SAMPLES and (columns := _naming_columns(run, person)):
-        lake.rewrite(SAMPLES, mine, _Aliased(person, mine, columns))
+    if columns := naming_columns(run, table, person):
+        lake.rewrite(table, mine, _Aliased(person, mine, columns))
     if (among := grouped.get(table.name)) is not None:
         lake.rewrite(table, {**among, "group": person.name}, _Aliased(person, among, ["group"]))
     return lake.version(table) != before
 
 
-def _naming_columns(run: Run, person: Person) -> list[str]:
-    """Columns of the cohort's sample table that name the person in others' rows."""
+def in_results(run: Run, person: Person) -> bool:
+    """Whether a data set, a split, a score or a prediction is of the person."""
+    others = _of_other_kinds(run, person)
+    tables = [table for table in run.lake.existing() if table.kind == OF_TASK and not table.kind_in and "cohort" in table.column_names]
+    asked = [(table, {"cohort": person.cohort, **named}) for table in tables for named in table.naming(person.kind, person.name)]
+    rows = ((table, _of_this_kind(run, table, where, others)) for table, where in asked)
+    return any(where is not None and run.lake.count(table, where) for table, where in rows)
+
+
+def naming(run: Run, table: Table, person: Person) -> list[dict[str, str]]:
+    """As `Table.naming`. Of what is no person, older versions have a row in `samples`: as long as `labels` has nothing of the cohort."""
+    if table is SAMPLES and person.kind != PERSON and not run.lake.count(LABELS, {"cohort": person.cohort}):
+        return table.naming(PERSON, person.name)
+    return table.naming(person.kind, person.name)
+
+
+def naming_columns(run: Run, table: Table, person: Person) -> list[str]:
+    """Columns of the user's own, such as father or donor, that name the person in rows of others, or of what is no person."""
     from pyspark.sql import functions as F
 
-    rows = run.lake.read(SAMPLES)
-    columns = [name for name in rows.columns if names_people(name) and name not in SAMPLES.column_names]
+    if not table.open or person.kind != PERSON:
+        return []
+    rows = run.lake.read(table)
+    columns = [name for name in rows.columns if names_people(name) and name not in table.column_names]
     if not columns:
         return []
     found = rows.where(F.col("cohort") == person.cohort).agg(*[F.max(F.col(identifier(name)) == person.name).alias(name) for name in columns])
@@ -163,6 +190,31 @@ def _grouped_by_people(run: Run, cohort: str) -> dict[str, dict[str, list[str]]]
         SPLITS.name: {"cohort": [cohort], "split_hash": [row["split_hash"] for row in datasets]},
         **({HELD_OUT.name: {"cohort": [cohort], "model_id": models}} if models else {}),
     }
+
+
+def _of_other_kinds(run: Run, person: Person) -> dict[str, set[str]]:
+    """Data sets, models and tasks, by the column that names them, whose entities are of another kind than the person: a sequence of the same name
+    is someone else."""
+    found: dict[str, set[str]] = {"dataset": set(), "model_id": set(), "task": set()}
+    same: set[str] = set()
+    for table in (DATASETS, MODELS):
+        for row in run.lake.rows(table, {}).to_pylist():
+            other = kind_of(dict(row["source_versions"])) != person.kind
+            if other:
+                found[table.entity].add(row[table.entity])
+            (found["task"] if other else same).add(row["task"])
+    return {**found, "task": found["task"] - same}
+
+
+def _of_this_kind(run: Run, table: Table, where: dict[str, str], others: dict[str, set[str]]) -> dict[str, str | list[str]] | None:
+    """`where` for the rows alone whose task is not about entities of another kind; None where there are none of these."""
+    from pyspark.sql import functions as F
+
+    by = next((name for name in others if name in table.column_names), None) if table.kind == OF_TASK and not table.kind_in else None
+    if by is None or not others[by]:
+        return dict(where)
+    named = {row[0] for row in run.lake.read(table).where(condition(where)).select(F.col(by)).distinct().collect()}
+    return {**where, by: sorted(named - others[by])} if named - others[by] else None
 
 
 def _split(text: str) -> dict[str, Any]:
@@ -183,14 +235,11 @@ def _files_of_nobody(run: Run, person: Person) -> list[dict[str, str]]:
     rows = rows.where(alone | (F.col("file") == person.name) | F.col("file").startswith(f"{person.name}."))
     found = []
     for row in rows.select("cohort", "source", "block", "file").collect():
-        table = _FILLED.get(row.source)
-        if table is not None and not run.lake.count(table, {"cohort": row.cohort, "file": row.file}):
+        filled = [table for table in TABLES.values() if table.file and table.made_by == f"ingest {row.source}"]
+        if filled and not any(run.lake.count(table, {"cohort": row.cohort, table.file: row.file}) for table in filled):
             run.lake.delete(QUARANTINE, {"cohort": row.cohort, "source": row.source, "file": row.file})
             found.append(row.asDict())
     return found
-
-
-_FILLED = {"vcf": VARIANTS, "expression": EXPRESSION, "methylation": METHYLATION, "sequences": SEQUENCES}
 
 
 def _add_orders(run: Run, sets: list[SampleOrder]) -> None:
@@ -213,7 +262,7 @@ def _drop_orders(run: Run, sample: str) -> bool:
 
 @dataclass(frozen=True)
 class _Genotypes:
-    """Records of `variants` without one sample of theirs; those of no other sample go."""
+    """Records with packed genotypes without one sample of theirs; those of no other sample go."""
 
     cohort: str
     sets: list[SampleOrder]
@@ -291,7 +340,7 @@ class _Blank:
 
 @dataclass(frozen=True)
 class Edited:
-    """Rows whose texts are without the person, as `_EDITS` says for the table."""
+    """Rows whose texts are without the person, as `EDITS` says for the table."""
 
     person: Person
     table: str

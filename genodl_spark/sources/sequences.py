@@ -1,4 +1,4 @@
-"""Sequence tables into the lake: the sequences themselves, and their labels and other columns as rows of `samples`."""
+"""Sequence tables into the lake: the sequences themselves, and their labels and other columns as rows of `labels`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from genodl_spark.formats import sequence_table, streams
 from genodl_spark.formats.sequence_table import Header
 from genodl_spark.formats.streams import Note, Split
 from genodl_spark.job.run import Run
+from genodl_spark.lake.delta import condition
+from genodl_spark.lake.files import Without
 from genodl_spark.lake.parts import Part
-from genodl_spark.lake.schema import Table, identifier
-from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLES, SEQUENCES
-from genodl_spark.sources.consent import withdrawn_people
+from genodl_spark.lake.schema import PERSON, Table, identifier
+from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SAMPLES, SEQUENCES, SOURCES
+from genodl_spark.sources.consent import is_withdrawn, withdrawn
 from genodl_spark.sources.engine import Brought, Piece, SourceFile, ingest_files, parts_of
+from genodl_spark.sources.person import names_people
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -29,12 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _SequenceReader:
-    """Reads sequence tables; `headers` by URI. `sequences`, `samples`, `quarantine`: where rows of each go. See `pieces.Reader`."""
+    """Reads sequence tables; `headers` by URI. `sequences`, `labels`, `quarantine`: where rows of each go. See `pieces.Reader`."""
 
     cohort: str
     headers: dict[str, Header]
     sequences: str
-    samples: str
+    labels: str
     quarantine: str
     source: str = sequence_table.SOURCE
 
@@ -42,14 +45,14 @@ class _SequenceReader:
         return streams.splits(uri, target)
 
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
-        return [(SEQUENCES, self.sequences), (self.headers[piece.uri].samples, self.samples), (QUARANTINE, self.quarantine)]
+        return [(SEQUENCES, self.sequences), (self.headers[piece.uri].labels, self.labels), (QUARANTINE, self.quarantine)]
 
     def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
         return sequence_table.read(piece.uri, piece.split, piece.first, self.headers[piece.uri], self.cohort, piece.name, note)
 
 
 def ingest_sequences(run: Run, cohort: str, files: dict[SourceFile, Header], settle: Callable[[], None]) -> dict[str, Brought]:
-    """Puts the records of sequence tables into `sequences` and `quarantine`, as `ingest_files` does, and their other columns into `samples`.
+    """Puts the records of sequence tables into `sequences` and `quarantine`, as `ingest_files` does, and their other columns into `labels`.
 
     InputError for a file without any record, and for an identifier that stands twice in a cohort.
     """
@@ -62,14 +65,14 @@ def ingest_sequences(run: Run, cohort: str, files: dict[SourceFile, Header], set
     headers = {file.uri: header for file, header in files.items()}
     reader = _SequenceReader(cohort, headers, lake.path(SEQUENCES), staging, lake.path(QUARANTINE))
     try:
-        brought = ingest_files(run, cohort, SEQUENCES, reader, list(files), settle, partial(_check, run, cohort, list(files)))
-        _merge_samples(run, files, brought, staging)
+        brought = ingest_files(run, cohort, SEQUENCES, reader, list(files), settle, partial(_check, run, cohort, files, staging))
+        _merge_labels(run, cohort, files, brought, staging)
     finally:
         storage.remove_directory(staging)
     return brought
 
 
-def _check(run: Run, cohort: str, files: list[SourceFile], brought: dict[str, Brought]) -> None:
+def _check(run: Run, cohort: str, files: dict[SourceFile, Header], staging: str, brought: dict[str, Brought]) -> None:
     from pyspark.sql import functions as F
 
     for file in files:
@@ -78,12 +81,14 @@ def _check(run: Run, cohort: str, files: list[SourceFile], brought: dict[str, Br
     new = _read(run, run.lake.path(SEQUENCES), parts_of(brought, SEQUENCES), "sequence_id string, file string, line bigint")
     if new is None:
         return
-    people = withdrawn_people(run, cohort)
-    if people:
-        person = F.sha2(F.concat(F.lit(f"{cohort}\0"), "sequence_id"), 256)
-        for row in new.where(person.isin(people)).orderBy("file", "line").limit(1).collect():
-            uri = next(file.uri for file in files if file.name == row.file)
-            raise InputError("found a sequence whose owner has withdrawn consent; expected none, leave it out", uri, row.line)
+    if hashes := withdrawn(run, cohort):
+        asked = [(new, SEQUENCES.kind, "sequence_id", "that was forgotten")]
+        for columns, rows in _labels(run, files, brought, staging):
+            asked += [(rows, PERSON, name, f"whose {name} has withdrawn consent") for name in columns if names_people(name)]
+        for rows, kind, name, what in asked:
+            for row in rows.where(is_withdrawn(hashes, cohort, kind, name)).orderBy("file", "line").limit(1).collect():
+                uri = next(file.uri for file in files if file.name == row.file)
+                raise InputError(f"found a sequence {what}; expected none, leave it out", uri, row.line)
     stored = run.lake.read(SEQUENCES).where((F.col("cohort") == cohort) & ~F.col("file").isin([file.name for file in files]))
     place = F.struct("new", "file", "line")
     both = new.withColumn("new", F.lit(True)).unionByName(stored.select("sequence_id", "file", "line").withColumn("new", F.lit(False)))
@@ -95,19 +100,43 @@ def _check(run: Run, cohort: str, files: list[SourceFile], brought: dict[str, Br
         raise InputError(f"{found}; expected each id once, rename it or name another cohort", uri, row["last"].line)
 
 
-def _merge_samples(run: Run, files: dict[SourceFile, Header], brought: dict[str, Brought], staging: str) -> None:
-    """Files of the same columns at once: a column that a file lacks stays as it is for the file's sequences."""
+def _labels(run: Run, files: dict[SourceFile, Header], brought: dict[str, Brought], staging: str) -> Iterator[tuple[list[str], DataFrame]]:
+    """Columns of the files beside `id` and `sequence`, and rows of `labels` with them, of files of the same columns at once."""
     groups: dict[tuple[str, ...], dict[str, Brought]] = {}
     for file, header in files.items():
-        groups.setdefault(tuple(header.samples.column_names), {})[file.name] = brought[file.name]
-    written = 0
+        groups.setdefault(tuple(header.others.values()), {})[file.name] = brought[file.name]
+    fixed = ", ".join(f"{column.name} {column.type}" for column in LABELS.columns)
     for columns, group in groups.items():
-        parts = parts_of(group, SAMPLES)
-        rows = _read(run, staging, parts, ", ".join(f"{identifier(name)} string" for name in columns))
+        rows = _read(run, staging, parts_of(group, LABELS), ", ".join([fixed, *(f"{identifier(name)} string" for name in columns)]))
         if rows is not None:
-            run.lake.merge(SAMPLES, rows)
-        written += sum(part.rows for part in parts)
-    run.wrote(SAMPLES, written)
+            yield list(columns), rows
+
+
+def _merge_labels(run: Run, cohort: str, files: dict[SourceFile, Header], brought: dict[str, Brought], staging: str) -> None:
+    """A column that a file lacks stays as it is for the file's sequences. What a file held before and holds no more goes."""
+
+    mine = {"cohort": cohort, "entity": SEQUENCES.kind}
+    new = [rows for _, rows in _labels(run, files, brought, staging)]
+    for rows in new:
+        run.lake.merge(LABELS, rows)
+    before = run.lake.read(LABELS).where(condition({**mine, "file": [file.name for file in files]})).select("entity_id")
+    for rows in new:
+        before = before.join(rows.select("entity_id"), "entity_id", "left_anti")
+    if stale := before.toArrow().column(0).to_pylist():  # perhaps many: too many for the text of a condition, which the log keeps
+        gone = {**{name: [value] for name, value in mine.items()}, "entity_id": stale}
+        run.lake.rewrite(LABELS, mine, Without({name: pa.array(values, pa.string()) for name, values in gone.items()}))
+    run.wrote(LABELS, sum(part.rows for part in parts_of(brought, LABELS)))
+    _leave_samples(run, cohort)
+
+
+def _leave_samples(run: Run, cohort: str) -> None:
+    """Takes away what an older version put into `samples` for a cohort's sequences, once `labels` has all of them: unless there are people in it."""
+    kinds = set(run.lake.rows(SOURCES, {"cohort": cohort}).column("source").to_pylist()) - {sequence_table.SOURCE}
+    if kinds or not run.lake.count(SAMPLES, {"cohort": cohort}):
+        return
+    moved = run.lake.read(LABELS).where(condition({"cohort": cohort, "entity": SEQUENCES.kind})).selectExpr("entity_id AS sequence_id")
+    if run.lake.read(SEQUENCES).where(condition({"cohort": cohort})).join(moved, "sequence_id", "left_anti").isEmpty():
+        run.lake.commit(SAMPLES, [], {"cohort": cohort})
 
 
 def _read(run: Run, uri: str, parts: list[Part], schema: str) -> DataFrame | None:

@@ -74,12 +74,12 @@ def oracle(lines: list[str]) -> tuple[dict[int, tuple[list[str | None], list[int
 def test_every_record_is_kept_whole_or_set_aside(records: list[list[str]]) -> None:
     lines = ["\t".join(r) for r in records]
     kept, bad = oracle(lines)
-    rows, samples, refused = sequence_table.parse("".join(f"{line}\n" for line in lines).encode(), 2, HEAD, "c", "f.tsv")
-    found = zip(samples.to_pylist(), rows.to_pylist(), strict=True)
-    values = {r["line"]: ([s["sample_id"], s["label"], s["group"]], np.frombuffer(r["codes"], np.int8).tolist()) for s, r in found}
+    rows, labels, refused = sequence_table.parse("".join(f"{line}\n" for line in lines).encode(), 2, HEAD, "c", "f.tsv")
+    found = zip(labels.to_pylist(), rows.to_pylist(), strict=True)
+    values = {r["line"]: ([s["entity_id"], s["label"], s["group"]], np.frombuffer(r["codes"], np.int8).tolist()) for s, r in found}
     assert values == kept
     assert [r["length"] for r in rows.to_pylist()] == [len(codes) for _, codes in kept.values()]
-    assert rows.column("sequence_id").to_pylist() == samples.column("sample_id").to_pylist()
+    assert rows.column("sequence_id").to_pylist() == labels.column("entity_id").to_pylist()
     assert {r["line"]: r["text"] for r in refused.to_pylist()} == {number: lines[number - 2] for number in bad}
 
 
@@ -109,8 +109,8 @@ def test_reasons_and_their_neighbours(line: bytes, reason: str) -> None:
 def test_blanks_around_values_go_and_are_told() -> None:
     noted: list[tuple[int, str]] = []
     lines = b"p\t case\tAC\tx\nq\tcase \tGG\t\nr\tcase\tGG\t NA\n"
-    _, samples, _ = sequence_table.parse(lines, 5, HEAD, "c", "f.tsv", lambda line, what: noted.append((line, what)))
-    assert (samples.column("label").to_pylist(), samples.column("group").to_pylist()) == (["case"] * 3, ["x", None, None])
+    _, labels, _ = sequence_table.parse(lines, 5, HEAD, "c", "f.tsv", lambda line, what: noted.append((line, what)))
+    assert (labels.column("label").to_pylist(), labels.column("group").to_pylist()) == (["case"] * 3, ["x", None, None])
     told = [(5, "label"), (6, "label"), (7, "group")]
     assert noted == [(line, f"have blanks around a value of column {name}, which are not stored") for line, name in told]
 
@@ -137,9 +137,9 @@ def test_pieces_of_a_file_have_its_lines(tmp_path: Path, mode: str) -> None:
     assert (len(pieces) > 1) == (mode != "gzip")
     first, found = 1, []
     for piece in pieces:
-        for rows, samples, refused in sequence_table.read(uri, piece, first, header, "c", "s.csv"):
+        for rows, labels, refused in sequence_table.read(uri, piece, first, header, "c", "s.csv"):
             assert refused.num_rows == 0
-            found += zip(rows.column("line").to_pylist(), rows.column("length").to_pylist(), samples.column("odd_name_1_").to_pylist(), strict=True)
+            found += zip(rows.column("line").to_pylist(), rows.column("length").to_pylist(), labels.column("odd_name_1_").to_pylist(), strict=True)
         first += streams.count_lines(uri, piece)
     assert found == [(i + 2, 4 * (i % 5 + 1), str(i)) for i in range(20_000)]
 
@@ -151,7 +151,7 @@ def test_pieces_of_a_file_have_its_lines(tmp_path: Path, mode: str) -> None:
         (b"name\tsequence\n", "found columns 'name', 'sequence'; expected one called id"),
         (b"id\tseq\n", "expected one called sequence"),
         (b"id\tsequence\ta b\ta_B\n", "column 'a_B' stands twice"),
-        (b"id\tsequence\tsample_id\n", "column 'sample_id' stands twice, is empty or reserved"),
+        (b"id\tsequence\tcohort\n", "column 'cohort' stands twice, is empty or reserved"),
         (b"id\tsequence\tCohort\n", "column 'Cohort'"),
     ],
 )

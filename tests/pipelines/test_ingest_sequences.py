@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from genodl_spark.features.sequences import SequenceFeatures
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
-from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLES, SEQUENCES, SOURCES
+from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SAMPLES, SEQUENCES, SOURCES
 from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES
 from genodl_spark.learning import encodings, feed
 from jobs import ingest, prepare
@@ -43,9 +43,9 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
 
     code, report, _ = genodl(ingest, "sequences", str(tmp_path / "in"), *common)
     assert (code, report["status"]) == (0, "done")
-    assert {t: report["rows"][t]["written"] for t in ("sequences", "samples", "quarantine", "sources")} == {
+    assert {t: report["rows"][t]["written"] for t in ("sequences", "labels", "quarantine", "sources")} == {
         "sequences": 42,
-        "samples": 42,
+        "labels": 42,
         "quarantine": 2,
         "sources": 2,
     }
@@ -57,7 +57,7 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
     ]
     expected = {name: (bases, "o'ne.tsv.gz", i + 2) for i, (name, bases) in enumerate(text.items())}
     assert stored(lake) == expected | {"z": ("ACGNN", "o'ne.tsv.gz", 45), "t0": ("TTAG", "two.csv", 2)}
-    samples = {r.sample_id: (r.label, r.split, r.tf_odd_) for r in lake.read(SAMPLES).collect()}
+    samples = {r.entity_id: (r.label, r.split, r.tf_odd_) for r in lake.read(LABELS).collect()}
     assert samples == {name: (str(i % 2), split[name], None) for i, name in enumerate(text)} | {"z": (None, None, None), "t0": (None, None, "CTCF")}
     assert [(r.source, r.line, r.text) for r in lake.read(QUARANTINE).orderBy("line").collect()] == [
         ("sequences", 42, "x\tAC-G\t1\ttrain"),
@@ -85,7 +85,7 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
     assert (code, report["rows"]["sequences"]) == (0, {"written": 40, "total": 41, "quarantined": 0})
     text["s01"] = "GGGGG"
     assert stored(lake) == {n: (bases, "o'ne.tsv.gz", i + 2) for i, (n, bases) in enumerate(text.items())} | {"t0": ("TTAG", "two.csv", 2)}
-    assert lake.read(SAMPLES).where("sample_id = 's01'").collect()[0].label == "0"
+    assert lake.read(LABELS).where("entity_id = 's01'").collect()[0].label == "0"
     assert lake.read(QUARANTINE).count() == 0
 
     # The examples are the sequences, aligned at their centres.
@@ -126,4 +126,4 @@ def test_bad_tables_leave_nothing(genodl, lake: Lake, tmp_path: Path) -> None:
         code, report, line = genodl(ingest, "sequences", fine, str(tmp_path / "bad.tsv"), "--lake", lake.uri, "--cohort", "c")
         assert (code, report["status"]) == (2, "failed")
         assert line.startswith("genodl: error: ") and found in line, line
-        assert not any(lake.exists(one) for one in (SEQUENCES, QUARANTINE, SAMPLES, SOURCES))
+        assert not any(lake.exists(one) for one in (SEQUENCES, QUARANTINE, LABELS, SAMPLES, SOURCES))

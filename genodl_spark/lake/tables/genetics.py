@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genodl_spark.lake.schema import COHORT, Column, Table, required
+from genodl_spark.lake.schema import COHORT, SITE, Column, Table, required
 
 VARIANT_QC = Table(
     "variant_qc",
@@ -31,6 +31,8 @@ VARIANT_QC = Table(
     key=("cohort", "contig", "pos", "ref", "alt"),
     partitioned_by=("cohort",),
     checks={"counts": "ac >= 0 AND ac <= an AND hom_ref >= 0 AND het >= 0 AND hom_alt >= 0 AND missing >= 0"},
+    kind=SITE,
+    made_by="qc",
 )
 SAMPLE_QC = Table(
     "sample_qc",
@@ -54,6 +56,9 @@ SAMPLE_QC = Table(
     ),
     key=("cohort", "sample_id"),
     checks={"counts": "variants >= 0 AND missing <= variants"},
+    entity="sample_id",
+    person=("sample_id",),
+    made_by="qc",
 )
 RELATEDNESS = Table(
     "relatedness",
@@ -70,6 +75,8 @@ RELATEDNESS = Table(
     ),
     key=("cohort", "sample_1", "sample_2"),
     checks={"order": "sample_1 < sample_2"},
+    person=("sample_1", "sample_2"),
+    made_by="qc",
 )
 PRINCIPAL_COMPONENTS = Table(
     "principal_components",
@@ -80,6 +87,9 @@ PRINCIPAL_COMPONENTS = Table(
         required("components", "array<double>", "Coordinates on eigenvectors of unit length, the largest eigenvalue first"),
     ),
     key=("cohort", "sample_id"),
+    entity="sample_id",
+    person=("sample_id",),
+    made_by="qc",
 )
 LD_PRUNED = Table(
     "ld_pruned",
@@ -93,6 +103,8 @@ LD_PRUNED = Table(
     ),
     key=("cohort", "contig", "pos", "ref", "alt"),
     partitioned_by=("cohort",),
+    kind=SITE,
+    made_by="qc",
 )
 QC_STEPS = Table(
     "qc_steps",
@@ -105,4 +117,5 @@ QC_STEPS = Table(
         required("done_at", "timestamp", "When, UTC"),
     ),
     key=("cohort", "step"),
+    made_by="qc",
 )

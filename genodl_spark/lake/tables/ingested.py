@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genodl_spark.lake.schema import COHORT, Column, Table, required
+from genodl_spark.lake.schema import COHORT, OF_TASK, SEQUENCE, SITE, Column, Table, required
 
 SOURCES = Table(
     "sources",
@@ -24,6 +24,10 @@ SOURCES = Table(
     ),
     key=("cohort", "source", "block", "file"),
     checks={"counts": "records >= 0 AND quarantined >= 0 AND bytes >= 0"},
+    entity="file",
+    kind="file",
+    file="file",
+    made_by="ingest",
 )
 SAMPLES = Table(
     "samples",
@@ -32,6 +36,28 @@ SAMPLES = Table(
     key=("cohort", "sample_id"),
     checks={"sample_named": "length(sample_id) > 0"},
     open=True,
+    entity="sample_id",
+    person=("sample_id",),
+    made_by="ingest",
+)
+LABELS = Table(
+    "labels",
+    "One row per entity of a cohort that is no person, with every column that its file has of it as text",
+    (
+        COHORT,
+        required("entity", "string", "What it is: sequence, variant, cell or site"),
+        required("entity_id", "string", "Its identifier, as in the table that holds its data"),
+        Column("file", "string", "File name of the source; NULL where only a table of further columns has brought it"),
+        Column("line", "bigint", "Line in the file, 1-based; NULL likewise"),
+    ),
+    key=("cohort", "entity", "entity_id"),
+    checks={"entity_named": "length(entity_id) > 0"},
+    open=True,
+    entity="entity_id",
+    kind=OF_TASK,
+    kind_in="entity",
+    file="file",
+    made_by="ingest",
 )
 SAMPLE_SETS = Table(
     "sample_sets",
@@ -43,6 +69,9 @@ SAMPLE_SETS = Table(
     ),
     key=("sample_set", "position"),
     checks={"position": "position >= 0"},
+    entity="sample_id",
+    person=("sample_id",),
+    made_by="ingest",
 )
 VARIANTS = Table(
     "variants",
@@ -76,6 +105,10 @@ VARIANTS = Table(
     partitioned_by=("cohort", "contig", "bin"),
     clustered_by=("pos", "ref"),
     checks={"position": "pos >= 0", "reference": "length(ref) > 0", "samples": "n_samples >= 0"},
+    kind=SITE,
+    packed_by="sample_set",
+    file="file",
+    made_by="ingest vcf",
 )
 
 
@@ -97,6 +130,10 @@ def _matrix(name: str, doc: str, unit: str) -> Table:
         key=("cohort", "block", "sample_id"),
         partitioned_by=("cohort",),  # an empty block would read back as NULL from a partition
         checks={"packed": "octet_length(x) = 4 * n_features"},
+        entity="sample_id",
+        person=("sample_id",),
+        file="file",
+        made_by=f"ingest {name}",
     )
 
 
@@ -104,10 +141,10 @@ EXPRESSION = _matrix("expression", "Gene expression, one row per cohort, block a
 METHYLATION = _matrix("methylation", "DNA methylation, one row per cohort, block and sample", "beta values as in the source")
 SEQUENCES = Table(
     "sequences",
-    "One row per sequence of a cohort; its label and further columns are in `samples`",
+    "One row per sequence of a cohort; its label and further columns are in `labels`",
     (
         COHORT,
-        required("sequence_id", "string", "Sequence identifier: sample_id in `samples`"),
+        required("sequence_id", "string", "Sequence identifier: entity_id in `labels`"),
         required("codes", "binary", "Packed int8, one per base: A C G T (or U) are 0 1 2 3, any other letter of IUPAC is -1"),
         required("length", "int", "Bases"),
         required("file", "string", "File name of the source"),
@@ -116,6 +153,10 @@ SEQUENCES = Table(
     key=("cohort", "sequence_id"),
     partitioned_by=("cohort",),
     checks={"packed": "octet_length(codes) = length", "bases": "length > 0"},
+    entity="sequence_id",
+    kind=SEQUENCE,
+    file="file",
+    made_by="ingest sequences",
 )
 FEATURES = Table(
     "features",
@@ -130,6 +171,7 @@ FEATURES = Table(
     ),
     key=("cohort", "source", "block", "feature_set", "position"),
     checks={"position": "position >= 0"},
+    made_by="ingest",
 )
 QUARANTINE = Table(
     "quarantine",
@@ -143,4 +185,8 @@ QUARANTINE = Table(
         required("text", "string", "The record or line, its first 4,096 characters"),
     ),
     key=("cohort", "source", "file", "line"),
+    entity="file",
+    kind="file",
+    file="file",
+    made_by="ingest",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genodl_spark.lake.schema import COHORT, LABEL_COLUMN, TASK, Column, Table, required
+from genodl_spark.lake.schema import COHORT, LABEL_COLUMN, OF_TASK, TASK, Column, Table, required
 
 EXAMPLES = Table(
     "examples",
@@ -20,6 +20,10 @@ EXAMPLES = Table(
     partitioned_by=("dataset",),
     checks={"row": "row_id >= 0"},
     compacted=False,  # `feed.rows_per_file` says how large a file is
+    entity="entity_id",
+    kind=OF_TASK,
+    person=("entity_id",),
+    made_by="prepare TASK",
 )
 SPLITS = Table(
     "splits",
@@ -37,6 +41,10 @@ SPLITS = Table(
     ),
     key=("task", "cohort", "label_column", "split_hash", "repeat", "entity_id"),
     checks={"role": "role IN ('fold', 'train', 'validation', 'test', 'unused')"},
+    entity="entity_id",
+    kind=OF_TASK,
+    person=("entity_id",),
+    made_by="prepare TASK",
 )
 DATASETS = Table(
     "datasets",
@@ -68,6 +76,9 @@ DATASETS = Table(
     ),
     key=("dataset",),
     checks={"rows": "rows >= 0"},
+    entity="dataset",
+    kind="dataset",
+    made_by="prepare TASK",
 )
 MODELS = Table(
     "models",
@@ -96,6 +107,9 @@ MODELS = Table(
     ),
     key=("model_id",),
     checks={"version": "model_version >= 1"},
+    entity="model_id",
+    kind="model",
+    made_by="train TASK --force",
 )
 HELD_OUT = Table(
     "held_out",
@@ -115,6 +129,10 @@ HELD_OUT = Table(
     key=("model_id", "cohort", "predictor", "repeat", "entity_id"),
     partitioned_by=("model_id",),
     checks={"role": "role IN ('fold', 'validation', 'test', 'external')"},
+    entity="entity_id",
+    kind=OF_TASK,
+    person=("entity_id",),
+    made_by="train TASK --force",
 )
 EVALUATIONS = Table(
     "evaluations",
@@ -133,6 +151,9 @@ EVALUATIONS = Table(
         required("evaluated_at", "timestamp", "When, UTC"),
     ),
     key=("model_id", "cohort", "predictor", "by", "metric"),
+    entity="model_id",
+    kind="model",
+    made_by="evaluate TASK",
 )
 TRIALS = Table(
     "trials",
@@ -157,6 +178,9 @@ TRIALS = Table(
     ),
     key=("study", "number"),
     checks={"state": "state IN ('complete', 'pruned', 'failed')", "complete": "state != 'complete' OR value IS NOT NULL"},
+    entity="study",
+    kind="study",
+    made_by="tune TASK",
 )
 PREDICTIONS = Table(
     "predictions",
@@ -195,4 +219,8 @@ PREDICTIONS = Table(
         "probability": "predicted IS NULL OR value BETWEEN 0 AND 1.000000001",
         "uncertain": "uncertainty IS NULL OR uncertainty >= 0",
     },
+    entity="entity_id",
+    kind=OF_TASK,
+    person=("entity_id",),
+    made_by="predict TASK --force",
 )

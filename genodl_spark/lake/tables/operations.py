@@ -20,6 +20,8 @@ RUNS = Table(
     ),
     key=("run_id",),
     checks={"status": "status IN ('done', 'unchanged', 'failed')"},
+    entity="run_id",
+    kind="run",
 )
 FINDINGS = Table(
     "findings",
@@ -38,13 +40,19 @@ FINDINGS = Table(
         required("message", "string", "What was found"),
     ),
     key=("found_at", "check", "task", "cohort", "label_column", "model_id", "subject"),
+    entity="model_id",
+    kind="model",
 )
 FORGOTTEN = Table(
     "forgotten",
-    "People who withdrew consent, by a hash: data that brings them again is refused",
+    "People who withdrew consent, and other entities that were taken out, by a hash: data that brings them again is refused",
     (
         COHORT,
-        required("person", "string", "SHA-256 of cohort, a zero byte and the sample's identifier, hexadecimal"),
+        required(
+            "person",
+            "string",
+            "SHA-256 of cohort, kind (person, sequence, ...) and identifier with zero bytes between, hexadecimal; of older versions without the kind",
+        ),
         required("forgotten_at", "timestamp", "When, UTC"),
     ),
     key=("cohort", "person"),
