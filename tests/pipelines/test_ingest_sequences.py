@@ -81,8 +81,12 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
     # Sent again with other content, the file replaces what it brought.
     rows[1] = "s01\tGGGGG\t0\ttrain"
     one = table(tmp_path / "in" / "o'ne.tsv.gz", rows)
-    code, report, _ = genodl(ingest, "sequences", one, *common)
+    (tmp_path / "more.tsv").write_text("sample_id\tline\ts\ns02\tHeLa\tx\n")
+    code, report, _ = genodl(ingest, "sequences", one, "--samples", str(tmp_path / "more.tsv"), *common)
     assert (code, report["rows"]["sequences"]) == (0, {"written": 40, "total": 41, "quarantined": 0})
+    assert not lake.exists(SAMPLES)
+    labels = {r.entity_id: (r.file, r.line, r.label, r.line_, r.s) for r in lake.read(LABELS).collect()}
+    assert labels.keys() == {*text, "t0"} and labels["s02"] == ("o'ne.tsv.gz", 4, "0", "HeLa", "x")
     text["s01"] = "GGGGG"
     assert stored(lake) == {n: (bases, "o'ne.tsv.gz", i + 2) for i, (n, bases) in enumerate(text.items())} | {"t0": ("TTAG", "two.csv", 2)}
     assert lake.read(LABELS).where("entity_id = 's01'").collect()[0].label == "0"

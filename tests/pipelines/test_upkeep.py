@@ -218,8 +218,6 @@ def test_nothing_is_left_of_a_person(genodl, lake: Lake, tmp_path: Path) -> None
     again = vcf(tmp_path / "b.vcf", people[:6], 2)
     code, _, line = genodl(ingest, "vcf", again, "--cohort", "one", *at)
     assert code == 2 and "the first of them at place 2 of the file" in line and who not in line
-    code, _, line = genodl(ingest, "sequences", sequences(tmp_path / "s.tsv", ["x", who], 1), "--cohort", "one", *at)
-    assert code == 2 and "s.tsv:3: found a sequence whose owner has withdrawn consent" in line and who not in line
     assert genodl(ingest, "vcf", again, "--cohort", "two", *at)[0] == 0  # another cohort, another consent
     assert lake.read(FORGOTTEN).count() == 1
 
