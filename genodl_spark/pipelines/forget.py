@@ -33,7 +33,7 @@ from genodl_spark.lake.tables.ingested import LABELS, SAMPLES
 from genodl_spark.lake.tables.learning import MODELS, SPLITS
 from genodl_spark.lake.tables.operations import FORGOTTEN
 from genodl_spark.sources.person import Person, names_people
-from genodl_spark.sources.removal import EDITS, Edited, alone_since, in_results, naming_columns, remove, sample_sets
+from genodl_spark.sources.removal import EDITS, Edited, alone_since, in_results, naming_columns, of_other_kinds, remove, sample_sets
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -95,11 +95,11 @@ def _known(run: Run, hashes: list[str]) -> bool:
 
 
 def _meant(run: Run, cohort: str, name: str, kind: str | None, kinds: list[str]) -> Person:
-    """Who is to be forgotten: what was begun already, before anything else; then a person, before what is none."""
+    """Who is to be forgotten: a person, if there is or was one; else what was begun already, before what there is."""
     if kind is not None:
         return Person(cohort, name, kind)
     begun = [one for one in ENTITIES if _known(run, [Person(cohort, name, one).hash])]
-    return Person(cohort, name, (*begun, *kinds, PERSON)[0])
+    return Person(cohort, name, PERSON if PERSON in (*begun, *kinds) else (*begun, *kinds, PERSON)[0])
 
 
 def _kinds(run: Run, cohort: str, name: str) -> list[str]:
@@ -112,7 +112,7 @@ def _kinds(run: Run, cohort: str, name: str) -> list[str]:
     own = [table for table in run.lake.existing() if "cohort" in table.column_names and (table.kind != OF_TASK or table.kind_in)]
     found = [kind for kind in ENTITIES if kind != PERSON and any(there(table, kind) for table in own)]
     # A row that an older version made in `samples` for a sequence makes no person of it.
-    older = bool(found) and not run.lake.count(LABELS, {"cohort": cohort})
+    older = bool(found) and not run.lake.count(LABELS, {"cohort": cohort, LABELS.entity: name})
     if (
         sample_sets(run, person)
         or any(there(table, PERSON) for table in own if not (older and table is SAMPLES))
@@ -130,7 +130,12 @@ def _models(run: Run, person: Person) -> list[dict[str, Any]]:
         return []
     mine = (F.col("cohort") == person.cohort) & (F.col("entity_id") == person.name) & F.col("role").isin("fold", "train", "validation")
     splits = run.lake.read(SPLITS).where(mine).select("task", "split_hash").distinct()
-    rows = run.lake.read(MODELS).where(F.col("cohort") == person.cohort).join(splits, ["task", "split_hash"], "left_semi")
+    others = of_other_kinds(run, person)["model_id"]  # that saw a sequence, say, of the person's name
+    rows = (
+        run.lake.read(MODELS)
+        .where((F.col("cohort") == person.cohort) & ~F.col("model_id").isin(others))
+        .join(splits, ["task", "split_hash"], "left_semi")
+    )
     found = rows.select("model_id", "task", "label_column", "model_version").orderBy("trained_at").collect()
     return [row.asDict() for row in found]
 

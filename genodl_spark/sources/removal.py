@@ -41,7 +41,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
     if not lake.rows(FORGOTTEN, where).num_rows:
         lake.merge(FORGOTTEN, run.frame(FORGOTTEN, [{**where, "forgotten_at": now()}]))
     changed: list[Table] = []
-    sets, others = sample_sets(run, person), _of_other_kinds(run, person)
+    sets, others = sample_sets(run, person), of_other_kinds(run, person)
     _add_orders(run, sets)
     grouped = _grouped_by_people(run, person.cohort)
     # Of splits last: they tell which models saw the person. Before them the manifest, as it looks for rows that are left of a file.
@@ -151,7 +151,7 @@ def _removed(
 
 def in_results(run: Run, person: Person) -> bool:
     """Whether a data set, a split, a score or a prediction is of the person."""
-    others = _of_other_kinds(run, person)
+    others = of_other_kinds(run, person)
     tables = [table for table in run.lake.existing() if table.kind == OF_TASK and not table.kind_in and "cohort" in table.column_names]
     asked = [(table, {"cohort": person.cohort, **named}) for table in tables for named in table.naming(person.kind, person.name)]
     rows = ((table, _of_this_kind(run, table, where, others)) for table, where in asked)
@@ -159,8 +159,8 @@ def in_results(run: Run, person: Person) -> bool:
 
 
 def naming(run: Run, table: Table, person: Person) -> list[dict[str, str]]:
-    """As `Table.naming`. Of what is no person, older versions have a row in `samples`: as long as `labels` has nothing of the cohort."""
-    if table is SAMPLES and person.kind != PERSON and not run.lake.count(LABELS, {"cohort": person.cohort}):
+    """As `Table.naming`. Of what is no person older versions have a row in `samples`, where it has none in `labels`."""
+    if table is SAMPLES and person.kind != PERSON and not run.lake.count(LABELS, {"cohort": person.cohort, LABELS.entity: person.name}):
         return table.naming(PERSON, person.name)
     return table.naming(person.kind, person.name)
 
@@ -192,7 +192,7 @@ def _grouped_by_people(run: Run, cohort: str) -> dict[str, dict[str, list[str]]]
     }
 
 
-def _of_other_kinds(run: Run, person: Person) -> dict[str, set[str]]:
+def of_other_kinds(run: Run, person: Person) -> dict[str, set[str]]:
     """Data sets, models and tasks, by the column that names them, whose entities are of another kind than the person: a sequence of the same name
     is someone else."""
     found: dict[str, set[str]] = {"dataset": set(), "model_id": set(), "task": set()}
