@@ -114,17 +114,19 @@ def _labels(run: Run, files: dict[SourceFile, Header], brought: dict[str, Brough
 
 def _merge_labels(run: Run, cohort: str, files: dict[SourceFile, Header], brought: dict[str, Brought], staging: str) -> None:
     """A column that a file lacks stays as it is for the file's sequences. What a file held before and holds no more goes."""
-
     mine = {"cohort": cohort, "entity": SEQUENCES.kind}
     new = [rows for _, rows in _labels(run, files, brought, staging)]
     for rows in new:
         run.lake.merge(LABELS, rows)
-    before = run.lake.read(LABELS).where(condition({**mine, "file": [file.name for file in files]})).select("entity_id")
-    for rows in new:
-        before = before.join(rows.select("entity_id"), "entity_id", "left_anti")
-    if stale := before.toArrow().column(0).to_pylist():  # perhaps many: too many for the text of a condition, which the log keeps
-        gone = {**{name: [value] for name, value in mine.items()}, "entity_id": stale}
-        run.lake.rewrite(LABELS, mine, Without({name: pa.array(values, pa.string()) for name, values in gone.items()}))
+    manifest = run.lake.rows(SOURCES, {"cohort": cohort, "source": sequence_table.SOURCE}).column("file").to_pylist()
+    if again := [file.name for file in files if file.name in manifest]:
+        stale = run.lake.read(LABELS).where(condition({**mine, "file": again})).select("entity_id")
+        for rows in new:
+            stale = stale.join(rows.select("entity_id"), "entity_id", "left_anti")
+        # They may be too many for the text of a condition, which the log keeps.
+        gone = {**{name: pa.array([value]) for name, value in mine.items()}, "entity_id": stale.toArrow().column(0).combine_chunks()}
+        if len(gone["entity_id"]):
+            run.lake.rewrite(LABELS, mine, Without(gone))
     run.wrote(LABELS, sum(part.rows for part in parts_of(brought, LABELS)))
     _leave_samples(run, cohort)
 
