@@ -24,3 +24,28 @@ def binary_array(data: np.ndarray, offsets: np.ndarray, valid: np.ndarray | None
     nulls = 0 if mask is None or valid is None else int((~valid).sum())
     buffers = [mask, pa.py_buffer(offsets), pa.py_buffer(data)]
     return pa.Array.from_buffers(type_ or pa.binary(), len(offsets) - 1, buffers, null_count=nulls)
+
+
+def rows(column: pa.Array | pa.ChunkedArray, dtype: str, width: int) -> np.ndarray:
+    """A column of packed rows as (rows, width) of `dtype`, a view of Arrow's own buffer where it has one chunk.
+
+    ValueError for a row of another width, or none.
+    """
+    if width == 0:
+        return np.empty((len(column), 0), dtype)
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    found = []
+    for chunk in chunks:
+        if chunk.null_count:
+            raise ValueError(f"found a row that is NULL; expected packed values, {width} of {dtype}")
+        data, ends = binary(chunk)
+        if not (np.diff(ends) == width * np.dtype(dtype).itemsize).all():
+            raise ValueError(f"found packed values that are not {width} of {dtype}")
+        found.append(data[ends[0] : ends[-1]].view(dtype).reshape(-1, width))
+    return found[0] if len(found) == 1 else np.concatenate(found) if found else np.empty((0, width), dtype)
+
+
+def column(values: np.ndarray) -> pa.BinaryArray:
+    """Rows (n, width) as packed ones; not copied where they are contiguous."""
+    values = np.ascontiguousarray(values)
+    return binary_array(values.view(np.uint8).reshape(-1), np.arange(len(values) + 1, dtype=np.int32) * (values.shape[1] * values.itemsize))

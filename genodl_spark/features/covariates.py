@@ -13,13 +13,14 @@ from genodl_spark.core.text_values import known, number, shown
 from genodl_spark.features.protocol import ROW_NAMES, ROWS, Changed, Choice, Features, StoredRows, entity_of
 from genodl_spark.lake.entities import check_column, rows_about, table_about
 from genodl_spark.lake.schema import Table, identifier
-from genodl_spark.learning import encodings
+from genodl_spark.learning.encodings.values import Values
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from genodl_spark.lake.snapshot import Snapshot
 
+_STORED = Values()
 COVARIATE = "covariate:"
 
 
@@ -94,7 +95,7 @@ class WithCovariates:
                 for j, (column, value) in enumerate(wanted):
                     if column in columns:
                         more[:, j] = covariate(batch.column(f"c{columns.index(column)}").to_pylist(), value)
-                x = np.concatenate([encodings.as_float(stored, "none"), more], 1)
+                x = np.concatenate([_STORED.floats(stored), more], 1)
                 missing = np.asarray(batch.column("missing")) + sum(column not in columns for column, _ in wanted)
                 packed = pa.array([row.tobytes() for row in x], pa.binary())
                 yield pa.RecordBatch.from_arrays([batch.column("entity_id"), packed, pa.array(missing.astype(np.int32))], ROW_NAMES)

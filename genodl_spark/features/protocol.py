@@ -121,6 +121,4 @@ def stored_rows(features: Features, lake: Snapshot, cohort: str, names: list[str
 
 def batch_of(entities: pa.Array, x: np.ndarray, missing: np.ndarray) -> pa.RecordBatch:
     """A batch of ROWS; x (rows, features) is not copied where it is contiguous."""
-    x = np.ascontiguousarray(x)
-    packed = packing.binary_array(x.view(np.uint8).reshape(-1), np.arange(len(x) + 1, dtype=np.int32) * (x.shape[1] * x.itemsize))
-    return pa.RecordBatch.from_arrays([entities, packed, pa.array(missing.astype(np.int32))], ROW_NAMES)
+    return pa.RecordBatch.from_arrays([entities, packing.column(x), pa.array(missing.astype(np.int32))], ROW_NAMES)

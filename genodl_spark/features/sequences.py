@@ -15,7 +15,6 @@ from genodl_spark.features.protocol import ROW_NAMES, ROWS, Changed, Choice, Sto
 from genodl_spark.genome import bases
 from genodl_spark.lake.schema import SEQUENCE, Table
 from genodl_spark.lake.tables.ingested import SEQUENCES
-from genodl_spark.learning import encodings
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -36,7 +35,7 @@ class SequenceFeatures:
 
     length: int = 0
     dtype: str = "int8"
-    encoding: str | None = encodings.ONE_HOT
+    encoding: str | None = "onehot"
     entity: str = SEQUENCE
 
     @property

@@ -163,11 +163,26 @@ class Settings(Section):
 
     def own_code(self) -> dict[str, bytes]:
         """Those of `code_files` that these settings use. InputError where one is not there."""
-        names = {"implementation": self.implementation, "model.kind": str(self.model.get("kind"))}
+        names = {key: name for key, name in own_names(self.model_dump()).items() if own_code.is_own(name)}
         for key, name in names.items():
-            if own_code.is_own(name) and name not in self._code:
+            if name not in self._code:
                 raise InputError(f"found no file {name}; expected the Python file that it names, check its path", key)
-        return {name: self._code[name] for name in names.values() if own_code.is_own(name)}
+        return {name: self._code[name] for name in names.values()}
+
+
+OWN = ("implementation", "model.kind", "quality.transform")  # settings that may name a Python file of the user's own
+
+
+def own_names(content: Mapping[str, Any]) -> dict[str, str]:
+    """Values of the settings of OWN, by dotted key, in a tree of settings that may lack some."""
+    found = {}
+    for key in OWN:
+        level: Any = content
+        for part in key.split("."):
+            level = level.get(part) if isinstance(level, Mapping) else None
+        if isinstance(level, str):
+            found[key] = level
+    return found
 
 
 def load(task: str | None = None, config: str | None = None, assignments: list[str] | None = None, place: str = "local") -> Settings:
@@ -212,9 +227,13 @@ def _with_code(layer: dict[str, Any], folder: Path, code: dict[str, bytes]) -> d
                 raise InputError("found another file of the same name; expected names that differ, rename one", str(path))
         return path.name
 
-    found = {**layer, "implementation": named(layer["implementation"])} if "implementation" in layer else dict(layer)
-    if isinstance(model := layer.get("model"), dict) and "kind" in model:
-        found["model"] = {**model, "kind": named(model["kind"])}
+    found = dict(layer)
+    for key, value in own_names(layer).items():
+        section, _, last = key.rpartition(".")
+        if section:
+            found[section] = {**found[section], last: named(value)}
+        else:
+            found[last] = named(value)
     tune = layer.get("tune")
     space = tune.get("space") if isinstance(tune, dict) else None
     kinds = space.get("model.kind") if isinstance(space, dict) else None

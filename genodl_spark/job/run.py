@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import logging
+import pkgutil
 import time
 import uuid
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from genodl_spark.core import own_code, redaction, session, source_hash, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import as_json
-from genodl_spark.job.config import Settings, stored
+from genodl_spark.job.config import Settings, own_names, stored
 from genodl_spark.lake import locks
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.locks import Lease
@@ -216,8 +217,16 @@ def code_of(stage: str, settings: Settings | None = None, network: bool = True, 
     """
     if settings is None:
         return source_hash.of_modules(stage)
-    named = {"tasks": settings.implementation} | ({"learning.models": str(settings.model.get("kind", "mlp"))} if network else {})
-    ours = source_hash.of_modules(stage, *(f"{source_hash.PACKAGE}.{folder}.{name}" for folder, name in named.items() if not own_code.is_own(name)))
+    from genodl_spark.learning import encodings
+
+    names = own_names(settings.model_dump(include={"implementation", "model", "quality"}))
+    if not network:
+        del names["model.kind"]
+    found_by_name = [f"{source_hash.PACKAGE}.learning.encodings.{kind.name}" for kind in pkgutil.iter_modules(encodings.__path__)]
+    for key, folder in (("implementation", "tasks"), ("model.kind", "learning.models")):
+        if key in names and not own_code.is_own(names[key]):
+            found_by_name.append(f"{source_hash.PACKAGE}.{folder}.{names[key]}")
+    ours = source_hash.of_modules(stage, *found_by_name)
     if own is None:
-        own = {name: own_code.sha256(content) for name, content in settings.own_code().items() if name in named.values()}
+        own = {name: own_code.sha256(content) for name, content in settings.own_code().items() if name in names.values()}
     return fingerprint(ours, dict(own))[:16] if own else ours

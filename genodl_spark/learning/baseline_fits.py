@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from genodl_spark.learning import baselines, feed, metrics
+from genodl_spark.core.own_code import Code
+from genodl_spark.learning import baselines, encodings, feed, metrics
 from genodl_spark.learning.metrics import HeldOut
 from genodl_spark.learning.splits import VALIDATION
 from genodl_spark.learning.training import plan
@@ -28,6 +29,7 @@ class Fits:
     max_rows: int
     options: dict[str, dict[str, Any]]
     allowed: np.ndarray | None
+    code: Code
 
 
 @lru_cache(maxsize=2)
@@ -44,14 +46,15 @@ def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.n
         rows = np.sort(np.random.default_rng([fits.seed, repeat, fold + 1]).choice(rows, fits.max_rows, replace=False))
     # Of a fixed split the one set that is described is the registered model's.
     used = slice(None) if fits.allowed is None else fits.allowed[repeat * fits.folds + fold if fold != plan.REGISTERED else -1]
-    x = baselines.inputs(data.x[rows][:, used], fits.transform)
+    encoding = encodings.encoding(fits.transform, fits.code)
+    x = encoding.baseline(data.x[rows][:, used])
     if fits.external is not None:
         others = examples(tuple(fits.external[0]), fits.external[1])
         tested, test_rows = others.x, np.arange(len(others))
     else:
         test_rows = np.flatnonzero(plan.held_out(data.folds, sets, fits.folds)[0])
         tested = data.x[test_rows]
-    others_x = baselines.inputs(tested[:, used], fits.transform)
+    others_x = encoding.baseline(tested[:, used])
     scores = baselines.fit_predict(name, x, data.target[rows], others_x, fits.classes, fits.seed, fits.options.get(name))
     return test_rows, scores
 

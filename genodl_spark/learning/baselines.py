@@ -20,8 +20,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.genome import bases
-from genodl_spark.learning import baselines, encodings
+from genodl_spark.learning import baselines
 from genodl_spark.learning.settings import Evaluation
 
 NAMES = ("majority", "linear_svm", "logistic", "random_forest", "decision_tree")
@@ -34,8 +33,6 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
 INNER_FOLDS = 3
 INNER_ROWS = 2000
 
-KMERS = (1, 2, 3, 4)  # of sequences: 5-mers cost twice the time, for 0.01 in AUROC less or more
-POSITIONS = 512  # in sequences up to this length the bases at each position count too: at splice sites and promoters they tell most
 _FOREST: dict[str, dict[str, Any]] = {
     "max_features": {"choices": ["default", "sqrt", "log2", 0.05, 0.1, 0.3, 0.6]},
     "min_samples_leaf": {"low": 1, "high": 20, "log": True},
@@ -71,19 +68,6 @@ _BLOCK = 2048  # features standardised at a time
 def names(n_classes: int) -> tuple[str, ...]:
     """Names of the baselines for `n_classes` classes, 0 for regression."""
     return NAMES if n_classes else REGRESSION_NAMES
-
-
-def inputs(x: np.ndarray, transform: str) -> np.ndarray:
-    """Stored values (rows, features) as these models take them: float32 (rows, f), NaN missing.
-
-    Of base codes (`transform` onehot): counts of KMERS, then, where there are at most POSITIONS of them, the indicators of A at
-    every position, of C, G and T, 0 for an unknown base. Else `quality.as_float`.
-    """
-    if transform != encodings.ONE_HOT:
-        return encodings.as_float(x, transform)
-    counts = [bases.kmer_counts(x, k).astype(np.float32) for k in KMERS]
-    positions = [encodings.as_float(x, transform).reshape(len(x), -1)] if x.shape[1] <= POSITIONS else []
-    return np.concatenate([*counts, *positions], 1)
 
 
 def fit_predict(

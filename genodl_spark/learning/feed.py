@@ -29,7 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from genodl_spark.core import storage
+from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import MEND, Damaged
 from genodl_spark.lake.files import opened
 
@@ -39,12 +39,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape of a dataset: rows, features per row, `dtype` of the packed values (int8, uint8 or float32), repeats of its split."""
+    """Shape of a dataset: rows, features per row, `dtype` of the packed values, repeats of its split, and packed values per row, `width`, where
+    they are not one for each feature."""
 
     rows: int
     features: int
     dtype: str
     repeats: int
+    width: int = 0
+
+    @property
+    def values(self) -> int:
+        return self.width or self.features
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def read(
             missing, doubled = int((block.seen == 0).sum()), int((block.seen > 1).sum())
             raise RuntimeError(f"found {missing} rows missing and {doubled} doubled of {layout.rows}; run prepare again")
 
-    if layout.rows * layout.features * np.dtype(layout.dtype).itemsize <= resident_bytes:
+    if layout.rows * layout.values * np.dtype(layout.dtype).itemsize <= resident_bytes:
         block = _Block(np.empty(_Block.bytes(layout), np.uint8), layout)
         decoded(block)
         return Examples(block.x, block.target, block.folds)
@@ -179,7 +185,7 @@ class _Block:
     @staticmethod
     def _parts(layout: Layout) -> list[tuple[str, tuple[int, ...]]]:
         rows = layout.rows  # in the order of their alignment
-        return [("float64", (rows,)), (layout.dtype, (rows, layout.features)), ("int8", (rows, layout.repeats)), ("uint8", (rows,))]
+        return [("float64", (rows,)), (layout.dtype, (rows, layout.values)), ("int8", (rows, layout.repeats)), ("uint8", (rows,))]
 
     @classmethod
     def bytes(cls, layout: Layout) -> int:
@@ -191,34 +197,22 @@ class _Block:
         rows = table.column("row_id").to_numpy()
         if rows.max(initial=-1) >= layout.rows:
             raise RuntimeError(f"found rows that do not fit {layout}; the dataset is damaged, run prepare again")
-        x = packed(table.column("x"), layout.dtype, layout.features)
+        x = _rows(table.column("x"), layout.dtype, layout.values)
         first, n = int(rows[0]) if len(rows) else 0, len(rows)
         # Rows of a training file are in order, so that most of what comes is one run.
         place: Any = slice(first, first + n) if n and rows[-1] - first == n - 1 and (np.diff(rows) == 1).all() else rows
         self.x[place] = x
         self.target[place] = table.column("target").to_numpy()
-        self.folds[place] = packed(table.column("folds"), "int8", layout.repeats)
+        self.folds[place] = _rows(table.column("folds"), "int8", layout.repeats)
         np.add.at(self.seen, rows, 1)
 
 
-def packed(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> np.ndarray:
-    """A binary column as an array (rows, width) of `dtype`: Arrow's own buffer, no object per row.
-
-    RuntimeError for a NULL, or a value of another width.
-    """
-    if width == 0:
-        return np.empty((len(column), 0), dtype)
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    size = width * np.dtype(dtype).itemsize
-    found = []
-    for chunk in chunks:
-        _, offsets, values = chunk.buffers()
-        ends = np.frombuffer(offsets, np.int64 if pa.types.is_large_binary(chunk.type) else np.int32)[chunk.offset :][: len(chunk) + 1]
-        if chunk.null_count or (np.diff(ends) != size).any():
-            raise RuntimeError(f"found packed values that are not {width} of {dtype}; the dataset is damaged, run prepare again")
-        if len(chunk):
-            found.append(np.frombuffer(values, np.uint8)[ends[0] : ends[-1]].view(dtype).reshape(-1, width))
-    return found[0] if len(found) == 1 else np.concatenate(found) if found else np.empty((0, width), dtype)
+def _rows(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> np.ndarray:
+    """`packing.rows`. RuntimeError where they are not that."""
+    try:
+        return packing.rows(column, dtype, width)
+    except ValueError as error:
+        raise RuntimeError(f"{error}; the dataset is damaged, run prepare again") from error
 
 
 def _decode(files: list[str], block: _Block, backend: str, scratch: str | None, readers: int) -> None:

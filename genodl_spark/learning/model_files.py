@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as checked
 
-from genodl_spark.core import storage
+from genodl_spark.core import own_code, storage
 from genodl_spark.core.errors import Damaged, InputError
 from genodl_spark.core.own_code import Code, sha256
 from genodl_spark.lake.tables.learning import MODELS
-from genodl_spark.learning.encodings import ONE_HOT
+from genodl_spark.learning import encodings
 
 if TYPE_CHECKING:
     from genodl_spark.lake.delta import Lake
 
 CARD, WEIGHTS, CODE = "model.json", "model.safetensors", "code"
 FORMAT = 2
-_INPUT_BYTES = 16 << 30  # of the inputs of one batch, at most
+BATCH_BYTES = 16 << 30  # of the inputs of one batch, at most
 _OPTION = 1 << 31  # size of a number among a network's options
 _OPTIONS = 4096  # entries of a list among them
 _ADVICE = "restore it from a copy, or train the model again with --force"
@@ -46,8 +46,8 @@ class Card:
     label_column: Name
     classes: Annotated[list[Name], Field(max_length=1 << 16)]
     features: Annotated[list[Name], Field(min_length=1)]
-    dtype: Literal["int8", "float32"]
-    transform: Literal["none", "asinh", "onehot"]
+    dtype: Literal["int8", "uint8", "uint16", "float32"]
+    transform: Annotated[str, Field(pattern=r"^\w[\w.-]{0,200}$")]
     model: dict[str, Any]
     members: Annotated[int, Field(ge=1, le=4096)]
     temperature: Annotated[float, Field(ge=0.01, le=100)]  # what is fitted lies from e**-3 to e**3
@@ -60,10 +60,15 @@ class Card:
                 raise ValueError(f"{what} that are named once each")
         if len(self.classes) == 1:
             raise ValueError("no classes, or two at least")
-        if self.transform == ONE_HOT and self.dtype != "int8":
-            raise ValueError("base codes of int8 with transform onehot")
-        if self.batch * len(self.features) * (16 if self.transform == ONE_HOT else 4) > _INPUT_BYTES:
-            raise ValueError("a batch of 16 GiB of inputs at most")
+        if not own_code.is_own(self.transform):  # one of the user's own is asked where its code may run
+            try:
+                encoding = encodings.encoding(self.transform)
+            except InputError as error:
+                raise ValueError(f"a transform that is known here, {self.transform!r} is not") from error
+            if self.dtype not in encoding.dtypes:
+                raise ValueError(f"values of {' or '.join(encoding.dtypes)} with transform {self.transform}")
+            if self.batch * 4 * encodings.size(encoding.shape(len(self.features))) > BATCH_BYTES:
+                raise ValueError("a batch of 16 GiB of inputs at most")
         if not _small(self.model):
             raise ValueError("options of a network that are words, numbers, and short lists or tables of them")
         return self

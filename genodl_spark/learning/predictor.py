@@ -19,7 +19,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.lake.delta import Lake
 from genodl_spark.learning import encodings, metrics
-from genodl_spark.learning.model_files import CARD, WEIGHTS, Card, ModelFiles, registered
+from genodl_spark.learning.model_files import BATCH_BYTES, CARD, WEIGHTS, Card, ModelFiles, registered
 
 if TYPE_CHECKING:
     import torch
@@ -30,12 +30,9 @@ _INPUT_BYTES = 1 << 20  # float32 inputs of a batch: they and what networks make
 _AT_ONCE = 8192  # rows whose scores are given back at once
 
 
-def batch_rows(batch: int, features: int, transform: str) -> int:
-    """Rows of a batch: `batch`, or where that is 0 a power of two that suits the width of the rows."""
-    if batch:
-        return batch
-    width = features * (4 if transform == encodings.ONE_HOT else 1)
-    return int(np.clip(2 ** int(np.log2(max(_INPUT_BYTES // (4 * width), 1))), 64, 4096))
+def batch_rows(batch: int, shape: encodings.Shape) -> int:
+    """Rows of a batch: `batch`, or where that is 0 a power of two that suits the shape of a row."""
+    return batch or int(np.clip(2 ** int(np.log2(max(_INPUT_BYTES // (4 * encodings.size(shape)), 1))), 64, 4096))
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def _tensors(weights: bytes, origin: str) -> dict[str, torch.Tensor]:
         raise InputError(f"not a safetensors file ({error}); expected the weights of a model, train it again", origin) from error
 
 
-def _network(card: Card, tensors: dict[str, torch.Tensor], origin: str, code: Code) -> Any:
+def _network(card: Card, encoding: encodings.Encoding, tensors: dict[str, torch.Tensor], origin: str, code: Code) -> Any:
     """The card's network with its weights. InputError, with `origin`, where they do not belong together.
 
     A network of this package is first made without memory: what the card declares is held against the file before anything of that size is made.
@@ -74,14 +71,16 @@ def _network(card: Card, tensors: dict[str, torch.Tensor], origin: str, code: Co
 
     from genodl_spark.learning import models
 
-    width, one_hot = len(card.features), card.transform == encodings.ONE_HOT
-    scaled = (1,) if one_hot else (width,)
-    found = tuple(tensors["usual"].shape) if "usual" in tensors else ()
-    usual = (3, 2) if one_hot and found == (3, 2) else (2,)  # models of before know nothing of length and variety
-    expected: dict[str, tuple[int, ...]] = {"mean": scaled, "inverse": scaled, "target": (2,), "background": (64 if one_hot else 0,), "usual": usual}
+    inputs = encoding.shape(len(card.features))
+    if card.batch * 4 * encodings.size(inputs) > BATCH_BYTES:
+        raise InputError("found a batch of more than 16 GiB of inputs; expected a smaller one, train it again", storage.join(origin, CARD))
+    expected: dict[str, tuple[int, ...]] = {"target": (2,)}
+    for name, shapes in encoding.tensors(len(card.features)).items():
+        found = tuple(tensors[name].shape) if name in tensors else ()
+        expected[name] = found if found in shapes else shapes[0]
 
     def made() -> Any:
-        return models.build(card.model, list(range(card.members)), encodings.shape(width, card.transform), max(len(card.classes), 1), code)
+        return models.build(card.model, list(range(card.members)), inputs, max(len(card.classes), 1), code)
 
     try:
         if own_code.is_own(str(card.model.get("kind"))):
@@ -136,16 +135,15 @@ class Predictor:
         if threads is not None:
             torch.set_num_threads(threads)
         tensors = _tensors(weights, storage.join(origin, WEIGHTS))
-        self.network = _network(card, tensors, origin, code or {})
-        scaling = tensors["mean"], tensors["inverse"]
+        self.encoding = encodings.encoding(card.transform, code)
+        self.width = self.encoding.width(len(card.features))
+        self.network = _network(card, self.encoding, tensors, origin, code or {})
         self.center, self.spread = tensors["target"].numpy()[:, None]
-        self.background, self.usual = tensors["background"].numpy(), tensors["usual"].reshape(-1, 2).tolist()
         if self.passes and card.model.get("norm") == "batch":
             raise InputError("found batch norm, which passes with dropout would feed with other rows; expected 0", "predict.passes")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network.to(self.device).eval()
-        self.mean, self.inverse = (values.to(self.device) for values in scaling)
-        self.counted = (self.inverse > 0).sum()  # features that bear on a row's distance
+        self.reader = self.encoding.reader(tensors, self.device)
 
     @property
     def computed_on(self) -> str:
@@ -188,7 +186,7 @@ class Predictor:
         if not parts:
             return Scores(np.empty((0, max(len(self.card.classes), 1))), np.empty(0), np.empty(0), np.empty(0, bool))
         raw, uncertainty, distance = (np.concatenate(found) for found in zip(*parts, strict=True))
-        return Scores(raw, uncertainty, distance, self.unusual(distance) | self._odd(x, lengths))
+        return Scores(raw, uncertainty, distance, self.reader.unusual(x, distance, lengths))
 
     def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         import torch
@@ -196,32 +194,23 @@ class Predictor:
         with warnings.catch_warnings():  # torch warns of memory that it may not write to, and does not
             warnings.simplefilter("ignore", UserWarning)
             packed = torch.from_numpy(x).to(self.device)
-        values = encodings.values(packed, self.card.transform, torch.float32)
-        if self.card.transform == encodings.ONE_HOT:
-            distance = encodings.bits_per_base(x, self.background)
-        else:
-            values = (values - self.mean).mul_(self.inverse)
-            square, known = torch.linalg.vecdot(values, values), self.counted
-            if not bool(torch.isfinite(square).all()):  # a value of some row is missing: this takes longer than all else but the network
-                known = (~torch.isnan(values) & (self.inverse > 0)).sum(1)
-                values = torch.nan_to_num_(values, nan=0.0)
-                square = torch.linalg.vecdot(values, values)
-            distance = (square.double() / known).cpu().numpy()
+        inputs, distance = self.reader(x, packed)
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         with torch.autocast(self.device.type, kind, enabled=kind is not None):
-            outputs = self._answers(values).float()
+            outputs = self._answers(inputs, len(x)).float()
         return (*self._combined(outputs), distance)
 
-    def _answers(self, values: torch.Tensor) -> torch.Tensor:
+    def _answers(self, inputs: Any, rows: int) -> torch.Tensor:
         """Outputs of every member, or of every pass, (E, B, C)."""
         import torch
 
+        first = encodings.each(inputs, lambda value: value[None])
         if not self.passes:
-            found: torch.Tensor = self.network(values[None])
+            found: torch.Tensor = self.network(first)
             return found
         # Every row is given the same masks, so that neither its neighbours nor its place among them matter.
-        same = torch.zeros(len(values), dtype=torch.int64, device=self.device)
-        return torch.cat([self.network(values[None], same, number) for number in range(self.passes)])
+        same = torch.zeros(rows, dtype=torch.int64, device=self.device)
+        return torch.cat([self.network(first, same, number) for number in range(self.passes)])
 
     def _combined(self, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         """The answer to B rows, float64 (B, C or 1), and how uncertain it is, float64 (B,), from (E, B, C)."""
@@ -238,19 +227,6 @@ class Predictor:
         expected = -(each.exp() * each).sum(-1).mean(0).cpu().numpy()
         whole = -(answer * np.log(np.maximum(answer, 1e-300))).sum(1)
         return answer, np.maximum(whole - expected, 0)
-
-    def unusual(self, distance: np.ndarray) -> np.ndarray:
-        """Which rows are farther from those of training, or nearer, than is usual there, bool; a row without any value is."""
-        low, high = self.usual[0]
-        return ~((distance >= low) & (distance <= high))
-
-    def _odd(self, x: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
-        """Which rows are sequences of unusual length or hardly any variety, bool."""
-        if len(self.usual) < 3:
-            return np.zeros(len(x), bool)
-        (least, _), (shortest, longest) = self.usual[1:]
-        bases = encodings.spans(x) if lengths is None else lengths
-        return (encodings.triplet_entropy(x) < least) | (bases < shortest) | (bases > longest)
 
 
 def load(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:
@@ -290,10 +266,10 @@ def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[
 
     No batch of the model but the last is filled up.
     """
-    width = len(predictor.card.features)
+    width = predictor.width
     held: list[Batch] = []
     for rows in _whole(batches, predictor.card.batch):
-        x = _packed(rows.column("x"), predictor.card.dtype, width)
+        x = packing.rows(rows.column("x"), predictor.card.dtype, width)
         lengths = rows.column("length").to_numpy() if "length" in rows.schema.names else None
         held.append(Batch(rows.column("entity_id"), predictor.scores(x, lengths), rows.column("missing").to_numpy()))
         if sum(len(batch.missing) for batch in held) >= _AT_ONCE:
@@ -331,14 +307,6 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 def _together(batches: list[Batch]) -> Batch:
     scores = (np.concatenate([getattr(batch.scores, name) for batch in batches]) for name in ("raw", "uncertainty", "distance", "unusual"))
     return Batch(pa.concat_arrays([batch.entities for batch in batches]), Scores(*scores), np.concatenate([batch.missing for batch in batches]))
-
-
-def _packed(column: pa.Array, dtype: str, width: int) -> np.ndarray:
-    """Packed rows as (rows, width), without a copy. ValueError for a row of another width."""
-    data, ends = packing.binary(column)
-    if not (np.diff(ends) == width * np.dtype(dtype).itemsize).all():
-        raise ValueError(f"a row whose packed features are not {width} {dtype}")
-    return data[ends[0] : ends[-1]].view(dtype).reshape(-1, width)
 
 
 SCORED = "entity_id string, scores array<double>, missing int"

@@ -116,3 +116,13 @@ def principal_axes(z: np.ndarray) -> np.ndarray:
     vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), np.arange(len(size))])
     axes = z.T @ (vectors / np.sqrt(size))
     return (axes * np.sqrt(len(size) * len(z) / size.sum())).astype(np.float32)
+
+
+def fences(distances: np.ndarray) -> tuple[float, float]:
+    """Lower and upper end of what is usual among the distances of training rows, float64 (rows,); NaN are left out.
+
+    Tukey's rule in the tails: beyond the 1st and 99th percentile by 1.5 times their distance from the median, which a few dozen rows can
+    tell as well as a million.
+    """
+    low, middle, high = np.nanquantile(distances, [0.01, 0.5, 0.99]) if np.isfinite(distances).any() else (-np.inf, 0.0, np.inf)
+    return float(low - 1.5 * (middle - low)), float(high + 1.5 * (high - middle))

@@ -20,8 +20,9 @@ class Quality(Section):
     max_features: int = Field(0, ge=0, description="At most so many variants, evenly spaced over the sites that pass; 0 for all.")
     transform: str = Field(
         "auto",
-        pattern="^(auto|none|asinh)$",
-        description="What is done to measured values first: asinh, none, or auto, which is asinh where values exceed 50.",
+        pattern=r"^(auto|none|asinh|[\w.-]+\.py)$",
+        description="What is done to measured values first: asinh, none, or auto, which is asinh where values exceed 50; or a Python file "
+        "with a class Encoding, that says what packed rows are to networks.",
     )
     select: int = Field(0, ge=0, description="The best so many features by F statistic, chosen in each training set; 0 for all.")
 

@@ -18,7 +18,7 @@ from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.entities import all_rows_about, check_column, tables_about
 from genodl_spark.lake.schema import identifier
 from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SPLITS
-from genodl_spark.learning import feed, metrics
+from genodl_spark.learning import encodings, feed, metrics
 from genodl_spark.learning.baseline_fits import Fits, fit
 from genodl_spark.learning.baselines import baseline_names
 from genodl_spark.learning.metrics import HeldOut, Interval, best_baseline
@@ -191,7 +191,8 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
     if names:
         packed = model.features.rows(run.sources, cohort, list(model.card.features)).join(numbered, "entity_id")
         packed.select(*feed.COLUMNS).write.parquet(staging)
-        layout = feed.Layout(len(ids), len(model.card.features), model.card.dtype, 0)
+        width = encodings.encoding(model.card.transform, model.files.code()).width(len(model.card.features))
+        layout = feed.Layout(len(ids), len(model.card.features), model.card.dtype, 0, width)
         files = storage.files_under(staging, ".parquet")
         fitted = _fitted(run, _fits(run, model, (files, layout)), names).join(numbered, "row_id")
         rows = rows.unionByName(fitted.select(*common, "predictor", "repeat", "entity_id", "group", "target", *rest))

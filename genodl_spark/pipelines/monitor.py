@@ -269,7 +269,7 @@ def _check_features(run: Run, scored: Scored, model: Chosen, entities: int) -> l
 
 def _cut_points(rows: DataFrame, dtype: str, width: int, bins: int) -> np.ndarray:
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        parts = [np.empty((0, width), dtype), *(_unpacked(batch, dtype, width) for batch in batches)]
+        parts = [np.empty((0, width), dtype), *(packing.rows(batch.column("x"), dtype, width) for batch in batches)]
         yield _packed(drift.cut_points(np.concatenate(parts), bins))
 
     row = rows.select("x").repartition(1).mapInArrow(kernel, "x binary").collect()[0]
@@ -289,15 +289,12 @@ def _histogram(rows: DataFrame, dtype: str, cuts: np.ndarray) -> np.ndarray:
 
         return kernel
 
-    counted = rows.select("x").mapInArrow(summed(lambda batch: drift.histogram(_unpacked(batch, dtype, shape[1]), cuts)), "x binary")
-    added = counted.repartition(1).mapInArrow(summed(lambda batch: _unpacked(batch, "int64", shape[1]).reshape(-1, *shape).sum(0)), "x binary")
+    counted = rows.select("x").mapInArrow(summed(lambda batch: drift.histogram(packing.rows(batch.column("x"), dtype, shape[1]), cuts)), "x binary")
+    added = counted.repartition(1).mapInArrow(
+        summed(lambda batch: packing.rows(batch.column("x"), "int64", shape[1]).reshape(-1, *shape).sum(0)), "x binary"
+    )
     found = added.collect()
     return np.frombuffer(bytes(found[0].x), np.int64).reshape(shape) if found else np.zeros(shape, np.int64)
-
-
-def _unpacked(batch: pa.RecordBatch, dtype: str, width: int) -> np.ndarray:
-    data, ends = packing.binary(batch.column("x"))
-    return data[ends[0] : ends[-1]].view(dtype).reshape(-1, width)
 
 
 def _packed(values: np.ndarray) -> pa.RecordBatch:

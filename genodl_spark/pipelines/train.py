@@ -16,7 +16,7 @@ from genodl_spark.job.config import stored
 from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS
 from genodl_spark.lake.transactions import retried
-from genodl_spark.learning import metrics, model_files
+from genodl_spark.learning import encodings, metrics, model_files
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
@@ -70,7 +70,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         transform=dataset.transform,
         model=with_blocks(s.model, dataset.features),
         members=s.train.ensemble,
-        batch=batch_rows(s.predict.batch, dataset.n_features, dataset.transform),
+        batch=batch_rows(s.predict.batch, encodings.encoding(dataset.transform, s.code_files).shape(dataset.n_features)),
     )
     log.info("training %s on %d rows x %d features of %s", s.task, dataset.rows, dataset.n_features, dataset.cohort)
     job = job_of(run, dataset, staging)

@@ -13,12 +13,14 @@ import pyarrow as pa
 from genodl_spark import tasks
 from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.core.own_code import Code
 from genodl_spark.features.covariates import told
 from genodl_spark.features.protocol import entity_of
 from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.entities import tables_about
 from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES, SPLITS
 from genodl_spark.learning import encodings, feed, splits
+from genodl_spark.learning.encodings.values import LINEAR_SCALE, on_linear_scale
 from genodl_spark.learning.training import plan
 from genodl_spark.registry.labels import Labels, labelled_cohorts, read_labels
 
@@ -78,6 +80,9 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         transform = features.encoding or s.quality.transform
         if transform == "auto":
             transform = _transform(largest) if features.dtype == "float32" else "none"
+        expected = encodings.encoding(transform, s.code_files).dtypes
+        if features.dtype not in expected:
+            raise InputError(f"found values of {features.dtype} for {transform}; expected {' or '.join(expected)}", "quality.transform")
         digest = splits.split_hash(labels.entities, assignment.codes)
         shaped = [s.task, name, label, chosen, labels.classes, digest, transform, content]
         dataset = fingerprint(*shaped, *([] if allowed is None else [allowed.hex()]))[:16]
@@ -126,11 +131,9 @@ def allowed_of(dataset: Row) -> np.ndarray | None:
 
 def _transform(largest: np.ndarray) -> str:
     """What suits values whose largest among the rows of each training set, float64 (S,), are these. InputError where the sets do not agree."""
-    linear = [encodings.on_linear_scale(value) for value in largest.tolist()]
+    linear = [on_linear_scale(value) for value in largest.tolist()]
     if any(linear) and not all(linear):
-        found = (
-            f"the training rows of {sum(linear)} of {len(linear)} training sets have values above {encodings.LINEAR_SCALE:g}, as on a linear scale"
-        )
+        found = f"the training rows of {sum(linear)} of {len(linear)} training sets have values above {LINEAR_SCALE:g}, as on a linear scale"
         raise InputError(f"found that {found}; expected all or none, set it to asinh or none", "quality.transform")
     return "asinh" if all(linear) else "none"
 
@@ -206,6 +209,12 @@ def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels,
     run.lake.replace(SPLITS, run.spark.createDataFrame(rows, SPLITS.spark_schema()), where)
 
 
+def layout_of(dataset: Row, code: Code) -> feed.Layout:
+    """Shape of a prepared dataset; `code`: of an encoding of the user's own."""
+    width = encodings.encoding(dataset.transform, code).width(dataset.n_features)
+    return feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats, width)
+
+
 def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
     """What ranks are told of a training on a prepared dataset, with checkpoints below `staging`."""
     s = run.settings
@@ -214,7 +223,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
     run.sources.versions[EXAMPLES.name] = version
     return plan.Job(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
-        layout=feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats),
+        layout=layout_of(dataset, s.code_files),
         backend=s.feed.backend,
         resident_bytes=s.feed.resident_bytes,
         classes=len(dataset.classes),

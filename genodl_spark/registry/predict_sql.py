@@ -38,6 +38,7 @@ from genodl_spark.registry.predictions import Local, Scoring
 
 if TYPE_CHECKING:
     from genodl_spark.job.run import Run
+    from genodl_spark.learning.predictor import Predictor
 
 NAME = "genodl_predict"
 _ANSWER = ("predicted", "probabilities", "value", "uncertainty", "out_of_distribution", "abstained")
@@ -76,9 +77,9 @@ def register(run: Run, names: Collection[str | None]) -> None:
 
 def _model(run: Run, name: str) -> _Model:
     model = model_of(run, as_row(named(run.lake.rows(MODELS, {}), name)))
-    model.files.code()  # InputError where it has code of its user's that may not run
     card = model.card
-    return _Model(model.files, {} if card.transform == encodings.ONE_HOT or card.dtype != "float32" else _places(run, card.features))
+    encoding = encodings.encoding(card.transform, model.files.code())
+    return _Model(model.files, _places(run, card.features) if encoding.by_name and card.dtype == "float32" else {})
 
 
 def named(models: pa.Table, name: str) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, featu
         if model is None:
             raise InputError(f"found model {name!r}; expected a text as it stands in the statement", "SQL")
         predictor = kernel.cached(model.files, scoring.precision, scoring.passes)
-        x, lengths = _packed(predictor.card, model, features.iloc[rows], *(o.iloc[rows] for o in order))
+        x, lengths = _packed(predictor, model, features.iloc[rows], *(o.iloc[rows] for o in order))
         batch = kernel.Batch(pa.array([""] * len(rows)), predictor.scores(x, lengths), np.zeros(len(rows), np.int32))
         parts.append(pa.Table.from_batches([scoring.rows(predictor, batch, {})]).select(list(_ANSWER)))
         places.append(rows)
@@ -137,11 +138,12 @@ def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, featu
     return frame({name: whole.column(name).combine_chunks() for name in _ANSWER})
 
 
-def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -> tuple[np.ndarray, np.ndarray | None]:
+def _packed(predictor: Predictor, model: _Model, features: pd.Series, *order: pd.Series) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows of packed features (rows, features) of the model's type, of what a statement gave; and the lengths of sequences, int (rows,)."""
-    first, width = features.iloc[0], len(card.features)
+    card, encoding, first = predictor.card, predictor.encoding, features.iloc[0]
+    width = len(card.features)
     if isinstance(first, str):
-        if card.transform != encodings.ONE_HOT:
+        if not encoding.letters:
             raise InputError(f"found a text for model {card.model_id}, which takes {card.dtype} features; expected a map or a packed row", "SQL")
         packed, bad = sequence_table.encoded(pa.array(features, pa.string()))
         if bad:
@@ -150,14 +152,18 @@ def _packed(card: Card, model: _Model, features: pd.Series, *order: pd.Series) -
         return bases.centred(codes.view(np.int8), ends, width), np.diff(ends)
     if isinstance(first, bytes):
         data, ends = packing.binary(pa.array(features, pa.binary()))
-        if card.transform == encodings.ONE_HOT:
+        if encoding.letters:
             return bases.centred(data.view(np.int8), ends, width), np.diff(ends)
+        if not encoding.by_name:
+            return packing.rows(pa.array(features, pa.binary()), card.dtype, predictor.width), None
         x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
         sets = order[0].astype(object).where(order[0].notna(), "").to_numpy() if order else np.full(len(features), "")
         for name in set(sets):
             rows = np.flatnonzero(sets == name)
             x[rows] = _arranged(card, model, pa.array(features.iloc[rows], pa.binary()), name)
         return x, None
+    if not encoding.by_name:
+        raise InputError(f"found a map for model {card.model_id}, whose rows are no values by name; expected a packed row", "SQL")
     position = {name: i for i, name in enumerate(card.features)}
     x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
     for row, pairs in enumerate(features):

@@ -12,7 +12,7 @@ from genodl_spark.learning import feed
 from genodl_spark.learning.baseline_fits import Fits
 from genodl_spark.learning.metrics import HeldOut, calibrated, headline_metric
 from genodl_spark.learning.settings import Evaluation
-from genodl_spark.registry.datasets import allowed_of
+from genodl_spark.registry.datasets import allowed_of, layout_of
 from genodl_spark.registry.models import Chosen
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def fits_of(run: Run, dataset: Row, external: tuple[list[str], feed.Layout] | No
     assert version is not None
     return Fits(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
-        layout=feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats),
+        layout=layout_of(dataset, run.settings.code_files),
         external=external,
         transform=dataset.transform,
         classes=len(dataset.classes),
@@ -35,6 +35,7 @@ def fits_of(run: Run, dataset: Row, external: tuple[list[str], feed.Layout] | No
         max_rows=settings.max_rows,
         options=settings.options,
         allowed=allowed_of(dataset),
+        code=run.settings.code_files,
     )
 
 

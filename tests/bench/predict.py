@@ -88,17 +88,17 @@ def make(kind: str, folder: str, rows: int) -> None:
         **{"code": "", "fingerprint": "", "source_versions": {}, "metrics": {}, "trained_at": datetime.now(UTC)},
     }
     x = values(kind, 10**9, 2000)
-    transform = encodings.ONE_HOT if one_hot else "none"
-    network = models.build(MODELS[kind], [1], encodings.shape(width, transform), len(CLASSES))
+    transform = "onehot" if one_hot else "none"
+    network = models.build(MODELS[kind], [1], encodings.encoding(transform).shape(width), len(CLASSES))
     scaled = 1 if one_hot else width
     scaling = quality.Scaling(np.zeros((1, scaled), np.float32), np.ones((1, scaled), np.float32))
-    bits, usual = encodings.usual_rows(x, np.ones(len(x), bool), transform, scaling)
+    learnt = encodings.encoding(transform).learnt(x, np.ones(len(x), bool), scaling, False)
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
     target = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    weights = save({**tensors, **more, "target": target, "background": torch.from_numpy(bits), "usual": torch.from_numpy(usual)})
+    weights = save({**tensors, **more, "target": target, **{name: torch.from_numpy(value) for name, value in learnt.items()}})
     uri = lake.model_uri(MODEL_ID)
-    batch = predictor.batch_rows(0, width, transform)
+    batch = predictor.batch_rows(0, encodings.encoding(transform).shape(width))
     dtype = "int8" if one_hot else "float32"
     card = model_files.Card(model_files.FORMAT, MODEL_ID, TASKS[kind], settings.label, CLASSES, names, dtype, transform, MODELS[kind], 1, 1.0, batch)
     row |= model_files.columns(model_files.publish(uri, card, weights, {}))

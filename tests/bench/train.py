@@ -94,7 +94,7 @@ def bare(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[s
     data = feed.read(j.files, j.layout, "pyarrow")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    network = models.build(j.model, [1], encodings.shape(j.layout.features, j.transform), CLASSES).to(device)
+    network = models.build(j.model, [1], encodings.encoding(j.transform).shape(j.layout.features), CLASSES).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     mean, inverse = torch.from_numpy(data.x.mean(0)).to(device), torch.from_numpy(1 / data.x.std(0)).to(device)
     target = torch.from_numpy(data.target.astype(np.int64))
@@ -277,7 +277,7 @@ def on_gpu(kind: str, folder: str, cpus: list[int], repeat: int) -> None:
         a @ a
     torch.cuda.synchronize()
     peak = 20 * 2 * 8192**3 / (time.perf_counter() - started)
-    shape = encodings.shape(SHAPES[kind][1], "onehot" if kind == "cnn" else "none")
+    shape = encodings.encoding("onehot" if kind == "cnn" else "none").shape(SHAPES[kind][1])
     network = models.build(MODELS[kind], [1], shape, CLASSES)
     with FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 64, *shape), torch.arange(64), 0).sum().backward()

@@ -22,7 +22,7 @@ from genodl_spark.formats import sequence_table, streams
 from genodl_spark.formats.sequence_table import Header
 from genodl_spark.genome import bases as genome_bases
 from genodl_spark.job import config
-from genodl_spark.learning import baselines, encodings
+from genodl_spark.learning import encodings
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NAN", "NULL", "null")
@@ -199,7 +199,7 @@ def test_sequences_are_aligned_at_their_centres(sequences: list[list[int]], leng
 
 
 def test_onehot_has_a_column_of_zeros_for_an_unknown_base() -> None:
-    found = encodings.as_float(np.array([[0, 3, -1], [1, 2, 2]], np.int8), "onehot")
+    found = encodings.encoding("onehot").floats(np.array([[0, 3, -1], [1, 2, 2]], np.int8))
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found[0], [[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 1, 0]])
     np.testing.assert_array_equal(found[1], [[0, 0, 0], [1, 0, 0], [0, 1, 1], [0, 0, 0]])
@@ -207,12 +207,12 @@ def test_onehot_has_a_column_of_zeros_for_an_unknown_base() -> None:
 
 def test_baselines_take_kmers_and_positions() -> None:
     x = np.random.default_rng(0).integers(-1, 4, (5, 30)).astype(np.int8)
-    found = baselines.inputs(x, "onehot")
+    found = encodings.encoding("onehot").baseline(x)
     assert (found.shape, found.dtype) == ((5, 4 + 16 + 64 + 256 + 120), np.float32)
     np.testing.assert_array_equal(found[:, 4:20], genome_bases.kmer_counts(x, 2))
-    np.testing.assert_array_equal(found[:, 340:].reshape(5, 4, 30), encodings.as_float(x, "onehot"))
-    assert baselines.inputs(np.zeros((2, 513), np.int8), "onehot").shape == (2, 340)
-    np.testing.assert_array_equal(baselines.inputs(x, "none"), encodings.as_float(x, "none"))
+    np.testing.assert_array_equal(found[:, 340:].reshape(5, 4, 30), encodings.encoding("onehot").floats(x))
+    assert encodings.encoding("onehot").baseline(np.zeros((2, 513), np.int8)).shape == (2, 340)
+    np.testing.assert_array_equal(encodings.encoding("none").baseline(x), encodings.encoding("none").floats(x))
 
 
 def test_published_tables_are_read_whole() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn.feature_selection import f_classif
 
 from genodl_spark.learning import encodings, scaling
+from genodl_spark.learning.encodings import onehot, values
 
 
 def table(seed: int, rows: int = 30, features: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -64,9 +65,9 @@ def test_f_statistics_are_those_of_scikit_learn() -> None:
 
 
 def test_missing_and_genotype_codes() -> None:
-    np.testing.assert_array_equal(encodings.as_float(np.array([[-1, 0, 2]], np.int8), "none"), np.array([[np.nan, 0, 2]], np.float32))
-    np.testing.assert_allclose(encodings.as_float(np.array([[np.nan, 100.0]], np.float32), "asinh"), [[np.nan, np.arcsinh(100.0)]], rtol=1e-6)
-    assert (encodings.on_linear_scale(16.0), encodings.on_linear_scale(3000.0)) == (False, True)
+    np.testing.assert_array_equal(encodings.encoding("none").floats(np.array([[-1, 0, 2]], np.int8)), np.array([[np.nan, 0, 2]], np.float32))
+    np.testing.assert_allclose(encodings.encoding("asinh").floats(np.array([[np.nan, 100.0]], np.float32)), [[np.nan, np.arcsinh(100.0)]], rtol=1e-6)
+    assert (values.on_linear_scale(16.0), values.on_linear_scale(3000.0)) == (False, True)
 
 
 def test_too_often_missing_features_are_left_out() -> None:
@@ -102,8 +103,8 @@ def test_principal_axes_keep_the_training_rows_whole() -> None:
 
 def test_variety_and_extent_of_sequences() -> None:
     codes = np.array([[0, 0, 0, 0, 0, 0], [0, 1, 2, 3, 0, 1], [-1, 2, -1, 3, 1, -1], [-1] * 6, [-1, -1, 2, 2, 2, 1]], np.int8)
-    np.testing.assert_allclose(encodings.triplet_entropy(codes), [0, 2, np.nan, np.nan, 1])
-    assert encodings.spans(codes).tolist() == [6, 6, 4, 0, 4]
-    assert encodings.usual_lengths(np.full(50, 30)) == (20, 45)
-    assert encodings.usual_lengths(np.full(50, 30), cut=True) == (20, np.inf)
-    assert encodings.usual_lengths(np.empty(0, int)) == (0, np.inf)
+    np.testing.assert_allclose(onehot.triplet_entropy(codes), [0, 2, np.nan, np.nan, 1])
+    assert onehot.spans(codes).tolist() == [6, 6, 4, 0, 4]
+    assert onehot.usual_lengths(np.full(50, 30)) == (20, 45)
+    assert onehot.usual_lengths(np.full(50, 30), cut=True) == (20, np.inf)
+    assert onehot.usual_lengths(np.empty(0, int)) == (0, np.inf)

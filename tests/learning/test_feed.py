@@ -204,15 +204,6 @@ def test_what_others_have_put_where_data_is_spilled_is_passed_over(tmp_path: Pat
     assert not spill.exists() and precious.read_bytes() == before
 
 
-def test_packed_values_are_those_of_the_buffer() -> None:
-    column = pa.array([b"abcd", b"efgh", b"ijkl"], pa.binary())
-    np.testing.assert_array_equal(feed.packed(column.slice(1), "uint8", 4), [list(b"efgh"), list(b"ijkl")])
-    np.testing.assert_array_equal(feed.packed(pa.chunked_array([column, column.slice(2)]), "uint8", 4)[3], list(b"ijkl"))
-    for bad in (pa.array([b"abcd", b"abc"], pa.binary()), pa.array([b"abcd", None], pa.binary())):
-        with pytest.raises(RuntimeError, match="not 4 of uint8"):
-            feed.packed(bad, "uint8", 4)
-
-
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_prefetch_keeps_order_and_bounds_what_is_made_ahead(ahead: int) -> None:
     made: list[int] = []
@@ -246,8 +237,8 @@ def test_values_on_a_device_are_those_of_numpy(transform: str, dtype: str) -> No
     x = np.random.default_rng(2).integers(-1, 4 if transform == "onehot" else 90, (6, 8)).astype(dtype)
     if dtype == "float32":
         x[x < 0] = np.nan
-    found = encodings.values(torch.from_numpy(x), transform, torch.float32).numpy()
-    np.testing.assert_allclose(found, encodings.as_float(x, transform), rtol=1e-6)
+    found = encodings.encoding(transform).tensor(torch.from_numpy(x), torch.float32).numpy()
+    np.testing.assert_allclose(found, encodings.encoding(transform).floats(x), rtol=1e-6)
 
 
 def test_the_order_is_that_of_seed_and_epoch() -> None:

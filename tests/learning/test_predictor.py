@@ -18,10 +18,11 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.learning import encodings, model_files, models
 from genodl_spark.learning import predictor as predict
 from genodl_spark.learning import scaling as quality
+from genodl_spark.learning.encodings import onehot
 
 KINDS = {
     "mlp": ({"kind": "mlp", "hidden": [16], "dropout": 0.2}, 12, "float32", "none"),
-    "cnn": ({"kind": "cnn", "channels": [8], "dilations": [1, 2], "stem_kernel": 5, "hidden": [8], "dropout": 0.2}, 30, "int8", encodings.ONE_HOT),
+    "cnn": ({"kind": "cnn", "channels": [8], "dilations": [1, 2], "stem_kernel": 5, "hidden": [8], "dropout": 0.2}, 30, "int8", "onehot"),
     "dosage": ({"kind": "mlp", "hidden": [16]}, 20, "int8", "none"),
 }
 
@@ -38,17 +39,17 @@ def rows_of(kind: str, count: int, seed: int = 0) -> np.ndarray:
 def weights(kind: str, members: int, classes: int, shift: float = 0.0) -> bytes:
     options, width, _, transform = KINDS[kind]
     x = rows_of(kind, 500, 9)
-    network = models.build(options, list(range(members)), encodings.shape(width, transform), max(classes, 1))
+    network = models.build(options, list(range(members)), encodings.encoding(transform).shape(width), max(classes, 1))
     scaling = quality.Scaling(np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32))
-    if transform != encodings.ONE_HOT:
-        values = encodings.as_float(x, transform)
+    if transform != "onehot":
+        values = encodings.encoding(transform).floats(x)
         sums = quality.moments(values, np.ones((1, len(x)), bool), np.zeros(width, np.float32))
         scaling = quality.fit(sums, np.array([len(x)]))
-    bits, usual = encodings.usual_rows(x, np.ones(len(x), bool), transform, scaling)
+    learnt = encodings.encoding(transform).learnt(x, np.ones(len(x), bool), scaling, False)
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
     target = torch.tensor([shift, 2.0 if not classes else 1.0], dtype=torch.float64)
-    return save({**tensors, **more, "target": target, "background": torch.from_numpy(bits), "usual": torch.from_numpy(usual)})
+    return save({**tensors, **more, "target": target, **{name: torch.from_numpy(value) for name, value in learnt.items()}})
 
 
 def card(kind: str, members: int, classes: int, batch: int = 64) -> model_files.Card:
@@ -117,7 +118,7 @@ def test_a_row_of_another_width_is_an_error() -> None:
 
 def test_uncertainty_is_what_members_disagree_about() -> None:
     model, x = predictor("mlp", 4, 3), rows_of("mlp", 40)
-    z = torch.nan_to_num((torch.from_numpy(x) - model.mean) * model.inverse)
+    z = torch.nan_to_num((torch.from_numpy(x) - model.reader.mean) * model.reader.inverse)
     with torch.no_grad():
         each = torch.softmax(model.network(z[None]).double(), -1).numpy()
     entropy = lambda p: -(p * np.log(p)).sum(-1)  # noqa: E731
@@ -154,13 +155,13 @@ def json_of(model: predict.Predictor) -> dict[str, Any]:
 
 def test_distances_are_those_of_the_definition() -> None:
     model, x = predictor("mlp"), rows_of("mlp", 60)
-    z = (x.astype(np.float64) - model.mean.numpy()) * model.inverse.numpy()
+    z = (x.astype(np.float64) - model.reader.mean.numpy()) * model.reader.inverse.numpy()
     np.testing.assert_allclose(model.scores(x).distance, np.nanmean(z**2, 1), rtol=1e-5)
     assert np.isnan(model.scores(np.full((1, 12), np.nan, np.float32)).distance).all()
-    assert model.unusual(np.array([np.nan, 1.0])).tolist() == [True, False]
+    assert model.reader.unusual(x[:2], np.array([np.nan, 1.0]), None).tolist() == [True, False]
     far = model.scores(x + 6)
-    assert model.unusual(far.distance).mean() > 0.95
-    assert model.unusual(model.scores(rows_of("mlp", 4000, 5)).distance).mean() < 0.01
+    assert far.unusual.mean() > 0.95
+    assert model.scores(rows_of("mlp", 4000, 5)).unusual.mean() < 0.01
 
 
 def test_bits_per_base_of_a_markov_chain() -> None:
@@ -178,18 +179,18 @@ def test_bits_per_base_of_a_markov_chain() -> None:
     for row in seen:  # by hand
         for a, b, c in zip(row, row[1:], row[2:], strict=False):
             counts[16 * a + 4 * b + c] += 1
-    np.testing.assert_array_equal(encodings.triplets(seen), counts)
-    bits = encodings.background(counts)
+    np.testing.assert_array_equal(onehot.triplets(seen), counts)
+    bits = onehot.background(counts)
     np.testing.assert_allclose(2.0 ** -bits.reshape(16, 4).sum(1) >= 0, True)
     np.testing.assert_allclose((2.0**-bits).reshape(16, 4).sum(1), 1, rtol=1e-5)
-    low, high = encodings.fences(encodings.bits_per_base(seen, bits))
-    own = encodings.bits_per_base(chain(100, 60), bits)
-    other = encodings.bits_per_base(generator.integers(0, 4, (100, 60)).astype(np.int8), bits)
+    low, high = quality.fences(onehot.bits_per_base(seen, bits))
+    own = onehot.bits_per_base(chain(100, 60), bits)
+    other = onehot.bits_per_base(generator.integers(0, 4, (100, 60)).astype(np.int8), bits)
     assert ((own >= low) & (own <= high)).mean() >= 0.97
     assert (other > high).mean() > 0.97
     padded = np.concatenate([np.full((100, 7), -1, np.int8), seen[:100]], 1)
-    np.testing.assert_allclose(encodings.bits_per_base(padded, bits), encodings.bits_per_base(seen[:100], bits))
-    assert np.isnan(encodings.bits_per_base(np.full((1, 9), -1, np.int8), bits)).all()
+    np.testing.assert_allclose(onehot.bits_per_base(padded, bits), onehot.bits_per_base(seen[:100], bits))
+    assert np.isnan(onehot.bits_per_base(np.full((1, 9), -1, np.int8), bits)).all()
 
 
 def test_sequences_of_other_lengths_and_runs_of_a_base_are_unusual() -> None:
@@ -218,7 +219,7 @@ def test_models_of_before_judge_sequences_by_composition_alone() -> None:
     older = predict.Predictor(card("cnn", 3, 2), save({**tensors, "usual": tensors["usual"][0].clone()}), "w", threads=1)
     rows = rows_of("cnn", 50)
     found = older.scores(rows, np.full(50, 5000))
-    np.testing.assert_array_equal(found.unusual, older.unusual(found.distance))
+    np.testing.assert_array_equal(found.unusual, older.reader.unusual(rows, found.distance, None))
     np.testing.assert_array_equal(found.raw, predictor("cnn").scores(rows).raw)
 
 
@@ -232,6 +233,6 @@ def test_what_is_no_model_is_refused() -> None:
 
 
 def test_batches_suit_the_width_of_a_row() -> None:
-    assert [predict.batch_rows(0, width, "none") for width in (1, 100, 1000, 60_000)] == [4096, 2048, 256, 64]
-    assert predict.batch_rows(0, 150, encodings.ONE_HOT) == 256
-    assert predict.batch_rows(17, 1000, "none") == 17
+    assert [predict.batch_rows(0, (width,)) for width in (1, 100, 1000, 60_000)] == [4096, 2048, 256, 64]
+    assert predict.batch_rows(0, (4, 150)) == 256
+    assert predict.batch_rows(17, (1000,)) == 17

@@ -16,8 +16,8 @@ import numpy as np
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import encodings, feed
-from genodl_spark.learning.encodings import usual_rows
+from genodl_spark.learning import feed
+from genodl_spark.learning.encodings import each
 from genodl_spark.learning.splits import VALIDATION
 from genodl_spark.learning.training import checkpoints
 from genodl_spark.learning.training.plan import epochs, held_out, learns, log
@@ -71,9 +71,9 @@ class Group:
             self.center = np.array([target[rows].mean() for rows in self.learns])
             self.spread = np.array([target[rows].std() or 1.0 for rows in self.learns])
         self.scaling, self.coordinates, self.projection = fit_scaling(
-            data, self.learns, job, None if job.allowed is None else job.allowed[start : start + rank.size]
+            data, self.learns, job, rank.encoding, None if job.allowed is None else job.allowed[start : start + rank.size]
         )
-        inputs = encodings.shape(job.layout.features, job.transform) if self.projection is None else (self.projection.shape[2],)
+        inputs = rank.encoding.shape(job.layout.features) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
         self.network = models.build(job.model, seeds, inputs, max(job.classes, 1), job.code).to(rank.device, rank.dtype)
         self.mean = torch.from_numpy(self.scaling.mean).to(rank.device, rank.dtype)
@@ -120,16 +120,16 @@ class Group:
         part = torch.from_numpy(self.rank.data.x[rows] if self.coordinates is None else self.coordinates[:, rows])
         return part.pin_memory().to(self.rank.device, non_blocking=True) if self.rank.device.type == "cuda" else part
 
-    def inputs(self, fetched: torch.Tensor) -> torch.Tensor:
-        """What the networks take: standardised (S * E, rows, F), projected (S * E, rows, width) or one-hot (1, rows, 4, L)."""
+    def inputs(self, fetched: torch.Tensor) -> Any:
+        """What the networks take: standardised (S * E, rows, F), projected (S * E, rows, width) or of another encoding (1, rows, *shape)."""
         import torch
 
         if self.coordinates is not None:
             z = fetched.to(self.rank.dtype)
         else:
-            x = encodings.values(fetched, self.job.transform, self.rank.dtype)
-            if self.job.transform == encodings.ONE_HOT:
-                return x[None]
+            x = self.rank.encoding.tensor(fetched, self.rank.dtype)
+            if not self.rank.encoding.scaled:
+                return each(x, lambda value: value[None])
             z = torch.nan_to_num((x - self.mean[:, None]) * self.inverse[:, None], nan=0.0)
         return z.repeat_interleave(self.members, 0) if self.members > 1 else z
 
@@ -204,9 +204,7 @@ class Group:
                     # A member must not meet a row that is held out from it: there the row stays unmixed.
                     other = self.weights(piece.partners, self.learns)
                     share = 1 - (1 - piece.share) * other
-                    at = share[(slice(None), slice(None), *[None] * (z.dim() - 2))]
-                    at = at[:1] if z.shape[0] == 1 and bool((share == share[:1]).all()) else at
-                    z = at * z + (1 - at) * self.inputs(piece.partner_x)
+                    z = mixed(z, self.inputs(piece.partner_x), share)
                 outputs = self.forward(z, torch.from_numpy(piece.rows).to(device), epoch)
             losses = self.losses(outputs, piece.rows, o["label_smoothing"])
             if share is not None and piece.partners is not None:
@@ -435,12 +433,22 @@ class Group:
             network.fold(torch.from_numpy(self.projection).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0))
         last = slice(-self.members, None)
         tensors = {f"network.{name}": value[last].contiguous().cpu().float() for name, value in network.state_dict().items()}
-        tensors["mean"] = torch.from_numpy(self.scaling.mean[-1].copy())
-        tensors["inverse"] = torch.from_numpy(self.scaling.inverse[-1].copy())
+        of_scaling = {"mean": self.scaling.mean, "inverse": self.scaling.inverse}
+        declared = self.rank.encoding.tensors(self.job.layout.features)
+        tensors |= {name: torch.from_numpy(value[-1].copy()) for name, value in of_scaling.items() if name in declared}
         tensors["target"] = torch.tensor([self.center[-1], self.spread[-1]], dtype=torch.float64)
-        bits, usual = usual_rows(self.rank.data.x, self.learns[-1], self.job.transform, self.scaling, self.job.cut)
-        tensors["background"], tensors["usual"] = torch.from_numpy(bits), torch.from_numpy(usual)
+        learnt = self.rank.encoding.learnt(self.rank.data.x, self.learns[-1], self.scaling, self.job.cut)
+        tensors |= {name: torch.from_numpy(value) for name, value in learnt.items()}
         return save(tensors)
+
+
+def mixed(z: Any, other: Any, share: torch.Tensor) -> Any:
+    """Inputs mixed with those of partners, row by row; `share` (S * E, rows) of the row itself."""
+    if isinstance(z, dict):
+        return {name: mixed(value, other[name], share) for name, value in z.items()}
+    at = share[(slice(None), slice(None), *[None] * (z.dim() - 2))]
+    at = at[:1] if z.shape[0] == 1 and bool((share == share[:1]).all()) else at
+    return at * z + (1 - at) * other
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,7 @@ class Rank:
 
         self.job, self.ranks, self.device, self.data = job, ranks, device, data
         self.dtype = getattr(torch, job.options["dtype"])
+        self.encoding = encodings.encoding(job.transform, job.code)
         self.rows_seen, self.waited, self.looped, self.resets = 0, 0.0, 0.0, 0
         self.found: dict[int, dict[str, Any]] = {}  # by the first training set of a finished group
         self.group: Group | None = None
@@ -183,9 +184,9 @@ class Rank:
 
         job, layout = self.job, self.job.layout
         width = layout.features
-        if layout.rows <= PROJECTED_ROWS and projects(job):
+        if layout.rows <= PROJECTED_ROWS and projects(job, self.encoding):
             width = min(layout.features, layout.rows)
-        network = models.build(job.model, [0], encodings.shape(width, job.transform), max(job.classes, 1), job.code)
-        scaled = 0 if job.transform == encodings.ONE_HOT else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options["batch"])
+        network = models.build(job.model, [0], self.encoding.shape(width), max(job.classes, 1), job.code)
+        scaled = 0 if not self.encoding.scaled else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options["batch"])
         per_set = job.options["ensemble"] * sum(p.numel() for p in network.parameters()) * 4 * 4 + scaled
         return max(1, MEMORY // max(per_set, 1))

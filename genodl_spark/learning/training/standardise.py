@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from genodl_spark.learning import encodings, feed
+from genodl_spark.learning import feed
 from genodl_spark.learning import scaling as quality
+from genodl_spark.learning.encodings import Encoding
 from genodl_spark.learning.training.plan import Job
 
 PROJECTED_ROWS = 4096  # larger training sets cost more to decompose than the projection saves
 
 
-def projects(job: Job) -> bool:
+def projects(job: Job, encoding: Encoding) -> bool:
     """Whether the network can be trained on coordinates and turned into one over features afterwards."""
     from genodl_spark.learning import models
 
-    return job.transform != encodings.ONE_HOT and getattr(models.network(job.model, job.code), "fold", None) is not None
+    return encoding.projectable and getattr(models.network(job.model, job.code), "fold", None) is not None
 
 
 def fit_scaling(
-    data: feed.Examples, learns: np.ndarray, job: Job, allowed: np.ndarray | None = None
+    data: feed.Examples, learns: np.ndarray, job: Job, encoding: Encoding, allowed: np.ndarray | None = None
 ) -> tuple[quality.Scaling, np.ndarray | None, np.ndarray | None]:
     """Scaling of every training set, of the features that it is `allowed`, and, for sets with fewer rows than features, their projection.
 
@@ -28,23 +29,23 @@ def fit_scaling(
     """
     from threadpoolctl import threadpool_limits
 
-    if job.transform == encodings.ONE_HOT:  # bases are on one scale as they are
+    if not encoding.scaled:
         return quality.Scaling(np.zeros((len(learns), 1), np.float32), np.ones((len(learns), 1), np.float32)), None, None
     with threadpool_limits(1):
-        origin = np.nan_to_num(encodings.as_float(data.x[:1], job.transform)[0])
+        origin = np.nan_to_num(encoding.floats(data.x[:1])[0])
         classes = data.target.astype(int) if job.select and job.classes else None
         sums: quality.Moments | None = None
         for start in range(0, len(data), 4096):
             part = slice(start, start + 4096)
-            values = encodings.as_float(data.x[part], job.transform)
+            values = encoding.floats(data.x[part])
             found = quality.moments(values, learns[:, part], origin, None if classes is None else classes[part], job.classes)
             sums = found if sums is None else sums + found
         assert sums is not None
         scaling = quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)
         most = int(learns.sum(1).max())
-        if most > PROJECTED_ROWS or job.layout.features <= most or not projects(job):
+        if most > PROJECTED_ROWS or job.layout.features <= most or not projects(job, encoding):
             return scaling, None, None
-        values = encodings.as_float(data.x, job.transform)
+        values = encoding.floats(data.x)
         found_axes = []
         for s in range(len(learns)):
             z = np.nan_to_num((values - scaling.mean[s]) * scaling.inverse[s])
