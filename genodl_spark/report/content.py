@@ -7,12 +7,14 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genodl_spark.core.output import printable
-from genodl_spark.learning.metrics import HeldOut, Interval
+
+if TYPE_CHECKING:
+    from genodl_spark.learning.metrics import HeldOut, Interval
 
 METRICS = {
     "accuracy": "Accuracy",

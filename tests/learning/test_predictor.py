@@ -112,7 +112,7 @@ def test_batches_are_put_together_and_taken_apart_in_order(sizes: list[int], at_
 
 def test_a_row_of_another_width_is_an_error() -> None:
     batch = pa.RecordBatch.from_arrays([pa.array(["a"]), pa.array([b"\0" * 19]), pa.array([0], pa.int32())], ["entity_id", "x", "missing"])
-    with pytest.raises(ValueError, match="not 20 int8"):
+    with pytest.raises(ValueError, match="not 20 of int8"):
         list(predict.scored(predictor("dosage"), [batch]))
 
 
