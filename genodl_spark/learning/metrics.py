@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import minimize_scalar
 
 CLASSIFICATION = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "auprc", "auprc_base_rate", "brier", "ece", "ari", "nmi")
 REGRESSION = ("r2", "pearson", "spearman", "c_index", "mae", "mse")
@@ -169,6 +167,8 @@ def temperature(probabilities: np.ndarray, target: np.ndarray, weights: np.ndarr
     probabilities: (N, C); target: (N,) class index; weights: (N,). Rows with NaN do not count. 1.0 without rows or with rows of
     one class only, where the best T says nothing.
     """
+    from scipy.optimize import minimize_scalar
+
     weight = np.ones(len(target)) if weights is None else np.asarray(weights, np.float64)
     used = ~np.isnan(probabilities).any(1) & (weight > 0)
     index, weight = np.asarray(target)[used].astype(np.int64), weight[used]
@@ -280,6 +280,8 @@ class _Pooled:
 
 def _classification(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_groups: int, only: set[str]) -> Weighted:
     """unit (n,): group index of each row; target (n,); scores (n, C)."""
+    from scipy import sparse
+
     n, c = scores.shape
     truth = target.astype(np.int64)
     predicted = scores.argmax(1)
@@ -385,6 +387,8 @@ def _ranking(unit: np.ndarray, positive: np.ndarray, score: np.ndarray) -> Calla
 
 def _regression(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_groups: int, only: set[str]) -> Weighted:
     """unit (n,): group index of each row; target (n,); scores (n,)."""
+    from scipy import sparse
+
     # Sums of squares lose digits far from 0.
     t, p, error = target - target.mean() if len(target) else target, scores - scores.mean() if len(scores) else scores, scores - target
     rows = np.array([np.ones(len(t)), t, t**2, p, p**2, t * p, np.abs(error), error**2])

@@ -7,14 +7,12 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from genodl_spark.core.output import printable
-
-if TYPE_CHECKING:
-    from genodl_spark.learning.metrics import HeldOut, Interval
+from genodl_spark.learning.metrics import HeldOut, Interval
 
 METRICS = {
     "accuracy": "Accuracy",
