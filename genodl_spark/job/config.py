@@ -170,7 +170,7 @@ class Settings(Section):
         return {name: self._code[name] for name in names.values()}
 
 
-OWN = ("implementation", "model.kind", "quality.transform")  # settings that may name a Python file of the user's own
+OWN = ("implementation", "model.kind", "quality.transform", "train.loss")  # settings that may name a Python file of the user's own
 
 
 def own_names(content: Mapping[str, Any]) -> dict[str, str]:

@@ -52,6 +52,7 @@ class Card:
     members: Annotated[int, Field(ge=1, le=4096)]
     temperature: Annotated[float, Field(ge=0.01, le=100)]  # what is fitted lies from e**-3 to e**3
     batch: Annotated[int, Field(ge=1, le=1 << 20)]
+    loss: Annotated[str, Field(pattern=r"^\w[\w.-]{0,200}$")] = "auto"  # models of before have none: what their classes mean
 
     @model_validator(mode="after")
     def _fits_together(self) -> Card:

@@ -18,7 +18,7 @@ from genodl_spark.core import own_code, packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.lake.delta import Lake
-from genodl_spark.learning import encodings, metrics
+from genodl_spark.learning import encodings, losses, metrics
 from genodl_spark.learning.model_files import BATCH_BYTES, CARD, WEIGHTS, Card, ModelFiles, registered
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def batch_rows(batch: int, shape: encodings.Shape) -> int:
 class Scores:
     """What a model says of B rows. `raw` float64 (B, classes), probabilities before calibration, or (B, 1), values.
 
-    `uncertainty` float64 (B,): what the members of an ensemble, or passes with dropout, disagree about: the mutual information of
-    class and member in nats (Houlsby et al. 2011), or the standard deviation of their values; NaN where there is one answer only.
+    `uncertainty` float64 (B,): what the members of an ensemble, or passes with dropout, disagree about, as the loss has it (see losses/); NaN
+    where there is one answer only.
     `distance` float64 (B,): how far a row is from those of training, bits per base or mean square; NaN of a row without any value.
     `unusual` bool (B,): which rows are unlike those of training, by distance and, of sequences, by length and variety; a row without any value is.
     """
@@ -62,7 +62,7 @@ def _tensors(weights: bytes, origin: str) -> dict[str, torch.Tensor]:
         raise InputError(f"not a safetensors file ({error}); expected the weights of a model, train it again", origin) from error
 
 
-def _network(card: Card, encoding: encodings.Encoding, tensors: dict[str, torch.Tensor], origin: str, code: Code) -> Any:
+def _network(card: Card, encoding: encodings.Encoding, loss: losses.Loss, tensors: dict[str, torch.Tensor], origin: str, code: Code) -> Any:
     """The card's network with its weights. InputError, with `origin`, where they do not belong together.
 
     A network of this package is first made without memory: what the card declares is held against the file before anything of that size is made.
@@ -80,7 +80,7 @@ def _network(card: Card, encoding: encodings.Encoding, tensors: dict[str, torch.
         expected[name] = found if found in shapes else shapes[0]
 
     def made() -> Any:
-        return models.build(card.model, list(range(card.members)), inputs, max(len(card.classes), 1), code)
+        return models.build(card.model, list(range(card.members)), inputs, loss.outputs, code)
 
     try:
         if own_code.is_own(str(card.model.get("kind"))):
@@ -134,11 +134,12 @@ class Predictor:
         self.card, self.precision, self.passes = card, precision, passes if card.members == 1 else 0
         if threads is not None:
             torch.set_num_threads(threads)
-        tensors = _tensors(weights, storage.join(origin, WEIGHTS))
         self.encoding = encodings.encoding(card.transform, code)
+        self.loss = losses.loss(losses.name_of(card.loss, card.classes), card.classes, code)
         self.width = self.encoding.width(len(card.features))
-        self.network = _network(card, self.encoding, tensors, origin, code or {})
-        self.center, self.spread = tensors["target"].numpy()[:, None]
+        tensors = _tensors(weights, storage.join(origin, WEIGHTS))
+        self.network = _network(card, self.encoding, self.loss, tensors, origin, code or {})
+        self.center, self.spread = tensors["target"].tolist()
         if self.passes and card.model.get("norm") == "batch":
             raise InputError("found batch norm, which passes with dropout would feed with other rows; expected 0", "predict.passes")
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -213,20 +214,9 @@ class Predictor:
         return torch.cat([self.network(first, same, number) for number in range(self.passes)])
 
     def _combined(self, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The answer to B rows, float64 (B, C or 1), and how uncertain it is, float64 (B,), from (E, B, C)."""
-        from genodl_spark.learning import models
-
-        several = len(outputs) > 1
-        answer = models.combine(outputs, 1, len(self.card.classes), self.center, self.spread)[0]
-        if not self.card.classes:
-            deviation = outputs[..., 0].double().std(0, correction=1).cpu().numpy() * self.spread if several else np.full(len(answer), np.nan)
-            return answer[:, None], deviation
-        if not several:
-            return answer, np.full(len(answer), np.nan)
-        each = outputs.double().log_softmax(-1)
-        expected = -(each.exp() * each).sum(-1).mean(0).cpu().numpy()
-        whole = -(answer * np.log(np.maximum(answer, 1e-300))).sum(1)
-        return answer, np.maximum(whole - expected, 0)
+        """The answer to B rows, float64 (B, C or 1), and how uncertain it is, float64 (B,), from (E, B, outputs)."""
+        answer = self.loss.answer(outputs, self.center, self.spread)
+        return answer, self.loss.uncertainty(outputs, answer, self.spread)
 
 
 def load(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:

@@ -76,6 +76,12 @@ class Train(Section):
     checkpoint_seconds: float = Field(60.0, gt=0, description="Seconds between checkpoints, from which a training that was cut off goes on.")
     restarts: int = Field(3, ge=0, description="How often training starts again from the last checkpoint when ranks are lost.")
     elastic: bool = Field(True, description="On a cluster, the ranks that are left when some are lost go on at once.")
+    loss: str = Field(
+        "auto",
+        pattern=r"^(\w+|[\w.-]+\.py)$",
+        description="What is learnt: auto (cross_entropy of classes, squared_error of values), poisson for counts, or a Python file with a class "
+        "Loss.",
+    )
     launcher: str = Field(
         "spark",
         pattern="^(spark|horovodrun|process)$",

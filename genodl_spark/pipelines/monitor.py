@@ -32,7 +32,7 @@ from genodl_spark.job.run import Run, now
 from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS, PREDICTIONS
 from genodl_spark.lake.tables.operations import FINDINGS
-from genodl_spark.learning import drift, metrics
+from genodl_spark.learning import drift, encodings, metrics
 from genodl_spark.registry.models import Chosen, as_row, model_of
 
 if TYPE_CHECKING:
@@ -234,6 +234,9 @@ def _check_features(run: Run, scored: Scored, model: Chosen, entities: int) -> l
     if not rows:
         run.report.warn(f"{scored}: the training data is not in the lake any more, drift of features is not checked")
         return []
+    if encodings.encoding(card.transform, model.files.code()).width(len(card.features)) != len(card.features):
+        run.report.warn(f"{scored}: a row is not one value for each feature, drift of features is not checked")
+        return []
     bins = drift.bins_for(rows, entities, options.bins)
 
     def count_reference() -> tuple[np.ndarray, np.ndarray]:
@@ -291,7 +294,7 @@ def _histogram(rows: DataFrame, dtype: str, cuts: np.ndarray) -> np.ndarray:
 
     counted = rows.select("x").mapInArrow(summed(lambda batch: drift.histogram(packing.rows(batch.column("x"), dtype, shape[1]), cuts)), "x binary")
     added = counted.repartition(1).mapInArrow(
-        summed(lambda batch: packing.rows(batch.column("x"), "int64", shape[1]).reshape(-1, *shape).sum(0)), "x binary"
+        summed(lambda batch: packing.rows(batch.column("x"), "int64", shape[0] * shape[1]).reshape(-1, *shape).sum(0)), "x binary"
     )
     found = added.collect()
     return np.frombuffer(bytes(found[0].x), np.int64).reshape(shape) if found else np.zeros(shape, np.int64)

@@ -16,7 +16,7 @@ from genodl_spark.job.config import stored
 from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS
 from genodl_spark.lake.transactions import retried
-from genodl_spark.learning import encodings, metrics, model_files
+from genodl_spark.learning import encodings, losses, metrics, model_files
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
@@ -68,6 +68,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         features=list(dataset.features),
         dtype=dataset.dtype,
         transform=dataset.transform,
+        loss=losses.name_of(s.train.loss, list(dataset.classes)),
         model=with_blocks(s.model, dataset.features),
         members=s.train.ensemble,
         batch=batch_rows(s.predict.batch, encodings.encoding(dataset.transform, s.code_files).shape(dataset.n_features)),

@@ -251,7 +251,7 @@ def test_a_trial_goes_on_when_it_is_among_the_best(before: list[float], value: f
     assert goes_on == (kept == 0 or sum(b < value for b in before) < kept)
 
 
-JOB = plan.Job([], feed.Layout(100, 3, "float32", 1), "pyarrow", 1, 2, 0, "none", 1.0, 0, {"kind": "mlp"}, {"patience": 0}, 0, "")
+JOB = plan.Job([], feed.Layout(100, 3, "float32", 1), "pyarrow", 1, ["a", "b"], 0, "none", 1.0, 0, {"kind": "mlp"}, {"patience": 0}, 0, "")
 
 
 def trainer(losses: Callable[[int], float], calls: list[int], total: int = 9) -> Callable[[Any], dict[str, Any]]:

@@ -249,10 +249,18 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
         "def features(settings):\n    return Mine(EXPRESSION)\n"
     )
     (tmp_path / "net.py").write_text("from genodl_spark.learning.models.mlp import Network as Mlp\n\nclass Network(Mlp):\n    pass\n")
-    (tmp_path / "years.toml").write_text(
-        'implementation = "own.py"\nlabel = "age"\nmetric = "r2"\ncovariates = ["site"]\n'
-        '[target]\nkind = "regression"\n[split]\nfolds = 2\n[model]\nkind = "net.py"\n'
+    (tmp_path / "enc.py").write_text("from genodl_spark.learning.encodings import none\n\nclass Encoding(none.Encoding):\n    pass\n")
+    (tmp_path / "loss.py").write_text(
+        "import torch\nfrom torch.nn import functional\nfrom genodl_spark.learning.losses.values import Values\n\n"
+        "class Loss(Values):\n    def rows(self, outputs, target, smoothing):\n"
+        "        wanted = torch.from_numpy(target).to(outputs).repeat_interleave(len(outputs) // len(target), 0)\n"
+        "        return functional.huber_loss(outputs[..., 0], wanted, reduction='none', delta=3.0)\n"
     )
+    (tmp_path / "years.toml").write_text(
+        'implementation = "own.py"\nlabel = "age"\nmetric = "r2"\ncovariates = ["site"]\n[quality]\ntransform = "enc.py"\n'
+        '[train]\nloss = "loss.py"\n[target]\nkind = "regression"\n[split]\nfolds = 2\n[model]\nkind = "net.py"\n'
+    )
+    own = ("own.py", "net.py", "enc.py", "loss.py")
     task = str(tmp_path / "years.toml")
     at = ("--lake", lake.uri)
     assert genodl(ingest, *matrix(tmp_path, "one", [f"p{i}" for i in range(30)], GENES, 1), *at)[0] == 0
@@ -272,11 +280,11 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     assert str(tmp_path) not in row.settings + (tmp_path / "a lake, 100% odd" / "models" / row.model_id / "model.json").read_text()
 
     stored = tmp_path / "a lake, 100% odd" / "models" / row.model_id
-    assert {p.name: p.read_bytes() for p in (stored / "code").iterdir()} == {n: (tmp_path / n).read_bytes() for n in ("own.py", "net.py")}
-    assert row.code_sha256 == {n: hashlib.sha256((tmp_path / n).read_bytes()).hexdigest() for n in ("own.py", "net.py")}
+    assert {p.name: p.read_bytes() for p in (stored / "code").iterdir()} == {n: (tmp_path / n).read_bytes() for n in own}
+    assert row.code_sha256 == {n: hashlib.sha256((tmp_path / n).read_bytes()).hexdigest() for n in own}
     values = {r.entity_id: r.value for r in scored}
     ran = tmp_path / "ran"
-    for name in ("own.py", "net.py"):  # another file of the name is not the one that was registered
+    for name in own:  # another file of the name is not the one that was registered
         (tmp_path / name).write_text(f"open({str(ran)!r}, 'w')\n" + (tmp_path / name).read_text())
     code, _, line = genodl(predict_job, task, *at, "--force")
     assert code == 2 and "code.trusted=true" in line
@@ -284,7 +292,7 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     assert {r.entity_id: r.value for r in lake.read(PREDICTIONS).collect()} == values
     with pytest.raises(InputError, match=r"code\.trusted=true"):
         predictor.score(lake.spark.createDataFrame([], protocol.ROWS), lake.model_uri(row.model_id))
-    for name in ("code/own.py", "code/net.py", "model.json", "model.safetensors"):
+    for name in ("code/own.py", "code/enc.py", "code/loss.py", "model.json", "model.safetensors"):
         content = (stored / name).read_bytes()
         (stored / name).write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
         sql = "SELECT genodl_predict('years', x, feature_set) FROM expression"

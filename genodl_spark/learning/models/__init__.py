@@ -16,8 +16,6 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from genodl_spark.core import own_code
@@ -26,15 +24,7 @@ from genodl_spark.core.own_code import Code
 from genodl_spark.learning.encodings import Shape
 from genodl_spark.learning.models.layers import MemberLinear, keyed_dropout, mix, share_statistics
 
-__all__ = ["MemberLinear", "build", "combine", "keyed_dropout", "mix", "network", "share_statistics"]
-
-
-def combine(outputs: torch.Tensor, sets: int, classes: int, center: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Outputs (S * E, B, C) of the members as one answer per set: mean probabilities float64 (S, B, C), or values (S, B)."""
-    grouped = outputs.double().view(sets, -1, *outputs.shape[1:])
-    if classes:
-        return torch.softmax(grouped, -1).mean(1).cpu().numpy()
-    return grouped[..., 0].mean(1).cpu().numpy() * spread[:, None] + center[:, None]
+__all__ = ["MemberLinear", "build", "keyed_dropout", "mix", "network", "share_statistics"]
 
 
 def build(options: dict[str, Any], seeds: list[int], inputs: Shape, outputs: int, code: Code | None = None) -> nn.Module:

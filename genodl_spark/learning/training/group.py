@@ -65,17 +65,13 @@ class Group:
         self.rows = np.flatnonzero(self.learns.any(0))
         self.held_out = held_out(data.folds, sets, job.folds)
         self.validates = self._validates(data.folds)
-        target = data.target
-        self.center, self.spread = np.zeros(len(sets)), np.ones(len(sets))
-        if job.classes == 0:
-            self.center = np.array([target[rows].mean() for rows in self.learns])
-            self.spread = np.array([target[rows].std() or 1.0 for rows in self.learns])
+        self.center, self.spread = rank.loss.standard(data.target, self.learns)
         self.scaling, self.coordinates, self.projection = fit_scaling(
             data, self.learns, job, rank.encoding, None if job.allowed is None else job.allowed[start : start + rank.size]
         )
         inputs = rank.encoding.shape(job.layout.features) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
-        self.network = models.build(job.model, seeds, inputs, max(job.classes, 1), job.code).to(rank.device, rank.dtype)
+        self.network = models.build(job.model, seeds, inputs, rank.loss.outputs, job.code).to(rank.device, rank.dtype)
         self.mean = torch.from_numpy(self.scaling.mean).to(rank.device, rank.dtype)
         self.inverse = torch.from_numpy(self.scaling.inverse).to(rank.device, rank.dtype)
         self.resident = self._resident()
@@ -135,17 +131,8 @@ class Group:
 
     def losses(self, outputs: torch.Tensor, rows: np.ndarray, smoothing: float) -> torch.Tensor:
         """Loss of every row under every member, (S * E, rows)."""
-        import torch
-        from torch.nn import functional
-
-        outputs = outputs.to(self.rank.dtype)
-        target = self.rank.data.target[rows]
-        if self.job.classes == 0:
-            scaled = (target[None, :] - self.center[:, None]) / self.spread[:, None]
-            wanted = torch.from_numpy(scaled).to(outputs).repeat_interleave(self.members, 0)
-            return (outputs[..., 0] - wanted) ** 2
-        index = torch.from_numpy(target.astype(np.int64)).to(outputs.device).expand(outputs.shape[0], -1)
-        return functional.cross_entropy(outputs.flatten(0, 1), index.reshape(-1), label_smoothing=smoothing, reduction="none").view(index.shape)
+        target = (self.rank.data.target[rows][None] - self.center[:, None]) / self.spread[:, None]
+        return self.rank.loss.rows(outputs.to(self.rank.dtype), target, smoothing)
 
     def weights(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
         """`chosen` bool (S, all rows) at some rows, for each member: (S * E, rows)."""
@@ -407,13 +394,13 @@ class Group:
         import pyarrow as pa
         import torch
 
-        from genodl_spark.learning import models
-
         self.network.eval()
         tables = []
         with torch.no_grad():
             for rows in self._mine(self.held_out.any(0), int(self.job.options["batch"])):
-                scores = models.combine(self._outputs(rows), len(self.sets), self.job.classes, self.center, self.spread)
+                of_sets = self._outputs(rows).unflatten(0, (len(self.sets), -1))
+                each = zip(of_sets, self.center, self.spread, strict=True)
+                scores = np.stack([self.rank.loss.answer(outputs, center, spread) for outputs, center, spread in each])
                 for s, which in enumerate(self.sets):
                     mine = self.held_out[s, rows]
                     if mine.any():

@@ -20,8 +20,8 @@ FAILURE = "failure.txt"
 
 @dataclass(frozen=True)
 class Job:
-    """All that a rank needs. `classes` is 0 for regression; `folds` is 0 for a fixed split; `options` is the loop's `train` section
-    of the settings; `staging` is the URI of a folder for what the ranks write.
+    """All that a rank needs. `classes` is empty where a value is predicted; `loss` is that of `train.loss`; `folds` is 0 for a fixed split;
+    `options` is the loop's `train` section of the settings; `staging` is the URI of a folder for what the ranks write.
 
     `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
     epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
@@ -34,7 +34,7 @@ class Job:
     layout: feed.Layout
     backend: str
     resident_bytes: int
-    classes: int
+    classes: list[str]
     folds: int
     transform: str
     max_missing: float
@@ -53,6 +53,7 @@ class Job:
     allowed: np.ndarray | None = None
     null: bool = False
     cut: bool = False
+    loss: str = "auto"
     code: Code = field(default_factory=dict)
 
 

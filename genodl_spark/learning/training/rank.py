@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import encodings, feed
+from genodl_spark.learning import encodings, feed, losses
 from genodl_spark.learning.training import checkpoints
 from genodl_spark.learning.training.group import Group
 from genodl_spark.learning.training.plan import FAILURE, REGISTERED, Job, log, shuffled_labels, training_sets
@@ -80,6 +80,11 @@ class Rank:
         self.job, self.ranks, self.device, self.data = job, ranks, device, data
         self.dtype = getattr(torch, job.options["dtype"])
         self.encoding = encodings.encoding(job.transform, job.code)
+        self.loss = losses.loss(losses.name_of(job.loss, job.classes), job.classes, job.code)
+        try:
+            self.loss.check(data.target)
+        except ValueError as error:
+            raise InputError(str(error), "train.loss") from error
         self.rows_seen, self.waited, self.looped, self.resets = 0, 0.0, 0.0, 0
         self.found: dict[int, dict[str, Any]] = {}  # by the first training set of a finished group
         self.group: Group | None = None
@@ -186,7 +191,7 @@ class Rank:
         width = layout.features
         if layout.rows <= PROJECTED_ROWS and projects(job, self.encoding):
             width = min(layout.features, layout.rows)
-        network = models.build(job.model, [0], self.encoding.shape(width), max(job.classes, 1), job.code)
+        network = models.build(job.model, [0], self.encoding.shape(width), self.loss.outputs, job.code)
         scaled = 0 if not self.encoding.scaled else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options["batch"])
         per_set = job.options["ensemble"] * sum(p.numel() for p in network.parameters()) * 4 * 4 + scaled
         return max(1, MEMORY // max(per_set, 1))

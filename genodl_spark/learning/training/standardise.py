@@ -38,7 +38,7 @@ def fit_scaling(
         for start in range(0, len(data), 4096):
             part = slice(start, start + 4096)
             values = encoding.floats(data.x[part])
-            found = quality.moments(values, learns[:, part], origin, None if classes is None else classes[part], job.classes)
+            found = quality.moments(values, learns[:, part], origin, None if classes is None else classes[part], len(job.classes))
             sums = found if sums is None else sums + found
         assert sums is not None
         scaling = quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)

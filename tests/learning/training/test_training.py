@@ -42,7 +42,9 @@ def job(folder: Path, *, classes: int = 3, folds: int = 0, features: int = 9, ro
     staging = str(folder / "staging")
     checkpoint = f"{staging}/checkpoint"
     chosen = {**OPTIONS, **(options or {})}
-    return plan.Job(files, layout, "pyarrow", 1 << 30, classes, folds, "none", 1.0, 0, model, chosen, 5, staging, checkpoint)
+    return plan.Job(
+        files, layout, "pyarrow", 1 << 30, [f"c{i}" for i in range(classes)], folds, "none", 1.0, 0, model, chosen, 5, staging, checkpoint
+    )
 
 
 def scores(j: plan.Job) -> dict[tuple[int, int], list[float]]:
@@ -107,7 +109,9 @@ def test_planted_noise_scores_chance(tmp_path: Path) -> None:
     files = write(tmp_path, x, target, folds, 1, 80)
     model = {"kind": "mlp", "hidden": [16]}
     options = {**OPTIONS, "epochs": 20, "learning_rate": 0.01}
-    noise = plan.Job(files, feed.Layout(80, 400, "float32", 3), "pyarrow", 1 << 30, 2, 4, "none", 1.0, 20, model, options, 1, str(tmp_path / "s"))
+    noise = plan.Job(
+        files, feed.Layout(80, 400, "float32", 3), "pyarrow", 1 << 30, ["a", "b"], 4, "none", 1.0, 20, model, options, 1, str(tmp_path / "s")
+    )
     result = rank.run_alone(noise)
     assert np.mean(result["history"][-1]["train"]) < 0.1  # it learnt its training rows by heart
     correct = [np.argmax(s) == target[row] for (_, row), s in scores(noise).items()]
@@ -122,7 +126,9 @@ def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
     folds = np.stack([generator.permutation(90) % 3 for _ in range(2)], 1).astype(np.int8)
     files = write(tmp_path, x, target, folds, 1, 90)
     model, options = {"kind": "mlp", "hidden": [8]}, {**OPTIONS, "epochs": 15, "learning_rate": 0.01}
-    real = plan.Job(files, feed.Layout(90, 12, "float32", 2), "pyarrow", 1 << 30, 2, 3, "none", 1.0, 0, model, options, 1, str(tmp_path / "r"))
+    real = plan.Job(
+        files, feed.Layout(90, 12, "float32", 2), "pyarrow", 1 << 30, ["a", "b"], 3, "none", 1.0, 0, model, options, 1, str(tmp_path / "r")
+    )
     found = []
     for one in (real, replace(real, null=True, staging=str(tmp_path / "n"))):
         rank.run_alone(one)
