@@ -48,6 +48,7 @@ def test_marked_blocks_run_and_print_what_the_pages_say(spark: SparkSession, tmp
         mark, _, name = block.mark.partition(": ")
         count[mark] += 1
         if mark == "file":
+            Path(name).parent.mkdir(exist_ok=True)
             Path(name).write_text(block.text)
         elif mark == "run":
             shown = printed(block)
