@@ -32,7 +32,7 @@ from genodl_spark.core.errors import Conflict, Damaged, InputError
 from genodl_spark.lake import checksums, table_log
 from genodl_spark.lake.checksums import TAG
 from genodl_spark.lake.files import Change, StoredFile, Without, as_lists, holding, join, may_hold, read_file, rewrite
-from genodl_spark.lake.schema import Table, identifier, literal
+from genodl_spark.lake.schema import Column, Table, identifier, literal
 from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.transactions import LostRace, Transaction, alone, application, delta_log, retried, told_apart
 
@@ -109,14 +109,14 @@ class Lake:
         return version
 
     def check(self, table: Table, version: int) -> None:
-        """InputError when a stored column of a version is missing or has another type than declared."""
+        """InputError when a stored column of a version is missing or has another type than declared; an older version may lack what may be NULL."""
         schema = self._listed(table, version).get("metadata", {}).get("schemaString")
         if schema is None:
             self.read(table, version)
             return
         from pyspark.sql.types import StructType
 
-        _check_columns(table, StructType.fromJson(json.loads(schema)), self.path(table))
+        _check_columns(table, StructType.fromJson(json.loads(schema)), self.path(table), version != self.version(table))
 
     def read(self, table: Table, version: int | None = None, cohort: str | None = None, held: bool = True) -> DataFrame:
         """A table at one version, the newest when none is given; an empty one where it has not been created.
@@ -136,7 +136,11 @@ class Lake:
         if version is not None:
             reader = reader.option("versionAsOf", version)
         rows = reader.load(self.path(table))
-        _check_columns(table, rows.schema, self.path(table))
+        lacking = _check_columns(table, rows.schema, self.path(table), version is not None and version != newest)
+        if lacking:
+            from pyspark.sql import functions as F
+
+            rows = rows.withColumns({column.name: F.lit(None).cast(column.type) for column in lacking})
         return rows
 
     def hold(self, files: Iterable[StoredFile]) -> None:
@@ -666,12 +670,19 @@ def _differs(name: str, type_name: str, stored: bool) -> str:
     return f"NOT ({theirs} <=> {ours})"
 
 
-def _check_columns(table: Table, schema: StructType, path: str) -> None:
+def _check_columns(table: Table, schema: StructType, path: str, older: bool = False) -> list[Column]:
+    """The declared columns that a version lacks: of an `older` one those that may be NULL, as it was written before they were declared. InputError
+    for any other, and for a column of another type."""
     found = {field.name: field.dataType.simpleString() for field in schema.fields}
-    for declared in table.spark_schema().fields:
+    lacking = []
+    for column, declared in zip(table.columns, table.spark_schema().fields, strict=True):
         expected = declared.dataType.simpleString()
         if declared.name not in found:
+            if older and declared.nullable:
+                lacking.append(column)
+                continue
             advice = "run genodl maintain, which adds it" if declared.nullable else "restore the column"
             raise InputError(f"table {table.name} has no column {declared.name}; expected {expected}; {advice}", path)
         if found[declared.name] != expected:
             raise InputError(f"table {table.name} holds {declared.name} as {found[declared.name]}; expected {expected}; restore the column", path)
+    return lacking

@@ -111,6 +111,7 @@ def cluster(directory: Path, wheel: Path, workers: int = 2, cores: int = 1, memo
     started: list[subprocess.Popen[bytes]] = []
     work = [directory / f"worker-{number}" for number in range(workers)]
     secret = directory / "secret.conf"
+    directory.mkdir(parents=True, exist_ok=True)
     with open(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as sink:
         sink.write(f"spark.authenticate true\nspark.authenticate.secret {secrets.token_hex()}\nspark.network.crypto.enabled true\n")
     known = ["--properties-file", str(secret)]

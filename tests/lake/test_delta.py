@@ -21,7 +21,7 @@ from genodl_spark.lake import delta as lake_module
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.genetics import QC_STEPS
-from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.lake.tables.ingested import METHYLATION, SAMPLES
 from genodl_spark.lake.tables.learning import EVALUATIONS, SPLITS
 
 SPLIT_ROW = ("t", "c'o`h\\", "label", "h", 0, "e1", None, "fold", 1)
@@ -171,3 +171,24 @@ def test_the_log_lists_what_spark_reads(lake: Lake) -> None:
     assert lake.count(SPLITS) == lake.read(SPLITS).count() == 5
     assert lake.count(SPLITS, {"cohort": "d"}) == lake.rows(SPLITS, {"cohort": "d"}).num_rows == 2
     assert lake.count(SPLITS, {"cohort": SPLIT_ROW[1]}) == 3
+
+
+def test_an_older_version_may_lack_a_column_that_came_later(lake: Lake) -> None:
+    """What predictions were made from stays readable when its table gains a column; the newest version must have it."""
+    lake.create(METHYLATION)
+    path = lake.path(METHYLATION)
+    before = lake.read(METHYLATION).drop("origin")
+    before.write.format("delta").partitionBy(*METHYLATION.partitioned_by).mode("overwrite").option("overwriteSchema", "true").save(path)
+    older = lake.version(METHYLATION)
+    assert older is not None
+    for refused in (lambda: lake.read(METHYLATION), lambda: lake.read(METHYLATION, older), lambda: lake.check(METHYLATION, older)):
+        with pytest.raises(InputError, match="no column origin; expected binary; run genodl maintain"):
+            refused()
+    lake.spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS (origin binary)")
+    assert lake.read(METHYLATION, older).schema["origin"].dataType.simpleString() == "binary"
+    lake.check(METHYLATION, older)
+    lake.spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS (spare int)")
+    lake.read(METHYLATION).drop("sample_id").write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(path)
+    lake.spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS (sample_id string)")
+    with pytest.raises(InputError, match="no column sample_id; expected string; restore the column"):
+        lake.read(METHYLATION, lake.version(METHYLATION) - 1)  # type: ignore[operator]
