@@ -23,7 +23,7 @@ import numpy as np
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning.settings import Dimension
+from genodl_spark.learning.settings import Dimension, Train
 from genodl_spark.learning.training import plan
 
 if TYPE_CHECKING:
@@ -88,9 +88,9 @@ def cutoffs(before: Sequence[Sequence[float]], rungs: int, reduction: int) -> li
     return found
 
 
-def stops(options: Mapping[str, Any], rows: int, rungs: Sequence[float]) -> list[int]:
+def stops(options: Train, rows: int, rungs: Sequence[float]) -> list[int]:
     """Epochs after which a trial is looked at, the last of them the end, for `options` of the training loop and `rows` to train on."""
-    epochs = plan.epochs(dict(options), rows)
+    epochs = plan.epochs(options, rows)
     return [math.ceil(share * epochs) for share in rungs] + [epochs]
 
 
@@ -156,7 +156,7 @@ def train_trial(work: Work, run_alone: Callable[[plan.Job], dict[str, Any]]) -> 
                 last = stop == work.stops[-1]
                 history += run_alone(replace(job, stop_epoch=0 if last else stop))["history"]
                 reached = stop
-            rungs.append(loss(history, job.folds, bool(job.options["patience"])))
+            rungs.append(loss(history, job.folds, bool(job.options.patience)))
             if rungs[-1] > cutoff:
                 state = PRUNED
                 break

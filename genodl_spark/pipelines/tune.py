@@ -128,9 +128,8 @@ class _Search:
 
         def work(trial: Trial, before: list[Trial]) -> tuning.Work:
             values = override(s, {**trial.values, "train.ensemble": s.tune.ensemble})
-            options = values.train.model_dump()
-            if d.folds:
-                options["patience"] = 0  # as in the training of the best on all these rows, which has none to stop by
+            # As in the training of the best on all rows of a cross-validation, which has none to stop by.
+            options = values.train.model_copy(update={"patience": 0}) if d.folds else values.train
             folder = storage.join(staging, str(trial.number))
             job = replace(base, model={**base.model, **values.model}, options=options, select=values.quality.select, staging=folder)
             job = replace(job, checkpoint=storage.join(folder, "checkpoint"), validate_folds=bool(d.folds), threads=1)  # a Spark task has one core

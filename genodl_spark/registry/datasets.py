@@ -233,7 +233,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         max_missing=s.quality.max_missing,
         select=s.quality.select,
         model=with_blocks(s.model, dataset.features),
-        options=s.train.model_dump(),
+        options=s.train,
         seed=s.seed,
         staging=staging,
         checkpoint=storage.join(staging, "checkpoint"),

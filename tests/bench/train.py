@@ -71,7 +71,7 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
         max_missing=1.0,
         select=0,
         model=MODELS[kind],
-        options={**Train().model_dump(), **chosen},
+        options=Train(**chosen),
         seed=1,
         staging=staging,
         checkpoint=f"{staging}/checkpoint",

@@ -149,7 +149,7 @@ def trained(
     loss = options.pop("loss", "auto")
     width = encodings.encoding(transform, CODE).width(features)
     layout = feed.Layout(ROWS, features, str(x.dtype), 1, width)
-    settings = {**Train().model_dump(), "ensemble": 2, "epochs": 60, "min_steps": 0, "learning_rate": 0.02, "warmup_epochs": 0, **options}
+    settings = Train(**{"ensemble": 2, "epochs": 60, "min_steps": 0, "learning_rate": 0.02, "warmup_epochs": 0, **options})
     files, staging = write(tmp_path, x, target, folds, 4, 16), str(tmp_path / "staging")
     job = plan.Job(files, layout, "pyarrow", 1 << 30, classes, 0, transform, 1.0, 0, network, settings, 3, staging, loss=loss, code=CODE)
     result = rank.run_alone(job)

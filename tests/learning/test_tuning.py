@@ -24,7 +24,7 @@ from pyspark.sql import Row
 from genodl_spark.core.errors import InputError
 from genodl_spark.job import conf, config
 from genodl_spark.learning import baselines, feed, splits, tuning
-from genodl_spark.learning.settings import Dimension
+from genodl_spark.learning.settings import Dimension, Train
 from genodl_spark.learning.training import plan
 from genodl_spark.learning.tuning import COMPLETE, FAILED, PRUNED, Space, Study, Trial
 from genodl_spark.pipelines import report, tune
@@ -230,10 +230,10 @@ def test_the_loss_of_a_trial() -> None:
 
 
 def test_stops() -> None:
-    options = {"batch": 10, "epochs": 9, "min_steps": 0}
+    options = Train(batch=10, epochs=9, min_steps=0)
     assert tuning.stops(options, 100, [1 / 9, 1 / 3]) == [1, 3, 9]
-    assert tuning.stops({**options, "min_steps": 900}, 100, [1 / 9, 1 / 3]) == [10, 30, 90]
-    assert tuning.stops({**options, "epochs": 2}, 100, [1 / 9, 1 / 3]) == [1, 1, 2]
+    assert tuning.stops(options.model_copy(update={"min_steps": 900}), 100, [1 / 9, 1 / 3]) == [10, 30, 90]
+    assert tuning.stops(options.model_copy(update={"epochs": 2}), 100, [1 / 9, 1 / 3]) == [1, 1, 2]
     assert tuning.stops(options, 100, []) == [9]
 
 
@@ -251,7 +251,7 @@ def test_a_trial_goes_on_when_it_is_among_the_best(before: list[float], value: f
     assert goes_on == (kept == 0 or sum(b < value for b in before) < kept)
 
 
-JOB = plan.Job([], feed.Layout(100, 3, "float32", 1), "pyarrow", 1, ["a", "b"], 0, "none", 1.0, 0, {"kind": "mlp"}, {"patience": 0}, 0, "")
+JOB = plan.Job([], feed.Layout(100, 3, "float32", 1), "pyarrow", 1, ["a", "b"], 0, "none", 1.0, 0, {"kind": "mlp"}, Train(patience=0), 0, "")
 
 
 def trainer(losses: Callable[[int], float], calls: list[int], total: int = 9) -> Callable[[Any], dict[str, Any]]:

@@ -60,7 +60,7 @@ class Group:
         sets = rank.sets[start : start + rank.size]
         self.rank, self.sets, self.job, self.start, self.file = rank, sets, rank.job, start, f"{start:05d}.safetensors"
         data, job, o = rank.data, rank.job, rank.job.options
-        self.members = int(o["ensemble"])
+        self.members = o.ensemble
         self.learns = learns(data.folds, sets, job.folds)
         self.rows = np.flatnonzero(self.learns.any(0))
         self.held_out = held_out(data.folds, sets, job.folds)
@@ -75,17 +75,17 @@ class Group:
         self.mean = torch.from_numpy(self.scaling.mean).to(rank.device, rank.dtype)
         self.inverse = torch.from_numpy(self.scaling.inverse).to(rank.device, rank.dtype)
         self.resident = self._resident()
-        self.per_epoch = feed.steps(len(self.rows), int(o["batch"]))
+        self.per_epoch = feed.steps(len(self.rows), o.batch)
         self.epochs = epochs(o, len(self.rows))
         self.parameters = list(self.network.parameters())
-        self.rate, self.warm_start = scaled_rate(o["learning_rate"], int(o["batch"]), int(o["scale_from"]))
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=o["weight_decay"], fused=True)
-        self.average = Average(self.parameters, o["ema"]) if o["ema"] else None
-        self.plateau = Plateau(o["plateau_factor"], int(o["plateau_patience"]))
-        self.scaler = torch.amp.GradScaler(rank.device.type, enabled=o["amp"] == "fp16")
-        self.kept = {name: value.clone() for name, value in self.network.state_dict().items()} if o["patience"] else {}
+        self.rate, self.warm_start = scaled_rate(o.learning_rate, o.batch, o.scale_from)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=o.weight_decay, fused=True)
+        self.average = Average(self.parameters, o.ema) if o.ema else None
+        self.plateau = Plateau(o.plateau_factor, o.plateau_patience)
+        self.scaler = torch.amp.GradScaler(rank.device.type, enabled=o.amp == "fp16")
+        self.kept = {name: value.clone() for name, value in self.network.state_dict().items()} if o.patience else {}
         self.forward: Any = self.network
-        if o["compile"] == "on" or (o["compile"] == "auto" and rank.device.type == "cuda" and self.epochs * self.per_epoch >= COMPILED_STEPS):
+        if o.compile == "on" or (o.compile == "auto" and rank.device.type == "cuda" and self.epochs * self.per_epoch >= COMPILED_STEPS):
             # What torch compiles is loaded as code: not from a folder that anybody may have made.
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", storage.private_folder(tempfile.gettempdir(), "genodl-compiled"))
             self.forward = torch.compile(self.network)
@@ -144,7 +144,7 @@ class Group:
         import torch
 
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        amp = self.job.options["amp"]
+        amp = self.job.options.amp
         return torch.autocast(self.rank.device.type, dtype=kinds[amp]) if amp in kinds else contextlib.nullcontext()
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[int, np.ndarray, list[Piece]]]:
@@ -152,11 +152,11 @@ class Group:
         from genodl_spark.learning.training.optimization import mixture
 
         job, o, ranks = self.job, self.job.options, self.rank.ranks
-        pieces = int(o["accumulate"])
-        for step, whole, mine in feed.shares(self.rows, job.seed, epoch, int(o["batch"]), ranks.rank, ranks.size, first):
+        pieces = o.accumulate
+        for step, whole, mine in feed.shares(self.rows, job.seed, epoch, o.batch, ranks.rank, ranks.size, first):
             partners, share = None, 1.0
-            if o["mixup"]:
-                share, places = mixture(len(whole), o["mixup"], job.seed, epoch, step)
+            if o.mixup:
+                share, places = mixture(len(whole), o.mixup, job.seed, epoch, step)
                 partners = np.array_split(whole[places], ranks.size)[ranks.rank]
             made = []
             for part in np.array_split(np.arange(len(mine)), pieces) if pieces > 1 else [np.arange(len(mine))]:
@@ -193,28 +193,28 @@ class Group:
                     share = 1 - (1 - piece.share) * other
                     z = mixed(z, self.inputs(piece.partner_x), share)
                 outputs = self.forward(z, torch.from_numpy(piece.rows).to(device), epoch)
-            losses = self.losses(outputs, piece.rows, o["label_smoothing"])
+            losses = self.losses(outputs, piece.rows, o.label_smoothing)
             if share is not None and piece.partners is not None:
-                losses = share * losses + (1 - share) * self.losses(outputs, piece.partners, o["label_smoothing"])
+                losses = share * losses + (1 - share) * self.losses(outputs, piece.partners, o.label_smoothing)
             masked = losses * learnt
             auxiliary = getattr(self.network, "auxiliary", None)
             total = masked if auxiliary is None else masked + auxiliary.to(masked.dtype) * learnt
             self.scaler.scale((total.sum(1) / counts.clamp(min=1)).sum()).backward()
             measured[:-2] += masked.detach().sum(1)
             measured[-1] += len(piece.rows)
-        return ranks.sum_gradients(self.parameters, measured, o["compression"] == "fp16")
+        return ranks.sum_gradients(self.parameters, measured, o.compression == "fp16")
 
     def update(self, step: int) -> None:
         """One step of the optimizer from the gradients at hand; `step` counts from the start of the training."""
         from genodl_spark.learning.training.optimization import clip_members, schedule
 
         o = self.job.options
-        factor = schedule(step, self.epochs * self.per_epoch, o["warmup_epochs"] * self.per_epoch, o["schedule"], self.warm_start)
+        factor = schedule(step, self.epochs * self.per_epoch, o.warmup_epochs * self.per_epoch, o.schedule, self.warm_start)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * factor * self.plateau.factor
         self.scaler.unscale_(self.optimizer)
-        if o["clip"]:
-            clip_members(self.parameters, o["clip"])
+        if o.clip:
+            clip_members(self.parameters, o.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
@@ -226,7 +226,7 @@ class Group:
         with contextlib.closing(checkpoints.Writer(uri)) if uri else contextlib.nullcontext() as writer:
             self._fit(writer)
         o, p = self.job.options, self.progress
-        self.ended = p.epoch >= self.epochs or bool(o["patience"] and p.waited >= o["patience"])
+        self.ended = p.epoch >= self.epochs or bool(o.patience and p.waited >= o.patience)
         if self.ended:
             self._settle()
         return p.history
@@ -241,7 +241,7 @@ class Group:
         p.summed = p.summed or [0.0] * (len(self.sets) * self.members)
         p.counted = p.counted or [0] * len(self.sets)
         bad = FirstBad(self.rank.device)
-        while p.epoch < last and not (o["patience"] and p.waited >= o["patience"]):
+        while p.epoch < last and not (o.patience and p.waited >= o.patience):
             # On a CPU the networks use all cores already: a thread beside them would only take turns with them.
             fed = feed.Prefetch(self.batches(p.epoch, p.step), job.prefetch if self.rank.device.type == "cuda" else 0)
             summed: Any = 0.0
@@ -257,7 +257,7 @@ class Group:
                     p.step = step + 1
                     if ranks.elastic and float(measured[-2]):
                         ranks.regroup()
-                    if writer is not None and time.monotonic() - written >= o["checkpoint_seconds"] and not writer.busy():
+                    if writer is not None and time.monotonic() - written >= o.checkpoint_seconds and not writer.busy():
                         self._stop_at(bad.step())
                         summed = self._add(summed)
                         writer.write(*self.state())
@@ -305,7 +305,7 @@ class Group:
                 validation = self._validation_loss()
                 entry["validation"] = validation.tolist()
                 self.plateau.see(float(validation.nanmean()))
-                if o["patience"]:
+                if o.patience:
                     better = validation < torch.tensor(p.best, dtype=torch.float64)
                     p.best = torch.where(better, validation, torch.tensor(p.best, dtype=torch.float64)).tolist()
                     for name, value in self.network.state_dict().items():
@@ -382,7 +382,7 @@ class Group:
         self.network.eval()
         summed = torch.zeros(len(self.sets) * self.members, dtype=torch.float64)
         with torch.no_grad():
-            for rows in self._mine(self.validates.any(0), int(self.job.options["batch"])):
+            for rows in self._mine(self.validates.any(0), self.job.options.batch):
                 losses = self.losses(self._outputs(rows), rows, 0.0) * self.weights(rows, self.validates)
                 summed += losses.sum(1).double().cpu()
         self.network.train()
@@ -397,7 +397,7 @@ class Group:
         self.network.eval()
         tables = []
         with torch.no_grad():
-            for rows in self._mine(self.held_out.any(0), int(self.job.options["batch"])):
+            for rows in self._mine(self.held_out.any(0), self.job.options.batch):
                 of_sets = self._outputs(rows).unflatten(0, (len(self.sets), -1))
                 each = zip(of_sets, self.center, self.spread, strict=True)
                 scores = np.stack([self.rank.loss.answer(outputs, center, spread) for outputs, center, spread in each])

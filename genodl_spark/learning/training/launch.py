@@ -31,7 +31,7 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
     from genodl_spark.core.session import task_slots
 
     o, restarts = job.options, 0
-    launcher = o["launcher"]
+    launcher = o.launcher
     if launcher == "spark" and task_slots(spark) < ranks:
         found = f"found {task_slots(spark)} task slots; expected at least {ranks}"
         raise InputError(f"{found}, one per rank: lower it or give the job more cores", "train.procs")
@@ -40,13 +40,13 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
         with contextlib.suppress(FileNotFoundError):
             storage.remove_file(failure)
         try:
-            elastic = run_elastic_rank if o["elastic"] else None
-            return {**start_ranks(spark, launcher, o["hosts"], ranks, run_alone, run_rank, elastic, job), "restarts": restarts}
+            elastic = run_elastic_rank if o.elastic else None
+            return {**start_ranks(spark, launcher, o.hosts, ranks, run_alone, run_rank, elastic, job), "restarts": restarts}
         except Exception as error:
             if storage.kind(failure) == "file":
                 key, _, text = storage.read_bytes(failure).decode().partition("\n")
                 raise InputError(text, key or None) from error
-            if restarts >= o["restarts"] or not job.checkpoint:
+            if restarts >= o.restarts or not job.checkpoint:
                 raise
             restarts += 1
             lost = str(error).strip().split("\n")[0][:200]

@@ -11,6 +11,7 @@ import numpy as np
 
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import feed
+from genodl_spark.learning.settings import Train
 from genodl_spark.learning.splits import TRAIN, UNUSED, VALIDATION
 
 log = logging.getLogger("genodl")
@@ -21,7 +22,7 @@ FAILURE = "failure.txt"
 @dataclass(frozen=True)
 class Job:
     """All that a rank needs. `classes` is empty where a value is predicted; `loss` is that of `train.loss`; `folds` is 0 for a fixed split;
-    `options` is the loop's `train` section of the settings; `staging` is the URI of a folder for what the ranks write.
+    `options` is the section `train` of the settings; `staging` is the URI of a folder for what the ranks write.
 
     `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
     epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
@@ -40,7 +41,7 @@ class Job:
     max_missing: float
     select: int
     model: dict[str, Any]
-    options: dict[str, Any]
+    options: Train
     seed: int
     staging: str
     checkpoint: str = ""
@@ -96,6 +97,6 @@ def shuffled_labels(target: np.ndarray, codes: np.ndarray, folds: int, seed: int
     return found
 
 
-def epochs(options: dict[str, Any], rows: int) -> int:
+def epochs(options: Train, rows: int) -> int:
     """Epochs of a training on so many rows: raised where they are few, until `min_steps` are done."""
-    return max(int(options["epochs"]), math.ceil(int(options["min_steps"]) / feed.steps(rows, int(options["batch"]))))
+    return max(options.epochs, math.ceil(options.min_steps / feed.steps(rows, options.batch)))

@@ -78,7 +78,7 @@ class Rank:
         import torch
 
         self.job, self.ranks, self.device, self.data = job, ranks, device, data
-        self.dtype = getattr(torch, job.options["dtype"])
+        self.dtype = getattr(torch, job.options.dtype)
         self.encoding = encodings.encoding(job.transform, job.code)
         self.loss = losses.loss(losses.name_of(job.loss, job.classes), job.classes, job.code)
         try:
@@ -192,6 +192,6 @@ class Rank:
         if layout.rows <= PROJECTED_ROWS and projects(job, self.encoding):
             width = min(layout.features, layout.rows)
         network = models.build(job.model, [0], self.encoding.shape(width), self.loss.outputs, job.code)
-        scaled = 0 if not self.encoding.scaled else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options["batch"])
-        per_set = job.options["ensemble"] * sum(p.numel() for p in network.parameters()) * 4 * 4 + scaled
+        scaled = 0 if not self.encoding.scaled else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options.batch)
+        per_set = job.options.ensemble * sum(p.numel() for p in network.parameters()) * 4 * 4 + scaled
         return max(1, MEMORY // max(per_set, 1))

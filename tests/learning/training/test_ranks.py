@@ -25,7 +25,7 @@ from tests.listening import watched
 
 
 def launched(j: plan.Job, launcher: str, hosts: str = "") -> dict[str, Any]:
-    options = {**j.options, "launcher": launcher, "hosts": hosts}
+    options = j.options.model_copy(update={"launcher": launcher, "hosts": hosts})
     return launch.launch(None, replace(j, options=options), 2 if launcher == "horovodrun" else 1)  # type: ignore[arg-type]
 
 

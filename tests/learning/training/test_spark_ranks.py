@@ -20,7 +20,7 @@ def test_ranks_of_a_local_session_are_reached_from_this_machine_alone(spark: Spa
     for name in ("process", "spark"):
         (tmp_path / name).mkdir()
         j = job(tmp_path / name, options={"epochs": 4})
-        made[name] = replace(j, checkpoint="", options={**j.options, "launcher": name})
+        made[name] = replace(j, checkpoint="", options=j.options.model_copy(update={"launcher": name}))
     alone = launch.launch(spark, made["process"], 1)
     with watched(os.getpid()) as (inside, beyond):
         shared = launch.launch(spark, made["spark"], 2)

@@ -41,7 +41,7 @@ def job(folder: Path, *, classes: int = 3, folds: int = 0, features: int = 9, ro
     model = {"kind": "mlp", "hidden": [8], "dropout": 0.2, "input_dropout": 0.1}
     staging = str(folder / "staging")
     checkpoint = f"{staging}/checkpoint"
-    chosen = {**OPTIONS, **(options or {})}
+    chosen = Train().model_copy(update={**OPTIONS, **(options or {})})
     return plan.Job(
         files, layout, "pyarrow", 1 << 30, [f"c{i}" for i in range(classes)], folds, "none", 1.0, 0, model, chosen, 5, staging, checkpoint
     )
@@ -108,7 +108,7 @@ def test_planted_noise_scores_chance(tmp_path: Path) -> None:
     folds = np.stack([generator.permutation(80) % 4 for _ in range(3)], 1).astype(np.int8)
     files = write(tmp_path, x, target, folds, 1, 80)
     model = {"kind": "mlp", "hidden": [16]}
-    options = {**OPTIONS, "epochs": 20, "learning_rate": 0.01}
+    options = Train(**{**OPTIONS, "epochs": 20, "learning_rate": 0.01})
     noise = plan.Job(
         files, feed.Layout(80, 400, "float32", 3), "pyarrow", 1 << 30, ["a", "b"], 4, "none", 1.0, 20, model, options, 1, str(tmp_path / "s")
     )
@@ -125,7 +125,7 @@ def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
     x = (generator.normal(size=(90, 12)) + 2 * target[:, None]).astype(np.float32)
     folds = np.stack([generator.permutation(90) % 3 for _ in range(2)], 1).astype(np.int8)
     files = write(tmp_path, x, target, folds, 1, 90)
-    model, options = {"kind": "mlp", "hidden": [8]}, {**OPTIONS, "epochs": 15, "learning_rate": 0.01}
+    model, options = {"kind": "mlp", "hidden": [8]}, Train(**{**OPTIONS, "epochs": 15, "learning_rate": 0.01})
     real = plan.Job(
         files, feed.Layout(90, 12, "float32", 2), "pyarrow", 1 << 30, ["a", "b"], 3, "none", 1.0, 0, model, options, 1, str(tmp_path / "r")
     )
