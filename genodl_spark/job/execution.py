@@ -79,11 +79,12 @@ def _lease(run: Run, verb: str, leases: contextlib.ExitStack) -> None:
 
 def _record(run: Run, code: int) -> None:
     """Adds the run to `runs`, where it has come as far as its lake; that it could not be added is told, and changes nothing of its result."""
-    if "lake" not in run.__dict__:
+    lake = run.__dict__.get("lake") or run.__dict__.get("stored")
+    if lake is None:
         return
     try:
         makes = code in (0, 3) and run.report.job in WRITES  # a run that failed, or that reads, makes no lake of its own
-        if makes or run.lake.exists(RUNS):
+        if makes or lake.exists(RUNS):
             run.record()
     except Exception as error:  # whatever Spark raises: what the run did is done
         run.report.warn(f"this run is missing from table runs, its row could not be written: {str(error).strip().splitlines()[0]}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -25,6 +26,7 @@ from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.locks import Lease
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.stored import StoredLake
 from genodl_spark.lake.tables.ingested import LABELS, SAMPLES
 from genodl_spark.lake.tables.operations import RUNS
 
@@ -106,6 +108,11 @@ class Run:
     def lake(self) -> Lake:
         return Lake(self.spark, self.lake_uri, None if self.lease is None else self.lease.check)
 
+    @cached_property
+    def stored(self) -> StoredLake:
+        """The lake to be read without a session; one starts where that is not enough."""
+        return StoredLake(self.lake_uri, lambda: self.spark)
+
     def under(self, settings: Settings, report: Report | None = None) -> Run:
         """The same run, its session, lake and snapshot, under other settings; `report`: one apart for what is done there."""
         other = copy.copy(self)
@@ -183,7 +190,11 @@ class Run:
 
     def record(self) -> None:
         """Adds this run to the `runs` table, where there is a lake."""
-        self.lake.append(RUNS, self.frame(RUNS, [self.row()]))
+        rows = self.frame(RUNS, [self.row()])
+        if self.lease is None:  # a run that only reads: it needs no session for this, nor waits for Delta's
+            with contextlib.suppress(ValueError):
+                return self.stored.append_few(RUNS, rows)
+        self.lake.append(RUNS, rows)
 
     def row(self) -> dict[str, Any]:
         """This run's row of `runs`. What a query answered is no part of it."""

@@ -155,14 +155,18 @@ class Lake:
         """
         asked = [file for file in files if file.uri not in self._whole and (anywhere or storage.is_local(file.uri))]
         if sum(file.size for file in asked) <= _FEW_BYTES:
-            found = [(i, wrong) for i, file in enumerate(asked) if (wrong := _wrong(file))]
+            found = [(i, wrong) for i, file in enumerate(asked) if (wrong := wrong_with(file))]
         else:
-            tasks = min(len(asked), 4 * self.spark.sparkContext.defaultParallelism)
-            rows = self.spark.range(0, len(asked), 1, tasks).mapInArrow(partial(_changed, files=asked), "file int, wrong string").collect()
-            found = [(row.file, row.wrong) for row in rows]
+            found = self._changed_among(asked)
         changed = {i for i, _ in found}
         self._whole |= {file.uri for i, file in enumerate(asked) if i not in changed}
         return [(asked[i], wrong) for i, wrong in sorted(found)]
+
+    def _changed_among(self, files: Sequence[StoredFile]) -> list[tuple[int, str]]:
+        """Places of files that are not as their checksums have them, and what is wrong; tasks look."""
+        tasks = min(len(files), 4 * self.spark.sparkContext.defaultParallelism)
+        rows = self.spark.range(0, len(files), 1, tasks).mapInArrow(partial(_changed, files=files), "file int, wrong string").collect()
+        return [(row.file, row.wrong) for row in rows]
 
     def hold_plan(self, rows: DataFrame, tables: Iterable[Table]) -> None:
         """The same for the files of `tables` that a query reads, those that its conditions leave out not among them."""
@@ -481,11 +485,11 @@ class Lake:
         return writer.close()
 
     @contextlib.contextmanager
-    def _dropped_if_lost(self, table: Table, parts: Sequence[Part]) -> Iterator[None]:
+    def _dropped_if_lost(self, table: Table, parts: Sequence[Part], refusals: tuple[type[Exception], ...] = (Conflict,)) -> Iterator[None]:
         """Removes files that were written for a commit where that is refused: then no version knows of them. After any other error one may."""
         try:
             yield
-        except Conflict:
+        except refusals:
             for part in parts:
                 with contextlib.suppress(OSError):
                     storage.remove_file(storage.join(self.path(table), unquote(part.path)))
@@ -623,7 +627,7 @@ def condition(where: Mapping[str, str | Sequence[str]]) -> str:
     return " AND ".join(terms)
 
 
-def _wrong(file: StoredFile) -> str | None:
+def wrong_with(file: StoredFile) -> str | None:
     """What is wrong with a file by its checksum, None for nothing. One that is gone is nothing changed: who reads it will say so."""
     try:
         checksums.check_file(file.uri, file.checksum)
@@ -637,7 +641,7 @@ def _wrong(file: StoredFile) -> str | None:
 def _changed(batches: Iterable[pa.RecordBatch], files: Sequence[StoredFile]) -> Iterable[pa.RecordBatch]:
     """For mapInArrow over indices into `files`: those that have changed."""
     for batch in batches:
-        found = [(i, wrong) for i in batch.column(0).to_pylist() if (wrong := _wrong(files[i]))]
+        found = [(i, wrong) for i in batch.column(0).to_pylist() if (wrong := wrong_with(files[i]))]
         yield pa.RecordBatch.from_arrays(
             [pa.array([i for i, _ in found], pa.int32()), pa.array([w for _, w in found], pa.string())], ["file", "wrong"]
         )

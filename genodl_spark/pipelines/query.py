@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core import session
@@ -11,9 +13,9 @@ from genodl_spark.core.output import cell, plain
 from genodl_spark.job.config import from_stored
 from genodl_spark.job.run import Run
 from genodl_spark.lake import statements
+from genodl_spark.lake.duck import Duck
 from genodl_spark.lake.tables.learning import MODELS
 from genodl_spark.registry.listings import LISTINGS
-from genodl_spark.registry.sql import FUNCTIONS, provide
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -34,6 +36,8 @@ def query(run: Run, sql: str) -> None:
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import AnalysisException, ArithmeticException, ArrayIndexOutOfBoundsException, DateTimeException, NumberFormatException
 
+    from genodl_spark.registry.sql import FUNCTIONS, provide
+
     jvm: Any = run.lake.spark._jvm
     statement = statements.judged(jvm, run.spark._jsparkSession.sessionState().sqlParser(), sql, FUNCTIONS)
     named = provide(run, statement)
@@ -52,12 +56,22 @@ def query(run: Run, sql: str) -> None:
         raise InputError(f"{statements.first_line(cause.getMessage())}; expected values that the query can take", "SQL") from error
 
 
+def query_duckdb(run: Run, sql: str) -> None:
+    """The same by DuckDB, without a session of Spark, of statements whose answer is the same. InputError for others."""
+    run.require_lake()
+    with contextlib.closing(Duck(run.stored)) as duck:
+        run.report.result = _shown(*duck.answer(sql))
+
+
 def _printed(rows: DataFrame) -> list[dict[str, Any]]:
+    return _shown(rows.columns, rows.toLocalIterator())
+
+
+def _shown(names: Sequence[str], rows: Iterable[Iterable[Any]]) -> list[dict[str, Any]]:
     """Prints rows as TSV; the first of them."""
-    names = rows.columns
     print("\t".join(map(cell, names)))
     kept: list[dict[str, Any]] = []
-    for row in rows.toLocalIterator():
+    for row in rows:
         values = [plain(value) for value in row]
         if len(kept) < SHOWN:
             kept.append(dict(zip(names, values, strict=True)))
@@ -69,22 +83,19 @@ def _printed(rows: DataFrame) -> list[dict[str, Any]]:
 def listing(run: Run, what: str) -> None:
     """Prints the models, cohorts, tables or runs of the lake."""
     run.require_lake()
+    lake = run.stored
     if what != "tables":
-        query(run, LISTINGS[what])
+        with contextlib.closing(Duck(lake)) as duck:
+            run.report.result = _shown(*duck.answer(LISTINGS[what], judge=False))
         if what == "models":
             _tell_unreadable(run)
         return
-    kept: list[dict[str, Any]] = []
-    print("table\tversion\trows\tdescription")
-    for table in run.lake.existing():
-        row = {"table": table.name, "version": run.lake.version(table), "rows": run.lake.count(table), "description": table.doc}
-        print("\t".join(map(cell, row.values())))
-        kept.append(row)
-    run.report.result = kept
+    rows = ((table.name, lake.version(table), lake.count(table), table.doc) for table in lake.existing())
+    run.report.result = _shown(("table", "version", "rows", "description"), rows)
 
 
 def _tell_unreadable(run: Run) -> None:
-    for row in run.lake.rows(MODELS, {}).to_pylist():
+    for row in run.stored.rows(MODELS, {}).to_pylist():
         try:
             from_stored(row["settings"], f"model {row['model_id']}")
         except InputError as error:

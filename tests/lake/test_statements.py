@@ -15,6 +15,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.lake import statements, views
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.schema import literal
+from genodl_spark.lake.stored import StoredLake
 from genodl_spark.lake.tables.ingested import SAMPLES
 from genodl_spark.lake.tables.learning import MODELS
 from genodl_spark.lake.tables.operations import FINDINGS, RUNS
@@ -303,7 +304,7 @@ def test_queries_answer_and_leave_a_row(
 
     caplog.set_level(logging.WARNING)
     with monkeypatch.context() as patched:
-        patched.setattr(Lake, "append", read_only)
+        patched.setattr(StoredLake, "append_few", read_only)
         code, report, _ = genodl(query, "SELECT count(*) AS n FROM samples", *at)
     assert (code, report["result"]) == (0, [{"n": 4}])
     assert len(report["warnings"]) == 1 and "missing from table runs" in report["warnings"][0]
