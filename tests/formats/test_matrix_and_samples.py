@@ -25,7 +25,9 @@ def values_of(content: bytes) -> tuple[list[str], np.ndarray]:
     return [f for names, _ in blocks for f in names], np.concatenate([v for _, v in blocks])
 
 
-@pytest.mark.parametrize("content", [TEXT, gzip.compress(TEXT, mtime=0), TEXT.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + TEXT, TEXT.replace(b"\t", b",")])
+@pytest.mark.parametrize(
+    "content", [TEXT, gzip.compress(TEXT, mtime=0), TEXT.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + TEXT, TEXT.replace(b"\t", b",")]
+)
 def test_matrix_values(content: bytes) -> None:
     features, values = values_of(content)
     assert features == ["A", "B"]
