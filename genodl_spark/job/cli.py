@@ -53,7 +53,7 @@ def task_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("task", metavar="TASK", help=f"{', '.join(conf.task_names())}, or the path of a TOML")
     lake_option(made)
     made.add_argument("--cohort", metavar="NAME", help="default: the only cohort that fits")
-    made.add_argument("--label", metavar="COLUMN", help="column of the sample table; default: the task's own")
+    made.add_argument("--label", metavar="COLUMN", help="column of the sample table, or of labels; default: the task's own")
 
 
 def model_option(made: argparse.ArgumentParser) -> None:

@@ -64,7 +64,7 @@ class Target(Section):
 class Reporting(Section):
     """What is reported beside the whole."""
 
-    by: Text | None = Field(None, description="Column of the sample table whose values get metrics of their own.")
+    by: Text | None = Field(None, description="Column of the sample table, or of labels, whose values get metrics of their own.")
 
 
 class Monitor(Section):
@@ -125,7 +125,7 @@ class Settings(Section):
         "regression, where it is one of classes, r2.",
     )
     blocks: Names = Field([], description="Blocks of features that the task takes; empty for those that it takes by itself.")
-    covariates: Names = Field([], description="Columns of the sample table that are features too.")
+    covariates: Names = Field([], description="Columns of the sample table, or of labels, that are features too.")
     min_feature_overlap: float = Field(0.5, ge=0, le=1, description="Share of a model's features that a cohort has to have to be scored.")
     target: Target = Target()
     split: Split = Split(folds=5)
