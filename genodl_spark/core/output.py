@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from types import TracebackType
 from typing import Any
 
@@ -50,6 +51,11 @@ def plain(value: Any) -> Any:
 def as_json(document: Any) -> str:
     """JSON of one line, ASCII, by the standard: what is no number in it is no number here."""
     return json.dumps(plain(document), allow_nan=False)
+
+
+def reader_left() -> None:
+    """Lets all further output go nowhere: who reads it has closed early, as `head` does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class LogFormatter(redaction.Formatter):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable
 
 from genodl_spark.core import redaction, session, storage
 from genodl_spark.core.errors import Conflict, InputError, input_error_within
-from genodl_spark.core.output import as_json, printable
+from genodl_spark.core.output import as_json, printable, reader_left
 from genodl_spark.job import config
 from genodl_spark.job.run import Report, Run
 from genodl_spark.lake import locks
@@ -93,5 +92,5 @@ def _record(run: Run, code: int) -> None:
 def _print(line: str) -> None:
     try:
         print(line, flush=True)
-    except BrokenPipeError:  # the reader closed early, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
+        reader_left()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
-from genodl_spark.core.output import cell, plain
+from genodl_spark.core.output import cell, plain, reader_left
 from genodl_spark.job.config import from_stored
 from genodl_spark.job.run import Run
 from genodl_spark.lake import statements
@@ -69,14 +69,17 @@ def _printed(rows: DataFrame) -> list[dict[str, Any]]:
 
 def _shown(names: Sequence[str], rows: Iterable[Iterable[Any]]) -> list[dict[str, Any]]:
     """Prints rows as TSV; the first of them."""
-    print("\t".join(map(cell, names)))
     kept: list[dict[str, Any]] = []
-    for row in rows:
-        values = [plain(value) for value in row]
-        if len(kept) < SHOWN:
-            kept.append(dict(zip(names, values, strict=True)))
-        print("\t".join(map(cell, values)))
-    sys.stdout.flush()
+    try:
+        print("\t".join(map(cell, names)))
+        for row in rows:
+            values = [plain(value) for value in row]
+            if len(kept) < SHOWN:
+                kept.append(dict(zip(names, values, strict=True)))
+            print("\t".join(map(cell, values)))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        reader_left()
     return kept
 
 

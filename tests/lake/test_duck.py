@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -144,6 +147,12 @@ def test_a_file_that_has_changed_is_refused_by_name(stored: StoredLake, table: T
         assert verb.main([*argv, *at]) == 2
         out = capsys.readouterr()
         assert path.name in out.err and "other bytes than were written" in out.err and len(out.out.splitlines()) == 1
+
+
+def test_a_reader_that_closes_early_is_no_failure(stored: StoredLake) -> None:
+    line = f"{sys.executable} -u -m jobs list tables --lake {shlex.quote(stored.uri)} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_path_of_brackets_is_no_pattern(stored: StoredLake) -> None:
