@@ -1,17 +1,16 @@
-"""Reads VCF, expression, methylation, sequence or phenotype files into the lake."""
+"""Reads VCF, expression, methylation, sequence or phenotype files, or those of a kind of your own, into the lake."""
 
 from __future__ import annotations
 
 import sys
 
 from genodl_spark.job.cli import lake_option, parser, pipeline, run_job
-
-SOURCE_KINDS = ("vcf", "expression", "methylation", "sequences", "phenotypes")
+from genodl_spark.sources import kinds
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("ingest", __doc__)
-    made.add_argument("source", metavar="SOURCE", choices=SOURCE_KINDS, help=", ".join(SOURCE_KINDS))
+    made.add_argument("source", metavar="SOURCE", choices=kinds(), help=f"{', '.join(kinds())}, or the path of a .py")
     made.add_argument("paths", metavar="PATH", nargs="+", help="files or directories, plain, gzipped or bgzipped")
     lake_option(made)
     made.add_argument("--cohort", metavar="NAME", help="cohort that the files belong to; default: the only one in the lake")

@@ -126,5 +126,5 @@ def queries(texts: dict[str, str]) -> list[tuple[str, str]]:
             found.append((block.place, block.text))
         if block.language == "sh":
             asked = (verb(words) for words in block.commands())
-            found += [(block.place, one[1][0]) for one in asked if one is not None and one[0] == "query"]
+            found += [(block.place, next(word for word in one[1] if " " in word)) for one in asked if one is not None and one[0] == "query"]
     return found

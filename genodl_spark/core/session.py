@@ -165,7 +165,7 @@ def rank_environment(spark: SparkSession) -> dict[str, str]:
     """
     from pyspark import SparkFiles
 
-    folder = SparkFiles.getRootDirectory() if (spark.sparkContext.master or "").startswith("local") else ""
+    folder = SparkFiles.getRootDirectory() if is_local(spark) else ""
     names = [os.path.join(folder, name) for name in spark.sparkContext._python_includes or []]
     return {"PYTHONPATH": os.pathsep.join(names)} if names else {}
 
@@ -214,10 +214,15 @@ def task_slots(spark: SparkSession) -> int:
     return int(spark.sparkContext.defaultParallelism)
 
 
+def is_local(spark: SparkSession) -> bool:
+    """Whether all tasks run on this machine."""
+    return (spark.sparkContext.master or "").startswith("local")
+
+
 def live_slots(spark: SparkSession) -> int:
     """Tasks that the executors alive at this moment can run at the same time; `task_slots` does not know of executors that were lost."""
     context = spark.sparkContext
-    if (context.master or "").startswith("local"):
+    if is_local(spark):
         return task_slots(spark)
     conf = context.getConf()
     executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1  # the driver is one of them

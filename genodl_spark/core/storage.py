@@ -150,6 +150,13 @@ def files_under(uri: str, suffix: str = "") -> list[str]:
     return sorted(prefix + f.path for f in found if f.type == pafs.FileType.File and f.path.endswith(suffix))
 
 
+def folders(uri: str) -> list[str]:
+    """Names of the folders in `uri` that are not hidden, sorted; none where it is absent."""
+    fs, path = filesystem(uri)
+    found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
+    return sorted(f.base_name for f in found if f.type == pafs.FileType.Directory and not f.base_name.startswith((".", "_")))
+
+
 def is_hidden(uri: str, folder: str) -> bool:
     """Whether a file below `folder` is hidden as Hadoop and people do it: its name, or that of a folder on the way, begins with . or _."""
     return any(part.startswith((".", "_")) for part in uri[len(folder) :].split("/"))

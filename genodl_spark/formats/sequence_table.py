@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from genodl_spark.core import packing, storage
+from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import MISSING, character, fault_of_name, shown
 from genodl_spark.formats import delimited, streams
 from genodl_spark.formats.delimited import Unreadable
 from genodl_spark.formats.sample_table import column_name
-from genodl_spark.formats.streams import Note, Split, line_blocks
+from genodl_spark.formats.streams import Note, Split
 from genodl_spark.genome import bases
 from genodl_spark.lake.schema import COHORT, Column, Table
 from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SEQUENCES
@@ -56,8 +56,7 @@ class Header:
 
 def header_of(uri: str) -> Header:
     """The header of the table at `uri`. InputError for an empty file, no `id` or `sequence`, a column that stands twice or cannot be stored."""
-    with storage.open_input(uri) as raw:
-        line = next(line_blocks(raw, uri), (1, b""))[1].partition(b"\n")[0]
+    line = streams.first_line(uri)
     if not line.strip():
         raise InputError("the file is empty; expected a table with columns id and sequence in its header", uri, 1)
     delimiter = "\t" if b"\t" in line else ","
@@ -85,21 +84,11 @@ def read(uri: str, split: Split, first: int, header: Header, cohort: str, file: 
     another number of columns than the header's, without an id or a sequence, with a letter outside IUPAC, or not in UTF-8;
     blank lines are passed over, blanks around values go, and `note` is told of these. InputError for a compressed stream that is not whole.
     """
-    for number, block in _lines(uri, split, first):
+    for number, block in streams.numbered_blocks(uri, split, first):
         if number == 1:
             number, block = 2, block[block.index(b"\n") + 1 :]
         if block:
             yield parse(block, number, header, cohort, file, note)
-
-
-def _lines(uri: str, split: Split, first: int) -> Iterator[tuple[int, bytes]]:
-    if streams.splits(uri, split.end - split.start or 1) == [split]:
-        with storage.open_input(uri) as raw:  # the whole file: its errors name the last line read
-            yield from line_blocks(raw, uri)
-        return
-    for block in streams.split_blocks(uri, split):
-        yield first, block
-        first += block.count(b"\n")
 
 
 def parse(block: bytes, number: int, header: Header, cohort: str, file: str, note: Note = lambda line, what: None) -> Batches:

@@ -107,6 +107,23 @@ def split_blocks(uri: str, split: Split, size: int = BLOCK, longest: int = LONGE
             raise InputError(str(overlong), uri) from overlong
 
 
+def numbered_blocks(uri: str, split: Split, first: int) -> Iterator[tuple[int, bytes]]:
+    """(Number of its first line, block of whole lines) of one split, whose first line has the number `first`. InputError as for the others."""
+    if splits(uri, split.end - split.start or 1) == [split]:
+        with storage.open_input(uri) as raw:  # the whole file: its errors name the last line read
+            yield from line_blocks(raw, uri)
+        return
+    for block in split_blocks(uri, split):
+        yield first, block
+        first += block.count(b"\n")
+
+
+def first_line(uri: str) -> bytes:
+    """The first line of a file, without its end; nothing for an empty file. InputError as for `line_blocks`."""
+    with storage.open_input(uri) as raw:
+        return next(line_blocks(raw, uri), (1, b""))[1].partition(b"\n")[0]
+
+
 def count_lines(uri: str, split: Split) -> int:
     """Lines that `split_blocks` gives, without putting blocks together; one for a file of a byte-order mark alone. InputError as there."""
     lines, inside, open_ = 0, split.start == 0, False

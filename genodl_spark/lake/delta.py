@@ -10,14 +10,13 @@ Every write is one transaction, and right beside another run's. What each does w
 | the same with `since` | rows at that version, all or those of `exclusive` | Conflict: the caller made from them what is written, and looks again |
 | rewrite | files that may hold the rows | done again |
 | compact | the files that it joins | Conflict: nothing is lost, the next upkeep joins what is there then |
-| create, upgrade | the table's columns | the other run's table or columns are taken |
+| create, upgrade, the first of any | the table's columns | the other run's table or columns are taken |
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
     from genodl_spark.lake.parts import Part
 
 _FEW_BYTES = 32 << 20  # of files that are gone through sooner here than a Spark job is planned
-_CREATED_WITHIN = 10  # seconds from a table's first file to its first version
 
 
 class Lake:
@@ -82,31 +80,25 @@ class Lake:
         return self.version(table) is not None
 
     def create(self, table: Table) -> None:
-        """Creates a table as declared. InputError when it is there with a column missing or of another type than declared."""
-        from py4j.protocol import Py4JJavaError
-        from pyspark.errors import PySparkException
+        """Makes a table as declared, without a row. InputError when it is there with a column missing or of another type than declared."""
 
-        self.may_write()
+        def attempt() -> None:
+            if not self._checked(table):
+                self._transaction(table).commit([], [], None)
+
+        retried(attempt)
+
+    def _checked(self, table: Table) -> bool:
+        """Whether a table is there; the first commit makes one. InputError as for `check`."""
         version = self.version(table)
-        if version is None:
-            try:
-                storage.make_directory(self.uri)
-                with alone(self.uri):
-                    self.spark.sql(table.ddl(self.path(table)))
-            except (PySparkException, Py4JJavaError):
-                # Another run may be creating it: Delta refuses a folder that has files before it has a first version.
-                version = self._first_version(table)
-                if version is None:
-                    raise
         if version is not None:
             self.check(table, version)
+        return version is not None
 
-    def _first_version(self, table: Table) -> int | None:
-        """The version of a table that comes within some seconds; None when none does."""
-        until = time.monotonic() + _CREATED_WITHIN
-        while (version := self.version(table)) is None and time.monotonic() < until:
-            time.sleep(0.1)
-        return version
+    def seen(self, table: Table) -> int:
+        """The newest version, for who holds a later commit to it; -1 where the table is not there."""
+        version = self.version(table)
+        return -1 if version is None else version
 
     def check(self, table: Table, version: int) -> None:
         """InputError when a stored column of a version is missing or has another type than declared; an older version may lack what may be NULL."""
@@ -233,8 +225,9 @@ class Lake:
         return rows.where(condition(where)).count() if where else rows.count()
 
     def append(self, table: Table, rows: DataFrame | pa.Table) -> None:
-        self.create(table)
-        if not isinstance(rows, pa.Table) and self._widens(table, rows):
+        self._checked(table)
+        if not isinstance(rows, pa.Table) and self._widens(table, rows.columns):
+            self.create(table)
             with told_apart(table), alone(self.path(table)):
                 self._writer(table, rows).mode("append").save(self.path(table))
             return
@@ -247,7 +240,7 @@ class Lake:
 
         `since`: as for `commit`.
         """
-        self.create(table)
+        self._checked(table)
         if isinstance(rows, pa.Table):
             for name, values in as_lists(where).items():
                 if not pc.all(pc.is_in(rows.column(name), pa.array(values, pa.string()))).as_py() and rows.num_rows:
@@ -276,7 +269,7 @@ class Lake:
         version that the rows were made from; Conflict where there is any newer one, or with `exclusive` one of the same. `marks` are numbers by
         name that stand with the commit; see `marked`.
         """
-        self.create(table)
+        self._checked(table)
         text = condition(exclusive or where)
         name = text if exclusive else None
         seen = [since] if since is not None else []
@@ -293,7 +286,7 @@ class Lake:
             replaced += [file for file in mixed if file.uri in self.given_up]
             mixed = [file for file in mixed if file.uri not in self.given_up]
             touched, kept = self._without(table, mixed, where) if mixed else ([], [])
-            if parts or replaced or touched or marks:
+            if parts or replaced or touched or marks or transaction.version < 0:
                 with self._dropped_if_lost(table, kept):
                     transaction.commit([*replaced, *touched], [*parts, *kept], text, name, marks)
 
@@ -504,17 +497,17 @@ class Lake:
             raise Conflict(f"{table.name}: {found}; expected no other run meanwhile, run this one again")
         return made
 
-    def _widens(self, table: Table, rows: DataFrame) -> bool:
-        """Whether rows bring columns that an open table does not have yet."""
-        return table.open and not set(rows.columns) <= set(self.read(table).columns)
+    def _widens(self, table: Table, columns: Iterable[str]) -> bool:
+        """Whether rows of these columns bring some that an open table does not have yet."""
+        return table.open and not set(columns) <= set(self.read(table, held=False).columns)
 
     def files(self, table: Table, version: int) -> list[StoredFile]:
-        """The Parquet files of one version, sorted, from the log alone.
+        """The Parquet files of one version, sorted, from the log alone; none of version -1.
 
         Delta lists them beside the version while they are few; otherwise its log has to be replayed, by Spark jobs. InputError for a version
         that the log has no more.
         """
-        files = self._listed(table, version).get("allFiles")
+        files = self._listed(table, version).get("allFiles") if version >= 0 else []
         if files is None:
             from py4j.protocol import Py4JJavaError
             from pyspark.sql import DataFrame as Frame
@@ -548,20 +541,22 @@ class Lake:
 
         Columns that only `rows` has are added to an open table. `since`, for an Arrow table: as for `commit`.
         """
-        self.create(table)
-        if isinstance(rows, pa.Table):
+        self._checked(table)
+        if isinstance(rows, pa.Table) and not table.open:
             retried(lambda: self._merge_few(table, rows, since))
         elif not self._insert_first(table, rows):
-            retried(lambda: self._merge_many(table, rows))
+            frame = self.spark.createDataFrame(rows) if isinstance(rows, pa.Table) else rows
+            retried(lambda: self._merge_many(table, frame))
 
-    def _insert_first(self, table: Table, rows: DataFrame) -> bool:
+    def _insert_first(self, table: Table, rows: DataFrame | pa.Table) -> bool:
         """Merges rows into a table that has none, in a third of the time that a merge takes; returns whether it had none."""
-        transaction = self._transaction(table)
-        if self.files(table, transaction.version) or self._widens(table, rows):
+        names = rows.column_names if isinstance(rows, pa.Table) else rows.columns
+        transaction = self._transaction(table.with_columns(names))
+        if transaction.version >= 0 and (self.files(table, transaction.version) or self._widens(table, names)):
             return False
         transaction.reads_all()  # else another run's first rows, of the same keys perhaps, would stand beside these
         try:
-            parts = transaction.write(rows)
+            parts = self._written(table, rows) if isinstance(rows, pa.Table) else transaction.write(rows)
             with self._dropped_if_lost(table, parts):
                 transaction.commit([], parts, f"merge into {table.name}")
         except LostRace:
@@ -618,7 +613,26 @@ class Lake:
         return writer.option("mergeSchema", "true") if table.open else writer
 
     def existing(self) -> list[Table]:
-        return [table for table in TABLES.values() if self.exists(table)]
+        return [table for table in self.tables().values() if self.exists(table)]
+
+    def tables(self) -> dict[str, Table]:
+        """Every table that the lake may have, by name: those declared in this package, and those that sources of users' own have made here.
+
+        What the latter are stands in their logs. InputError for one whose declaration cannot be read.
+        """
+        found = {name: self._own_table(name) for name in storage.folders(self.uri) if name not in TABLES}
+        return {**TABLES, **{name: table for name, table in found.items() if table is not None}}
+
+    def _own_table(self, name: str) -> Table | None:
+        log_path = storage.join(self.uri, name, "_delta_log")
+        version = table_log.newest(log_path)
+        if version is None:
+            return None
+        metadata = table_log.metadata(log_path, version)
+        if metadata is None:
+            log, nothing = delta_log(self.spark, storage.join(self.uri, name))
+            metadata = json.loads(log.getSnapshotAt(version, nothing, nothing).metadata().json())["metaData"]
+        return Table.from_metadata(name, metadata, storage.join(self.uri, name))
 
 
 def condition(where: Mapping[str, str | Sequence[str]]) -> str:

@@ -21,7 +21,6 @@ from genodl_spark.lake.duck_statements import Statement
 from genodl_spark.lake.files import StoredFile, read_file
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.stored import StoredLake
-from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.learning import MODELS, PREDICTIONS
 from genodl_spark.lake.views import _COMPARED, _ENTITY, _LATEST, _OF_TASK
 
@@ -94,7 +93,7 @@ class Duck:
 
     def _provide(self, names: Collection[str]) -> None:
         """Makes the views of these names, and locks DuckDB up."""
-        tables = {table.name.lower(): table for table in TABLES.values()}
+        tables = {table.name.lower(): table for table in self._lake.tables().values()}
         tasks = (
             sorted(set(self._lake.rows(MODELS, {}).column("task").to_pylist()))
             if any(name.startswith(_OF_TASK) and name not in (_LATEST, _COMPARED) for name in names)

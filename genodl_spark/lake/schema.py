@@ -5,8 +5,12 @@ Types are written as Spark SQL types.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import json
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from genodl_spark.core.errors import InputError
@@ -18,6 +22,14 @@ if TYPE_CHECKING:
 PERSON, SEQUENCE, SITE = "person", "sequence", "site"
 ENTITIES = (PERSON, SEQUENCE, "variant", "cell", SITE)
 OF_TASK = "of task"  # the kind of entity that the row's task is about
+
+
+DECLARED = "genodl.table"  # property of a Delta table: what its declaration says beside columns, partitioning and checks
+_CHECK = "delta.constraints."
+_SPARK_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}  # where Delta's schema calls them otherwise
+_DELTA_TYPES = {spark: delta for delta, spark in _SPARK_TYPES.items()}
+_INNER = {"array": ("elementType",), "map": ("keyType", "valueType")}
+_MAY_BE_NULL = {"array": "containsNull", "map": "valueContainsNull"}
 
 
 @dataclass(frozen=True)
@@ -84,15 +96,23 @@ class Table:
     def column_names(self) -> list[str]:
         return [column.name for column in self.columns]
 
-    def spark_schema(self) -> StructType:
-        from pyspark.sql.types import StructField, StructType, _parse_datatype_string
+    def with_columns(self, names: Iterable[str]) -> Table:
+        """An open table with further columns, of text."""
+        more = tuple(Column(name, "string", "") for name in names if name not in self.column_names) if self.open else ()
+        return replace(self, columns=(*self.columns, *more))
 
-        fields = []
-        for column in self.columns:
-            parsed = _parse_datatype_string(f"c {column.type}")
-            assert isinstance(parsed, StructType)
-            fields.append(StructField(column.name, parsed.fields[0].dataType, column.nullable, {"comment": column.doc}))
-        return StructType(fields)
+    def delta_schema(self) -> dict[str, Any]:
+        """The schema as Delta's log and Spark have it in JSON."""
+        fields = [
+            {"name": c.name, "type": _json_type(c.type), "nullable": c.nullable, "metadata": {"comment": c.doc} if c.doc else {}}
+            for c in self.columns
+        ]
+        return {"type": "struct", "fields": fields}
+
+    def spark_schema(self) -> StructType:
+        from pyspark.sql.types import StructType
+
+        return StructType.fromJson(self.delta_schema())
 
     def arrow_schema(self) -> pa.Schema:
         """Rendered without a JVM, so that tasks can ask for it."""
@@ -111,25 +131,76 @@ class Table:
 
         return pa.schema([pa.field(c.name, arrow(c.type), c.nullable) for c in self.columns])
 
-    def ddl(self, path: str) -> str:
-        """CREATE TABLE for a Delta table at `path`, with comments, partitioning and CHECK constraints."""
-        columns = ",\n  ".join(f"{identifier(c.name)} {c.type}{'' if c.nullable else ' NOT NULL'} COMMENT {literal(c.doc)}" for c in self.columns)
-        partitioning = ", ".join(identifier(name) for name in self.partitioned_by)
-        properties = {
+    def metadata(self) -> dict[str, Any]:
+        """What the log of a new Delta table says of it: schema with comments, partitioning and CHECK constraints."""
+        return {
+            "id": str(uuid.uuid4()),
+            "description": self.doc,
+            "format": {"provider": "parquet", "options": {}},
+            "schemaString": json.dumps(self.delta_schema()),
+            "partitionColumns": list(self.partitioned_by),
+            "configuration": self.properties(),
+            "createdTime": int(time.time() * 1000),
+        }
+
+    def properties(self) -> dict[str, str]:
+        """Properties of the Delta table."""
+        return {
             # Petastorm, DuckDB and others read the files themselves: nothing that only Delta's own reader understands.
             "delta.enableDeletionVectors": "false",
             "delta.columnMapping.mode": "none",
             # Models and predictions pin versions for as long as they are there; `genodl maintain` knows which.
             "delta.enableExpiredLogCleanup": "false",
-            **{f"delta.constraints.{name}": condition for name, condition in self.checks.items()},
+            **{f"{_CHECK}{name}": condition for name, condition in self.checks.items()},
+            DECLARED: self._declared(),
         }
-        return (
-            f"CREATE TABLE IF NOT EXISTS delta.{identifier(path)} (\n  {columns}\n) USING delta"
-            + (f" PARTITIONED BY ({partitioning})" if partitioning else "")
-            + f" COMMENT {literal(self.doc)} TBLPROPERTIES ("
-            + ", ".join(f"{literal(k)} = {literal(v)}" for k, v in properties.items())
-            + ")"
-        )
+
+    def _declared(self) -> str:
+        known = ("name", "doc", "columns", "partitioned_by", "checks")  # the log has these
+        return json.dumps({one.name: getattr(self, one.name) for one in fields(self) if one.name not in known})
+
+    @classmethod
+    def from_metadata(cls, name: str, metadata: Mapping[str, Any], place: str) -> Table | None:
+        """The declaration that a table was made from, by the metadata in its log, so that a table of somebody's own needs no code to be read.
+
+        None for a table that was not made from one. InputError, at `place`, where it cannot be read as such.
+        """
+        properties = metadata.get("configuration", {})
+        if DECLARED not in properties:
+            return None
+        try:
+            more: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(properties[DECLARED]).items()
+            }
+            stored = json.loads(metadata["schemaString"])["fields"]
+            columns = tuple(Column(f["name"], sql_type(f["type"]), f["metadata"].get("comment", ""), f["nullable"]) for f in stored)
+            checks = {key.removeprefix(_CHECK): value for key, value in properties.items() if key.startswith(_CHECK)}
+            made = cls(name, metadata.get("description") or "", columns, partitioned_by=tuple(metadata["partitionColumns"]), checks=checks, **more)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"found a table whose property {DECLARED} is no declaration ({error}); expected that which it was made with", place
+            ) from error
+        if not made.key or not {*made.key, *made.clustered_by} <= set(made.column_names):
+            raise InputError(f"found a table whose property {DECLARED} names columns that it lacks; expected its own", place)
+        return made
+
+
+def sql_type(type_: Any) -> str:
+    """A type of Delta's schema, as its JSON has it, as Spark SQL writes it, without blanks."""
+    if isinstance(type_, str):
+        return _SPARK_TYPES.get(type_, type_)
+    if type_["type"] == "struct":
+        return f"struct<{','.join(f['name'] + ':' + sql_type(f['type']) for f in type_['fields'])}>"
+    return f"{type_['type']}<{','.join(sql_type(type_[key]) for key in _INNER[type_['type']])}>"
+
+
+def _json_type(type_: str) -> Any:
+    """A type of Spark SQL's as Delta's schema has it."""
+    kind, _, inner = type_.removesuffix(">").partition("<")
+    if kind not in _INNER:
+        return _DELTA_TYPES.get(type_, type_)
+    parts = inner.split(",", 1) if kind == "map" else [inner]
+    return {"type": kind, **{key: _json_type(part.strip()) for key, part in zip(_INNER[kind], parts, strict=True)}, _MAY_BE_NULL[kind]: True}
 
 
 def identifier(name: str) -> str:

@@ -25,14 +25,13 @@ from genodl_spark.lake import checksums, table_log
 from genodl_spark.lake.delta import Lake, wrong_with
 from genodl_spark.lake.files import StoredFile
 from genodl_spark.lake.parts import Part
-from genodl_spark.lake.schema import Table
+from genodl_spark.lake.schema import Table, sql_type
 from genodl_spark.lake.transactions import alone
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 log = logging.getLogger("genodl")
-_SIMPLE = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}  # names of a schema's JSON in SQL
 _WRITER = 3  # the newest version of Delta's protocol for writers that `append` knows all of
 _ATTEMPTS = 100
 
@@ -171,14 +170,3 @@ def _published(uri: str, text: str) -> bool:
     finally:
         os.remove(aside)
     return True
-
-
-def sql_type(type_: Any) -> str:
-    """A type of a table's schema, as its JSON has it, as Spark SQL writes it, without blanks."""
-    if isinstance(type_, str):
-        return _SIMPLE.get(type_, type_)
-    if type_["type"] == "array":
-        return f"array<{sql_type(type_['elementType'])}>"
-    if type_["type"] == "map":
-        return f"map<{sql_type(type_['keyType'])},{sql_type(type_['valueType'])}>"
-    return f"struct<{','.join(f['name'] + ':' + sql_type(f['type']) for f in type_['fields'])}>"

@@ -61,6 +61,20 @@ def actions(uri: str, version: int) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
+def metadata(uri: str, version: int) -> dict[str, Any] | None:
+    """A version's schema, partitioning and properties; None where neither what Delta keeps beside it nor the entries up to it have them."""
+    with contextlib.suppress(InputError, ValueError, KeyError):
+        found: dict[str, Any] = storage.read_json(storage.join(uri, f"{version:020}.crc"))["metadata"]
+        return found
+    with contextlib.suppress(FileNotFoundError, InputError):
+        for number in range(version, -1, -1):
+            for action in actions(uri, number):
+                if "metaData" in action:
+                    stored: dict[str, Any] = action["metaData"]
+                    return stored
+    return None
+
+
 def recent(uri: str, since: float) -> list[int]:
     """Versions whose entries were written since then (seconds of the epoch), sorted."""
     found = [(modified, _ENTRY.search(name)) for name, modified, _ in storage.listing(uri)]

@@ -30,6 +30,7 @@ log = logging.getLogger("genodl")
 T = TypeVar("T")
 
 _ATTEMPTS = 12
+_COMPILED = "spark.sql.codegen.wholeStage"
 _LONGEST_WAIT = 4.0  # seconds between two attempts
 _FIRST_CAME = ("Concurrent", "MetadataChanged", "ProtocolChanged")  # how Delta's exceptions of this kind begin
 _LOG_FILE_THERE = ("FileAlreadyExistsException", "FileAlreadyExists")
@@ -115,9 +116,9 @@ def application(name: str) -> str:
 
 
 class Transaction:
-    """One transaction on a table, which reads its newest version.
+    """One transaction on a table, which reads its newest version. Of a table that is not there it makes the first, as declared.
 
-    `version`: that version.
+    `version`: that which was read, -1 where there is none.
     """
 
     def __init__(self, spark: SparkSession, table: Table, uri: str) -> None:
@@ -125,6 +126,10 @@ class Transaction:
         log, nothing = delta_log(spark, uri)
         self._transaction = log.startTransaction(nothing, nothing)
         self.version = int(self._transaction.readVersion())
+        if self.version < 0:
+            jvm: Any = spark._jvm
+            made = jvm.org.apache.spark.sql.delta.actions.Action.fromJson(json.dumps({"metaData": table.metadata()}))
+            self._transaction.updateMetadataForNewTable(made)
 
     def reads_all(self) -> None:
         """Says that what is committed depends on every row: then any other run's change in between is a lost race."""
@@ -189,8 +194,25 @@ class Transaction:
         option = getattr(jvm.scala, "Option$").__getattr__("MODULE$")
         mode = jvm.org.apache.spark.sql.SaveMode.valueOf("Append" if replaces is None else "Overwrite")
         write = getattr(delta, "DeltaOperations$Write")(mode, option.empty(), option.apply(replaces), option.empty())
-        with told_apart(self._table), alone(self._uri):
+        first = self.version < 0
+        if first:
+            storage.make_directory(self._uri)  # so that there is something to lock
+        with told_apart(self._table), alone(self._uri), _interpreted(self._spark) if first else contextlib.nullcontext():
             self._transaction.commit(jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq(), write)
+
+
+@contextlib.contextmanager
+def _interpreted(spark: SparkSession) -> Iterator[None]:
+    """Has Spark run what it plans within without compiling it. Delta replays the log of a table's first version by a job over a handful of rows,
+    which takes a second less so, where it is the first job of a session."""
+    if spark.conf.get(_COMPILED) != "true":
+        yield
+        return
+    spark.conf.set(_COMPILED, "false")
+    try:
+        yield
+    finally:
+        spark.conf.set(_COMPILED, "true")
 
 
 def delta_log(spark: SparkSession, uri: str) -> tuple[Any, Any]:

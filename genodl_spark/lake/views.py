@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from genodl_spark.core.errors import InputError
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.schema import Table, identifier
-from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.learning import MODELS, PREDICTIONS
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ _ENTITY = ("task", "cohort", "entity_id", "label_column")
 
 def names(lake: Lake) -> list[str]:
     """Every view that there can be, sorted; tables that nothing was written to yet have no rows."""
-    return sorted([*TABLES, _LATEST, _COMPARED, *(f"{_OF_TASK}{task}" for task in _tasks(lake))])
+    return sorted([*lake.tables(), _LATEST, _COMPARED, *(f"{_OF_TASK}{task}" for task in _tasks(lake))])
 
 
 def register(lake: Lake, relations: Collection[str], held: bool = True) -> list[Table]:
@@ -33,7 +32,7 @@ def register(lake: Lake, relations: Collection[str], held: bool = True) -> list[
 
     `held`: as for `Lake.read`. InputError where there is no such view.
     """
-    tables = {name.lower(): table for name, table in TABLES.items()}
+    tables = {name.lower(): table for name, table in lake.tables().items()}
     predictions = {_LATEST: latest, _COMPARED: compared}
     tasks = _tasks(lake) if any(name.startswith(_OF_TASK) and name not in predictions for name in relations) else []
     of_tasks = {f"{_OF_TASK}{task}".lower(): task for task in tasks}

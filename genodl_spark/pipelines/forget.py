@@ -28,7 +28,6 @@ from genodl_spark.job.run import Run
 from genodl_spark.lake.files import opened
 from genodl_spark.lake.locks import FOLDER
 from genodl_spark.lake.schema import ENTITIES, OF_TASK, PERSON, Table
-from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.ingested import LABELS, SAMPLES
 from genodl_spark.lake.tables.learning import MODELS, SPLITS
 from genodl_spark.lake.tables.operations import FORGOTTEN
@@ -59,9 +58,10 @@ def forget(run: Run, cohort: str, sample: str, kind: str | None = None) -> None:
     changed, gone, left = remove(run, person, known)
     hits, words, searched = search(run, person)
     # Of a table in which nothing was changed an older version may name the person.
-    older = {uri.split("/")[0] for uri in hits} & (TABLES.keys() - {table.name for table in changed})
+    tables = run.lake.tables()
+    older = {uri.split("/")[0] for uri in hits} & (tables.keys() - {table.name for table in changed})
     for name in sorted(older) if not known else ():
-        gone += run.lake.purge(TABLES[name], alone_since(run))[0]
+        gone += run.lake.purge(tables[name], alone_since(run))[0]
     hits = [uri for uri in hits if storage.kind(storage.join(run.lake.uri, uri)) == "file"]
     run.report.metrics.update(
         {
@@ -151,27 +151,29 @@ def search(run: Run, person: Person) -> tuple[list[str], list[str], int]:
     if not files:
         return [], [], 0
     tasks = min(len(files), 8 * session.task_slots(run.spark))
-    work = partial(_search, files=files, tasks=tasks, person=person, lake=lake)
+    work = partial(_search, files=files, tasks=tasks, person=person, lake=lake, declared=run.lake.tables())
     found: list[Row] = run.spark.range(0, tasks, 1, tasks).mapInArrow(work, "file int, named boolean").collect()
     named, words = (sorted(files[row.file].removeprefix(lake) for row in found if row.named is kind) for kind in (True, False))
     return named, words, len(files)
 
 
-def _search(batches: Iterable[pa.RecordBatch], files: list[str], tasks: int, person: Person, lake: str) -> Iterator[pa.RecordBatch]:
+def _search(
+    batches: Iterable[pa.RecordBatch], files: list[str], tasks: int, person: Person, lake: str, declared: Mapping[str, Table]
+) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for task in batch.column(0).to_pylist():
             numbers = range(task, len(files), tasks)
-            kinds = [_holds(files[number], files[number].removeprefix(lake), person) for number in numbers]
+            kinds = [_holds(files[number], files[number].removeprefix(lake), person, declared) for number in numbers]
             hits = [(number, kind) for number, kind in zip(numbers, kinds, strict=True) if kind is not None]
             columns = [pa.array([number for number, _ in hits], pa.int32()), pa.array([kind for _, kind in hits], pa.bool_())]
             yield pa.RecordBatch.from_arrays(columns, ["file", "named"])
 
 
-def _holds(uri: str, path: str, person: Person) -> bool | None:
+def _holds(uri: str, path: str, person: Person, declared: Mapping[str, Table]) -> bool | None:
     """Whether a file names the person; False where it has a word like the identifier, None where it has none."""
     if uri.endswith(".parquet"):
         with contextlib.suppress(Damaged):  # of a run that was cut off: searched as bytes
-            return _parquet_holds(uri, path, person)
+            return _parquet_holds(uri, path, person, declared.get(path.split("/")[0]))
     # In JSON, in text, and in JSON within JSON: a quote, or the end of a line or a cell, on either side.
     text = json.dumps(person.name)[1:-1].encode()
     around = rb"[\"'\\\t\n\r,:;=]"
@@ -179,9 +181,8 @@ def _holds(uri: str, path: str, person: Person) -> bool | None:
     return person.distinctive if re.search(pattern, storage.read_bytes(uri)) else None
 
 
-def _parquet_holds(uri: str, path: str, person: Person) -> bool | None:
+def _parquet_holds(uri: str, path: str, person: Person, table: Table | None) -> bool | None:
     """As `_holds`, by the columns of the table; binary columns are searched as the bytes that they are."""
-    table = TABLES.get(path.split("/")[0])
     partition = dict(part.split("=", 1) for part in map(unquote, path.split("/")[1:-1]) if "=" in part)
     mine = partition.get("cohort", person.cohort) == person.cohort
     word = False

@@ -31,9 +31,10 @@ _SITE = "chrom:pos:ref:alt"
 def lineage(run: Run, name: str, key: str | None) -> None:
     """Traces the rows of a table that VALUE names, or the table as a whole; prints a tree, and puts it into the report as `result`."""
     run.require_lake()
-    table = TABLES.get(name)
+    tables = run.lake.tables()
+    table = tables.get(name)
     if table is None:
-        raise InputError(f"found no table {name!r}; expected one of {', '.join(sorted(TABLES))}", "TABLE")
+        raise InputError(f"found no table {name!r}; expected one of {', '.join(sorted(tables))}", "TABLE")
     if not run.lake.exists(table):
         raise InputError(f"table {name} has no rows yet; expected some, see genodl list tables", "TABLE")
     if key is None:

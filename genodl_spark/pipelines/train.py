@@ -81,7 +81,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     if not written:
         lack = f"`evaluate` has nothing to measure{' and the probabilities are not calibrated (temperature 1)' if dataset.classes else ''}"
         run.report.warn(f"no row was held out from training, so that nothing tells how good the model is: {lack}; hold some out with split")
-    run.lake.create(MODELS)  # Delta makes no table in a folder that holds other files already
+    run.lake.create(MODELS)  # says what is wrong with the table before files stand beside it
     uri = run.lake.model_uri(model_id)
     storage.write_json(storage.join(uri, HISTORY), result["history"])
     weights = storage.read_bytes(storage.join(staging, WEIGHTS))

@@ -27,6 +27,7 @@ from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.lake.tables.learning import MODELS
+from genodl_spark.sources import kinds
 
 log = logging.getLogger("genodl")
 
@@ -41,10 +42,14 @@ _HASHED = (("model.json", "card_sha256"), ("model.safetensors", "weights_sha256"
 class _Item:
     """A file to check: one of a table, or one of a model with its SHA-256, None where none was kept."""
 
-    table: str
+    of: Table
     uri: str
     stored: StoredFile | None = None
     sha256: str | None = None
+
+    @property
+    def table(self) -> str:
+        return self.of.name
 
 
 def verify(run: Run) -> None:
@@ -55,7 +60,7 @@ def verify(run: Run) -> None:
         version = run.lake.version(table)
         assert version is not None
         run.report.read[table.name] = version
-        items += [_Item(table.name, file.uri, file) for file in run.lake.files(table, version)]
+        items += [_Item(table, file.uri, file) for file in run.lake.files(table, version)]
     items += _models(run)
     findings: list[dict[str, Any]] = []
     totals = dict.fromkeys((_SUMMED, _BESIDE, _NONE), 0)
@@ -92,7 +97,7 @@ def _models(run: Run) -> list[_Item]:
             hashed = {name: row.get(column) for name, column in _HASHED}
             hashed |= {f"code/{name}": digest for name, digest in dict(row.get("code_sha256") or {}).items()}
             uri = run.lake.model_uri(row["model_id"])
-            found += [_Item(MODELS.name, storage.join(uri, name), sha256=digest) for name, digest in hashed.items()]
+            found += [_Item(MODELS, storage.join(uri, name), sha256=digest) for name, digest in hashed.items()]
     return found
 
 
@@ -140,7 +145,7 @@ def check(item: _Item) -> tuple[int, str, str | None]:
             return size, kind, f"found {size} bytes; expected {item.stored.size}"
         if checksums.check_file(item.uri, item.stored.checksum) is None:
             kind = _NONE
-        rows, stated = _decoded(TABLES[item.table], item.stored), item.stored.statistics.get("numRecords")
+        rows, stated = _decoded(item.of, item.stored), item.stored.statistics.get("numRecords")
         return size, kind, None if stated in (None, rows) else f"found {rows} rows; expected {stated}"
     except InputError as error:
         return 0, kind, error.message
@@ -165,7 +170,7 @@ def _mend(run: Run, item: _Item) -> str:
     """What brings a file's rows back."""
     if item.stored is None:
         return "run genodl train again, with --force, or restore the file from a copy"
-    table = TABLES[item.table]
+    table = item.of
     verb, _, kind = table.made_by.partition(" ")
     if not verb:
         return "no job brings it back: restore it from a copy"
@@ -188,9 +193,10 @@ def _mend(run: Run, item: _Item) -> str:
     commanded = sorted({(row["source"], row["cohort"]) for row in brought if row["source"] != "samples"})
     if not commanded:
         return f"ingest the files of cohort {cohort} again" if cohort else "ingest the files of its cohorts again"
-    commands = []
+    commands, known = [], {*kinds(), *(one.made_by.partition(" ")[2] for one in TABLES.values())}
     for source, name in commanded:
         uris = sorted(row["uri"] for row in brought if (row["source"], row["cohort"]) == (source, name))
         more = f" and {len(uris) - _SHOWN} more" if len(uris) > _SHOWN else ""
-        commands.append(f"genodl ingest {source} {' '.join(uris[:_SHOWN])}{more} --cohort {name}")
+        named = source if source in known else f"{source}.py"  # a user's own
+        commands.append(f"genodl ingest {named} {' '.join(uris[:_SHOWN])}{more} --cohort {name}")
     return f"run {', '.join(commands)}"

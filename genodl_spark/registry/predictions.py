@@ -143,7 +143,7 @@ def _known(values: np.ndarray) -> pa.Array:
 
 
 def scoring_of(run: Run, model: Chosen, cohort: str, versions: Mapping[str, int], wanted: pa.Array | None) -> Scoring:
-    run.lake.create(PREDICTIONS)  # before the tasks write: Delta makes no table where files are
+    run.lake.create(PREDICTIONS)  # says what is wrong with the table before tasks write
     constants = {
         "task": model.row.task,
         "cohort": cohort,

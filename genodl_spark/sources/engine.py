@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -24,12 +25,10 @@ from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.ingested import QUARANTINE
 from genodl_spark.lake.transactions import retried
 
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
-
 log = logging.getLogger("genodl")
 
 _SMALLEST, _LARGEST = 1 << 20, 64 << 20  # stored bytes of a piece; text takes 3 to 80 times as many
+_FEW_BYTES = 1 << 20  # stored bytes of files that one process reads sooner than tasks start
 _PIECES_PER_SLOT = 4  # so that the last piece to end is not long alone
 _MOST_WARNINGS = 20
 
@@ -45,8 +44,16 @@ class SourceFile:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What one file brought: rows stored, and records set aside."""
+
+    records: int
+    quarantined: int = 0
+
+
+@dataclass(frozen=True)
 class Piece:
-    """One task's work. `first`: number of its first line."""
+    """One task's work. `first`: number of its first line or record, from 1."""
 
     uri: str
     name: str
@@ -58,7 +65,7 @@ class Piece:
 class Brought:
     """What one file brought: rows stored, records set aside and the first of them, and the files written, by table.
 
-    `notes`: of lines that are not stored as they are, by what is said of them, how many and the first.
+    `notes`: of lines that are not stored as they are, by what is said of them, how many and the first. Lines are records in a file without lines.
     """
 
     rows: int = 0
@@ -69,17 +76,27 @@ class Brought:
 
 
 class Reader(Protocol):
-    """How files of one source are read; it goes to the tasks."""
+    """How files of one source are read; it goes to the tasks. What a reader of lines does stands here; others say it themselves.
 
-    @property
-    def source(self) -> str: ...
+    `source`: the kind's name. `unit`: what records are counted in, line or, in files that have no lines, record.
+    """
+
+    source: str
+    unit: str = "line"
 
     def splits(self, uri: str, target: int) -> list[Split]:
         """Ranges of a file that tasks read on their own, of about `target` stored bytes."""
+        return streams.splits(uri, target)
 
+    def length(self, piece: Piece) -> int:
+        """Lines or records of a piece: where a file is several, for the number of the next one's first."""
+        return streams.count_lines(piece.uri, piece.split)
+
+    @abstractmethod
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
         """Tables that the piece has rows for, and the URIs below which their files go; `quarantine` is the last."""
 
+    @abstractmethod
     def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
         """Rows of the piece, a batch for each of `targets`; `note` is told of lines that are not stored as they are."""
 
@@ -102,15 +119,13 @@ def ingest_files(
     """
     lake, names = run.lake, [file.name for file in files]
     new = [one for one in (table, QUARANTINE) if not lake.exists(one)]
-    for one in new:
-        lake.create(one)  # before the tasks write: Delta makes no table where files are
     run_name = uuid.uuid4().hex[:12]
     try:
-        pieces = _numbered(run, _pieces(run, reader, files))
+        pieces = _numbered(run, reader, _pieces(run, reader, files))
         log.info("reading %d files in %d pieces", len(files), len(pieces))
         brought: dict[str, Brought] = {name: Brought() for name in names}
-        for row in _each(run, len(pieces), partial(_write, pieces=pieces, reader=reader, name=run_name), _REPORT).collect():
-            _add(brought[row.file], row, table)
+        for row in _each(run, pieces, partial(_write, pieces=pieces, reader=reader, name=run_name), _REPORT):
+            _add(brought[row["file"]], row, table)
     except BaseException:
         discard(run, [table, QUARANTINE], run_name, new)
         raise
@@ -120,7 +135,7 @@ def ingest_files(
     def commit() -> None:
         since = None
         if check is not None:
-            since = lake.version(table)
+            since = lake.seen(table)
             check(brought)
         lake.commit(table, parts_of(brought, table), where, since=since)
 
@@ -131,8 +146,8 @@ def ingest_files(
     except (InputError, Conflict):  # after any other error a version may know of the files
         discard(run, [table, QUARANTINE], run_name, new)
         raise
-    _warn_of_quarantine(run, brought)
-    _tell_notes(run, brought)
+    _warn_of_quarantine(run, brought, reader.unit)
+    _tell_notes(run, brought, reader.unit)
     quarantined = sum(b.quarantined for b in brought.values())
     run.wrote(table, sum(b.rows for b in brought.values()), quarantined=quarantined)
     run.wrote(QUARANTINE, quarantined + (0 if beside is None else beside.num_rows))
@@ -148,6 +163,10 @@ def _written(run: Run, rows: pa.RecordBatch | None, name: str) -> list[Part]:
     return list(writer.close())
 
 
+def counts(brought: dict[str, Brought]) -> dict[str, Counts]:
+    return {name: Counts(b.rows, b.quarantined) for name, b in brought.items()}
+
+
 def parts_of(brought: dict[str, Brought], table: Table) -> list[Part]:
     return [part for b in brought.values() for part in b.parts.get(table.name, [])]
 
@@ -158,13 +177,14 @@ def _pieces(run: Run, reader: Reader, files: list[SourceFile]) -> list[Piece]:
     return [Piece(file.uri, file.name, split) for file in files for split in reader.splits(file.uri, target)]
 
 
-def _numbered(run: Run, pieces: list[Piece]) -> list[Piece]:
-    """The pieces with the numbers of their first lines: all but the last of a file are read through once to count."""
+def _numbered(run: Run, reader: Reader, pieces: list[Piece]) -> list[Piece]:
+    """The pieces with the numbers of their first lines or records: all but the last of a file are read through once to count."""
     counted = [i for i, (piece, after) in enumerate(pairwise(pieces)) if piece.uri == after.uri]
     if not counted:
         return pieces
-    work = partial(_count, pieces=[pieces[i] for i in counted])
-    lines = {counted[row.piece]: row.lines for row in _each(run, len(counted), work, "piece int, lines bigint").collect()}
+    parts = [pieces[i] for i in counted]
+    lengths = _each(run, parts, partial(_count, pieces=parts, reader=reader), "piece int, lines bigint")
+    lines = {counted[row["piece"]]: row["lines"] for row in lengths}
     numbered: list[Piece] = []
     first = 1
     for i, piece in enumerate(pieces):
@@ -174,9 +194,14 @@ def _numbered(run: Run, pieces: list[Piece]) -> list[Piece]:
     return numbered
 
 
-def _each(run: Run, count: int, work: Any, schema: str) -> DataFrame:
-    """Rows that `work` makes of each of `count` indices, one task each."""
-    return run.spark.range(0, count, 1, count).mapInArrow(work, schema)
+def _each(run: Run, pieces: Sequence[Piece], work: Any, schema: str) -> list[dict[str, Any]]:
+    """Rows that `work` makes of the index of each piece, a task each. On one machine this process does it where they are small: a job takes
+    longer to start."""
+    count = len(pieces)
+    if sum(piece.split.end - piece.split.start for piece in pieces) <= _FEW_BYTES and session.is_local(run.spark):
+        here = work([pa.RecordBatch.from_arrays([pa.array(range(count))], ["id"])])
+        return [row for batch in here for row in batch.to_pylist()]
+    return [row.asDict() for row in run.spark.range(0, count, 1, count).mapInArrow(work, schema).collect()]
 
 
 def _indices(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
@@ -184,9 +209,9 @@ def _indices(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
         yield from batch.column(0).to_pylist()
 
 
-def _count(batches: Iterable[pa.RecordBatch], pieces: list[Piece]) -> Iterator[pa.RecordBatch]:
+def _count(batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reader) -> Iterator[pa.RecordBatch]:
     for index in _indices(batches):
-        lines = streams.count_lines(pieces[index].uri, pieces[index].split)
+        lines = reader.length(pieces[index])
         yield pa.RecordBatch.from_arrays([pa.array([index], pa.int32()), pa.array([lines], pa.int64())], ["piece", "lines"])
 
 
@@ -221,30 +246,30 @@ def _count_note(notes: dict[str, tuple[int, int]], line: int, what: str) -> None
     notes[what] = (times + 1, min(first, line))
 
 
-def _add(brought: Brought, row: Any, table: Table) -> None:
-    if row.note is not None:
-        times, first = brought.notes.get(row.note, (0, row.note_line))
-        brought.notes[row.note] = (times + row.times, min(first, row.note_line))
-    if row.bad_line is not None:
-        first = (row.bad_line, row.bad_reason)
+def _add(brought: Brought, row: Mapping[str, Any], table: Table) -> None:
+    if row["note"] is not None:
+        times, first = brought.notes.get(row["note"], (0, row["note_line"]))
+        brought.notes[row["note"]] = (times + row["times"], min(first, row["note_line"]))
+    if row["bad_line"] is not None:
+        first = (row["bad_line"], row["bad_reason"])
         brought.first_bad = first if brought.first_bad is None else min(brought.first_bad, first)
-    if row.part is not None:
-        part = Part.from_json(row.part)
-        brought.parts.setdefault(row.table, []).append(part)
-        if row.table == table.name:
+    if row["part"] is not None:
+        part = Part.from_json(row["part"])
+        brought.parts.setdefault(row["table"], []).append(part)
+        if row["table"] == table.name:
             brought.rows += part.rows
-        elif row.table == QUARANTINE.name:
+        elif row["table"] == QUARANTINE.name:
             brought.quarantined += part.rows
 
 
 def discard(run: Run, tables: list[Table], name: str, new: list[Table]) -> None:
     """Removes what the tasks of a run that failed wrote, files named after `name`, as far as it can be reached: none that a version holds. And the
-    tables that it made, where no other run writes."""
+    folders of tables that it did not get to make, where no other run writes."""
     with contextlib.suppress(Exception):
         alone = locks.oldest(run.lake.uri, run.run_id) is None
         for one in tables:
             version = run.lake.version(one)
-            if one in new and version == 0 and alone:
+            if one in new and version is None and alone:
                 storage.remove_directory(run.lake.path(one))
                 continue
             held = {file.uri for file in run.lake.files(one, version)} if version is not None else set()
@@ -253,20 +278,20 @@ def discard(run: Run, tables: list[Table], name: str, new: list[Table]) -> None:
                     storage.remove_file(uri)
 
 
-def _warn_of_quarantine(run: Run, brought: dict[str, Brought]) -> None:
+def _warn_of_quarantine(run: Run, brought: dict[str, Brought], unit: str) -> None:
     affected = {name: b for name, b in brought.items() if b.quarantined}
     told = []
     for name, b in affected.items():
         assert b.first_bad is not None
         line, reason = b.first_bad
-        told.append(f"{b.quarantined} of {b.quarantined + b.rows} records of {name} are in quarantine, first line {line}: {reason}")
+        told.append(f"{b.quarantined} of {b.quarantined + b.rows} records of {name} are in quarantine, first {unit} {line}: {reason}")
     rest = sum(b.quarantined for b in list(affected.values())[_MOST_WARNINGS:])
     tell(run, told, f"{rest} records of {len(affected) - _MOST_WARNINGS} more files are in quarantine")
 
 
-def _tell_notes(run: Run, brought: dict[str, Brought]) -> None:
+def _tell_notes(run: Run, brought: dict[str, Brought], unit: str) -> None:
     noted = [(name, what, times, line) for name, b in brought.items() for what, (times, line) in b.notes.items()]
-    told = [f"{times} lines of {name} {what}; the first is line {line}" for name, what, times, line in noted]
+    told = [f"{times} {unit}s of {name} {what}; the first is {unit} {line}" for name, what, times, line in noted]
     tell(run, told)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import posixpath
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,11 +24,14 @@ from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.formats import matrix
 from genodl_spark.formats.matrix import Header, Row
+from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.schema import Table
-from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES, METHYLATION, SOURCES
-from genodl_spark.sources.engine import SourceFile, discard
+from genodl_spark.lake.tables.ingested import FEATURES, SOURCES
+from genodl_spark.sources.arrival import Arrival
+from genodl_spark.sources.engine import Counts, SourceFile, discard
+from genodl_spark.sources.protocol import BLOCK, SourceKind
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -40,6 +44,45 @@ _UNKNOWN = ""  # the file of values that an older version put together
 _TRIES = 5
 _REPORT = "table string, feature_set string, part string"
 _REPORTED = pa.schema([(name, pa.string()) for name in ("table", "feature_set", "part")])
+
+
+class MatrixKind(SourceKind):
+    """Matrices, features x samples, into a table of packed rows."""
+
+    takes = frozenset({BLOCK})
+    joins = True
+
+    def header(self, uri: str, settings: Settings) -> Header:
+        with storage.open_input(uri) as raw:
+            return matrix.read_header(raw, uri)
+
+    def samples(self, header: Header) -> list[str]:
+        return header.samples
+
+    def tell(self, run: Run, headers: Mapping[str, Header]) -> None:
+        """How the files are cut into cells: a metric, and a warning for what is not the usual way."""
+        files: dict[str, list[str]] = {}
+        for uri, header in headers.items():
+            files.setdefault(header.described(), []).append(posixpath.basename(uri))
+        run.report.metrics["read_as"] = {described: len(names) for described, names in files.items()}
+        for described in {header.described(): None for header in headers.values() if header.bare or header.decimal == ","}:
+            first, *more = files[described]
+            run.report.warn(f"{first}{f' and {len(more)} more files' if more else ''}: read with {described}")
+
+    def stored_samples(self, run: Run, cohort: str, block: str, files: list[str]) -> dict[str, set[str]]:
+        from pyspark.sql import functions as F
+
+        if not run.lake.exists(self.table):
+            return {}
+        rows = run.lake.read(self.table).where((F.col("cohort") == cohort) & (F.col("block") == block))
+        held = F.coalesce("files", F.array("file"))  # a row may hold values of several
+        rows = rows.select("sample_id", F.explode(held).alias("file")).where(F.col("file").isin(files))
+        return {row.file: set(row.people) for row in rows.groupBy("file").agg(F.collect_set("sample_id").alias("people")).collect()}
+
+    def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
+        arrival.settle()
+        rows = ingest_matrices(arrival.run, self.table, arrival.cohort, arrival.data.block, files, arrival.refuse)
+        return {file: Counts(count) for file, count in rows.items()}
 
 
 @dataclass(frozen=True)
@@ -124,13 +167,11 @@ def ingest_matrices(
 def _ingest(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, Header], check: Callable[[], None]) -> None:
     lake = run.lake
     new = [one for one in (table, FEATURES) if not lake.exists(one)]
-    for one in (table, FEATURES):
-        lake.create(one)  # before the tasks write: Delta makes no table where files are
     name = uuid.uuid4().hex[:12]
     staging = storage.join(lake.uri, "_staging", f"ingest-{name}")
     target = _Target(table, cohort, block, lake.path(table), lake.path(FEATURES), staging, run.settings.ingest.sample_chunk, name)
     try:
-        version = lake.version(table)
+        version = lake.seen(table)
         plan = _plan(run, target, files)
         known = _orders(run, target)
         matrices = [_Matrix(file.uri, file.name, header, plan.shared.intersection(header.samples)) for file, header in files.items()]
@@ -358,6 +399,3 @@ def _stored_row(row: dict[str, Any], values: np.ndarray, names: list[str], sampl
         raise InputError(f"{found}; expected one for each: take its file {row['file']} into a new cohort", row["file"])
     origin = np.zeros(len(values), np.int64) if row["origin"] is None else np.frombuffer(row["origin"], "<u2").astype(np.int64)
     return Row(names, values, list(row["files"]), origin).without(replaced)
-
-
-MATRICES = {"expression": EXPRESSION, "methylation": METHYLATION}

@@ -14,22 +14,21 @@ from dataclasses import replace
 from typing import Any
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.formats.vcf import reader
 from genodl_spark.job.run import Run
-from genodl_spark.lake.tables.ingested import EXPRESSION, METHYLATION, SOURCES
+from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.sources.engine import SourceFile
-
-_MATRICES = {table.name: table for table in (EXPRESSION, METHYLATION)}
-_ADDED = ("phenotypes", "samples")  # to what is there: such a file takes nothing away
+from genodl_spark.sources.protocol import SourceKind
 
 
-def named_files(run: Run, cohort: str, source: str, block: str, files: list[SourceFile], samples: Mapping[str, Sequence[str]]) -> list[SourceFile]:
+def named_files(
+    run: Run, cohort: str, kind: SourceKind, block: str, files: list[SourceFile], samples: Mapping[str, Sequence[str]]
+) -> list[SourceFile]:
     """`files` under the names that the cohort has or will have them by. `samples` of each, by URI, as far as they are known before reading.
 
     InputError for one that may or may not be another edition of what the lake has, and for one that would take the place of
     other people's data.
     """
-    known = _known(run, cohort, source, block) if files else []
+    known = _known(run, cohort, kind.name, block) if files else []
     at, given = {row.uri: row for row in known}, {file.uri for file in files}
     alike = {
         file.uri: [row for row in known if row.uri not in given and posixpath.basename(row.uri) == posixpath.basename(file.uri)]
@@ -37,7 +36,7 @@ def named_files(run: Run, cohort: str, source: str, block: str, files: list[Sour
         if file.uri not in at
     }
     asked = [row.file for rows in alike.values() for row in rows] + [at[f.uri].file for f in files if f.uri in at and at[f.uri].sha256 != f.sha256]
-    people = _people(run, cohort, source, block, asked) if asked and source not in _ADDED else {}
+    people = kind.stored_samples(run, cohort, block, asked) if asked and not kind.adds else {}
     taken = {row.file for row in known}
     found: dict[str, str] = {}
     for file in files:
@@ -48,13 +47,13 @@ def named_files(run: Run, cohort: str, source: str, block: str, files: list[Sour
             continue
         free = [row for row in alike[file.uri] if row.file not in found.values()]
         same = next((row for row in free if row.sha256 == file.sha256), None)
-        edition = same or next((row for row in free if source not in _ADDED and _may_be(people.get(row.file, set()), own)), None)
+        edition = same or next((row for row in free if not kind.adds and _may_be(people.get(row.file, set()), own)), None)
         if edition is not None and (edition is same or _is_edition(run, file, cohort, edition)):
             found[file.uri] = edition.file
         else:
             found[file.uri] = _distinct(file.uri, taken | set(found.values()), given - {file.uri})
             twin = next((row.file for row in known if row.sha256 == file.sha256), None)
-            if twin is not None and source not in _ADDED:
+            if twin is not None and not kind.adds:
                 run.report.warn(f"{found[file.uri]} has the content of {twin}, which cohort {cohort} has: all that is in it stands there twice")
     return [replace(file, name=found[file.uri]) for file in files]
 
@@ -64,23 +63,6 @@ def _known(run: Run, cohort: str, source: str, block: str) -> list[Any]:
         return []
     rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "uri", "sha256").collect()
     return sorted((row for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)), key=lambda row: str(row.file))
-
-
-def _people(run: Run, cohort: str, source: str, block: str, names: list[str]) -> dict[str, set[str]]:
-    """Samples of the files of these names, as far as the lake knows them by file."""
-    from pyspark.sql import functions as F
-
-    mine = (F.col("cohort") == cohort) & F.col("file").isin(names)
-    if source == reader.SOURCE:
-        rows = run.lake.read(SOURCES).where(mine & (F.col("source") == source) & F.col("header").isNotNull())
-        lines = rows.select("file", F.substring_index("header", "\n", -1).alias("columns")).collect()
-        return {row.file: set(row.columns.split("\t")[9:]) for row in lines}
-    if source in _MATRICES and run.lake.exists(_MATRICES[source]):
-        rows = run.lake.read(_MATRICES[source]).where((F.col("cohort") == cohort) & (F.col("block") == block))
-        files = F.coalesce("files", F.array("file"))  # a row may hold values of several
-        rows = rows.select("sample_id", F.explode(files).alias("file")).where(F.col("file").isin(names))
-        return {row.file: set(row.people) for row in rows.groupBy("file").agg(F.collect_set("sample_id").alias("people")).collect()}
-    return {}
 
 
 def _may_be(theirs: set[str], own: set[str]) -> bool:

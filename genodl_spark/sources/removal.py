@@ -233,9 +233,9 @@ def _files_of_nobody(run: Run, person: Person) -> list[dict[str, str]]:
     alone = F.coalesce((F.size(columns) == 10) & (columns[9] == person.name), F.lit(False))
     rows = run.lake.read(SOURCES).where(F.col("cohort") == person.cohort)
     rows = rows.where(alone | (F.col("file") == person.name) | F.col("file").startswith(f"{person.name}."))
-    found = []
+    found, tables = [], run.lake.tables().values()
     for row in rows.select("cohort", "source", "block", "file").collect():
-        filled = [table for table in TABLES.values() if table.file and table.made_by == f"ingest {row.source}"]
+        filled = [table for table in tables if table.file and table.made_by == f"ingest {row.source}"]
         if filled and not any(run.lake.count(table, {"cohort": row.cohort, table.file: row.file}) for table in filled):
             run.lake.delete(QUARANTINE, {"cohort": row.cohort, "source": row.source, "file": row.file})
             found.append(row.asDict())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from genodl_spark.core import storage
 from genodl_spark.formats import sample_table
 from genodl_spark.job.run import Run
@@ -16,17 +18,18 @@ def read_samples(path: str) -> sample_table.SampleTable:
 
 def merge_samples(run: Run, cohort: str, table: sample_table.SampleTable, kind: str = PERSON) -> int:
     """Puts the rows into `samples`, or into `labels` where they are about another kind of entity; returns how many."""
-    from pyspark.sql.types import StringType, StructField, StructType
-
     for old, new in table.renamed.items():
         run.report.warn(f"column {old!r} is stored as {new!r}")
     for note in table.notes:
         run.report.warn(note)
     into = table_about(kind)
     of = {"cohort": cohort, into.kind_in: kind} if into.kind_in else {"cohort": cohort}
-    names = [*of, into.entity, *map(into.beside, table.columns)]
-    schema = StructType([StructField(name, StringType(), name not in into.key) for name in names])
-    rows = [(*of.values(), sample, *values) for sample, values in table.rows.items()]
-    run.lake.merge(into, run.spark.createDataFrame(rows, schema))
-    run.wrote(into, len(rows))
-    return len(rows)
+    count, names = len(table.rows), (*of, into.entity)
+    columns = {**{name: [value] * count for name, value in of.items()}, into.entity: list(table.rows)}
+    others = list(map(into.beside, table.columns))
+    columns |= dict(zip(others, map(list, zip(*table.rows.values(), strict=True)), strict=False))  # without rows there are none
+    fields = [pa.field(name, pa.string(), name not in into.key) for name in (*names, *others)]
+    arrays = [pa.array(columns.get(field.name, []), pa.string()) for field in fields]
+    run.lake.merge(into, pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
+    run.wrote(into, count)
+    return count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,26 +13,68 @@ import pyarrow as pa
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.formats import sequence_table, streams
+from genodl_spark.formats import sequence_table
 from genodl_spark.formats.sequence_table import Header
-from genodl_spark.formats.streams import Note, Split
+from genodl_spark.formats.streams import Note
+from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.files import Without
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.schema import PERSON, Table, identifier
 from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SAMPLES, SEQUENCES, SOURCES
+from genodl_spark.sources.arrival import Arrival
 from genodl_spark.sources.consent import is_withdrawn, withdrawn
-from genodl_spark.sources.engine import Brought, Piece, SourceFile, ingest_files, parts_of
+from genodl_spark.sources.engine import Brought, Counts, Piece, Reader, SourceFile, counts, ingest_files, parts_of
 from genodl_spark.sources.person import names_people
+from genodl_spark.sources.protocol import SourceKind
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
+class Source(SourceKind):
+    """Sequence tables."""
+
+    files = sequence_table.FILE_NAME
+    table = SEQUENCES
+
+    def header(self, uri: str, settings: Settings) -> Header:
+        return sequence_table.header_of(uri)
+
+    def outdated(self, run: Run, cohort: str, files: set[str]) -> set[str]:
+        """Those of which `labels` has nothing, while `samples` has something of the cohort: older versions put columns of sequences there."""
+        if not run.lake.count(SAMPLES, {"cohort": cohort}):
+            return set()
+        rows = run.lake.read(LABELS).where(condition({"cohort": cohort})).select("file").distinct().collect()
+        if found := files - {row.file for row in rows}:
+            run.report.warn(f"{len(found)} files are read again: what an older version left in samples of their sequences moves to labels")
+        return found
+
+    def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
+        """Records into `sequences` and `quarantine`, and their other columns into `labels`.
+
+        InputError for a file without any record, and for an identifier that stands twice in a cohort.
+        """
+        run, cohort, lake = arrival.run, arrival.cohort, arrival.run.lake
+        for header in files.values():
+            for name, stored in header.others.items():
+                if name != stored:
+                    run.report.warn(f"column {name!r} is stored as {stored!r}")
+        staging = storage.join(lake.uri, "_staging", f"ingest-{uuid.uuid4().hex[:12]}")
+        headers = {file.uri: header for file, header in files.items()}
+        reader = _SequenceReader(cohort, headers, lake.path(SEQUENCES), staging, lake.path(QUARANTINE))
+        try:
+            brought = ingest_files(run, cohort, SEQUENCES, reader, list(files), arrival.settle, partial(_check, run, cohort, files, staging))
+            _merge_labels(run, cohort, files, brought, staging)
+        finally:
+            storage.remove_directory(staging)
+        return counts(brought)
+
+
 @dataclass(frozen=True)
-class _SequenceReader:
-    """Reads sequence tables; `headers` by URI. `sequences`, `labels`, `quarantine`: where rows of each go. See `pieces.Reader`."""
+class _SequenceReader(Reader):
+    """Reads sequence tables; `headers` by URI. `sequences`, `labels`, `quarantine`: where rows of each go. See `engine.Reader`."""
 
     cohort: str
     headers: dict[str, Header]
@@ -41,35 +83,11 @@ class _SequenceReader:
     quarantine: str
     source: str = sequence_table.SOURCE
 
-    def splits(self, uri: str, target: int) -> list[Split]:
-        return streams.splits(uri, target)
-
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
         return [(SEQUENCES, self.sequences), (self.headers[piece.uri].labels, self.labels), (QUARANTINE, self.quarantine)]
 
     def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
         return sequence_table.read(piece.uri, piece.split, piece.first, self.headers[piece.uri], self.cohort, piece.name, note)
-
-
-def ingest_sequences(run: Run, cohort: str, files: dict[SourceFile, Header], settle: Callable[[], None]) -> dict[str, Brought]:
-    """Puts the records of sequence tables into `sequences` and `quarantine`, as `ingest_files` does, and their other columns into `labels`.
-
-    InputError for a file without any record, and for an identifier that stands twice in a cohort.
-    """
-    lake = run.lake
-    for header in files.values():
-        for name, stored in header.others.items():
-            if name != stored:
-                run.report.warn(f"column {name!r} is stored as {stored!r}")
-    staging = storage.join(lake.uri, "_staging", f"ingest-{uuid.uuid4().hex[:12]}")
-    headers = {file.uri: header for file, header in files.items()}
-    reader = _SequenceReader(cohort, headers, lake.path(SEQUENCES), staging, lake.path(QUARANTINE))
-    try:
-        brought = ingest_files(run, cohort, SEQUENCES, reader, list(files), settle, partial(_check, run, cohort, files, staging))
-        _merge_labels(run, cohort, files, brought, staging)
-    finally:
-        storage.remove_directory(staging)
-    return brought
 
 
 def _check(run: Run, cohort: str, files: dict[SourceFile, Header], staging: str, brought: dict[str, Brought]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -15,16 +16,69 @@ from genodl_spark.formats.vcf.normalise import Normaliser
 from genodl_spark.genome.builds import build_of
 from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.genome.reference import Reference
+from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import PartWriter
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLE_SETS, SOURCES, VARIANTS
-from genodl_spark.sources.engine import Brought, Piece, SourceFile, ingest_files, tell
+from genodl_spark.sources.arrival import Arrival
+from genodl_spark.sources.engine import Counts, Piece, Reader, SourceFile, counts, ingest_files, tell
+from genodl_spark.sources.protocol import REFERENCE, SourceKind
+
+
+class Source(SourceKind):
+    """VCF and BCF."""
+
+    files = vcf.FILE_NAME
+    table = VARIANTS
+    takes = frozenset({REFERENCE})
+
+    def header(self, uri: str, settings: Settings) -> Header:
+        return vcf.header_of(uri, settings.ingest.strict)
+
+    def samples(self, header: Header) -> list[str]:
+        return header.samples
+
+    def options(self, settings: Settings, reference: str | None) -> str:
+        """The normalisation that is asked for."""
+        chosen = ["split"] if settings.ingest.split_alleles else []
+        return " ".join([*chosen, *([f"align={reference}"] if reference else [])])
+
+    def manifest(self, header: Header) -> dict[str, Any]:
+        return {"header": header.text, "build": build_of(header.contigs)}
+
+    def check(self, run: Run, cohort: str, files: Mapping[SourceFile, Header]) -> None:
+        _check_builds(run, cohort, files)
+
+    def stored_samples(self, run: Run, cohort: str, block: str, files: list[str]) -> dict[str, set[str]]:
+        from pyspark.sql import functions as F
+
+        mine = (F.col("cohort") == cohort) & F.col("file").isin(files) & (F.col("source") == self.name)
+        rows = run.lake.read(SOURCES).where(mine & F.col("header").isNotNull())
+        lines = rows.select("file", F.substring_index("header", "\n", -1).alias("columns")).collect()
+        return {row.file: set(row.columns.split("\t")[9:]) for row in lines}
+
+    def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
+        """Records into `variants` and `quarantine`, lines of headers that break the specification too, and sample orders into `sample_sets`."""
+        run, cohort, reference = arrival.run, arrival.cohort, arrival.reference
+        if reference is not None:
+            Reference(reference)  # makes its index before many tasks want it, and says what is wrong with it
+        s, lake = run.settings.ingest, run.lake
+        reader = _VcfReader(cohort, lake.path(VARIANTS), lake.path(QUARANTINE), s.batch, s.bin_width, s.line_bytes, s.split_alleles, reference)
+        aside = [vcf.Reader(header, cohort, file.name).of_header() for file, header in files.items() if header.aside]
+        beside = pa.Table.from_batches(aside, QUARANTINE.arrow_schema()).combine_chunks().to_batches()
+        brought = ingest_files(run, cohort, VARIANTS, reader, list(files), arrival.settle, beside=beside[0] if beside else None)
+        _tell_headers(run, files)
+        _write_sample_sets(run, list(files.values()))
+        return counts(brought)
 
 
 @dataclass(frozen=True)
-class _VcfReader:
-    """Reads VCFs and BCFs; `variants`, `quarantine`: URIs of the tables. See `pieces.Reader`."""
+class _VcfReader(Reader):
+    """Reads VCFs and BCFs; `variants`, `quarantine`: URIs of the tables. See `engine.Reader`.
+
+    Tasks read headers again: those of many files would be long to send.
+    """
 
     cohort: str
     variants: str
@@ -52,27 +106,7 @@ class _VcfReader:
             yield from reader.batches(number, block, self.batch)
 
 
-def options_of(run: Run, reference: str | None) -> str:
-    """The normalisation that the settings ask for, as it stands in `sources`."""
-    chosen = ["split"] if run.settings.ingest.split_alleles else []
-    return " ".join([*chosen, *([f"align={reference}"] if reference else [])])
-
-
-def ingest_vcfs(run: Run, cohort: str, files: dict[SourceFile, Header], reference: str | None, settle: Callable[[], None]) -> dict[str, Brought]:
-    """Puts the records of VCFs into `variants` and `quarantine`, as `ingest_files` does, and their sample orders into `sample_sets`."""
-    if reference is not None:
-        Reference(reference)  # makes its index before many tasks want it, and says what is wrong with it
-    s, lake = run.settings.ingest, run.lake
-    reader = _VcfReader(cohort, lake.path(VARIANTS), lake.path(QUARANTINE), s.batch, s.bin_width, s.line_bytes, s.split_alleles, reference)
-    aside = [vcf.Reader(header, cohort, file.name).of_header() for file, header in files.items() if header.aside]
-    beside = pa.Table.from_batches(aside, QUARANTINE.arrow_schema()).combine_chunks().to_batches()
-    brought = ingest_files(run, cohort, VARIANTS, reader, list(files), settle, beside=beside[0] if beside else None)
-    _tell_headers(run, files)
-    _write_sample_sets(run, list(files.values()))
-    return brought
-
-
-def _tell_headers(run: Run, files: dict[SourceFile, Header]) -> None:
+def _tell_headers(run: Run, files: Mapping[SourceFile, Header]) -> None:
     told = []
     for file, header in files.items():
         for line, reason, _ in header.aside[:1]:
@@ -81,7 +115,7 @@ def _tell_headers(run: Run, files: dict[SourceFile, Header]) -> None:
     tell(run, told)
 
 
-def check_builds(run: Run, cohort: str, files: dict[SourceFile, Header]) -> None:
+def _check_builds(run: Run, cohort: str, files: Mapping[SourceFile, Header]) -> None:
     """Refuses files of another genome build than the cohort's; tells how contigs are named. InputError."""
     from pyspark.sql import functions as F
 
@@ -109,13 +143,11 @@ def _write_sample_sets(run: Run, headers: list[Header]) -> None:
     if lake.exists(SAMPLE_SETS):
         known = {row.sample_set for row in lake.read(SAMPLE_SETS).select("sample_set").distinct().collect()}
     orders = {header.sample_set: header.samples for header in headers if header.sample_set not in known and header.samples}
-    lake.create(SAMPLE_SETS)
     parts = []
     for name, order in orders.items():
         writer = PartWriter(SAMPLE_SETS, lake.path(SAMPLE_SETS), name)
         columns = [pa.repeat(pa.scalar(name), len(order)), pa.array(range(len(order)), pa.int32()), pa.array(order, pa.string())]
         writer.write(pa.RecordBatch.from_arrays(columns, schema=SAMPLE_SETS.arrow_schema()))
         parts += writer.close()
-    if parts:
-        lake.commit(SAMPLE_SETS, parts, {"sample_set": list(orders)})
+    lake.commit(SAMPLE_SETS, parts, {"sample_set": list(orders)})
     run.wrote(SAMPLE_SETS, sum(part.rows for part in parts))

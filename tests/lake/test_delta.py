@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-import threading
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,17 @@ from typing import Any
 import deltalake
 import pyarrow as pa
 import pytest
-from pyspark.errors import AnalysisException
 from pyspark.sql import functions as F
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.lake import delta as lake_module
 from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.genetics import QC_STEPS
 from genodl_spark.lake.tables.ingested import METHYLATION, SAMPLES
 from genodl_spark.lake.tables.learning import EVALUATIONS, SPLITS
+from genodl_spark.lake.transactions import Transaction
 
 SPLIT_ROW = ("t", "c'o`h\\", "label", "h", 0, "e1", None, "fold", 1)
 
@@ -38,25 +37,45 @@ def test_every_table_is_created_as_declared(lake: Lake) -> None:
         assert lake.read(table).schema.simpleString() == table.spark_schema().simpleString()
 
 
-class Loser:
-    """A session of a run whose CREATE TABLE comes while another run's is under way."""
+def test_a_table_that_another_run_makes_first(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, begin = Lake(lake.spark, lake.uri), lake._transaction
+    rows = pa.Table.from_pylist([dict(zip(SPLITS.column_names, SPLIT_ROW, strict=True))], SPLITS.arrow_schema())
+    coming = [lambda: other.create(QC_STEPS), lambda: other.append(SPLITS, rows)]
 
-    def sql(self, _: str) -> None:
-        raise AnalysisException("[DELTA_CREATE_TABLE_WITH_NON_EMPTY_LOCATION] is not empty and also not a Delta table")
+    def late(table: Table, since: int | None = None) -> Transaction:
+        transaction = begin(table, since)
+        if coming:
+            coming.pop(0)()
+        return transaction
+
+    monkeypatch.setattr(lake, "_transaction", late)
+    lake.create(QC_STEPS)
+    lake.append(SPLITS, rows)
+    assert not coming and [lake.version(QC_STEPS), lake.version(SPLITS), lake.count(SPLITS)] == [0, 1, 2]
 
 
-def test_a_table_that_another_run_is_creating(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Lake(lake.spark, str(tmp_path / "other"))
-    other.create(SPLITS)
-    theirs, ours = (Path(storage.local_path(one.path(SPLITS))) / "_delta_log" for one in (other, lake))
-    coming = threading.Timer(1, shutil.copytree, (theirs, ours))
-    coming.start()
-    Lake(Loser(), lake.uri).create(SPLITS)  # type: ignore[arg-type]
-    coming.join()
-    assert lake.version(SPLITS) == 0
-    monkeypatch.setattr(lake_module, "_CREATED_WITHIN", 0.5)
-    with pytest.raises(AnalysisException, match="is not empty"):  # nobody creates it
-        Lake(Loser(), lake.uri).create(SAMPLES)  # type: ignore[arg-type]
+def test_the_first_rows_of_a_table_make_it(lake: Lake) -> None:
+    """One version, with the columns, comments and checks that an empty table would have been made with."""
+    people = {"cohort": ["c", "c"], "sample_id": ["b", "a"], "age": ["3", None]}
+    rows = pa.Table.from_pydict(people, pa.schema([pa.field(name, pa.string(), name == "age") for name in people]))
+    lake.merge(SAMPLES, rows)
+    assert lake.version(SAMPLES) == 0
+    lake.merge(SAMPLES, rows.set_column(2, "age", pa.array([None, "4"], pa.string())).append_column("sex", pa.array(["m", "f"])))
+    assert sorted(map(tuple, lake.read(SAMPLES).collect())) == [("c", "a", "4", "f"), ("c", "b", None, "m")]
+    log = Path(storage.local_path(lake.path(SAMPLES))) / "_delta_log"
+    first = {key: value for line in (log / f"{0:020}.json").read_text().splitlines() for key, value in json.loads(line).items()}
+    assert first.keys() == {"commitInfo", "metaData", "protocol", "add"}
+    fields = json.loads(first["metaData"]["schemaString"])["fields"]
+    assert [(f["name"], f["nullable"], f["metadata"].get("comment")) for f in fields] == [
+        *((c.name, c.nullable, c.doc) for c in SAMPLES.columns),
+        ("age", True, None),
+    ]
+    properties = first["metaData"]["configuration"]
+    assert properties["delta.constraints.sample_named"] == "length(sample_id) > 0" and properties["delta.enableDeletionVectors"] == "false"
+    assert json.loads((log / f"{0:020}.crc").read_text())["numFiles"] == 1
+    with pytest.raises(ValueError, match="breaks"):
+        Lake(lake.spark, f"{lake.uri}-2").merge(SAMPLES, rows.set_column(1, rows.schema.field(1), pa.array(["", "x"])))
+    assert not lake.exists(EVALUATIONS)
 
 
 def test_checks_hold(lake: Lake) -> None:
@@ -88,11 +107,11 @@ def test_live_files_are_those_of_the_version(lake: Lake) -> None:
     lake.append(SPLITS, rows)
     lake.replace(SPLITS, rows, {"cohort": SPLIT_ROW[1]})
     version = lake.version(SPLITS)
-    assert version == 2
+    assert version == 1
     files = lake.live_files(SPLITS, version, {"cohort": SPLIT_ROW[1]})
     assert len(files) == 1
     assert storage.kind(files[0]) == "file"
-    assert lake.live_files(SPLITS, 1, {"cohort": SPLIT_ROW[1]}) != files
+    assert lake.live_files(SPLITS, 0, {"cohort": SPLIT_ROW[1]}) != files
     assert deltalake.DeltaTable(storage.local_path(lake.path(SPLITS))).to_pyarrow_table().num_rows == 1
 
 
@@ -160,7 +179,7 @@ def test_the_log_lists_what_spark_reads(lake: Lake) -> None:
     lake.merge(SPLITS, split.where("entity_id = 'e1'").withColumn("repeat", F.lit(7)))
     lake.delete(SPLITS, {"cohort": "nobody"})
     lake.replace(SPLITS, split.limit(0).select("*"), {"cohort": "nobody"})
-    for version in range(1, lake.version(SPLITS) + 1):
+    for version in range(lake.version(SPLITS) + 1):
         listed = lake.files(SPLITS, version)
         path = f"{lake.path(SPLITS)}/_delta_log/{version:020}.crc"
         assert storage.read_json(path)["allFiles"] is not None

@@ -127,7 +127,9 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
     assert (code, report["rows"]["variants"]) == (0, {"written": 240, "total": 240, "quarantined": 0})
     assert genodl(query, ASKED, *at)[1]["result"] == verified_answer(genodl, lake, one, tmp_path)
 
-    # What Spark wrote has no checksum of ours: it is its own pages' that say so, or the file beside it.
+    # What Spark wrote, as a merge does, has no checksum of ours: it is its own pages' that say so, or the file beside it.
+    people.write_text("sample_id\tage\n" + "".join(f"s{i}\t{i}\n" for i in range(30)))
+    assert genodl(ingest, "phenotypes", str(people), "--cohort", "c", *at)[0] == 0
     assert all(file.checksum is None for file in lake.files(SAMPLES, lake.version(SAMPLES)))
     for file in lake.files(SAMPLES, lake.version(SAMPLES)):
         spark_wrote = Path(storage.local_path(file.uri))

@@ -129,8 +129,8 @@ def test_exclusive_commits_and_rows_of_an_older_version_are_refused(lake: Lake, 
     lake.merge(QC_STEPS, step("c", 1))
     with monkeypatch.context() as patch:
         overtaken(lake, patch, lambda: other.merge(QC_STEPS, step("d", 2)))
-        with pytest.raises(Conflict, match="found version 2, where this run has read 1"):
-            lake.merge(QC_STEPS, step("c", 3), since=1)
+        with pytest.raises(Conflict, match="found version 1, where this run has read 0"):
+            lake.merge(QC_STEPS, step("c", 3), since=0)
     assert sorted((r["cohort"], r["pos"]) for r in lake.rows(LD_PRUNED, {}).to_pylist()) == [("c", 4), ("d", 2)]
     assert [r["cohort"] for r in lake.rows(QC_STEPS, {}).sort_by("cohort").to_pylist()] == ["c", "d"]
     assert strays(lake, LD_PRUNED) == strays(lake, QC_STEPS) == set()

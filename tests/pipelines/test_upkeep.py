@@ -25,8 +25,8 @@ from genodl_spark.lake.tables.ingested import SAMPLE_SETS, SAMPLES, SEQUENCES, S
 from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES, MODELS, PREDICTIONS
 from genodl_spark.lake.tables.operations import FORGOTTEN, RUNS
 from genodl_spark.pipelines import forget as forgetting
-from genodl_spark.pipelines import ingest as ingesting
 from genodl_spark.sources import removal
+from genodl_spark.sources import vcf as vcf_source
 from genodl_spark.sources.person import Person
 from jobs import evaluate, export, forget, ingest, lineage, maintain, predict, qc, query, train
 from jobs import list as list_job
@@ -333,14 +333,14 @@ def test_people_of_any_name_are_forgotten(genodl, lake: Lake, tmp_path: Path, mo
     assert calls == [[(i + s) % 2 for s in range(4, 8)] for i in range(4)]
 
     # Without any lease: who withdraws while a file is read does not come back with it.
-    real = ingesting.ingest_vcfs
+    real = vcf_source.Source.bring
 
-    def meanwhile(run: Run, *rest: Any) -> Any:
-        brought = real(run, *rest)
+    def meanwhile(kind: Any, arrival: Any, files: Any) -> Any:
+        brought, run = real(kind, arrival, files), arrival.run
         run.lake.merge(FORGOTTEN, run.frame(FORGOTTEN, [{"cohort": "new", "person": Person("new", "gone-1").hash, "forgotten_at": now()}]))
         return brought
 
-    monkeypatch.setattr(ingesting, "ingest_vcfs", meanwhile)
+    monkeypatch.setattr(vcf_source.Source, "bring", meanwhile)
     code, _, line = genodl(ingest, "vcf", vcf(tmp_path / "new.vcf", ["n0", "gone-1", "n2"], 2), "--cohort", "new", *at)
     assert code == 2 and "found 1 samples that have withdrawn consent while they were ingested" in line
     assert forgetting.search(_run(lake), Person("new", "gone-1"))[0] == []

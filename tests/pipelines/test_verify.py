@@ -14,6 +14,7 @@ from genodl_spark.lake import parts
 from genodl_spark.lake.files import StoredFile
 from genodl_spark.lake.tables.genetics import QC_STEPS
 from genodl_spark.lake.tables.ingested import VARIANTS
+from genodl_spark.lake.tables.learning import MODELS
 from genodl_spark.pipelines import verify
 from tests.genetics.test_region import COHORT, Made, made_text
 
@@ -33,7 +34,7 @@ def stored(tmp_path: Path) -> StoredFile:
 
 
 def check(stored: StoredFile, **changed: object) -> tuple[int, str, str | None]:
-    return verify.check(verify._Item(VARIANTS.name, stored.uri, dataclasses.replace(stored, **changed)))
+    return verify.check(verify._Item(VARIANTS, stored.uri, dataclasses.replace(stored, **changed)))
 
 
 def test_what_may_be_wrong_with_a_file_of_a_table(stored: StoredFile) -> None:
@@ -62,10 +63,10 @@ def test_files_of_a_model(tmp_path: Path) -> None:
     path = tmp_path / "model.json"
     path.write_bytes(b"{}")
     digest = hashlib.sha256(b"{}").hexdigest()
-    assert verify.check(verify._Item("models", str(path), sha256=digest)) == (2, "checksum", None)
-    assert verify.check(verify._Item("models", str(path))) == (2, "none", None)
-    assert verify.check(verify._Item("models", str(path), sha256="0" * 64))[2] == f"found the SHA-256 {digest}; expected {'0' * 64}"
-    assert str(verify.check(verify._Item("models", str(tmp_path / "gone")))[2]).startswith("no such file")
+    assert verify.check(verify._Item(MODELS, str(path), sha256=digest)) == (2, "checksum", None)
+    assert verify.check(verify._Item(MODELS, str(path))) == (2, "none", None)
+    assert verify.check(verify._Item(MODELS, str(path), sha256="0" * 64))[2] == f"found the SHA-256 {digest}; expected {'0' * 64}"
+    assert str(verify.check(verify._Item(MODELS, str(tmp_path / "gone")))[2]).startswith("no such file")
 
 
 def source(cohort: str, kind: str, name: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ SOURCES = Table(
     "One row per ingested file: the manifest that makes ingest idempotent and a row's origin traceable",
     (
         COHORT,
-        required("source", "string", "Kind of source: vcf, expression, methylation, sequences, phenotypes, samples"),
+        required("source", "string", "Kind of source: vcf, expression, methylation, sequences, phenotypes, samples, or the name of a user's own"),
         required("block", "string", "Block of a matrix, empty for other sources"),
         required("file", "string", "File name, with the folders before it that tell it from another file of the cohort"),
         required("uri", "string", "Where the file was read"),
@@ -180,7 +180,7 @@ QUARANTINE = Table(
         COHORT,
         required("source", "string", "Kind of source"),
         required("file", "string", "File name of the source"),
-        required("line", "bigint", "Line in the file, 1-based"),
+        required("line", "bigint", "Line in the file, 1-based; in files that have no lines, number of the record"),
         required("reason", "string", "What was found and what was expected"),
         required("text", "string", "The record or line, its first 4,096 characters"),
     ),
