@@ -12,6 +12,7 @@ import pytest
 
 from genodl_spark.lake import parts
 from genodl_spark.lake.files import StoredFile
+from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.genetics import QC_STEPS
 from genodl_spark.lake.tables.ingested import VARIANTS
 from genodl_spark.lake.tables.learning import MODELS
@@ -79,7 +80,7 @@ def test_what_brings_a_file_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def mend(table: str, low: str | None, high: str | None, cohort: str = "c") -> str:
         ends = {} if low is None else {"minValues": {"file": low}, "maxValues": {"file": high}}
-        return verify._mend(None, verify._Item(table, "f", StoredFile("f", "f", {"cohort": cohort}, 1, ends)))  # type: ignore[arg-type]
+        return verify._mend(None, verify._Item(TABLES[table], "f", StoredFile("f", "f", {"cohort": cohort}, 1, ends)))  # type: ignore[arg-type]
 
     assert mend("variants", "b.vcf", "b.vcf") == "run genodl ingest vcf file:///in/b.vcf --cohort c"
     assert mend("variants", "b.vcf", "c.vcf") == "run genodl ingest vcf file:///in/b.vcf file:///in/c.vcf --cohort c"
