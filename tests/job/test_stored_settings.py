@@ -31,7 +31,7 @@ def test_settings_that_older_versions_stored_are_read() -> None:
         read = settings.model_dump(mode="json")
         for key in ("task", "implementation", "label", "metric", "blocks", "covariates", "target", "split", "quality", "sequence", "model", "seed"):
             assert read[key] == changed.get(key, stored[key]), key
-        assert read["predict"]["batch"] == 128 and read["train"] == stored["train"]
+        assert read["predict"]["batch"] == 128 and read["train"] == {**stored["train"], "loss": "auto"}
 
 
 def test_what_is_not_known_any_more_is_passed_over_where_it_shapes_no_answer() -> None:

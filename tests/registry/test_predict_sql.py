@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.matrices import Places, arranged, places_of
+from genodl_spark.learning import encodings
 from genodl_spark.learning.model_files import FORMAT, Card, ModelFiles
 from genodl_spark.registry import predict_sql
 
 CARD = Card(FORMAT, "m", "t", "label", ["a", "b"], ["b1:x", "b1:y", "b2:x"], "float32", "none", {}, 1, 1.0, 64)
+PREDICTOR: Any = SimpleNamespace(card=CARD, encoding=encodings.encoding("none"), width=3)
 
 
 def packed(*rows: list[float]) -> pd.Series:
@@ -27,7 +30,7 @@ def model(**orders: tuple[list[int], list[int]] | None) -> predict_sql._Model:
 
 
 def asked(of: predict_sql._Model, features: pd.Series, *order: pd.Series) -> list[list[float]]:
-    return [[None if np.isnan(v) else v for v in row] for row in predict_sql._packed(CARD, of, features, *order)[0].tolist()]
+    return [[None if np.isnan(v) else v for v in row] for row in predict_sql._packed(PREDICTOR, of, features, *order)[0].tolist()]
 
 
 def test_rows_of_any_order_find_their_places() -> None:
@@ -62,7 +65,7 @@ def test_rows_that_do_not_fit_are_refused(row: list[float], order: str | None, f
     of = model(one=([1, 0], [0, 1]), both=None, three=([], []))
     arguments: list[Any] = [packed(row)] if order is None else [packed(row), pd.Series([order])]
     with pytest.raises(InputError, match=found):
-        predict_sql._packed(CARD, of, *arguments)
+        predict_sql._packed(PREDICTOR, of, *arguments)
 
 
 def test_a_name_means_one_model_or_is_refused() -> None:
