@@ -134,8 +134,11 @@ class Predictor:
         self.card, self.precision, self.passes = card, precision, passes if card.members == 1 else 0
         if threads is not None:
             torch.set_num_threads(threads)
-        self.encoding = encodings.encoding(card.transform, code)
-        self.loss = losses.loss(losses.name_of(card.loss, card.classes), card.classes, code)
+        try:
+            self.encoding = encodings.encoding(card.transform, code)
+            self.loss = losses.loss(losses.name_of(card.loss, card.classes), card.classes, code)
+        except InputError as error:  # of what the card says
+            raise InputError(str(error), storage.join(origin, CARD)) from error
         self.width = self.encoding.width(len(card.features))
         tensors = _tensors(weights, storage.join(origin, WEIGHTS))
         self.network = _network(card, self.encoding, self.loss, tensors, origin, code or {})

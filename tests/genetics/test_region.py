@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats.vcf import reader as vcf
-from genodl_spark.genetics import region
+from genodl_spark.genetics import genotypes, region
 from genodl_spark.lake import live, parts
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.ingested import SAMPLE_SETS, VARIANTS
@@ -100,7 +100,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Made:
 def calls_of(row: dict, samples: list[str], names: list[str]) -> list[str | None]:
     if row["gt"] is None:
         return [None] * len(names)
-    text = vcf.genotypes.sample_text(row["gt"], None, len(samples), False).decode().split("\t")
+    text = genotypes.sample_text(row["gt"], None, len(samples), False).decode().split("\t")
     return [text[samples.index(name)] if name in samples else None for name in names]
 
 

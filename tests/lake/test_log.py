@@ -37,25 +37,25 @@ def test_versions_that_nothing_needs_go(genodl, lake: Lake) -> None:
     storage.write_json(storage.join(lake.uri, "_staging", "running", "pins.json"), {"qc_steps": 4})
     log = Path(storage.local_path(lake.path(QC_STEPS))) / "_delta_log"
 
-    # Version 12 was the newest a week ago, 4 is pinned.
+    # Version 11 was the newest a week ago, 4 is pinned.
     before = {path.name for path in log.iterdir()}
     plan = genodl(maintain, *at, "--dry-run")[1]["metrics"]["tables"]["qc_steps"]
-    assert plan["versions_removed"] == 11 and plan.keys() == {"versions_removed", "log_bytes_removed"}
+    assert plan["versions_removed"] == 10 and plan.keys() == {"versions_removed", "log_bytes_removed"}
     assert {path.name for path in log.iterdir()} == before
     code, report, line = genodl(maintain, *at)
     assert (code, report["metrics"]["tables"]["qc_steps"]) == (0, plan), line
-    assert sorted(int(path.name[:20]) for path in log.glob("*.json")) == [4, 12, 13]
+    assert sorted(int(path.name[:20]) for path in log.glob("*.json")) == [4, 11, 12]
     (log / f"{4:020}.crc").unlink()  # so that its checkpoint is read
     fresh = Lake(lake.spark, lake.uri)
-    assert [fresh.version(QC_STEPS), lake.version(QC_STEPS)] == [13, 13]
-    assert [rows_at(fresh, version) for version in (4, 12, 13)] == [{4}, {12}, {13}]
+    assert [fresh.version(QC_STEPS), lake.version(QC_STEPS)] == [12, 12]
+    assert [rows_at(fresh, version) for version in (4, 11, 12)] == [{5}, {12}, {13}]
     with pytest.raises(Exception, match=r"[vV]ersion"):
         fresh.read(QC_STEPS, 5).count()
     assert Snapshot(fresh).changed(QC_STEPS, "c00", 5, ["step"], ["metrics"]) is None
 
     # The table goes on, and nothing more is to be done.
     fresh.merge(QC_STEPS, step("c13", 13))
-    assert lake.version(QC_STEPS) == 14 and rows_at(lake, 14) == {14}
+    assert lake.version(QC_STEPS) == 13 and rows_at(lake, 13) == {14}
     assert lake.read(QC_STEPS).where(F.col("cohort") == "c03").count() == 1
     assert genodl(maintain, *at)[1]["status"] == "unchanged"
 
@@ -70,4 +70,4 @@ def test_versions_that_nothing_needs_go(genodl, lake: Lake) -> None:
     assert genodl(maintain, *now)[0] == 0 and storage.kind(stray) == "file"
     storage.remove_file(lease)
     assert genodl(maintain, *now)[0] == 0 and storage.kind(stray) == "absent"
-    assert rows_at(lake, 14) == {14}
+    assert rows_at(lake, 13) == {14}

@@ -17,6 +17,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.formats.vcf import fields as vcf_fields
 from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.formats.vcf.header import Field, Header
+from genodl_spark.genetics import genotypes
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 
@@ -205,7 +206,7 @@ def test_text_before_and_from_4_3_and_what_is_no_utf8() -> None:
 def test_gt_as_text() -> None:
     alleles = np.array([[[0, 1, -2], [-1, -1, -2]], [[2, -2, -2], [0, 1, 1]]], np.int16)
     phased = np.array([[[False, True, False], [False, False, False]], [[False, False, False], [False, True, False]]])
-    packed = vcf.genotypes.pack(alleles, phased).to_pylist()
+    packed = genotypes.pack(alleles, phased).to_pylist()
     rows = batch({"gt": packed[0], "format": "GT"}, {}, {"gt": packed[1], "format": "GT"})
     assert typed(rows, header({}, {"GT": Field("1", "String")}))[0] == {"FORMAT_GT": [["0|1", "./."], None, ["2", "0|1/1"]]}
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genodl_spark.genetics import genotypes
 from genodl_spark.genetics.qc import passes
 from genodl_spark.pipelines import qc
 
@@ -70,7 +71,7 @@ def test_counts_do_not_depend_on_how_records_are_batched() -> None:
         "alt_number": pa.array([1] * rows, pa.int32()),
         "n_samples": pa.array([12] * rows, pa.int32()),
         "sample_set": pa.array(generator.choice(["a", "b"], rows)),
-        "gt": qc.genotypes.pack(alleles, np.zeros(alleles.shape, bool)),
+        "gt": genotypes.pack(alleles, np.zeros(alleles.shape, bool)),
         "allele": pa.array([1] * rows, pa.int32()),
         "alleles": pa.array([1] * rows, pa.int32()),
     }
