@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import PurePath
 from types import ModuleType
+from typing import Any
 
 from genodl_spark.core.errors import InputError
 
@@ -62,6 +63,25 @@ def module(name: str, code: Code, key: str) -> ModuleType:
         del sys.modules[made.__name__]
         raise
     return made
+
+
+def named(name: str, package: str, kind: str, code: Code, key: str) -> Any:
+    """The class `kind` of a file of `package`, or of a file of the user's own among `code`. `key`: the setting that named it.
+
+    InputError for a file that is not there, and one without the class.
+    """
+    if is_own(name):
+        found: Any = module(name, code, key)
+    else:
+        try:
+            if not name.isidentifier():
+                raise ModuleNotFoundError(name)
+            found = importlib.import_module(f"{package}.{name}")
+        except ModuleNotFoundError as error:
+            raise InputError(f"found {name!r}; expected a file under {package.replace('.', '/')}, or the path of a .py", key) from error
+    if not hasattr(found, kind):
+        raise InputError(f"found no class {kind} in {name}; expected a file that has one", key)
+    return getattr(found, kind)
 
 
 def _moved(tree: ast.Module) -> ast.Module:

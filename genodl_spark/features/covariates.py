@@ -132,7 +132,7 @@ class WithCovariates:
 
 
 def _parts(name: str) -> tuple[str, str | None]:
-    """Column and value of a covariate's identifier; stored column names hold no equals sign (see sources/sample_table.py)."""
+    """Column and value of a covariate's identifier; stored column names hold no equals sign (see formats/sample_table.py)."""
     column, separator, value = name.removeprefix(COVARIATE).partition("=")
     return column, value if separator else None
 

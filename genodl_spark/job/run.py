@@ -228,12 +228,16 @@ def code_of(stage: str, settings: Settings | None = None, network: bool = True, 
     """
     if settings is None:
         return source_hash.of_modules(stage)
-    from genodl_spark.learning import encodings
+    from genodl_spark.learning import encodings, losses
 
-    names = own_names(settings.model_dump(include={"implementation", "model", "quality"}))
-    if not network:
-        del names["model.kind"]
-    found_by_name = [f"{source_hash.PACKAGE}.learning.encodings.{kind.name}" for kind in pkgutil.iter_modules(encodings.__path__)]
+    names = own_names(settings.model_dump(include={"implementation", "model", "quality", "train"}))
+    if network:
+        names.setdefault("model.kind", "mlp")
+    else:
+        for key in ("model.kind", "train.loss"):
+            names.pop(key, None)
+    rooms = [encodings, losses] if network else [encodings]  # which of their files a dataset means is known only when it is made
+    found_by_name = [f"{room.__name__}.{kind.name}" for room in rooms for kind in pkgutil.iter_modules(room.__path__)]
     for key, folder in (("implementation", "tasks"), ("model.kind", "learning.models")):
         if key in names and not own_code.is_own(names[key]):
             found_by_name.append(f"{source_hash.PACKAGE}.{folder}.{names[key]}")

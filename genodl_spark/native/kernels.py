@@ -1,7 +1,7 @@
 """The compiled kernels (kernels.c): loading, and one typed function for each. Arrays must be contiguous; none is copied.
 
 A packed genotype column is Arrow binary: `data` and int32 `offsets` (V + 1) in it. What they do stands in genotypes.py and
-sources/vcf.py.
+formats/vcf/reader.py.
 """
 
 from __future__ import annotations

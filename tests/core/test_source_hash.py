@@ -93,3 +93,13 @@ def test_task_network_and_own_files_count(tmp_path: Path) -> None:
     mine = code_of(stage, load(str(tmp_path / "mine.toml")))
     (tmp_path / "own.py").write_text("def features(settings): return 1\n")
     assert len({mine, code_of(stage, load(str(tmp_path / "mine.toml"))), code_of(stage, settings)}) == 3
+
+
+def test_an_own_loss_counts_for_networks_alone(tmp_path: Path) -> None:
+    stage, kinds = TRAIN[0], []
+    for text in ("A = 1\n", "A = 2\n"):
+        (tmp_path / "loss.py").write_text(text)
+        settings = load("tumor_type", None, [f"train.loss={tmp_path / 'loss.py'}"])
+        kinds.append((code_of(stage, settings), code_of(stage, settings, network=False)))
+    (first, without), (second, without_too) = kinds
+    assert first != second and without == without_too == code_of(stage, load("tumor_type"), network=False)

@@ -225,7 +225,7 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
         ("squared_error", ["a", "b"], "one of classes"),
         ("cross_entropy", [], "the target is a value"),
         ("values", [], "no class Loss"),
-        ("../x", [], "expected auto"),
+        ("../x", [], "expected a file under genodl_spark/learning/losses"),
         ("gone.py", [], "no file gone.py"),
     ):
         with pytest.raises(InputError, match=found):

@@ -17,14 +17,12 @@ class `Encoding`; the `transform` of a dataset names the file, or one of the use
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from genodl_spark.core import own_code
-from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 
 if TYPE_CHECKING:
@@ -127,19 +125,7 @@ class _Unmeasured:
 
 def encoding(name: str, code: Code | None = None) -> Encoding:
     """The encoding of a file of this package, or of one of `code`, the user's own. InputError for one that is unknown."""
-    if own_code.is_own(name):
-        module: Any = own_code.module(name, code or {}, "quality.transform")
-    else:
-        try:
-            if not name.isidentifier():
-                raise ModuleNotFoundError(name)
-            module = importlib.import_module(f"{__name__}.{name}")
-        except ModuleNotFoundError as error:
-            found = f"found {name!r}; expected a file under genodl_spark/learning/encodings, or the path of a .py"
-            raise InputError(found, "quality.transform") from error
-    if not hasattr(module, "Encoding"):
-        raise InputError(f"found no class Encoding in {name}; expected an encoding", "quality.transform")
-    made: Encoding = module.Encoding()
+    made: Encoding = own_code.named(name, __name__, "Encoding", code or {}, "quality.transform")()
     return made
 
 

@@ -16,8 +16,7 @@ Baselines, metrics and what `predictions` holds follow from the classes: probabi
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -51,21 +50,9 @@ def name_of(setting: str, classes: list[str]) -> str:
 
 def loss(name: str, classes: list[str], code: Code | None = None) -> Loss:
     """The loss of a file of this package, or of one of `code`, the user's own. InputError for one that is unknown or takes no such targets."""
-    if own_code.is_own(name):
-        module: Any = own_code.module(name, code or {}, "train.loss")
-    else:
-        try:
-            if not name.isidentifier():
-                raise ModuleNotFoundError(name)
-            module = importlib.import_module(f"{__name__}.{name}")
-        except ModuleNotFoundError as error:
-            raise InputError(
-                f"found {name!r}; expected auto, a file under genodl_spark/learning/losses, or the path of a .py", "train.loss"
-            ) from error
-    if not hasattr(module, "Loss"):
-        raise InputError(f"found no class Loss in {name}; expected a loss", "train.loss")
+    kind = own_code.named(name, __name__, "Loss", code or {}, "train.loss")
     try:
-        made: Loss = module.Loss(classes)
+        made: Loss = kind(classes)
     except ValueError as error:
         raise InputError(f"found {name}: {error}", "train.loss") from error
     return made

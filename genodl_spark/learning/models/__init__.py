@@ -13,7 +13,6 @@ they see (folds of a cross-validation, seeds of an ensemble). One member is an e
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 from torch import nn
@@ -40,19 +39,4 @@ def build(options: dict[str, Any], seeds: list[int], inputs: Shape, outputs: int
 
 def network(options: dict[str, Any], code: Code | None = None) -> Any:
     """The class `Network` that `options["kind"]` names: a file of this package, or one of `code`, the user's own."""
-    kind = str(options.get("kind", "mlp"))
-    found = getattr(_module(kind, code or {}), "Network", None)
-    if found is None:
-        raise InputError(f"found no class Network in {kind}; expected a kind of model", "model.kind")
-    return found
-
-
-def _module(kind: str, code: Code) -> Any:
-    if own_code.is_own(kind):
-        return own_code.module(kind, code, "model.kind")
-    try:
-        if not kind.isidentifier():
-            raise ModuleNotFoundError(kind)
-        return importlib.import_module(f"{__name__}.{kind}")
-    except ModuleNotFoundError as error:
-        raise InputError(f"found {kind!r}; expected a file under genodl_spark/learning/models, or the path of a .py", "model.kind") from error
+    return own_code.named(str(options.get("kind", "mlp")), __name__, "Network", code or {}, "model.kind")
