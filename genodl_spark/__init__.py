@@ -9,8 +9,9 @@ import zipimport
 class _Archive(zipimport.zipimporter):
     """An archive on the path of a Spark worker, listed once.
 
-    pyspark has every finder look again before each task (`importlib.invalidate_caches`), and a zip finder then lists its whole archive, once
-    for each package in it: a tenth of a second for Spark's own, which do not change while the worker lives.
+    pyspark has every finder look again before each task (`importlib.invalidate_caches`),
+    and a zip finder then lists its whole archive, once for each package in it: a tenth of a second for Spark's own,
+    which do not change while the worker lives.
     """
 
     def invalidate_caches(self) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 
 def call(verb: str, argv: list[str]) -> dict[str, Any]:
-    """Runs a verb in this process and returns its run report, with its exit code as `code`; progress goes to stderr as ever."""
+    """Runs a verb in this process and returns its run report, with its exit code as `code`;
+    progress goes to stderr as ever."""
     with contextlib.redirect_stdout(io.StringIO()) as captured:
         code = importlib.import_module(f"jobs.{verb}").main(argv)
     return {**json.loads(captured.getvalue().strip().split("\n")[-1]), "code": code}

@@ -11,10 +11,10 @@ from importlib import resources
 import jobs
 
 
-def _first_line(verb: str) -> str:
-    """Of what its file says of itself, read without running it."""
+def _summary(verb: str) -> str:
+    """First paragraph of what its file says of itself, read without running it."""
     source = resources.files(jobs).joinpath(f"{verb}.py").read_text(encoding="utf-8")
-    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+    return " ".join((ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[0].split())
 
 
 def main() -> int:
@@ -23,7 +23,7 @@ def main() -> int:
     if verb in ("-h", "--help", "help"):
         print("genodl VERB ARGS: a lake of genomes, and models trained on it and run back over it\n")
         for name in sorted(verbs):
-            print(f"  {name:<10} {_first_line(name)}")
+            print(f"  {name:<10} {_summary(name)}")
         print("\ngenodl VERB --help tells more.")
         return 0
     if verb not in verbs:

@@ -1,4 +1,5 @@
-"""Takes two public cohorts from their files to queried predictions: 1000 Genomes genotypes, and breast tumors of GEO."""
+"""Takes two public cohorts from their files to queried predictions: 1000 Genomes genotypes,
+and breast tumors of GEO."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ def demo(run: Run, inputs: str, output: str) -> None:
     for tour in TOURS:
         for name in (tour.data, tour.samples):
             if not (Path(inputs) / name).is_file():
-                raise InputError("no such file; expected the demo's inputs, make demo fetches them", str(Path(inputs) / name))
+                raise InputError(
+                    "no such file; expected the demo's inputs, make demo fetches them", str(Path(inputs) / name)
+                )
     shutil.rmtree(lake, ignore_errors=True)
     with session.shared():
         for tour in TOURS:
@@ -64,7 +67,12 @@ def demo(run: Run, inputs: str, output: str) -> None:
             tour.seconds = time.perf_counter() - started
         answer = _verb(run, "query", [" ".join(SQL.split()), "--lake", str(lake)])
         _verb(run, "report", ["--lake", str(lake), "--output", str(Path(output) / "report")])
-    print("\n" + content.table([row for tour in TOURS for row in _rows(tour)], ["task", "cohort", "rows", "predictor", *METRICS, "seconds"]))
+    print(
+        "\n"
+        + content.table(
+            [row for tour in TOURS for row in _rows(tour)], ["task", "cohort", "rows", "predictor", *METRICS, "seconds"]
+        )
+    )
     print(f'\ngenodl query "{" ".join(SQL.split())}" --lake {lake}\n')
     names = list(answer["result"][0])
     print(content.table([[str(row[name]) for name in names] for row in answer["result"]], names))
@@ -91,17 +99,27 @@ def _rows(tour: Tour) -> list[list[str]]:
     rows = []
     for name, metrics in predictors.items():
         shown = [
-            f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" if (m := metrics.get(key)) and m["value"] is not None else "" for key in METRICS
+            f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]"
+            if (m := metrics.get(key)) and m["value"] is not None
+            else ""
+            for key in METRICS
         ]
         first = name == "model"
-        rows.append([tour.task, tour.cohort, str(found["n_test"]), name, *shown, f"{tour.seconds:.0f}" if first else ""])
+        rows.append(
+            [tour.task, tour.cohort, str(found["n_test"]), name, *shown, f"{tour.seconds:.0f}" if first else ""]
+        )
     return rows
 
 
 def main(argv: list[str] | None = None) -> int:
     made = parser("demo", __doc__)
     made.add_argument("--inputs", metavar="DIR", required=True, help="folder of the input files that make demo fetches")
-    made.add_argument("--output", metavar="DIR", required=True, help="folder for the lake and the report; an old demo there is replaced")
+    made.add_argument(
+        "--output",
+        metavar="DIR",
+        required=True,
+        help="folder for the lake and the report; an old demo there is replaced",
+    )
     return run_job("demo", made, lambda run, a: demo(run, a.inputs, a.output), argv)
 
 

@@ -11,7 +11,9 @@ def main(argv: list[str] | None = None) -> int:
     made = parser("evaluate", __doc__)
     task_options(made)
     model_option(made)
-    return run_job("evaluate", made, lambda run, a: pipeline("evaluate:evaluate_model")(run, a.cohort, a.label, a.model), argv)
+    return run_job(
+        "evaluate", made, lambda run, a: pipeline("evaluate:evaluate_model")(run, a.cohort, a.label, a.model), argv
+    )
 
 
 if __name__ == "__main__":

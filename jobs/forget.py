@@ -15,7 +15,12 @@ def main(argv: list[str] | None = None) -> int:
     lake_option(made)
     made.add_argument("--cohort", metavar="NAME", required=True, help="cohort of the sample")
     made.add_argument("--sample", metavar="ID", required=True, help="its identifier")
-    made.add_argument("--entity", metavar="KIND", choices=KINDS, help=f"what the identifier is that of, where it is no person's: {', '.join(KINDS)}")
+    made.add_argument(
+        "--entity",
+        metavar="KIND",
+        choices=KINDS,
+        help=f"what the identifier is that of, where it is no person's: {', '.join(KINDS)}",
+    )
     return run_job("forget", made, lambda run, a: pipeline("forget:forget")(run, a.cohort, a.sample, a.entity), argv)
 
 

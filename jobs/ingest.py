@@ -13,11 +13,18 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("source", metavar="SOURCE", choices=kinds(), help=f"{', '.join(kinds())}, or the path of a .py")
     made.add_argument("paths", metavar="PATH", nargs="+", help="files or directories, plain, gzipped or bgzipped")
     lake_option(made)
-    made.add_argument("--cohort", metavar="NAME", help="cohort that the files belong to; default: the only one in the lake")
+    made.add_argument(
+        "--cohort", metavar="NAME", help="cohort that the files belong to; default: the only one in the lake"
+    )
     made.add_argument("--samples", metavar="TSV", help="sample table: sample_id and any other columns")
     made.add_argument("--block", metavar="NAME", help="name of this matrix among several of the cohort")
     made.add_argument("--reference", metavar="FASTA", help="left-align and trim the alleles of a VCF against it")
-    return run_job("ingest", made, lambda run, a: pipeline("ingest:ingest")(run, a.source, a.paths, a.cohort, a.samples, a.block, a.reference), argv)
+    return run_job(
+        "ingest",
+        made,
+        lambda run, a: pipeline("ingest:ingest")(run, a.source, a.paths, a.cohort, a.samples, a.block, a.reference),
+        argv,
+    )
 
 
 if __name__ == "__main__":

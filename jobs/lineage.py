@@ -11,7 +11,11 @@ def main(argv: list[str] | None = None) -> int:
     made = parser("lineage", __doc__)
     made.add_argument("table", metavar="TABLE", help="a table of genodl list tables")
     lake_option(made)
-    made.add_argument("--key", metavar="VALUE", help="entity, sample, model or other identifier of the rows; of variants chrom:pos:ref:alt")
+    made.add_argument(
+        "--key",
+        metavar="VALUE",
+        help="entity, sample, model or other identifier of the rows; of variants chrom:pos:ref:alt",
+    )
     return run_job("lineage", made, lambda run, a: pipeline("lineage:lineage")(run, a.table, a.key), argv)
 
 

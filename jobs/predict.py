@@ -12,7 +12,9 @@ def main(argv: list[str] | None = None) -> int:
     task_options(made)
     model_option(made)
     made.add_argument("--force", action="store_true", help="score all entities again")
-    return run_job("predict", made, lambda run, a: pipeline("predict:predict")(run, a.cohort, a.label, a.model, a.force), argv)
+    return run_job(
+        "predict", made, lambda run, a: pipeline("predict:predict")(run, a.cohort, a.label, a.model, a.force), argv
+    )
 
 
 if __name__ == "__main__":

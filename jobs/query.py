@@ -15,7 +15,8 @@ def main(argv: list[str] | None = None) -> int:
         "--engine",
         choices=["spark", "duckdb"],
         default="spark",
-        help="duckdb answers in a second what needs no function of Spark or of this lake, and refuses what it would answer otherwise",
+        help="duckdb answers in a second what needs no function of Spark or of this lake, "
+        "and refuses what it would answer otherwise",
     )
     engines = {"spark": "query:query", "duckdb": "query:query_duckdb"}
     return run_job("query", made, lambda run, arguments: pipeline(engines[arguments.engine])(run, arguments.sql), argv)

@@ -1,4 +1,5 @@
-"""Takes verbs and SQL line by line, in one warm Spark session: a terminal with history, completion and paging, or a script."""
+"""Takes verbs and SQL line by line, in one warm Spark session: a terminal with history,
+completion and paging, or a script."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from genodl_spark.job.shell import History
 
 VERBS = sorted(m.name for m in pkgutil.iter_modules(jobs.__path__) if not m.name.startswith("_") and m.name != "shell")
-_HELP = "SQL ends with a ;. A line that begins with a verb is as on the command line, --lake may be left out. exit leaves. Verbs: "
+_HELP = (
+    "SQL ends with a ;. A line that begins with a verb is as on the command line, --lake may be left out. "
+    "exit leaves. Verbs: "
+)
 
 
 def shell(run: Run, given: Arguments) -> int:

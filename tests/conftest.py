@@ -24,7 +24,11 @@ def spark() -> Iterator[SparkSession]:
     from genodl_spark.job import config
 
     # Compiling a query costs more than running it on a handful of rows.
-    yield session.build("tests", {**config.load().spark, "spark.sql.codegen.wholeStage": "false", "spark.sql.shuffle.partitions": "2"}, "local[2]")
+    yield session.build(
+        "tests",
+        {**config.load().spark, "spark.sql.codegen.wholeStage": "false", "spark.sql.shuffle.partitions": "2"},
+        "local[2]",
+    )
     session.stop()
 
 

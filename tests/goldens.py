@@ -23,7 +23,9 @@ def answer(command: list[str], inputs: dict[str, bytes], output: str) -> list[st
         digest.update(repr((name, hashlib.sha256(inputs[name]).hexdigest())).encode())
     path = FOLDER / command[0] / f"{output}-{digest.hexdigest()[:16]}.gz"
     if os.environ.get(ASK):
-        version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
+        version = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=True).stdout.split(
+            "\n"
+        )[0]
         with tempfile.TemporaryDirectory() as folder:
             for name, content in inputs.items():
                 Path(folder, name).write_bytes(content)
@@ -31,5 +33,7 @@ def answer(command: list[str], inputs: dict[str, bytes], output: str) -> list[st
             made = Path(folder, output).read_text()
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress(f"{version}: {' '.join(command)}\n{made}".encode(), mtime=0))
-    assert path.is_file(), f"no answer is kept for {' '.join(command)} on this input; run make goldens where {command[0]} is installed"
+    assert path.is_file(), (
+        f"no answer is kept for {' '.join(command)} on this input; run make goldens where {command[0]} is installed"
+    )
     return gzip.decompress(path.read_bytes()).decode().splitlines()[1:]

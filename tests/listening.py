@@ -48,7 +48,8 @@ def listeners(pids: set[int]) -> set[tuple[str, str]]:
 def watched(root: int) -> Iterator[tuple[set[str], set[tuple[str, str]]]]:
     """Within, looks twenty times a second; yields the loopback ports seen, and whatever listens beyond loopback.
 
-    What `root` itself had open before does not count: Horovod's own launcher leaves a socket in the process of the tests that use it.
+    What `root` itself had open before does not count: Horovod's own launcher leaves a socket
+    in the process of the tests that use it.
     """
     earlier = listeners({root})
     inside: set[str] = set()

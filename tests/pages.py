@@ -2,9 +2,10 @@
 
 A comment on the line before a block says what the tests do with it:
 
-    <!-- run -->          its commands, or its Python, are run, page after page in the order of the README's links, in one folder
-    <!-- printed -->      that is what the block that was run last has printed, apart from the width of gaps; a line `...` stands for any
-                          lines, a word `...` for any word
+    <!-- run -->          its commands, or its Python, are run, page after page in the order
+                          of the README's links, in one folder
+    <!-- printed -->      that is what the block that was run last has printed, apart from the width of gaps;
+                          a line `...` stands for any lines, a word `...` for any word
     <!-- file: NAME -->   the folder holds a file NAME of this content
 """
 
@@ -18,12 +19,15 @@ from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[1]
 README = "README.md"
-_FENCE = re.compile(r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>[^\n]*) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: the page, the number of its first line (1-based), language, text, and its mark or an empty text."""
+    """A fenced block: the page, the number of its first line (1-based), language, text,
+    and its mark or an empty text."""
 
     page: str
     line: int
@@ -36,7 +40,8 @@ class Block:
         return f"{self.page}:{self.line}"
 
     def commands(self) -> Iterator[list[str]]:
-        """The words of each command of a shell block; a command goes on behind a backslash or within quotes. ValueError where it has no end."""
+        """The words of each command of a shell block; a command goes on behind a backslash or within quotes.
+        ValueError where it has no end."""
         held = ""
         for line in self.text.splitlines(keepends=True):
             held = held.removesuffix("\\\n") + line
@@ -55,11 +60,17 @@ class Block:
 
 def pages() -> dict[str, str]:
     """Text of README.md and of every page of docs/, by its path in the project."""
-    return {path.relative_to(ROOT).as_posix(): path.read_text() for path in [ROOT / README, *sorted((ROOT / "docs").glob("*.md"))]}
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text()
+        for path in [ROOT / README, *sorted((ROOT / "docs").glob("*.md"))]
+    }
 
 
 def blocks(page: str, text: str) -> list[Block]:
-    return [Block(page, text.count("\n", 0, m.start("text")) + 1, m["language"], m["text"], m["mark"] or "") for m in _FENCE.finditer(text)]
+    return [
+        Block(page, text.count("\n", 0, m.start("text")) + 1, m["language"], m["text"], m["mark"] or "")
+        for m in _FENCE.finditer(text)
+    ]
 
 
 def prose(text: str) -> str:
@@ -99,7 +110,8 @@ def in_order(texts: dict[str, str]) -> list[str]:
 
 
 def verb(words: list[str]) -> tuple[str, list[str]] | None:
-    """The verb and arguments of `genodl VERB ARGS` or `spark-submit OPTIONS jobs/VERB.py ARGS`; None for another program."""
+    """The verb and arguments of `genodl VERB ARGS` or `spark-submit OPTIONS jobs/VERB.py ARGS`;
+    None for another program."""
     program = PurePosixPath(words[0]).name
     if program == "genodl":
         return words[1], words[2:]
@@ -126,5 +138,9 @@ def queries(texts: dict[str, str]) -> list[tuple[str, str]]:
             found.append((block.place, block.text))
         if block.language == "sh":
             asked = (verb(words) for words in block.commands())
-            found += [(block.place, next(word for word in one[1] if " " in word)) for one in asked if one is not None and one[0] == "query"]
+            found += [
+                (block.place, next(word for word in one[1] if " " in word))
+                for one in asked
+                if one is not None and one[0] == "query"
+            ]
     return found

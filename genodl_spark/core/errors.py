@@ -1,11 +1,13 @@
-"""What ends a job with a single line: input or configuration that the user has to mend (exit 2), another run in the way (exit 4)."""
+"""What ends a job with a single line: input or configuration that the user has to mend (exit 2),
+another run in the way (exit 4)."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import unquote
 
-MEND = "genodl verify names the damaged file and the ingest that brings it back"  # the advice for what the lake holds no longer whole
+# the advice for what the lake holds no longer whole
+MEND = "genodl verify names the damaged file and the ingest that brings it back"
 
 
 class InputError(Exception):
@@ -37,7 +39,8 @@ class Damaged(InputError, ValueError):
 
 
 class Conflict(Exception):
-    """Another run holds what this one needs, or has won the race for it: nothing was committed, and the same command may be run again.
+    """Another run holds what this one needs, or has won the race for it: nothing was committed,
+    and the same command may be run again.
 
     `message` says what was found, what was expected and what to do, as one line.
     """
@@ -53,7 +56,8 @@ _IN_TRACEBACK = re.compile(r"^(?:\w+\.)*(?:InputError|Damaged): (.+)$", re.MULTI
 
 
 def input_error_within(error: BaseException) -> InputError | None:
-    """The InputError that `error` is, or that a Spark task raised and Spark reported as text; None when there is none."""
+    """The InputError that `error` is, or that a Spark task raised and Spark reported as text;
+    None when there is none."""
     if isinstance(error, InputError):
         return error
     text = str(error)

@@ -1,4 +1,5 @@
-"""What people, terminals and programs are shown: text of one line, cells of TSV, and JSON. Text from data may hold anything."""
+"""What people, terminals and programs are shown: text of one line, cells of TSV, and JSON.
+Text from data may hold anything."""
 
 from __future__ import annotations
 
@@ -13,15 +14,17 @@ from genodl_spark.core import redaction
 
 
 def printable(text: str) -> str:
-    """`text` with escapes, as Python writes them, in place of characters that have no picture: control characters, which command a terminal,
-    those that turn the direction of writing, invisible ones, and halves of surrogate pairs."""
+    """`text` with escapes, as Python writes them, in place of characters that have no picture:
+    control characters, which command a terminal, those that turn the direction of writing, invisible ones,
+    and halves of surrogate pairs."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def cell(value: Any) -> str:
-    """A value of `plain` as a cell of TSV: empty for NULL, JSON for lists and maps, else text, a backslash doubled and the rest as `printable`."""
+    """A value of `plain` as a cell of TSV: empty for NULL, JSON for lists and maps, else text,
+    a backslash doubled and the rest as `printable`."""
     if value is None:
         return ""
     if isinstance(value, list | dict):
@@ -30,7 +33,8 @@ def cell(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value, of a row of Spark or of a report, as JSON can hold it; NaN and the infinities, which JSON has no number for, are their names."""
+    """A value, of a row of Spark or of a report, as JSON can hold it; NaN and the infinities,
+    which JSON has no number for, are their names."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
     if value is None or isinstance(value, str | bool | int | float):
@@ -65,5 +69,7 @@ class LogFormatter(redaction.Formatter):
         record.message = printable(record.message)
         return super().formatMessage(record)
 
-    def formatException(self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]) -> str:
+    def formatException(
+        self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+    ) -> str:
         return "\n".join(map(printable, super().formatException(ei).split("\n")))

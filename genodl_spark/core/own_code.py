@@ -1,7 +1,7 @@
 """A user's own code: one Python file of a task or a network, as the bytes that were read, and as a module.
 
-Bytes go from the file that a command names to training, into the lake beside the model, and from there to whoever scores with it. A path
-is read once, by `config.load`; nothing here opens a file.
+Bytes go from the file that a command names to training, into the lake beside the model, and from there to whoever
+scores with it. A path is read once, by `config.load`; nothing here opens a file.
 """
 
 from __future__ import annotations
@@ -18,10 +18,17 @@ from typing import Any
 from genodl_spark.core.errors import InputError
 
 PACKAGE = "genodl_spark"
-# Where names of this package stand that own files imported from elsewhere before the package was divided into rooms: module of then -> those of now.
+# Where names of this package stand that own files imported from elsewhere before the package was divided into rooms:
+# module of then -> those of now.
 _MOVED = {
     "errors": ["core.errors"],
-    "features": ["features.protocol", "features.matrices", "features.genotypes", "features.sequences", "features.covariates"],
+    "features": [
+        "features.protocol",
+        "features.matrices",
+        "features.genotypes",
+        "features.sequences",
+        "features.covariates",
+    ],
     "lake": ["lake.delta", "lake.snapshot"],
     "models": ["learning.models"],
     "stored_files": ["lake.files"],
@@ -41,7 +48,8 @@ def sha256(content: bytes) -> str:
 
 
 def module(name: str, code: Code, key: str) -> ModuleType:
-    """The module that the file `name` makes; executed once in a process for each content. `key`: the setting that named it.
+    """The module that the file `name` makes; executed once in a process for each content.
+    `key`: the setting that named it.
 
     InputError where `code` has no such file, or it is no Python.
     """
@@ -55,7 +63,9 @@ def module(name: str, code: Code, key: str) -> ModuleType:
     try:
         compiled = compile(_moved(ast.parse(code[base], base)), base, "exec")
     except (SyntaxError, ValueError) as error:
-        raise InputError(f"not readable as Python ({error}); mend the file", base, getattr(error, "lineno", None)) from error
+        raise InputError(
+            f"not readable as Python ({error}); mend the file", base, getattr(error, "lineno", None)
+        ) from error
     sys.modules[made.__name__] = made  # before it runs: dataclasses look their module up
     try:
         exec(compiled, made.__dict__)
@@ -66,7 +76,8 @@ def module(name: str, code: Code, key: str) -> ModuleType:
 
 
 def named(name: str, package: str, kind: str, code: Code, key: str) -> Any:
-    """The class `kind` of a file of `package`, or of a file of the user's own among `code`. `key`: the setting that named it.
+    """The class `kind` of a file of `package`, or of a file of the user's own among `code`.
+    `key`: the setting that named it.
 
     InputError for a file that is not there, and one without the class.
     """
@@ -78,14 +89,17 @@ def named(name: str, package: str, kind: str, code: Code, key: str) -> Any:
                 raise ModuleNotFoundError(name)
             found = importlib.import_module(f"{package}.{name}")
         except ModuleNotFoundError as error:
-            raise InputError(f"found {name!r}; expected a file under {package.replace('.', '/')}, or the path of a .py", key) from error
+            raise InputError(
+                f"found {name!r}; expected a file under {package.replace('.', '/')}, or the path of a .py", key
+            ) from error
     if not hasattr(found, kind):
         raise InputError(f"found no class {kind} in {name}; expected a file that has one", key)
     return getattr(found, kind)
 
 
 def _moved(tree: ast.Module) -> ast.Module:
-    """The same with names of this package imported from where they stand now: a file that is stored with a model stays as it was written."""
+    """The same with names of this package imported from where they stand now:
+    a file that is stored with a model stays as it was written."""
     for node in ast.walk(tree):
         for field in ("body", "orelse", "finalbody"):
             block = getattr(node, field, None)
@@ -96,7 +110,9 @@ def _moved(tree: ast.Module) -> ast.Module:
 
 def _imported(statement: ast.stmt) -> list[ast.stmt]:
     """A statement, or, of an import from a module of before, one import for each name that has another module now."""
-    package, _, rest = (statement.module or "").partition(".") if isinstance(statement, ast.ImportFrom) else ("", "", "")
+    package, _, rest = (
+        (statement.module or "").partition(".") if isinstance(statement, ast.ImportFrom) else ("", "", "")
+    )
     first, _, inner = rest.partition(".")
     if not isinstance(statement, ast.ImportFrom) or statement.level or package != PACKAGE or first not in _MOVED:
         return [statement]

@@ -14,12 +14,19 @@ def binary(column: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         column = column.cast(pa.binary())
     assert column.null_count == 0
     _, offsets, data = column.buffers()
-    places = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1] if len(column) else np.zeros(1, np.int32)
+    places = (
+        np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+        if len(column)
+        else np.zeros(1, np.int32)
+    )
     return np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8), places
 
 
-def binary_array(data: np.ndarray, offsets: np.ndarray, valid: np.ndarray | None = None, type_: pa.DataType | None = None) -> pa.Array:
-    """Arrow array over `data` uint8 and `offsets` int32 (V + 1), NULL where `valid` bool (V,) is false; nothing is copied."""
+def binary_array(
+    data: np.ndarray, offsets: np.ndarray, valid: np.ndarray | None = None, type_: pa.DataType | None = None
+) -> pa.Array:
+    """Arrow array over `data` uint8 and `offsets` int32 (V + 1), NULL where `valid` bool (V,) is false;
+    nothing is copied."""
     mask = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
     nulls = 0 if mask is None or valid is None else int((~valid).sum())
     buffers = [mask, pa.py_buffer(offsets), pa.py_buffer(data)]
@@ -48,4 +55,7 @@ def rows(column: pa.Array | pa.ChunkedArray, dtype: str, width: int) -> np.ndarr
 def column(values: np.ndarray) -> pa.BinaryArray:
     """Rows (n, width) as packed ones; not copied where they are contiguous."""
     values = np.ascontiguousarray(values)
-    return binary_array(values.view(np.uint8).reshape(-1), np.arange(len(values) + 1, dtype=np.int32) * (values.shape[1] * values.itemsize))
+    return binary_array(
+        values.view(np.uint8).reshape(-1),
+        np.arange(len(values) + 1, dtype=np.int32) * (values.shape[1] * values.itemsize),
+    )

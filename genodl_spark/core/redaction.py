@@ -1,7 +1,7 @@
 """Which settings are secrets, and texts without them: for all that is stored, printed or raised.
 
-A key is secret by one of its words. What a run was given for such keys is taken out of any text, wherever it turns up; so is the password
-of a URL, and what stands behind `password=` and its kin.
+A key is secret by one of its words. What a run was given for such keys is taken out of any text, wherever it turns up;
+so is the password of a URL, and what stands behind `password=` and its kin.
 """
 
 from __future__ import annotations
@@ -15,13 +15,19 @@ from urllib.parse import quote, unquote
 
 HIDDEN = "***"
 _SHORTEST = 6  # characters of a secret that is looked for in any text: shorter ones are parts of too many words
-_WORDS = "password|passwd|passphrase|secret|token|credential|keystore|truststore|api_?key|access_?key|private_?key|account_?key"
-_PARTS = "key|sas|sig|pwd|pass"  # secret as a whole part of a key: fs.s3a.secret.key, fs.azure.account.key.NAME, but not predict.passes
-SPARK_PATTERN = rf"(?i)({_WORDS})|(^|[._/])({_PARTS})($|[._/])|://[^/\s@:]*:[^\s]*@"  # for spark.redaction.regex: keys and values
+_WORDS = (
+    "password|passwd|passphrase|secret|token|credential|keystore|truststore|"
+    "api_?key|access_?key|private_?key|account_?key"
+)
+# secret as a whole part of a key: fs.s3a.secret.key, fs.azure.account.key.NAME, but not predict.passes
+_PARTS = "key|sas|sig|pwd|pass"
+# for spark.redaction.regex: keys and values
+SPARK_PATTERN = rf"(?i)({_WORDS})|(^|[._/])({_PARTS})($|[._/])|://[^/\s@:]*:[^\s]*@"
 _KEY = re.compile(rf"(?:{_WORDS})|(?:^|[._/])(?:{_PARTS})(?:$|[._/])", re.IGNORECASE)
 # A password may have a slash or an @ in it, as drivers of databases take it; digits and a slash are a port and a path.
 _PASSWORD = re.compile(r"(?<=://)([^/\s@:\['\"]*):(?!\d+/)([^\s'\"]+)@")
-_USER = re.compile(r"(?<=https://)()([^/\s@:'\"]+)@|(?<=http://)()([^/\s@:'\"]+)@")  # elsewhere a user may be a container or a bucket
+# elsewhere a user may be a container or a bucket
+_USER = re.compile(r"(?<=https://)()([^/\s@:'\"]+)@|(?<=http://)()([^/\s@:'\"]+)@")
 _ASSIGNED = re.compile(r"(?<![\w./\-])([\w.\-]{1,200})(=)([^\s&;,'\"]+)")
 _learnt: set[str] = set()
 

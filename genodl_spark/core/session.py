@@ -35,7 +35,8 @@ _ON_ONE_MACHINE = {
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.authenticate": "true",  # with a secret that Spark makes up: other users of the machine reach loopback, too
-    # A job of a minute spends more on optimising its bytecode and on collector threads than that saves: half the time on 2 cores.
+    # A job of a minute spends more on optimising its bytecode and on collector threads than that saves:
+    # half the time on 2 cores.
     "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC",
 }
 
@@ -51,16 +52,20 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     logging.getLogger("py4j").setLevel(logging.ERROR)
-    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):  # they print what the exception says again, with its traceback
+    # they print what the exception says again, with its traceback
+    for name in ("SQLQueryContextLogger", "DataFrameQueryContextLogger"):
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     submitted = _submitted()
-    chosen = master or submitted.get("spark.master") or f"local[{max(2, os.cpu_count() or 1)}]"  # two ranks need two slots
+    # two ranks need two slots
+    chosen = master or submitted.get("spark.master") or f"local[{max(2, os.cpu_count() or 1)}]"
     builder = SparkSession.builder.appName(app).master(chosen)
     settings = {"spark.redaction.regex": redaction.SPARK_PATTERN, **settings}
     if chosen.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         settings = {**_ON_ONE_MACHINE, **settings}
-    chosen_values = {key: value for key, value in {**settings, **_ALWAYS}.items() if key in _ALWAYS or submitted.get(key) is None}
+    chosen_values = {
+        key: value for key, value in {**settings, **_ALWAYS}.items() if key in _ALWAYS or submitted.get(key) is None
+    }
     _start_jvm({"spark.master": chosen, "spark.app.name": app, **chosen_values})
     for key, value in chosen_values.items():
         builder = builder.config(key, value)
@@ -73,7 +78,8 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
 
 
 def place(master: str | None) -> str:
-    """`local` where a session with this `master` runs on this machine alone, else `cluster`: which of conf/local.toml and conf/cluster.toml holds."""
+    """`local` where a session with this `master` runs on this machine alone, else `cluster`: which of conf/local.toml
+    and conf/cluster.toml holds."""
     if master is None and SUBMITTED in os.environ:
         master = _submitted().get("spark.master")
     return "local" if master is None or master.startswith("local") else "cluster"
@@ -89,8 +95,9 @@ def _submitted() -> SparkConf:
 
 
 def _start_jvm(settings: Mapping[str, str]) -> None:
-    """Starts the JVM, where there is none, with all settings but secrets: a session that starts one itself puts them all on its command line,
-    which every user of the machine can read. A session hands those over that are left, by the socket that it talks to the JVM through."""
+    """Starts the JVM, where there is none, with all settings but secrets:
+    a session that starts one itself puts them all on its command line, which every user of the machine can read.
+    A session hands those over that are left, by the socket that it talks to the JVM through."""
     from pyspark import SparkConf, SparkContext
 
     if SparkContext._gateway is None:
@@ -104,8 +111,9 @@ def _start_jvm(settings: Mapping[str, str]) -> None:
 def shuffle_partitions(conf: Mapping[str, str], slots: int) -> int:
     """Partitions of a shuffle where the user has not said how many; adaptive execution joins those that turn out small.
 
-    On one machine as many as `slots`, the tasks at the same time. On a cluster three for every slot that it may have: the executors
-    asked for may not be there yet, and where nothing says how many there will be, Spark's own 200 at least.
+    On one machine as many as `slots`, the tasks at the same time. On a cluster three for every slot that it may have:
+    the executors asked for may not be there yet, and where nothing says how many there will be,
+    Spark's own 200 at least.
     """
     if conf.get("spark.master", "").startswith("local"):
         return max(_FEWEST, slots)
@@ -137,9 +145,11 @@ def planned(spark: SparkSession, plan: Any) -> DataFrame:
 
 
 def behind(spark: SparkSession, parsers: Any) -> Any:
-    """A session of the JVM, for others to make theirs from (`newSession`): it shares with `spark` the cluster and tables alone.
+    """A session of the JVM, for others to make theirs from (`newSession`):
+    it shares with `spark` the cluster and tables alone.
 
-    `parsers`: a scala.Function2 of ours that Spark asks for the parser of each such session, given the session and Spark's own parser.
+    `parsers`: a scala.Function2 of ours that Spark asks for the parser of each such session,
+    given the session and Spark's own parser.
     """
     from pyspark.java_gateway import ensure_callback_server_started
 
@@ -155,11 +165,14 @@ def behind(spark: SparkSession, parsers: Any) -> Any:
     shared = jvm.scala.Some(spark._jsparkSession.sharedState())
     parent = getattr(jvm.scala, "Option$").__getattr__("MODULE$").empty()
     as_map = jvm.org.apache.spark.api.python.PythonUtils.toScalaMap
-    return jvm.org.apache.spark.sql.classic.SparkSession(context._jsc.sc(), shared, parent, extensions, as_map(options), as_map(nothing))
+    return jvm.org.apache.spark.sql.classic.SparkSession(
+        context._jsc.sc(), shared, parent, extensions, as_map(options), as_map(nothing)
+    )
 
 
 def rank_environment(spark: SparkSession) -> dict[str, str]:
-    """PYTHONPATH for the processes that Spark tasks start, such as Horovod's ranks: what was sent along, as the tasks themselves have it.
+    """PYTHONPATH for the processes that Spark tasks start, such as Horovod's ranks: what was sent along,
+    as the tasks themselves have it.
 
     Executors keep it in the directory that they run in; a local session keeps it in the driver's.
     """
@@ -201,7 +214,8 @@ class _JvmStderr(io.TextIOBase):
 
 
 def separate_stderr() -> None:
-    """Under spark-submit, which joins a Python driver's standard error to its standard output, takes them apart again."""
+    """Under spark-submit, which joins a Python driver's standard error to its standard output,
+    takes them apart again."""
     if SUBMITTED in os.environ and not isinstance(sys.stderr, _JvmStderr):
         from pyspark import SparkContext
 
@@ -220,7 +234,8 @@ def is_local(spark: SparkSession) -> bool:
 
 
 def live_slots(spark: SparkSession) -> int:
-    """Tasks that the executors alive at this moment can run at the same time; `task_slots` does not know of executors that were lost."""
+    """Tasks that the executors alive at this moment can run at the same time;
+    `task_slots` does not know of executors that were lost."""
     context = spark.sparkContext
     if is_local(spark):
         return task_slots(spark)

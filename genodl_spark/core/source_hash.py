@@ -1,7 +1,8 @@
-"""What code a stage runs: a hash of the modules of this package that it imports, directly or through others, read from their sources.
+"""What code a stage runs: a hash of the modules of this package that it imports, directly or through
+others, read from their sources.
 
-Comments, docstrings, descriptions of settings, type annotations that only a checker imports, and the layout of lines do not count. Modules that
-are found by name at run time (tasks, networks) are no imports: whoever asks names them.
+Comments, docstrings, descriptions of settings, type annotations that only a checker imports, and the layout of lines do
+not count. Modules that are found by name at run time (tasks, networks) are no imports: whoever asks names them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ PACKAGE = "genodl_spark"
 
 @cache
 def of_modules(*modules: str) -> str:
-    """Hash (16 hexadecimal digits) of modules, given by their full names, and of all that they import of this package."""
+    """Hash (16 hexadecimal digits) of modules, given by their full names, and of all
+    that they import of this package."""
     return closure_hash(resources.files(PACKAGE), modules)
 
 
@@ -40,7 +42,9 @@ def closure_hash(root: Traversable, modules: Iterable[str]) -> str:
             continue
         tree = ast.parse(sources[file].read_bytes())
         inside = file.endswith("/__init__.py")
-        pending += [found for one in _imports(tree, name if inside else name.rpartition(".")[0]) for found in _parents(one)]
+        pending += [
+            found for one in _imports(tree, name if inside else name.rpartition(".")[0]) for found in _parents(one)
+        ]
         seen[file] = ast.dump(_bare(tree)).encode()
         compiled = file.removesuffix(".py") + ".c"
         if compiled in sources:
@@ -101,6 +105,9 @@ def _bare(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
             node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node, False) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node, False) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return tree

@@ -1,7 +1,7 @@
 """Files beside the tables: one way to open, list and publish bytes at a local path or any URI.
 
-Spark and Delta reach a lake through Hadoop's filesystems; Python code (readers of input files, ranks, models) reaches the
-same places through pyarrow, or through fsspec for schemes that pyarrow does not know.
+Spark and Delta reach a lake through Hadoop's filesystems; Python code (readers of input files, ranks,
+models) reaches the same places through pyarrow, or through fsspec for schemes that pyarrow does not know.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ import pyarrow.fs as pafs
 from genodl_spark.core.errors import MEND, Damaged, InputError
 
 _S3_SCHEMES = {"s3", "s3a", "s3n"}
-_S3_IDENTITY = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION")
+_S3_IDENTITY = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
 
 
 def absolute(uri: str) -> str:
@@ -70,14 +77,16 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
         other, path = fsspec.core.url_to_fs(uri)
     except (ValueError, ImportError) as error:
-        raise InputError(f"no filesystem for {scheme}:// ({error}); use a path, file://, hdfs://, s3a:// or gs://", uri) from error
+        raise InputError(
+            f"no filesystem for {scheme}:// ({error}); use a path, file://, hdfs://, s3a:// or gs://", uri
+        ) from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(other)), path
 
 
 @lru_cache(maxsize=8)
 def _s3(endpoint: str | None, identity: tuple[str | None, ...], process: int) -> pafs.FileSystem:
-    """One client for all calls: a new one finds its credentials again and opens connections of its own. Threads may share it, a forked process
-    may not, so `process` tells them apart; `identity` tells what it signs with."""
+    """One client for all calls: a new one finds its credentials again and opens connections of its own. Threads may
+    share it, a forked process may not, so `process` tells them apart; `identity` tells what it signs with."""
     if endpoint is None:
         return pafs.S3FileSystem()
     parts = urlsplit(endpoint)
@@ -87,7 +96,11 @@ def _s3(endpoint: str | None, identity: tuple[str | None, ...], process: int) ->
 def from_spark(uri: str) -> str:
     """A URI as Spark reports it (`_metadata.file_path`, percent-encoded) in the literal form used here."""
     decoded = unquote(uri)
-    return "file://" + decoded[len("file:") :] if decoded.startswith("file:/") and not decoded.startswith("file://") else decoded
+    return (
+        "file://" + decoded[len("file:") :]
+        if decoded.startswith("file:/") and not decoded.startswith("file://")
+        else decoded
+    )
 
 
 def join(uri: str, *parts: str) -> str:
@@ -154,11 +167,14 @@ def folders(uri: str) -> list[str]:
     """Names of the folders in `uri` that are not hidden, sorted; none where it is absent."""
     fs, path = filesystem(uri)
     found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True))
-    return sorted(f.base_name for f in found if f.type == pafs.FileType.Directory and not f.base_name.startswith((".", "_")))
+    return sorted(
+        f.base_name for f in found if f.type == pafs.FileType.Directory and not f.base_name.startswith((".", "_"))
+    )
 
 
 def is_hidden(uri: str, folder: str) -> bool:
-    """Whether a file below `folder` is hidden as Hadoop and people do it: its name, or that of a folder on the way, begins with . or _."""
+    """Whether a file below `folder` is hidden as Hadoop and people do it: its name, or that of a folder
+    on the way, begins with . or _."""
     return any(part.startswith((".", "_")) for part in uri[len(folder) :].split("/"))
 
 
@@ -167,7 +183,11 @@ def listing(uri: str) -> list[tuple[str, float, int]]:
     fs, path = filesystem(uri)
     found = fs.get_file_info(pafs.FileSelector(path, allow_not_found=True, recursive=True))
     prefix = uri[: len(uri) - len(path)] if uri.endswith(path) else ""
-    return sorted((prefix + f.path, f.mtime_ns / 1e9 if f.mtime_ns else 0.0, f.size) for f in found if f.type == pafs.FileType.File)
+    return sorted(
+        (prefix + f.path, f.mtime_ns / 1e9 if f.mtime_ns else 0.0, f.size)
+        for f in found
+        if f.type == pafs.FileType.File
+    )
 
 
 def make_directory(uri: str) -> None:
@@ -197,9 +217,11 @@ def content_hash(uri: str) -> tuple[str, int]:
 
 
 def private_folder(parent: str, name: str) -> str:
-    """Path of a folder below the local `parent` that no other user can look into, the same for every process of this user.
+    """Path of a folder below the local `parent` that no other user can look into,
+    the same for every process of this user.
 
-    In a folder that all may write to, somebody else may have taken the name, or have put a link or an open folder there: such a one is passed over.
+    In a folder that all may write to, somebody else may have taken the name, or have put a link or an open folder
+    there: such a one is passed over.
     """
     for number in range(100):
         path = os.path.join(parent, f"{name}-{os.getuid()}" + (f"-{number}" if number else ""))
@@ -213,4 +235,6 @@ def private_folder(parent: str, name: str) -> str:
                 os.close(opened)
             if found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700:
                 return path
-    raise InputError(f"found {name}-{os.getuid()} and 99 names like it taken by others; expected a free one, remove them", parent)
+    raise InputError(
+        f"found {name}-{os.getuid()} and 99 names like it taken by others; expected a free one, remove them", parent
+    )

@@ -1,4 +1,5 @@
-"""Sections of settings, and the layers of TOML and KEY=VALUE that fill them. An unknown key is an error, and so is a number that is not finite."""
+"""Sections of settings, and the layers of TOML and KEY=VALUE that fill them. An unknown key is an error,
+and so is a number that is not finite."""
 
 from __future__ import annotations
 
@@ -23,7 +24,13 @@ def as_names(value: Any) -> Any:
 
 
 def as_numbers(value: Any) -> Any:
-    return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value if isinstance(value, list) else [value]
+    return (
+        [part for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+        if isinstance(value, list)
+        else [value]
+    )
 
 
 Names = Annotated[list[str], BeforeValidator(as_names)]
@@ -46,15 +53,21 @@ def read(path: Traversable) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8-sig")
         if found := _LONG_KEY.search(text):
             line = text.count("\n", 0, found.start()) + 1
-            raise InputError(f"found a key of more than {_DEPTH} parts; expected {_DEPTH} at most, shorten it", str(path), line)
+            raise InputError(
+                f"found a key of more than {_DEPTH} parts; expected {_DEPTH} at most, shorten it", str(path), line
+            )
         content = tomllib.loads(text)
     except RecursionError as error:
-        raise InputError("found values nested too deeply; expected a TOML of settings, mend the file", str(path)) from error
+        raise InputError(
+            "found values nested too deeply; expected a TOML of settings, mend the file", str(path)
+        ) from error
     except ValueError as error:  # of the encoding, the syntax, or a number of thousands of digits
         raise InputError(f"not readable as TOML: {error}; mend the file", str(path)) from error
     if "spark" in content:
         if not isinstance(content["spark"], dict):
-            raise InputError(f"spark: found {content['spark']!r:.80}; expected a table of Spark's properties", str(path))
+            raise InputError(
+                f"spark: found {content['spark']!r:.80}; expected a table of Spark's properties", str(path)
+            )
         content["spark"] = properties(content["spark"])
     return content
 
@@ -75,7 +88,10 @@ def check_values(layer: dict[str, Any], file: str | None) -> None:
         elif isinstance(value, int) and abs(value) > _LARGEST:
             text = f"found a number of {value.bit_length()} bits; expected one of 53 at most"
         if len(path) > _DEPTH:
-            key, text = ".".join(path[:4]) + "...", f"found more than {_DEPTH} levels of tables and lists; expected fewer"
+            key, text = (
+                ".".join(path[:4]) + "...",
+                f"found more than {_DEPTH} levels of tables and lists; expected fewer",
+            )
         if text:
             raise InputError(text if file is None else f"{key}: {text}", key if file is None else file)
 

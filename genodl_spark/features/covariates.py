@@ -26,10 +26,12 @@ COVARIATE = "covariate:"
 
 @dataclass(frozen=True)
 class WithCovariates:
-    """Other features and, behind them, columns of the sample table, or of `labels`: numbers as they are, text as one indicator per value.
+    """Other features and, behind them, columns of the sample table, or of `labels`: numbers as they are,
+    text as one indicator per value.
 
-    Their identifiers are `covariate:COLUMN` and `covariate:COLUMN=VALUE`; the values that text takes are those of the samples
-    that the features are chosen over. A column whose known values there are all numbers is a number: a text elsewhere is missing.
+    Their identifiers are `covariate:COLUMN` and `covariate:COLUMN=VALUE`; the values that text takes are those
+    of the samples that the features are chosen over. A column whose known values there are all numbers is a number:
+    a text elsewhere is missing.
     """
 
     base: Features
@@ -63,7 +65,9 @@ class WithCovariates:
         for column in self.columns:
             check_column(rows, self.entity, column, "covariates")
         wanted = {entity for entity, learnt in zip(entities, learns.any(0), strict=True) if learnt}
-        table = rows.select("entity_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(self.columns))).collect()
+        table = rows.select(
+            "entity_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(self.columns))
+        ).collect()
         added: list[str] = []
         for i, column in enumerate(self.columns):
             texts = (known(row[f"c{i}"]) for row in table if row.entity_id in wanted and row[f"c{i}"] is not None)
@@ -73,7 +77,9 @@ class WithCovariates:
             else:
                 added += [f"{COVARIATE}{column}={value}" for value in sorted(values)]
         base = self.base.choose(lake, cohort, entities, learns)
-        allowed = None if base.allowed is None else np.pad(base.allowed, ((0, 0), (0, len(added))), constant_values=True)
+        allowed = (
+            None if base.allowed is None else np.pad(base.allowed, ((0, 0), (0, len(added))), constant_values=True)
+        )
         return Choice([*base.names, *added], allowed)
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
@@ -98,19 +104,28 @@ class WithCovariates:
                 x = np.concatenate([_STORED.floats(stored), more], 1)
                 missing = np.asarray(batch.column("missing")) + sum(column not in columns for column, _ in wanted)
                 packed = pa.array([row.tobytes() for row in x], pa.binary())
-                yield pa.RecordBatch.from_arrays([batch.column("entity_id"), packed, pa.array(missing.astype(np.int32))], ROW_NAMES)
+                yield pa.RecordBatch.from_arrays(
+                    [batch.column("entity_id"), packed, pa.array(missing.astype(np.int32))], ROW_NAMES
+                )
 
         return rows.mapInArrow(kernel, ROWS)
 
     def texts_for_numbers(self, lake: Snapshot, cohort: str, features: list[str]) -> dict[str, tuple[int, str]]:
-        """By column that is a number among `features`: how many entities of a cohort have a text there, which is missing to `rows`, and one."""
+        """By column that is a number among `features`: how many entities of a cohort have a text there,
+        which is missing to `rows`, and one."""
         from pyspark.sql import functions as F
 
         described = self._described(lake, cohort)
         columns = [column for column, value in map(_parts, features) if value is None and column in described.columns]
-        found = described.select(*(F.col(identifier(column)) for column in columns)).toArrow().columns if columns else []
+        found = (
+            described.select(*(F.col(identifier(column)) for column in columns)).toArrow().columns if columns else []
+        )
         texts = {
-            column: [text for text in (known(value.as_py() or "") for value in values) if text is not None and number(text) is None]
+            column: [
+                text
+                for text in (known(value.as_py() or "") for value in values)
+                if text is not None and number(text) is None
+            ]
             for column, values in zip(columns, found, strict=True)
         }
         return {column: (len(odd), min(odd)) for column, odd in texts.items() if odd}
@@ -124,7 +139,9 @@ class WithCovariates:
         base = self.base.changed(lake, cohort, since)
         table = table_about(self.entity)
         columns = [name for name in self.columns if name in lake.read(table).columns]
-        found = lake.changed(table, cohort, since.get(table.name), list(filter(None, (table.kind_in, table.entity))), columns)
+        found = lake.changed(
+            table, cohort, since.get(table.name), list(filter(None, (table.kind_in, table.entity))), columns
+        )
         if base is None or found is None:
             return None
         rows = found[0].where(F.col(table.kind_in) == self.entity) if table.kind_in else found[0]
@@ -132,13 +149,15 @@ class WithCovariates:
 
 
 def _parts(name: str) -> tuple[str, str | None]:
-    """Column and value of a covariate's identifier; stored column names hold no equals sign (see formats/sample_table.py)."""
+    """Column and value of a covariate's identifier; stored column names hold no equals sign (see
+    formats/sample_table.py)."""
     column, separator, value = name.removeprefix(COVARIATE).partition("=")
     return column, value if separator else None
 
 
 def covariate(texts: Iterable[str | None], value: str | None) -> np.ndarray:
-    """float32 (samples,): the number that each text is, or with `value` whether it is that one; NaN where it is missing, or no number."""
+    """float32 (samples,): the number that each text is, or with `value` whether it is that one;
+    NaN where it is missing, or no number."""
     cells = [None if text is None else known(text) for text in texts]
     if value is not None:
         return np.array([np.nan if cell is None else float(cell == value.strip()) for cell in cells], np.float32)
@@ -152,6 +171,9 @@ def told(features: Features, lake: Snapshot, cohort: str, names: list[str]) -> l
         return []
     found = features.texts_for_numbers(lake, cohort, [name for name in names if name.startswith(COVARIATE)])
     return [
-        f"covariate {column} is a number, and {times} samples of cohort {cohort} have a text there, as {shown(text)}: they count as missing"
+        (
+            f"covariate {column} is a number, and {times} samples of cohort {cohort} have a text there, "
+            f"as {shown(text)}: they count as missing"
+        )
         for column, (times, text) in found.items()
     ]

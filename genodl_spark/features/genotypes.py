@@ -31,9 +31,9 @@ _CHUNK = 256  # samples per piece when genotypes are transposed
 class GenotypeFeatures:
     """Copies of each ALT allele in a cohort's variants, 0 to the ploidy.
 
-    A feature's identifier is `chrom:pos:ref:alt` (1-based; chrom without a leading chr, bases in upper case). Where a cohort has the
-    same site with REF and ALT exchanged, its copies are counted from the other end. Symbolic, breakend and `*` alleles are no
-    features: their identifiers do not say what they are.
+    A feature's identifier is `chrom:pos:ref:alt` (1-based; chrom without a leading chr, bases in upper case).
+    Where a cohort has the same site with REF and ALT exchanged, its copies are counted from the other end.
+    Symbolic, breakend and `*` alleles are no features: their identifiers do not say what they are.
     """
 
     min_allele_frequency: float = 0.0
@@ -94,9 +94,16 @@ class GenotypeFeatures:
 
         def judge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for batch in batches:
-                copies, called, samples = np.moveaxis(batch.column("counts").flatten().to_numpy().reshape(-1, sets, 3), 2, 0)
+                copies, called, samples = np.moveaxis(
+                    batch.column("counts").flatten().to_numpy().reshape(-1, sets, 3), 2, 0
+                )
                 frequency = copies / np.maximum(called, 1)
-                passes = (copies > 0) & (copies < called) & (np.minimum(frequency, 1 - frequency) >= least) & (samples >= fewest)
+                passes = (
+                    (copies > 0)
+                    & (copies < called)
+                    & (np.minimum(frequency, 1 - frequency) >= least)
+                    & (samples >= fewest)
+                )
                 some = pa.array(passes.any(1))
                 bits = pa.array([row.tobytes() for row in np.packbits(passes, 1)], pa.binary())
                 columns = [batch.column(name) for name in _SITE]
@@ -114,8 +121,8 @@ class GenotypeFeatures:
         return Choice.of([":".join(map(str, sites[i])) for i in order], allowed[:, order])
 
     def _thinned(self, passed: DataFrame, sets: int) -> tuple[list[tuple[str, int, str, str]], np.ndarray]:
-        """Sites and, bool (sets, sites), which sets may use them: of those that pass in a set the first `max_features` by a hash of the site, so
-        that sets which pass nearly the same sites use nearly the same."""
+        """Sites and, bool (sets, sites), which sets may use them: of those that pass in a set the first `max_features`
+        by a hash of the site, so that sets which pass nearly the same sites use nearly the same."""
         from pyspark.sql import functions as F
 
         most, total = self.max_features, passed.count()
@@ -140,9 +147,13 @@ class GenotypeFeatures:
         sites = F.broadcast(lake.spark.createDataFrame(wanted, schema))
         alleles = self._alleles(lake, cohort).join(sites, _SITE)
         columns = ["sample_set", "n_samples", "gt", "allele", "feature", "exchanged"]
-        pieces = alleles.select(*columns).mapInArrow(_transpose, "sample_set string, chunk int, features binary, payload binary")
+        pieces = alleles.select(*columns).mapInArrow(
+            _transpose, "sample_set string, chunk int, features binary, payload binary"
+        )
         sets = sample_orders(lake, cohort)
-        chunks = pieces.groupBy("sample_set", "chunk").applyInPandas(_assembler(width), "sample_set string, position int, x binary, covered binary")
+        chunks = pieces.groupBy("sample_set", "chunk").applyInPandas(
+            _assembler(width), "sample_set string, position int, x binary, covered binary"
+        )
         by_sample = sets.join(chunks, ["sample_set", "position"], "left").groupBy(F.col("sample_id").alias("entity_id"))
         rows = by_sample.agg(F.collect_list(F.struct("x", "covered")).alias("parts"))
 
@@ -154,7 +165,9 @@ class GenotypeFeatures:
                     for part in parts:  # a sample in several call sets: what was called in any of them
                         if part["x"] is not None:
                             np.maximum(x[row], np.frombuffer(part["x"], np.int8), out=x[row])
-                            covered[row] |= np.unpackbits(np.frombuffer(part["covered"], np.uint8), count=width).astype(bool)
+                            covered[row] |= np.unpackbits(np.frombuffer(part["covered"], np.uint8), count=width).astype(
+                                bool
+                            )
                 yield batch_of(batch.column("entity_id"), x, (~covered).sum(1))
 
         return rows.mapInArrow(kernel, ROWS)
@@ -166,7 +179,13 @@ class GenotypeFeatures:
         """A record changes what is known of all its samples."""
         from pyspark.sql import functions as F
 
-        found = lake.changed(VARIANTS, cohort, since.get(VARIANTS.name), [*VARIANTS.key], ["contig", "pos", "ref", "alts", "gt", "sample_set"])
+        found = lake.changed(
+            VARIANTS,
+            cohort,
+            since.get(VARIANTS.name),
+            [*VARIANTS.key],
+            ["contig", "pos", "ref", "alts", "gt", "sample_set"],
+        )
         if found is None:
             return None
         sets = found[0].select("sample_set").distinct()
@@ -180,7 +199,8 @@ def _site_of(feature: str) -> tuple[str, int, str, str]:
 
 
 def _transpose(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Variant-major records to pieces of (samples of one chunk, features of one batch), copies of the allele as int8."""
+    """Variant-major records to pieces of (samples of one chunk, features of one batch),
+    copies of the allele as int8."""
     for batch in batches:
         allele = batch.column("allele").to_numpy()
         feature = batch.column("feature").to_numpy().astype(np.int32)
@@ -189,7 +209,14 @@ def _transpose(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for rows, records, samples, sample_set in genotypes.alike(batch):
             copies = genotypes.dosages(records.column("gt"), samples, allele[rows], exchanged[rows])
             for chunk, start in enumerate(range(0, copies.shape[1], _CHUNK)):
-                pieces.append((sample_set, chunk, feature[rows].tobytes(), np.ascontiguousarray(copies[:, start : start + _CHUNK].T).tobytes()))
+                pieces.append(
+                    (
+                        sample_set,
+                        chunk,
+                        feature[rows].tobytes(),
+                        np.ascontiguousarray(copies[:, start : start + _CHUNK].T).tobytes(),
+                    )
+                )
         types = [pa.string(), pa.int32(), pa.binary(), pa.binary()]
         columns = [pa.array([p[i] for p in pieces], t) for i, t in enumerate(types)]
         yield pa.RecordBatch.from_arrays(columns, ["sample_set", "chunk", "features", "payload"])
@@ -199,7 +226,10 @@ def _assembler(width: int) -> Any:
     def assemble(pieces: pd.DataFrame) -> pd.DataFrame:
         import pandas as pd
 
-        parts = [(np.frombuffer(f, np.int32), np.frombuffer(p, np.int8)) for f, p in sorted(zip(pieces["features"], pieces["payload"], strict=True))]
+        parts = [
+            (np.frombuffer(f, np.int32), np.frombuffer(p, np.int8))
+            for f, p in sorted(zip(pieces["features"], pieces["payload"], strict=True))
+        ]
         samples = parts[0][1].size // parts[0][0].size
         x = np.full((samples, width), MISSING, np.int8)
         covered = np.zeros(width, bool)

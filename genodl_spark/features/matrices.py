@@ -63,7 +63,11 @@ class MatrixFeatures:
         found = {block for block, _ in used}
         for block in self.blocks:
             if block not in found:
-                raise InputError(f"found no block {block!r} in cohort {cohort}; expected one of {', '.join(sorted(found)) or 'none'}", "blocks")
+                raise InputError(
+                    f"found no block {block!r} in cohort {cohort}; "
+                    f"expected one of {', '.join(sorted(found)) or 'none'}",
+                    "blocks",
+                )
         names = lake.rows(FEATURES, {"cohort": cohort, "source": self.table.name}).sort_by("position")
         orders = {}
         for block, feature_set in used:
@@ -78,7 +82,10 @@ class MatrixFeatures:
         if all(None not in of and of[0] == of[1] and of[2] == of[3] for of in ends):
             found = {(of[0], of[2]) for of in ends}
             return {key for key in found if key[0] in self.blocks} if self.blocks else found
-        return {(row.block, row.feature_set) for row in self._stored(lake, cohort).select("block", "feature_set").distinct().collect()}
+        return {
+            (row.block, row.feature_set)
+            for row in self._stored(lake, cohort).select("block", "feature_set").distinct().collect()
+        }
 
     def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         orders = self._orders(lake, cohort)
@@ -92,13 +99,17 @@ class MatrixFeatures:
             for batch in batches:
                 place = pc.index_in(batch.column("entity_id"), wanted)
                 there = place.is_valid()
-                values = np.frombuffer(b"".join(batch.column("x").filter(there).to_pylist()), np.float32).reshape(-1, shape[1])
+                values = np.frombuffer(b"".join(batch.column("x").filter(there).to_pylist()), np.float32).reshape(
+                    -1, shape[1]
+                )
                 members = learns[:, place.drop_null().to_numpy()]
                 known += (members.astype(np.float32) @ ~np.isnan(values)).astype(np.int32)
             yield pa.RecordBatch.from_arrays([pa.array([known.tobytes()])], ["known"])
 
         parts = self.rows(lake, cohort, features).mapInArrow(kernel, "known binary").toLocalIterator()
-        known = sum((np.frombuffer(bytes(row.known), np.int32) for row in parts), np.zeros(shape[0] * shape[1], np.int32)).reshape(shape)
+        known = sum(
+            (np.frombuffer(bytes(row.known), np.int32) for row in parts), np.zeros(shape[0] * shape[1], np.int32)
+        ).reshape(shape)
         return Choice.of(features, known >= (1 - self.max_missing) * learns.sum(1)[:, None])
 
     def _places(self, lake: Snapshot, cohort: str, features: list[str]) -> dict[tuple[str, str], Places]:
@@ -120,7 +131,8 @@ class MatrixFeatures:
             for batch in batches:
                 x = np.full((batch.num_rows, width), np.nan, np.float32)
                 covered = np.zeros((batch.num_rows, width), bool)
-                for row, parts in enumerate(batch.column("parts").to_pylist()):  # one step per sample and block, not per value
+                # one step per sample and block, not per value
+                for row, parts in enumerate(batch.column("parts").to_pylist()):
                     for part in parts:
                         key = (part["block"], part["feature_set"])
                         if len(part["x"]) != sizes[key]:
@@ -150,14 +162,20 @@ class MatrixFeatures:
                     if {*lengths.values()} - {None, sizes[name]}:
                         raise _misfit(name, lengths["max"], sizes[name])
                     values = arranged(part.column("x"), places[block.as_py(), name], width)
-                    yield batch_of(part.column("sample_id"), values, np.full(len(values), width - len(places[block.as_py(), name][0])))
+                    yield batch_of(
+                        part.column("sample_id"),
+                        values,
+                        np.full(len(values), width - len(places[block.as_py(), name][0])),
+                    )
 
         return StoredRows(lake.cohort_files(self.table, cohort), ["sample_id", "block", "feature_set", "x"], pack)
 
     def changed(self, lake: Snapshot, cohort: str, since: Mapping[str, int]) -> Changed | None:
         from pyspark.sql import functions as F
 
-        found = lake.changed(self.table, cohort, since.get(self.table.name), ["block", "sample_id"], ["feature_set", "x"])
+        found = lake.changed(
+            self.table, cohort, since.get(self.table.name), ["block", "sample_id"], ["feature_set", "x"]
+        )
         if found is None:
             return None
         rows, files = found
@@ -167,23 +185,30 @@ class MatrixFeatures:
 
 
 def _misfit(feature_set: str, found: int, expected: int) -> InputError:
-    text = f"found rows of {found // 4} values for the {expected // 4} features of set {feature_set}; expected one for each"
+    text = (
+        f"found rows of {found // 4} values for the {expected // 4} features of set {feature_set}; "
+        "expected one for each"
+    )
     return InputError(f"{text}: ingest their file into a new cohort", "features")
 
 
-Places = tuple[np.ndarray, np.ndarray]  # of a stored order of features: which of its values are wanted, and where they go, int64
+# of a stored order of features: which of its values are wanted, and where they go, int64
+Places = tuple[np.ndarray, np.ndarray]
 
 
 def places_of(orders: Iterable[list[str]], features: list[str]) -> Iterator[Places]:
     """For each order of identifiers, where it has `features`."""
     position = {name: i for i, name in enumerate(features)}
     for names in orders:
-        pairs = np.array([(i, position[name]) for i, name in enumerate(names) if name in position], np.int64).reshape(-1, 2)
+        pairs = np.array([(i, position[name]) for i, name in enumerate(names) if name in position], np.int64).reshape(
+            -1, 2
+        )
         yield pairs[:, 0], pairs[:, 1]
 
 
 def arranged(packed: pa.Array, places: Places, width: int) -> np.ndarray:
-    """Packed float32 rows of one stored order as (rows, width), NaN where the order lacks a feature; not copied where nothing moves."""
+    """Packed float32 rows of one stored order as (rows, width), NaN where the order lacks a feature;
+    not copied where nothing moves."""
     data, ends = packing.binary(packed)
     values = data[ends[0] : ends[-1]].view(np.float32).reshape(len(packed), -1)
     source, target = places

@@ -1,7 +1,8 @@
 """Sample-major features of a cohort, out of the lake's tables: packed matrices, genotypes, sequences, and covariates.
 
-Each kind of feature answers the same two questions: which features a cohort has (`choose`), and what their values are for
-each entity, in a given order (`rows`). Preparing a dataset asks both; scoring asks the second, with the model's features.
+Each kind of feature answers the same two questions: which features a cohort has (`choose`),
+and what their values are for each entity, in a given order (`rows`). Preparing a dataset asks both;
+scoring asks the second, with the model's features.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ ROW_NAMES = ROW_TYPES.names
 
 @dataclass(frozen=True)
 class StoredRows:
-    """Where every row holds all that one entity's features are made of: the files, the columns to read, that of the entity first, and the
-    kernel that makes batches of ROWS of them."""
+    """Where every row holds all that one entity's features are made of: the files, the columns to read,
+    that of the entity first, and the kernel that makes batches of ROWS of them."""
 
     files: list[StoredFile]
     columns: list[str]
     pack: Kernel
 
     def of(self, entity: str) -> pa.Table:
-        """ROWS of one entity; of the files that may hold it, only the groups of rows that do are read whole. FileNotFoundError when one is gone."""
+        """ROWS of one entity; of the files that may hold it, only the groups of rows that do are read whole.
+        FileNotFoundError when one is gone."""
         key = self.columns[0]
         files = [file for file in self.files if file.may_hold(key, [entity])]
         found = self.pack(batch for file in files for batch in rows_of(file, self.columns, key, entity))
@@ -47,8 +49,8 @@ class StoredRows:
 
 @dataclass(frozen=True)
 class Changed:
-    """What has come, changed or gone since earlier versions: `entities` (entity_id, each once), and the files in which those that have
-    come or changed stand, as far as `Features.stored` has such files; None where it has none."""
+    """What has come, changed or gone since earlier versions: `entities` (entity_id, each once), and the files in which
+    those that have come or changed stand, as far as `Features.stored` has such files; None where it has none."""
 
     entities: DataFrame
     files: list[StoredFile] | None
@@ -56,7 +58,8 @@ class Changed:
 
 @dataclass(frozen=True)
 class Choice:
-    """Features to use, in order. `allowed` bool (S, F): which of them each training set may use, by its own rows; None where each may use all."""
+    """Features to use, in order. `allowed` bool (S, F): which of them each training set may use, by its own rows;
+    None where each may use all."""
 
     names: list[str]
     allowed: np.ndarray | None = None
@@ -72,8 +75,9 @@ class Choice:
 class Features(Protocol):
     """Features of one kind. `dtype` of the packed values: int8 with -1 missing, or float32 with NaN missing.
 
-    `entity`: the kind of what has such features, person, sequence, variant, cell or site; a class that does not say so is about people.
-    `encoding`: how networks take them (`transform` of a dataset) where the values alone do not decide: onehot for base codes; else None.
+    `entity`: the kind of what has such features, person, sequence, variant, cell or site; a class that does not say so
+    is about people. `encoding`: how networks take them (`transform` of a dataset) where the values alone do not decide:
+    onehot for base codes; else None.
     """
 
     @property
@@ -95,16 +99,19 @@ class Features(Protocol):
         """Identifiers of the entities that have such features, sorted."""
 
     def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
-        """Features that training sets may use. `learns` bool (S, entities): the rows that each set learns from, over which alone it judges."""
+        """Features that training sets may use. `learns` bool (S, entities): the rows that each set learns from,
+        over which alone it judges."""
 
     def rows(self, lake: Snapshot, cohort: str, features: list[str]) -> DataFrame:
-        """One row per entity: entity_id string, x binary (packed in the order of `features`), missing int (features that the cohort lacks)."""
+        """One row per entity: entity_id string, x binary (packed in the order of `features`),
+        missing int (features that the cohort lacks)."""
 
     def stored(self, lake: Snapshot, cohort: str, features: list[str]) -> StoredRows | None:
         """What `rows` reads, where every stored row becomes one of its rows; else None."""
 
     def changed(self, lake: Snapshot, cohort: str, since: Mapping[str, int]) -> Changed | None:
-        """Entities whose features may be others than at earlier versions of `tables`; None where that is not known any more."""
+        """Entities whose features may be others than at earlier versions of `tables`;
+        None where that is not known any more."""
 
 
 def entity_of(features: Features) -> str:

@@ -27,10 +27,11 @@ _PACKED = 64 << 20  # bytes of rows in one Arrow batch
 
 @dataclass(frozen=True)
 class SequenceFeatures:
-    """Base codes of a cohort's sequences, aligned at their centres: `position:1` to `position:L`, -1 beyond a sequence's ends.
+    """Base codes of a cohort's sequences, aligned at their centres: `position:1` to `position:L`,
+    -1 beyond a sequence's ends.
 
-    `length`: L; 0 for the longest sequence that any training set learns from. Longer sequences are cut on both sides: rows have a column more,
-    length, the bases of the whole sequence.
+    `length`: L; 0 for the longest sequence that any training set learns from. Longer sequences are cut on both sides:
+    rows have a column more, length, the bases of the whole sequence.
     """
 
     length: int = 0
@@ -46,7 +47,8 @@ class SequenceFeatures:
         return lake.cohorts(SEQUENCES)
 
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
-        return sorted(self._stored(lake, cohort).select("sequence_id").toArrow().column("sequence_id").to_pylist())  # identifiers, not sequences
+        # identifiers, not sequences
+        return sorted(self._stored(lake, cohort).select("sequence_id").toArrow().column("sequence_id").to_pylist())
 
     def _stored(self, lake: Snapshot, cohort: str) -> DataFrame:
         from pyspark.sql import functions as F
@@ -84,7 +86,9 @@ class SequenceFeatures:
                     codes, ends = packing.binary(batch.column("codes"))
                     x = bases.centred(codes.view(np.int8), ends, width)
                     columns = batch_of(batch.column("sequence_id"), x, np.full(len(x), missing)).columns
-                    yield pa.RecordBatch.from_arrays([*columns, pa.array(np.diff(ends).astype(np.int32))], [*ROW_NAMES, "length"])
+                    yield pa.RecordBatch.from_arrays(
+                        [*columns, pa.array(np.diff(ends).astype(np.int32))], [*ROW_NAMES, "length"]
+                    )
 
         return StoredRows(lake.cohort_files(SEQUENCES, cohort), ["sequence_id", "codes"], pack)
 

@@ -1,4 +1,5 @@
-"""BGZF, the blocked gzip of bgzip and tabix (SAM specification, section 4.1): writing, and reading from any place in a file.
+"""BGZF, the blocked gzip of bgzip and tabix (SAM specification, section 4.1):
+writing, and reading from any place in a file.
 
 Blocks are independent gzip members of at most 64 KiB that say how long they are, so a file can be read in pieces.
 """
@@ -29,7 +30,8 @@ class Sink(Protocol):
 
 
 class Broken(Exception):
-    """What is wrong with a compressed file. `at`: byte of the file where the bad block starts; None where no block is to blame."""
+    """What is wrong with a compressed file. `at`: byte of the file where the bad block starts;
+    None where no block is to blame."""
 
     def __init__(self, found: str, at: int | None = None) -> None:
         super().__init__(found)
@@ -73,7 +75,8 @@ def block(text: bytes, level: int = 6) -> bytes:
 
 
 def is_bgzf(first: bytes) -> bool:
-    """Whether a file with these first bytes (64 KiB, or all there are) is BGZF; also where only BGZF's own mark is left of its header."""
+    """Whether a file with these first bytes (64 KiB, or all there are) is BGZF;
+    also where only BGZF's own mark is left of its header."""
     return _header(first, 0) is not None or first[12:16] == b"BC\2\0"
 
 
@@ -112,10 +115,12 @@ def _text(data: bytes, at: int, header: int, size: int) -> bytes:
 
 
 def blocks(read: Callable[[int], bytes], offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Yields (byte of the file after the block, its text) for every block from `offset` on, which is where `read` stands.
+    """Yields (byte of the file after the block, its text) for every block from `offset` on,
+    which is where `read` stands.
 
-    `read(n)` gives at most n bytes, none at the end of the file. Broken for a block whose header, length or checksum is wrong,
-    a file that ends within a block, and one whose last block is not the empty one that says that the file is whole.
+    `read(n)` gives at most n bytes, none at the end of the file. Broken for a block whose header,
+    length or checksum is wrong, a file that ends within a block, and one whose last block is not the empty
+    one that says that the file is whole.
     """
     data, at, last = b"", 0, b""
     while True:
@@ -141,12 +146,13 @@ def blocks(read: Callable[[int], bytes], offset: int = 0) -> Iterator[tuple[int,
 
 
 def first_block(read_at: Callable[[int, int], bytes], at: int, size: int) -> int:
-    """Byte at which the first block at or after byte `at` starts; `size`, that of the file in bytes, where there is none.
+    """Byte at which the first block at or after byte `at` starts; `size`, that of the file
+    in bytes, where there is none.
 
-    `read_at(n, offset)` gives n bytes, fewer at the end of the file. Compressed data may look like a header, even like whole
-    blocks (text that was itself bgzipped). But a block is at most 64 KiB, so what lies inside of one cannot be the start of a
-    gapless run of sound blocks that long. The answer depends on the file and `at` alone. It is wrong in a file that is corrupt
-    around `at`: who reads up to `at` from before must check that he arrives at the same byte.
+    `read_at(n, offset)` gives n bytes, fewer at the end of the file. Compressed data may look like a header, even
+    like whole blocks (text that was itself bgzipped). But a block is at most 64 KiB, so what lies inside of one cannot
+    be the start of a gapless run of sound blocks that long. The answer depends on the file and `at` alone. It is wrong
+    in a file that is corrupt around `at`: who reads up to `at` from before must check that he arrives at the same byte.
     """
     if at <= 0 or at >= size:
         return min(max(at, 0), size)
@@ -162,7 +168,8 @@ def first_block(read_at: Callable[[int, int], bytes], at: int, size: int) -> int
 
 
 def _sound(data: bytes, start: int, to_end: bool) -> bool:
-    """Whether sound blocks follow each other from `start` for LARGEST bytes, or to the end of the data where that ends the file."""
+    """Whether sound blocks follow each other from `start` for LARGEST bytes, or to the end of the data
+    where that ends the file."""
     at = start
     while at < start + LARGEST and not (to_end and at == len(data)):
         found = _header(data, at)

@@ -27,9 +27,13 @@ def text_of(line: bytes) -> str:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise Unreadable(f"found bytes that are not UTF-8 ({line[error.start : error.start + 4].hex(' ')}); expected UTF-8 text") from error
+        raise Unreadable(
+            f"found bytes that are not UTF-8 ({line[error.start : error.start + 4].hex(' ')}); expected UTF-8 text"
+        ) from error
     if "\r" in text:
-        raise Unreadable("found a carriage return within the line; expected lines that end in LF or CRLF: convert the file")
+        raise Unreadable(
+            "found a carriage return within the line; expected lines that end in LF or CRLF: convert the file"
+        )
     return text
 
 
@@ -40,11 +44,15 @@ def split(text: str, delimiter: str) -> list[str]:
     try:
         return next(csv.reader([text], delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise Unreadable(f"found quotes that do not end, or text behind them ({error}); expected quotes around whole cells, on one line") from error
+        raise Unreadable(
+            f"found quotes that do not end, or text behind them ({error}); "
+            "expected quotes around whole cells, on one line"
+        ) from error
 
 
 def delimiter_of(head: bytes, fits: Callable[[list[str], str], bool]) -> str:
-    """The delimiter of a header: tab where there is one, else that of comma and semicolon by which `fits` takes its cells.
+    """The delimiter of a header: tab where there is one, else that of comma and semicolon
+    by which `fits` takes its cells.
 
     In a header of a single cell tab counts too. Comma where none fits, Unreadable where two do.
     """
@@ -58,7 +66,10 @@ def delimiter_of(head: bytes, fits: Callable[[list[str], str], bool]) -> str:
             if (single or delimiter in text) and fits(split(text, delimiter), delimiter):
                 fitting.append(delimiter)
     if len(fitting) > 1 and not single:
-        raise Unreadable("found a header that commas and semicolons cut into as many cells as the line below; expected one of them, write tabs")
+        raise Unreadable(
+            "found a header that commas and semicolons cut into as many cells as the line below; "
+            "expected one of them, write tabs"
+        )
     return fitting[0] if fitting else ","
 
 
@@ -67,10 +78,15 @@ def too_long(values: Sequence[str]) -> str | None:
     longest = max(map(len, values), default=0)
     if longest <= LONGEST:
         return None
-    return f"found a cell of {longest:,} characters; expected at most {LONGEST:,}: close its quotes, or leave the column out"
+    return (
+        f"found a cell of {longest:,} characters; expected at most {LONGEST:,}: "
+        "close its quotes, or leave the column out"
+    )
 
 
 def odd_names(names: pa.Array) -> pa.Array:
     """Which of some identifiers `fault_of_name` has something to say of."""
-    odd = pc.or_(pc.not_equal(pc.utf8_trim_whitespace(names), names), pc.match_substring_regex(names, r"[\p{Cc}\p{Zl}\p{Zp}]"))
+    odd = pc.or_(
+        pc.not_equal(pc.utf8_trim_whitespace(names), names), pc.match_substring_regex(names, r"[\p{Cc}\p{Zl}\p{Zp}]")
+    )
     return pc.or_(odd, pc.or_(pc.equal(names, ""), pc.greater(pc.utf8_length(names), LONGEST)))

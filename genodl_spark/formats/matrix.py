@@ -29,7 +29,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Header:
     """First line of a matrix: its sample identifiers in column order, and the delimiter (tab, comma or semicolon).
 
-    `bare`: R's layout, without a cell above the features. Between semicolons numbers have a decimal comma, as R's csv2 writes them.
+    `bare`: R's layout, without a cell above the features. Between semicolons numbers have a decimal
+    comma, as R's csv2 writes them.
     """
 
     samples: list[str]
@@ -42,11 +43,16 @@ class Header:
 
     def described(self) -> str:
         text = f"{DELIMITERS[self.delimiter]} between cells"
-        return text + (", decimal commas" if self.decimal == "," else "") + (", no cell above the features" if self.bare else "")
+        return (
+            text
+            + (", decimal commas" if self.decimal == "," else "")
+            + (", no cell above the features" if self.bare else "")
+        )
 
 
 def read_header(raw: BinaryIO, file: str) -> Header:
-    """The header of a matrix. InputError for an empty file, no samples, or a sample named twice, not at all, or so that it cannot be told apart.
+    """The header of a matrix. InputError for an empty file, no samples, or a sample named twice, not at all,
+    or so that it cannot be told apart.
 
     Both layouts are read: a header with a cell for the feature column, and R's, which lacks it.
     """
@@ -58,7 +64,11 @@ def read_header(raw: BinaryIO, file: str) -> Header:
     )
     head = next(lines, (1, b""))[1]
     if not head.strip():
-        raise InputError("the file is empty or starts with an empty line; expected a matrix, features x samples, with a header line", file, 1)
+        raise InputError(
+            "the file is empty or starts with an empty line; expected a matrix, features x samples, with a header line",
+            file,
+            1,
+        )
     try:
         delimited.text_of(head)
     except Unreadable as error:
@@ -68,7 +78,9 @@ def read_header(raw: BinaryIO, file: str) -> Header:
         raise InputError("the matrix has no feature below its header; expected one line per feature", file, 2)
     line = 1
     try:
-        delimiter = delimited.delimiter_of(head, lambda names, cut: (width := len(delimited.cells(first, cut))) > 1 and width - len(names) in (0, 1))
+        delimiter = delimited.delimiter_of(
+            head, lambda names, cut: (width := len(delimited.cells(first, cut))) > 1 and width - len(names) in (0, 1)
+        )
         names = delimited.cells(head, delimiter)
         line = number_of_first
         row = delimited.cells(first, delimiter)
@@ -77,21 +89,29 @@ def read_header(raw: BinaryIO, file: str) -> Header:
     bare = len(row) == len(names) + 1
     if bare and not row[-1].strip():
         raise InputError(
-            f"found an empty cell behind the last column, {len(row)} cells below a header of {len(names)}; expected as many as the header has "
-            "(take the delimiter at the end of lines away), or in R's layout a value or NA",
+            f"found an empty cell behind the last column, {len(row)} cells below a header of {len(names)}; expected "
+            "as many as the header has (take the delimiter at the end of lines away), or in R's layout a value or NA",
             file,
             number_of_first,
         )
     samples = names if bare else names[1:]
     if not samples:
-        raise InputError("the header names no sample; expected a feature column, then one column per sample, tab or comma separated", file, 1)
+        raise InputError(
+            "the header names no sample; expected a feature column, then one column per sample, tab or comma separated",
+            file,
+            1,
+        )
     seen: set[str] = set()
     for column, sample in enumerate(samples, 1 if bare else 2):
         fault = fault_of_name(sample) or (f"a word for a missing value, {shown(sample)}" if sample in MISSING else None)
         if fault is not None:
-            raise InputError(f"found {fault} in column {column} of the header; expected a sample identifier, mend it", file, 1)
+            raise InputError(
+                f"found {fault} in column {column} of the header; expected a sample identifier, mend it", file, 1
+            )
         if sample in seen:
-            raise InputError(f"sample {sample} stands twice in the header; expected each once, remove or rename one", file, 1)
+            raise InputError(
+                f"sample {sample} stands twice in the header; expected each once, remove or rename one", file, 1
+            )
         seen.add(sample)
     return Header(samples, delimiter, bare)
 
@@ -99,8 +119,8 @@ def read_header(raw: BinaryIO, file: str) -> Header:
 def read_features(raw: BinaryIO, header: Header, file: str) -> Iterator[tuple[list[str], np.ndarray]]:
     """Blocks of (feature identifiers, values): float32 of shape (features, samples), NaN for a missing value.
 
-    Blank lines are passed over. InputError, with the line, for a ragged line, a cell that is no number or beyond float32, a feature
-    without a name, named twice, or with blanks around its name or a control character in it.
+    Blank lines are passed over. InputError, with the line, for a ragged line, a cell that is no number or beyond
+    float32, a feature without a name, named twice, or with blanks around its name or a control character in it.
     """
     lines_of: dict[str, int] = {}
     for start, block in line_blocks(raw, file):
@@ -112,7 +132,10 @@ def read_features(raw: BinaryIO, header: Header, file: str) -> Iterator[tuple[li
         for line, feature in zip(lines, features, strict=True):
             if feature in lines_of:
                 raise InputError(
-                    f"feature {feature} stands twice, first on line {lines_of[feature]}; expected each once, merge or rename them", file, line
+                    f"feature {feature} stands twice, first on line {lines_of[feature]}; "
+                    "expected each once, merge or rename them",
+                    file,
+                    line,
                 )
             lines_of[feature] = line
         yield features, values
@@ -133,7 +156,9 @@ def _fast(block: bytes, header: Header, start: int) -> _Block | None:
             pa.py_buffer(block),
             pacsv.ReadOptions(use_threads=False, autogenerate_column_names=True, block_size=len(block) + 1),
             pacsv.ParseOptions(delimiter=header.delimiter, ignore_empty_lines=False),
-            pacsv.ConvertOptions(column_types=types, null_values=sorted(MISSING), strings_can_be_null=False, decimal_point=header.decimal),
+            pacsv.ConvertOptions(
+                column_types=types, null_values=sorted(MISSING), strings_can_be_null=False, decimal_point=header.decimal
+            ),
         ).combine_chunks()
     except pa.ArrowInvalid:
         return None
@@ -191,21 +216,30 @@ def _slow(block: bytes, header: Header, file: str, start: int) -> _Block:
             texts.append(text)
         features.append(row[0])
         lines.append(number)
-    values = pc.cast(pa.array(texts, pa.string()), pa.float32()).to_numpy(zero_copy_only=False)  # rounds as the fast way does
+    # rounds as the fast way does
+    values = pc.cast(pa.array(texts, pa.string()), pa.float32()).to_numpy(zero_copy_only=False)
     return features, values.astype(np.float32).reshape(len(features), width - 1), lines
 
 
 def _no_number(cell: str, feature: str, sample: str, header: Header) -> str:
-    decimal = "with a decimal comma, as cells are between semicolons" if header.decimal == "," else "with a decimal point"
-    return f"found {shown(cell)} for feature {feature}, sample {sample}; expected a number {decimal}, within float32, or {WORDS}"
+    decimal = (
+        "with a decimal comma, as cells are between semicolons" if header.decimal == "," else "with a decimal point"
+    )
+    return (
+        f"found {shown(cell)} for feature {feature}, sample {sample}; expected a number {decimal}, "
+        f"within float32, or {WORDS}"
+    )
 
 
 @contextlib.contextmanager
-def transposed(blocks: Iterable[tuple[list[str], np.ndarray]], samples: int, run: int) -> Iterator[tuple[list[str], Iterator[np.ndarray]]]:
-    """Reads blocks of (features, values (features, samples)) to their end: the features, and the values by sample, `run` samples at a time.
+def transposed(
+    blocks: Iterable[tuple[list[str], np.ndarray]], samples: int, run: int
+) -> Iterator[tuple[list[str], Iterator[np.ndarray]]]:
+    """Reads blocks of (features, values (features, samples)) to their end: the features,
+    and the values by sample, `run` samples at a time.
 
-    Values are float32 (samples, features), in the order of the samples. They wait in a file without a name where they are many: memory
-    holds one block, then one run.
+    Values are float32 (samples, features), in the order of the samples. They wait in a file without a name where they
+    are many: memory holds one block, then one run.
     """
     with tempfile.SpooledTemporaryFile(_HELD) as spool:
         features: list[str] = []
@@ -234,7 +268,8 @@ def feature_set(features: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one sample: float32 `values` of `features`, each from one of `files`, which `origin` (int64) numbers."""
+    """What is known of one sample: float32 `values` of `features`, each from one of `files`,
+    which `origin` (int64) numbers."""
 
     features: list[str]
     values: np.ndarray
@@ -247,10 +282,15 @@ class Row:
         kept = np.flatnonzero(~np.isin(self.origin, gone))
         if len(kept) == len(self.origin):
             return self
-        return self._of([self.features[i] for i in kept], self.values[kept], self.files, self.origin[kept]) if len(kept) else None
+        return (
+            self._of([self.features[i] for i in kept], self.values[kept], self.files, self.origin[kept])
+            if len(kept)
+            else None
+        )
 
     def with_file(self, features: list[str], values: np.ndarray, file: str) -> Row:
-        """The row with what a file brings; where both have a feature the new value stands, unless it is missing and the old one is not."""
+        """The row with what a file brings; where both have a feature the new value stands,
+        unless it is missing and the old one is not."""
         position = {feature: i for i, feature in enumerate(self.features)}
         more = [feature for feature in features if feature not in position]
         position |= {feature: i for i, feature in enumerate(more, len(self.features))}

@@ -40,10 +40,12 @@ def column_name(name: str) -> str:
 
 
 def read(raw: BinaryIO, file: str) -> SampleTable:
-    """Reads TSV or CSV, gzipped or not. InputError, with the line, for no sample_id column, a repeated column or sample, a ragged line.
+    """Reads TSV or CSV, gzipped or not. InputError, with the line, for no sample_id column,
+    a repeated column or sample, a ragged line.
 
-    Semicolons may stand between cells too: then numbers have a decimal comma, and are stored with a point. A quoted cell may hold
-    line ends, unless what it holds could be rows of the table: then a quote is not closed, and the file is refused.
+    Semicolons may stand between cells too: then numbers have a decimal comma, and are stored with a point.
+    A quoted cell may hold line ends, unless what it holds could be rows of the table:
+    then a quote is not closed, and the file is refused.
     """
     text = b"".join(block for _, block in line_blocks(raw, file))
     head = text.partition(b"\n")[0]
@@ -53,12 +55,18 @@ def read(raw: BinaryIO, file: str) -> SampleTable:
     except Unreadable as error:
         raise InputError(str(error), file, 1) from error
     if ID not in names:
-        raise InputError(f"found columns {', '.join(map(shown, names[:8]))}; expected one called {ID}, rename it in the header", file, 1)
+        raise InputError(
+            f"found columns {', '.join(map(shown, names[:8]))}; expected one called {ID}, rename it in the header",
+            file,
+            1,
+        )
     stored = [column_name(name) for name in names]
     folded: set[str] = set()
     for name, column in zip(names, stored, strict=True):
         if not column or column.lower() in folded or column.lower() == "cohort":
-            raise InputError(f"column {column!r} stands twice, is empty or reserved; expected distinct names, rename it", file, 1)
+            raise InputError(
+                f"column {column!r} stands twice, is empty or reserved; expected distinct names, rename it", file, 1
+            )
         if (fault := fault_of_name(name)) is not None:
             raise InputError(f"found {fault}; expected a column name, mend it", file, 1)
         folded.add(column.lower())
@@ -71,9 +79,13 @@ def read(raw: BinaryIO, file: str) -> SampleTable:
         sample = row[key]
         fault = fault_of_name(sample) or (f"a word for a missing value, {shown(sample)}" if sample in MISSING else None)
         if fault is not None:
-            raise InputError(f"found {fault} as {ID}; expected the sample's identifier as in the data files, mend it", file, line)
+            raise InputError(
+                f"found {fault} as {ID}; expected the sample's identifier as in the data files, mend it", file, line
+            )
         if sample in rows:
-            raise InputError(f"{ID} {sample!r} stands twice, first on line {lines_of[sample]}; expected each sample once", file, line)
+            raise InputError(
+                f"{ID} {sample!r} stands twice, first on line {lines_of[sample]}; expected each sample once", file, line
+            )
         lines_of[sample] = line
         cells = [with_point(row[i]) if delimiter == ";" else row[i] for i in others]
         rows[sample] = [known(cell) for cell in cells]
@@ -86,7 +98,10 @@ def read(raw: BinaryIO, file: str) -> SampleTable:
         raise InputError("no sample below the header; expected one line per sample", file, 2)
     renamed = {names[i]: stored[i] for i in others if names[i] != stored[i]}
     return SampleTable(
-        [stored[i] for i in others], rows, renamed, [f"{posixpath.basename(file)}: {note}" for note in _notes(delimiter, trimmed, words)]
+        [stored[i] for i in others],
+        rows,
+        renamed,
+        [f"{posixpath.basename(file)}: {note}" for note in _notes(delimiter, trimmed, words)],
     )
 
 
@@ -123,15 +138,23 @@ def _records(text: bytes, delimiter: str, width: int, file: str) -> Iterator[tup
     except Unreadable as error:
         raise InputError(str(error), file, reader.line_num + 2) from error
     except csv.Error as error:
-        raise InputError(f"found quotes that do not end, or text behind them ({error}); expected quotes around whole cells", file, start) from error
+        raise InputError(
+            f"found quotes that do not end, or text behind them ({error}); expected quotes around whole cells",
+            file,
+            start,
+        ) from error
 
 
 def _swallowed(row: list[str], delimiter: str, width: int) -> str | None:
-    """The message for a quoted cell that could be rows of the table: with a line end for every `width` - 1 delimiters."""
+    """The message for a quoted cell that could be rows of the table:
+    with a line end for every `width` - 1 delimiters."""
     for cell in row:
         ends = cell.count("\n")
         if ends and cell.count(delimiter) >= ends * (width - 1):
-            return f"found a quoted cell over {ends + 1} lines that reads as rows of the table, {shown(cell)}; expected its quotes to end: close them"
+            return (
+                f"found a quoted cell over {ends + 1} lines that reads as rows of the table, {shown(cell)}; "
+                "expected its quotes to end: close them"
+            )
     return None
 
 

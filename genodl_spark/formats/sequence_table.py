@@ -1,4 +1,5 @@
-"""Sequence tables: `id`, `sequence` and any other columns (label or value, split, group columns) to base codes and text, in Arrow batches.
+"""Sequence tables: `id`, `sequence` and any other columns (label or value, split, group columns) to base
+codes and text, in Arrow batches.
 
 A line is a record. A block of lines goes through Arrow's reader; where that finds anything out of order, line by line.
 """
@@ -55,7 +56,8 @@ class Header:
 
 
 def header_of(uri: str) -> Header:
-    """The header of the table at `uri`. InputError for an empty file, no `id` or `sequence`, a column that stands twice or cannot be stored."""
+    """The header of the table at `uri`. InputError for an empty file, no `id` or `sequence`,
+    a column that stands twice or cannot be stored."""
     line = streams.first_line(uri)
     if not line.strip():
         raise InputError("the file is empty; expected a table with columns id and sequence in its header", uri, 1)
@@ -66,23 +68,33 @@ def header_of(uri: str) -> Header:
         raise InputError(str(error), uri, 1) from error
     for name in (ID, SEQUENCE):
         if name not in columns:
-            raise InputError(f"found columns {', '.join(map(shown, columns[:8]))}; expected one called {name}, rename it in the header", uri, 1)
+            raise InputError(
+                f"found columns {', '.join(map(shown, columns[:8]))}; expected one called {name}, "
+                "rename it in the header",
+                uri,
+                1,
+            )
     seen = {COHORT.name}
     for name in columns:
         stored = column_name(name).lower()
         stored = stored if stored == COHORT.name else LABELS.beside(stored)
         if not stored or stored in seen:
-            raise InputError(f"column {name!r} stands twice, is empty or reserved; expected distinct names, rename it", uri, 1)
+            raise InputError(
+                f"column {name!r} stands twice, is empty or reserved; expected distinct names, rename it", uri, 1
+            )
         seen.add(stored)
     return Header(columns, delimiter)
 
 
-def read(uri: str, split: Split, first: int, header: Header, cohort: str, file: str, note: Note = lambda line, what: None) -> Iterator[Batches]:
+def read(
+    uri: str, split: Split, first: int, header: Header, cohort: str, file: str, note: Note = lambda line, what: None
+) -> Iterator[Batches]:
     """Rows of `sequences`, of `labels` (those of the header) and of `quarantine` for a piece of a file, block by block.
 
-    `first`: the number of its first line, from 1. The rows of the first two are of the same records. In quarantine are records of
-    another number of columns than the header's, without an id or a sequence, with a letter outside IUPAC, or not in UTF-8;
-    blank lines are passed over, blanks around values go, and `note` is told of these. InputError for a compressed stream that is not whole.
+    `first`: the number of its first line, from 1. The rows of the first two are of the same records.
+    In quarantine are records of another number of columns than the header's, without an id or a sequence, with a letter
+    outside IUPAC, or not in UTF-8; blank lines are passed over, blanks around values go, and `note` is told of these.
+    InputError for a compressed stream that is not whole.
     """
     for number, block in streams.numbered_blocks(uri, split, first):
         if number == 1:
@@ -91,19 +103,27 @@ def read(uri: str, split: Split, first: int, header: Header, cohort: str, file: 
             yield parse(block, number, header, cohort, file, note)
 
 
-def parse(block: bytes, number: int, header: Header, cohort: str, file: str, note: Note = lambda line, what: None) -> Batches:
+def parse(
+    block: bytes, number: int, header: Header, cohort: str, file: str, note: Note = lambda line, what: None
+) -> Batches:
     """One block of whole lines, of which `number` is the first, as `read` gives it."""
     columns, lines, bad = _fast(block, header) or _slow(block, header)
     sequences, codes = columns[SEQUENCE], pa.array([], pa.binary())
     if len(lines):
         codes, broken = encoded(sequences)
         for row in np.flatnonzero(delimited.odd_names(columns[ID]).to_numpy(zero_copy_only=False)):
-            bad[int(lines[row])] = f"found {fault_of_name(columns[ID][row].as_py())} as id; expected a name for the sequence, mend it"
+            bad[int(lines[row])] = (
+                f"found {fault_of_name(columns[ID][row].as_py())} as id; expected a name for the sequence, mend it"
+            )
         for row, reason in broken.items():
             bad[int(lines[row])] = reason
         if bad:
             kept = pa.array(~np.isin(lines, list(bad)))
-            columns, codes, lines = {name: column.filter(kept) for name, column in columns.items()}, codes.filter(kept), lines[kept]
+            columns, codes, lines = (
+                {name: column.filter(kept) for name, column in columns.items()},
+                codes.filter(kept),
+                lines[kept],
+            )
     n = len(lines)
     cohorts, files = (pa.repeat(pa.scalar(value, pa.string()), n) for value in (cohort, file))
     places = [files, pa.array(lines + number, pa.int64())]
@@ -122,11 +142,13 @@ def parse(block: bytes, number: int, header: Header, cohort: str, file: str, not
     )
 
 
-_Found = tuple[dict[str, pa.Array], np.ndarray, dict[int, str]]  # columns (text; the sequence as bytes), lines from 0, line -> what is wrong
+# columns (text; the sequence as bytes), lines from 0, line -> what is wrong
+_Found = tuple[dict[str, pa.Array], np.ndarray, dict[int, str]]
 
 
 def _fast(block: bytes, header: Header) -> _Found | None:
-    """All lines of a block by Arrow's reader; None where one of them is blank, ragged, not UTF-8 or has quotes or a carriage return."""
+    """All lines of a block by Arrow's reader; None where one of them is blank, ragged, not UTF-8 or has
+    quotes or a carriage return."""
     if _QUOTE in block or b"\r" in block or block.startswith(b"\n") or b"\n\n" in block:
         return None
     try:
@@ -135,7 +157,8 @@ def _fast(block: bytes, header: Header) -> _Found | None:
             pacsv.ReadOptions(use_threads=False, column_names=header.columns, block_size=len(block) + 1),
             pacsv.ParseOptions(delimiter=header.delimiter, quote_char=False, ignore_empty_lines=False),
             pacsv.ConvertOptions(
-                column_types={name: pa.binary() if name == SEQUENCE else pa.string() for name in header.columns}, strings_can_be_null=False
+                column_types={name: pa.binary() if name == SEQUENCE else pa.string() for name in header.columns},
+                strings_can_be_null=False,
             ),
         ).combine_chunks()
     except pa.ArrowInvalid:
@@ -176,7 +199,10 @@ def encoded(sequences: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     for row, first in zip(*np.unique(rows, return_index=True), strict=True):
         at, end = places[first], ends[row + 1]
         letter = text[at : min(at + _LONGEST_CHARACTER, end)].tobytes().decode("utf-8", "replace")[0]
-        broken[int(row)] = f"found {character(letter)} at base {at - ends[row] + 1}; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"
+        broken[int(row)] = (
+            f"found {character(letter)} at base {at - ends[row] + 1}; expected letters of IUPAC, "
+            "A C G T U R Y S W K M B D H V N"
+        )
     return packing.binary_array(codes.view(np.uint8), ends), broken
 
 

@@ -1,8 +1,8 @@
 """Text files as blocks of whole lines: bgzip, gzip or plain, told apart by their first bytes; whole, or in splits.
 
-A split is a range of a file's bytes that is read on its own. Its lines are those that follow a line end within its own text, and
-in the first split also the file's first line. So a line belongs to the split that holds the line end before it, each line to
-one, wherever the ranges are cut; and no split needs to know what lies before it.
+A split is a range of a file's bytes that is read on its own. Its lines are those that follow a line end within its own
+text, and in the first split also the file's first line. So a line belongs to the split that holds the line end before
+it, each line to one, wherever the ranges are cut; and no split needs to know what lies before it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ BLOCK = 4 << 20
 LONGEST = 1 << 30  # bytes of a line: places within a block of lines are 32-bit
 BGZF_END = bgzf.END
 _READ = 1 << 20
-# What the inflater leaves unused after a gzip member is copied: small pieces keep that cheap for files of thousands of members.
+# What the inflater leaves unused after a gzip member is copied: small pieces keep that cheap
+# for files of thousands of members.
 _PIECE = 1 << 16
 _BOM = b"\xef\xbb\xbf"
-Note = Callable[[int, str], None]  # is told of a line that is not stored as it is: its number, from 1, and the end of "lines ..."
+# is told of a line that is not stored as it is: its number, from 1, and the end of "lines ..."
+Note = Callable[[int, str], None]
 _MEND = "expected a whole file, fetch or compress it again"
 # What files that are no text, or text in a form that is not read here, start with.
 _FOREIGN = {
@@ -64,10 +66,10 @@ class _Overlong(Exception):
 def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK, longest: int = LONGEST) -> Iterator[tuple[int, bytes]]:
     """Yields (number of the first line, block): blocks of whole lines of about `size` bytes; lines count from 1.
 
-    A byte-order mark at the start of the file is dropped, CRLF becomes LF, a last line without an end gets one. Memory stays
-    within a few times `size` or the longest line. InputError, naming the last line read, for a compressed file that is cut
-    off, corrupt, or (bgzip) without its end-of-file block, for a file that is no such text by its first bytes, and for a line of
-    more than `longest` bytes.
+    A byte-order mark at the start of the file is dropped, CRLF becomes LF, a last line without an end gets one.
+    Memory stays within a few times `size` or the longest line. InputError, naming the last line read,
+    for a compressed file that is cut off, corrupt, or (bgzip) without its end-of-file block,
+    for a file that is no such text by its first bytes, and for a line of more than `longest` bytes.
     """
     number = 1
     lines = _Lines(((True, text) for text in _inflated(raw.read, file)), size, True, longest)
@@ -83,7 +85,8 @@ def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK, longest: int = LONG
 
 
 def splits(uri: str, target: int) -> list[Split]:
-    """Cuts a file into ranges of about `target` bytes as stored, by its size and first bytes alone; gzip that is not bgzip is one range.
+    """Cuts a file into ranges of about `target` bytes as stored, by its size and first bytes alone;
+    gzip that is not bgzip is one range.
 
     InputError when the file is absent.
     """
@@ -96,9 +99,10 @@ def splits(uri: str, target: int) -> list[Split]:
 def split_blocks(uri: str, split: Split, size: int = BLOCK, longest: int = LONGEST) -> Iterator[bytes]:
     """Yields the lines of one split (the module says which these are) in blocks of whole lines of about `size` bytes.
 
-    Over all splits of a file, in order, the blocks join to the text that `line_blocks` gives. A split reads past its end only to
-    the end of its last line. InputError, naming the file's byte, for a file that is cut off or corrupt where the split reads it;
-    damage that hides the start of a block from one split is found by the split before. Also for a line of more than `longest` bytes.
+    Over all splits of a file, in order, the blocks join to the text that `line_blocks` gives. A split reads past
+    its end only to the end of its last line. InputError, naming the file's byte, for a file that is cut off or corrupt
+    where the split reads it; damage that hides the start of a block from one split is found by the split before.
+    Also for a line of more than `longest` bytes.
     """
     with _chunks(uri, split) as chunks:
         try:
@@ -108,7 +112,8 @@ def split_blocks(uri: str, split: Split, size: int = BLOCK, longest: int = LONGE
 
 
 def numbered_blocks(uri: str, split: Split, first: int) -> Iterator[tuple[int, bytes]]:
-    """(Number of its first line, block of whole lines) of one split, whose first line has the number `first`. InputError as for the others."""
+    """(Number of its first line, block of whole lines) of one split, whose first line has the number `first`.
+    InputError as for the others."""
     if splits(uri, split.end - split.start or 1) == [split]:
         with storage.open_input(uri) as raw:  # the whole file: its errors name the last line read
             yield from line_blocks(raw, uri)
@@ -125,7 +130,8 @@ def first_line(uri: str) -> bytes:
 
 
 def count_lines(uri: str, split: Split) -> int:
-    """Lines that `split_blocks` gives, without putting blocks together; one for a file of a byte-order mark alone. InputError as there."""
+    """Lines that `split_blocks` gives, without putting blocks together; one for a file of a byte-order mark alone.
+    InputError as there."""
     lines, inside, open_ = 0, split.start == 0, False
     with _chunks(uri, split) as chunks:
         for own, chunk in chunks:
@@ -144,7 +150,8 @@ def count_lines(uri: str, split: Split) -> int:
 
 @contextlib.contextmanager
 def _chunks(uri: str, split: Split) -> Iterator[Iterator[tuple[bool, bytes]]]:
-    """(Whether it is the split's own, text) from where the split starts to the end of the file. InputError as for `split_blocks`."""
+    """(Whether it is the split's own, text) from where the split starts to the end of the file.
+    InputError as for `split_blocks`."""
     with _opened(uri) as (raw, stored):
         first = raw.read_at(bgzf.LARGEST, 0)
         _refuse_foreign(first, uri)
@@ -175,7 +182,8 @@ def _opened(uri: str) -> Iterator[tuple[pa.NativeFile, int]]:
 
 
 class _Lines:
-    """Chunks of text to blocks of whole lines. A chunk is (whether it is the split's own, text); those that are not come last.
+    """Chunks of text to blocks of whole lines. A chunk is (whether it is the split's own, text);
+    those that are not come last.
 
     _Overlong for a line of more than `longest` bytes, before more of it is held.
     """
@@ -195,7 +203,10 @@ class _Lines:
                 return
             end = chunk.find(b"\n") + 1 if not (inside and own) else 0
             if held > max(self._longest, self._size):
-                raise _Overlong(f"found a line of more than {self._longest:,} bytes; expected at most that, mend the file's line ends or allow more")
+                raise _Overlong(
+                    f"found a line of more than {self._longest:,} bytes; expected at most that, "
+                    "mend the file's line ends or allow more"
+                )
             if not own:
                 parts.append(chunk[:end] if end else chunk)
                 held += len(chunk)
@@ -288,11 +299,14 @@ def _is_gzip(first: bytes) -> bool:
 def _refuse_foreign(first: bytes, file: str) -> None:
     kind = next((kind for magic, kind in _FOREIGN.items() if first.startswith(magic)), None)
     if kind is not None:
-        raise InputError(f"found {kind}; expected text in UTF-8, plain or compressed by gzip or bgzip: convert the file", file, 1)
+        raise InputError(
+            f"found {kind}; expected text in UTF-8, plain or compressed by gzip or bgzip: convert the file", file, 1
+        )
 
 
 def _inflated(read: Callable[[int], bytes], file: str) -> Iterator[bytes]:
-    """The text of a whole file in chunks of at most 1 MiB. Broken as for `bgzf.blocks`, InputError for what is no text by its first bytes."""
+    """The text of a whole file in chunks of at most 1 MiB. Broken as for `bgzf.blocks`,
+    InputError for what is no text by its first bytes."""
     first = read(_READ)
     while 0 < len(first) < bgzf.LARGEST and (more := read(_READ)):  # a stream may return less than it was asked for
         first += more

@@ -22,7 +22,8 @@ def genotyped(lake: Snapshot) -> list[str]:
 
     filled = [(file.partition["cohort"], file.filled("gt")) for file in lake.files(VARIANTS)]
     found = {cohort for cohort, has in filled if has}
-    unsure = {cohort for cohort, has in filled if has is None} - found  # where the log does not tell, genotypes are read
+    # where the log does not tell, genotypes are read
+    unsure = {cohort for cohort, has in filled if has is None} - found
     if unsure:
         rows = lake.read(VARIANTS).where(F.col("cohort").isin(*unsure) & F.col("gt").isNotNull())
         found |= {row.cohort for row in rows.select("cohort").distinct().collect()}
@@ -64,11 +65,14 @@ class Samples:
 
 def samples_of(lake: Snapshot, cohort: str) -> Samples:
     rows = ordered_samples(lake, cohort)
-    sets, order, ids = (rows.column(name).to_pylist() for name in ("sample_set", "position", "sample_id"))  # identifiers, not genotypes
+    # identifiers, not genotypes
+    sets, order, ids = (rows.column(name).to_pylist() for name in ("sample_set", "position", "sample_id"))
     names = sorted(set(ids))
     index = {sample: i for i, sample in enumerate(names)}
     ordered: dict[str, list[tuple[int, int]]] = {}
     for sample_set, position, sample in zip(sets, order, ids, strict=True):
         ordered.setdefault(sample_set, []).append((position, index[sample]))
-    places = {sample_set: np.array([place for _, place in sorted(found)], np.int64) for sample_set, found in ordered.items()}
+    places = {
+        sample_set: np.array([place for _, place in sorted(found)], np.int64) for sample_set, found in ordered.items()
+    }
     return Samples(names, places)

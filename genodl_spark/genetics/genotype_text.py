@@ -1,8 +1,8 @@
 """The sample columns of VCF as allele indices and back. Pure NumPy, many records at once.
 
-These are the rules of any ploidy, mixed phase and every version; the compiled kernels read what is plain (see
-formats/vcf/reader.py). Allele 0 is the reference. Up to VCF 4.3 the first allele has no phase; from VCF 4.4 on it has one, stated by a
-leading separator or implied (section 1.6.2 there).
+These are the rules of any ploidy, mixed phase and every version; the compiled kernels read what is plain
+(see formats/vcf/reader.py). Allele 0 is the reference. Up to VCF 4.3 the first allele has no phase;
+from VCF 4.4 on it has one, stated by a leading separator or implied (section 1.6.2 there).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ _TAB, _COLON, _SLASH, _PIPE, _DOT, _ZERO = (ord(c) for c in "\t:/|.0")
 class Calls:
     """Sample columns of R records x S samples, taken apart.
 
-    `alleles` int16 (R, S, P): allele index, -1 missing, -2 absent. `phased` bool (R, S, P). `ploidy` int (R,): highest in the
-    record. `fields`: per record the sample text without GT, None where FORMAT is GT alone. `errors`: record -> reason.
+    `alleles` int16 (R, S, P): allele index, -1 missing, -2 absent. `phased` bool (R, S, P). `ploidy` int (R,):
+    highest in the record. `fields`: per record the sample text without GT, None where FORMAT is GT alone.
+    `errors`: record -> reason.
     """
 
     alleles: np.ndarray
@@ -32,13 +33,15 @@ class Calls:
     errors: dict[int, str]
 
 
-def parse_calls(texts: list[bytes], keys: np.ndarray, n_alleles: np.ndarray, samples: int, first_phased: bool = False) -> Calls:
+def parse_calls(
+    texts: list[bytes], keys: np.ndarray, n_alleles: np.ndarray, samples: int, first_phased: bool = False
+) -> Calls:
     """Takes apart the sample columns of records whose first FORMAT key is GT.
 
-    `texts`: per record its sample columns, tab separated, `samples` (at least 1) of them. `keys` int (R,): FORMAT keys per
-    record. `n_alleles` int (R,): REF and ALT alleles, the bound of a genotype's indices. `first_phased`: the first allele has
-    a phase (VCF 4.4 and later): that of its leading separator, else phased when all other alleles are; without it a leading
-    separator is an error.
+    `texts`: per record its sample columns, tab separated, `samples` (at least 1) of them. `keys` int (R,):
+    FORMAT keys per record. `n_alleles` int (R,): REF and ALT alleles, the bound of a genotype's indices.
+    `first_phased`: the first allele has a phase (VCF 4.4 and later): that of its leading separator,
+    else phased when all other alleles are; without it a leading separator is an error.
     """
     records = len(texts)
     data = np.frombuffer(b"\t".join(texts) + b"\t", np.uint8)
@@ -49,9 +52,18 @@ def parse_calls(texts: list[bytes], keys: np.ndarray, n_alleles: np.ndarray, sam
     if data.size == 4 * records * samples:
         quads = data.reshape(-1, 4)
         first, separator, second = quads[:, 0], quads[:, 1], quads[:, 2]
-        if (quads[:, 3] == _TAB).all() and ((separator == _PIPE) | (separator == _SLASH)).all() and _one_each(first) and _one_each(second):
+        if (
+            (quads[:, 3] == _TAB).all()
+            and ((separator == _PIPE) | (separator == _SLASH)).all()
+            and _one_each(first)
+            and _one_each(second)
+        ):
             pair = np.stack([first, second], axis=1)
-            alleles = np.where(pair == _DOT, MISSING, pair.astype(np.int16) - _ZERO).astype(np.int16).reshape(records, samples, 2)
+            alleles = (
+                np.where(pair == _DOT, MISSING, pair.astype(np.int16) - _ZERO)
+                .astype(np.int16)
+                .reshape(records, samples, 2)
+            )
             phased = np.zeros((records, samples, 2), bool)
             phased[:, :, 1] = (separator == _PIPE).reshape(records, samples)
             if first_phased:
@@ -65,7 +77,9 @@ def _one_each(column: np.ndarray) -> bool:
     return bool((((column >= _ZERO) & (column <= _ZERO + 9)) | (column == _DOT)).all())
 
 
-def _split_gt(data: np.ndarray, keys: np.ndarray, samples: int) -> tuple[np.ndarray, list[bytes | None], dict[int, str]]:
+def _split_gt(
+    data: np.ndarray, keys: np.ndarray, samples: int
+) -> tuple[np.ndarray, list[bytes | None], dict[int, str]]:
     """The GT text of every column, tab terminated; and per record the other subfields."""
     ends = np.flatnonzero(data == _TAB)
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -94,7 +108,13 @@ def _split_gt(data: np.ndarray, keys: np.ndarray, samples: int) -> tuple[np.ndar
 
 
 def _parse_tokens(
-    data: np.ndarray, records: int, samples: int, n_alleles: np.ndarray, fields: list[bytes | None], errors: dict[int, str], first_phased: bool
+    data: np.ndarray,
+    records: int,
+    samples: int,
+    n_alleles: np.ndarray,
+    fields: list[bytes | None],
+    errors: dict[int, str],
+    first_phased: bool,
 ) -> Calls:
     """Any ploidy, any number of digits, mixed phase, and the leading phase of VCF 4.4."""
     stated = np.zeros(records * samples, np.uint8)  # leading separator of a column, 0 without
@@ -147,10 +167,16 @@ def _parse_tokens(
 def _bound(alleles: np.ndarray, n_alleles: np.ndarray, errors: dict[int, str]) -> None:
     highest = alleles.reshape(len(alleles), -1).max(1, initial=MISSING)
     for record in np.flatnonzero(highest >= n_alleles).tolist():
-        errors.setdefault(record, f"found allele {highest[record]} in GT; expected at most {n_alleles[record] - 1}, the number of ALT alleles")
+        errors.setdefault(
+            record,
+            f"found allele {highest[record]} in GT; expected at most {n_alleles[record] - 1}, "
+            "the number of ALT alleles",
+        )
     for record in np.flatnonzero(highest > HIGHEST_ALLELE[2]).tolist():
         errors.setdefault(
-            record, f"found allele {highest[record]} in GT; expected at most {HIGHEST_ALLELE[2]}, the highest that BCF2 holds in 2 bytes"
+            record,
+            f"found allele {highest[record]} in GT; expected at most {HIGHEST_ALLELE[2]}, "
+            "the highest that BCF2 holds in 2 bytes",
         )
 
 

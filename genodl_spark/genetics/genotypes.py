@@ -1,18 +1,22 @@
-"""Packed genotypes, the column `gt` of `variants`: every call of a record without loss, in the form that suits the record.
+"""Packed genotypes, the column `gt` of `variants`: every call of a record without loss,
+in the form that suits the record.
 
 A record holds few distinct calls. They are its palette, and a sample is the index (code) of its call:
 
-    byte 0    form in the low half: 0 sparse, 1, 2, 4 or 8 bits a sample, 15 plain; palette in the high half: 0 stated,
-              1 = 0|0 1|0 0|1 1|1, 2 = the same where the first allele has a phase (VCF 4.4 and later), 3 = 0/0 0/1 1/1 ./.
+    byte 0    form in the low half: 0 sparse, 1, 2, 4 or 8 bits a sample, 15 plain; palette in the high half:
+              0 stated, 1 = 0|0 1|0 0|1 1|1, 2 = the same where the first allele has a phase (VCF 4.4
+              and later), 3 = 0/0 0/1 1/1 ./.
     stated    ploidy, bytes per value (1 or 2), number of calls (each one byte), then the calls as BCF2 values
-    sparse    the code of most samples, then for each other sample a varint (LEB128): (samples passed over since the last one
-              listed) * (calls - 1) + its code, counted without the common one
+    sparse    the code of most samples, then for each other sample a varint (LEB128):
+              (samples passed over since the last one listed) * (calls - 1) + its code, counted without the common one
     bits      codes of all samples, the first in the lowest bits of the first byte
-    plain     ploidy, bytes per value, 0, then the BCF2 values of all samples: more than 255 distinct calls, or ploidy above 4
+    plain     ploidy, bytes per value, 0, then the BCF2 values of all samples:
+              more than 255 distinct calls, or ploidy above 4
 
-BCF2 values (VCF specification, section 6.3.3) are little-endian integers (allele + 1) << 1 | phased, where `phased` belongs to
-the separator before the allele; a missing allele is 0 before the shift, the end-of-vector value pads calls of lower ploidy.
-Rare variants are sparse, common ones 2 bits a diploid sample. The number of samples is the record's `n_samples`.
+BCF2 values (VCF specification, section 6.3.3) are little-endian integers (allele + 1) << 1 | phased,
+where `phased` belongs to the separator before the allele; a missing allele is 0 before the shift,
+the end-of-vector value pads calls of lower ploidy. Rare variants are sparse, common ones 2 bits a diploid sample.
+The number of samples is the record's `n_samples`.
 """
 
 from __future__ import annotations
@@ -50,17 +54,26 @@ _WRONG = {
 def _checked(result: int, samples: int) -> None:
     record, wrong = result >> 8, result & 255
     if wrong == _HIGH_DOSAGE:
-        raise InputError(f"found more than 127 copies of an allele in a call of record {record} of the batch; ask for alleles instead of a dosage")
+        raise InputError(
+            f"found more than 127 copies of an allele in a call of record {record} of the batch; "
+            "ask for alleles instead of a dosage"
+        )
     if wrong == _NO_MEMORY:
         raise MemoryError(f"no memory for the calls of {samples} samples")
     if wrong == _TOO_MANY:
-        raise InputError(f"found {samples} as a number of samples; expected 0 to {MOST_SAMPLES}, the record's n_samples")
+        raise InputError(
+            f"found {samples} as a number of samples; expected 0 to {MOST_SAMPLES}, the record's n_samples"
+        )
     if wrong:
-        raise Damaged(f"found {_WRONG[wrong]} in record {record} of the batch; expected packed genotypes of {samples} samples, {MEND}")
+        raise Damaged(
+            f"found {_WRONG[wrong]} in record {record} of the batch; expected packed genotypes "
+            f"of {samples} samples, {MEND}"
+        )
 
 
 def pack(alleles: np.ndarray, phased: np.ndarray) -> pa.BinaryArray:
-    """Packed records from calls: `alleles` int16 (V, S, P), -1 missing, -2 absent at the end; `phased` bool (V, S, P)."""
+    """Packed records from calls: `alleles` int16 (V, S, P), -1 missing, -2 absent at the end;
+    `phased` bool (V, S, P)."""
     records, samples, ploidy = alleles.shape
     if alleles.min(initial=0) < ABSENT or alleles.max(initial=0) > HIGHEST_ALLELE[2]:
         raise ValueError(f"alleles from {alleles.min()} to {alleles.max()}; expected {ABSENT} to {HIGHEST_ALLELE[2]}")
@@ -68,7 +81,14 @@ def pack(alleles: np.ndarray, phased: np.ndarray) -> pa.BinaryArray:
         out = np.empty(records * (64 + 16 * samples), np.uint8)
         offsets = np.empty(records + 1, np.int64)
         if not kernels.call(
-            "pack", np.ascontiguousarray(alleles, np.int16), np.ascontiguousarray(phased, np.uint8), records, samples, ploidy, out, offsets
+            "pack",
+            np.ascontiguousarray(alleles, np.int16),
+            np.ascontiguousarray(phased, np.uint8),
+            records,
+            samples,
+            ploidy,
+            out,
+            offsets,
         ):
             if offsets[-1] > _MOST_BYTES:
                 raise ValueError(f"{offsets[-1]} bytes of packed genotypes; expected fewer records at a time")
@@ -86,9 +106,11 @@ def _plain(alleles: np.ndarray, phased: np.ndarray) -> bytes:
 
 
 def unpack(gt: pa.BinaryArray, samples: int, chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Calls of packed records: alleles int16 (V, n, P), -1 missing, -2 absent, and phased bool (V, n, P); P the highest ploidy of all.
+    """Calls of packed records: alleles int16 (V, n, P), -1 missing, -2 absent, and phased bool (V, n, P);
+    P the highest ploidy of all.
 
-    `chosen` int (n,): positions of the samples wanted, in this order; all without it. Damaged as for all functions here.
+    `chosen` int (n,): positions of the samples wanted, in this order; all without it.
+    Damaged as for all functions here.
     """
     data, offsets = packing.binary(gt)
     ploidies = np.empty(len(gt), np.int32)
@@ -115,18 +137,22 @@ def _per_record(value: int | np.ndarray, records: int) -> np.ndarray:
     return np.ascontiguousarray(np.broadcast_to(np.clip(value, -1, HIGHEST_ALLELE[2] + 1).astype(np.int32), (records,)))
 
 
-def counts(gt: pa.BinaryArray, samples: int, allele: int | np.ndarray = 1, mask: np.ndarray | None = None) -> np.ndarray:
+def counts(
+    gt: pa.BinaryArray, samples: int, allele: int | np.ndarray = 1, mask: np.ndarray | None = None
+) -> np.ndarray:
     """What a record's calls are, int64 (V, 7), without taking them apart where the form allows.
 
-    Columns: copies of `allele` (one, or one per record), called alleles, whole calls (no allele missing), of them all-reference,
-    heterozygous and other homozygous (a haploid call is homozygous), and calls with a missing allele. `mask` bool (S,): only
-    these samples.
+    Columns: copies of `allele` (one, or one per record), called alleles, whole calls (no allele missing), of them
+    all-reference, heterozygous and other homozygous (a haploid call is homozygous), and calls with a missing allele.
+    `mask` bool (S,): only these samples.
     """
     data, offsets = packing.binary(gt)
     out = np.empty((len(gt), 7), np.int64)
     wanted = None if mask is None else np.ascontiguousarray(mask, np.uint8)
     assert wanted is None or len(wanted) == samples
-    _checked(kernels.call("counts", data, offsets, len(gt), samples, _per_record(allele, len(gt)), wanted, out), samples)
+    _checked(
+        kernels.call("counts", data, offsets, len(gt), samples, _per_record(allele, len(gt)), wanted, out), samples
+    )
     return out
 
 
@@ -136,24 +162,34 @@ def histogram(gt: pa.BinaryArray, samples: int) -> np.ndarray:
 
 
 def dosages(
-    gt: pa.BinaryArray, samples: int, allele: int | np.ndarray = 1, exchanged: np.ndarray | None = None, chosen: np.ndarray | None = None
+    gt: pa.BinaryArray,
+    samples: int,
+    allele: int | np.ndarray = 1,
+    exchanged: np.ndarray | None = None,
+    chosen: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Copies of `allele` per record and sample, int8 (V, n); -1 where any allele of the call is missing. Haploid calls count 0 or 1.
-    InputError for more than 127 copies, which int8 lacks.
+    """Copies of `allele` per record and sample, int8 (V, n); -1 where any allele of the call is missing.
+    Haploid calls count 0 or 1. InputError for more than 127 copies, which int8 lacks.
 
-    `exchanged` bool (V,): copies of all other alleles instead, for sites whose REF and ALT stand the other way round. `chosen`:
-    as for `unpack`.
+    `exchanged` bool (V,): copies of all other alleles instead, for sites whose REF and ALT stand the other way round.
+    `chosen`: as for `unpack`.
     """
     data, offsets = packing.binary(gt)
     wanted, n = _chosen(chosen, samples)
     out = np.empty((len(gt), n), np.int8)
     swap = None if exchanged is None else np.ascontiguousarray(exchanged, np.uint8)
-    _checked(kernels.call("copies", data, offsets, len(gt), samples, _per_record(allele, len(gt)), swap, wanted, n, out), samples)
+    _checked(
+        kernels.call("copies", data, offsets, len(gt), samples, _per_record(allele, len(gt)), swap, wanted, n, out),
+        samples,
+    )
     return out
 
 
-def sample_text(gt: bytes | None, fields: bytes | None, samples: int, first_phased: bool, chosen: np.ndarray | None = None) -> bytes:
-    """Sample columns of one record as in a VCF: packed calls `gt` and the other subfields `fields`, either of which may be missing.
+def sample_text(
+    gt: bytes | None, fields: bytes | None, samples: int, first_phased: bool, chosen: np.ndarray | None = None
+) -> bytes:
+    """Sample columns of one record as in a VCF: packed calls `gt` and the other subfields `fields`,
+    either of which may be missing.
 
     `first_phased`: the file is VCF 4.4 or later, where the first allele has a phase, stated unless implied.
     """
@@ -161,7 +197,9 @@ def sample_text(gt: bytes | None, fields: bytes | None, samples: int, first_phas
     room = 4096 + 40 * n + (len(gt) if gt else 0) + (len(fields) if fields else 0)
     while True:
         out = np.empty(room, np.uint8)
-        size = kernels.call("sample_text", gt, len(gt or b""), fields, len(fields or b""), samples, wanted, n, first_phased, out, room)
+        size = kernels.call(
+            "sample_text", gt, len(gt or b""), fields, len(fields or b""), samples, wanted, n, first_phased, out, room
+        )
         if size <= _DAMAGED:
             _checked(_DAMAGED - size, samples)
         if size != _NO_ROOM:
@@ -175,13 +213,16 @@ def without(gt: pa.BinaryArray, samples: int, position: int) -> pa.BinaryArray:
 
 
 def fields_without(fields: pa.BinaryArray, samples: int, position: int) -> pa.BinaryArray:
-    """Sample columns as text (the column `fields`; NULL stays) without one sample's; `position` from 0, of more than one sample."""
+    """Sample columns as text (the column `fields`; NULL stays) without one sample's;
+    `position` from 0, of more than one sample."""
     valid = fields.is_valid().to_numpy(zero_copy_only=False)
     data, ends = packing.binary(fields.drop_null())
     data, ends = data[ends[0] : ends[-1]], (ends - ends[0]).astype(np.int64)
     tabs = np.flatnonzero(data == 9)
     if len(tabs) != (samples - 1) * (len(ends) - 1):
-        raise Damaged(f"found records whose text has not {samples} sample columns; expected as many as n_samples, {MEND}")
+        raise Damaged(
+            f"found records whose text has not {samples} sample columns; expected as many as n_samples, {MEND}"
+        )
     tabs = tabs.reshape(len(ends) - 1, samples - 1)
     first = ends[:-1] if position == 0 else tabs[:, position - 1]
     last = ends[1:] if position == samples - 1 else tabs[:, position]  # with a tab before or behind it, not both
@@ -210,17 +251,36 @@ def alike(batch: pa.RecordBatch, calls: int = 1 << 62) -> Iterator[tuple[np.ndar
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             together = some[-1] - some[0] + 1 == len(some)  # then nothing is copied
-            yield some, batch.slice(some[0], len(some)) if together else batch.take(pa.array(some)), samples, names[code]
+            yield (
+                some,
+                batch.slice(some[0], len(some)) if together else batch.take(pa.array(some)),
+                samples,
+                names[code],
+            )
 
 
-__all__ = ["ABSENT", "MISSING", "Damaged", "alike", "counts", "dosages", "fields_without", "histogram", "pack", "sample_text", "unpack", "without"]
+__all__ = [
+    "ABSENT",
+    "MISSING",
+    "Damaged",
+    "alike",
+    "counts",
+    "dosages",
+    "fields_without",
+    "histogram",
+    "pack",
+    "sample_text",
+    "unpack",
+    "without",
+]
 
 
 _FEW_CODES = 1 << 20
 
 
 def call_texts(values: np.ndarray, phased: np.ndarray) -> pa.StringArray:
-    """Text of calls, V * n: alleles int (V, n, P) and phased bool alike, as `genotypes.unpack` gives them. Each distinct call is written once.
+    """Text of calls, V * n: alleles int (V, n, P) and phased bool alike, as `genotypes.unpack` gives them.
+    Each distinct call is written once.
 
     The phase of the first allele (VCF 4.4 and later) is stated only where it is phased and not all others are.
     """
@@ -238,14 +298,19 @@ def call_texts(values: np.ndarray, phased: np.ndarray) -> pa.StringArray:
         table[table >= 0] = np.arange(len(first))
         which = table[codes]
     else:  # many alleles or a high ploidy
-        _, first, which = np.unique(np.concatenate([calls, phases], axis=1), axis=0, return_index=True, return_inverse=True)
+        _, first, which = np.unique(
+            np.concatenate([calls, phases], axis=1), axis=0, return_index=True, return_inverse=True
+        )
     texts = [_call_text(call, phase) for call, phase in zip(calls[first].tolist(), phases[first].tolist(), strict=True)]
     return pa.array(texts, pa.string()).take(pa.array(which.reshape(-1)))
 
 
 def _call_text(call: list[int], phases: list[bool]) -> str:
-    present: list[tuple[int, Any]] = [(allele, phase) for allele, phase in zip(call, phases, strict=True) if allele != ABSENT]
+    present: list[tuple[int, Any]] = [
+        (allele, phase) for allele, phase in zip(call, phases, strict=True) if allele != ABSENT
+    ]
     stated = "|" if present[0][1] and not all(phase for _, phase in present[1:]) else ""
     return stated + "".join(
-        ("" if i == 0 else "|" if phase else "/") + ("." if allele == MISSING else str(allele)) for i, (allele, phase) in enumerate(present)
+        ("" if i == 0 else "|" if phase else "/") + ("." if allele == MISSING else str(allele))
+        for i, (allele, phase) in enumerate(present)
     )

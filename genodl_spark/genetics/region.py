@@ -1,9 +1,10 @@
-"""Records of a region with the calls of chosen samples, straight from the lake's files: milliseconds, without a Spark job.
+"""Records of a region with the calls of chosen samples, straight from the lake's files:
+milliseconds, without a Spark job.
 
-For a process that stays, such as a notebook or a server. The live files of the newest version of `variants` come from its log,
-which is read once and from then on only where it has grown. Files are left out by cohort, contig and their statistics of pos
-and end, row groups by those in the file's footer; footers are kept, as no file of a table ever changes. Calls of samples that
-were not asked for are never taken apart.
+For a process that stays, such as a notebook or a server. The live files of the newest version
+of `variants` come from its log, which is read once and from then on only where it has grown.
+Files are left out by cohort, contig and their statistics of pos and end, row groups by those in the file's footer;
+footers are kept, as no file of a table ever changes. Calls of samples that were not asked for are never taken apart.
 """
 
 from __future__ import annotations
@@ -44,22 +45,28 @@ def read(
     samples: list[str] | None = None,
     form: Literal["dosage", "alleles"] = "dosage",
 ) -> pa.Table:
-    """The V records of a cohort that have a base in [`start`, `end`] (1-based, closed), also those that start before it, by pos.
+    """The V records of a cohort that have a base in [`start`, `end`] (1-based, closed),
+    also those that start before it, by pos.
 
-    `contig` may be named as in the files or as in the lake (chr20, 20). Columns: chrom, pos, end, id, ref, alts, qual, filters,
-    info, and for n `samples` in the order given, or for all samples of the records found (by sample set as first met, then by
-    position):
+    `contig` may be named as in the files or as in the lake (chr20, 20). Columns: chrom, pos, end, id, ref, alts,
+    qual, filters, info, and for n `samples` in the order given, or for all samples of the records found (by sample set
+    as first met, then by position):
 
-    - form "dosage": `dosage` fixed_size_list<int8>[n], copies of the first ALT; -1 where any allele of the call is missing.
-    - form "alleles": `alleles` fixed_size_list<fixed_size_list<int16>[P]>[n], P the highest ploidy found (at least 1), -1 missing,
-      -2 past the end of a call of lower ploidy; and `phased`, bool alike: of the separator before the allele.
+    - form "dosage": `dosage` fixed_size_list<int8>[n], copies of the first ALT;
+      -1 where any allele of the call is missing.
+    - form "alleles": `alleles` fixed_size_list<fixed_size_list<int16>[P]>[n], P the highest ploidy found (at least 1),
+      -1 missing, -2 past the end of a call of lower ploidy; and `phased`, bool alike:
+      of the separator before the allele.
 
-    Records of several sample sets stand in one table: -2 fills what a record says nothing of because its set lacks the sample.
-    A record without GT has NULL. `matrix` gives the NumPy array. The samples' names are in the schema's metadata under
-    `samples`, as JSON. InputError for a lake or cohort that is not there, and for a sample that no sample set of the lake has.
+    Records of several sample sets stand in one table:
+    -2 fills what a record says nothing of because its set lacks the sample. A record without GT has NULL.
+    `matrix` gives the NumPy array. The samples' names are in the schema's metadata under `samples`, as JSON.
+    InputError for a lake or cohort that is not there, and for a sample that no sample set of the lake has.
     """
     if start > end or end < 0:
-        raise InputError(f"found region {contig}:{start}-{end}; expected a first base that is not behind the last, 1-based", lake_uri)
+        raise InputError(
+            f"found region {contig}:{start}-{end}; expected a first base that is not behind the last, 1-based", lake_uri
+        )
     lake = _lake(storage.absolute(lake_uri))
     rows = lake.again_if_gone(lambda: _records(lake, cohort, shared_contig(contig), start, end))
     sets = pc.unique(rows.column("sample_set")).to_pylist()
@@ -98,7 +105,8 @@ class _Lake:
         self._positions: dict[str, dict[str, int]] = {}
 
     def again_if_gone(self, work: Callable[[], pa.Table]) -> pa.Table:
-        """`work()`, once more from the log where a file is gone: it was vacuumed away after the log was read, or the lake made anew."""
+        """`work()`, once more from the log where a file is gone: it was vacuumed away after the log was read,
+        or the lake made anew."""
         try:
             return work()
         except FileNotFoundError:
@@ -164,7 +172,9 @@ def _table(file: LiveFile, groups: list[int] | None, names: list[str]) -> pa.Tab
         rows = stored.read(columns=names) if groups is None else stored.read_row_groups(groups, columns=names)
     lacking = [name for name in names if name not in rows.column_names]
     if lacking:
-        raise InputError(f"found no column {lacking[0]}; expected the columns of this version, ingest the cohort again", file.uri)
+        raise InputError(
+            f"found no column {lacking[0]}; expected the columns of this version, ingest the cohort again", file.uri
+        )
     return rows.select(names)
 
 
@@ -175,7 +185,10 @@ def _records(lake: _Lake, cohort: str, contig: str, start: int, end: int) -> pa.
         stored, spans = files.get((cohort, contig), ([], None))
         if spans is None and not any(key[0] == cohort for key in files):
             known = sorted({key[0] for key in files})
-            raise InputError(f"cohort {cohort} has no variants; expected one of {', '.join(known[:5]) or 'none: ingest some first'}", lake.uri)
+            raise InputError(
+                f"cohort {cohort} has no variants; expected one of {', '.join(known[:5]) or 'none: ingest some first'}",
+                lake.uri,
+            )
     schema = pa.schema([_TYPES.field(name) for name in _READ])
     found = [schema.empty_table()]
     for i in spans.overlapping(start, end).tolist() if spans is not None else []:
@@ -195,7 +208,8 @@ def _records(lake: _Lake, cohort: str, contig: str, start: int, end: int) -> pa.
 
 
 def _calls(rows: pa.Table, sets: list[tuple[str, dict[str, int]]], names: list[str], form: str) -> dict[str, pa.Array]:
-    """The columns of calls: `names` of the samples wanted, `sets` the sample sets of the records with their samples' positions."""
+    """The columns of calls: `names` of the samples wanted, `sets` the sample sets of the records
+    with their samples' positions."""
     n, gt = len(names), rows.column("gt").combine_chunks()
     gt = gt if isinstance(gt, pa.Array) else gt.chunk(0) if gt.num_chunks else pa.array([], pa.binary())
     given = gt.is_valid().to_numpy(zero_copy_only=False)
@@ -209,7 +223,11 @@ def _calls(rows: pa.Table, sets: list[tuple[str, dict[str, int]]], names: list[s
             chosen = np.array([positions[names[k]] for k in columns], np.int32)
             packed = gt if len(places) == len(gt) else gt.take(pa.array(places))
             samples = int(sizes[places[0]])
-            taken = [genotypes.dosages(packed, samples, chosen=chosen)] if form == "dosage" else list(genotypes.unpack(packed, samples, chosen))
+            taken = (
+                [genotypes.dosages(packed, samples, chosen=chosen)]
+                if form == "dosage"
+                else list(genotypes.unpack(packed, samples, chosen))
+            )
             pieces.append((places, columns, taken))
 
     def filled(k: int, fill: int | bool, type_: type, *shape: int) -> np.ndarray:

@@ -1,15 +1,17 @@
 """SQL functions over packed genotypes, the columns `gt` and `n_samples` of `variants` and of the `vcf` data source.
 
-    dosage(gt, n_samples[, allele])              array<tinyint>: copies of an ALT (1, the first, unless given) in each sample;
-                                                 a NULL element where any allele of the call is missing
+    dosage(gt, n_samples[, allele])              array<tinyint>: copies of an ALT (1, the first, unless given) in each
+                                                 sample; a NULL element where any allele of the call is missing
     alleles(gt, n_samples)                       array<string>: the calls as text, "0|1"
-    allele_counts(gt, n_samples[, allele])       struct of bigint: copies of the ALT, called alleles; and calls that are
-                                                 all-reference (hom_ref), het, otherwise homozygous (hom_alt), with a missing allele
-    dosage_at(gt, n_samples, position[, allele]) tinyint: that of one sample, at its 0-based position as in `sample_sets`
+    allele_counts(gt, n_samples[, allele])       struct of bigint: copies of the ALT, called alleles;
+                                                 and calls that are all-reference (hom_ref), het, otherwise homozygous
+                                                 (hom_alt), with a missing allele
+    dosage_at(gt, n_samples, position[, allele]) tinyint: that of one sample, at its 0-based
+    position as in `sample_sets`
     genotype_at(gt, n_samples, position)         string: that of one sample
 
-An argument that is NULL makes the result NULL. A position that is not below n_samples is an error. Of calls of VCF 4.4 and
-later, text states the phase of the first allele only where it is phased and not all others are.
+An argument that is NULL makes the result NULL. A position that is not below n_samples is an error.
+Of calls of VCF 4.4 and later, text states the phase of the first allele only where it is phased and not all others are.
 
 Spark hands batches over as pandas Series; what is in them stays in Arrow and NumPy, and no call is a Python object.
 """
@@ -41,7 +43,8 @@ def register(spark: SparkSession, names: Collection[str] | None = None) -> None:
     """Makes the functions known to a session: those of `names`, where these are given, else all."""
     from pyspark.sql.pandas import functions
 
-    pandas_udf: Any = functions.pandas_udf  # its stubs know neither a variable number of columns nor a DataFrame as result
+    # its stubs know neither a variable number of columns nor a DataFrame as result
+    pandas_udf: Any = functions.pandas_udf
     for name, (function, type_) in _FUNCTIONS.items():
         if names is not None and name not in names:
             continue
@@ -49,8 +52,9 @@ def register(spark: SparkSession, names: Collection[str] | None = None) -> None:
             # A pandas UDF cannot make a NULL struct; a SQL function around it can.
             spark.udf.register(f"_{name}", pandas_udf(function, type_))
             definition = (
-                f"CREATE OR REPLACE TEMPORARY FUNCTION {name}(gt BINARY, n_samples INT, allele INT DEFAULT 1) RETURNS {type_} "
-                f"RETURN IF(gt IS NULL OR n_samples IS NULL OR allele IS NULL, NULL, _{name}(gt, n_samples, allele))"
+                f"CREATE OR REPLACE TEMPORARY FUNCTION {name}(gt BINARY, n_samples INT, "
+                f"allele INT DEFAULT 1) RETURNS {type_} RETURN IF(gt IS NULL OR n_samples IS NULL OR allele IS NULL, "
+                f"NULL, _{name}(gt, n_samples, allele))"
             )
             # By Spark's own parser: that of a session which may only read would refuse it.
             jvm: Any = spark._jvm
@@ -63,7 +67,9 @@ def dosage(gt: pd.Series, n_samples: pd.Series, *allele: pd.Series) -> pd.Series
     rows = _Rows(gt, n_samples, *allele)
     values = np.empty(rows.total(), np.int8)
     for piece, samples in rows.pieces():
-        values[rows.places(piece)] = genotypes.dosages(rows.packed(piece), samples, rows.arguments[0][piece] if allele else 1)
+        values[rows.places(piece)] = genotypes.dosages(
+            rows.packed(piece), samples, rows.arguments[0][piece] if allele else 1
+        )
     return rows.lists(pa.array(values, mask=values == MISSING))
 
 
@@ -122,18 +128,24 @@ NAMES = frozenset(_FUNCTIONS)
 
 
 class _Rows:
-    """The arguments of one batch of V rows. `valid` bool (V,): no argument is NULL. `arguments`: those behind `n_samples`, int64 (V,)."""
+    """The arguments of one batch of V rows. `valid` bool (V,): no argument is NULL.
+    `arguments`: those behind `n_samples`, int64 (V,)."""
 
     def __init__(self, gt: pd.Series, n_samples: pd.Series, *arguments: pd.Series) -> None:
         self.valid = gt.notna().to_numpy()
         for numbers in (n_samples, *arguments):
             self.valid = self.valid & numbers.notna().to_numpy()
         self._gt = pa.array(gt, pa.binary(), from_pandas=True)
-        self.n_samples, *self.arguments = (numbers.fillna(0).to_numpy().astype(np.int64) for numbers in (n_samples, *arguments))
+        self.n_samples, *self.arguments = (
+            numbers.fillna(0).to_numpy().astype(np.int64) for numbers in (n_samples, *arguments)
+        )
         wrong = self.valid & ((self.n_samples < 0) | (self.n_samples > genotypes.MOST_SAMPLES))
         if wrong.any():
             found = self.n_samples[wrong][0]
-            raise InputError(f"found {found} as a number of samples; expected 0 to {genotypes.MOST_SAMPLES}, the record's n_samples", "SQL")
+            raise InputError(
+                f"found {found} as a number of samples; expected 0 to {genotypes.MOST_SAMPLES}, the record's n_samples",
+                "SQL",
+            )
         self._offsets = np.concatenate([[0], np.cumsum(np.where(self.valid, self.n_samples, 0))])
 
     def total(self) -> int:
@@ -156,12 +168,15 @@ class _Rows:
                 yield rows[start : start + most], samples
 
     def positions(self, piece: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct positions that the rows of a piece ask for, and which of them each row does. InputError for one that no sample has."""
+        """Distinct positions that the rows of a piece ask for, and which of them each row does.
+        InputError for one that no sample has."""
         places = self.arguments[0][piece]
         outside = (places < 0) | (places >= self.n_samples[piece])
         if outside.any():
             found, samples = places[outside][0], self.n_samples[piece[0]]
-            raise InputError(f"found position {found} of {samples} samples; expected 0 to {samples - 1}, as in sample_sets", "SQL")
+            raise InputError(
+                f"found position {found} of {samples} samples; expected 0 to {samples - 1}, as in sample_sets", "SQL"
+            )
         chosen, which = np.unique(places, return_inverse=True)
         return chosen, which.reshape(-1)
 
@@ -180,7 +195,8 @@ class _Rows:
 
 
 class _Arrow(pd.Series):  # type: ignore[misc]
-    """An Arrow array as a Series that PySpark takes back as it is: by `apply` it would make a Python list of every list in it."""
+    """An Arrow array as a Series that PySpark takes back as it is: by `apply` it would make a Python
+    list of every list in it."""
 
     def apply(self, *_: Any, **__: Any) -> _Arrow:
         return self

@@ -29,10 +29,11 @@ def base_codes(text: np.ndarray) -> np.ndarray:
 
 
 def centred(codes: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
-    """Sequences of any length as rows of equal length, int8 (rows, length): padded with -1, or cut, as evenly as can be.
+    """Sequences of any length as rows of equal length, int8 (rows, length): padded with -1,
+    or cut, as evenly as can be.
 
-    `codes` int8: the sequences one behind the other. `ends` int (rows + 1,): where they end, ends[0] being where the first starts.
-    Base n // 2 (from 0) of a sequence of n bases comes to position length // 2.
+    `codes` int8: the sequences one behind the other. `ends` int (rows + 1,): where they end,
+    ends[0] being where the first starts. Base n // 2 (from 0) of a sequence of n bases comes to position length // 2.
     """
     sizes = np.diff(ends)
     rows = len(sizes)
@@ -49,9 +50,11 @@ def centred(codes: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
 
 
 def kmer_counts(codes: np.ndarray, k: int) -> np.ndarray:
-    """How often each k-mer stands in each row of base codes int8 (rows, length): int32 (rows, 4**k), in the order AA..A, AA..C to TT..T.
+    """How often each k-mer stands in each row of base codes int8 (rows, length): int32 (rows, 4**k),
+    in the order AA..A, AA..C to TT..T.
 
-    Both strands are not one: a k-mer and its reverse complement are counted apart. One with an unknown base does not count.
+    Both strands are not one: a k-mer and its reverse complement are counted apart.
+    One with an unknown base does not count.
     """
     rows, length = codes.shape
     places = length - k + 1
@@ -68,5 +71,7 @@ def kmer_counts(codes: np.ndarray, k: int) -> np.ndarray:
             index = index * 4 + base
             known &= base >= 0
         row = np.arange(len(part), dtype=np.int64)[:, None] << (2 * k)
-        counts[start : start + step] = np.bincount((row + index)[known], minlength=len(part) << (2 * k)).reshape(len(part), -1)
+        counts[start : start + step] = np.bincount((row + index)[known], minlength=len(part) << (2 * k)).reshape(
+            len(part), -1
+        )
     return counts

@@ -30,10 +30,12 @@ class Piece:
 
 
 class Reference:
-    """A FASTA, plain or bgzipped, with its .fai (.gzi): made beside it where it is not there, so open it once before many workers do.
+    """A FASTA, plain or bgzipped, with its .fai (.gzi): made beside it where it is not there,
+    so open it once before many workers do.
 
-    Contigs answer to their name with and without chr, M to MT. A sequence whose description begins BUILD_CHROM:START-END (1-based,
-    both included) is that slice of the chromosome; it answers to its own name from 1 on as well, unless that is the chromosome's.
+    Contigs answer to their name with and without chr, M to MT.
+    A sequence whose description begins BUILD_CHROM:START-END (1-based, both included) is that slice of the chromosome;
+    it answers to its own name from 1 on as well, unless that is the chromosome's.
     InputError for a file that cannot be read, a slice of another length, slices of two builds. Pickles as its path.
     """
 
@@ -44,7 +46,10 @@ class Reference:
             self._fasta = pysam.FastaFile(path)
         except (OSError, ValueError) as error:
             found = "no FASTA that can be read" if Path(path).exists() else "no such file"
-            what = f"found {found}; expected FASTA text, plain or bgzipped, with the index that samtools faidx makes beside it"
+            what = (
+                f"found {found}; expected FASTA text, plain or bgzipped, with the index "
+                "that samtools faidx makes beside it"
+            )
             raise InputError(what, path) from error
         finally:
             pysam.set_verbosity(verbosity)
@@ -59,12 +64,17 @@ class Reference:
                 builds.add(described.group(1))
                 first, last = int(described.group(3)), int(described.group(4))
                 if first < 1 or last - first + 1 != length:
-                    raise InputError(f"found {length} bases in {name}; expected those of {described.group()}, mend its description", path)
+                    raise InputError(
+                        f"found {length} bases in {name}; expected those of {described.group()}, mend its description",
+                        path,
+                    )
                 self._pieces.setdefault(chromosome, []).append(Piece(name, first - 1, last))
             if chromosome != _plain(name):
                 self._exact[name] = Piece(name, 0, length)
         if len(builds) > 1:
-            raise InputError(f"found slices of {' and '.join(sorted(builds))}; expected those of one build, keep one in a file", path)
+            raise InputError(
+                f"found slices of {' and '.join(sorted(builds))}; expected those of one build, keep one in a file", path
+            )
         for pieces in self._pieces.values():
             pieces.sort(key=lambda piece: piece.start)
         for name, piece in self._exact.items():
@@ -85,11 +95,16 @@ class Reference:
         for piece in pieces:
             if piece.start <= start and end <= piece.end:
                 return piece
-        held = ", ".join(f"{piece.start + 1}-{piece.end}" for piece in pieces[:3]) + (", ..." if len(pieces) > 3 else "")
-        raise Refused(f"found REF at {start + 1}-{end}; expected it within what the reference holds of {contig[:40]}: {held}")
+        held = ", ".join(f"{piece.start + 1}-{piece.end}" for piece in pieces[:3]) + (
+            ", ..." if len(pieces) > 3 else ""
+        )
+        raise Refused(
+            f"found REF at {start + 1}-{end}; expected it within what the reference holds of {contig[:40]}: {held}"
+        )
 
     def fetch(self, contig: str, start: int, end: int) -> bytes:
-        """Bases [start, end) of `contig`, case as in the file, ambiguity codes reduced to a base. Refused where they are not all there."""
+        """Bases [start, end) of `contig`, case as in the file, ambiguity codes reduced to a base.
+        Refused where they are not all there."""
         return self.bases(self.piece(contig, start, end), start, end)
 
     def bases(self, piece: Piece, start: int, end: int) -> bytes:
@@ -101,15 +116,20 @@ class Reference:
             try:
                 text = self._fasta.fetch(piece.name, at, min(max(last, at + _WINDOW), piece.end - piece.start))
             except (OSError, ValueError) as error:
-                raise InputError(f"found {piece.name} unreadable; expected a whole FASTA, fetch it again", self.path) from error
+                raise InputError(
+                    f"found {piece.name} unreadable; expected a whole FASTA, fetch it again", self.path
+                ) from error
             held = text.encode("ascii", "replace").translate(_REDUCED)
             if last > at + len(held):
-                raise InputError(f"found {piece.name} shorter than its index says; expected all its bases, index it again", self.path)
+                raise InputError(
+                    f"found {piece.name} shorter than its index says; expected all its bases, index it again", self.path
+                )
             self._held = (piece.name, at, held)
         return held[first - at : last - at]
 
     def _descriptions(self) -> Iterator[tuple[str, str]]:
-        """(name, the rest of its line) of every sequence: read from the gaps that the index leaves between sequences, as pysam gives none."""
+        """(name, the rest of its line) of every sequence: read from the gaps that the index leaves between
+        sequences, as pysam gives none."""
         read = _reader(self.path)
         end = 0
         for line in Path(self.path + ".fai").read_text().splitlines():

@@ -18,14 +18,20 @@ Alleles = tuple[str, tuple[str, ...], int, str]
 
 def folded(allele: str) -> str:
     """An allele with its bases in upper case."""
-    return allele.upper() if allele.isalpha() else _PARTS.sub(lambda part: part[0].upper() if part[0].isalpha() else part[0], allele)
+    return (
+        allele.upper()
+        if allele.isalpha()
+        else _PARTS.sub(lambda part: part[0].upper() if part[0].isalpha() else part[0], allele)
+    )
 
 
 def alleles(ref: str, alts: Sequence[str], end: int, info: str) -> Alleles:
-    """What two records at one POS share where they are one site: REF, ALTs in order, and how far they reach where REF does not say it.
+    """What two records at one POS share where they are one site: REF, ALTs in order, and how far they
+    reach where REF does not say it.
 
-    REF says it where every ALT is bases or `*`. Else `end`, the record's last base (1-based, closed), tells blocks and symbolic
-    alleles of different length apart; of insertions, which end where they start, the lengths in `info` do, whatever their sign.
+    REF says it where every ALT is bases or `*`. Else `end`, the record's last base (1-based, closed),
+    tells blocks and symbolic alleles of different length apart; of insertions, which end where they start,
+    the lengths in `info` do, whatever their sign.
     """
     folded_alts = tuple(folded(alt) for alt in alts)
     if alts and all(_SPELLED.fullmatch(alt) for alt in alts):

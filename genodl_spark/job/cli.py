@@ -1,6 +1,7 @@
 """Command lines: the options that verbs share, and what runs once they are read. Each verb is a file in jobs/.
 
-Help and faults of a command line come at once: only what runs a job (execution.py) loads settings, the lake and libraries of data.
+Help and faults of a command line come at once: only what runs a job (execution.py) loads settings,
+the lake and libraries of data.
 """
 
 from __future__ import annotations
@@ -39,8 +40,16 @@ def parser(verb: str, doc: str) -> argparse.ArgumentParser:
     """A parser with the options that every verb takes."""
     made = _Parser(prog=f"genodl {verb}", description=doc, allow_abbrev=False)
     made.add_argument("--config", metavar="FILE", help="TOML of settings, over those of conf/ and the task's own")
-    made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one setting, such as train.epochs=20; repeatable")
-    made.add_argument("--master", metavar="URL", help="Spark master; default: that of spark-submit, else all cores of this machine")
+    made.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="one setting, such as train.epochs=20; repeatable",
+    )
+    made.add_argument(
+        "--master", metavar="URL", help="Spark master; default: that of spark-submit, else all cores of this machine"
+    )
     return made
 
 
@@ -53,15 +62,20 @@ def task_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("task", metavar="TASK", help=f"{', '.join(conf.task_names())}, or the path of a TOML")
     lake_option(made)
     made.add_argument("--cohort", metavar="NAME", help="default: the only cohort that fits")
-    made.add_argument("--label", metavar="COLUMN", help="column of the sample table, or of labels; default: the task's own")
+    made.add_argument(
+        "--label", metavar="COLUMN", help="column of the sample table, or of labels; default: the task's own"
+    )
 
 
 def model_option(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--model", metavar="ID", help="model of genodl list models; default: the newest of the task and label")
+    made.add_argument(
+        "--model", metavar="ID", help="model of genodl list models; default: the newest of the task and label"
+    )
 
 
 def pipeline(name: str) -> Callable[..., None]:
-    """The function `module:function` of genodl_spark.pipelines, imported when it is called: help asks for no library of analysis."""
+    """The function `module:function` of genodl_spark.pipelines, imported when it is called:
+    help asks for no library of analysis."""
 
     def call(*arguments: Any) -> None:
         module, _, function = name.partition(":")
@@ -70,10 +84,13 @@ def pipeline(name: str) -> Callable[..., None]:
     return call
 
 
-def run_job(verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Arguments], None], argv: list[str] | None = None) -> int:
+def run_job(
+    verb: str, made: argparse.ArgumentParser, work: Callable[[Run, Arguments], None], argv: list[str] | None = None
+) -> int:
     """Runs one job and prints its report as the last line on stdout; returns the exit code.
 
-    0 done, 2 the user's input is at fault, 3 a threshold is breached, 4 another run is in the way (each a line on stderr), 1 anything else.
+    0 done, 2 the user's input is at fault, 3 a threshold is breached, 4 another run is in the way (each
+    a line on stderr), 1 anything else.
     """
     started = time.time()
     session.separate_stderr()

@@ -16,7 +16,11 @@ def conf_directory() -> Traversable:
 
 
 def task_names() -> list[str]:
-    return sorted(entry.name.removesuffix(".toml") for entry in (conf_directory() / "tasks").iterdir() if entry.name.endswith(".toml"))
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in (conf_directory() / "tasks").iterdir()
+        if entry.name.endswith(".toml")
+    )
 
 
 def task_file(task: str) -> Traversable:

@@ -1,4 +1,5 @@
-"""Settings: conf/base.toml, local.toml or cluster.toml there, the task's TOML, --config, --set; typed, and an unknown key is an error."""
+"""Settings: conf/base.toml, local.toml or cluster.toml there, the task's TOML, --config, --set;
+typed, and an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ from genodl_spark.learning.splits import Split
 class Tracking(Section):
     """The mirror of registered models in MLflow."""
 
-    uri: Text = Field("", description="URI of MLflow's store; empty: a sqlite file in a local lake, else ./mlflow.db; off: none.")
+    uri: Text = Field(
+        "", description="URI of MLflow's store; empty: a sqlite file in a local lake, else ./mlflow.db; off: none."
+    )
     experiment: Text = Field("genodl-spark", description="MLflow experiment that models are logged under.")
 
 
@@ -37,23 +40,30 @@ class Ingest(Section):
     bin_width: int = Field(1 << 26, ge=1, description="Bases per position bin of variants.")
     split_alleles: bool = Field(False, description="Records of several ALT alleles become one for each.")
     line_bytes: int = Field(
-        1 << 27, ge=1, le=1 << 30, description="The longest line of a VCF that is read; a task takes some seven times as much memory."
+        1 << 27,
+        ge=1,
+        le=1 << 30,
+        description="The longest line of a VCF that is read; a task takes some seven times as much memory.",
     )
     same_name: str = Field(
         "ask",
         pattern="^(ask|edition|file)$",
-        description="What a file is whose name the lake has from another folder, where the samples do not tell: another edition, "
-        "which replaces that one; another file, kept beside it; or ask, which refuses it.",
+        description="What a file is whose name the lake has from another folder, where the samples do not tell: "
+        "another edition, which replaces that one; another file, kept beside it; or ask, which refuses it.",
     )
     strict: bool = Field(
-        False, description="A VCF whose header has a line that breaks the specification is refused, also where records can be read without it."
+        False,
+        description="A VCF whose header has a line that breaks the specification is refused, "
+        "also where records can be read without it.",
     )
 
 
 class Target(Section):
     """What is predicted."""
 
-    classes: Names = Field([], description="Only rows of these classes, the last one positive; empty for all, sorted by name.")
+    classes: Names = Field(
+        [], description="Only rows of these classes, the last one positive; empty for all, sorted by name."
+    )
     kind: str = Field(
         "auto",
         pattern="^(auto|classes|regression)$",
@@ -64,7 +74,9 @@ class Target(Section):
 class Reporting(Section):
     """What is reported beside the whole."""
 
-    by: Text | None = Field(None, description="Column of the sample table, or of labels, whose values get metrics of their own.")
+    by: Text | None = Field(
+        None, description="Column of the sample table, or of labels, whose values get metrics of their own."
+    )
 
 
 class Monitor(Section):
@@ -73,27 +85,50 @@ class Monitor(Section):
     psi: float = Field(
         0.25,
         ge=0,
-        description="Population stability index from which a feature, or the shares of the predicted classes, has drifted (.1 is "
-        "little, .25 a lot: Siddiqi 2006); raised by what is to be expected without drift of so few rows.",
+        description="Population stability index from which a feature, or the shares of the predicted classes, "
+        "has drifted (.1 is little, .25 a lot: Siddiqi 2006); raised by what is to be expected "
+        "without drift of so few rows.",
     )
-    alpha: float = Field(0.01, gt=0, lt=1, description="Chance that among all features of a model one without drift counts as drifted.")
+    alpha: float = Field(
+        0.01, gt=0, lt=1, description="Chance that among all features of a model one without drift counts as drifted."
+    )
     bins: int = Field(10, ge=2, le=100, description="Bins of a feature, at most; fewer for few rows.")
     drifted: float = Field(0.1, ge=0, le=1, description="Share of features that may have drifted; 1 is never exceeded.")
     missing: float = Field(
-        0.1, ge=0, le=1, description="By how much the share of missing values may exceed that of the training data; 1 is never exceeded."
+        0.1,
+        ge=0,
+        le=1,
+        description="By how much the share of missing values may exceed that of the training data; "
+        "1 is never exceeded.",
     )
-    score: float = Field(0.2, ge=0, le=1, description="Kolmogorov-Smirnov distance of the scores from held-out ones; 1 is never exceeded.")
-    unscored: float = Field(0.0, ge=0, le=1, description="Share of a cohort's entities that may lack a prediction; 1 is never exceeded.")
-    stale: float = Field(0.0, ge=0, le=1, description="Share of predictions whose entity may have other features since; 1 is never exceeded.")
-    prediction_hours: float = Field(0.0, ge=0, description="Hours since the newest prediction, at most; 0 is not checked.")
+    score: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Kolmogorov-Smirnov distance of the scores from held-out ones; 1 is never exceeded.",
+    )
+    unscored: float = Field(
+        0.0, ge=0, le=1, description="Share of a cohort's entities that may lack a prediction; 1 is never exceeded."
+    )
+    stale: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of predictions whose entity may have other features since; 1 is never exceeded.",
+    )
+    prediction_hours: float = Field(
+        0.0, ge=0, description="Hours since the newest prediction, at most; 0 is not checked."
+    )
     ingest_hours: float = Field(0.0, ge=0, description="Hours since a cohort's newest file, at most; 0 is not checked.")
-    quarantined: float = Field(0.01, ge=0, le=1, description="Share of a file's records that may be in quarantine; 1 is never exceeded.")
+    quarantined: float = Field(
+        0.01, ge=0, le=1, description="Share of a file's records that may be in quarantine; 1 is never exceeded."
+    )
     records: float = Field(
         0.02,
         ge=0,
         le=1,
-        description="Records of a file, at least, as a share of the median of its kind in the cohort, from three files on; 0 is not "
-        "checked. The default leaves chromosomes Y and 21 beside others alone.",
+        description="Records of a file, at least, as a share of the median of its kind in the cohort, "
+        "from three files on; 0 is not checked. The default leaves chromosomes Y and 21 beside others alone.",
     )
     worst: int = Field(20, ge=0, description="Features or files, at most, that have findings of their own.")
 
@@ -103,38 +138,47 @@ class OwnCode(Section):
 
     trusted: bool = Field(
         False,
-        description="Python files that are stored with a model may run. Without it they do only where today's command names the same file itself.",
+        description="Python files that are stored with a model may run. Without it they do only where today's command "
+        "names the same file itself.",
     )
 
 
 class Settings(Section):
     """Effective settings of one job."""
 
-    spark: dict[str, str] = Field({}, description="Properties of Spark, with or without the leading spark. of their names.")
+    spark: dict[str, str] = Field(
+        {}, description="Properties of Spark, with or without the leading spark. of their names."
+    )
     seed: int = Field(0, ge=0, description="Seed of splits, starts, shuffling and search.")
     tracking: Tracking = Tracking()
     ingest: Ingest = Ingest()
     qc: QualityControl = QualityControl()
     implementation: str = Field(
-        "", description="Task of genodl_spark/tasks that reads the features, or a Python file of your own with a function features(settings)."
+        "",
+        description="Task of genodl_spark/tasks that reads the features, or a Python file of your own "
+        "with a function features(settings).",
     )
     label: Text = Field("label", description="Column that holds the label.")
     metric: str = Field(
         "balanced_accuracy",
-        description="The metric that models are compared by, such as balanced_accuracy, macro_f1, auroc, r2 or spearman. For "
-        "regression, where it is one of classes, r2.",
+        description="The metric that models are compared by, such as balanced_accuracy, macro_f1, auroc, "
+        "r2 or spearman. For regression, where it is one of classes, r2.",
     )
-    blocks: Names = Field([], description="Blocks of features that the task takes; empty for those that it takes by itself.")
+    blocks: Names = Field(
+        [], description="Blocks of features that the task takes; empty for those that it takes by itself."
+    )
     covariates: Names = Field([], description="Columns of the sample table, or of labels, that are features too.")
-    min_feature_overlap: float = Field(0.5, ge=0, le=1, description="Share of a model's features that a cohort has to have to be scored.")
+    min_feature_overlap: float = Field(
+        0.5, ge=0, le=1, description="Share of a model's features that a cohort has to have to be scored."
+    )
     target: Target = Target()
     split: Split = Split(folds=5)
     quality: Quality = Quality()
     sequence: Sequences = Sequences()
     model: dict[str, Any] = Field(
         {"kind": "mlp"},
-        description="The network: kind names a file of genodl_spark/learning/models, or a Python file of your own with a class "
-        "Network; the rest are its options.",
+        description="The network: kind names a file of genodl_spark/learning/models, or a Python file of your own "
+        "with a class Network; the rest are its options.",
     )
     train: Train = Train()
     feed: Feed = Feed()
@@ -153,7 +197,8 @@ class Settings(Section):
 
     @property
     def code_files(self) -> Code:
-        """The Python files that the command names as task or network, or that are stored with a model: content by base name."""
+        """The Python files that the command names as task or network, or that are stored with a model:
+        content by base name."""
         return self._code
 
     def with_code(self, code: Code) -> Settings:
@@ -170,7 +215,8 @@ class Settings(Section):
         return {name: self._code[name] for name in names.values()}
 
 
-OWN = ("implementation", "model.kind", "quality.transform", "train.loss")  # settings that may name a Python file of the user's own
+# settings that may name a Python file of the user's own
+OWN = ("implementation", "model.kind", "quality.transform", "train.loss")
 
 
 def own_names(content: Mapping[str, Any]) -> dict[str, str]:
@@ -185,14 +231,18 @@ def own_names(content: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def load(task: str | None = None, config: str | None = None, assignments: list[str] | None = None, place: str = "local") -> Settings:
-    """Effective settings of a job that runs on a `place` (local or cluster). InputError, naming file or key, for what is unknown, mistyped
-    or unreadable.
+def load(
+    task: str | None = None, config: str | None = None, assignments: list[str] | None = None, place: str = "local"
+) -> Settings:
+    """Effective settings of a job that runs on a `place` (local or cluster). InputError, naming file or key,
+    for what is unknown, mistyped or unreadable.
 
-    A Python file of the user's own (`implementation`, `model.kind`) is read here: a path in a TOML is one from the TOML's folder, in an
-    assignment one from the working directory. Settings keep its base name.
+    A Python file of the user's own (`implementation`, `model.kind`) is read here: a path in a TOML
+    is one from the TOML's folder, in an assignment one from the working directory. Settings keep its base name.
     """
-    layers: list[tuple[str | None, dict[str, Any]]] = [(None, read(conf_directory() / f"{name}.toml")) for name in ("base", place)]
+    layers: list[tuple[str | None, dict[str, Any]]] = [
+        (None, read(conf_directory() / f"{name}.toml")) for name in ("base", place)
+    ]
     if task is not None:
         path = task_file(task)
         content = read(path)
@@ -224,7 +274,9 @@ def _with_code(layer: dict[str, Any], folder: Path, code: dict[str, bytes]) -> d
         if path.is_file():
             content = path.read_bytes()
             if code.setdefault(path.name, content) != content:
-                raise InputError("found another file of the same name; expected names that differ, rename one", str(path))
+                raise InputError(
+                    "found another file of the same name; expected names that differ, rename one", str(path)
+                )
         return path.name
 
     found = dict(layer)
@@ -237,14 +289,36 @@ def _with_code(layer: dict[str, Any], folder: Path, code: dict[str, bytes]) -> d
     tune = layer.get("tune")
     space = tune.get("space") if isinstance(tune, dict) else None
     kinds = space.get("model.kind") if isinstance(space, dict) else None
-    if isinstance(tune, dict) and isinstance(space, dict) and isinstance(kinds, dict) and isinstance(kinds.get("choices"), list):
-        found["tune"] = {**tune, "space": {**space, "model.kind": {**kinds, "choices": [named(choice) for choice in kinds["choices"]]}}}
+    if (
+        isinstance(tune, dict)
+        and isinstance(space, dict)
+        and isinstance(kinds, dict)
+        and isinstance(kinds.get("choices"), list)
+    ):
+        found["tune"] = {
+            **tune,
+            "space": {**space, "model.kind": {**kinds, "choices": [named(choice) for choice in kinds["choices"]]}},
+        }
     return found
 
 
 FORMAT = 2  # of stored settings; 1 had no number, and the path of a Python file
-# What decides which features a model takes, what it answers and how that is measured: these must be read as they were meant.
-_SHAPING = ("task", "implementation", "label", "metric", "blocks", "covariates", "target", "split", "quality", "sequence", "model", "seed")
+# What decides which features a model takes, what it answers and how that is measured:
+# these must be read as they were meant.
+_SHAPING = (
+    "task",
+    "implementation",
+    "label",
+    "metric",
+    "blocks",
+    "covariates",
+    "target",
+    "split",
+    "quality",
+    "sequence",
+    "model",
+    "seed",
+)
 
 
 def stored(settings: Settings) -> str:
@@ -253,18 +327,25 @@ def stored(settings: Settings) -> str:
 
 
 def from_stored(text: str, place: str) -> tuple[Settings, list[str]]:
-    """Settings that `stored` made, of this version or an older one, and the keys that were passed over: those of sections that shape no answer
-    of a model and that are not known any more, or mean something else. InputError, with `place`, for what cannot be read."""
+    """Settings that `stored` made, of this version or an older one, and the keys that were passed over:
+    those of sections that shape no answer of a model and that are not known any more, or mean something else.
+    InputError, with `place`, for what cannot be read."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise InputError(f"found stored settings that are no JSON object ({text[:40]!r}); expected those of a model, train it again", place)
+        raise InputError(
+            f"found stored settings that are no JSON object ({text[:40]!r}); expected those of a model, train it again",
+            place,
+        )
     number = document.pop("format", 1)
     kept = {key: value for key, value in document.items() if key in _SHAPING}
     if not isinstance(number, int) or not 1 <= number <= FORMAT:
-        raise InputError(f"found stored settings of format {number!r}; expected {FORMAT} or older, use the version that stored them", place)
+        raise InputError(
+            f"found stored settings of format {number!r}; expected {FORMAT} or older, use the version that stored them",
+            place,
+        )
     for name, table in ((("implementation", kept), ("kind", kept.get("model")))) if number == 1 else ():
         if isinstance(table, dict) and own_code.is_own(str(table.get(name))):
             table[name] = Path(table[name]).name
@@ -280,7 +361,10 @@ def from_stored(text: str, place: str) -> tuple[Settings, list[str]]:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(one) for one in first["loc"])
-        text = f"found stored settings whose {key} is not known here ({first['msg']}); expected one that is, as it shapes the model's answers"
+        text = (
+            f"found stored settings whose {key} is not known here ({first['msg']}); expected one that is, "
+            "as it shapes the model's answers"
+        )
         raise InputError(f"{text}: use the version that stored them, or train it again", place) from error
 
 
@@ -298,7 +382,8 @@ def _readable(key: str, value: Any) -> tuple[dict[str, Any], list[str]]:
 
 
 def override(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """Settings with the values of some dotted keys replaced. InputError, naming the key, for one that is unknown or mistyped."""
+    """Settings with the values of some dotted keys replaced. InputError, naming the key,
+    for one that is unknown or mistyped."""
     content = settings.model_dump()
     for key, value in values.items():
         *parents, last = key.split(".")

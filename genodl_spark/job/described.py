@@ -1,7 +1,7 @@
 """Settings explained: type and bounds, default, effective value and what each means, from where it is declared.
 
-Sections describe their fields themselves. Options of networks are read from the source of their class, which would load torch, and
-those of baselines from what a search may choose for them.
+Sections describe their fields themselves. Options of networks are read from the source of their class,
+which would load torch, and those of baselines from what a search may choose for them.
 """
 
 from __future__ import annotations
@@ -23,14 +23,24 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.job.config import Settings
 
 BASELINES = "evaluate.options"
-_WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text", dict: "table", list: "list", Any: "any value"}
-_NAMES = {"bool": _WORDS[bool], "int": _WORDS[int], "float": _WORDS[float], "str": _WORDS[str], "Any": _WORDS[Any]}  # in sources
+_WORDS = {
+    bool: "true or false",
+    int: "whole number",
+    float: "number",
+    str: "text",
+    dict: "table",
+    list: "list",
+    Any: "any value",
+}
+# in sources
+_NAMES = {"bool": _WORDS[bool], "int": _WORDS[int], "float": _WORDS[float], "str": _WORDS[str], "Any": _WORDS[Any]}
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 @dataclass(frozen=True)
 class Described:
-    """One setting. `of`: the kind of network that has it, empty where all do; `section`: whether others stand below it."""
+    """One setting. `of`: the kind of network that has it, empty where all do;
+    `section`: whether others stand below it."""
 
     key: str
     type: str
@@ -42,7 +52,8 @@ class Described:
 
 
 def described(settings: Settings, key: str | None = None) -> list[Described]:
-    """The setting of a dotted key, with those below it; every one without a key. InputError, with a close match, for a key that there is not."""
+    """The setting of a dotted key, with those below it; every one without a key. InputError, with a close match,
+    for a key that there is not."""
     found = [*_section(type(settings), "", settings, Settings()), *_networks(settings)]
     if key is None:
         return found
@@ -50,11 +61,23 @@ def described(settings: Settings, key: str | None = None) -> list[Described]:
         found += _baselines(settings)
     if key.startswith("spark.") and key.removeprefix("spark.") not in ("", "."):
         info = Settings.model_fields["spark"]
-        return [Described(key, "text", None, redaction.settings(settings.spark.get(key), key), f"A property of Spark. {info.description}")]
+        return [
+            Described(
+                key,
+                "text",
+                None,
+                redaction.settings(settings.spark.get(key), key),
+                f"A property of Spark. {info.description}",
+            )
+        ]
     wanted = [one for one in found if one.key == key or one.key.startswith(f"{key}.")]
     if not wanted:
         close = difflib.get_close_matches(key, [one.key for one in found], 1, 0.5)
-        hint = f"one such as {close[0]}" if close else f"one of {', '.join(dict.fromkeys(one.key.partition('.')[0] for one in found))}"
+        hint = (
+            f"one such as {close[0]}"
+            if close
+            else f"one of {', '.join(dict.fromkeys(one.key.partition('.')[0] for one in found))}"
+        )
         raise InputError(f"found no setting {key!r}; expected {hint}", "KEY")
     return wanted
 
@@ -84,13 +107,21 @@ def _first(section: type[BaseModel]) -> str:
 
 def _plain(value: Any, key: str) -> Any:
     if isinstance(value, dict):
-        value = {name: one.model_dump(exclude_none=True) if isinstance(one, BaseModel) else one for name, one in value.items()}
+        value = {
+            name: one.model_dump(exclude_none=True) if isinstance(one, BaseModel) else one
+            for name, one in value.items()
+        }
     return redaction.settings(value, key)
 
 
 def _type(info: FieldInfo) -> str:
     """The type and its bounds or choices in words."""
-    bounds = [f"{word} {bound}" for m in info.metadata for name, word in _BOUNDS.items() if (bound := getattr(m, name, None)) is not None]
+    bounds = [
+        f"{word} {bound}"
+        for m in info.metadata
+        for name, word in _BOUNDS.items()
+        if (bound := getattr(m, name, None)) is not None
+    ]
     patterns = [m.pattern for m in info.metadata if getattr(m, "pattern", None)]
     choices = [found[1].split("|") for pattern in patterns if (found := re.fullmatch(r"\^\(([\w|]+)\)\$", pattern))]
     if choices:
@@ -113,25 +144,45 @@ def _word(annotation: Any) -> str:
 def _networks(settings: Settings) -> Iterator[Described]:
     """Options of each kind of network, as their constructors and the docstrings of their classes have them."""
     folder = resources.files("genodl_spark.learning").joinpath("models")
-    sources = {entry.name.removesuffix(".py"): entry.read_bytes() for entry in folder.iterdir() if re.fullmatch(r"[a-z]\w*\.py", entry.name)}
+    sources = {
+        entry.name.removesuffix(".py"): entry.read_bytes()
+        for entry in folder.iterdir()
+        if re.fullmatch(r"[a-z]\w*\.py", entry.name)
+    }
     chosen = str(settings.model.get("kind", "mlp"))
     kinds = ", ".join(sorted(kind for kind in sources if kind != "layers"))
-    yield Described("model.kind", f"one of {kinds}, or the path of a Python file", "mlp", chosen, "The kind of network.")
+    yield Described(
+        "model.kind", f"one of {kinds}, or the path of a Python file", "mlp", chosen, "The kind of network."
+    )
     for kind, source in sorted({**sources, **settings.code_files}.items()):
-        networks = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Network"]
+        networks = [
+            node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Network"
+        ]
         for network in networks:
             for name, type_, default in _options(network):
                 value = redaction.settings(settings.model.get(name, default), name) if kind == chosen else default
                 said = " ".join(_sentences(ast.get_docstring(network) or "", f"`{name}`"))
-                yield Described(f"model.{name}", type_, default, value, said or "The class Network does not say what it is.", of=kind)
+                yield Described(
+                    f"model.{name}",
+                    type_,
+                    default,
+                    value,
+                    said or "The class Network does not say what it is.",
+                    of=kind,
+                )
 
 
 def _options(network: ast.ClassDef) -> Iterator[tuple[str, str, Any]]:
-    """Name, type and default of the options of a network's constructor; the default of a list is what stands in its place where it is None."""
+    """Name, type and default of the options of a network's constructor; the default of a list is what stands
+    in its place where it is None."""
     for made in (node for node in network.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"):
         instead = {ast.unparse(n.test): n.body for n in ast.walk(made) if isinstance(n, ast.IfExp)}
         arguments = [*made.args.args, *made.args.kwonlyargs]
-        defaults = [*[None] * (len(made.args.args) - len(made.args.defaults)), *made.args.defaults, *made.args.kw_defaults]
+        defaults = [
+            *[None] * (len(made.args.args) - len(made.args.defaults)),
+            *made.args.defaults,
+            *made.args.kw_defaults,
+        ]
         for argument, default in zip(arguments, defaults, strict=True):
             if default is None:
                 continue  # what the caller gives: seeds, inputs, outputs
@@ -150,7 +201,11 @@ def _baselines(settings: Settings) -> Iterator[Described]:
     for baseline, space in baselines.SPACES.items():
         said = " ".join(_sentences(baselines.fit_predict.__doc__ or "", rf"\b{baseline}\b"))
         for option, values in space.items():
-            choices = f"one of {', '.join(map(str, values['choices']))}" if "choices" in values else f"from {values['low']:g} to {values['high']:g}"
+            choices = (
+                f"one of {', '.join(map(str, values['choices']))}"
+                if "choices" in values
+                else f"from {values['low']:g} to {values['high']:g}"
+            )
             default = baselines.STARTS[baseline][option]
             value = settings.evaluate.options.get(baseline, {}).get(option, default)
             yield Described(f"{BASELINES}.{baseline}.{option}", f"searched: {choices}", default, value, said)

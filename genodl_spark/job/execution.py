@@ -17,8 +17,15 @@ from genodl_spark.lake import locks
 from genodl_spark.lake.tables.operations import RUNS
 
 
-def execute(verb: str, arguments: Namespace | InputError, work: Callable[[Run, Namespace], None], argv: list[str], started: float) -> int:
-    """Runs a job of some arguments, or tells what is wrong with them, and prints its report; `started`: seconds of the epoch. As `cli.run_job`."""
+def execute(
+    verb: str,
+    arguments: Namespace | InputError,
+    work: Callable[[Run, Namespace], None],
+    argv: list[str],
+    started: float,
+) -> int:
+    """Runs a job of some arguments, or tells what is wrong with them, and prints its report;
+    `started`: seconds of the epoch. As `cli.run_job`."""
     report = Report(verb, started=started)
     failure: InputError | Conflict | None = None
     crash: BaseException | None = None
@@ -33,8 +40,17 @@ def execute(verb: str, arguments: Namespace | InputError, work: Callable[[Run, N
             given = {key: getattr(arguments, name, None) for key, name in options.items() if verb != "simulate"}
             assigned = [f"{key}={value}" for key, value in given.items() if value is not None]
             place = session.place(arguments.master)
-            settings = config.load(getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned], place)
-            run = Run(report, settings, getattr(arguments, "lake", ""), arguments.master, argv, tuple(text.split("=")[0] for text in arguments.set))
+            settings = config.load(
+                getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned], place
+            )
+            run = Run(
+                report,
+                settings,
+                getattr(arguments, "lake", ""),
+                arguments.master,
+                argv,
+                tuple(text.split("=")[0] for text in arguments.set),
+            )
             _lease(run, verb, leases)
             leases.callback(run.let_go)
             work(run, arguments)
@@ -60,7 +76,8 @@ def execute(verb: str, arguments: Namespace | InputError, work: Callable[[Run, N
     return code
 
 
-# Verbs that write to a lake: they share a lease on it, and leave a row in `runs`. `forget` holds the lease alone, and names nobody in a row.
+# Verbs that write to a lake: they share a lease on it, and leave a row in `runs`.
+# `forget` holds the lease alone, and names nobody in a row.
 WRITES = {"ingest", "qc", "prepare", "train", "tune", "evaluate", "predict", "monitor", "maintain"}
 RECORDED = WRITES | {"query"}  # what was asked of people's data is kept too; a query waits for no lease
 _MAKES_A_LAKE = {"ingest"}
@@ -69,7 +86,9 @@ _MAKES_A_LAKE = {"ingest"}
 def _lease(run: Run, verb: str, leases: contextlib.ExitStack) -> None:
     """Takes the lease that a verb needs, where there is a lake or one is going to be made. Conflict."""
     exclusive = verb == "forget"
-    if (exclusive or verb in WRITES) and (verb in _MAKES_A_LAKE or storage.kind(storage.absolute(run.lake_uri)) == "directory"):
+    if (exclusive or verb in WRITES) and (
+        verb in _MAKES_A_LAKE or storage.kind(storage.absolute(run.lake_uri)) == "directory"
+    ):
         held = locks.held(run.lake_uri, verb, run.run_id, exclusive, run.settings.lock.wait_seconds)
         run.lease = leases.enter_context(held)
         if run.lease.unwritable is not None:
@@ -77,16 +96,20 @@ def _lease(run: Run, verb: str, leases: contextlib.ExitStack) -> None:
 
 
 def _record(run: Run, code: int) -> None:
-    """Adds the run to `runs`, where it has come as far as its lake; that it could not be added is told, and changes nothing of its result."""
+    """Adds the run to `runs`, where it has come as far as its lake; that it could not be added is told,
+    and changes nothing of its result."""
     lake = run.__dict__.get("lake") or run.__dict__.get("stored")
     if lake is None:
         return
     try:
-        makes = code in (0, 3) and run.report.job in WRITES  # a run that failed, or that reads, makes no lake of its own
+        # a run that failed, or that reads, makes no lake of its own
+        makes = code in (0, 3) and run.report.job in WRITES
         if makes or lake.exists(RUNS):
             run.record()
     except Exception as error:  # whatever Spark raises: what the run did is done
-        run.report.warn(f"this run is missing from table runs, its row could not be written: {str(error).strip().splitlines()[0]}")
+        run.report.warn(
+            f"this run is missing from table runs, its row could not be written: {str(error).strip().splitlines()[0]}"
+        )
 
 
 def _print(line: str) -> None:

@@ -87,7 +87,8 @@ PINS = "pins.json"
 class Run:
     """One job run: the arguments of its command line, the effective settings, and the report under way.
 
-    The Spark session starts at the first use of `spark` or `lake`, so that what is wrong with the arguments shows before.
+    The Spark session starts at the first use of `spark` or `lake`, so that what is wrong
+    with the arguments shows before.
     """
 
     report: Report
@@ -98,7 +99,8 @@ class Run:
     assigned: tuple[str, ...] = ()  # keys given with --set
     run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     lease: Lease | None = None  # on the lake, of a run that writes to it
-    kept: dict[str, AbstractContextManager[Lease]] = field(default_factory=dict)  # leases of what this run keeps to itself until its end
+    # leases of what this run keeps to itself until its end
+    kept: dict[str, AbstractContextManager[Lease]] = field(default_factory=dict)
 
     @cached_property
     def spark(self) -> SparkSession:
@@ -114,7 +116,8 @@ class Run:
         return StoredLake(self.lake_uri, lambda: self.spark)
 
     def under(self, settings: Settings, report: Report | None = None) -> Run:
-        """The same run, its session, lake and snapshot, under other settings; `report`: one apart for what is done there."""
+        """The same run, its session, lake and snapshot, under other settings;
+        `report`: one apart for what is done there."""
         other = copy.copy(self)
         other.settings = settings
         other.report = report or self.report
@@ -133,16 +136,21 @@ class Run:
         return snapshot
 
     def pin(self, staging: str) -> None:
-        """Leaves beside what this run has under way which table versions it reads: `maintain` keeps them as long as it is."""
+        """Leaves beside what this run has under way which table versions it reads:
+        `maintain` keeps them as long as it is."""
         storage.write_json(storage.join(staging, PINS), self.sources.versions)
 
     def holding(self, what: str, patience: float = 1) -> AbstractContextManager[Lease]:
-        """Keeps something in the lake to this run for a block; Conflict where another has it for `patience` times as long as runs wait."""
+        """Keeps something in the lake to this run for a block; Conflict where another has it for `patience`
+        times as long as runs wait."""
         name = hashlib.sha256(what.encode()).hexdigest()[:32]
-        return locks.held(self.lake.uri, self.report.job, self.run_id, wait=patience * self.settings.lock.wait_seconds, of=name)
+        return locks.held(
+            self.lake.uri, self.report.job, self.run_id, wait=patience * self.settings.lock.wait_seconds, of=name
+        )
 
     def keep(self, what: str) -> None:
-        """As `holding`, until `let_go`. Waits for longer: this run has its work done, and the other is about to commit its own."""
+        """As `holding`, until `let_go`. Waits for longer: this run has its work done, and the other
+        is about to commit its own."""
         if what not in self.kept:
             held = self.holding(what, 10)
             held.__enter__()
@@ -165,17 +173,23 @@ class Run:
         schema = table.arrow_schema()
         columns = ([row.get(field.name) for row in rows] for field in schema)
         arrays = [
-            pa.array([None if v is None else list(v.items()) for v in values] if pa.types.is_map(field.type) else values, field.type)
+            pa.array(
+                [None if v is None else list(v.items()) for v in values] if pa.types.is_map(field.type) else values,
+                field.type,
+            )
             for field, values in zip(schema, columns, strict=True)
         ]
         return pa.Table.from_arrays(arrays, schema=schema)
 
     def cohort(self, named: str | None, among: list[str], what: str = "samples") -> str:
-        """The cohort to work on: the one named, else the only one that has `what`. InputError when there is none, or a choice."""
+        """The cohort to work on: the one named, else the only one that has `what`.
+        InputError when there is none, or a choice."""
         if named is not None:
             if named not in among:
                 raise InputError(
-                    f"cohort {named} has no {what}; expected one of {', '.join(sorted(among)[:5]) or 'none: ingest some first'}", "--cohort"
+                    f"cohort {named} has no {what}; expected one of "
+                    f"{', '.join(sorted(among)[:5]) or 'none: ingest some first'}",
+                    "--cohort",
                 )
             return named
         if len(among) == 1:
@@ -221,8 +235,11 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def code_of(stage: str, settings: Settings | None = None, network: bool = True, own: Mapping[str, str] | None = None) -> str:
-    """Hash of the code that shapes what a stage, a module of this package, makes: all that it imports, and under `settings` the task and the network.
+def code_of(
+    stage: str, settings: Settings | None = None, network: bool = True, own: Mapping[str, str] | None = None
+) -> str:
+    """Hash of the code that shapes what a stage, a module of this package, makes: all that it imports,
+    and under `settings` the task and the network.
 
     `own`: hashes of the user's own files by name, in place of those that the settings bring.
     """
@@ -236,12 +253,15 @@ def code_of(stage: str, settings: Settings | None = None, network: bool = True, 
     else:
         for key in ("model.kind", "train.loss"):
             names.pop(key, None)
-    rooms = [encodings, losses] if network else [encodings]  # which of their files a dataset means is known only when it is made
+    # which of their files a dataset means is known only when it is made
+    rooms = [encodings, losses] if network else [encodings]
     found_by_name = [f"{room.__name__}.{kind.name}" for room in rooms for kind in pkgutil.iter_modules(room.__path__)]
     for key, folder in (("implementation", "tasks"), ("model.kind", "learning.models")):
         if key in names and not own_code.is_own(names[key]):
             found_by_name.append(f"{source_hash.PACKAGE}.{folder}.{names[key]}")
     ours = source_hash.of_modules(stage, *found_by_name)
     if own is None:
-        own = {name: own_code.sha256(content) for name, content in settings.own_code().items() if name in names.values()}
+        own = {
+            name: own_code.sha256(content) for name, content in settings.own_code().items() if name in names.values()
+        }
     return fingerprint(ours, dict(own))[:16] if own else ours

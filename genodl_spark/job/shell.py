@@ -1,4 +1,5 @@
-"""The lines of genodl shell: which of them are verbs and which SQL, what is kept of them, what completes them, and how answers are shown."""
+"""The lines of genodl shell: which of them are verbs and which SQL, what is kept of them, what completes them,
+and how answers are shown."""
 
 from __future__ import annotations
 
@@ -25,12 +26,25 @@ LEAVE = ("exit", "quit")
 _KEPT = 10_000  # lines of the history
 # What stands between quotes, and comments: a semicolon in it ends nothing.
 _PIECE = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`|--[^\n]*|/\*.*?\*/|;|[^'"`;/-]+|.""", re.DOTALL)
-_KEYWORDS = ("SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "LIMIT", "WITH", "JOIN", "HAVING", "DISTINCT", "count(*)")
+_KEYWORDS = (
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP BY",
+    "ORDER BY",
+    "LIMIT",
+    "WITH",
+    "JOIN",
+    "HAVING",
+    "DISTINCT",
+    "count(*)",
+)
 _VIEWS = ("predictions_latest", "predictions_compared")
 
 
 def statements(lines: Iterable[str], verbs: Sequence[str]) -> Iterator[str]:
-    """Statements among lines: a line that begins with a verb; SQL over any number of lines up to a `;`, without it; what is left at the end."""
+    """Statements among lines: a line that begins with a verb; SQL over any number of lines up to a `;`, without it;
+    what is left at the end."""
     held = ""
     for line in lines:
         if not held.strip():
@@ -75,9 +89,11 @@ def words_of(line: str) -> list[str]:
 
 
 def completed(words: Sequence[str], options: Sequence[str], common: Mapping[str, Sequence[str]]) -> list[str]:
-    """Arguments of a verb: those of its line, after those of the shell that the verb takes (`options`) and the line does not give itself."""
+    """Arguments of a verb: those of its line, after those of the shell that the verb takes (`options`)
+    and the line does not give itself."""
     given = {word.partition("=")[0] for word in words}
-    wanted = [option for option in common if option in options and (option == "--set" or option not in given)]  # --set may be repeated
+    # --set may be repeated
+    wanted = [option for option in common if option in options and (option == "--set" or option not in given)]
     return [*(word for option in wanted for value in common[option] for word in (option, value)), *words]
 
 
@@ -87,7 +103,8 @@ def options_of(shown: str) -> list[str]:
 
 
 def candidates(text: str, line: str, verbs: Sequence[str], options: Callable[[str], Sequence[str]]) -> list[str]:
-    """What may stand in place of `text`, the word at the end of `line`: verbs, options of a line's verb, and for SQL tables, columns, keywords."""
+    """What may stand in place of `text`, the word at the end of `line`: verbs, options of a line's verb,
+    and for SQL tables, columns, keywords."""
     first = line.split(maxsplit=1)[0] if line.strip() else ""
     before = line[: len(line) - len(text)]
     if first in verbs and before.strip():
@@ -104,7 +121,9 @@ class History:
 
     def __init__(self, path: Path | None = None) -> None:
         state = os.environ.get("XDG_STATE_HOME", "")
-        self.path = path or (Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state") / "genodl" / "history"
+        self.path = (
+            path or (Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state") / "genodl" / "history"
+        )
 
     def lines(self) -> list[str]:
         """The newest lines, the last one last; none where the file is not this user's own."""
@@ -181,7 +200,11 @@ def without_result(report: str) -> str:
         document = json.loads(report)
     except ValueError:
         return report
-    return json.dumps({name: value for name, value in document.items() if name != "result"}) + "\n" if isinstance(document, dict) else report
+    return (
+        json.dumps({name: value for name, value in document.items() if name != "result"}) + "\n"
+        if isinstance(document, dict)
+        else report
+    )
 
 
 @contextlib.contextmanager

@@ -1,8 +1,9 @@
 """Checksums of stored files, by the block: made while a file is written, held against what is read of it.
 
-The checksum of a file that a task of ours wrote is a text in the table's log: the CRC-32 of every MiB of it, eight hexadecimal digits each,
-so that who reads a part checks the blocks that hold it. What Spark wrote to a local or network disk has Hadoop's own beside it, the file
-`.NAME.crc`: the CRC-32 of every 512 bytes. HDFS and object stores check what they give out themselves.
+The checksum of a file that a task of ours wrote is a text in the table's log: the CRC-32 of every MiB of it,
+eight hexadecimal digits each, so that who reads a part checks the blocks that hold it. What Spark wrote
+to a local or network disk has Hadoop's own beside it, the file `.NAME.crc`: the CRC-32 of every 512 bytes.
+HDFS and object stores check what they give out themselves.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class Summed:
 
 
 def check(source: pa.NativeFile, uri: str, sums: Checksums, ranges: Iterable[tuple[int, int]] | None = None) -> int:
-    """Holds the blocks of an open file in which some bytes (from, to) lie, or all, against its checksums; returns the bytes that were read.
+    """Holds the blocks of an open file in which some bytes (from, to) lie, or all, against its checksums;
+    returns the bytes that were read.
 
     Damaged, with the file's name, for one that differs and for a file of another length.
     """
@@ -129,7 +131,8 @@ def check(source: pa.NativeFile, uri: str, sums: Checksums, ranges: Iterable[tup
 def logged(log: str, version: int, paths: Iterable[str]) -> dict[str, str | None]:
     """Checksums of files of a table at a version, by their paths below it, decoded; None of one that has none.
 
-    Delta's list beside the version, where it is whole; else the commits, the newest first, and the newest checkpoint before them.
+    Delta's list beside the version, where it is whole; else the commits, the newest first,
+    and the newest checkpoint before them.
     """
     found: dict[str, str | None] = dict.fromkeys(paths)
     with contextlib.suppress(InputError, ValueError):
@@ -143,7 +146,11 @@ def logged(log: str, version: int, paths: Iterable[str]) -> dict[str, str | None
             break
         adds: Iterable[tuple[str, Any]] = ()
         if _COMMIT.search(uri):
-            adds = ((e["add"]["path"], e["add"].get("tags")) for e in map(json.loads, storage.read_bytes(uri).splitlines()) if "add" in e)
+            adds = (
+                (e["add"]["path"], e["add"].get("tags"))
+                for e in map(json.loads, storage.read_bytes(uri).splitlines())
+                if "add" in e
+            )
         elif uri.endswith(".parquet"):
             fs, path = storage.filesystem(uri)
             entries = pq.read_table(path, filesystem=fs, columns=["add"]).column("add").drop_null().to_pylist()
@@ -156,7 +163,8 @@ def logged(log: str, version: int, paths: Iterable[str]) -> dict[str, str | None
 
 
 def check_file(uri: str, tag: str | None) -> int | None:
-    """Holds a whole file against its checksums; returns its bytes, None where there are none to hold it against. Damaged as for `check`."""
+    """Holds a whole file against its checksums; returns its bytes, None where there are none to hold it against.
+    Damaged as for `check`."""
     fs, path = storage.filesystem(uri)
     with fs.open_input_file(path) as source:
         sums = known(uri, tag)

@@ -1,14 +1,15 @@
 """The lake: create, read, replace and merge the declared tables. With transactions.py the only file that knows Delta.
 
-Every write is one transaction, and right beside another run's. What each does where another has committed since it looked:
+Every write is one transaction, and right beside another run's. What each does where another
+has committed since it looked:
 
 | write | depends on | where that has changed |
 |---|---|---|
 | append | nothing but the columns | never lost; after a change of columns it is done again |
-| replace, delete, commit, merge | all rows of the table | done again on the table as it is then, with the same new files |
-| the same with `exclusive` | rows of that name, and files that go | another run's of that name: Conflict; otherwise done again |
-| the same with `since` | rows at that version, all or those of `exclusive` | Conflict: the caller made from them what is written, and looks again |
-| rewrite | files that may hold the rows | done again |
+| replace, delete, commit, merge | all rows of the table | done again on the table as it is then, with the same new
+files | | the same with `exclusive` | rows of that name, and files that go | another run's of that name: Conflict;
+otherwise done again | | the same with `since` | rows at that version, all or those of `exclusive` | Conflict:
+the caller made from them what is written, and looks again | | rewrite | files that may hold the rows | done again |
 | compact | the files that it joins | Conflict: nothing is lost, the next upkeep joins what is there then |
 | create, upgrade, the first of any | the table's columns | the other run's table or columns are taken |
 """
@@ -47,7 +48,8 @@ _FEW_BYTES = 32 << 20  # of files that are gone through sooner here than a Spark
 class Lake:
     """The tables below one URI.
 
-    Every write is one Delta transaction: it is there whole, or not at all. `may_write` is called before each, and raises where it is not to be.
+    Every write is one Delta transaction: it is there whole, or not at all. `may_write` is called before each,
+    and raises where it is not to be.
     """
 
     def __init__(self, spark: SparkSession, uri: str, may_write: Callable[[], None] | None = None) -> None:
@@ -56,7 +58,8 @@ class Lake:
         self.may_write = may_write or (lambda: None)
         self._whole: set[str] = set()  # URIs of files that were held against their checksums
         self._read: set[tuple[str, int, str | None]] = set()
-        self.given_up: set[str] = set()  # URIs of damaged files: a commit takes them away unread, as all their rows are brought again
+        # URIs of damaged files: a commit takes them away unread, as all their rows are brought again
+        self.given_up: set[str] = set()
         self._newest: dict[str, int] = {}  # versions that were the newest when last asked for
 
     def path(self, table: Table) -> str:
@@ -80,7 +83,8 @@ class Lake:
         return self.version(table) is not None
 
     def create(self, table: Table) -> None:
-        """Makes a table as declared, without a row. InputError when it is there with a column missing or of another type than declared."""
+        """Makes a table as declared, without a row. InputError when it is there with a column missing
+        or of another type than declared."""
 
         def attempt() -> None:
             if not self._checked(table):
@@ -101,7 +105,8 @@ class Lake:
         return -1 if version is None else version
 
     def check(self, table: Table, version: int) -> None:
-        """InputError when a stored column of a version is missing or has another type than declared; an older version may lack what may be NULL."""
+        """InputError when a stored column of a version is missing or has another type than declared;
+        an older version may lack what may be NULL."""
         schema = self._listed(table, version).get("metadata", {}).get("schemaString")
         if schema is None:
             self.read(table, version)
@@ -113,16 +118,21 @@ class Lake:
     def read(self, table: Table, version: int | None = None, cohort: str | None = None, held: bool = True) -> DataFrame:
         """A table at one version, the newest when none is given; an empty one where it has not been created.
 
-        Its files are held against their checksums first: of a table that cohorts part, those of `cohort` alone where that is given, as no
-        others will be asked for; none where not `held`, for who calls `hold_plan` later. InputError when a stored column is missing or
-        has another type than declared, Damaged for a file that has changed.
+        Its files are held against their checksums first: of a table that cohorts part, those of `cohort` alone
+        where that is given, as no others will be asked for; none where not `held`, for who calls `hold_plan` later.
+        InputError when a stored column is missing or has another type than declared,
+        Damaged for a file that has changed.
         """
         newest = self.version(table)
         if newest is None:
             return self.spark.createDataFrame([], table.spark_schema())
         asked = (table.name, newest if version is None else version, cohort)
         if held and asked not in self._read:
-            self.hold(file for file in self.files(table, asked[1]) if cohort is None or file.partition.get("cohort", cohort) == cohort)
+            self.hold(
+                file
+                for file in self.files(table, asked[1])
+                if cohort is None or file.partition.get("cohort", cohort) == cohort
+            )
             self._read.add(asked)
         reader = self.spark.read.format("delta")
         if version is not None:
@@ -136,14 +146,17 @@ class Lake:
         return rows
 
     def hold(self, files: Iterable[StoredFile]) -> None:
-        """Holds files against the checksums that the log has, once each: the JVM knows nothing of these. Damaged where one has changed."""
+        """Holds files against the checksums that the log has, once each: the JVM knows nothing of these.
+        Damaged where one has changed."""
         for file, wrong in self.damaged(file for file in files if file.checksum):
             raise Damaged(wrong, file.uri)
 
     def damaged(self, files: Iterable[StoredFile], anywhere: bool = False) -> list[tuple[StoredFile, str]]:
-        """Those of `files` that are not as their checksums have them, and what is wrong; each that is whole is looked at once.
+        """Those of `files` that are not as their checksums have them, and what is wrong;
+        each that is whole is looked at once.
 
-        Tasks do it, unless the files are few and small. On HDFS and object stores, which check what they give out, only if `anywhere`.
+        Tasks do it, unless the files are few and small. On HDFS and object stores, which check what they
+        give out, only if `anywhere`.
         """
         asked = [file for file in files if file.uri not in self._whole and (anywhere or storage.is_local(file.uri))]
         if sum(file.size for file in asked) <= _FEW_BYTES:
@@ -157,7 +170,11 @@ class Lake:
     def _changed_among(self, files: Sequence[StoredFile]) -> list[tuple[int, str]]:
         """Places of files that are not as their checksums have them, and what is wrong; tasks look."""
         tasks = min(len(files), 4 * self.spark.sparkContext.defaultParallelism)
-        rows = self.spark.range(0, len(files), 1, tasks).mapInArrow(partial(_changed, files=files), "file int, wrong string").collect()
+        rows = (
+            self.spark.range(0, len(files), 1, tasks)
+            .mapInArrow(partial(_changed, files=files), "file int, wrong string")
+            .collect()
+        )
         return [(row.file, row.wrong) for row in rows]
 
     def hold_plan(self, rows: DataFrame, tables: Iterable[Table]) -> None:
@@ -191,13 +208,20 @@ class Lake:
         held, mixed = holding(table, self.files(table, version), partition)
         if not mixed:
             return [file.uri for file in held]
-        found = self.read(table, version).where(condition(partition)).select(F.col("_metadata.file_path").alias("file")).distinct().collect()
+        found = (
+            self.read(table, version)
+            .where(condition(partition))
+            .select(F.col("_metadata.file_path").alias("file"))
+            .distinct()
+            .collect()
+        )
         return sorted(storage.from_spark(row.file) for row in found)
 
     def rows(self, table: Table, where: Mapping[str, str | Sequence[str]], version: int | None = None) -> pa.Table:
         """The rows of a version, the newest when none is given, that match `where`.
 
-        This process reads them: for few rows of a small table, of which a Spark job takes longer to plan than to read. InputError as for `check`.
+        This process reads them: for few rows of a small table, of which a Spark job takes longer to plan than to read.
+        InputError as for `check`.
         """
         version = self.version(table) if version is None else version
         if version is not None:
@@ -235,8 +259,15 @@ class Lake:
         with self._dropped_if_lost(table, parts):
             retried(lambda: self._transaction(table).commit([], parts, None))
 
-    def replace(self, table: Table, rows: DataFrame | pa.Table, where: Mapping[str, str | Sequence[str]], since: int | None = None) -> None:
-        """In one transaction removes the rows that match `where` (column -> value or values) and adds `rows`, which all match it.
+    def replace(
+        self,
+        table: Table,
+        rows: DataFrame | pa.Table,
+        where: Mapping[str, str | Sequence[str]],
+        since: int | None = None,
+    ) -> None:
+        """In one transaction removes the rows that match `where` (column -> value or values) and adds
+        `rows`, which all match it.
 
         `since`: as for `commit`.
         """
@@ -262,12 +293,14 @@ class Lake:
         exclusive: Mapping[str, str | Sequence[str]] | None = None,
         since: int | None = None,
     ) -> None:
-        """In one transaction adds files that tasks wrote and takes away the rows that match `where`, as all new rows do.
+        """In one transaction adds files that tasks wrote and takes away the rows that match
+        `where`, as all new rows do.
 
-        A file in which other rows stand too is written again without these. Of two commits at the same time that replace the same rows the second
-        comes after the first: it replaces what that one has brought. Conflict instead, where that one was of the same `exclusive`. `since`: the
-        version that the rows were made from; Conflict where there is any newer one, or with `exclusive` one of the same. `marks` are numbers by
-        name that stand with the commit; see `marked`.
+        A file in which other rows stand too is written again without these. Of two commits at the same time
+        that replace the same rows the second comes after the first: it replaces what that one has brought.
+        Conflict instead, where that one was of the same `exclusive`. `since`: the version that the rows were made from;
+        Conflict where there is any newer one, or with `exclusive` one of the same.
+        `marks` are numbers by name that stand with the commit; see `marked`.
         """
         self._checked(table)
         text = condition(exclusive or where)
@@ -295,20 +328,31 @@ class Lake:
     def _committed(self, table: Table, name: str, after: int, until: int) -> bool:
         """Whether a commit after a version, and until another, was `exclusive` under a name."""
         sought = application(name)
-        later = (action for version in range(after + 1, until + 1) for action in table_log.actions(self._log_path(table), version))
+        later = (
+            action
+            for version in range(after + 1, until + 1)
+            for action in table_log.actions(self._log_path(table), version)
+        )
         return any(action.get("txn", {}).get("appId") == sought for action in later)
 
-    def _without(self, table: Table, files: list[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], list[Part]]:
+    def _without(
+        self, table: Table, files: list[StoredFile], where: Mapping[str, str | Sequence[str]]
+    ) -> tuple[list[StoredFile], list[Part]]:
         """Those of `files` in which a row matches `where`, and new files with their other rows."""
-        return self._rewritten(table, files, Without({name: pa.array(values, pa.string()) for name, values in as_lists(where).items()}))
+        return self._rewritten(
+            table, files, Without({name: pa.array(values, pa.string()) for name, values in as_lists(where).items()})
+        )
 
     def _rewritten(self, table: Table, files: list[StoredFile], change: Change) -> tuple[list[StoredFile], list[Part]]:
-        """Those of `files` that a change concerns, and the new ones in their place; tasks write them, unless they are few and small."""
+        """Those of `files` that a change concerns, and the new ones in their place; tasks write them,
+        unless they are few and small."""
         from genodl_spark.lake.parts import Part
 
         if not files:
             return [], []
-        work = partial(rewrite, table=table, uri=self.path(table), files=files, change=change, name=uuid.uuid4().hex[:12])
+        work = partial(
+            rewrite, table=table, uri=self.path(table), files=files, change=change, name=uuid.uuid4().hex[:12]
+        )
         if sum(file.size for file in files) <= _FEW_BYTES:
             here = work([pa.RecordBatch.from_arrays([pa.array(range(len(files)))], ["id"])])
             found = [(row["file"], row["part"]) for batch in here for row in batch.to_pylist()]
@@ -319,7 +363,8 @@ class Lake:
         return [files[i] for i in touched], [Part.from_json(part) for _, part in found if part is not None]
 
     def rewrite(self, table: Table, where: Mapping[str, str | Sequence[str]], change: Change) -> bool:
-        """Changes rows in the files that may hold some that match `where`, in one transaction; returns whether there were any."""
+        """Changes rows in the files that may hold some that match `where`, in one transaction;
+        returns whether there were any."""
 
         def attempt() -> bool:
             transaction = self._transaction(table)
@@ -336,8 +381,9 @@ class Lake:
     def purge(self, table: Table, since: float | None = None) -> tuple[int, list[str]]:
         """Removes all that the newest version does not need: older versions, their files and their part of the log.
 
-        Nobody may write to the table meanwhile. A file that was written after `since` (seconds of the epoch) all the same, and is in no log,
-        is left: its commit may be under way. Returns the number of files removed, and those left.
+        Nobody may write to the table meanwhile. A file that was written after `since` (seconds
+        of the epoch) all the same, and is in no log, is left: its commit may be under way.
+        Returns the number of files removed, and those left.
         """
         version = self.version(table)
         assert version is not None
@@ -345,13 +391,22 @@ class Lake:
         log.checkpoint(log.getSnapshotAt(version, nothing, nothing), nothing)
         gone, left = 0, list[str]()
         stored = [(uri, modified) for uri, modified, _ in storage.listing(self.path(table))]
-        entries = {uri: int(entry.group(1)) for uri in storage.files_under(self._log_path(table)) if (entry := table_log._OF_VERSION.search(uri))}
+        entries = {
+            uri: int(entry.group(1))
+            for uri in storage.files_under(self._log_path(table))
+            if (entry := table_log._OF_VERSION.search(uri))
+        }
         # A row of `runs` may have been added by now, as a query holds no lease.
         later = [uri for uri, number in entries.items() if number > version and table_log._ENTRY.search(uri)]
-        kept = {file.uri for file in self.files(table, version)} | {uri for entry in later for uri in self._named(table, entry, ["add"])}
+        kept = {file.uri for file in self.files(table, version)} | {
+            uri for entry in later for uri in self._named(table, entry, ["add"])
+        }
         young = {uri for uri, modified in stored if since is not None and modified >= since}
         logged = {
-            uri for entry in entries if entry in young and table_log._ENTRY.search(entry) for uri in self._named(table, entry, ["add", "remove"])
+            uri
+            for entry in entries
+            if entry in young and table_log._ENTRY.search(entry)
+            for uri in self._named(table, entry, ["add", "remove"])
         }
         for uri in (uri for uri, number in entries.items() if number < version):
             storage.remove_file(uri)
@@ -368,7 +423,12 @@ class Lake:
     def _named(self, table: Table, entry: str, actions: Sequence[str]) -> list[str]:
         """URIs of the files that a commit adds or removes; `entry`: URI of its log entry."""
         lines = map(json.loads, storage.read_bytes(entry).decode().splitlines())
-        return [storage.join(self.path(table), unquote(line[action]["path"])) for line in lines for action in actions if action in line]
+        return [
+            storage.join(self.path(table), unquote(line[action]["path"]))
+            for line in lines
+            for action in actions
+            if action in line
+        ]
 
     def marked(self, table: Table, names: Iterable[str]) -> dict[str, int]:
         """The numbers that the last commits with them have left for some names; names without one are left out."""
@@ -384,7 +444,8 @@ class Lake:
         return {named[entry["appId"]]: entry["version"] for entry in stored if entry["appId"] in named}
 
     def upgrade(self, table: Table) -> list[str]:
-        """Adds the declared columns that a table of an older version of this package lacks, where they may be NULL; returns their names.
+        """Adds the declared columns that a table of an older version of this package lacks,
+        where they may be NULL; returns their names.
 
         InputError for another difference.
         """
@@ -400,8 +461,12 @@ class Lake:
                     try:
                         self.spark.sql(f"ALTER TABLE delta.{identifier(self.path(table))} ADD COLUMNS ({columns})")
                     except AnalysisException as error:
-                        if error.getCondition() == "DELTA_DUPLICATE_COLUMNS_FOUND":  # another run has added them since they were looked for
-                            raise LostRace(f"{table.name}: found another run that adds columns to it; expected none, run this one again") from error
+                        # another run has added them since they were looked for
+                        if error.getCondition() == "DELTA_DUPLICATE_COLUMNS_FOUND":
+                            raise LostRace(
+                                f"{table.name}: found another run that adds columns to it; "
+                                "expected none, run this one again"
+                            ) from error
                         raise
                 return [column.name for column in lacking]
 
@@ -419,9 +484,11 @@ class Lake:
         return [files for files in groups.values() if len(files) >= fewest]
 
     def compact(self, table: Table, groups: list[list[StoredFile]]) -> int:
-        """Writes the rows of each group of files again as one, in the table's order; returns how many files there are then.
+        """Writes the rows of each group of files again as one, in the table's order;
+        returns how many files there are then.
 
-        No row changes, and the commit says so: incremental readers take no notice. Conflict where a file has gone meanwhile.
+        No row changes, and the commit says so: incremental readers take no notice.
+        Conflict where a file has gone meanwhile.
         """
         from genodl_spark.lake.parts import Part
 
@@ -434,26 +501,37 @@ class Lake:
         return len(parts)
 
     def unused_files(self, table: Table, versions: Iterable[int], before: float) -> list[tuple[str, int]]:
-        """Parquet files (URI, bytes) that neither the newest version holds nor any of `versions`, that no commit since `before` (seconds of
-        the epoch) took away, and that were written before then: those of runs that were interrupted among them."""
+        """Parquet files (URI, bytes) that neither the newest version holds nor any of `versions`,
+        that no commit since `before` (seconds of the epoch) took away, and that were written before then:
+        those of runs that were interrupted among them."""
         newest = self.version(table)
         if newest is None:
             return []
         kept = {file.uri for version in {newest, *versions} for file in self.files(table, version)}
         for version in table_log.recent(self._log_path(table), before):
-            taken = (action["remove"]["path"] for action in table_log.actions(self._log_path(table), version) if "remove" in action)
+            taken = (
+                action["remove"]["path"]
+                for action in table_log.actions(self._log_path(table), version)
+                if "remove" in action
+            )
             kept |= {storage.join(self.path(table), unquote(path)) for path in taken}
-        found = [one for one in storage.listing(self.path(table)) if one[0].endswith(".parquet") and "/_delta_log/" not in one[0]]
+        found = [
+            one
+            for one in storage.listing(self.path(table))
+            if one[0].endswith(".parquet") and "/_delta_log/" not in one[0]
+        ]
         return [(uri, size) for uri, modified, size in found if uri not in kept and modified < before]
 
     def unneeded_log(self, table: Table, pinned: Iterable[int], before: float) -> table_log.Unneeded:
-        """What the log holds of versions that are neither `pinned` nor were the newest at any time since `before` (seconds of the epoch)."""
+        """What the log holds of versions that are neither `pinned` nor were the newest at any time since
+        `before` (seconds of the epoch)."""
         return table_log.unneeded(self._log_path(table), pinned, before)
 
     def shorten_log(self, table: Table, unneeded: table_log.Unneeded) -> None:
         """Removes what `unneeded_log` has found, once the versions that stay have what they are read from without it.
 
-        Runs beside others: those commit after the newest version, and hold themselves against newer ones than they have read.
+        Runs beside others: those commit after the newest version, and hold themselves against
+        newer ones than they have read.
         """
         if not unneeded.files:
             return
@@ -467,7 +545,8 @@ class Lake:
                 storage.remove_file(uri)
 
     def _written(self, table: Table, rows: DataFrame | pa.Table, where: str | None = None) -> list[Part]:
-        """Files of rows, which a Spark job writes, or this process where they are few: a job would take longer to plan."""
+        """Files of rows, which a Spark job writes, or this process where they are few:
+        a job would take longer to plan."""
         from genodl_spark.lake.parts import PartWriter
 
         if not isinstance(rows, pa.Table):
@@ -478,8 +557,11 @@ class Lake:
         return writer.close()
 
     @contextlib.contextmanager
-    def _dropped_if_lost(self, table: Table, parts: Sequence[Part], refusals: tuple[type[Exception], ...] = (Conflict,)) -> Iterator[None]:
-        """Removes files that were written for a commit where that is refused: then no version knows of them. After any other error one may."""
+    def _dropped_if_lost(
+        self, table: Table, parts: Sequence[Part], refusals: tuple[type[Exception], ...] = (Conflict,)
+    ) -> Iterator[None]:
+        """Removes files that were written for a commit where that is refused: then no version knows of them.
+        After any other error one may."""
         try:
             yield
         except refusals:
@@ -504,8 +586,8 @@ class Lake:
     def files(self, table: Table, version: int) -> list[StoredFile]:
         """The Parquet files of one version, sorted, from the log alone; none of version -1.
 
-        Delta lists them beside the version while they are few; otherwise its log has to be replayed, by Spark jobs. InputError for a version
-        that the log has no more.
+        Delta lists them beside the version while they are few; otherwise its log has to be replayed, by Spark jobs.
+        InputError for a version that the log has no more.
         """
         files = self._listed(table, version).get("allFiles") if version >= 0 else []
         if files is None:
@@ -517,20 +599,30 @@ class Lake:
                 rows = Frame(log.getSnapshotAt(version, nothing, nothing).allFiles().toDF(), self.spark)
             except Py4JJavaError as error:
                 reason = str(error.java_exception.getMessage()).splitlines()[0][:200]
-                text = f"found version {version} of table {table.name} gone from its log ({reason}); expected one that is there, run this again"
+                text = (
+                    f"found version {version} of table {table.name} gone from its log ({reason}); "
+                    "expected one that is there, run this again"
+                )
                 raise InputError(text, self.path(table)) from error
             files = [row.asDict() for row in rows.select("path", "partitionValues", "size", "stats", "tags").collect()]
         uri = self.path(table)
         return sorted(
             StoredFile(
-                *(storage.join(uri, unquote(f["path"])), f["path"], f["partitionValues"], f["size"], json.loads(f.get("stats") or "{}")),
+                *(
+                    storage.join(uri, unquote(f["path"])),
+                    f["path"],
+                    f["partitionValues"],
+                    f["size"],
+                    json.loads(f.get("stats") or "{}"),
+                ),
                 (f.get("tags") or {}).get(TAG),
             )
             for f in files
         )
 
     def _listed(self, table: Table, version: int) -> dict[str, Any]:
-        """What Delta keeps beside a version: its files, marks and metadata, as far as they are few; {} where it is not there yet, or cut off."""
+        """What Delta keeps beside a version: its files, marks and metadata, as far as they are few;
+        {} where it is not there yet, or cut off."""
         with contextlib.suppress(InputError, ValueError):
             found: dict[str, Any] = storage.read_json(storage.join(self._log_path(table), f"{version:020}.crc"))
             return found
@@ -549,7 +641,8 @@ class Lake:
             retried(lambda: self._merge_many(table, frame))
 
     def _insert_first(self, table: Table, rows: DataFrame | pa.Table) -> bool:
-        """Merges rows into a table that has none, in a third of the time that a merge takes; returns whether it had none."""
+        """Merges rows into a table that has none, in a third of the time that a merge takes;
+        returns whether it had none."""
         names = rows.column_names if isinstance(rows, pa.Table) else rows.columns
         transaction = self._transaction(table.with_columns(names))
         if transaction.version >= 0 and (self.files(table, transaction.version) or self._widens(table, names)):
@@ -616,7 +709,8 @@ class Lake:
         return [table for table in self.tables().values() if self.exists(table)]
 
     def tables(self) -> dict[str, Table]:
-        """Every table that the lake may have, by name: those declared in this package, and those that sources of users' own have made here.
+        """Every table that the lake may have, by name: those declared in this package, and those that sources
+        of users' own have made here.
 
         What the latter are stands in their logs. InputError for one whose declaration cannot be read.
         """
@@ -642,7 +736,8 @@ def condition(where: Mapping[str, str | Sequence[str]]) -> str:
 
 
 def wrong_with(file: StoredFile) -> str | None:
-    """What is wrong with a file by its checksum, None for nothing. One that is gone is nothing changed: who reads it will say so."""
+    """What is wrong with a file by its checksum, None for nothing. One that is gone is nothing changed:
+    who reads it will say so."""
     try:
         checksums.check_file(file.uri, file.checksum)
     except Damaged as error:
@@ -657,7 +752,8 @@ def _changed(batches: Iterable[pa.RecordBatch], files: Sequence[StoredFile]) -> 
     for batch in batches:
         found = [(i, wrong) for i in batch.column(0).to_pylist() if (wrong := wrong_with(files[i]))]
         yield pa.RecordBatch.from_arrays(
-            [pa.array([i for i, _ in found], pa.int32()), pa.array([w for _, w in found], pa.string())], ["file", "wrong"]
+            [pa.array([i for i, _ in found], pa.int32()), pa.array([w for _, w in found], pa.string())],
+            ["file", "wrong"],
         )
 
 
@@ -689,8 +785,8 @@ def _differs(name: str, type_name: str, stored: bool) -> str:
 
 
 def _check_columns(table: Table, schema: StructType, path: str, older: bool = False) -> list[Column]:
-    """The declared columns that a version lacks: of an `older` one those that may be NULL, as it was written before they were declared. InputError
-    for any other, and for a column of another type."""
+    """The declared columns that a version lacks: of an `older` one those that may be NULL, as it was written before
+    they were declared. InputError for any other, and for a column of another type."""
     found = {field.name: field.dataType.simpleString() for field in schema.fields}
     lacking = []
     for column, declared in zip(table.columns, table.spark_schema().fields, strict=True):
@@ -702,5 +798,9 @@ def _check_columns(table: Table, schema: StructType, path: str, older: bool = Fa
             advice = "run genodl maintain, which adds it" if declared.nullable else "restore the column"
             raise InputError(f"table {table.name} has no column {declared.name}; expected {expected}; {advice}", path)
         if found[declared.name] != expected:
-            raise InputError(f"table {table.name} holds {declared.name} as {found[declared.name]}; expected {expected}; restore the column", path)
+            raise InputError(
+                f"table {table.name} holds {declared.name} as {found[declared.name]}; "
+                f"expected {expected}; restore the column",
+                path,
+            )
     return lacking

@@ -1,6 +1,8 @@
-"""The lake's views in DuckDB, over the files of the newest versions, which are held against their checksums first; nothing starts a JVM.
+"""The lake's views in DuckDB, over the files of the newest versions, which are held against their checksums first;
+nothing starts a JVM.
 
-DuckDB runs in memory. Once the views of a statement are there it may open these files and no others, and takes no settings any more.
+DuckDB runs in memory. Once the views of a statement are there it may open these files and no others,
+and takes no settings any more.
 """
 
 from __future__ import annotations
@@ -27,11 +29,20 @@ from genodl_spark.lake.views import _COMPARED, _ENTITY, _LATEST, _OF_TASK
 _ROWS = 1000  # fetched at once
 _GLOB = re.compile(r"[*?\[\]{}]")  # of a path that DuckDB would take for a pattern
 _TYPES = {
-    **{"string": "VARCHAR", "bigint": "BIGINT", "int": "INTEGER", "smallint": "SMALLINT", "tinyint": "TINYINT", "double": "DOUBLE"},
+    **{
+        "string": "VARCHAR",
+        "bigint": "BIGINT",
+        "int": "INTEGER",
+        "smallint": "SMALLINT",
+        "tinyint": "TINYINT",
+        "double": "DOUBLE",
+    },
     **{"float": "FLOAT", "boolean": "BOOLEAN", "binary": "BLOB", "timestamp": "TIMESTAMPTZ", "date": "DATE"},
 }
-# Spark's round: half up, of the number's shortest decimal form; 17 digits of a number below 1e9 that shows after rounding have 28 places at most.
-_ROUND = """CASE WHEN typeof(x) <> 'DOUBLE' THEN error('round of what is no double') WHEN NOT isfinite(x) OR abs(x) >= 1e15 THEN x
+# Spark's round: half up, of the number's shortest decimal form; 17 digits of a number below 1e9 that shows after
+# rounding have 28 places at most.
+_ROUND = """CASE WHEN typeof(x) <> 'DOUBLE' THEN error('round of what is no double')
+    WHEN NOT isfinite(x) OR abs(x) >= 1e15 THEN x
     WHEN abs(x) < 1e9 THEN CAST(system.main.round(TRY_CAST(CAST(x AS VARCHAR) AS DECIMAL(38, 28)), {places}) AS DOUBLE)
     ELSE CAST(system.main.round(TRY_CAST(CAST(x AS VARCHAR) AS DECIMAL(38, 18)), {places}) AS DOUBLE) END"""
 _SETTINGS = (
@@ -77,7 +88,8 @@ class Duck:
     def answer(self, sql: str, judge: bool = True) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
         """Columns and rows that Spark would answer, values as Python has them, time stamps in UTC.
 
-        InputError where the statement is no query over the lake's views, or DuckDB might answer otherwise. `judge`: not for our own.
+        InputError where the statement is no query over the lake's views, or DuckDB might answer otherwise.
+        `judge`: not for our own.
         """
         try:
             statement = duck_statements.judged(self._connection, sql) if judge else None
@@ -105,7 +117,13 @@ class Duck:
             self._table(table)
         for name in names:
             if name not in tables:
-                body = _LATEST_SQL if name == _LATEST else _compared() if name == _COMPARED else self._of_task(of_task[name])
+                body = (
+                    _LATEST_SQL
+                    if name == _LATEST
+                    else _compared()
+                    if name == _COMPARED
+                    else self._of_task(of_task[name])
+                )
                 self._connection.execute(f"CREATE VIEW {quoted(name)} AS {body}")
         if self._files:
             self._connection.execute(f"SET allowed_paths = [{', '.join(map(_text, self._files))}]")
@@ -120,12 +138,19 @@ class Duck:
             self._lake.check(table, version)
         stored = declared if version is None else self._lake.fields(table, version)
         files = [] if version is None else self._lake.files(table, version)
-        for file, wrong in self._lake.damaged(files):  # those of Spark too, whose pages DuckDB does not hold against their checksums
+        # those of Spark too, whose pages DuckDB does not hold against their checksums
+        for file, wrong in self._lake.damaged(files):
             raise Damaged(wrong, file.uri)
         if not files:
-            body = f"SELECT {', '.join(f'CAST(NULL AS {duck_type(type_)}) AS {quoted(name)}' for name, type_ in stored.items())} WHERE false"
+            body = (
+                "SELECT "
+                f"{', '.join(f'CAST(NULL AS {duck_type(type_)}) AS {quoted(name)}' for name, type_ in stored.items())} "
+                "WHERE false"
+            )
         elif storage.is_local(self._lake.uri) and not any(_GLOB.search(file.uri) for file in files):
-            columns = ", ".join(f"CAST({quoted(name)} AS {duck_type(type_)}) AS {quoted(name)}" for name, type_ in stored.items())
+            columns = ", ".join(
+                f"CAST({quoted(name)} AS {duck_type(type_)}) AS {quoted(name)}" for name, type_ in stored.items()
+            )
             body = f"SELECT {columns} FROM ({' UNION ALL BY NAME '.join(self._scans(table, files, stored))})"
         else:
             parts = [read_file(table, file) for file in files]
@@ -134,10 +159,13 @@ class Duck:
         self._connection.execute(f"CREATE VIEW {quoted(table.name)} AS {body}")
 
     def _scans(self, table: Table, files: list[StoredFile], stored: dict[str, str]) -> Iterator[str]:
-        """The files of each partition, with the partition's values, which the files do not hold; and all columns, in case that no file has one."""
+        """The files of each partition, with the partition's values, which the files do not hold;
+        and all columns, in case that no file has one."""
         of: dict[str, list[str]] = {}
         for file in files:
-            of.setdefault(json.dumps([file.partition.get(name) for name in table.partitioned_by]), []).append(storage.local_path(file.uri))
+            of.setdefault(json.dumps([file.partition.get(name) for name in table.partitioned_by]), []).append(
+                storage.local_path(file.uri)
+            )
         nothing = ", ".join(f"CAST(NULL AS {duck_type(type_)}) AS {quoted(name)}" for name, type_ in stored.items())
         yield f"SELECT {nothing} WHERE false"
         for values, paths in of.items():
@@ -147,7 +175,10 @@ class Duck:
                 for name, value in zip(table.partitioned_by, json.loads(values), strict=True)
             ]
             listed = ", ".join(map(_text, paths))
-            yield f"SELECT *{''.join(constants)} FROM read_parquet([{listed}], union_by_name = true, hive_partitioning = false)"
+            yield (
+                f"SELECT *{''.join(constants)} FROM read_parquet([{listed}], union_by_name = true, "
+                "hive_partitioning = false)"
+            )
 
     def _of_task(self, task: str) -> str:
         """As `views.of_task`."""
@@ -167,7 +198,9 @@ _LATEST_SQL = f"""SELECT * EXCLUDE (_rank) FROM (SELECT *, row_number() OVER (PA
 def _compared() -> str:
     """As `views.compared`."""
     kept = ("model_id", "model_version", "predicted", "value", "uncertainty", "abstained")
-    sides = ", ".join(f"{side}.{name} AS {long}_{name}" for side, long in (("a", "champion"), ("b", "challenger")) for name in kept)
+    sides = ", ".join(
+        f"{side}.{name} AS {long}_{name}" for side, long in (("a", "champion"), ("b", "challenger")) for name in kept
+    )
     return f"""SELECT {", ".join(_ENTITY)}, {sides}, a.predicted = b.predicted AS agree,
         coalesce(b.probabilities[a.predicted], b.value) - a.value AS difference
         FROM ({_LATEST_SQL}) a JOIN {PREDICTIONS.name} b USING ({", ".join(_ENTITY)}) WHERE a.model_id <> b.model_id"""
@@ -218,7 +251,9 @@ def _rows(asked: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
 
 def _local(value: Any) -> Any:
     """A time stamp as Spark hands it out: of this machine's zone, without saying so; other values as they are."""
-    return value.astimezone().replace(tzinfo=None) if isinstance(value, datetime) and value.tzinfo is not None else value
+    return (
+        value.astimezone().replace(tzinfo=None) if isinstance(value, datetime) and value.tzinfo is not None else value
+    )
 
 
 def _refused(error: duckdb.Error) -> InputError:

@@ -1,8 +1,8 @@
 """Which statements DuckDB answers as Spark does, judged from DuckDB's own parse before anything is run.
 
-One SELECT over the lake's views. What is listed here means the same in both, to the letter of the answer; anything else is refused, be
-it harmful, unknown, or only rounded, counted or quoted in another way. Texts in double quotes, backslashes in texts, division by zero,
-lists that count from 0 and names of columns without AS are among what differs.
+One SELECT over the lake's views. What is listed here means the same in both, to the letter of the answer; anything
+else is refused, be it harmful, unknown, or only rounded, counted or quoted in another way. Texts in double quotes,
+backslashes in texts, division by zero, lists that count from 0 and names of columns without AS are among what differs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,15 @@ _CLASSES = {
     "CONJUNCTION": {"CONJUNCTION_AND", "CONJUNCTION_OR"},
     "BETWEEN": {"COMPARE_BETWEEN", "COMPARE_NOT_BETWEEN"},
     "OPERATOR": {
-        *("OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "OPERATOR_COALESCE", "COMPARE_IN", "COMPARE_NOT_IN", "ARRAY_EXTRACT"),
+        *(
+            "OPERATOR_NOT",
+            "OPERATOR_IS_NULL",
+            "OPERATOR_IS_NOT_NULL",
+            "OPERATOR_COALESCE",
+            "COMPARE_IN",
+            "COMPARE_NOT_IN",
+            "ARRAY_EXTRACT",
+        ),
     },
     "CASE": {"CASE_EXPR"},
     "CAST": {"OPERATOR_CAST"},
@@ -41,7 +49,17 @@ _CLASSES = {
     "STAR": {"STAR"},
     "WINDOW": {"WINDOW_ROW_NUMBER", "WINDOW_RANK", "WINDOW_RANK_DENSE", "WINDOW_AGGREGATE"},
 }
-_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "ORDER_MODIFIER", "LIMIT_MODIFIER", "DISTINCT_MODIFIER", "BASE_TABLE", "JOIN", "SUBQUERY", "EMPTY"}
+_NODES = {
+    "SELECT_NODE",
+    "SET_OPERATION_NODE",
+    "ORDER_MODIFIER",
+    "LIMIT_MODIFIER",
+    "DISTINCT_MODIFIER",
+    "BASE_TABLE",
+    "JOIN",
+    "SUBQUERY",
+    "EMPTY",
+}
 _KINDS = {"INTEGER", "NUMERIC", "STRING", "BOOLEAN", "NULL"}
 _ABSENT = (
     "sample",
@@ -63,8 +81,8 @@ _DECIMAL = re.compile(r"\d*\.\d*")
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement that DuckDB answers as Spark does. `relations`: views that it reads, in lower case; `names`: of its columns as Spark has
-    them, None where they are as DuckDB has them."""
+    """One statement that DuckDB answers as Spark does. `relations`: views that it reads, in lower case;
+    `names`: of its columns as Spark has them, None where they are as DuckDB has them."""
 
     sql: str
     relations: frozenset[str]
@@ -79,7 +97,9 @@ def judged(connection: duckdb.DuckDBPyConnection, sql: str) -> Statement:
     try:
         return _parsed(connection, sql)
     except (RecursionError, UnicodeError) as error:
-        raise refusal("a statement that cannot be parsed, of parentheses without end or bytes that are no text") from error
+        raise refusal(
+            "a statement that cannot be parsed, of parentheses without end or bytes that are no text"
+        ) from error
 
 
 def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Statement:
@@ -95,16 +115,22 @@ def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Statement:
 
 
 def refusal(found: str) -> InputError:
-    return InputError(f"found {found.rstrip('. ')}; expected what DuckDB answers as Spark does: leave --engine out, and Spark answers", "SQL")
+    return InputError(
+        f"found {found.rstrip('. ')}; expected what DuckDB answers as Spark does: "
+        "leave --engine out, and Spark answers",
+        "SQL",
+    )
 
 
 class _Judge:
     def __init__(self) -> None:
         self.relations: set[str] = set()
 
-    def walk(self, value: Any, scope: frozenset[str], top: bool = False, named: bool = True, compared: bool = False) -> None:
-        """Goes through a part of the parse; `scope`: common table expressions that it sees, `named`: whether its columns get a name that counts,
-        `compared`: whether it is a side of a comparison."""
+    def walk(
+        self, value: Any, scope: frozenset[str], top: bool = False, named: bool = True, compared: bool = False
+    ) -> None:
+        """Goes through a part of the parse; `scope`: common table expressions that it sees,
+        `named`: whether its columns get a name that counts, `compared`: whether it is a side of a comparison."""
         if isinstance(value, list):
             for one in value:
                 self.walk(one, scope, compared=compared)
@@ -131,7 +157,9 @@ class _Judge:
                 raise refusal("* over a join")
         elif type_ == "BASE_TABLE":
             self._relation(value, scope)
-        elif type_ == "JOIN" and (value["ref_type"] not in ("REGULAR", "CROSS", "NATURAL") or value["join_type"] not in _JOINS):
+        elif type_ == "JOIN" and (
+            value["ref_type"] not in ("REGULAR", "CROSS", "NATURAL") or value["join_type"] not in _JOINS
+        ):
             raise refusal(f"a join of type {value['join_type']} {value['ref_type']}".lower())
         elif type_ == "DISTINCT_MODIFIER" and value["distinct_on_targets"]:
             raise refusal("DISTINCT ON")
@@ -168,14 +196,22 @@ class _Judge:
             literal = value["literal"]
             if literal["kind"] not in _KINDS:
                 raise refusal(f"a literal of kind {literal['kind'].lower()}")
-            if literal["kind"] in ("INTEGER", "NUMERIC") and not abs(float(literal["text"])) < _LARGEST[literal["kind"]]:
+            if (
+                literal["kind"] in ("INTEGER", "NUMERIC")
+                and not abs(float(literal["text"])) < _LARGEST[literal["kind"]]
+            ):
                 raise refusal(f"the number {literal['text'][:40]}")
             if literal["kind"] == "NUMERIC" and not compared and _DECIMAL.fullmatch(literal["text"]):
-                raise refusal(f"the decimal {literal['text']} outside of a comparison (as {float(literal['text']):e} it is a double)")
+                raise refusal(
+                    f"the decimal {literal['text']} outside of a comparison (as "
+                    f"{float(literal['text']):e} it is a double)"
+                )
         elif kind == "CAST":
             target = value["type_expr"]["type_name"]
             of_text = _is(value["child"], "CONSTANT") and value["child"]["literal"]["kind"] == "STRING"
-            if value["try_cast"] or not (target == "DOUBLE" or (of_text and target in ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"))):
+            if value["try_cast"] or not (
+                target == "DOUBLE" or (of_text and target in ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"))
+            ):
                 raise refusal(f"a cast to {target}")
             self.walk(value["child"], scope)
             return
@@ -193,7 +229,11 @@ class _Judge:
     def _function(self, value: dict[str, Any]) -> None:
         name = value["function_name"].lower()
         arguments = [one.get("expression", one) for one in value.get("arguments", value.get("children", []))]
-        if value.get("schema") or value.get("catalog") or name not in (_OPERATORS if value.get("is_operator") else FUNCTIONS):
+        if (
+            value.get("schema")
+            or value.get("catalog")
+            or name not in (_OPERATORS if value.get("is_operator") else FUNCTIONS)
+        ):
             raise refusal(f"function {name}")
         if name in _LIKE and not _is(arguments[1], "CONSTANT"):
             raise refusal("LIKE with a pattern that is no text")
@@ -215,7 +255,8 @@ def _is(value: dict[str, Any], kind: str) -> bool:
 
 
 def _names(node: dict[str, Any]) -> list[str] | None:
-    """Names of a statement's columns as Spark makes them. InputError for an expression that it names in a way that is not known here."""
+    """Names of a statement's columns as Spark makes them. InputError for an expression that it names
+    in a way that is not known here."""
     while node["type"] == "SET_OPERATION_NODE":
         node = node["children"][0] if node.get("children") else node["left"]
     columns = node["select_list"]
@@ -242,4 +283,6 @@ def known(relations: Collection[str], names: Collection[str]) -> None:
     """InputError where a relation is no view of the lake."""
     for name in relations:
         if name not in names:
-            raise InputError(f"found relation {name}, expected one of the lake's views: {', '.join(sorted(names))}", "SQL")
+            raise InputError(
+                f"found relation {name}, expected one of the lake's views: {', '.join(sorted(names))}", "SQL"
+            )

@@ -1,6 +1,8 @@
-"""What a lake says of entities besides their data: columns of `samples` for people, of `labels` for sequences, variants, cells and sites.
+"""What a lake says of entities besides their data: columns of `samples` for people, of `labels` for sequences,
+variants, cells and sites.
 
-Older versions put what they knew of sequences into `samples`, as if these were people. An entity that `labels` does not have is asked for there.
+Older versions put what they knew of sequences into `samples`, as if these were people.
+An entity that `labels` does not have is asked for there.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 
 def kind_of(tables: Iterable[str]) -> str:
-    """The kind of entity whose features are made of these tables: a person, unless rows of one of them are about something else."""
+    """The kind of entity whose features are made of these tables: a person, unless rows of one of them
+    are about something else."""
     read = (TABLES[name] for name in tables if name in TABLES)
     return next((table.kind for table in read if table.entity and table.kind not in (PERSON, OF_TASK)), PERSON)
 
@@ -38,7 +41,8 @@ def tables_about(lake: Snapshot, kind: str, cohort: str) -> list[Table]:
 
 
 def rows_about(lake: Snapshot | Lake, kind: str) -> DataFrame:
-    """cohort, entity_id, and the columns of sample tables or of `labels`, as text: a row for each entity of a kind in `table_about`."""
+    """cohort, entity_id, and the columns of sample tables or of `labels`, as text:
+    a row for each entity of a kind in `table_about`."""
     from pyspark.sql import functions as F
 
     table = table_about(kind)
@@ -65,12 +69,18 @@ def all_rows_about(lake: Snapshot, kind: str, cohort: str | None = None) -> Data
     rows = of_cohort(rows_about(lake, kind))
     if table_about(kind) is SAMPLES or (cohort is not None and not _has_people(lake, cohort)):
         return rows
-    older = of_cohort(rows_about(lake, PERSON)).drop(SAMPLES.entity).join(rows.select("cohort", "entity_id"), ["cohort", "entity_id"], "left_anti")
+    older = (
+        of_cohort(rows_about(lake, PERSON))
+        .drop(SAMPLES.entity)
+        .join(rows.select("cohort", "entity_id"), ["cohort", "entity_id"], "left_anti")
+    )
     return rows.unionByName(older, allowMissingColumns=True)
 
 
 def _has_people(lake: Snapshot, cohort: str) -> bool:
     from pyspark.sql import functions as F
 
-    found: bool = lake.once(("people", cohort), lambda: not lake.read(SAMPLES).where(F.col("cohort") == cohort).isEmpty())
+    found: bool = lake.once(
+        ("people", cohort), lambda: not lake.read(SAMPLES).where(F.col("cohort") == cohort).isEmpty()
+    )
     return found

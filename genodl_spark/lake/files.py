@@ -1,4 +1,5 @@
-"""The Parquet files of a table as they lie in the lake: which of them may hold certain rows, and new ones out of old ones, made by tasks."""
+"""The Parquet files of a table as they lie in the lake: which of them may hold certain rows,
+and new ones out of old ones, made by tasks."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ _ROWS = 16_384  # rows that are written at once
 
 @dataclass(frozen=True, order=True)
 class StoredFile:
-    """A Parquet file of a table: URI, path as its log names it, partition values, bytes, statistics as Delta has them, {} without, and the
-    checksum that its log has, None without."""
+    """A Parquet file of a table: URI, path as its log names it, partition values, bytes, statistics as Delta has them,
+    {} without, and the checksum that its log has, None without."""
 
     uri: str
     path: str = field(compare=False)
@@ -69,7 +70,9 @@ def may_hold(table: Table, file: StoredFile, column: str, values: Sequence[str])
     return first < len(values) and bool(values[first] <= high)
 
 
-def holding(table: Table, files: Sequence[StoredFile], where: Mapping[str, str | Sequence[str]]) -> tuple[list[StoredFile], list[StoredFile]]:
+def holding(
+    table: Table, files: Sequence[StoredFile], where: Mapping[str, str | Sequence[str]]
+) -> tuple[list[StoredFile], list[StoredFile]]:
     """Those of `files` all of whose rows match `where`; and those in which some may."""
     wanted = {name: sorted(values) for name, values in as_lists(where).items()}
     inner = [name for name in wanted if name not in table.partitioned_by]
@@ -86,7 +89,8 @@ def holding(table: Table, files: Sequence[StoredFile], where: Mapping[str, str |
 
 
 class Change(Protocol):
-    """What is done to the rows of files; it goes to the tasks. `columns`: what it has to see to know whether a file concerns it."""
+    """What is done to the rows of files; it goes to the tasks. `columns`: what it has to see to know
+    whether a file concerns it."""
 
     @property
     def columns(self) -> list[str]: ...
@@ -134,10 +138,14 @@ def rewrite(
             for kept in change.apply(read_file(table, file)).combine_chunks().to_batches(_ROWS):
                 writer.write(kept)
             parts += [part.as_json() for part in writer.close()]
-            yield pa.RecordBatch.from_arrays([pa.array([index] * len(parts), pa.int32()), pa.array(parts, pa.string())], ["file", "part"])
+            yield pa.RecordBatch.from_arrays(
+                [pa.array([index] * len(parts), pa.int32()), pa.array(parts, pa.string())], ["file", "part"]
+            )
 
 
-def join(batches: Iterable[pa.RecordBatch], table: Table, uri: str, groups: Sequence[Sequence[StoredFile]], name: str) -> Iterator[pa.RecordBatch]:
+def join(
+    batches: Iterable[pa.RecordBatch], table: Table, uri: str, groups: Sequence[Sequence[StoredFile]], name: str
+) -> Iterator[pa.RecordBatch]:
     """For mapInArrow over indices into `groups`: writes the rows of a group's files in the table's order."""
     from genodl_spark.lake.parts import PartWriter
 
@@ -145,7 +153,9 @@ def join(batches: Iterable[pa.RecordBatch], table: Table, uri: str, groups: Sequ
         for index in batch.column(0).to_pylist():
             rows = pa.concat_tables([read_file(table, file) for file in groups[index]], promote_options="default")
             writer = PartWriter(table, uri, f"{name}-{index:05d}")
-            for one in rows.sort_by([(column, "ascending") for column in table.order]).combine_chunks().to_batches(_ROWS):
+            for one in (
+                rows.sort_by([(column, "ascending") for column in table.order]).combine_chunks().to_batches(_ROWS)
+            ):
                 writer.write(one)
             parts = [part.as_json() for part in writer.close()]
             yield pa.RecordBatch.from_arrays([pa.array(parts, pa.string())], ["part"])
@@ -153,12 +163,16 @@ def join(batches: Iterable[pa.RecordBatch], table: Table, uri: str, groups: Sequ
 
 @contextlib.contextmanager
 def opened(
-    uri: str, checksum: str | None, groups: Callable[[pq.FileMetaData], Sequence[int]] | None = None, footer: pq.FileMetaData | None = None
+    uri: str,
+    checksum: str | None,
+    groups: Callable[[pq.FileMetaData], Sequence[int]] | None = None,
+    footer: pq.FileMetaData | None = None,
 ) -> Iterator[pq.ParquetFile]:
     """The one way to open a Parquet file of the lake: what will be read is held against its checksums first.
 
-    `groups`: says which row groups will be read; without it the whole file is checked. `footer`: that of the file, where it was read and
-    checked before. Damaged, with the file's name, for a file that is not as it was written, and for what cannot be decoded.
+    `groups`: says which row groups will be read; without it the whole file is checked. `footer`: that of the file,
+    where it was read and checked before. Damaged, with the file's name, for a file that is not as it was written,
+    and for what cannot be decoded.
     """
     fs, path = storage.filesystem(uri)
     sums = checksums.known(uri, checksum)
@@ -171,12 +185,16 @@ def opened(
             # Spark writes time stamps as INT96, which has no unit of its own.
             file = pq.ParquetFile(raw, metadata=footer, coerce_int96_timestamp_unit="us")
             if sums is not None and groups is not None:
-                checksums.check(raw, uri, sums, [_range(file.metadata.row_group(group)) for group in groups(file.metadata)])
+                checksums.check(
+                    raw, uri, sums, [_range(file.metadata.row_group(group)) for group in groups(file.metadata)]
+                )
             yield file
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
-        raise Damaged(f"found what is no whole Parquet file ({str(error).splitlines()[0][:200]}); {MEND}", uri) from error
+        raise Damaged(
+            f"found what is no whole Parquet file ({str(error).splitlines()[0][:200]}); {MEND}", uri
+        ) from error
 
 
 def _footer_range(raw: pa.NativeFile, uri: str, sums: Checksums) -> tuple[int, int]:
@@ -190,7 +208,9 @@ def _range(group: pq.RowGroupMetaData) -> tuple[int, int]:
     """Bytes (from, to) of a row group in its file."""
     columns = [group.column(i) for i in range(group.num_columns)]
     starts = [min(c.data_page_offset, c.dictionary_page_offset or c.data_page_offset) for c in columns]
-    return min(starts, default=0), max((start + c.total_compressed_size for start, c in zip(starts, columns, strict=True)), default=0)
+    return min(starts, default=0), max(
+        (start + c.total_compressed_size for start, c in zip(starts, columns, strict=True)), default=0
+    )
 
 
 def rows_of(file: StoredFile, columns: Sequence[str], key: str, value: str) -> Iterator[pa.RecordBatch]:

@@ -21,7 +21,8 @@ LOWEST, HIGHEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class Spans:
-    """Lowest pos and highest end of files or row groups, int64 each; where they are not known, such that all regions overlap."""
+    """Lowest pos and highest end of files or row groups, int64 each; where they are not known,
+    such that all regions overlap."""
 
     low: np.ndarray
     high: np.ndarray
@@ -57,9 +58,13 @@ class LiveFiles:
         if self._table is None:
             try:
                 # A path as it is; of a URI deltalake would decode percent signs.
-                self._table = deltalake.DeltaTable(storage.local_path(self.uri) if storage.is_local(self.uri) else self.uri)
+                self._table = deltalake.DeltaTable(
+                    storage.local_path(self.uri) if storage.is_local(self.uri) else self.uri
+                )
             except TableNotFoundError as error:
-                raise InputError("no such table; expected a lake with cohorts in it, ingest something first", self.uri) from error
+                raise InputError(
+                    "no such table; expected a lake with cohorts in it, ingest something first", self.uri
+                ) from error
             self._read, self._sums = None, {}
         else:
             self._table.update_incremental()
@@ -73,7 +78,8 @@ class LiveFiles:
         self._table = None
 
     def _stamped(self, version: int) -> tuple[int, int] | None:
-        """What tells a version's commit from one of the same number in a table made anew; None where it is not cheap to know."""
+        """What tells a version's commit from one of the same number in a table made anew;
+        None where it is not cheap to know."""
         if not storage.is_local(self.uri):
             return None
         try:
@@ -94,7 +100,9 @@ class LiveFiles:
         if fresh:  # deltalake does not give them
             self._sums |= checksums.logged(storage.join(self.uri, "_delta_log"), version, fresh)
         stored = [LiveFile(self._located(name), self._sums[name]) for name in names]
-        keys = zip(*(adds.column(f"partition.{name}").to_pylist() for name in self._partitions if name != "bin"), strict=True)
+        keys = zip(
+            *(adds.column(f"partition.{name}").to_pylist() for name in self._partitions if name != "bin"), strict=True
+        )
         of: dict[tuple[str, ...], list[int]] = {}
         for i, key in enumerate(keys if self._partitions else [()] * len(stored)):
             of.setdefault(tuple(key), []).append(i)

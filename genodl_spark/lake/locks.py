@@ -1,16 +1,19 @@
 """Leases in a lake: runs that write to it share one, and a run that forgets a person holds it alone.
 
-A lease is a small file below LAKE/_locks, `writing-ID.json` or `forgetting-ID.json`; one of something in the lake that runs use one at a time, such
-as the checkpoints of a training, is `holding-ID.json` in a folder of that name below. A run writes its file first and lists the folder after
-that, so of two runs that start together at least one sees the other. Nothing more is asked of a file system than that a listing shows what
-was written before it: there is no rename and no write that fails where a file is.
+A lease is a small file below LAKE/_locks, `writing-ID.json` or `forgetting-ID.json`; one of something in the lake
+that runs use one at a time, such as the checkpoints of a training, is `holding-ID.json` in a folder of that name below.
+A run writes its file first and lists the folder after that, so of two runs that start together at least
+one sees the other. Nothing more is asked of a file system than that a listing shows what was written before it:
+there is no rename and no write that fails where a file is.
 
-A run that shares gives way to every announced exclusive one: it takes its own file away, and tries again when the other has gone. An exclusive
-run keeps its file while it waits for those that were there; of two exclusive ones that see each other the one of the greater name gives way.
+A run that shares gives way to every announced exclusive one: it takes its own file away,
+and tries again when the other has gone. An exclusive run keeps its file while it waits for those that were there;
+of two exclusive ones that see each other the one of the greater name gives way.
 
-A lease outlives no process for long. A thread writes the file again every few seconds. Whoever finds a file that was not written again for
-`EXPIRE` seconds, by the clock of the file system, or whose process on this host has gone, removes it. What stands in the file is for people and for
-this last question only: a file that cannot be read counts as a lease until it expires.
+A lease outlives no process for long. A thread writes the file again every few seconds.
+Whoever finds a file that was not written again for `EXPIRE` seconds, by the clock of the file system, or whose
+process on this host has gone, removes it. What stands in the file is for people and for this last question only:
+a file that cannot be read counts as a lease until it expires.
 """
 
 from __future__ import annotations
@@ -52,8 +55,9 @@ _PLAIN = re.compile(r"[\w.:+-]{1,255}", re.ASCII)
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease. `host` is for people; `machine` (boot and process namespace) and `began` (clock ticks since boot at which the process
-    started) tell whether the process is still there, and are empty where the system does not say."""
+    """Who holds a lease. `host` is for people; `machine` (boot and process namespace) and `began`
+    (clock ticks since boot at which the process started) tell whether the process is still there,
+    and are empty where the system does not say."""
 
     verb: str
     host: str
@@ -89,7 +93,8 @@ class Lease:
         self._announced = self._lost = False
         self._written = 0.0  # of this process's clock
         self._clock: float | None = None  # the file system's, less this process's
-        self._seen: dict[str, tuple[float, float]] = {}  # when another lease was last written, and since when that is known
+        # when another lease was last written, and since when that is known
+        self._seen: dict[str, tuple[float, float]] = {}
         self._mutex = threading.RLock()  # a signal may come while this thread holds it
         self._ended = threading.Event()
 
@@ -102,7 +107,9 @@ class Lease:
             if not _read_only(error):
                 raise
             if self.exclusive:
-                raise InputError(f"the lake cannot be written ({error}); expected one where files may be removed", self.uri) from error
+                raise InputError(
+                    f"the lake cannot be written ({error}); expected one where files may be removed", self.uri
+                ) from error
             self._announced = False
             self.unwritable = str(error)
             return
@@ -130,7 +137,9 @@ class Lease:
         if self._announced and not self._ended.is_set() and time.monotonic() - self._written > EXPIRE / 2:
             self._renew()
         if self._lost:
-            raise Conflict(f"this run was not heard of for {EXPIRE:g} seconds and has lost its lease of the lake; run it again")
+            raise Conflict(
+                f"this run was not heard of for {EXPIRE:g} seconds and has lost its lease of the lake; run it again"
+            )
 
     def release(self) -> None:
         """Gives the lease back, and leaves no empty folder."""
@@ -194,7 +203,8 @@ class Lease:
                 self._write()
 
     def _others(self) -> list[tuple[str, bool]]:
-        """Leases that stand in the way of this one (name, whether exclusive), in the order of their names; those of the dead are removed."""
+        """Leases that stand in the way of this one (name, whether exclusive), in the order of their names;
+        those of the dead are removed."""
         found, settling = [], False
         listed = {info.base_name: info for info in _leases(self._fs, self._folder)}
         self._seen = {name: seen for name, seen in self._seen.items() if name in listed}
@@ -215,8 +225,8 @@ class Lease:
         return found
 
     def _expired(self, name: str, written: float) -> bool:
-        """By the file system's clock; as clocks may be put forward, only where it was also seen to be left alone for two renewals. A time
-        that has not come yet tells nothing: then what was seen decides."""
+        """By the file system's clock; as clocks may be put forward, only where it was also seen to be left alone
+        for two renewals. A time that has not come yet tells nothing: then what was seen decides."""
         now = time.monotonic()
         if self._seen.get(name, (None, 0.0))[0] != written:
             self._seen[name] = (written, now)
@@ -229,15 +239,21 @@ class Lease:
 
     def _describe(self, others: list[tuple[str, bool]]) -> str:
         name = others[0][0] if others else ""
-        return f"found {_told(_holder(self._fs, posixpath.join(self._folder, name)), name)}; expected no other run" if others else "found another run"
+        return (
+            f"found {_told(_holder(self._fs, posixpath.join(self._folder, name)), name)}; expected no other run"
+            if others
+            else "found another run"
+        )
 
 
 def oldest(uri: str, but: str) -> float | None:
-    """When the oldest of the runs that have a lease of the lake at `uri` began, `but` the one of that id: seconds of the epoch by the clock of the
-    file system, or a little earlier. 0 where a lease does not tell, None where there is no other."""
+    """When the oldest of the runs that have a lease of the lake at `uri` began, `but` the one of that id:
+    seconds of the epoch by the clock of the file system, or a little earlier. 0 where a lease does not tell,
+    None where there is no other."""
     fs, lake = storage.filesystem(storage.absolute(uri))
     found = _leases(fs, posixpath.join(lake, FOLDER))
-    last = max((info.mtime_ns or 0 for info in found), default=0)  # this run's own, where it has one: those that it has outlived are dead
+    # this run's own, where it has one: those that it has outlived are dead
+    last = max((info.mtime_ns or 0 for info in found), default=0)
     others = [info for info in found if but not in info.base_name and (info.mtime_ns or 0) / 1e9 > last / 1e9 - EXPIRE]
     return min((_start(_holder(fs, info.path)) for info in others), default=None)
 
@@ -257,8 +273,11 @@ def _leases(fs: pafs.FileSystem, folder: str) -> list[Any]:
 
 
 @contextlib.contextmanager
-def held(uri: str, verb: str, run_id: str, exclusive: bool = False, wait: float = 60.0, of: str = "") -> Iterator[Lease]:
-    """A lease of the lake at `uri`, or an exclusive one `of` something in it, for as long as the block runs; `run_id`: 32 hexadecimal digits.
+def held(
+    uri: str, verb: str, run_id: str, exclusive: bool = False, wait: float = 60.0, of: str = ""
+) -> Iterator[Lease]:
+    """A lease of the lake at `uri`, or an exclusive one `of` something in it, for as long as the block runs;
+    `run_id`: 32 hexadecimal digits.
 
     Conflict where it is not to be had.
 
@@ -302,7 +321,12 @@ def _holder(fs: pafs.FileSystem, path: str) -> Holder | None:
         return None
     texts = (holder.verb, holder.host, holder.since)
     plain = all(isinstance(text, str) and _PLAIN.fullmatch(text) for text in texts)
-    known = isinstance(holder.machine, str) and isinstance(holder.began, str) and type(holder.pid) is int and 0 < holder.pid < 1 << 32
+    known = (
+        isinstance(holder.machine, str)
+        and isinstance(holder.began, str)
+        and type(holder.pid) is int
+        and 0 < holder.pid < 1 << 32
+    )
     return holder if plain and known else None
 
 

@@ -1,7 +1,8 @@
-"""Parquet files of a declared table, written by the tasks that have the rows; `Lake.commit` makes them part of the table.
+"""Parquet files of a declared table, written by the tasks that have the rows;
+`Lake.commit` makes them part of the table.
 
-Rows that a Python task holds as Arrow batches take a quarter of the CPU this way that they take through the JVM. Nothing is in
-the table before the commit, whatever a task left behind.
+Rows that a Python task holds as Arrow batches take a quarter of the CPU this way that they take through the JVM.
+Nothing is in the table before the commit, whatever a task left behind.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ _FILE_BYTES = 256 << 20
 _CHECKED_BYTES = 4 << 20
 _SAMPLED, _SAMPLED_BYTES = 256, 1 << 18  # rows and bytes of a column that show whether it compresses
 _OPEN_FILES = 64
-_LEVEL, _TEXT_LEVEL = 3, 1  # of zstd: 9 saves 3% of genotypes for three times the time; 1 packs the text of sample columns better than 3
+# of zstd: 9 saves 3% of genotypes for three times the time; 1 packs the text of sample columns better than 3
+_LEVEL, _TEXT_LEVEL = 3, 1
 _LISTED = 64  # bytes of a text that stand in a file's statistics
 
 
 @dataclass(frozen=True)
 class Part:
-    """One file: its path below the table, percent-encoded, partition values, bytes, rows, statistics as Delta has them (JSON), checksum."""
+    """One file: its path below the table, percent-encoded, partition values, bytes, rows, statistics as Delta
+    has them (JSON), checksum."""
 
     path: str
     partition: dict[str, str]
@@ -57,8 +60,16 @@ class Part:
 
     def add(self) -> dict[str, Any]:
         """The action that adds the file, as the Delta protocol has it."""
-        action = {"path": self.path, "partitionValues": self.partition, "size": self.size, "modificationTime": self.written_ms, "dataChange": True}
-        return {"add": {**action, "stats": self.statistics, **({"tags": {TAG: self.checksum}} if self.checksum else {})}}
+        action = {
+            "path": self.path,
+            "partitionValues": self.partition,
+            "size": self.size,
+            "modificationTime": self.written_ms,
+            "dataChange": True,
+        }
+        return {
+            "add": {**action, "stats": self.statistics, **({"tags": {TAG: self.checksum}} if self.checksum else {})}
+        }
 
 
 @cache
@@ -70,8 +81,9 @@ def _connection() -> duckdb.DuckDBPyConnection:
 class PartWriter:
     """Takes rows of a table, in any order of partitions, and writes them to files named after `name` below `uri`.
 
-    All rows are held against the table's NOT NULL and CHECK conditions, as no commit does that later: ValueError, at the latest from
-    `close`, for rows that break one. Memory: one row group of at most about 32 MiB for each partition at hand.
+    All rows are held against the table's NOT NULL and CHECK conditions, as no commit does that later:
+    ValueError, at the latest from `close`, for rows that break one. Memory: one row group of at most about 32
+    MiB for each partition at hand.
     """
 
     def __init__(self, table: Table, uri: str, name: str) -> None:
@@ -97,7 +109,9 @@ class PartWriter:
             if file is None:
                 if len(self._open) >= _OPEN_FILES:
                     self._close(next(iter(self._open)))
-                file = _File(self._fs, self._root, self._path(key), stored.schema, dict(zip(names, map(str, key), strict=True)))
+                file = _File(
+                    self._fs, self._root, self._path(key), stored.schema, dict(zip(names, map(str, key), strict=True))
+                )
             self._open[key] = file  # the one used last comes last
             file.write(stored if places is None else stored.take(places))
             if file.size > _FILE_BYTES:
@@ -114,7 +128,9 @@ class PartWriter:
         self._done.append(self._open.pop(key).close())
 
     def _path(self, key: tuple[Any, ...]) -> str:
-        folders = [partition_folder(name, str(value)) for name, value in zip(self.table.partitioned_by, key, strict=True)]
+        folders = [
+            partition_folder(name, str(value)) for name, value in zip(self.table.partitioned_by, key, strict=True)
+        ]
         return posixpath.join(*folders, f"part-{self._name}-{uuid.uuid4().hex}.zstd.parquet")
 
     def _check(self, batch: pa.RecordBatch) -> None:
@@ -130,7 +146,12 @@ class PartWriter:
     def _check_held(self) -> None:
         if self._unchecked:
             with _connection().cursor() as own:
-                found = own.from_arrow(pa.Table.from_batches(self._unchecked)).filter(f"NOT ({self._checks})").limit(1).fetchall()
+                found = (
+                    own.from_arrow(pa.Table.from_batches(self._unchecked))
+                    .filter(f"NOT ({self._checks})")
+                    .limit(1)
+                    .fetchall()
+                )
             if found:
                 raise ValueError(f"table {self.table.name}: a row breaks {self._checks}: {found[0]}")
             self._unchecked, self._unchecked_bytes = [], 0
@@ -162,22 +183,32 @@ class _File:
         full = posixpath.join(root, path)
         fs.create_dir(posixpath.dirname(full), recursive=True)
         self._summed = Summed(fs.open_output_stream(full))
-        self._sink = pa.BufferedOutputStream(pa.PythonFile(self._summed, mode="w"), BLOCK)  # a page is small for a call of Python
+        # a page is small for a call of Python
+        self._sink = pa.BufferedOutputStream(pa.PythonFile(self._summed, mode="w"), BLOCK)
         self._writer: pq.ParquetWriter | None = None
         self._schema = schema
-        self._compared = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_string(f.type)]
+        self._compared = [
+            f.name
+            for f in schema
+            if pa.types.is_integer(f.type) or pa.types.is_floating(f.type) or pa.types.is_string(f.type)
+        ]
 
     def _made_for(self, rows: pa.Table) -> pq.ParquetWriter:
-        """The writer, which stores packed columns as they are where `rows`, the first of the file, show that zstd gains little."""
+        """The writer, which stores packed columns as they are where `rows`, the first of the file,
+        show that zstd gains little."""
         schema = self._schema
-        texts = [f.name for f in schema if pa.types.is_string(f.type)] + [f"{f.name}.list.element" for f in schema if pa.types.is_list(f.type)]
+        texts = [f.name for f in schema if pa.types.is_string(f.type)] + [
+            f"{f.name}.list.element" for f in schema if pa.types.is_list(f.type)
+        ]
         plain = {f.name for f in schema if pa.types.is_binary(f.type) and not _compresses(rows.column(f.name))}
         return pq.ParquetWriter(
             self._sink,
             schema,
             compression={leaf: "none" if leaf in plain else "zstd" for f in schema for leaf in _leaves(f)},
             compression_level={
-                f.name: _TEXT_LEVEL if f.name == "fields" else _LEVEL for f in schema if not (pa.types.is_nested(f.type) or f.name in plain)
+                f.name: _TEXT_LEVEL if f.name == "fields" else _LEVEL
+                for f in schema
+                if not (pa.types.is_nested(f.type) or f.name in plain)
             },
             use_dictionary=texts,
             write_statistics=self._compared,
@@ -221,8 +252,18 @@ class _File:
         self._sink.close()
         low = {name: value for name, value in self._low.items() if _bounded(value) and _bounded(self._high[name])}
         high = {name: self._high[name] for name in low}
-        statistics = json.dumps({"numRecords": self.rows, "minValues": low, "maxValues": high, "nullCount": self._nulls})
-        return Part(quote(self._path), self._partition, size, self.rows, statistics, int(time.time() * 1000), self._summed.checksum())
+        statistics = json.dumps(
+            {"numRecords": self.rows, "minValues": low, "maxValues": high, "nullCount": self._nulls}
+        )
+        return Part(
+            quote(self._path),
+            self._partition,
+            size,
+            self.rows,
+            statistics,
+            int(time.time() * 1000),
+            self._summed.checksum(),
+        )
 
 
 def _bounded(value: Any) -> bool:
@@ -241,11 +282,14 @@ def _leaves(field: pa.Field) -> list[str]:
 
 
 def _compresses(column: pa.ChunkedArray) -> bool:
-    """Whether zstd takes a tenth at least from the first bytes of a packed column; inflating what it does not costs more than reading it."""
+    """Whether zstd takes a tenth at least from the first bytes of a packed column;
+    inflating what it does not costs more than reading it."""
     start = b""
     for value in column.slice(0, _SAMPLED):
         start += value.as_py() or b""
         if len(start) >= _SAMPLED_BYTES:
             break
     start = start[:_SAMPLED_BYTES]
-    return len(start) < _SAMPLED or len(pa.Codec("zstd", compression_level=1).compress(start, asbytes=True)) < 0.9 * len(start)
+    return len(start) < _SAMPLED or len(
+        pa.Codec("zstd", compression_level=1).compress(start, asbytes=True)
+    ) < 0.9 * len(start)

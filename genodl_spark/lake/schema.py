@@ -24,9 +24,11 @@ ENTITIES = (PERSON, SEQUENCE, "variant", "cell", SITE)
 OF_TASK = "of task"  # the kind of entity that the row's task is about
 
 
-DECLARED = "genodl.table"  # property of a Delta table: what its declaration says beside columns, partitioning and checks
+# property of a Delta table: what its declaration says beside columns, partitioning and checks
+DECLARED = "genodl.table"
 _CHECK = "delta.constraints."
-_SPARK_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}  # where Delta's schema calls them otherwise
+# where Delta's schema calls them otherwise
+_SPARK_TYPES = {"long": "bigint", "integer": "int", "short": "smallint", "byte": "tinyint"}
 _DELTA_TYPES = {spark: delta for delta, spark in _SPARK_TYPES.items()}
 _INNER = {"array": ("elementType",), "map": ("keyType", "valueType")}
 _MAY_BE_NULL = {"array": "containsNull", "map": "valueContainsNull"}
@@ -46,16 +48,18 @@ class Column:
 class Table:
     """One table of the lake.
 
-    `key` names the columns that no two rows share. `checks` maps a constraint's name to the SQL condition that every row
-    meets. `open` tables take further columns that come with the user's data (strings). `clustered_by`: order of the rows within a partition
-    once it is compacted; the key where it is empty. Tables that are not `compacted` keep their files as they were written.
+    `key` names the columns that no two rows share. `checks` maps a constraint's name to the SQL condition
+    that every row meets. `open` tables take further columns that come with the user's data (strings).
+    `clustered_by`: order of the rows within a partition once it is compacted; the key where it is empty.
+    Tables that are not `compacted` keep their files as they were written.
 
-    What a row is about, and whom it names: those who trace a row, take a person out or mend a file ask this, and know no table by name.
-    `entity`: the column that names what the row is about; empty where it is no one column. `kind`: what that is; a column may say so instead,
-    `kind_in`. `person`: columns that each name a person whose row this is; the row goes with any of them. `packed_by`: the column that names
-    the order (`sample_sets`) by which packed genotypes hold a value of each of several people. `file`: the column with the name of the file
-    that the row came from. `made_by`: what brings the rows back, words after `genodl`: a verb with its task, or `ingest` with the kind of
-    source where it is one; empty where nothing does.
+    What a row is about, and whom it names: those who trace a row, take a person out or mend a file ask this,
+    and know no table by name. `entity`: the column that names what the row is about;
+    empty where it is no one column. `kind`: what that is; a column may say so instead, `kind_in`.
+    `person`: columns that each name a person whose row this is; the row goes with any of them. `packed_by`: the column
+    that names the order (`sample_sets`) by which packed genotypes hold a value of each of several people.
+    `file`: the column with the name of the file that the row came from. `made_by`: what brings the rows back, words
+    after `genodl`: a verb with its task, or `ingest` with the kind of source where it is one; empty where nothing does.
     """
 
     name: str
@@ -76,7 +80,8 @@ class Table:
     made_by: str = ""
 
     def naming(self, kind: str, name: str) -> list[dict[str, str]]:
-        """Values of columns, by name, that rows of an entity have: those of any one of the alternatives. None where the table has no such rows."""
+        """Values of columns, by name, that rows of an entity have: those of any one of the alternatives.
+        None where the table has no such rows."""
         if kind == PERSON:
             return [{column: name} for column in self.person]
         if self.kind_in:
@@ -84,7 +89,8 @@ class Table:
         return [{self.entity: name}] if self.entity and self.kind in (kind, OF_TASK) else []
 
     def beside(self, column: str) -> str:
-        """The name under which an open table holds a column of the user's: with a `_` behind, where it has one of that name itself."""
+        """The name under which an open table holds a column of the user's: with a `_` behind,
+        where it has one of that name itself."""
         return f"{column}_" if column.lower() in self.column_names else column
 
     @property
@@ -104,7 +110,12 @@ class Table:
     def delta_schema(self) -> dict[str, Any]:
         """The schema as Delta's log and Spark have it in JSON."""
         fields = [
-            {"name": c.name, "type": _json_type(c.type), "nullable": c.nullable, "metadata": {"comment": c.doc} if c.doc else {}}
+            {
+                "name": c.name,
+                "type": _json_type(c.type),
+                "nullable": c.nullable,
+                "metadata": {"comment": c.doc} if c.doc else {},
+            }
             for c in self.columns
         ]
         return {"type": "struct", "fields": fields}
@@ -127,7 +138,9 @@ class Table:
                 return pa.map_(arrow(key), arrow(value.strip()))
             if kind == "timestamp":
                 return pa.timestamp("us", tz="UTC")
-            return pa.type_for_alias({"bigint": "int64", "int": "int32", "boolean": "bool", "tinyint": "int8"}.get(kind, kind))
+            return pa.type_for_alias(
+                {"bigint": "int64", "int": "int32", "boolean": "bool", "tinyint": "int8"}.get(kind, kind)
+            )
 
         return pa.schema([pa.field(c.name, arrow(c.type), c.nullable) for c in self.columns])
 
@@ -161,7 +174,8 @@ class Table:
 
     @classmethod
     def from_metadata(cls, name: str, metadata: Mapping[str, Any], place: str) -> Table | None:
-        """The declaration that a table was made from, by the metadata in its log, so that a table of somebody's own needs no code to be read.
+        """The declaration that a table was made from, by the metadata in its log, so that a table of somebody's
+        own needs no code to be read.
 
         None for a table that was not made from one. InputError, at `place`, where it cannot be read as such.
         """
@@ -170,18 +184,32 @@ class Table:
             return None
         try:
             more: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(properties[DECLARED]).items()
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in json.loads(properties[DECLARED]).items()
             }
             stored = json.loads(metadata["schemaString"])["fields"]
-            columns = tuple(Column(f["name"], sql_type(f["type"]), f["metadata"].get("comment", ""), f["nullable"]) for f in stored)
+            columns = tuple(
+                Column(f["name"], sql_type(f["type"]), f["metadata"].get("comment", ""), f["nullable"]) for f in stored
+            )
             checks = {key.removeprefix(_CHECK): value for key, value in properties.items() if key.startswith(_CHECK)}
-            made = cls(name, metadata.get("description") or "", columns, partitioned_by=tuple(metadata["partitionColumns"]), checks=checks, **more)
+            made = cls(
+                name,
+                metadata.get("description") or "",
+                columns,
+                partitioned_by=tuple(metadata["partitionColumns"]),
+                checks=checks,
+                **more,
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"found a table whose property {DECLARED} is no declaration ({error}); expected that which it was made with", place
+                f"found a table whose property {DECLARED} is no declaration ({error}); "
+                "expected that which it was made with",
+                place,
             ) from error
         if not made.key or not {*made.key, *made.clustered_by} <= set(made.column_names):
-            raise InputError(f"found a table whose property {DECLARED} names columns that it lacks; expected its own", place)
+            raise InputError(
+                f"found a table whose property {DECLARED} names columns that it lacks; expected its own", place
+            )
         return made
 
 
@@ -200,7 +228,11 @@ def _json_type(type_: str) -> Any:
     if kind not in _INNER:
         return _DELTA_TYPES.get(type_, type_)
     parts = inner.split(",", 1) if kind == "map" else [inner]
-    return {"type": kind, **{key: _json_type(part.strip()) for key, part in zip(_INNER[kind], parts, strict=True)}, _MAY_BE_NULL[kind]: True}
+    return {
+        "type": kind,
+        **{key: _json_type(part.strip()) for key, part in zip(_INNER[kind], parts, strict=True)},
+        _MAY_BE_NULL[kind]: True,
+    }
 
 
 def identifier(name: str) -> str:
@@ -221,7 +253,10 @@ def partition_folder(column: str, value: str, place: str | None = None) -> str:
     folder = f"{column}={quote(value, safe='')}"
     if len(folder) > _FOLDER_NAME:
         found = f"found a name of {len(value)} characters, {len(folder)} bytes as the folder {folder[:40]}..."
-        raise InputError(f"{found}; expected {_FOLDER_NAME} bytes at most, where each beyond ASCII counts as three: shorten it", place or column)
+        raise InputError(
+            f"{found}; expected {_FOLDER_NAME} bytes at most, where each beyond ASCII counts as three: shorten it",
+            place or column,
+        )
     return folder
 
 

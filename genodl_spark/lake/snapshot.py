@@ -53,7 +53,8 @@ class Snapshot:
     def changed(
         self, table: Table, cohort: str, since: int | None, key: Sequence[str], values: Sequence[str]
     ) -> tuple[DataFrame, list[StoredFile]] | None:
-        """Rows of a cohort (`key` and `values`) that stand at one of two versions only, and the files in which those of the newer one do.
+        """Rows of a cohort (`key` and `values`) that stand at one of two versions only,
+        and the files in which those of the newer one do.
 
         Files that both have are not read. None where the older version, or a file of it, is gone.
         """
@@ -74,7 +75,9 @@ class Snapshot:
 
         def rows(files: list[StoredFile]) -> DataFrame:
             found = self.lake.read_files(table, files)
-            return (found if "cohort" in table.partitioned_by else found.where(F.col("cohort") == cohort)).select(*key, *values)
+            return (found if "cohort" in table.partitioned_by else found.where(F.col("cohort") == cohort)).select(
+                *key, *values
+            )
 
         if not removed:
             return rows(added), added

@@ -1,9 +1,10 @@
-"""What a SQL statement asks, judged from its parsed plan before Spark analyses or runs any of it: one query over the lake's views.
+"""What a SQL statement asks, judged from its parsed plan before Spark analyses or runs any of it:
+one query over the lake's views.
 
-Everything that the parser made is visited, subqueries and arguments of any depth, and has to be known: a plan node or expression that is
-not listed here, such as a command, a script or a statement of a later Spark, is refused. A relation is a name of one part, of a view or of
-a common table expression in whose scope it stands. A function is one of the lake's own, or one that comes with Spark and answers from its
-arguments alone.
+Everything that the parser made is visited, subqueries and arguments of any depth, and has to be known:
+a plan node or expression that is not listed here, such as a command, a script or a statement of a later Spark,
+is refused. A relation is a name of one part, of a view or of a common table expression in whose scope it stands.
+A function is one of the lake's own, or one that comes with Spark and answers from its arguments alone.
 """
 
 from __future__ import annotations
@@ -17,23 +18,27 @@ from genodl_spark.core.errors import InputError
 
 _SPARK = "org.apache.spark.sql."
 _PLANS = """
-    Aggregate Distinct Except Filter Generate GlobalLimit Intersect Join JoinHint LateralJoin LocalLimit LocalRelation Offset OneRowRelation Pivot
-    Project RepartitionByExpression Sample Sort SubqueryAlias Union Unpivot UnresolvedHint UnresolvedWith WithWindowDefinition
+    Aggregate Distinct Except Filter Generate GlobalLimit Intersect Join JoinHint LateralJoin LocalLimit LocalRelation
+    Offset OneRowRelation Pivot Project RepartitionByExpression Sample Sort SubqueryAlias Union Unpivot UnresolvedHint
+    UnresolvedWith WithWindowDefinition
 """
 _UNRESOLVED = """
-    MultiAlias UnresolvedAlias UnresolvedAttribute UnresolvedExtractValue UnresolvedFunction UnresolvedGenerator UnresolvedHaving
-    UnresolvedInlineTable UnresolvedOrdinal UnresolvedPipeAggregateOrdinal UnresolvedRegex UnresolvedRelation UnresolvedStar
-    UnresolvedStarExceptOrReplace UnresolvedSubqueryColumnAliases UnresolvedTVFAliases UnresolvedTableValuedFunction
+    MultiAlias UnresolvedAlias UnresolvedAttribute UnresolvedExtractValue UnresolvedFunction UnresolvedGenerator
+    UnresolvedHaving UnresolvedInlineTable UnresolvedOrdinal UnresolvedPipeAggregateOrdinal UnresolvedRegex
+    UnresolvedRelation UnresolvedStar UnresolvedStarExceptOrReplace UnresolvedSubqueryColumnAliases UnresolvedTVFAliases
+    UnresolvedTableValuedFunction
 """
 _EXPRESSIONS = """
-    Add Alias And Ascending$ BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CaseWhen Cast Coalesce Collate Concat CreateNamedStruct Cube CurrentDate
-    CurrentRow$ CurrentTimestamp CurrentUser Descending$ Divide EqualNullSafe EqualTo Exists ExprId GreaterThan GreaterThanOrEqual GroupingSets
-    ILike In InSubquery IntegralDivide IsNotNull IsNull LambdaFunction LateralSubquery LessThan LessThanOrEqual Like LikeAll LikeAny ListQuery
-    Literal LocalTimestamp Lower Multiply NamedArgumentExpression Not NotLikeAll NotLikeAny NullsFirst$ NullsLast$ Or Overlay PipeExpression
-    PipeOperator RLike RangeFrame$ Remainder Rollup RowFrame$ ScalarSubquery ShiftLeft ShiftRight ShiftRightUnsigned SortOrder
-    SpecifiedWindowFrame StringLocate StringTrim StringTrimLeft StringTrimRight Substring Subtract TimestampAdd TimestampDiff UnaryMinus
-    UnaryPositive UnboundedFollowing$ UnboundedPreceding$ UnresolvedCollation UnresolvedNamedLambdaVariable UnresolvedWindowExpression
-    UnspecifiedFrame$ WindowExpression WindowSpecDefinition WindowSpecReference
+    Add Alias And Ascending$ BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CaseWhen Cast Coalesce Collate Concat
+    CreateNamedStruct Cube CurrentDate CurrentRow$ CurrentTimestamp CurrentUser Descending$ Divide EqualNullSafe EqualTo
+    Exists ExprId GreaterThan GreaterThanOrEqual GroupingSets ILike In InSubquery IntegralDivide IsNotNull IsNull
+    LambdaFunction LateralSubquery LessThan LessThanOrEqual Like LikeAll LikeAny ListQuery Literal LocalTimestamp Lower
+    Multiply NamedArgumentExpression Not NotLikeAll NotLikeAny NullsFirst$ NullsLast$ Or Overlay PipeExpression
+    PipeOperator RLike RangeFrame$ Remainder Rollup RowFrame$ ScalarSubquery ShiftLeft ShiftRight ShiftRightUnsigned
+    SortOrder SpecifiedWindowFrame StringLocate StringTrim StringTrimLeft StringTrimRight Substring Subtract
+    TimestampAdd TimestampDiff UnaryMinus UnaryPositive UnboundedFollowing$ UnboundedPreceding$ UnresolvedCollation
+    UnresolvedNamedLambdaVariable UnresolvedWindowExpression UnspecifiedFrame$ WindowExpression WindowSpecDefinition
+    WindowSpecReference
     aggregate.AggregateExpression aggregate.AnyValue aggregate.Complete$ aggregate.First aggregate.Last
 """
 _KNOWN = {
@@ -45,28 +50,40 @@ _KNOWN = {
 _LEAVES = {f"{_SPARK}catalyst.expressions.Literal", f"{_SPARK}catalyst.plans.logical.LocalRelation"} | {
     f"{_SPARK}catalyst.analysis.{name}" for name in ("UnresolvedAttribute", "UnresolvedStar", "UnresolvedRegex")
 }
-_VALUES = re.compile(r"org\.apache\.spark\.(sql\.types|unsafe\.types)\.\w+\$?|scala\.(None\$|Enumeration\$Val)|java\.((lang|math)\.\w+|util\.UUID)")
+_VALUES = re.compile(
+    r"org\.apache\.spark\.(sql\.types|unsafe\.types)\.\w+\$?|scala\.(None\$|Enumeration\$Val)|"
+    r"java\.((lang|math)\.\w+|util\.UUID)"
+)
 # Kinds of joins, names, and what holds other values.
-_WALKED = re.compile(r"org\.apache\.spark\.sql\.catalyst\.(plans\.\w+\$?|AliasIdentifier)|scala\.(Some|Tuple\d)(\$\w+)?")
+_WALKED = re.compile(
+    r"org\.apache\.spark\.sql\.catalyst\.(plans\.\w+\$?|AliasIdentifier)|scala\.(Some|Tuple\d)(\$\w+)?"
+)
 _COLLECTION = re.compile(r"scala\.collection\.(im)?mutable\.[\w$]+")
-# Groups that Spark files its functions under. Those of XML read schema files that a statement names; of the group `misc` some tell what the
-# machine holds, or call any method of Java.
+# Groups that Spark files its functions under. Those of XML read schema files that a statement names;
+# of the group `misc` some tell what the machine holds, or call any method of Java.
 _GROUPS = """
-    agg array bitwise collection conditional conversion csv datetime generator hash json lambda map math predicate string struct url variant window
+    agg array bitwise collection conditional conversion csv datetime generator hash json lambda map math predicate
+    string struct url variant window
 """
 _OTHERS = """
-    assert_true bitmap_bit_position bitmap_bucket_number bitmap_count current_catalog current_database current_schema current_user
-    hll_sketch_estimate hll_union monotonically_increasing_id raise_error session_user spark_partition_id typeof user uuid version
+    assert_true bitmap_bit_position bitmap_bucket_number bitmap_count current_catalog current_database current_schema
+    current_user hll_sketch_estimate hll_union monotonically_increasing_id raise_error session_user spark_partition_id
+    typeof user uuid version
 """
-_SHORT_NAMES = {"ScriptTransformation": "TRANSFORM", "PlanWithUnresolvedIdentifier": "IDENTIFIER", "ExpressionWithUnresolvedIdentifier": "IDENTIFIER"}
+_SHORT_NAMES = {
+    "ScriptTransformation": "TRANSFORM",
+    "PlanWithUnresolvedIdentifier": "IDENTIFIER",
+    "ExpressionWithUnresolvedIdentifier": "IDENTIFIER",
+}
 
 
 @dataclass(frozen=True)
 class Statement:
     """One query that may run.
 
-    `plan`: as parsed, in the JVM. `relations`: names of views that it reads, in lower case. `functions`: of each function that it calls, by its
-    name in lower case, the first argument of every call where that is a text as it stands, else None.
+    `plan`: as parsed, in the JVM. `relations`: names of views that it reads, in lower case.
+    `functions`: of each function that it calls, by its name in lower case, the first argument of every call
+    where that is a text as it stands, else None.
     """
 
     plan: Any
@@ -75,7 +92,8 @@ class Statement:
 
 
 def judged(jvm: Any, parser: Any, sql: str, own: Collection[str] = ()) -> Statement:
-    """A statement, parsed by a session's `parser`. `own`: functions that are the lake's. InputError where it is no query that may run."""
+    """A statement, parsed by a session's `parser`. `own`: functions that are the lake's.
+    InputError where it is no query that may run."""
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import PySparkException
 
@@ -84,7 +102,9 @@ def judged(jvm: Any, parser: Any, sql: str, own: Collection[str] = ()) -> Statem
     except PySparkException as error:
         raise refusal(first_line(str(error))) from error
     except Py4JJavaError as error:  # such as a stack overflow: parentheses without end
-        raise refusal(f"a statement that cannot be parsed ({error.java_exception.getClass().getSimpleName()})") from error
+        raise refusal(
+            f"a statement that cannot be parsed ({error.java_exception.getClass().getSimpleName()})"
+        ) from error
     return _Judge(jvm, own).statement(plan)
 
 
@@ -118,7 +138,8 @@ class _Judge:
         return Statement(plan, frozenset(self.relations), self.functions)
 
     def _within(self, value: Any, scope: frozenset[str]) -> Iterator[tuple[Any, frozenset[str]]]:
-        """What a value of the plan holds, each with the names of common table expressions that it can see. InputError where it is not known."""
+        """What a value of the plan holds, each with the names of common table expressions that it can see.
+        InputError where it is not known."""
         try:
             name = value.getClass().getName()
         except AttributeError:  # Decimal and other values that arrive as Python's own
@@ -175,7 +196,9 @@ class _Judge:
 
     def _answers_alone(self, name: str) -> bool:
         found = self.builtin.lookupFunction(self.identifier(name))
-        return found.isDefined() and (found.get().getGroup().removesuffix("_funcs") in _GROUPS.split() or name in _OTHERS.split())
+        return found.isDefined() and (
+            found.get().getGroup().removesuffix("_funcs") in _GROUPS.split() or name in _OTHERS.split()
+        )
 
     def _table_function(self, parts: list[str]) -> None:
         if len(parts) != 1 or not self.tables.lookupFunction(self.identifier(parts[0].lower())).isDefined():
@@ -190,7 +213,11 @@ def _items(collection: Any) -> Iterator[Any]:
 
 def _text(argument: Any) -> str | None:
     """The value of a literal text; None of any other expression."""
-    if argument.getClass().getSimpleName() != "Literal" or argument.dataType().typeName() != "string" or argument.value() is None:
+    if (
+        argument.getClass().getSimpleName() != "Literal"
+        or argument.dataType().typeName() != "string"
+        or argument.value() is None
+    ):
         return None
     return str(argument.value().toString())
 

@@ -99,7 +99,12 @@ class StoredLake(Lake):
         columns = opened.metadata().partition_columns
         return sorted(
             StoredFile(
-                *(storage.join(self.path(table), name), add["path"], {one: add[f"partition.{one}"] for one in columns}, add["size_bytes"]),
+                *(
+                    storage.join(self.path(table), name),
+                    add["path"],
+                    {one: add[f"partition.{one}"] for one in columns},
+                    add["size_bytes"],
+                ),
                 {} if add["num_records"] is None else {"numRecords": add["num_records"]},
                 sums[name],
             )
@@ -107,13 +112,17 @@ class StoredLake(Lake):
         )
 
     def _tell(self, table: Table, error: Exception) -> None:
-        log.info("table %s is read through Spark, as its log cannot be read otherwise: %s", table.name, str(error).splitlines()[0])
+        log.info(
+            "table %s is read through Spark, as its log cannot be read otherwise: %s",
+            table.name,
+            str(error).splitlines()[0],
+        )
 
     def append_few(self, table: Table, rows: pa.Table) -> None:
         """Appends a few rows in one commit, which Delta and all readers take for one of Delta's own.
 
-        ValueError, and nothing is written, for what needs Delta itself: a lake that is not on a local disk, a table that is not there, or one
-        with rules that are not known here. Conflict where others commit all the time.
+        ValueError, and nothing is written, for what needs Delta itself: a lake that is not on a local disk,
+        a table that is not there, or one with rules that are not known here. Conflict where others commit all the time.
         """
         if not storage.is_local(self.uri):
             raise ValueError("expected a lake on a local disk")
@@ -129,29 +138,51 @@ class StoredLake(Lake):
                     assert version is not None
                     if self._added(table, version, parts):
                         return
-            raise Conflict(f"{table.name}: found other runs that commit all the time; expected a pause, run this one again")
+            raise Conflict(
+                f"{table.name}: found other runs that commit all the time; expected a pause, run this one again"
+            )
 
     def _added(self, table: Table, version: int, parts: list[Part]) -> bool:
         """Commits files after a version; returns whether no other run was first."""
         beside = self._listed(table, version)
-        if not beside.keys() >= {"protocol", "metadata", "numFiles", "tableSizeBytes"} or "histogramOpt" in beside or "fileSizeHistogram" in beside:
+        if (
+            not beside.keys() >= {"protocol", "metadata", "numFiles", "tableSizeBytes"}
+            or "histogramOpt" in beside
+            or "fileSizeHistogram" in beside
+        ):
             raise ValueError(f"found no list beside version {version} of table {table.name} that could be carried on")
-        constraints = {key for key in beside["metadata"].get("configuration", {}) if key.startswith("delta.constraints.")}
+        constraints = {
+            key for key in beside["metadata"].get("configuration", {}) if key.startswith("delta.constraints.")
+        }
         if beside["protocol"]["minWriterVersion"] > _WRITER or len(constraints) > len(table.checks):
             raise ValueError(f"found table {table.name} with more rules for writers than are declared")
         transaction = str(uuid.uuid4())
-        commit: dict[str, Any] = {"timestamp": int(time.time() * 1000), "operation": "WRITE", "operationParameters": {"mode": "Append"}}
-        commit |= {"readVersion": version, "isolationLevel": "Serializable", "isBlindAppend": True, "operationMetrics": {}}
+        commit: dict[str, Any] = {
+            "timestamp": int(time.time() * 1000),
+            "operation": "WRITE",
+            "operationParameters": {"mode": "Append"},
+        }
+        commit |= {
+            "readVersion": version,
+            "isolationLevel": "Serializable",
+            "isBlindAppend": True,
+            "operationMetrics": {},
+        }
         commit |= {"engineInfo": "genodl-spark", "txnId": transaction}
         actions = [{"commitInfo": commit}, *(part.add() for part in parts)]
-        if not _published(table_log.entry(self._log_path(table), version + 1), "".join(json.dumps(action) + "\n" for action in actions)):
+        if not _published(
+            table_log.entry(self._log_path(table), version + 1),
+            "".join(json.dumps(action) + "\n" for action in actions),
+        ):
             return False
         # Delta carries on what stands beside a version, and replays the log where nothing does.
         beside |= {"txnId": transaction, "numFiles": beside["numFiles"] + len(parts)}
         beside["tableSizeBytes"] += sum(part.size for part in parts)
         if "allFiles" in beside:
             beside["allFiles"] = [*beside["allFiles"], *({**part.add()["add"], "dataChange": False} for part in parts)]
-        _published(table_log.entry(self._log_path(table), version + 1).removesuffix(".json") + ".crc", json.dumps(beside))
+        _published(
+            table_log.entry(self._log_path(table), version + 1).removesuffix(".json") + ".crc", json.dumps(beside)
+        )
         return True
 
 

@@ -1,7 +1,8 @@
-"""The log of a table as files: its newest version without listing all of them, what commits say, and which entries nothing needs any more.
+"""The log of a table as files: its newest version without listing all of them, what commits say,
+and which entries nothing needs any more.
 
-`uri` is that of the log everywhere: the folder `_delta_log` of a table. Entries are contiguous from some version on to the newest; of older ones
-those that are pinned are there, each with a checkpoint of its own.
+`uri` is that of the log everywhere: the folder `_delta_log` of a table. Entries are contiguous from some version
+on to the newest; of older ones those that are pinned are there, each with a checkpoint of its own.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ def entry(uri: str, version: int) -> str:
 def newest(uri: str, known: int | None = None) -> int | None:
     """The newest version; None where there is none.
 
-    `known`: one that was the newest at some time. From there, or from the last checkpoint, a few questions lead to the newest, however many there
-    are; a log without either is listed.
+    `known`: one that was the newest at some time. From there, or from the last checkpoint,
+    a few questions lead to the newest, however many there are; a log without either is listed.
     """
     last = _last_checkpoint(uri)
     start = max((version for version in (known, last) if version is not None), default=None)
@@ -62,7 +63,8 @@ def actions(uri: str, version: int) -> Iterator[dict[str, Any]]:
 
 
 def metadata(uri: str, version: int) -> dict[str, Any] | None:
-    """A version's schema, partitioning and properties; None where neither what Delta keeps beside it nor the entries up to it have them."""
+    """A version's schema, partitioning and properties; None where neither what Delta keeps beside it nor
+    the entries up to it have them."""
     with contextlib.suppress(InputError, ValueError, KeyError):
         found: dict[str, Any] = storage.read_json(storage.join(uri, f"{version:020}.crc"))["metadata"]
         return found
@@ -83,7 +85,8 @@ def recent(uri: str, since: float) -> list[int]:
 
 @dataclass(frozen=True)
 class Unneeded:
-    """Files of a log (URI, bytes) that may go once every version of `checkpoints` has a checkpoint; `base`: the least of the contiguous ones."""
+    """Files of a log (URI, bytes) that may go once every version of `checkpoints` has a checkpoint;
+    `base`: the least of the contiguous ones."""
 
     base: int
     checkpoints: list[int]
@@ -95,8 +98,13 @@ class Unneeded:
 
 
 def unneeded(uri: str, pinned: Iterable[int], before: float) -> Unneeded:
-    """What a log holds of versions that are neither `pinned` nor were the newest at any time since `before` (seconds of the epoch)."""
-    files = [(name, modified, size, int(found.group(1))) for name, modified, size in storage.listing(uri) if (found := _OF_VERSION.search(name))]
+    """What a log holds of versions that are neither `pinned` nor were the newest at any time since
+    `before` (seconds of the epoch)."""
+    files = [
+        (name, modified, size, int(found.group(1)))
+        for name, modified, size in storage.listing(uri)
+        if (found := _OF_VERSION.search(name))
+    ]
     entries = {version: modified for name, modified, _, version in files if _ENTRY.search(name)}
     if not entries:
         return Unneeded(0, [], [])

@@ -1,7 +1,8 @@
-"""Delta's optimistic transactions, through the JVM: what is read, what is committed, which errors say that another run came first, and another try.
+"""Delta's optimistic transactions, through the JVM: what is read, what is committed, which errors say that another
+run came first, and another try.
 
-Of two commits at the same time one comes first, and the other is held against it. What it had read, and what it takes away, must be as it was;
-otherwise nothing of it is there, and `LostRace` says so. `retried` does such work again.
+Of two commits at the same time one comes first, and the other is held against it. What it had read, and what it takes
+away, must be as it was; otherwise nothing of it is there, and `LostRace` says so. `retried` does such work again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ _LOG_FILE_THERE = ("FileAlreadyExistsException", "FileAlreadyExists")
 
 
 class LostRace(Conflict):
-    """Another run has committed first what a commit depends on: nothing of this one is there, and it may be done again from what is there now."""
+    """Another run has committed first what a commit depends on: nothing of this one is there,
+    and it may be done again from what is there now."""
 
 
 def retried(work: Callable[[], T], after: type[Conflict] = LostRace) -> T:
@@ -64,11 +66,15 @@ def told_apart(table: Table) -> Iterator[None]:
         reason = first_came(error)
         if reason is None:
             raise
-        raise LostRace(f"{table.name}: found another run that has changed it meanwhile ({reason}); expected none, run this one again") from error
+        raise LostRace(
+            f"{table.name}: found another run that has changed it meanwhile ({reason}); "
+            "expected none, run this one again"
+        ) from error
 
 
 def first_came(error: BaseException) -> str | None:
-    """What an error of Delta's, as py4j or as PySpark has it, says of another run's commit; None where it is no such error."""
+    """What an error of Delta's, as py4j or as PySpark has it, says of another run's commit;
+    None where it is no such error."""
     name = type(error).__name__
     if name.startswith(_FIRST_CAME):
         return _first_line(name, str(error))
@@ -91,8 +97,9 @@ def _first_line(name: str, text: str) -> str:
 def alone(uri: str) -> Iterator[None]:
     """Keeps commits to one table at one time where the file system does not.
 
-    A commit is a file that must not be there yet. Object stores and HDFS see to that; Hadoop's local file system looks first and writes then,
-    between which another process may do the same. The lock is the kernel's, on the folder itself, and ends with the process.
+    A commit is a file that must not be there yet. Object stores and HDFS see to that;
+    Hadoop's local file system looks first and writes then, between which another process may do the same.
+    The lock is the kernel's, on the folder itself, and ends with the process.
     """
     if not storage.is_local(uri):
         yield
@@ -116,7 +123,8 @@ def application(name: str) -> str:
 
 
 class Transaction:
-    """One transaction on a table, which reads its newest version. Of a table that is not there it makes the first, as declared.
+    """One transaction on a table, which reads its newest version. Of a table that is not there
+    it makes the first, as declared.
 
     `version`: that which was read, -1 where there is none.
     """
@@ -136,7 +144,8 @@ class Transaction:
         self._transaction.readWholeTable()
 
     def write(self, rows: DataFrame, where: str | None = None) -> list[Part]:
-        """Writes rows to files by a Spark job, held against the table's constraints and the SQL condition `where`; no commit knows of them yet.
+        """Writes rows to files by a Spark job, held against the table's constraints and the SQL condition `where`;
+        no commit knows of them yet.
 
         Columns that the table has and `rows` lack are NULL.
         """
@@ -153,13 +162,17 @@ class Transaction:
             parsed = self._spark._jsparkSession.sessionState().sqlParser().parseExpression(where)
             constraints.add(getattr(delta.constraints, "Constraints$Check")(f"rows are those of {where}", parsed))
         converters = jvm.scala.jdk.javaapi.CollectionConverters
-        found = self._transaction.writeFiles(rows.select(columns)._jdf, _nothing(jvm), False, converters.asScala(constraints).toSeq())
+        found = self._transaction.writeFiles(
+            rows.select(columns)._jdf, _nothing(jvm), False, converters.asScala(constraints).toSeq()
+        )
         made = []
         for action in converters.asJava(found):
             add = json.loads(action.json())["add"]
             statistics = add.get("stats") or "{}"
             count = json.loads(statistics).get("numRecords", 0)
-            made.append(Part(add["path"], add["partitionValues"], add["size"], count, statistics, add["modificationTime"]))
+            made.append(
+                Part(add["path"], add["partitionValues"], add["size"], count, statistics, add["modificationTime"])
+            )
         return made
 
     def commit(
@@ -171,7 +184,8 @@ class Transaction:
         marks: Mapping[str, int] | None = None,
         data_change: bool = True,
     ) -> None:
-        """Commits a change of files. LostRace where a file of `removed` has gone, or another run has committed with the same `exclusive`.
+        """Commits a change of files. LostRace where a file of `removed` has gone, or another run has
+        committed with the same `exclusive`.
 
         `replaces`: what the commit does, None for an append. `marks`: numbers by name that stand with the commit.
         """
@@ -179,10 +193,13 @@ class Transaction:
         delta = jvm.org.apache.spark.sql.delta
         now = int(time.time() * 1000)
         common = {"deletionTimestamp": now, "dataChange": data_change, "extendedFileMetadata": True}
-        actions = [{"remove": {"path": f.path, "partitionValues": f.partition, "size": f.size, **common}} for f in removed]
+        actions = [
+            {"remove": {"path": f.path, "partitionValues": f.partition, "size": f.size, **common}} for f in removed
+        ]
         actions += [{"add": {**part.add()["add"], "dataChange": data_change}} for part in parts]
         if exclusive is not None:
-            # What txnVersion() does, which also asks for the last version: a replay of the log. Versions of a table grow just as well.
+            # What txnVersion() does, which also asks for the last version: a replay of the log.
+            # Versions of a table grow just as well.
             self._transaction.readTxn().addOne(application(exclusive))
             actions.append({"txn": {"appId": application(exclusive), "version": self.version + 1, "lastUpdated": now}})
         for name, number in (marks or {}).items():
@@ -197,14 +214,18 @@ class Transaction:
         first = self.version < 0
         if first:
             storage.make_directory(self._uri)  # so that there is something to lock
-        with told_apart(self._table), alone(self._uri), _interpreted(self._spark) if first else contextlib.nullcontext():
+        with (
+            told_apart(self._table),
+            alone(self._uri),
+            _interpreted(self._spark) if first else contextlib.nullcontext(),
+        ):
             self._transaction.commit(jvm.scala.jdk.javaapi.CollectionConverters.asScala(listed).toSeq(), write)
 
 
 @contextlib.contextmanager
 def _interpreted(spark: SparkSession) -> Iterator[None]:
-    """Has Spark run what it plans within without compiling it. Delta replays the log of a table's first version by a job over a handful of rows,
-    which takes a second less so, where it is the first job of a session."""
+    """Has Spark run what it plans within without compiling it. Delta replays the log of a table's first version
+    by a job over a handful of rows, which takes a second less so, where it is the first job of a session."""
     if spark.conf.get(_COMPILED) != "true":
         yield
         return

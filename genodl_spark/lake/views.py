@@ -46,7 +46,9 @@ def register(lake: Lake, relations: Collection[str], held: bool = True) -> list[
         elif name in of_tasks:
             made[name] = of_task(lake, of_tasks[name], held)
         else:
-            raise InputError(f"found relation {name}, expected one of the lake's views: {', '.join(names(lake))}", "SQL")
+            raise InputError(
+                f"found relation {name}, expected one of the lake's views: {', '.join(names(lake))}", "SQL"
+            )
         behind.append(tables.get(name, PREDICTIONS))
     for name, rows in made.items():
         rows.createOrReplaceTempView(identifier(name))
@@ -63,12 +65,15 @@ def latest(predictions: DataFrame) -> DataFrame:
     from pyspark.sql import Window
     from pyspark.sql import functions as F
 
-    newest = Window.partitionBy(*_ENTITY).orderBy(F.col("model_version").desc(), F.col("scored_at").desc(), F.col("model_id"))
+    newest = Window.partitionBy(*_ENTITY).orderBy(
+        F.col("model_version").desc(), F.col("scored_at").desc(), F.col("model_id")
+    )
     return predictions.withColumn("_rank", F.row_number().over(newest)).where("_rank = 1").drop("_rank")
 
 
 def compared(predictions: DataFrame) -> DataFrame:
-    """The newest model's row (champion) beside each other model's (challenger): both answers, whether they agree, and how far they differ.
+    """The newest model's row (champion) beside each other model's (challenger): both answers,
+    whether they agree, and how far they differ.
 
     `difference`: the challenger's probability of the champion's class, or its value, less the champion's.
     """
@@ -81,18 +86,24 @@ def compared(predictions: DataFrame) -> DataFrame:
     rows = side(latest(predictions), "champion").join(side(predictions, "challenger"), [*_ENTITY])
     theirs = F.coalesce(F.col("challenger_probabilities")[F.col("champion_predicted")], F.col("challenger_value"))
     rows = rows.where("champion_model_id <> challenger_model_id")
-    rows = rows.withColumn("agree", F.expr("champion_predicted = challenger_predicted")).withColumn("difference", theirs - F.col("champion_value"))
+    rows = rows.withColumn("agree", F.expr("champion_predicted = challenger_predicted")).withColumn(
+        "difference", theirs - F.col("champion_value")
+    )
     return rows.drop("champion_probabilities", "challenger_probabilities")
 
 
 def of_task(lake: Lake, task: str, held: bool = True) -> DataFrame:
-    """The newest rows of a task, its classes as columns `probability_CLASS`, NULL of models that do not know the class."""
+    """The newest rows of a task, its classes as columns `probability_CLASS`, NULL of models
+    that do not know the class."""
     from pyspark.sql import functions as F
 
     models = lake.read(MODELS).where(F.col("task") == task)
     classes = sorted(row.c for row in models.select(F.explode("classes").alias("c")).distinct().collect())
     rows = latest(lake.read(PREDICTIONS, held=held).where(F.col("task") == task))
     columns = [F.col("probabilities")[F.lit(name)].alias(f"probability_{name}") for name in classes]
-    before, after = PREDICTIONS.column_names[: PREDICTIONS.column_names.index("probabilities")], PREDICTIONS.column_names
+    before, after = (
+        PREDICTIONS.column_names[: PREDICTIONS.column_names.index("probabilities")],
+        PREDICTIONS.column_names,
+    )
     rest = after[after.index("probabilities") + 1 :]
     return rows.select(*before, *columns, *rest)

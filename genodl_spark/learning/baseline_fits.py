@@ -17,7 +17,8 @@ from genodl_spark.learning.training import plan
 
 @dataclass(frozen=True)
 class Fits:
-    """All that a task needs to fit a baseline: the dataset's files, and those of another cohort to score where `external` is given."""
+    """All that a task needs to fit a baseline: the dataset's files, and those of another cohort to score
+    where `external` is given."""
 
     files: list[str]
     layout: feed.Layout
@@ -45,7 +46,11 @@ def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.n
     if len(rows) > fits.max_rows:
         rows = np.sort(np.random.default_rng([fits.seed, repeat, fold + 1]).choice(rows, fits.max_rows, replace=False))
     # Of a fixed split the one set that is described is the registered model's.
-    used = slice(None) if fits.allowed is None else fits.allowed[repeat * fits.folds + fold if fold != plan.REGISTERED else -1]
+    used = (
+        slice(None)
+        if fits.allowed is None
+        else fits.allowed[repeat * fits.folds + fold if fold != plan.REGISTERED else -1]
+    )
     encoding = encodings.encoding(fits.transform, fits.code)
     x = encoding.baseline(data.x[rows][:, used])
     if fits.external is not None:
@@ -55,7 +60,9 @@ def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.n
         test_rows = np.flatnonzero(plan.held_out(data.folds, sets, fits.folds)[0])
         tested = data.x[test_rows]
     others_x = encoding.baseline(tested[:, used])
-    scores = baselines.fit_predict(name, x, data.target[rows], others_x, fits.classes, fits.seed, fits.options.get(name))
+    scores = baselines.fit_predict(
+        name, x, data.target[rows], others_x, fits.classes, fits.seed, fits.options.get(name)
+    )
     return test_rows, scores
 
 

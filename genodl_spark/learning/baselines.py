@@ -1,8 +1,8 @@
 """The models that stand beside every network in its table: majority, linear, forest, tree.
 
-One call fits one baseline on one training set and scores other rows, so that Spark tasks run them side by side. Settings are
-fixed here in advance, the same for every task, unless options are given, which a search over SPACES finds; nothing is fitted on
-the rows to be scored. One thread, so that the number of cores changes no bit.
+One call fits one baseline on one training set and scores other rows, so that Spark tasks run them side by side.
+Settings are fixed here in advance, the same for every task, unless options are given, which a search over SPACES finds;
+nothing is fitted on the rows to be scored. One thread, so that the number of cores changes no bit.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _TREE: dict[str, dict[str, Any]] = {
     "min_samples_leaf": {"low": 1, "high": 50, "log": True},
     "ccp_alpha": {"low": 0.0, "high": 0.05},
 }
-# What a search may choose for each baseline, in the form of tune.space: C of the SVM; C of the logistic penalty and alpha of ridge, for
-# rows scaled to mean squared norm 1; a share of the features at each node of a forest, where "default" is that of the fixed settings; a
-# depth of 0 grows a tree in full.
+# What a search may choose for each baseline, in the form of tune.space: C of the SVM; C of the logistic penalty
+# and alpha of ridge, for rows scaled to mean squared norm 1; a share of the features at each node of a forest,
+# where "default" is that of the fixed settings; a depth of 0 grows a tree in full.
 SPACES: dict[str, dict[str, dict[str, Any]]] = {
     "linear_svm": {"C": {"low": 1e-5, "high": 10.0, "log": True}},
     "logistic": {"C": {"low": 0.01, "high": 100_000.0, "log": True}},
@@ -53,7 +53,8 @@ SPACES: dict[str, dict[str, dict[str, Any]]] = {
     "random_forest": _FOREST,
     "decision_tree": _TREE,
 }
-# Where a search starts: the fixed settings; the middle of the path for the two whose penalty is chosen within the training rows there.
+# Where a search starts: the fixed settings; the middle of the path for the two whose penalty is chosen
+# within the training rows there.
 STARTS: dict[str, dict[str, Any]] = {
     "linear_svm": {"C": SVM_C},
     "logistic": {"C": 10.0},
@@ -82,17 +83,19 @@ def fit_predict(
     """Fits baseline `name` on (x_train, y_train) and scores x_test.
 
     x_train (n, f) and x_test (m, f): float32, NaN missing. y_train (n,): class index, or value where `n_classes` is 0.
-    Returns float64: class probabilities (m, n_classes), 0 for classes absent from y_train; or values (m,). The same for the
-    same seed. Missing values become the feature's mean in training, 0 where it was never seen. ValueError for an unknown name,
-    or option, and where there is no training row. `options`: some of those of SPACES, in place of what follows.
+    Returns float64: class probabilities (m, n_classes), 0 for classes absent from y_train; or values (m,).
+    The same for the same seed. Missing values become the feature's mean in training, 0 where it was never seen.
+    ValueError for an unknown name, or option, and where there is no training row.
+    `options`: some of those of SPACES, in place of what follows.
 
-    majority: shares of the classes, or mean of the target. random_forest: 500 trees, else scikit-learn's defaults, but for
-    regression a third of the features at each node, at most 200. decision_tree: defaults, grown in full, so that its
-    probabilities are 0 or 1. The linear models see features standardised on the training rows. linear_svm: LinearSVC, squared
-    hinge, C 0.01, intercept all but unpenalised; its probabilities are the softmax (two classes: the logistic function) of its
-    decision values, of which the order and the highest mean something, the size does not. logistic: L2, the penalty of least log
-    loss in 3 folds of at most 2,000 training rows. For regression, linear_svm is LinearSVR (epsilon 0.1 of the target's standard
-    deviation, C 0.01), and "ridge", or "logistic", is ridge with the penalty of least leave-one-out error.
+    majority: shares of the classes, or mean of the target. random_forest: 500 trees, else scikit-learn's defaults,
+    but for regression a third of the features at each node, at most 200. decision_tree: defaults, grown in full,
+    so that its probabilities are 0 or 1. The linear models see features standardised on the training rows. linear_svm:
+    LinearSVC, squared hinge, C 0.01, intercept all but unpenalised; its probabilities are the softmax (two classes:
+    the logistic function) of its decision values, of which the order and the highest mean something, the size does not.
+    logistic: L2, the penalty of least log loss in 3 folds of at most 2,000 training rows.
+    For regression, linear_svm is LinearSVR (epsilon 0.1 of the target's standard deviation, C 0.01), and "ridge",
+    or "logistic", is ridge with the penalty of least leave-one-out error.
     """
     name = {"logistic": "ridge"}.get(name, name) if not n_classes else name
     if name not in names(n_classes):
@@ -100,7 +103,9 @@ def fit_predict(
     options = dict(options or {})
     unknown = options.keys() - SPACES.get(name, {}).keys()
     if unknown:
-        raise ValueError(f"found option {min(unknown)!r} of {name}; expected one of {', '.join(SPACES.get(name, {})) or 'none'}")
+        raise ValueError(
+            f"found option {min(unknown)!r} of {name}; expected one of {', '.join(SPACES.get(name, {})) or 'none'}"
+        )
     if not len(x_train):
         raise ValueError("found no training row for a baseline; expected some")
     with threadpool_limits(1), warnings.catch_warnings():
@@ -113,7 +118,9 @@ def fit_predict(
         return probabilities
 
 
-def _probabilities(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, options: Mapping[str, Any]) -> np.ndarray:
+def _probabilities(
+    name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, options: Mapping[str, Any]
+) -> np.ndarray:
     """y: indices 0 to k - 1, all present; returns (m, k)."""
     shares = np.bincount(y) / len(y)
     if name == "majority" or len(shares) == 1 or not len(x_test):
@@ -129,7 +136,9 @@ def _probabilities(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.nda
     if name == "linear_svm":
         # The faster solver by far where there are more features than rows; else the slower.
         dual = x_train.shape[1] > len(x_train)
-        model = LinearSVC(C=options.get("C", SVM_C), dual=dual, intercept_scaling=scale, max_iter=10_000, random_state=seed)
+        model = LinearSVC(
+            C=options.get("C", SVM_C), dual=dual, intercept_scaling=scale, max_iter=10_000, random_state=seed
+        )
         decision = model.fit(train, y).decision_function(test)
         return _softmax(decision if decision.ndim == 2 else np.column_stack([np.zeros(len(test)), decision]))
     train, test = train / scale, test / scale
@@ -137,7 +146,9 @@ def _probabilities(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.nda
     return _logistic(penalty, 1e-6).fit(train, y).predict_proba(test)
 
 
-def _values(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, options: Mapping[str, Any]) -> np.ndarray:
+def _values(
+    name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, options: Mapping[str, Any]
+) -> np.ndarray:
     mean, spread = y.mean(), y.std()
     if name == "majority" or spread == 0 or not len(x_test):
         return np.full(len(x_test), mean)
@@ -152,14 +163,21 @@ def _values(name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, s
     train, test = _standardise(x_train, x_test)
     scale = _norm(train)
     if name == "ridge":
-        model = Ridge(scale**2 * options["alpha"]) if "alpha" in options else RidgeCV(alphas=scale**2 * np.logspace(-4, 4, 17))
+        model = (
+            Ridge(scale**2 * options["alpha"])
+            if "alpha" in options
+            else RidgeCV(alphas=scale**2 * np.logspace(-4, 4, 17))
+        )
     else:
-        model = LinearSVR(C=options.get("C", SVM_C), epsilon=0.1, intercept_scaling=scale, max_iter=10_000, random_state=seed)
+        model = LinearSVR(
+            C=options.get("C", SVM_C), epsilon=0.1, intercept_scaling=scale, max_iter=10_000, random_state=seed
+        )
     return model.fit(train, (y - mean) / spread).predict(test) * spread + mean
 
 
 def _grown(options: Mapping[str, Any], width: int | str | None) -> dict[str, Any]:
-    """Options of a tree or forest as scikit-learn takes them; `width` is the number of features at a node by default."""
+    """Options of a tree or forest as scikit-learn takes them; `width` is the number
+    of features at a node by default."""
     translated: dict[str, dict[Any, Any]] = {"max_depth": {0: None}, "max_features": {"default": width}}
     return {key: translated.get(key, {}).get(value, value) for key, value in options.items()}
 
@@ -169,7 +187,8 @@ def _logistic(penalty: float, tolerance: float) -> LogisticRegression:
 
 
 def _penalty(z: np.ndarray, y: np.ndarray, seed: int) -> float:
-    """The C of PENALTIES with the least log loss in INNER_FOLDS folds, stratified, of at most INNER_ROWS rows; the smallest of equals."""
+    """The C of PENALTIES with the least log loss in INNER_FOLDS folds, stratified, of at most INNER_ROWS rows;
+    the smallest of equals."""
     order = np.random.default_rng(seed).permutation(len(y))[:INNER_ROWS]
     order = order[np.argsort(y[order], kind="stable")]  # dealt class by class
     z, y = z[order], y[order]
@@ -194,11 +213,12 @@ def _penalty(z: np.ndarray, y: np.ndarray, seed: int) -> float:
 
 
 def _standardise(x_train: np.ndarray, x_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both parts imputed and standardised by the training rows, float64; rotated into their span where features are many.
+    """Both parts imputed and standardised by the training rows, float64;
+    rotated into their span where features are many.
 
-    A linear model with an L2 penalty depends on the rows through their inner products alone, so that the coordinates of the rows
-    in the span of the training rows, at most n of them, give the same model as all f features: what lies outside that span has
-    weight 0. That is exact, and linear in f.
+    A linear model with an L2 penalty depends on the rows through their inner products alone, so that the coordinates
+    of the rows in the span of the training rows, at most n of them, give the same model as all f features:
+    what lies outside that span has weight 0. That is exact, and linear in f.
     """
     n, f = x_train.shape
     parts: list[tuple[np.ndarray, np.ndarray]] = []
@@ -228,8 +248,8 @@ def _standardise(x_train: np.ndarray, x_test: np.ndarray) -> tuple[np.ndarray, n
 def _norm(train: np.ndarray) -> float:
     """Root mean square length of the rows; 1 where all are 0.
 
-    As liblinear's intercept_scaling it leaves the intercept all but unpenalised: at its default of 1 the SVM of imbalanced
-    classes and thousands of features is crippled (DLBCL against FL: accuracy 0.85 for 0.95).
+    As liblinear's intercept_scaling it leaves the intercept all but unpenalised: at its default of 1 the SVM
+    of imbalanced classes and thousands of features is crippled (DLBCL against FL: accuracy 0.85 for 0.95).
     """
     return float(np.sqrt((train**2).sum(1).mean())) or 1.0
 
@@ -251,11 +271,14 @@ def _softmax(z: np.ndarray) -> np.ndarray:
 
 
 def baseline_names(settings: Evaluation, n_classes: int) -> list[str]:
-    """The baselines asked for that are ones of `n_classes` classes, 0 for regression. InputError for an unknown one, or option of one."""
+    """The baselines asked for that are ones of `n_classes` classes, 0 for regression.
+    InputError for an unknown one, or option of one."""
     known = {*baselines.NAMES, *baselines.REGRESSION_NAMES}
     for name in settings.baselines:
         if name not in known:
-            raise InputError(f"found baseline {name!r}; expected some of {', '.join(sorted(known))}", "evaluate.baselines")
+            raise InputError(
+                f"found baseline {name!r}; expected some of {', '.join(sorted(known))}", "evaluate.baselines"
+            )
     for name, options in settings.options.items():
         for option in options:
             if option not in baselines.SPACES.get(name, {}):

@@ -1,12 +1,13 @@
 """Whether values have drifted from a reference: histograms by feature, and two distances between them. Pure NumPy.
 
-Both samples are counted in bins that the reference alone has set; counts of disjoint rows add up, so tasks can share the work. Nothing
-but ranks enters, so that a transform which keeps the order of values (log, asinh, scaling) changes no distance.
+Both samples are counted in bins that the reference alone has set; counts of disjoint rows add up,
+so tasks can share the work. Nothing but ranks enters, so that a transform which keeps the order of values (log,
+asinh, scaling) changes no distance.
 
-The population stability index (PSI) is Jeffreys' symmetrised Kullback-Leibler divergence of the two shares (Kullback 1959), over all bins,
-missing values one of them. Without drift PSI / (1/n + 1/m) of samples of n and m rows follows chi-squared with bins - 1 degrees of freedom
-(Yurdakul and Naranjo 2020, J. Risk Model Validation 14(4)), so that its mean is (bins - 1)(1/n + 1/m): few rows have a large PSI by chance
-alone, and `limits` says how large.
+The population stability index (PSI) is Jeffreys' symmetrised Kullback-Leibler divergence of the two shares (Kullback
+1959), over all bins, missing values one of them. Without drift PSI / (1/n + 1/m) of samples of n and m rows
+follows chi-squared with bins - 1 degrees of freedom (Yurdakul and Naranjo 2020, J. Risk Model Validation 14(4)),
+so that its mean is (bins - 1)(1/n + 1/m): few rows have a large PSI by chance alone, and `limits` says how large.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from scipy.stats import chi2, kstwobign
 
 _ROWS = 255  # of a block: their counts fit a byte, which is more than twice as fast as sums of int64
 _FEATURES = 1024  # sorted at once
-_PRIOR = 0.5  # rows per bin that both samples are given: with it PSI has the mean and tail of its theory down to 5 rows per bin
+# rows per bin that both samples are given: with it PSI has the mean and tail of its theory down to 5 rows per bin
+_PRIOR = 0.5
 
 
 def bins_for(reference: int, current: int, most: int) -> int:
@@ -27,9 +29,10 @@ def bins_for(reference: int, current: int, most: int) -> int:
 def cut_points(x: np.ndarray, bins: int) -> np.ndarray:
     """Upper ends of all bins but the last (cuts, features), of the dtype of `x` (rows, features).
 
-    float32, NaN missing: the values below which a share of k / bins of the known values lies (the inverse of the empirical distribution;
-    NaN for a feature without any), bins - 1 of them, equal ones where values are tied. int8 categories, -1 missing: 0 to the largest, the
-    same for all features, so that a category that the reference lacks has the last bin.
+    float32, NaN missing: the values below which a share of k / bins of the known values lies (the inverse
+    of the empirical distribution; NaN for a feature without any), bins - 1 of them, equal ones where values are tied.
+    int8 categories, -1 missing: 0 to the largest, the same for all features, so that a category
+    that the reference lacks has the last bin.
     """
     if x.dtype == np.int8:
         return np.repeat(np.arange(int(x.max(initial=0)) + 1, dtype=np.int8)[:, None], x.shape[1], 1)
@@ -43,7 +46,8 @@ def cut_points(x: np.ndarray, bins: int) -> np.ndarray:
 
 
 def histogram(x: np.ndarray, cuts: np.ndarray) -> np.ndarray:
-    """Rows in each bin, int64 (cuts + 2, features), missing values last, of `x` (rows, features) as `cut_points` takes it.
+    """Rows in each bin, int64 (cuts + 2, features), missing values last, of `x` (rows,
+    features) as `cut_points` takes it.
 
     A bin is open below and closed above. Of equal cut points the first one's bin has the rows.
     """
@@ -62,8 +66,9 @@ def histogram(x: np.ndarray, cuts: np.ndarray) -> np.ndarray:
 def psi(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
     """Population stability index float64 (features,) of counts (bins, features): sum over bins of (p - q) ln(p / q).
 
-    So that no share is 0, both samples are given half a row for each bin that either has a row in, spread over the bins as the two samples
-    together are. Bins empty in both add nothing, equal shares have a PSI of 0, and the two samples may be exchanged.
+    So that no share is 0, both samples are given half a row for each bin that either has a row in,
+    spread over the bins as the two samples together are. Bins empty in both add nothing, equal shares have a PSI of 0,
+    and the two samples may be exchanged.
     """
     together = reference + current
     rows = together.sum(0)
@@ -77,8 +82,8 @@ def psi(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
 def limits(reference: np.ndarray, current: np.ndarray, least: float, alpha: float) -> np.ndarray:
     """PSI (features,) above which a feature has drifted, for counts (bins, features).
 
-    The greater of two: `least` and what is to be expected without drift; and what a feature without drift exceeds with probability `alpha`.
-    Infinite where either sample has no row.
+    The greater of two: `least` and what is to be expected without drift; and what a feature without drift exceeds
+    with probability `alpha`. Infinite where either sample has no row.
     """
     n, m = reference.sum(0), current.sum(0)
     with np.errstate(divide="ignore"):
@@ -88,10 +93,11 @@ def limits(reference: np.ndarray, current: np.ndarray, least: float, alpha: floa
 
 
 def ks(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
-    """Kolmogorov-Smirnov distance (features,) of counts as `histogram` has them, over known values; 0 where either sample has none.
+    """Kolmogorov-Smirnov distance (features,) of counts as `histogram` has them, over known values;
+    0 where either sample has none.
 
-    The largest difference of the two empirical distributions at the cut points: for categories the exact distance, for numbers a lower bound.
-    Of bases, whose codes have no order of their own, PSI says more.
+    The largest difference of the two empirical distributions at the cut points: for categories the exact distance,
+    for numbers a lower bound. Of bases, whose codes have no order of their own, PSI says more.
     """
     shares = [np.cumsum(counts[:-1], 0) / np.maximum(counts[:-1].sum(0), 1) for counts in (reference, current)]
     known = (reference[:-1].sum(0) > 0) & (current[:-1].sum(0) > 0)
@@ -99,7 +105,8 @@ def ks(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
 
 
 def ks_limit(n: int, m: int, least: float, alpha: float) -> float:
-    """The greater of `least` and the distance that samples of n and m rows without drift exceed with probability `alpha` (Smirnov 1948)."""
+    """The greater of `least` and the distance that samples of n and m rows without drift exceed
+    with probability `alpha` (Smirnov 1948)."""
     return max(least, float(kstwobign.isf(alpha)) * (1 / n + 1 / m) ** 0.5)
 
 

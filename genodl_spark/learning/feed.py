@@ -1,9 +1,10 @@
-"""From the Parquet files of one pinned Delta version to shuffled, sharded batches. The only file that imports Petastorm.
+"""From the Parquet files of one pinned Delta version to shuffled, sharded batches.
+The only file that imports Petastorm.
 
-A dataset is decoded once per machine into one block: memory, or above `feed.resident_bytes` a file on local disk that all ranks
-of the machine map. Epochs are then exact permutations of all rows: a function of seed and epoch alone, so that neither the number
-of ranks nor the layout of row groups nor the timing of readers changes which rows meet in a batch, and (epoch, step) is all that
-is needed to go on in the middle of an epoch.
+A dataset is decoded once per machine into one block: memory, or above `feed.resident_bytes` a file on local disk
+that all ranks of the machine map. Epochs are then exact permutations of all rows: a function of seed and epoch alone,
+so that neither the number of ranks nor the layout of row groups nor the timing of readers changes which rows meet
+in a batch, and (epoch, step) is all that is needed to go on in the middle of an epoch.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape of a dataset: rows, features per row, `dtype` of the packed values, repeats of its split, and packed values per row, `width`, where
-    they are not one for each feature."""
+    """Shape of a dataset: rows, features per row, `dtype` of the packed values, repeats of its split,
+    and packed values per row, `width`, where they are not one for each feature."""
 
     rows: int
     features: int
@@ -67,7 +68,12 @@ class Examples:
 
 
 def read(
-    files: list[str], layout: Layout, backend: str = "petastorm", resident_bytes: int = 2 << 30, scratch: str | None = None, readers: int = 1
+    files: list[str],
+    layout: Layout,
+    backend: str = "petastorm",
+    resident_bytes: int = 2 << 30,
+    scratch: str | None = None,
+    readers: int = 1,
 ) -> Examples:
     """Decodes the files of a dataset (URIs, any order); every row number from 0 must be there exactly once.
 
@@ -79,7 +85,9 @@ def read(
         _decode(files, block, backend, scratch, readers)
         if not (block.seen == 1).all():
             missing, doubled = int((block.seen == 0).sum()), int((block.seen > 1).sum())
-            raise RuntimeError(f"found {missing} rows missing and {doubled} doubled of {layout.rows}; run prepare again")
+            raise RuntimeError(
+                f"found {missing} rows missing and {doubled} doubled of {layout.rows}; run prepare again"
+            )
 
     if layout.rows * layout.values * np.dtype(layout.dtype).itemsize <= resident_bytes:
         block = _Block(np.empty(_Block.bytes(layout), np.uint8), layout)
@@ -97,10 +105,12 @@ def read(
 
 
 class _Spill:
-    """A decoded dataset in a file on local disk, shared by all processes of this user on the machine that want the same one.
+    """A decoded dataset in a file on local disk, shared by all processes of this user
+    on the machine that want the same one.
 
-    The first to lock the file fills it, the others wait for that; every process holds a shared lock as long as it reads, and the last
-    one removes the file. What a killed process leaves is removed by whoever comes next. Folder and file are this user's alone.
+    The first to lock the file fills it, the others wait for that; every process holds a shared lock as long
+    as it reads, and the last one removes the file. What a killed process leaves is removed by whoever comes next.
+    Folder and file are this user's alone.
     """
 
     def __init__(self, folder: str, files: list[str], layout: Layout) -> None:
@@ -114,7 +124,8 @@ class _Spill:
         self._file, self._fresh = self._locked()
 
     def _opened(self) -> BinaryIO:
-        """The file under the first name that is free, or taken by what such a process has made: a plain file, without a second name elsewhere."""
+        """The file under the first name that is free, or taken by what such a process has made:
+        a plain file, without a second name elsewhere."""
         for number in range(100):
             self.path = os.path.join(self._folder, f"{self._digest}-{number}.bin")
             with contextlib.suppress(OSError):
@@ -164,7 +175,10 @@ class _Spill:
 
 def _remove_unused(path: str) -> None:
     """Removes a spilled dataset that no process has locked."""
-    with contextlib.suppress(OSError), os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK), "r+b") as file:
+    with (
+        contextlib.suppress(OSError),
+        os.fdopen(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK), "r+b") as file,
+    ):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(path)
 
@@ -185,7 +199,12 @@ class _Block:
     @staticmethod
     def _parts(layout: Layout) -> list[tuple[str, tuple[int, ...]]]:
         rows = layout.rows  # in the order of their alignment
-        return [("float64", (rows,)), (layout.dtype, (rows, layout.values)), ("int8", (rows, layout.repeats)), ("uint8", (rows,))]
+        return [
+            ("float64", (rows,)),
+            (layout.dtype, (rows, layout.values)),
+            ("int8", (rows, layout.repeats)),
+            ("uint8", (rows,)),
+        ]
 
     @classmethod
     def bytes(cls, layout: Layout) -> int:
@@ -224,7 +243,9 @@ def _decode(files: list[str], block: _Block, backend: str, scratch: str | None, 
             for table in tables(paths):
                 block.put(table)
         except pa.ArrowException as error:
-            raise Damaged(f"found training rows that cannot be decoded ({str(error).splitlines()[0][:200]}); {MEND}", paths[0]) from error
+            raise Damaged(
+                f"found training rows that cannot be decoded ({str(error).splitlines()[0][:200]}); {MEND}", paths[0]
+            ) from error
 
     with _local(files, scratch) as local:
         for path in local:  # Petastorm opens files itself
@@ -263,8 +284,8 @@ class _local:
 def _petastorm(paths: list[str]) -> Iterator[pa.Table]:
     """Row groups as Petastorm's reader loads them, before it makes an object of every value.
 
-    Its dummy pool is the only one that neither loses rows nor changes their order (uber/petastorm, thread pool): where several
-    threads read, each has a reader of its own.
+    Its dummy pool is the only one that neither loses rows nor changes their order (uber/petastorm, thread pool):
+    where several threads read, each has a reader of its own.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)  # dozens, from what Petastorm calls in pyarrow
@@ -287,7 +308,9 @@ def _petastorm(paths: list[str]) -> Iterator[pa.Table]:
         class TableWorker(ArrowReaderWorker):  # type: ignore[misc]
             new_results_queue_reader = Tables
 
-        filesystem, local = get_filesystem_and_path_or_paths([f"file://{path}" for path in paths], hdfs_driver="libhdfs3")
+        filesystem, local = get_filesystem_and_path_or_paths(
+            [f"file://{path}" for path in paths], hdfs_driver="libhdfs3"
+        )
         reader = Reader(
             filesystem,
             local,
@@ -326,8 +349,9 @@ def shares(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Per step its number, the row numbers of the whole batch, and this rank's share of them; from step `first` on.
 
-    `rows` int64 (n,): numbers of the rows of an epoch. Over the ranks every one of them comes exactly once an epoch, and every rank
-    has the same number of steps; the share of a short last batch may be empty. The whole batch is the same for any number of ranks.
+    `rows` int64 (n,): numbers of the rows of an epoch. Over the ranks every one of them comes exactly once an epoch,
+    and every rank has the same number of steps; the share of a short last batch may be empty.
+    The whole batch is the same for any number of ranks.
     """
     order = rows[permutation(len(rows), seed, epoch)]
     for step in range(first, steps(len(rows), batch)):
@@ -338,7 +362,8 @@ def shares(
 class Prefetch(Generic[T]):
     """Items made by a thread, `ahead` of them at most before they are asked for; 0 makes each when it is asked for.
 
-    `waited`: seconds that the reader stood still for them. An error in making an item is raised where the item is asked for.
+    `waited`: seconds that the reader stood still for them. An error in making an item is raised
+    where the item is asked for.
     """
 
     def __init__(self, items: Iterable[T], ahead: int) -> None:

@@ -1,7 +1,8 @@
 """Metrics of predictions on rows that no training saw, their group-bootstrap intervals, and calibration.
 
-Everything is computed from integer weights of groups: 1 each for the value itself, the times drawn for a bootstrap draw. A
-weight of k means the same as k copies of the row. Nothing here raises or warns where a metric is undefined: it is NaN.
+Everything is computed from integer weights of groups: 1 each for the value itself,
+the times drawn for a bootstrap draw. A weight of k means the same as k copies of the row.
+Nothing here raises or warns where a metric is undefined: it is NaN.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-CLASSIFICATION = ("accuracy", "balanced_accuracy", "macro_f1", "mcc", "auroc", "auprc", "auprc_base_rate", "brier", "ece", "ari", "nmi")
+CLASSIFICATION = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "mcc",
+    "auroc",
+    "auprc",
+    "auprc_base_rate",
+    "brier",
+    "ece",
+    "ari",
+    "nmi",
+)
 REGRESSION = ("r2", "pearson", "spearman", "c_index", "mae", "mse")
 LOWER_IS_BETTER = ("brier", "ece", "mae", "mse")
 ECE_BINS = 15
@@ -21,7 +34,8 @@ ECE_BINS = 15
 _CHUNK = 1 << 20  # rows x draws that are in memory at once: about 60 MB at the peak
 _RANKED = {"auroc", "auprc", "auprc_base_rate"}
 
-Weighted = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights (groups, draws) int32 -> each metric, (draws,) float64
+# weights (groups, draws) int32 -> each metric, (draws,) float64
+Weighted = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 class Interval(NamedTuple):
@@ -36,10 +50,10 @@ class Interval(NamedTuple):
 class HeldOut:
     """Predictions on rows that no training saw. ValueError where shapes or values do not fit together.
 
-    entities: (N,) str, distinct. groups: (N,) str, equal to entities where there is no group. target: (N,) float64, class
-    index or value. scores: float64, class probabilities (R, N, C) or values (R, N), for R repeats of the cross-validation
-    (1 for a fixed split); NaN where a row was not evaluated in that repeat. classes: names in index order, empty for
-    regression. Any order of rows gives the same results.
+    entities: (N,) str, distinct. groups: (N,) str, equal to entities where there is no group. target:
+    (N,) float64, class index or value. scores: float64, class probabilities (R, N, C) or values (R, N),
+    for R repeats of the cross-validation (1 for a fixed split); NaN where a row was not evaluated in that repeat.
+    classes: names in index order, empty for regression. Any order of rows gives the same results.
     """
 
     entities: np.ndarray
@@ -51,8 +65,15 @@ class HeldOut:
     def __post_init__(self) -> None:
         n = len(self.entities)
         width = (len(self.classes),) if self.classes else ()
-        if self.scores.shape != (*self.scores.shape[:1], n, *width) or len(self.groups) != n or self.target.shape != (n,):
-            raise ValueError(f"scores {self.scores.shape}, groups {len(self.groups)} and target {self.target.shape} do not fit {n} entities")
+        if (
+            self.scores.shape != (*self.scores.shape[:1], n, *width)
+            or len(self.groups) != n
+            or self.target.shape != (n,)
+        ):
+            raise ValueError(
+                f"scores {self.scores.shape}, groups {len(self.groups)} and target {self.target.shape} "
+                f"do not fit {n} entities"
+            )
         if len(np.unique(np.asarray(self.entities, str))) != n:
             raise ValueError("an entity stands twice; expected each once")
         if np.isinf(self.scores).any() or not np.isfinite(self.target).all():
@@ -76,48 +97,55 @@ def metrics(held: HeldOut) -> dict[str, float]:
     """Mean over repeats of each pooled metric; NaN where undefined in every repeat.
 
     Classification (predicted: the class of the highest probability, the first of equals):
-    accuracy; balanced_accuracy: mean recall of the classes present in the target (Brodersen et al. 2010); macro_f1: mean F1 of
-    the classes present in target or predictions; mcc: multi-class correlation (Gorodkin 2004), 0 for a constant predictor,
-    NaN for a constant target; auroc: binary with the last class positive, else the mean over classes of one against the rest,
-    ties count half (Hanley and McNeil 1982); auprc: average precision without interpolation (Davis and Goadrich 2006), over
-    the same classes, those with both positive and negative rows; auprc_base_rate: what a random score would have as auprc;
-    brier: binary the mean of (p - y)^2 of the positive class, multi-class the mean over rows of the sum over classes (Brier
-    1950), so that the two conventions differ by a factor of 2; ece: expected calibration error, 15 equal-width bins of the
-    highest probability, each open below and closed above (Guo et al. 2017); ari: adjusted Rand index of the predicted classes (Hubert and
-    Arabie 1985); nmi: their mutual information with the target over the mean of both entropies; both are 1 where all rows are of one class
-    and are said to be.
-    Regression: r2 against the mean of the target; pearson; spearman with average ranks; c_index: share of the pairs of rows with different
-    targets that the scores put in the same order, ties of scores count half (Harrell et al. 1982); mae; mse.
+    accuracy; balanced_accuracy: mean recall of the classes present in the target (Brodersen et al. 2010);
+    macro_f1: mean F1 of the classes present in target or predictions; mcc: multi-class correlation (Gorodkin 2004),
+    0 for a constant predictor, NaN for a constant target; auroc: binary with the last class positive,
+    else the mean over classes of one against the rest, ties count half (Hanley and McNeil 1982);
+    auprc: average precision without interpolation (Davis and Goadrich 2006), over the same classes,
+    those with both positive and negative rows; auprc_base_rate: what a random score would have as auprc;
+    brier: binary the mean of (p - y)^2 of the positive class, multi-class the mean over rows of the sum over
+    classes (Brier 1950), so that the two conventions differ by a factor of 2; ece: expected calibration error,
+    15 equal-width bins of the highest probability, each open below and closed above (Guo et al. 2017); ari:
+    adjusted Rand index of the predicted classes (Hubert and Arabie 1985); nmi: their mutual information with the target
+    over the mean of both entropies; both are 1 where all rows are of one class and are said to be.
+    Regression: r2 against the mean of the target; pearson; spearman with average ranks; c_index:
+    share of the pairs of rows with different targets that the scores put in the same order,
+    ties of scores count half (Harrell et al. 1982); mae; mse.
     """
     return _Pooled(held).values()
 
 
 def intervals(held: HeldOut, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
-    """Each metric with the 95% percentile interval of a group bootstrap (Efron 1979; groups as in Field and Welsh 2007).
+    """Each metric with the 95% percentile interval of a group bootstrap (Efron 1979;
+    groups as in Field and Welsh 2007).
 
-    As many groups as there are are drawn with replacement, the same draw for all repeats. Draws in which a metric is undefined
-    are left out of its interval. `resamples` 0 gives NaN ends. With few rows the interval of ece lies too high, even above its
-    value: copies of rows look less calibrated than the rows.
+    As many groups as there are are drawn with replacement, the same draw for all repeats.
+    Draws in which a metric is undefined are left out of its interval. `resamples` 0 gives NaN ends. With few rows
+    the interval of ece lies too high, even above its value: copies of rows look less calibrated than the rows.
     """
     pooled = _Pooled(held)
     drawn = [pooled(counts) for counts in pooled.draws(resamples, seed, 0)]
-    return {name: Interval(value, *_percentiles([part[name] for part in drawn])) for name, value in pooled.values().items()}
+    return {
+        name: Interval(value, *_percentiles([part[name] for part in drawn])) for name, value in pooled.values().items()
+    }
 
 
 def paired(a: HeldOut, b: HeldOut, metric: str, resamples: int = 1000, seed: int = 0) -> Interval:
     """metric(a) - metric(b) with its 95% interval, both evaluated on the same draws.
 
-    a and b hold the same entities (in any order), groups, targets and repeats, else ValueError. A row that one of them lacks
-    in a repeat is left out of both there.
+    a and b hold the same entities (in any order), groups, targets and repeats, else ValueError.
+    A row that one of them lacks in a repeat is left out of both there.
     """
     return paired_mean([(a, b)], metric, resamples, seed)
 
 
-def paired_mean(pairs: Sequence[tuple[HeldOut, HeldOut]], metric: str, resamples: int = 1000, seed: int = 0) -> Interval:
+def paired_mean(
+    pairs: Sequence[tuple[HeldOut, HeldOut]], metric: str, resamples: int = 1000, seed: int = 0
+) -> Interval:
     """Mean over pairs of metric(a) - metric(b), each pair with draws of its own.
 
-    For pairs of different data or splits. Seeds on one set of test rows share its sampling error: stack them as repeats of one
-    HeldOut and call `paired`, or the interval comes out too narrow.
+    For pairs of different data or splits. Seeds on one set of test rows share its sampling error:
+    stack them as repeats of one HeldOut and call `paired`, or the interval comes out too narrow.
     """
     if not pairs:
         raise ValueError("no pair to compare; expected one at least")
@@ -125,20 +153,33 @@ def paired_mean(pairs: Sequence[tuple[HeldOut, HeldOut]], metric: str, resamples
     for index, (a, b) in enumerate(pairs):
         left, right = _together(a, b, metric)
         values.append(left.values()[metric] - right.values()[metric])
-        drawn.append(np.concatenate([np.empty(0), *(left(c)[metric] - right(c)[metric] for c in left.draws(resamples, seed, index))]))
+        drawn.append(
+            np.concatenate(
+                [np.empty(0), *(left(c)[metric] - right(c)[metric] for c in left.draws(resamples, seed, index))]
+            )
+        )
     # A pair without rows has no draws, and no value either.
     complete = all(len(part) == resamples for part in drawn)
     return Interval(float(np.mean(values)), *_percentiles([np.mean(drawn, axis=0)] if complete else []))
 
 
-def by_group(held: HeldOut, labels: Sequence[str | None], resamples: int = 1000, seed: int = 0) -> dict[str, dict[str, Interval]]:
-    """`intervals` of the rows of each value of `labels` (N,), parallel to the rows of `held`, sorted; None is left out."""
+def by_group(
+    held: HeldOut, labels: Sequence[str | None], resamples: int = 1000, seed: int = 0
+) -> dict[str, dict[str, Interval]]:
+    """`intervals` of the rows of each value of `labels` (N,), parallel to the rows of `held`,
+    sorted; None is left out."""
     column = np.asarray(["" if label is None else str(label) for label in labels])
     known = np.asarray([label is not None for label in labels])
     parts = {}
     for value in np.unique(column[known]):
         rows = known & (column == value)
-        part = replace(held, entities=held.entities[rows], groups=held.groups[rows], target=held.target[rows], scores=held.scores[:, rows])
+        part = replace(
+            held,
+            entities=held.entities[rows],
+            groups=held.groups[rows],
+            target=held.target[rows],
+            scores=held.scores[:, rows],
+        )
         parts[str(value)] = intervals(part, resamples, seed)
     return parts
 
@@ -152,20 +193,24 @@ def confusion(held: HeldOut) -> np.ndarray:
 
 
 def per_class(held: HeldOut) -> list[dict[str, str | float]]:
-    """For each class its name, support (rows of it, mean over repeats), precision, recall and f1 of the matrix of `confusion`."""
+    """For each class its name, support (rows of it, mean over repeats), precision, recall and f1
+    of the matrix of `confusion`."""
     counts = confusion(held)
     hit, support, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
     with np.errstate(all="ignore"):
         columns = (support, hit / predicted, hit / support, 2 * hit / (support + predicted))
     names = ("support", "precision", "recall", "f1")
-    return [{"class": c, **{n: float(v[i]) for n, v in zip(names, columns, strict=True)}} for i, c in enumerate(held.classes)]
+    return [
+        {"class": c, **{n: float(v[i]) for n, v in zip(names, columns, strict=True)}}
+        for i, c in enumerate(held.classes)
+    ]
 
 
 def temperature(probabilities: np.ndarray, target: np.ndarray, weights: np.ndarray | None = None) -> float:
     """The T that minimises the log loss of `sharpen(probabilities, T)` (Guo et al. 2017), between e**-3 and e**3.
 
-    probabilities: (N, C); target: (N,) class index; weights: (N,). Rows with NaN do not count. 1.0 without rows or with rows of
-    one class only, where the best T says nothing.
+    probabilities: (N, C); target: (N,) class index; weights: (N,). Rows with NaN do not count.
+    1.0 without rows or with rows of one class only, where the best T says nothing.
     """
     from scipy.optimize import minimize_scalar
 
@@ -194,7 +239,8 @@ def sharpen(probabilities: np.ndarray, t: float) -> np.ndarray:
 
 
 def calibration_curve(held: HeldOut, bins: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Reliability diagram, three float64 (bins,): mean highest probability, accuracy, and rows (mean over repeats) of each bin.
+    """Reliability diagram, three float64 (bins,): mean highest probability, accuracy,
+    and rows (mean over repeats) of each bin.
 
     Equal-width bins, pooled over repeats; NaN in an empty bin.
     """
@@ -205,7 +251,11 @@ def calibration_curve(held: HeldOut, bins: int = 10) -> tuple[np.ndarray, np.nda
     index = _bin(top, bins)
     count = np.bincount(index, minlength=bins).astype(np.float64)
     with np.errstate(invalid="ignore"):
-        return np.bincount(index, top, bins) / count, np.bincount(index, correct, bins) / count, count / max(len(held.scores), 1)
+        return (
+            np.bincount(index, top, bins) / count,
+            np.bincount(index, correct, bins) / count,
+            count / max(len(held.scores), 1),
+        )
 
 
 def roc_curves(held: HeldOut, points: int = 500) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -254,10 +304,15 @@ class _Pooled:
         for scores, mask in zip(held.scores, evaluated, strict=True):
             used = mask[order]
             arguments = (unit[used], held.target[order][used], scores[order][used], self.n_groups)
-            self.repeats.append(_classification(*arguments, set(self.names)) if held.classes else _regression(*arguments, set(self.names)))
+            self.repeats.append(
+                _classification(*arguments, set(self.names))
+                if held.classes
+                else _regression(*arguments, set(self.names))
+            )
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """counts (groups, draws) int32 -> each metric, (draws,) float64: mean over the repeats in which it is defined."""
+        """counts (groups, draws) int32 -> each metric, (draws,) float64:
+        mean over the repeats in which it is defined."""
         with np.errstate(all="ignore"):
             values = [weighted(counts) for weighted in self.repeats] if self.n_groups else []
             draws = counts.shape[1]
@@ -278,7 +333,9 @@ class _Pooled:
             yield counts
 
 
-def _classification(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_groups: int, only: set[str]) -> Weighted:
+def _classification(
+    unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_groups: int, only: set[str]
+) -> Weighted:
     """unit (n,): group index of each row; target (n,); scores (n, C)."""
     from scipy import sparse
 
@@ -288,7 +345,8 @@ def _classification(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_
     top = scores[np.arange(n), predicted]
     squares = (scores - (truth[:, None] == np.arange(c))) ** 2
     brier = squares[:, 1] if c == 2 else squares.sum(1)
-    # What adds up over rows, one line each, summed within groups: cells of the confusion matrix, calibration bins, Brier.
+    # What adds up over rows, one line each, summed within groups: cells of the confusion matrix,
+    # calibration bins, Brier.
     lines = np.concatenate([truth * c + predicted, c * c + _bin(top, ECE_BINS), np.full(n, c * c + ECE_BINS)])
     data = np.concatenate([np.ones(n), (predicted == truth) - top, brier])
     additive = sparse.csr_matrix((data, (lines, np.tile(unit, 3))), shape=(c * c + ECE_BINS + 1, n_groups))
@@ -312,7 +370,9 @@ def _classification(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_
             "nmi": _normalised_information(cells),
         }
         if ranked:
-            area, precision, rate = (_mean(np.array(part)) for part in zip(*(rank(counts) for rank in ranked), strict=True))
+            area, precision, rate = (
+                _mean(np.array(part)) for part in zip(*(rank(counts) for rank in ranked), strict=True)
+            )
             found |= {"auroc": area, "auprc": precision, "auprc_base_rate": rate}
         return found
 
@@ -345,8 +405,11 @@ def _normalised_information(cells: np.ndarray) -> np.ndarray:
     return np.where(cells.sum((0, 1)) > 0, found, np.nan)
 
 
-def _ranking(unit: np.ndarray, positive: np.ndarray, score: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """AUROC, average precision and share of positives of one score as a function of the weights; NaN without both classes."""
+def _ranking(
+    unit: np.ndarray, positive: np.ndarray, score: np.ndarray
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """AUROC, average precision and share of positives of one score as a function of the weights;
+    NaN without both classes."""
     order = np.argsort(-score, kind="stable")
     ranked, is_positive, units = score[order], positive[order], unit[order]
     starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else np.empty(0, np.int64)
@@ -390,7 +453,11 @@ def _regression(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_grou
     from scipy import sparse
 
     # Sums of squares lose digits far from 0.
-    t, p, error = target - target.mean() if len(target) else target, scores - scores.mean() if len(scores) else scores, scores - target
+    t, p, error = (
+        target - target.mean() if len(target) else target,
+        scores - scores.mean() if len(scores) else scores,
+        scores - target,
+    )
     rows = np.array([np.ones(len(t)), t, t**2, p, p**2, t * p, np.abs(error), error**2])
     lines = np.repeat(np.arange(len(rows)), len(t))
     additive = sparse.csr_matrix((rows.ravel(), (lines, np.tile(unit, len(rows)))), shape=(len(rows), n_groups))
@@ -455,8 +522,9 @@ def _spearman(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Calla
 def _concordance(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Share of the pairs with different targets that the scores put in the same order.
 
-    The ranks of two different targets, written in binary, differ first in one bit: at each bit the rows of 0 are held against those of 1 that
-    share the bits above, in the order of their scores. That is n log n, where pairs would be n * n.
+    The ranks of two different targets, written in binary, differ first in one bit:
+    at each bit the rows of 0 are held against those of 1 that share the bits above, in the order of their scores.
+    That is n log n, where pairs would be n * n.
     """
     rank = np.unique(target, return_inverse=True)[1]
     place = np.unique(scores, return_inverse=True)[1]
@@ -469,7 +537,10 @@ def _concordance(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Ca
         ranked, upper = key[order], np.flatnonzero(rank >> bit & 1)
         own = key[upper]
         edges = [np.searchsorted(ranked, own, "left"), np.searchsorted(ranked, own, "right")]
-        ends = [np.searchsorted(ranked, block[upper] * ties, "left"), np.searchsorted(ranked, (block[upper] + 1) * ties, "left")]
+        ends = [
+            np.searchsorted(ranked, block[upper] * ties, "left"),
+            np.searchsorted(ranked, (block[upper] + 1) * ties, "left"),
+        ]
         levels.append((unit[order], (rank[order] >> bit & 1) == 0, unit[upper], *edges, *ends))
 
     def weighted(counts: np.ndarray) -> np.ndarray:
@@ -490,11 +561,17 @@ def _together(a: HeldOut, b: HeldOut, metric: str) -> tuple[_Pooled, _Pooled]:
     if metric not in known:
         raise ValueError(f"found metric {metric!r}; expected one of {', '.join(known)}")
     left, right = (np.argsort(np.asarray(held.entities, str), kind="stable") for held in (a, b))
-    same = a.scores.shape == b.scores.shape and a.classes == b.classes and np.array_equal(a.target[left], b.target[right])
+    same = (
+        a.scores.shape == b.scores.shape and a.classes == b.classes and np.array_equal(a.target[left], b.target[right])
+    )
     for name in ("entities", "groups"):
-        same = same and np.array_equal(np.asarray(getattr(a, name), str)[left], np.asarray(getattr(b, name), str)[right])
+        same = same and np.array_equal(
+            np.asarray(getattr(a, name), str)[left], np.asarray(getattr(b, name), str)[right]
+        )
     if not same:
-        raise ValueError("the two predictions differ in entities, groups, targets, classes or repeats; expected the same rows")
+        raise ValueError(
+            "the two predictions differ in entities, groups, targets, classes or repeats; expected the same rows"
+        )
     both = a.evaluated[:, left] & b.evaluated[:, right]
     keep_a, keep_b = np.empty_like(both), np.empty_like(both)
     keep_a[:, left], keep_b[:, right] = both, both
@@ -535,7 +612,8 @@ def _percentiles(drawn: list[np.ndarray]) -> tuple[float, float]:
 
 
 def calibrated(scores: np.ndarray, target: np.ndarray, folds: np.ndarray, registered: float) -> np.ndarray:
-    """Probabilities (R, N, C) at the `registered` temperature, or, where `folds` (R, N) is not -1, at one fitted on the other folds."""
+    """Probabilities (R, N, C) at the `registered` temperature, or, where `folds` (R, N) is not -1,
+    at one fitted on the other folds."""
     out = scores.copy()
     for repeat in range(len(scores)):
         inside = folds[repeat] >= 0

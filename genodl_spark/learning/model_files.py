@@ -1,4 +1,5 @@
-"""The files of a registered model below LAKE/models/ID: card, weights and the user's own code. Its row of `models` holds their hashes.
+"""The files of a registered model below LAKE/models/ID: card, weights and the user's own code.
+Its row of `models` holds their hashes.
 
 What a reader gets are the bytes that were hashed; a card is checked before anything is made of it.
 """
@@ -35,9 +36,9 @@ Name = Annotated[str, Field(max_length=4096)]
 class Card:
     """What is to be known of a model beside its weights; stored as model.json.
 
-    `features`: identifiers in the order of the inputs. `classes`: empty for regression. `dtype`: of packed inputs, int8 with -1
-    missing or float32 with NaN missing. `temperature`: of the probabilities. `batch`: rows computed at once, short batches are
-    filled up, so that a row's score does not depend on its neighbours.
+    `features`: identifiers in the order of the inputs. `classes`: empty for regression. `dtype`: of packed inputs, int8
+    with -1 missing or float32 with NaN missing. `temperature`: of the probabilities. `batch`: rows computed at once,
+    short batches are filled up, so that a row's score does not depend on its neighbours.
     """
 
     format: int
@@ -52,7 +53,8 @@ class Card:
     members: Annotated[int, Field(ge=1, le=4096)]
     temperature: Annotated[float, Field(ge=0.01, le=100)]  # what is fitted lies from e**-3 to e**3
     batch: Annotated[int, Field(ge=1, le=1 << 20)]
-    loss: Annotated[str, Field(pattern=r"^\w[\w.-]{0,200}$")] = "auto"  # models of before have none: what their classes mean
+    # models of before have none: what their classes mean
+    loss: Annotated[str, Field(pattern=r"^\w[\w.-]{0,200}$")] = "auto"
 
     @model_validator(mode="after")
     def _fits_together(self) -> Card:
@@ -89,7 +91,8 @@ _CARDS = TypeAdapter(Card)
 
 
 def card_of(content: bytes, origin: str) -> Card:
-    """The card that the bytes of a model.json hold. InputError, with `origin`, for what is no card, or none that this code knows."""
+    """The card that the bytes of a model.json hold. InputError, with `origin`, for what is no card,
+    or none that this code knows."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -120,10 +123,11 @@ def _what_is_wrong(error: ValidationError) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class ModelFiles:
-    """Where a model's files are, and the SHA-256 (hex) of each by its name below `uri`; none of a model that was registered without.
+    """Where a model's files are, and the SHA-256 (hex) of each by its name below `uri`;
+    none of a model that was registered without.
 
-    `trusted`: whether today's command lets code stored with the model run. `given`: the code that today's command names itself, for a
-    model that was registered without any. It goes to Spark tasks as it is, and they read through it too.
+    `trusted`: whether today's command lets code stored with the model run. `given`: the code that today's command names
+    itself, for a model that was registered without any. It goes to Spark tasks as it is, and they read through it too.
     """
 
     uri: str
@@ -138,9 +142,15 @@ class ModelFiles:
         """The content of a file as it was registered. Damaged where it is another, InputError where it is gone."""
         content, expected = storage.read_bytes(self.place(name)), dict(self.hashes).get(name)
         if expected is None and self.hashes:
-            raise InputError("found a file that table models knows nothing of; expected its hash there, train the model again", self.place(name))
+            raise InputError(
+                "found a file that table models knows nothing of; expected its hash there, train the model again",
+                self.place(name),
+            )
         if expected is not None and (found := sha256(content)) != expected:
-            text = f"found SHA-256 {found[:16]}...; expected {expected[:16]}... as in table models: the file has changed since it was registered"
+            text = (
+                f"found SHA-256 {found[:16]}...; expected {expected[:16]}... as in table models: "
+                "the file has changed since it was registered"
+            )
             raise Damaged(f"{text}; {_ADVICE}", self.place(name))
         return content
 
@@ -156,7 +166,8 @@ class ModelFiles:
         return found or {name: sha256(content) for name, content in self.given}
 
     def code(self) -> dict[str, bytes]:
-        """The user's own code that the model was trained with, by base name; none where task and network are of this package.
+        """The user's own code that the model was trained with, by base name;
+        none where task and network are of this package.
 
         InputError where it may not run.
         """
@@ -165,13 +176,19 @@ class ModelFiles:
         names = self.code_hashes()
         if names and not self.trusted:
             text = f"found the model's own code {', '.join(names)}; expected leave to run it"
-            raise InputError(f"{text}: read it, then --set code.trusted=true, or name the TOML that it was trained with", self.place(CODE))
+            raise InputError(
+                f"{text}: read it, then --set code.trusted=true, or name the TOML that it was trained with",
+                self.place(CODE),
+            )
         return {name: self.read(f"{CODE}/{name}") for name in names}
 
 
 def publish(uri: str, card: Card, weights: bytes, code: Code) -> ModelFiles:
     """Writes the files of a model."""
-    contents = {CARD: (json.dumps(dataclasses.asdict(card), indent=1, sort_keys=True) + "\n").encode(), WEIGHTS: weights}
+    contents = {
+        CARD: (json.dumps(dataclasses.asdict(card), indent=1, sort_keys=True) + "\n").encode(),
+        WEIGHTS: weights,
+    }
     contents |= {f"{CODE}/{name}": content for name, content in code.items()}
     for name, content in contents.items():
         storage.write_bytes(storage.join(uri, name), content)
@@ -194,7 +211,11 @@ def files_of(row: Any, uri: str, trusted: bool = False, given: Code | None = Non
         return ModelFiles(uri, given=tuple(sorted(given.items())))
     code = dict(row.code_sha256 or {})
     named = all(name in given and sha256(given[name]) == value for name, value in code.items())
-    hashes = {CARD: row.card_sha256, WEIGHTS: row.weights_sha256, **{f"{CODE}/{name}": value for name, value in code.items()}}
+    hashes = {
+        CARD: row.card_sha256,
+        WEIGHTS: row.weights_sha256,
+        **{f"{CODE}/{name}": value for name, value in code.items()},
+    }
     return ModelFiles(uri, tuple(sorted(hashes.items())), trusted or named)
 
 

@@ -39,10 +39,11 @@ def batch_rows(batch: int, shape: encodings.Shape) -> int:
 class Scores:
     """What a model says of B rows. `raw` float64 (B, classes), probabilities before calibration, or (B, 1), values.
 
-    `uncertainty` float64 (B,): what the members of an ensemble, or passes with dropout, disagree about, as the loss has it (see losses/); NaN
-    where there is one answer only.
-    `distance` float64 (B,): how far a row is from those of training, bits per base or mean square; NaN of a row without any value.
-    `unusual` bool (B,): which rows are unlike those of training, by distance and, of sequences, by length and variety; a row without any value is.
+    `uncertainty` float64 (B,): what the members of an ensemble, or passes with dropout, disagree about,
+    as the loss has it (see losses/); NaN where there is one answer only.
+    `distance` float64 (B,): how far a row is from those of training, bits per base or mean square;
+    NaN of a row without any value. `unusual` bool (B,): which rows are unlike those of training, by distance and,
+    of sequences, by length and variety; a row without any value is.
     """
 
     raw: np.ndarray
@@ -52,20 +53,31 @@ class Scores:
 
 
 def _tensors(weights: bytes, origin: str) -> dict[str, torch.Tensor]:
-    """Tensors of a model.safetensors: numbers only, nothing is unpickled; what its header declares is as long as the file."""
+    """Tensors of a model.safetensors: numbers only, nothing is unpickled;
+    what its header declares is as long as the file."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
         return load(weights)
     except (SafetensorError, ValueError, KeyError, RuntimeError, OverflowError) as error:
-        raise InputError(f"not a safetensors file ({error}); expected the weights of a model, train it again", origin) from error
+        raise InputError(
+            f"not a safetensors file ({error}); expected the weights of a model, train it again", origin
+        ) from error
 
 
-def _network(card: Card, encoding: encodings.Encoding, loss: losses.Loss, tensors: dict[str, torch.Tensor], origin: str, code: Code) -> Any:
+def _network(
+    card: Card,
+    encoding: encodings.Encoding,
+    loss: losses.Loss,
+    tensors: dict[str, torch.Tensor],
+    origin: str,
+    code: Code,
+) -> Any:
     """The card's network with its weights. InputError, with `origin`, where they do not belong together.
 
-    A network of this package is first made without memory: what the card declares is held against the file before anything of that size is made.
+    A network of this package is first made without memory: what the card declares is held against the file before
+    anything of that size is made.
     """
     import torch
 
@@ -73,7 +85,10 @@ def _network(card: Card, encoding: encodings.Encoding, loss: losses.Loss, tensor
 
     inputs = encoding.shape(len(card.features))
     if card.batch * 4 * encodings.size(inputs) > BATCH_BYTES:
-        raise InputError("found a batch of more than 16 GiB of inputs; expected a smaller one, train it again", storage.join(origin, CARD))
+        raise InputError(
+            "found a batch of more than 16 GiB of inputs; expected a smaller one, train it again",
+            storage.join(origin, CARD),
+        )
     expected: dict[str, tuple[int, ...]] = {"target": (2,)}
     for name, shapes in encoding.tensors(len(card.features)).items():
         found = tuple(tensors[name].shape) if name in tensors else ()
@@ -91,7 +106,9 @@ def _network(card: Card, encoding: encodings.Encoding, loss: losses.Loss, tensor
                 declared = _shapes(made())
             _check_shapes(tensors, {**expected, **declared})
             network = made()
-        network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items() if name not in expected})
+        network.load_state_dict(
+            {name.removeprefix("network."): value for name, value in tensors.items() if name not in expected}
+        )
     except InputError as error:  # of what the card says
         raise InputError(str(error), error.file if error.line else storage.join(origin, CARD)) from error
     except (RuntimeError, ValueError, OverflowError) as error:
@@ -115,7 +132,8 @@ def _check_shapes(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, tu
 class Predictor:
     """A model in memory: packed features in, probabilities or values out.
 
-    `passes`: with dropout, in place of members, where the model is one network; 0 for none. `threads`: of torch on a CPU; None leaves them.
+    `passes`: with dropout, in place of members, where the model is one network; 0 for none.
+    `threads`: of torch on a CPU; None leaves them.
     """
 
     def __init__(
@@ -144,7 +162,9 @@ class Predictor:
         self.network = _network(card, self.encoding, self.loss, tensors, origin, code or {})
         self.center, self.spread = tensors["target"].tolist()
         if self.passes and card.model.get("norm") == "batch":
-            raise InputError("found batch norm, which passes with dropout would feed with other rows; expected 0", "predict.passes")
+            raise InputError(
+                "found batch norm, which passes with dropout would feed with other rows; expected 0", "predict.passes"
+            )
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network.to(self.device).eval()
         self.reader = self.encoding.reader(tensors, self.device)
@@ -156,13 +176,20 @@ class Predictor:
 
         named = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.machine()
         threads = torch.get_num_threads() if self.device.type == "cpu" else 0
-        found = {"device": named, "precision": self.precision, "batch": self.card.batch, "threads": threads, "passes": self.passes}
+        found = {
+            "device": named,
+            "precision": self.precision,
+            "batch": self.card.batch,
+            "threads": threads,
+            "passes": self.passes,
+        }
         return json.dumps({**found, "torch": torch.__version__}, sort_keys=True)
 
     def __call__(self, x: np.ndarray, calibrated: bool = True) -> np.ndarray:
         """Scores of rows x (rows, features), int8 with -1 missing or float32 with NaN missing.
 
-        Class probabilities float64 (rows, classes), at the card's temperature unless `calibrated` is off; or values float64 (rows,) for regression.
+        Class probabilities float64 (rows, classes), at the card's temperature unless `calibrated` is off;
+        or values float64 (rows,) for regression.
         """
         raw = self.scores(x).raw
         if not self.card.classes:
@@ -174,7 +201,8 @@ class Predictor:
         return metrics.sharpen(raw, self.card.temperature) if self.card.classes else raw
 
     def scores(self, x: np.ndarray, lengths: np.ndarray | None = None) -> Scores:
-        """All that is to be said of rows x, as for a call. `lengths` int (rows,): of sequences, where rows may be parts of them."""
+        """All that is to be said of rows x, as for a call. `lengths` int (rows,): of sequences,
+        where rows may be parts of them."""
         import torch
 
         batch = self.card.batch
@@ -223,7 +251,8 @@ class Predictor:
 
 
 def load(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:
-    """A model, on the GPU that the Spark task was given, else on any, else on the cores of the task, or on this process's."""
+    """A model, on the GPU that the Spark task was given, else on any, else on the cores of the task,
+    or on this process's."""
     return Predictor(files.card(), files.weights(), files.uri, precision, passes, *_task_resources(), code=files.code())
 
 
@@ -241,13 +270,15 @@ def _task_resources() -> tuple[str | None, int | None]:
 def cached(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:
     """One model per worker process, loaded once."""
     found = load(files, precision, passes)
-    gc.freeze()  # pyspark collects garbage after every task: an eighth of a second, if it goes through all that torch has imported
+    # pyspark collects garbage after every task: an eighth of a second, if it goes through all that torch has imported
+    gc.freeze()
     return found
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows that were scored together: their identifiers, their scores, and how many of the model's features each lacks, int (B,)."""
+    """Rows that were scored together: their identifiers, their scores, and how many of the model's
+    features each lacks, int (B,)."""
 
     entities: pa.Array
     scores: Scores
@@ -255,7 +286,8 @@ class Batch:
 
 
 def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
-    """Scores batches of rows (entity_id string, x binary, missing int; length int of sequences that x may be a part of), some thousands at once.
+    """Scores batches of rows (entity_id string, x binary, missing int; length int of sequences that x may
+    be a part of), some thousands at once.
 
     No batch of the model but the last is filled up.
     """
@@ -273,7 +305,8 @@ def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[
 
 
 def _whole(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of a multiple of `size`, the last of what is left; what need not be put together is not copied."""
+    """The same rows in batches of a multiple of `size`, the last of what is left;
+    what need not be put together is not copied."""
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:
@@ -298,19 +331,27 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _together(batches: list[Batch]) -> Batch:
-    scores = (np.concatenate([getattr(batch.scores, name) for batch in batches]) for name in ("raw", "uncertainty", "distance", "unusual"))
-    return Batch(pa.concat_arrays([batch.entities for batch in batches]), Scores(*scores), np.concatenate([batch.missing for batch in batches]))
+    scores = (
+        np.concatenate([getattr(batch.scores, name) for batch in batches])
+        for name in ("raw", "uncertainty", "distance", "unusual")
+    )
+    return Batch(
+        pa.concat_arrays([batch.entities for batch in batches]),
+        Scores(*scores),
+        np.concatenate([batch.missing for batch in batches]),
+    )
 
 
 SCORED = "entity_id string, scores array<double>, missing int"
 
 
 def score(rows: DataFrame, model: ModelFiles | str, calibrated: bool = True, trusted: bool = False) -> DataFrame:
-    """Scores rows (entity_id string, x binary, missing int) with a model, given by its files or as LAKE/models/ID; they may be a stream.
+    """Scores rows (entity_id string, x binary, missing int) with a model, given by its files or as LAKE/models/ID;
+    they may be a stream.
 
-    `trusted`: whether code of its user's that is stored with it may run. Returns entity_id, scores (probabilities in the order of the card's
-    classes, or one value) and missing, the number of the model's features that the row lacks. InputError where the model is not registered
-    in its lake, or its files are not those that were.
+    `trusted`: whether code of its user's that is stored with it may run. Returns entity_id, scores (probabilities in
+    the order of the card's classes, or one value) and missing, the number of the model's features that the row lacks.
+    InputError where the model is not registered in its lake, or its files are not those that were.
     """
     if isinstance(model, str):
         folder, _, model_id = model.rstrip("/").rpartition("/")

@@ -17,8 +17,8 @@ CONSTANT = 1e-6  # standard deviations below this, relative to the feature's siz
 class Moments:
     """Sums over the rows of each of S training sets; sums of disjoint parts add up, so ranks can share the work.
 
-    `present`, `total`, `squares`: float64 (S, F), over values that are not missing, taken relative to `origin` (F,), which keeps
-    the squares small. `by_class`: per class the same three (S, C, F), only where features are selected.
+    `present`, `total`, `squares`: float64 (S, F), over values that are not missing, taken relative to `origin` (F,),
+    which keeps the squares small. `by_class`: per class the same three (S, C, F), only where features are selected.
     """
 
     origin: np.ndarray
@@ -38,7 +38,9 @@ class Moments:
         )
 
 
-def moments(values: np.ndarray, members: np.ndarray, origin: np.ndarray, classes: np.ndarray | None = None, count: int = 0) -> Moments:
+def moments(
+    values: np.ndarray, members: np.ndarray, origin: np.ndarray, classes: np.ndarray | None = None, count: int = 0
+) -> Moments:
     """Moments of `values` float32 (rows, F), NaN missing, over training sets `members` bool (S, rows).
 
     `classes` int (rows,): class of each row, one of `count`, when sums per class are wanted.
@@ -58,15 +60,19 @@ def moments(values: np.ndarray, members: np.ndarray, origin: np.ndarray, classes
 class Scaling:
     """What a training set teaches about its features: z = (value - mean) * inverse, 0 where the value is missing.
 
-    `mean`, `inverse` float32 (S, F). `inverse` is 0 for a feature that is constant, too often missing, not allowed or not selected.
+    `mean`, `inverse` float32 (S, F). `inverse` is 0 for a feature that is constant, too often missing,
+    not allowed or not selected.
     """
 
     mean: np.ndarray
     inverse: np.ndarray
 
 
-def fit(m: Moments, rows: np.ndarray, max_missing: float = 1.0, select: int = 0, allowed: np.ndarray | None = None) -> Scaling:
-    """Scaling from the moments of all training rows; `rows` (S,): rows of each training set. `allowed` bool (S, F): features that each may use."""
+def fit(
+    m: Moments, rows: np.ndarray, max_missing: float = 1.0, select: int = 0, allowed: np.ndarray | None = None
+) -> Scaling:
+    """Scaling from the moments of all training rows; `rows` (S,): rows of each training set. `allowed` bool (S, F):
+    features that each may use."""
     present = np.maximum(m.present, 1)
     shift = m.total / present
     variance = np.maximum(m.squares / present - shift**2, 0)
@@ -101,11 +107,12 @@ def f_statistics(m: Moments) -> np.ndarray:
 
 
 def principal_axes(z: np.ndarray) -> np.ndarray:
-    """Axes of the space that training rows span, float32 (F, width <= rows), for rows z float32 (rows, F) with rows < F.
+    """Axes of the space that training rows span, float32 (F, width <= rows), for rows z
+    float32 (rows, F) with rows < F.
 
-    In their coordinates z @ axes the training rows are whole; what is left out of another row is a direction in which no
-    gradient ever moved a weight. Scaled so that a coordinate has mean square 1 over rows and axes; each axis points to where
-    its largest row is positive.
+    In their coordinates z @ axes the training rows are whole; what is left out of another row is a direction
+    in which no gradient ever moved a weight. Scaled so that a coordinate has mean square 1 over rows and axes;
+    each axis points to where its largest row is positive.
     """
     z = z.astype(np.float64)
     size, vectors = np.linalg.eigh(z @ z.T)
@@ -121,8 +128,10 @@ def principal_axes(z: np.ndarray) -> np.ndarray:
 def fences(distances: np.ndarray) -> tuple[float, float]:
     """Lower and upper end of what is usual among the distances of training rows, float64 (rows,); NaN are left out.
 
-    Tukey's rule in the tails: beyond the 1st and 99th percentile by 1.5 times their distance from the median, which a few dozen rows can
-    tell as well as a million.
+    Tukey's rule in the tails: beyond the 1st and 99th percentile by 1.5 times their distance from the median,
+    which a few dozen rows can tell as well as a million.
     """
-    low, middle, high = np.nanquantile(distances, [0.01, 0.5, 0.99]) if np.isfinite(distances).any() else (-np.inf, 0.0, np.inf)
+    low, middle, high = (
+        np.nanquantile(distances, [0.01, 0.5, 0.99]) if np.isfinite(distances).any() else (-np.inf, 0.0, np.inf)
+    )
     return float(low - 1.5 * (middle - low)), float(high + 1.5 * (high - middle))

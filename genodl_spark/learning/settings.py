@@ -14,84 +14,143 @@ class Quality(Section):
     """Choice and treatment of features; everything is fitted on training rows only."""
 
     min_allele_frequency: float = Field(
-        0.0, ge=0, le=0.5, description="Variants whose rarer allele is less frequent among the cohort's samples are left out."
+        0.0,
+        ge=0,
+        le=0.5,
+        description="Variants whose rarer allele is less frequent among the cohort's samples are left out.",
     )
-    max_missing: float = Field(1.0, ge=0, le=1, description="Features with a larger share of missing values are left out.")
-    max_features: int = Field(0, ge=0, description="At most so many variants, evenly spaced over the sites that pass; 0 for all.")
+    max_missing: float = Field(
+        1.0, ge=0, le=1, description="Features with a larger share of missing values are left out."
+    )
+    max_features: int = Field(
+        0, ge=0, description="At most so many variants, evenly spaced over the sites that pass; 0 for all."
+    )
     transform: str = Field(
         "auto",
         pattern=r"^(auto|none|asinh|[\w.-]+\.py)$",
-        description="What is done to measured values first: asinh, none, or auto, which is asinh where values exceed 50; or a Python file "
-        "with a class Encoding, that says what packed rows are to networks.",
+        description="What is done to measured values first: asinh, none, or auto, which is asinh where values exceed "
+        "50; or a Python file with a class Encoding, that says what packed rows are to networks.",
     )
-    select: int = Field(0, ge=0, description="The best so many features by F statistic, chosen in each training set; 0 for all.")
+    select: int = Field(
+        0, ge=0, description="The best so many features by F statistic, chosen in each training set; 0 for all."
+    )
 
 
 class Sequences(Section):
     """How networks see sequences."""
 
-    length: int = Field(0, ge=0, description="Bases of a sequence that networks see, aligned at the centre; 0 for the longest of the cohort.")
+    length: int = Field(
+        0,
+        ge=0,
+        description="Bases of a sequence that networks see, aligned at the centre; 0 for the longest of the cohort.",
+    )
 
 
 class Train(Section):
     """The training loop."""
 
-    procs: int = Field(2, ge=1, le=65_536, description="Ranks that train together. They share each batch; how many they are changes no batch.")
+    procs: int = Field(
+        2,
+        ge=1,
+        le=65_536,
+        description="Ranks that train together. They share each batch; how many they are changes no batch.",
+    )
     ensemble: int = Field(5, ge=1, le=4096, description="Networks of different seeds behind one model.")
-    epochs: int = Field(40, ge=1, le=1_000_000, description="Passes over the training rows; raised for small data until min_steps are done.")
+    epochs: int = Field(
+        40,
+        ge=1,
+        le=1_000_000,
+        description="Passes over the training rows; raised for small data until min_steps are done.",
+    )
     min_steps: int = Field(
-        300, ge=0, le=1 << 31, description="Steps of a training at least: for small data the epochs are raised until they are done."
+        300,
+        ge=0,
+        le=1 << 31,
+        description="Steps of a training at least: for small data the epochs are raised until they are done.",
     )
     batch: int = Field(64, ge=1, le=1 << 24, description="Rows of the global batch, whatever the number of ranks.")
-    learning_rate: float = Field(1e-3, gt=0, le=1e3, description="The learning rate after the warm-up, which train.schedule lowers from there.")
-    weight_decay: float = Field(1e-2, ge=0, le=1e6, description="Decay of the weights, apart from the gradient (AdamW).")
+    learning_rate: float = Field(
+        1e-3, gt=0, le=1e3, description="The learning rate after the warm-up, which train.schedule lowers from there."
+    )
+    weight_decay: float = Field(
+        1e-2, ge=0, le=1e6, description="Decay of the weights, apart from the gradient (AdamW)."
+    )
     warmup_epochs: float = Field(1.0, ge=0, description="Epochs over which the learning rate rises to its full value.")
-    clip: float = Field(1.0, ge=0, description="Largest norm of the gradient of a network; longer ones are scaled down to it; 0 for no limit.")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share of the target probability that is spread evenly over all classes.")
+    clip: float = Field(
+        1.0,
+        ge=0,
+        description="Largest norm of the gradient of a network; longer ones are scaled down to it; 0 for no limit.",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="Share of the target probability that is spread evenly over all classes."
+    )
     patience: int = Field(
         0,
         ge=0,
-        description="Epochs without a better validation loss before training ends, each network at its best epoch; 0 trains them all to the end.",
+        description="Epochs without a better validation loss before training ends, each network at its best epoch; "
+        "0 trains them all to the end.",
     )
     dtype: str = Field("float32", pattern="^(float32|float64)$", description="Numbers that networks are trained in.")
     schedule: str = Field(
         "cosine",
         pattern="^(cosine|plateau|constant)$",
-        description="Learning rate after the warm-up: cosine, which falls to 0; plateau, which is multiplied by plateau_factor when "
-        "the validation loss has not fallen for plateau_patience epochs; or constant.",
+        description="Learning rate after the warm-up: cosine, which falls to 0; plateau, which is multiplied "
+        "by plateau_factor when the validation loss has not fallen for plateau_patience epochs; or constant.",
     )
-    plateau_factor: float = Field(0.5, gt=0, lt=1, description="What train.schedule=plateau multiplies the learning rate by.")
+    plateau_factor: float = Field(
+        0.5, gt=0, lt=1, description="What train.schedule=plateau multiplies the learning rate by."
+    )
     plateau_patience: int = Field(
-        3, ge=0, description="Epochs without a lower validation loss before train.schedule=plateau lowers the learning rate."
+        3,
+        ge=0,
+        description="Epochs without a lower validation loss before train.schedule=plateau lowers the learning rate.",
     )
     scale_from: int = Field(
-        0, ge=0, description="Batch for which learning_rate is meant: larger batches scale it up over the warm-up; 0 leaves it as it is."
+        0,
+        ge=0,
+        description="Batch for which learning_rate is meant: larger batches scale it up over the warm-up; "
+        "0 leaves it as it is.",
     )
-    amp: str = Field("off", pattern="^(off|bf16|fp16)$", description="Mixed precision: what networks multiply in; off for none.")
-    accumulate: int = Field(1, ge=1, description="Pieces that a rank computes its share of a batch in, one after the other, to save memory.")
+    amp: str = Field(
+        "off", pattern="^(off|bf16|fp16)$", description="Mixed precision: what networks multiply in; off for none."
+    )
+    accumulate: int = Field(
+        1, ge=1, description="Pieces that a rank computes its share of a batch in, one after the other, to save memory."
+    )
     compression: str = Field("none", pattern="^(none|fp16)$", description="Of gradients on their way between ranks.")
-    ema: float = Field(0.0, ge=0, lt=1, description="Decay of averaged weights, which then are the model's; 0 for none.")
-    mixup: float = Field(0.0, ge=0, description="Alpha of the Beta distribution that rows are mixed by (mixup); 0 for none.")
-    compile: str = Field("auto", pattern="^(auto|on|off)$", description="torch.compile; auto uses it on a GPU with enough steps.")
-    checkpoint_seconds: float = Field(60.0, gt=0, description="Seconds between checkpoints, from which a training that was cut off goes on.")
-    restarts: int = Field(3, ge=0, description="How often training starts again from the last checkpoint when ranks are lost.")
+    ema: float = Field(
+        0.0, ge=0, lt=1, description="Decay of averaged weights, which then are the model's; 0 for none."
+    )
+    mixup: float = Field(
+        0.0, ge=0, description="Alpha of the Beta distribution that rows are mixed by (mixup); 0 for none."
+    )
+    compile: str = Field(
+        "auto", pattern="^(auto|on|off)$", description="torch.compile; auto uses it on a GPU with enough steps."
+    )
+    checkpoint_seconds: float = Field(
+        60.0, gt=0, description="Seconds between checkpoints, from which a training that was cut off goes on."
+    )
+    restarts: int = Field(
+        3, ge=0, description="How often training starts again from the last checkpoint when ranks are lost."
+    )
     elastic: bool = Field(True, description="On a cluster, the ranks that are left when some are lost go on at once.")
     loss: str = Field(
         "auto",
         pattern=r"^(\w+|[\w.-]+\.py)$",
-        description="What is learnt: auto (cross_entropy of classes, squared_error of values), poisson for counts, or a Python file with a class "
-        "Loss.",
+        description="What is learnt: auto (cross_entropy of classes, squared_error of values), poisson for counts, "
+        "or a Python file with a class Loss.",
     )
     launcher: str = Field(
         "spark",
         pattern="^(spark|horovodrun|process)$",
-        description="What starts the ranks: spark (one task a rank), horovodrun (processes on train.hosts, through ssh, or here) or "
-        "process (one, in the driver).",
+        description="What starts the ranks: spark (one task a rank), horovodrun (processes on train.hosts, "
+        "through ssh, or here) or process (one, in the driver).",
     )
     hosts: Text = Field(
         "",
         pattern=r"^(\w[\w.-]*:[0-9]+(,\w[\w.-]*:[0-9]+)*)?$",
-        description="Machines and ranks on each for train.launcher=horovodrun, such as a:4,b:4; empty for this machine.",
+        description="Machines and ranks on each for train.launcher=horovodrun, such as a:4,b:4; "
+        "empty for this machine.",
     )
 
 
@@ -102,7 +161,8 @@ class Feed(Section):
     resident_bytes: int = Field(
         2 << 30,
         ge=1,
-        description="Packed data up to this size stays in memory; larger data is decoded once per machine to a file that its ranks map.",
+        description="Packed data up to this size stays in memory; larger data is decoded once per machine "
+        "to a file that its ranks map.",
     )
     readers: int = Field(2, ge=1, description="Threads that decode files.")
     prefetch: int = Field(2, ge=0, description="Batches made ahead for a GPU.")
@@ -117,21 +177,31 @@ class Predict(Section):
         0,
         ge=0,
         le=1 << 20,
-        description="Rows that a model computes at once, fixed when it is trained; short batches are filled up; 0 for what suits the width of a row.",
+        description="Rows that a model computes at once, fixed when it is trained; short batches are filled up; "
+        "0 for what suits the width of a row.",
     )
     precision: str = Field("float32", pattern="^(float32|bf16|fp16)$", description="What networks multiply in.")
     passes: int = Field(
-        0, ge=0, le=100_000, description="Passes with dropout, whose spread is the uncertainty of a model that is one network; 0 for none."
+        0,
+        ge=0,
+        le=100_000,
+        description="Passes with dropout, whose spread is the uncertainty of a model that is one network; 0 for none.",
     )
     least_probability: float = Field(
-        0.5, ge=0, le=1, description="A class predicted with less is marked as an abstention, as are rows unlike those of training."
+        0.5,
+        ge=0,
+        le=1,
+        description="A class predicted with less is marked as an abstention, as are rows unlike those of training.",
     )
     first: Text = Field(
         "",
-        description="Only entities from this one on, by name and included, are scored, and these whether or not they have been; empty for no bound.",
+        description="Only entities from this one on, by name and included, are scored, and these whether or not they "
+        "have been; empty for no bound.",
     )
     last: Text = Field(
-        "", description="Only entities up to this one, by name and included, are scored, and these whether or not they have been; empty for no bound."
+        "",
+        description="Only entities up to this one, by name and included, are scored, and these whether or not they "
+        "have been; empty for no bound.",
     )
 
 
@@ -140,18 +210,19 @@ class Evaluation(Section):
 
     null: bool = Field(
         False,
-        description="The model's network, trained again on shuffled labels, stands beside it as the baseline shuffled_labels; that "
-        "takes as long as the training did.",
+        description="The model's network, trained again on shuffled labels, stands beside it as the baseline "
+        "shuffled_labels; that takes as long as the training did.",
     )
     baselines: Names = Field(
-        ["majority", "linear_svm", "random_forest", "decision_tree", "logistic"], description="Baselines that are fitted on the same splits."
+        ["majority", "linear_svm", "random_forest", "decision_tree", "logistic"],
+        description="Baselines that are fitted on the same splits.",
     )
     resamples: int = Field(1000, ge=0, description="Of the group bootstrap that intervals come from.")
     max_rows: int = Field(20_000, ge=1, description="Training rows per fit of a baseline, at most.")
     options: dict[str, dict[str, Any]] = Field(
         {},
-        description="Options of baselines, in place of their fixed ones: baseline, then option, then value. What is fixed, and which "
-        "options there are: genodl settings evaluate.options.",
+        description="Options of baselines, in place of their fixed ones: baseline, then option, then value. "
+        "What is fixed, and which options there are: genodl settings evaluate.options.",
     )
 
 
@@ -161,9 +232,13 @@ class Dimension(Section):
     low: StrictInt | StrictFloat | None = Field(None, description="The least value, included.")
     high: StrictInt | StrictFloat | None = Field(None, description="The greatest value, included.")
     log: bool = Field(False, description="Values are drawn evenly by their logarithm.")
-    step: StrictInt | StrictFloat | None = Field(None, description="Values are drawn in steps of this size from low to high.")
+    step: StrictInt | StrictFloat | None = Field(
+        None, description="Values are drawn in steps of this size from low to high."
+    )
     choices: list[Any] | None = Field(
-        None, description="Values of which one is drawn, in place of low and high: numbers, texts, booleans, or lists of them."
+        None,
+        description="Values of which one is drawn, in place of low and high: numbers, texts, "
+        "booleans, or lists of them.",
     )
 
     @model_validator(mode="after")
@@ -193,17 +268,30 @@ class Tune(Section):
 
     trials: int = Field(30, ge=1, description="Configurations that are tried in all; the first is the task's own.")
     startup: int = Field(10, ge=1, description="The first so many trials are drawn at random.")
-    parallel: int = Field(0, ge=0, description="Trials under way at once; 0 for twice the task slots, so that none waits for a long trial.")
-    folds: int = Field(5, ge=2, le=127, description="Folds of the training rows, where the split has no validation rows.")
-    test: float = Field(0.2, gt=0, lt=1, description="Share of the rows that is set aside where the split is a cross-validation.")
+    parallel: int = Field(
+        0,
+        ge=0,
+        description="Trials under way at once; 0 for twice the task slots, so that none waits for a long trial.",
+    )
+    folds: int = Field(
+        5, ge=2, le=127, description="Folds of the training rows, where the split has no validation rows."
+    )
+    test: float = Field(
+        0.2, gt=0, lt=1, description="Share of the rows that is set aside where the split is a cross-validation."
+    )
     ensemble: int = Field(1, ge=1, description="Networks of a training set in a trial.")
     rungs: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
         [1 / 9, 1 / 3],
-        description="Shares of the epochs at which a trial ends unless it is among the best 1 / reduction of those before it; ascending.",
+        description="Shares of the epochs at which a trial ends unless it is among the best 1 / reduction "
+        "of those before it; ascending.",
     )
     reduction: int = Field(3, ge=2, description="One in so many trials goes on at each of tune.rungs.")
-    storage: Text = Field("", description="URL of Optuna's database; empty: a sqlite file in a local lake, else the table trials alone.")
-    space: dict[str, Dimension] = Field({}, description="Settings that are searched, each with the values that it may take.")
+    storage: Text = Field(
+        "", description="URL of Optuna's database; empty: a sqlite file in a local lake, else the table trials alone."
+    )
+    space: dict[str, Dimension] = Field(
+        {}, description="Settings that are searched, each with the values that it may take."
+    )
 
     @model_validator(mode="after")
     def _ascending(self) -> Tune:

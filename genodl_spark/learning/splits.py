@@ -17,25 +17,35 @@ ROLES = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
 class Split(BaseModel):
-    """Who trains and who tests, in one of three forms: a published column; folds with repeats; or shares train, validation, test."""
+    """Who trains and who tests, in one of three forms: a published column; folds with repeats;
+    or shares train, validation, test."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    column: str | None = Field(None, description="A published split: the column of the sample table that says train, validation or test.")
+    column: str | None = Field(
+        None, description="A published split: the column of the sample table that says train, validation or test."
+    )
     folds: int | None = Field(None, ge=2, le=127, description="Folds of a cross-validation.")
     repeats: int = Field(1, ge=1, le=1000, description="How often the rows are dealt into folds anew.")
     train: float | None = Field(None, gt=0, lt=1, description="Share of the rows that train.")
     validation: float = Field(0.0, ge=0, lt=1, description="Share of the rows that say when to stop.")
     test: float | None = Field(None, gt=0, lt=1, description="Share of the rows that are measured on.")
-    group: str | None = Field(None, description="Column whose values no split divides; tcga_patient means the first 12 characters of the identifier.")
+    group: str | None = Field(
+        None,
+        description="Column whose values no split divides; tcga_patient means the first 12 "
+        "characters of the identifier.",
+    )
     stratify: str | None = Field(
-        None, description="With shares: label deals each class in these shares; not set, rows are dealt whatever their class."
+        None,
+        description="With shares: label deals each class in these shares; not set, "
+        "rows are dealt whatever their class.",
     )
     inner: int | None = Field(
         None,
         ge=2,
         le=127,
-        description="Deals the training rows of a column or of shares into so many folds; the rows for validation and test are not used then.",
+        description="Deals the training rows of a column or of shares into so many folds; "
+        "the rows for validation and test are not used then.",
     )
 
     @model_validator(mode="after")
@@ -43,7 +53,9 @@ class Split(BaseModel):
         shares = self.train is not None or self.test is not None
         if (self.column is not None) + (self.folds is not None) + shares != 1:
             raise ValueError("one of column, folds, or the shares train and test")
-        if shares and (self.train is None or self.test is None or abs(self.train + self.validation + self.test - 1) > 1e-6):
+        if shares and (
+            self.train is None or self.test is None or abs(self.train + self.validation + self.test - 1) > 1e-6
+        ):
             raise ValueError("shares train, validation and test that add up to 1")
         if self.folds is None and self.repeats != 1:
             raise ValueError("repeats together with folds")
@@ -54,7 +66,8 @@ class Split(BaseModel):
 
 @dataclass(frozen=True)
 class Assignment:
-    """`codes`, int8 (rows, repeats): the fold, or 0 train, 1 validation, 2 test; -1 not used. `folds` is 0 for fixed splits."""
+    """`codes`, int8 (rows, repeats): the fold, or 0 train, 1 validation, 2 test; -1 not used.
+    `folds` is 0 for fixed splits."""
 
     codes: np.ndarray
     folds: int
@@ -111,7 +124,12 @@ def assign(
 
 
 def _within(
-    entities: Sequence[str], labels: Sequence[str] | None, groups: Sequence[str] | None, outer: Assignment, folds: int, seed: int
+    entities: Sequence[str],
+    labels: Sequence[str] | None,
+    groups: Sequence[str] | None,
+    outer: Assignment,
+    folds: int,
+    seed: int,
 ) -> Assignment:
     """The training rows of `outer` dealt into `folds`; all other rows are not used."""
     rows = np.flatnonzero(outer.codes[:, 0] == TRAIN)
@@ -128,7 +146,8 @@ def _within(
 
 
 def _deal(counts: np.ndarray, shares: np.ndarray, seed: int, repeat: int) -> np.ndarray:
-    """Deals groups (groups, classes) to parts with the given shares, the largest first, each to the part most short of its classes."""
+    """Deals groups (groups, classes) to parts with the given shares, the largest first, each to the part
+    most short of its classes."""
     generator = np.random.default_rng([seed, repeat, 0x5011])
     shuffled = generator.permutation(len(counts))
     ordered = shuffled[np.argsort(-counts[shuffled].sum(1), kind="stable")]
@@ -140,7 +159,8 @@ def _deal(counts: np.ndarray, shares: np.ndarray, seed: int, repeat: int) -> np.
     sizes, parts = np.maximum(totals, 1).tolist(), [(s, max(s, 1e-9)) for s in shares.tolist()]
     for group in ordered.tolist():
         c = only[group]
-        if c >= 0:  # of one class, as single rows are: the arithmetic below on plain numbers, for there may be a million
+        # of one class, as single rows are: the arithmetic below on plain numbers, for there may be a million
+        if c >= 0:
             rows, size = float(counts[group, c]), sizes[c]
             mine_c = rows / size
             wants = [
@@ -162,7 +182,9 @@ def _deal(counts: np.ndarray, shares: np.ndarray, seed: int, repeat: int) -> np.
 def _published(values: Sequence[str | None], column: str) -> Assignment:
     bad = {value for value in values if value is not None and value not in ROLES}
     if bad:
-        raise InputError(f"found {sorted(bad)[0]!r} in column {column}; expected train, validation or test", "split.column")
+        raise InputError(
+            f"found {sorted(bad)[0]!r} in column {column}; expected train, validation or test", "split.column"
+        )
     codes = np.array([ROLES[value] if value is not None else UNUSED for value in values], np.int8)
     for name, code in (("train", TRAIN), ("test", TEST)):
         if not (codes == code).any():
@@ -187,7 +209,11 @@ def audit(assignment: Assignment, entities: Sequence[str], groups: Sequence[str]
         leaks = np.flatnonzero((high >= 0) & (low != high))
         if leaks.size:
             name = next(str(g) for g, i in zip(groups, index, strict=True) if i == leaks[0])
-            raise InputError(f"group {name} is divided between parts of the split; expected it whole, name its column as split.group", "split")
+            raise InputError(
+                f"group {name} is divided between parts of the split; expected it whole, "
+                "name its column as split.group",
+                "split",
+            )
 
 
 def split_hash(entities: Sequence[str], codes: np.ndarray) -> str:

@@ -1,8 +1,10 @@
-"""Search for the settings of a task: its space, the study that proposes trials, and what a trial does. The only file that imports Optuna.
+"""Search for the settings of a task: its space, the study that proposes trials, and what a trial does.
+The only file that imports Optuna.
 
-A search is reproducible, however many trials are under way at once and however often it is interrupted: trials are told to the study in the
-order of their numbers, trial n is drawn from a seed of its own when exactly the trials up to n - window have been told, and what it must
-reach at each rung follows from the values of those alone. Nothing depends on which trial ends first.
+A search is reproducible, however many trials are under way at once and however often it is interrupted:
+trials are told to the study in the order of their numbers, trial n is drawn from a seed of its own when exactly
+the trials up to n - window have been told, and what it must reach at each rung follows from the values of those alone.
+Nothing depends on which trial ends first.
 """
 
 from __future__ import annotations
@@ -45,20 +47,30 @@ class Space:
     start: dict[str, Any]
 
     def as_json(self) -> str:
-        return json.dumps({key: d.model_dump(exclude_defaults=True) for key, d in self.dimensions.items()}, sort_keys=True)
+        return json.dumps(
+            {key: d.model_dump(exclude_defaults=True) for key, d in self.dimensions.items()}, sort_keys=True
+        )
 
 
 def typed(dimensions: Mapping[str, Dimension], start: Mapping[str, Any], place: str) -> Space:
-    """A space whose ranges have the type of the values to start from. InputError where such a value lies outside its range."""
+    """A space whose ranges have the type of the values to start from. InputError where such
+    a value lies outside its range."""
     made = {}
     for key, d in dimensions.items():
         value = start[key]
-        if d.low is not None and d.high is not None and any(isinstance(v, float) for v in (value, d.low, d.high, d.step)):
-            d = d.model_copy(update={"low": float(d.low), "high": float(d.high), "step": None if d.step is None else float(d.step)})
+        if (
+            d.low is not None
+            and d.high is not None
+            and any(isinstance(v, float) for v in (value, d.low, d.high, d.step))
+        ):
+            d = d.model_copy(
+                update={"low": float(d.low), "high": float(d.high), "step": None if d.step is None else float(d.step)}
+            )
         if not _inside(d, value):
             shown = d.model_dump(exclude_defaults=True)
             raise InputError(
-                f"found {shown}, without the task's own value {value!r}; expected a range around it, as the first trial is the task as it is",
+                f"found {shown}, without the task's own value {value!r}; expected a range around it, "
+                "as the first trial is the task as it is",
                 f"{place}.{key}",
             )
         made[key] = d
@@ -75,10 +87,11 @@ def _inside(d: Dimension, value: Any) -> bool:
 
 
 def cutoffs(before: Sequence[Sequence[float]], rungs: int, reduction: int) -> list[float]:
-    """What a trial must not exceed at each rung to go on: there it has to be among the best 1 / `reduction` of itself and those `before`.
+    """What a trial must not exceed at each rung to go on: there it has to be among the best 1 / `reduction`
+    of itself and those `before`.
 
-    `before`: of each trial its values at the rungs that it reached. Infinity where fewer than `reduction` would be compared
-    (successive halving without waiting: Li et al. 2020, ASHA).
+    `before`: of each trial its values at the rungs that it reached. Infinity where fewer than `reduction` would
+    be compared (successive halving without waiting: Li et al. 2020, ASHA).
     """
     found = []
     for rung in range(rungs):
@@ -89,16 +102,18 @@ def cutoffs(before: Sequence[Sequence[float]], rungs: int, reduction: int) -> li
 
 
 def stops(options: Train, rows: int, rungs: Sequence[float]) -> list[int]:
-    """Epochs after which a trial is looked at, the last of them the end, for `options` of the training loop and `rows` to train on."""
+    """Epochs after which a trial is looked at, the last of them the end, for `options` of the training
+    loop and `rows` to train on."""
     epochs = plan.epochs(options, rows)
     return [math.ceil(share * epochs) for share in rungs] + [epochs]
 
 
 def loss(history: Sequence[Mapping[str, Any]], folds: int, best_epoch: bool) -> float:
-    """Mean validation loss over training sets and their networks, at the last epoch, or with `best_epoch` each at its best.
+    """Mean validation loss over training sets and their networks, at the last epoch,
+    or with `best_epoch` each at its best.
 
-    `history` as of the training loop. With folds the set behind the registered model counts for nothing: it holds no row out.
-    FloatingPointError when the loss is not finite.
+    `history` as of the training loop. With folds the set behind the registered model counts for nothing:
+    it holds no row out. FloatingPointError when the loss is not finite.
     """
     groups: dict[tuple[tuple[int, int], ...], dict[int, list[float]]] = {}
     for entry in history:
@@ -117,7 +132,8 @@ def loss(history: Sequence[Mapping[str, Any]], folds: int, best_epoch: bool) -> 
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as the study tells it: `values` by dotted key, `rungs` as in the table `trials`, `note` on one that failed."""
+    """A trial as the study tells it: `values` by dotted key, `rungs` as in the table `trials`,
+    `note` on one that failed."""
 
     number: int
     values: dict[str, Any]
@@ -134,7 +150,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Work:
-    """All that the Spark task of a trial needs: the job, the epochs at which it is looked at, and what it must not exceed at each but the last."""
+    """All that the Spark task of a trial needs: the job, the epochs at which it is looked at,
+    and what it must not exceed at each but the last."""
 
     trial: Trial
     job: plan.Job
@@ -143,7 +160,8 @@ class Work:
 
 
 def train_trial(work: Work, run_alone: Callable[[plan.Job], dict[str, Any]]) -> Trial:
-    """Trains from rung to rung for as long as the loss is low enough; the loop's checkpoint carries it over. A loss that is not finite fails it."""
+    """Trains from rung to rung for as long as the loss is low enough; the loop's checkpoint carries it over.
+    A loss that is not finite fails it."""
     started, clock = datetime.now(UTC), time.perf_counter()
     job = work.job
     history: list[dict[str, Any]] = []
@@ -164,7 +182,9 @@ def train_trial(work: Work, run_alone: Callable[[plan.Job], dict[str, Any]]) -> 
         if isinstance(error, InputError) and error.file != _DIVERGED:
             raise
         state, note = FAILED, str(error)
-    return replace(work.trial, state=state, rungs=tuple(rungs), seconds=time.perf_counter() - clock, started_at=started, note=note)
+    return replace(
+        work.trial, state=state, rungs=tuple(rungs), seconds=time.perf_counter() - clock, started_at=started, note=note
+    )
 
 
 def measured(trial: Trial, measure: Callable[[], float]) -> Trial:
@@ -181,7 +201,8 @@ def default_storage(lake: str) -> str:
         return ""
     folder = os.path.join(storage.local_path(storage.absolute(lake)), "_tuning")
     os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, "studies.db").replace("{", "{{").replace("}", "}}")  # Optuna takes braces for a template
+    # Optuna takes braces for a template
+    path = os.path.join(folder, "studies.db").replace("{", "{{").replace("}", "}}")
     return f"sqlite:///{path}"
 
 
@@ -196,26 +217,43 @@ def open_storage(url: str) -> Storage:
     try:
         return optuna.storages.RDBStorage(url)
     except Exception as error:  # whatever the database's client raises
-        raise InputError(f"not opened: {str(error).splitlines()[0]}; expected a database that Optuna can use", "tune.storage") from error
+        raise InputError(
+            f"not opened: {str(error).splitlines()[0]}; expected a database that Optuna can use", "tune.storage"
+        ) from error
 
 
 class Study:
     """Trials of one space, in the order of their numbers; kept in Optuna's storage under `name`.
 
-    `before`: trials that the lake knows, from number 0 on, for a storage that has none of this name: `known` is what they came to.
+    `before`: trials that the lake knows, from number 0 on, for a storage that has none of this name:
+    `known` is what they came to.
     """
 
-    def __init__(self, store: Storage, name: str, space: Space, maximise: bool, seed: int, startup: int, before: Sequence[Trial] = ()) -> None:
+    def __init__(
+        self,
+        store: Storage,
+        name: str,
+        space: Space,
+        maximise: bool,
+        seed: int,
+        startup: int,
+        before: Sequence[Trial] = (),
+    ) -> None:
         import optuna
 
         self.space, self.maximise, self.seed, self.startup = space, maximise, seed, startup
         self._study = optuna.create_study(
-            storage=store, study_name=name, direction="maximize" if maximise else "minimize", load_if_exists=True, sampler=self._sampler(0)
+            storage=store,
+            study_name=name,
+            direction="maximize" if maximise else "minimize",
+            load_if_exists=True,
+            sampler=self._sampler(0),
         )
         self._open: dict[int, optuna.Trial] = {}
         self.known: dict[int, Trial] = {}
         if not self._study.get_trials(deepcopy=False):
-            # They are asked for and told again, in turn with those to come, which are drawn as if nothing had been lost.
+            # They are asked for and told again, in turn with those to come, which are drawn
+            # as if nothing had been lost.
             self.known = {trial.number: trial for trial in before}
             for values in [trial.values for trial in before] or [space.start]:
                 self._study.enqueue_trial({key: _encode(d, values[key]) for key, d in space.dimensions.items()})
@@ -236,7 +274,8 @@ class Study:
 
         found = []
         for t in self._study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-            self._study.sampler = self._sampler(t.number)  # a trial may have been left before all of its values were drawn
+            # a trial may have been left before all of its values were drawn
+            self._study.sampler = self._sampler(t.number)
             found.append(self._proposed(optuna.Trial(self._study, t._trial_id)))
         return found
 
@@ -250,7 +289,9 @@ class Study:
 
     def _proposed(self, proposed: optuna.Trial) -> Trial:
         self._open[proposed.number] = proposed
-        return Trial(proposed.number, {key: _decode(d, _suggest(proposed, key, d)) for key, d in self.space.dimensions.items()})
+        return Trial(
+            proposed.number, {key: _decode(d, _suggest(proposed, key, d)) for key, d in self.space.dimensions.items()}
+        )
 
     def tell(self, trial: Trial) -> None:
         import optuna
@@ -260,7 +301,11 @@ class Study:
             proposed.set_user_attr(key, value)
         for rung, value in enumerate(trial.rungs[:-1] if trial.state == COMPLETE else trial.rungs):
             proposed.report(value, rung)
-        states = {COMPLETE: optuna.trial.TrialState.COMPLETE, PRUNED: optuna.trial.TrialState.PRUNED, FAILED: optuna.trial.TrialState.FAIL}
+        states = {
+            COMPLETE: optuna.trial.TrialState.COMPLETE,
+            PRUNED: optuna.trial.TrialState.PRUNED,
+            FAILED: optuna.trial.TrialState.FAIL,
+        }
         self._study.tell(proposed, trial.value, states[trial.state])
 
     def best(self) -> Trial | None:
@@ -274,11 +319,16 @@ def best_of(trials: Sequence[Trial], maximise: bool) -> Trial | None:
 
 
 def search(
-    study: Study, wanted: int, window: int, submit: Callable[[Trial, list[Trial]], Future[Trial]], told: Callable[[Trial], None] = lambda trial: None
+    study: Study,
+    wanted: int,
+    window: int,
+    submit: Callable[[Trial, list[Trial]], Future[Trial]],
+    told: Callable[[Trial], None] = lambda trial: None,
 ) -> None:
     """Goes on with a study until it has `wanted` trials, `window` of them under way at once.
 
-    `submit(trial, before)` starts a trial, given those whose values it may be compared with; `told` is called after each one.
+    `submit(trial, before)` starts a trial, given those whose values it may be compared with;
+    `told` is called after each one.
     """
     under_way: deque[Trial | Future[Trial]] = deque()
 
@@ -301,9 +351,11 @@ def search(
 
 
 def importance(space: Space, trials: Sequence[Trial], rungs: int) -> tuple[dict[str, float], int]:
-    """Share of each setting in the variance of the objective (fANOVA, Hutter et al. 2014), and the rung it is measured at.
+    """Share of each setting in the variance of the objective (fANOVA, Hutter et al.
+    2014), and the rung it is measured at.
 
-    That is the last rung, of `rungs` before the end, that enough trials have reached: few come to the end. Empty where none has enough.
+    That is the last rung, of `rungs` before the end, that enough trials have reached: few come to the end.
+    Empty where none has enough.
     """
     import optuna
 
@@ -341,7 +393,9 @@ def _distribution(d: Dimension) -> optuna.distributions.BaseDistribution:
     assert d.low is not None and d.high is not None
     if isinstance(d.low, int):  # and so are the others: see `typed`
         return optuna.distributions.IntDistribution(int(d.low), int(d.high), log=d.log, step=int(d.step or 1))
-    return optuna.distributions.FloatDistribution(float(d.low), float(d.high), log=d.log, step=None if d.step is None else float(d.step))
+    return optuna.distributions.FloatDistribution(
+        float(d.low), float(d.high), log=d.log, step=None if d.step is None else float(d.step)
+    )
 
 
 def _suggest(trial: optuna.Trial, key: str, d: Dimension) -> Any:
@@ -365,14 +419,22 @@ def _decode(d: Dimension, value: Any) -> Any:
 
 
 def _attributes(trial: Trial) -> dict[str, Any]:
-    return {"seconds": trial.seconds, "started_at": trial.started_at.isoformat() if trial.started_at else "", "note": trial.note}
+    return {
+        "seconds": trial.seconds,
+        "started_at": trial.started_at.isoformat() if trial.started_at else "",
+        "note": trial.note,
+    }
 
 
 def _frozen(space: Space, trial: Trial) -> optuna.trial.FrozenTrial:
     """A told trial as Optuna holds it."""
     import optuna
 
-    states = {COMPLETE: optuna.trial.TrialState.COMPLETE, PRUNED: optuna.trial.TrialState.PRUNED, FAILED: optuna.trial.TrialState.FAIL}
+    states = {
+        COMPLETE: optuna.trial.TrialState.COMPLETE,
+        PRUNED: optuna.trial.TrialState.PRUNED,
+        FAILED: optuna.trial.TrialState.FAIL,
+    }
     return optuna.trial.create_trial(
         state=states[trial.state],
         value=trial.value,
@@ -403,4 +465,6 @@ def _told(space: Space, frozen: optuna.trial.FrozenTrial) -> Trial:
 
 def as_trial(row: Row) -> Trial:
     """A trial out of its row in `trials`."""
-    return Trial(row.number, json.loads(row.params), row.state, tuple(row.rungs), row.seconds, row.started_at.astimezone(UTC))
+    return Trial(
+        row.number, json.loads(row.params), row.state, tuple(row.rungs), row.seconds, row.started_at.astimezone(UTC)
+    )

@@ -1,13 +1,15 @@
-/* Compiled inner loops of genotypes.py and sources/vcf.py, loaded through ctypes by kernels.py, which documents every function.
+/* Compiled inner loops of genotypes.py and sources/vcf.py, loaded through ctypes by kernels.py,
+ * which documents every function.
  *
- * The text functions accept what is surely right and flag the rest: a flagged record is read again by the record rules in
- * sources/vcf.py, which know every version of the specification and say what is wrong.
+ * The text functions accept what is surely right and flag the rest: a flagged record is read again by the record rules
+ * in sources/vcf.py, which know every version of the specification and say what is wrong.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A named processor, such as arch=haswell, would be met by that processor alone; a level is met by all that have its instructions. */
+/* A named processor, such as arch=haswell, would be met by that processor alone;
+ * a level is met by all that have its instructions. */
 #if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
 #define WIDE __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
@@ -20,9 +22,21 @@ typedef uint8_t u8;
 
 enum { SPARSE = 0, RAW = 15, MAX_PLOIDY = 4, MAX_CALLS = 255, STRIDE = 11 };
 enum { END_OF_VECTOR = -32767, HIGHEST_DOSAGE = 127 };
-#define MOST_SAMPLES ((int64_t)1 << 27) /* a few bytes may claim any number of samples; all sizes below stay far from overflow */
+/* a few bytes may claim any number of samples; all sizes below stay far from overflow */
+#define MOST_SAMPLES ((int64_t)1 << 27)
 /* What is wrong with a packed column; genotypes.py has the words. */
-enum { WHOLE = 0, NO_HEAD, OTHER_SIZE, NO_CALL, NO_SAMPLE, NO_VALUE, HIGH_DOSAGE, HIGH_PLOIDY, NO_MEMORY, TOO_MANY_SAMPLES };
+enum {
+    WHOLE = 0,
+    NO_HEAD,
+    OTHER_SIZE,
+    NO_CALL,
+    NO_SAMPLE,
+    NO_VALUE,
+    HIGH_DOSAGE,
+    HIGH_PLOIDY,
+    NO_MEMORY,
+    TOO_MANY_SAMPLES
+};
 #define ABSENT 0xFFFFu /* a place of a call beyond its ploidy, while it is taken apart */
 
 static const uint16_t STANDARD[4][4][2] = {
@@ -82,7 +96,8 @@ static int open_packed(const u8 *at, int64_t size, int64_t samples, Packed *p) {
         if (!p->calls || p->ploidy > MAX_PLOIDY) return NO_HEAD;
         if (p->end - at < length) return OTHER_SIZE;
         for (int c = 0; c < p->calls; c++) {
-            for (int i = 0; i < p->ploidy; i++) p->value[c][i] = stored_value(at + (c * p->ploidy + i) * p->width, p->width);
+            for (int i = 0; i < p->ploidy; i++)
+                p->value[c][i] = stored_value(at + (c * p->ploidy + i) * p->width, p->width);
             if (!is_call(p->value[c], p->ploidy)) return NO_VALUE;
         }
         at += length;
@@ -113,7 +128,8 @@ static inline const u8 *read_varint(const u8 *at, const u8 *end, uint64_t *value
     return NULL;
 }
 
-/* The next sample that a sparse body lists, `*next` being the first one not passed yet, and its code: what is wrong, with `*at` behind it. */
+/* The next sample that a sparse body lists, `*next` being the first one not passed yet, and its code:
+ * what is wrong, with `*at` behind it. */
 static inline int read_listed(const Packed *p, const u8 **at, int64_t samples, int64_t *next, int *code) {
     uint64_t v, others = (uint64_t)p->calls - 1;
     if (!others) return NO_CALL; /* nobody can differ */
@@ -230,7 +246,8 @@ static Call judged(const int16_t *value, int ploidy, int allele) {
 
 /* BCF2 values of a sample of a RAW column: what is wrong. */
 static int raw_values(const Packed *p, int64_t sample, int16_t *value) {
-    for (int i = 0; i < p->ploidy; i++) value[i] = stored_value(p->body + (sample * p->ploidy + i) * p->width, p->width);
+    for (int i = 0; i < p->ploidy; i++)
+        value[i] = stored_value(p->body + (sample * p->ploidy + i) * p->width, p->width);
     return is_call(value, p->ploidy) ? WHOLE : NO_VALUE;
 }
 
@@ -244,7 +261,9 @@ static u8 *room_for_codes(int64_t samples) {
 /* What is wrong with having no room for the codes of so many samples. */
 static int no_room(int64_t samples) { return samples < 0 || samples > MOST_SAMPLES ? TOO_MANY_SAMPLES : NO_MEMORY; }
 
-int64_t genodl_counts(const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *allele, const u8 *mask, int64_t *out) {
+int64_t genodl_counts(
+    const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *allele, const u8 *mask,
+    int64_t *out) {
     u8 *codes = room_for_codes(samples);
     if (!codes) return records ? fault(0, no_room(samples)) : 0;
     int64_t counts[256] = {0}, result = 0;
@@ -253,7 +272,8 @@ int64_t genodl_counts(const u8 *data, const int32_t *offsets, int64_t records, i
         Packed p;
         int64_t *to = out + r * 7;
         memset(to, 0, 7 * sizeof *to);
-        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p), raw = p.form == RAW;
+        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p),
+            raw = p.form == RAW;
         if (!wrong && !raw) {
             if (mask == NULL) wrong = tally(&p, samples, counts, codes);
             else {
@@ -283,8 +303,8 @@ int64_t genodl_counts(const u8 *data, const int32_t *offsets, int64_t records, i
 }
 
 int64_t genodl_copies(
-    const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *allele, const u8 *exchanged, const int32_t *chosen,
-    int64_t n, int8_t *out) {
+    const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *allele,
+    const u8 *exchanged, const int32_t *chosen, int64_t n, int8_t *out) {
     u8 *codes = room_for_codes(samples);
     if (!codes) return records ? fault(0, no_room(samples)) : 0;
     int64_t result = 0;
@@ -293,13 +313,16 @@ int64_t genodl_copies(
     for (int64_t r = 0; r < records && !result; r++) {
         Packed p;
         int8_t *to = out + r * n;
-        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p), raw = p.form == RAW;
+        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p),
+            raw = p.form == RAW;
         if (!wrong && !raw) wrong = expand(&p, samples, codes);
         int64_t steps = raw ? n : p.calls;
         for (int64_t i = 0; i < steps && !wrong; i++) {
             if (raw) wrong = raw_values(&p, chosen ? chosen[i] : i, value);
             Call call = judged(raw ? value : p.value[i], p.ploidy, allele[r]);
-            int dosage = call.missing || !call.present ? -1 : exchanged && exchanged[r] ? call.present - call.copies : call.copies;
+            int dosage = call.missing || !call.present ? -1
+                         : exchanged && exchanged[r]   ? call.present - call.copies
+                                                       : call.copies;
             if (dosage > HIGHEST_DOSAGE) wrong = wrong ? wrong : HIGH_DOSAGE;
             if (raw) to[i] = (int8_t)dosage;
             else copies[i] = (int8_t)dosage;
@@ -317,7 +340,8 @@ int64_t genodl_copies(
 
 /* BCF2 values int16 (records, n, ploidy), END_OF_VECTOR past the end of a call. */
 int64_t genodl_values(
-    const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *chosen, int64_t n, int64_t ploidy, int16_t *out) {
+    const u8 *data, const int32_t *offsets, int64_t records, int64_t samples, const int32_t *chosen, int64_t n,
+    int64_t ploidy, int16_t *out) {
     u8 *codes = room_for_codes(samples);
     if (!codes) return records ? fault(0, no_room(samples)) : 0;
     int16_t value[256] = {0};
@@ -325,7 +349,8 @@ int64_t genodl_values(
     for (int64_t r = 0; r < records && !result; r++) {
         Packed p;
         int16_t *to = out + r * n * ploidy;
-        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p), raw = p.form == RAW;
+        int wrong = open_packed(data + offsets[r], (int64_t)offsets[r + 1] - offsets[r], samples, &p),
+            raw = p.form == RAW;
         if (!wrong && p.ploidy > ploidy) wrong = HIGH_PLOIDY;
         if (!wrong && !raw) wrong = expand(&p, samples, codes);
         for (int64_t i = 0; i < n && !wrong; i++) {
@@ -373,12 +398,13 @@ static char *put_call(char *to, const int16_t *value, int ploidy, int first_phas
     return to;
 }
 
-/* Text of the sample columns of one record, tab separated; its length, -1 where there is no room, or -256 - what is wrong. `fields` may be
- * NULL. `room`: 4096 at least. */
+/* Text of the sample columns of one record, tab separated; its length, -1 where there is no room,
+ * or -256 - what is wrong. `fields` may be NULL. `room`: 4096 at least. */
 int64_t genodl_sample_text(
-    const u8 *gt, int64_t gt_size, const u8 *fields, int64_t fields_size, int64_t samples, const int32_t *chosen, int64_t n, int first_phased,
-    char *out, int64_t room) {
-    enum { CALL_ROOM = 2048, SHORT = 32 }; /* 255 alleles of 5 digits and what separates them; the same of MAX_PLOIDY alleles */
+    const u8 *gt, int64_t gt_size, const u8 *fields, int64_t fields_size, int64_t samples, const int32_t *chosen,
+    int64_t n, int first_phased, char *out, int64_t room) {
+    /* 255 alleles of 5 digits and what separates them; the same of MAX_PLOIDY alleles */
+    enum { CALL_ROOM = 2048, SHORT = 32 };
     Packed p;
     int16_t value[256] = {0};
     char *to = out, *limit = out + room - CALL_ROOM;
@@ -391,7 +417,8 @@ int64_t genodl_sample_text(
         codes = room_for_codes(samples);
         texts = calloc(256, sizeof *texts);
         wrong = codes && texts ? expand(&p, samples, codes) : NO_MEMORY;
-        for (int c = 0; c < p.calls && !wrong; c++) lengths[c] = (int)(put_call(texts[c], p.value[c], p.ploidy, first_phased) - texts[c]);
+        for (int c = 0; c < p.calls && !wrong; c++)
+            lengths[c] = (int)(put_call(texts[c], p.value[c], p.ploidy, first_phased) - texts[c]);
     }
     if (!wrong && fields) {
         starts = malloc((size_t)(samples + 1) * sizeof *starts);
@@ -441,7 +468,8 @@ static u8 *put_varint(u8 *to, uint64_t v) {
     return to;
 }
 
-/* Body of codes below `calls`, in the form that suits them: listed exceptions when few samples differ, else 1 to 8 bits each. */
+/* Body of codes below `calls`, in the form that suits them: listed exceptions when few samples differ,
+ * else 1 to 8 bits each. */
 WIDE static u8 *put_codes(u8 *head, u8 *to, u8 *codes, int64_t samples, int calls, int base, int64_t exceptions) {
     int bits = calls <= 2 ? 1 : calls <= 4 ? 2 : calls <= 16 ? 4 : 8;
     int64_t dense = (samples * bits + 7) / 8;
@@ -456,10 +484,12 @@ WIDE static u8 *put_codes(u8 *head, u8 *to, u8 *codes, int64_t samples, int call
             memcpy(&x, codes + s, 8);
             if (x == all) continue;
             for (int64_t i = s; i < s + 8; i++)
-                if (codes[i] != base) to = put_varint(to, (uint64_t)(i - last - 1) * others + codes[i] - (codes[i] > base)), last = i;
+                if (codes[i] != base)
+                    to = put_varint(to, (uint64_t)(i - last - 1) * others + codes[i] - (codes[i] > base)), last = i;
         }
         for (; s < samples; s++)
-            if (codes[s] != base) to = put_varint(to, (uint64_t)(s - last - 1) * others + codes[s] - (codes[s] > base)), last = s;
+            if (codes[s] != base)
+                to = put_varint(to, (uint64_t)(s - last - 1) * others + codes[s] - (codes[s] > base)), last = s;
         return to;
     }
     *head |= (u8)bits;
@@ -515,7 +545,8 @@ static u8 *put_palette(u8 *to, Palette *palette, u8 *codes, int64_t samples) {
         for (int c = 0; c < palette->n && fits; c++) {
             fits = 0;
             for (int k = 0; k < 4 && !fits; k++)
-                if (palette->key[c] == (STANDARD[id][k][0] | (uint64_t)STANDARD[id][k][1] << 16 | (uint64_t)ABSENT << 32 | (uint64_t)ABSENT << 48))
+                if (palette->key[c] == (STANDARD[id][k][0] | (uint64_t)STANDARD[id][k][1] << 16 |
+                                        (uint64_t)ABSENT << 32 | (uint64_t)ABSENT << 48))
                     order[c] = k, fits = 1;
         }
         if (fits) {
@@ -553,8 +584,11 @@ body:;
     return put_codes(head, to, codes, samples, calls, order[base], exceptions);
 }
 
-/* Packs calls given as int16 alleles (-1 missing, -2 absent) and phases, (records, samples, ploidy <= 4): for tests and other sources. */
-int64_t genodl_pack(const int16_t *alleles, const u8 *phased, int64_t records, int64_t samples, int64_t ploidy, u8 *out, int64_t *offsets) {
+/* Packs calls given as int16 alleles (-1 missing, -2 absent) and phases, (records, samples, ploidy <= 4):
+ * for tests and other sources. */
+int64_t genodl_pack(
+    const int16_t *alleles, const u8 *phased, int64_t records, int64_t samples, int64_t ploidy, u8 *out,
+    int64_t *offsets) {
     u8 *codes = room_for_codes(samples), *to = out;
     if (!codes) return fault(0, no_room(samples));
     Palette palette;
@@ -566,7 +600,9 @@ int64_t genodl_pack(const int16_t *alleles, const u8 *phased, int64_t records, i
             uint64_t key = 0;
             for (int64_t i = 0; i < MAX_PLOIDY; i++) {
                 int64_t at = (r * samples + s) * ploidy + i;
-                uint64_t v = i >= ploidy || alleles[at] == -2 ? ABSENT : (uint64_t)((alleles[at] + 1) << 1 | (phased[at] & 1)) & 0x7FFF;
+                uint64_t v = i >= ploidy || alleles[at] == -2
+                                 ? ABSENT
+                                 : (uint64_t)((alleles[at] + 1) << 1 | (phased[at] & 1)) & 0x7FFF;
                 key |= v << (16 * i);
             }
             int code = code_of(&palette, key);
@@ -595,7 +631,8 @@ int64_t genodl_count_lines(const u8 *text, int64_t n) {
     return lines;
 }
 
-/* Starts of the columns of each line: 8 fixed ones, FORMAT, the first sample, the line's end. -1 for 2 GiB of text, whose places int32 lacks. */
+/* Starts of the columns of each line: 8 fixed ones, FORMAT, the first sample, the line's end.
+ * -1 for 2 GiB of text, whose places int32 lacks. */
 int64_t genodl_lines(const u8 *text, int64_t n, int columns, int64_t room, int32_t *starts, u8 *flags) {
     int64_t r = 0;
     if (n >= INT32_MAX) return -1;
@@ -605,7 +642,8 @@ int64_t genodl_lines(const u8 *text, int64_t n, int columns, int64_t room, int32
         const u8 *stop = memchr(at, '\n', (size_t)(end - at));
         if (!stop) stop = end;
         int32_t *to = starts + r * STRIDE;
-        flags[r] = stop == at || (stop == at + 1 && *at == '\r') ? BLANK : *at == '#' ? SLOW : 0; /* a header's line among the records */
+        /* a header's line among the records */
+        flags[r] = stop == at || (stop == at + 1 && *at == '\r') ? BLANK : *at == '#' ? SLOW : 0;
         to[0] = (int32_t)(at - text);
         int k = 1;
         const u8 *c = at;
@@ -694,7 +732,8 @@ static int values_hold(const u8 *at, const u8 *end, int type, int64_t needed, in
     return needed < 0 || found == needed;
 }
 
-/* Plain whole numbers between commas, each perhaps a lone dot, up to a colon, tab or the end; how many. NULL for what else there is. */
+/* Plain whole numbers between commas, each perhaps a lone dot, up to a colon, tab or the end; how many.
+ * NULL for what else there is. */
 static inline const u8 *integers(const u8 *at, const u8 *end, int64_t *found) {
     int64_t n = 1;
     while (1) {
@@ -741,7 +780,9 @@ static int key_index(const Keys *keys, const u8 *at, int64_t size, int guess) {
     for (int step = 0; step < keys->n; step++) { /* the keys of a file come in much the same order in every record */
         int k = guess + step;
         if (k >= keys->n) k -= keys->n;
-        if (keys->offsets[k + 1] - keys->offsets[k] == size && !memcmp(keys->names + keys->offsets[k], at, (size_t)size)) return k;
+        if (keys->offsets[k + 1] - keys->offsets[k] == size &&
+            !memcmp(keys->names + keys->offsets[k], at, (size_t)size))
+            return k;
     }
     return -1;
 }
@@ -831,9 +872,9 @@ static int codes_hold(const u8 *at, const u8 *end, int filter) {
 }
 
 void genodl_fixed(
-    const u8 *text, int64_t records, const int32_t *starts, u8 *flags, int minor, const u8 *names, const int32_t *offsets, const u8 *type,
-    const u8 *natural, const int32_t *count, int n_keys, int has_format, int64_t *pos, int64_t *end, int32_t *alts, u8 *contig_changes,
-    u8 *format_changes) {
+    const u8 *text, int64_t records, const int32_t *starts, u8 *flags, int minor, const u8 *names,
+    const int32_t *offsets, const u8 *type, const u8 *natural, const int32_t *count, int n_keys, int has_format,
+    int64_t *pos, int64_t *end, int32_t *alts, u8 *contig_changes, u8 *format_changes) {
     Keys keys = {names, offsets, type, natural, count, n_keys};
     int64_t before = -1;
     for (int64_t r = 0; r < records; r++) {
@@ -858,8 +899,8 @@ void genodl_fixed(
         for (c = column[3]; c < stop[3] && holds; c++) holds = is_base(*c);
         int a = holds ? alts_of(column[4], stop[4], minor) : -1;
         int64_t last = p + (stop[3] - column[3]) - 1, stated = 0;
-        holds = holds && a >= 0 && is_float(column[5], stop[5]) && *column[5] != '-' && *column[5] != '+' && stop[5] - column[5] < 64 &&
-                !is_large(column[5], stop[5]);
+        holds = holds && a >= 0 && is_float(column[5], stop[5]) && *column[5] != '-' && *column[5] != '+' &&
+                stop[5] - column[5] < 64 && !is_large(column[5], stop[5]);
         holds = holds && ((stop[6] - column[6] == 1 && *column[6] == '.') || codes_hold(column[6], stop[6], 1));
         holds = holds && info_holds(column[7], stop[7], &keys, minor, a, &stated);
         if (stated > last) last = stated;
@@ -887,10 +928,12 @@ static const u8 *read_call(const u8 *at, const u8 *end, int first_phased, int al
     uint64_t k = 0;
     int n = 0, all = 1;
     u8 separator = 0;
-    if (end - at > 3 && (at[3] == ':' || at[3] == '\t') && is_digit(at[0]) && is_digit(at[2]) && (at[1] == '/' || at[1] == '|')) {
+    if (end - at > 3 && (at[3] == ':' || at[3] == '\t') && is_digit(at[0]) && is_digit(at[2]) &&
+        (at[1] == '/' || at[1] == '|')) {
         int a = at[0] - '0', b = at[2] - '0', phased = at[1] == '|';
         if (a > alts || b > alts) return NULL;
-        *key = (uint64_t)((a + 1) << 1 | (first_phased && phased)) | (uint64_t)((b + 1) << 1 | phased) << 16 | (uint64_t)0xFFFFFFFFu << 32;
+        *key = (uint64_t)((a + 1) << 1 | (first_phased && phased)) | (uint64_t)((b + 1) << 1 | phased) << 16 |
+               (uint64_t)0xFFFFFFFFu << 32;
         *ploidy = 2;
         return at + 3;
     }
@@ -920,7 +963,8 @@ static const u8 *read_call(const u8 *at, const u8 *end, int first_phased, int al
     return at;
 }
 
-/* Sample columns that are all `0|0` to `1|1`, four bytes each: their codes of standard palette 1 or 2; how many are not 0|0, or -1. */
+/* Sample columns that are all `0|0` to `1|1`, four bytes each: their codes of standard palette 1 or 2;
+ * how many are not 0|0, or -1. */
 WIDE static int64_t phased_pairs(const u8 *text, int64_t samples, u8 *codes) {
     const uint32_t zero = '0' | '|' << 8 | '0' << 16 | (uint32_t)'\t' << 24;
     uint32_t odd = 0;
@@ -948,9 +992,11 @@ typedef struct {
     const int32_t *count;
 } Format;
 
-/* One record's sample columns: packed genotypes to *gt, other subfields to *fields (sample columns without GT); 0 where it is not surely right. */
+/* One record's sample columns: packed genotypes to *gt, other subfields to *fields (sample columns without GT);
+ * 0 where it is not surely right. */
 static int read_samples(
-    const u8 *at, const u8 *end, int64_t samples, const Format *format, int alts, int first_phased, u8 *codes, u8 **gt, u8 **fields) {
+    const u8 *at, const u8 *end, int64_t samples, const Format *format, int alts, int first_phased, u8 *codes, u8 **gt,
+    u8 **fields) {
     u8 *rest = *fields;
     Palette palette;
     palette.n = palette.last = 0;
@@ -1026,9 +1072,9 @@ static int read_samples(
 }
 
 void genodl_samples(
-    const u8 *text, int64_t records, const int32_t *starts, u8 *flags, int64_t samples, int first_phased, const int32_t *alts,
-    const int32_t *format_of, const int32_t *format_offsets, const u8 *type, const int32_t *count, const u8 *has_gt, u8 *gt, int32_t *gt_offsets,
-    u8 *fields, int32_t *field_offsets) {
+    const u8 *text, int64_t records, const int32_t *starts, u8 *flags, int64_t samples, int first_phased,
+    const int32_t *alts, const int32_t *format_of, const int32_t *format_offsets, const u8 *type, const int32_t *count,
+    const u8 *has_gt, u8 *gt, int32_t *gt_offsets, u8 *fields, int32_t *field_offsets) {
     u8 *codes = room_for_codes(samples), *gt_to = gt, *fields_to = fields;
     gt_offsets[0] = field_offsets[0] = 0;
     for (int64_t r = 0; r < records; r++) {
@@ -1037,11 +1083,13 @@ void genodl_samples(
             int f = format_of[r];
             if (f < 0) flags[r] = SLOW;
             else {
-                Format format = {format_offsets[f + 1] - format_offsets[f], has_gt[f], type + format_offsets[f], count + format_offsets[f]};
+                Format format = {
+                    format_offsets[f + 1] - format_offsets[f], has_gt[f], type + format_offsets[f],
+                    count + format_offsets[f]};
                 u8 *gt_before = gt_to, *fields_before = fields_to;
                 if (!read_samples(
-                        text + starts[r * STRIDE + 9], text + starts[r * STRIDE + 10], samples, &format, alts[r], first_phased, codes, &gt_to,
-                        &fields_to))
+                        text + starts[r * STRIDE + 9], text + starts[r * STRIDE + 10], samples, &format, alts[r],
+                        first_phased, codes, &gt_to, &fields_to))
                     flags[r] = SLOW, gt_to = gt_before, fields_to = fields_before;
             }
         }
@@ -1052,7 +1100,8 @@ void genodl_samples(
 }
 
 /* Text between starts[r * stride] and stops[r * stride] of the chosen rows, one after the other. */
-void genodl_gather(const u8 *text, int64_t n, const int32_t *starts, const int32_t *stops, int64_t stride, u8 *out, int32_t *offsets) {
+void genodl_gather(
+    const u8 *text, int64_t n, const int32_t *starts, const int32_t *stops, int64_t stride, u8 *out, int32_t *offsets) {
     int32_t at = 0;
     for (int64_t i = 0; i < n; i++) {
         int32_t size = stops[i * stride] - starts[i * stride];
@@ -1065,8 +1114,8 @@ void genodl_gather(const u8 *text, int64_t n, const int32_t *starts, const int32
 
 /* The same, each text divided at `separator`; "." is an empty list. Returns the number of pieces. */
 int64_t genodl_gather_lists(
-    const u8 *text, int64_t n, const int32_t *starts, const int32_t *stops, int64_t stride, int separator, u8 *out, int32_t *offsets,
-    int32_t *lists) {
+    const u8 *text, int64_t n, const int32_t *starts, const int32_t *stops, int64_t stride, int separator, u8 *out,
+    int32_t *offsets, int32_t *lists) {
     int32_t at = 0;
     int64_t pieces = 0;
     for (int64_t i = 0; i < n; i++) {

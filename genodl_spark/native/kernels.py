@@ -1,7 +1,8 @@
-"""The compiled kernels (kernels.c): loading, and one typed function for each. Arrays must be contiguous; none is copied.
+"""The compiled kernels (kernels.c): loading, and one typed function for each.
+Arrays must be contiguous; none is copied.
 
-A packed genotype column is Arrow binary: `data` and int32 `offsets` (V + 1) in it. What they do stands in genotypes.py and
-formats/vcf/reader.py.
+A packed genotype column is Arrow binary: `data` and int32 `offsets` (V + 1) in it.
+What they do stands in genotypes.py and formats/vcf/reader.py.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def _library() -> ctypes.CDLL:
     atexit.register(kept.close)
     path = kept.enter_context(resources.as_file(resources.files("genodl_spark.native") / f"{_NAME}{suffix}"))
     if not path.is_file():
-        raise ImportError(f"{path} is not there: the kernels are not compiled; run make setup, or install the wheel of this platform")
+        raise ImportError(
+            f"{path} is not there: the kernels are not compiled; run make setup, or install the wheel of this platform"
+        )
     return opened(str(path))
 
 

@@ -40,22 +40,34 @@ _ATTEMPTS = 3
 
 
 def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: str | None) -> None:
-    """Evaluates on the split stored with the model, or, for another cohort than the one that trained it, on all its labelled rows."""
+    """Evaluates on the split stored with the model, or, for another cohort than the one that trained it,
+    on all its labelled rows."""
     from pyspark.sql import functions as F
 
     model = chosen_model(run, label, model_id)
     for key in run.assigned:
         if key.split(".")[0] in ("split", "seed"):
             raise InputError(
-                "found another split; expected none, evaluate uses the one stored with the model: train again to change it", f"--set {key}"
+                "found another split; expected none, evaluate uses the one stored with the model: "
+                "train again to change it",
+                f"--set {key}",
             )
-    name = run.cohort(cohort, labelled_cohorts(run, model.features, model.row.label_column, cohort), f"data for {run.settings.task}")
+    name = run.cohort(
+        cohort, labelled_cohorts(run, model.features, model.row.label_column, cohort), f"data for {run.settings.task}"
+    )
     external = name != model.row.cohort
     asked = external or model.settings.report.by is not None
     read = (*model.features.tables, *tables_about(run.sources, entity_of(model.features), name)) if asked else ()
     versions = {table.name: run.sources.version(table) for table in read}
     code = code_of(__name__, model.settings, own=model.files.code_hashes())
-    shaped_by = [model.row.model_id, name, model.settings.evaluate.model_dump(), model.settings.report.by, versions, code]
+    shaped_by = [
+        model.row.model_id,
+        name,
+        model.settings.evaluate.model_dump(),
+        model.settings.report.by,
+        versions,
+        code,
+    ]
     digest = fingerprint(shaped_by)
     mine = (F.col("model_id") == model.row.model_id) & (F.col("cohort") == name)
     stored = run.lake.read(EVALUATIONS).where(mine).collect()
@@ -78,12 +90,16 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
         held = {predictor: scores for predictor, scores in held_out(run, model, name).items() if predictor in asked}
         rows = _measure(run, model, name, held, digest)
         run.lake.replace(EVALUATIONS, run.frame(EVALUATIONS, rows), {"model_id": model.row.model_id, "cohort": name})
-        # Of two runs that evaluate the same at once the one that began first may have measured scores of the other: it does all again.
+        # Of two runs that evaluate the same at once the one that began first may have measured scores
+        # of the other: it does all again.
         if run.lake.marked(HELD_OUT, [mark]) == {mark: ours}:
             break
         log.info("another run has begun to evaluate this model: measuring again")
     else:
-        raise Conflict(f"found another run that keeps evaluating model {model.row.model_id} on {name}; expected one at a time, run it again")
+        raise Conflict(
+            f"found another run that keeps evaluating model {model.row.model_id} on {name}; "
+            "expected one at a time, run it again"
+        )
     run.wrote(HELD_OUT, written)
     run.wrote(EVALUATIONS, len(rows))
     stored = run.lake.read(EVALUATIONS).where(mine).collect()
@@ -105,14 +121,16 @@ def _dataset(run: Run, model: Chosen) -> Row:
 
 
 def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
-    """Scores of the baselines on the rows held out: predictor, repeat, row_id, scores; each Spark task does a share of the fits."""
+    """Scores of the baselines on the rows held out: predictor, repeat, row_id, scores;
+    each Spark task does a share of the fits."""
     from pyspark.storagelevel import StorageLevel
 
     if fits.external is not None or not fits.folds:
         work = [(name, 0, plan.REGISTERED) for name in names]
     else:
         work = [(name, r, k) for name in names for r in range(fits.layout.repeats) for k in range(fits.folds)]
-    # A task costs a fraction of a second: several to a core, for balance, but not one per fit. Every task gets some of each kind.
+    # A task costs a fraction of a second: several to a core, for balance, but not one per fit.
+    # Every task gets some of each kind.
     tasks = min(len(work), 8 * task_slots(run.spark))
 
     def kernel(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
@@ -122,9 +140,18 @@ def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
             for task in frame["id"]:
                 for name, repeat, fold in work[task::tasks]:
                     ids, scores = fit(fits, name, repeat, fold)
-                    yield pd.DataFrame({"predictor": name, "repeat": repeat, "row_id": ids, "scores": list(scores.reshape(len(ids), -1))})
+                    yield pd.DataFrame(
+                        {
+                            "predictor": name,
+                            "repeat": repeat,
+                            "row_id": ids,
+                            "scores": list(scores.reshape(len(ids), -1)),
+                        }
+                    )
 
-    rows = run.spark.range(0, tasks, 1, tasks).mapInPandas(kernel, "predictor string, repeat int, row_id bigint, scores array<double>")
+    rows = run.spark.range(0, tasks, 1, tasks).mapInPandas(
+        kernel, "predictor string, repeat int, row_id bigint, scores array<double>"
+    )
     return rows.persist(StorageLevel.DISK_ONLY)
 
 
@@ -142,9 +169,15 @@ def _score_folds(run: Run, model: Chosen) -> int:
     own = run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & (F.col("predictor") == MODEL))
     own = own.where(F.col("cohort") == model.row.cohort).drop("predictor", "scores", "row_id")
     numbers = run.lake.read(EXAMPLES).where(F.col("dataset") == model.row.dataset).select("row_id", "entity_id")
-    rows = own.join(scored.join(numbers, "row_id").drop("row_id"), ["repeat", "entity_id"]).select(*HELD_OUT.column_names)
+    rows = own.join(scored.join(numbers, "row_id").drop("row_id"), ["repeat", "entity_id"]).select(
+        *HELD_OUT.column_names
+    )
     run.lake.replace(HELD_OUT, rows, {"model_id": model.row.model_id, "cohort": model.row.cohort, "predictor": names})
-    return run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & F.col("predictor").isin(names)).count()
+    return (
+        run.lake.read(HELD_OUT)
+        .where((F.col("model_id") == model.row.model_id) & F.col("predictor").isin(names))
+        .count()
+    )
 
 
 def _null(run: Run, model: Chosen) -> DataFrame:
@@ -157,7 +190,9 @@ def _null(run: Run, model: Chosen) -> DataFrame:
         job = replace(job_of(run.under(model.settings), _dataset(run, model), staging), null=True, checkpoint="")
         log.info("training the network of model %s on shuffled labels", model.row.model_id)
         folders = training.launch(run.spark, job, model.settings.train.procs)["scored"]
-        rows = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(*(storage.join(staging, name) for name in folders))
+        rows = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(
+            *(storage.join(staging, name) for name in folders)
+        )
         rows = rows.select(F.lit(NULL).alias("predictor"), "repeat", "row_id", "scores").persist(StorageLevel.DISK_ONLY)
         rows.count()  # before the files go
         return rows
@@ -166,21 +201,41 @@ def _null(run: Run, model: Chosen) -> DataFrame:
 
 
 def _score_external(run: Run, model: Chosen, cohort: str) -> int:
-    """Scores of the model and of its baselines on the labelled rows of another cohort, less those of people who trained it."""
+    """Scores of the model and of its baselines on the labelled rows of another cohort,
+    less those of people who trained it."""
     from pyspark.sql import functions as F
 
     labels = read_labels(run, model.features, cohort, model.row.label_column, list(model.card.classes))
     for warning in labels.warnings:
         run.report.warn(warning)
-    splits = run.lake.read(SPLITS).where((F.col("split_hash") == model.row.split_hash) & (F.col("task") == model.row.task))
-    seen = {row.entity_id for row in splits.where(F.col("role").isin("fold", "train", "validation")).select("entity_id").distinct().collect()}
+    splits = run.lake.read(SPLITS).where(
+        (F.col("split_hash") == model.row.split_hash) & (F.col("task") == model.row.task)
+    )
+    seen = {
+        row.entity_id
+        for row in splits.where(F.col("role").isin("fold", "train", "validation"))
+        .select("entity_id")
+        .distinct()
+        .collect()
+    }
     kept = [i for i, entity in enumerate(labels.entities) if entity not in seen]
     if len(kept) < len(labels.entities):
-        run.report.warn(f"{len(labels.entities) - len(kept)} samples of {cohort} are left out: the model was trained on samples of that name")
+        run.report.warn(
+            f"{len(labels.entities) - len(kept)} samples of {cohort} are left out: "
+            "the model was trained on samples of that name"
+        )
     if not kept:
-        raise InputError(f"found no sample of cohort {cohort} that did not train the model; expected some, name another cohort", "--cohort")
-    ids = [(labels.entities[i], number, labels.groups[i] if labels.groups else None, float(labels.target[i]), b"") for number, i in enumerate(kept)]
-    numbered = run.spark.createDataFrame(ids, "entity_id string, row_id bigint, group string, target double, folds binary")
+        raise InputError(
+            f"found no sample of cohort {cohort} that did not train the model; expected some, name another cohort",
+            "--cohort",
+        )
+    ids = [
+        (labels.entities[i], number, labels.groups[i] if labels.groups else None, float(labels.target[i]), b"")
+        for number, i in enumerate(kept)
+    ]
+    numbered = run.spark.createDataFrame(
+        ids, "entity_id string, row_id bigint, group string, target double, folds binary"
+    )
     scored = scored_rows(run, model, cohort, calibrated=False)
     staging = storage.join(run.lake.uri, "_staging", f"evaluate-{model.row.model_id}-{uuid.uuid4().hex[:12]}")
     common = [F.lit(model.row.model_id).alias("model_id"), F.lit(cohort).alias("cohort")]
@@ -203,7 +258,8 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
 
 
 def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], digest: str) -> list[dict[str, Any]]:
-    """Rows of `evaluations`: the model, its baselines, the paired difference to the best of them, and the model by report.by."""
+    """Rows of `evaluations`: the model, its baselines, the paired difference to the best of them,
+    and the model by report.by."""
     s, seed = model.settings, int(model.row.seed)
     common = {"model_id": model.row.model_id, "cohort": cohort, "fingerprint": digest, "evaluated_at": now()}
     rows: list[dict[str, Any]] = []
@@ -217,7 +273,9 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
     for name, scores in held.items():
         add(name, "", n_test, metrics.intervals(scores, s.evaluate.resamples, seed))
     metric = headline(model)
-    best = best_baseline({name: metrics.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL)}, metric)
+    best = best_baseline(
+        {name: metrics.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL)}, metric
+    )
     if best is not None:
         difference = metrics.paired(held[MODEL], held[best], metric, s.evaluate.resamples, seed)
         add(f"{MODEL} - {best}", "", n_test, {metric: difference})
@@ -227,7 +285,10 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
         kind = entity_of(model.features)
         described = all_rows_about(run.sources, kind, cohort)
         check_column(described, kind, s.report.by, "report.by")
-        values = {row.entity_id: row.value for row in described.select("entity_id", F.col(identifier(s.report.by)).alias("value")).collect()}
+        values = {
+            row.entity_id: row.value
+            for row in described.select("entity_id", F.col(identifier(s.report.by)).alias("value")).collect()
+        }
         labels = [values.get(entity) for entity in held[MODEL].entities]
         for value, found in metrics.by_group(held[MODEL], labels, s.evaluate.resamples, seed).items():
             add(MODEL, f"{s.report.by}={value}", sum(label == value for label in labels), found)

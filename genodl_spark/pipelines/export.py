@@ -1,7 +1,8 @@
 """A cohort's records back to one bgzipped, indexed VCF.
 
-The records are ordered by Spark, cut into pieces of neighbouring positions that depend on the lake alone. Tasks render and
-compress the pieces; BGZF blocks follow each other in any file, so the driver only puts the pieces together and indexes them.
+The records are ordered by Spark, cut into pieces of neighbouring positions that depend on the lake alone.
+Tasks render and compress the pieces; BGZF blocks follow each other in any file, so the driver only puts
+the pieces together and indexes them.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ _REPORT = "piece int, uri string, records bigint"
 
 @dataclass(frozen=True)
 class Region:
-    """Records wanted: contig as given, first and last base, 1-based, closed. `text`: all that was given, as it may be a name."""
+    """Records wanted: contig as given, first and last base, 1-based, closed.
+    `text`: all that was given, as it may be a name."""
 
     text: str
     contig: str
@@ -60,8 +62,8 @@ class Region:
 
 @dataclass(frozen=True)
 class _Cohort:
-    """What a cohort's files are. `meta`: their meta lines made one. `sets`: distinct orders of samples. `files`: (name, first allele
-    has a phase, index into `sets`)."""
+    """What a cohort's files are. `meta`: their meta lines made one. `sets`: distinct orders of samples.
+    `files`: (name, first allele has a phase, index into `sets`)."""
 
     meta: list[str]
     sets: list[list[str]]
@@ -108,7 +110,9 @@ def export(run: Run, output: str, cohort: str | None, region: str | None, sample
         pieces = _pieces(run, rows, layout, found, chosen, aside) if layout.records else []
         run.report.metrics["records"] = sum(records for _, _, records in pieces)
         run.report.metrics["samples"] = len(chosen)
-        run.report.metrics["bytes"] = _put_together(header, [uri for _, uri, _ in sorted(pieces)], aside, target, layout.csi)
+        run.report.metrics["bytes"] = _put_together(
+            header, [uri for _, uri, _ in sorted(pieces)], aside, target, layout.csi
+        )
         log.info("%s: %d records, %d bytes", output, run.report.metrics["records"], run.report.metrics["bytes"])
     finally:
         with contextlib.suppress(OSError):
@@ -116,7 +120,8 @@ def export(run: Run, output: str, cohort: str | None, region: str | None, sample
 
 
 def parse_region(text: str) -> Region:
-    """CONTIG, CONTIG:POS, CONTIG:FROM- or CONTIG:FROM-TO, thousands with or without commas. InputError for anything else."""
+    """CONTIG, CONTIG:POS, CONTIG:FROM- or CONTIG:FROM-TO, thousands with or without commas.
+    InputError for anything else."""
     match = _REGION.fullmatch(text)
     if match is None:
         raise InputError(f"found {text[:60]!r}; expected CONTIG:FROM-TO, such as chr20:1,000-2,000", "--region")
@@ -139,36 +144,50 @@ def _cohorts(run: Run) -> list[str]:
 def _cohort(run: Run, name: str) -> _Cohort:
     from pyspark.sql import functions as F
 
-    rows = run.sources.read(SOURCES).where((F.col("cohort") == name) & (F.col("source") == reader.SOURCE) & F.col("header").isNotNull())
-    rows = rows.select("file", F.substring_index("header", "\n#CHROM", 1).alias("meta"), F.substring_index("header", "\n", -1).alias("columns"))
+    rows = run.sources.read(SOURCES).where(
+        (F.col("cohort") == name) & (F.col("source") == reader.SOURCE) & F.col("header").isNotNull()
+    )
+    rows = rows.select(
+        "file",
+        F.substring_index("header", "\n#CHROM", 1).alias("meta"),
+        F.substring_index("header", "\n", -1).alias("columns"),
+    )
     # Headers are long and mostly the same: each text comes to the driver once.
     listed = sorted(rows.select("file", F.sha2("meta", 256), F.sha2("columns", 256)).collect())
     each = rows.select(F.explode(F.array("meta", "columns")).alias("text"))
     each = each.groupBy(F.sha2("text", 256).alias("key")).agg(F.first("text").alias("text"))
     texts = {row.key: row.text for row in each.collect()}
     first_of = {meta: file for file, meta, _ in reversed(listed)}
-    meta, warnings = vcf_writer.merged_meta([(first_of[key], texts[key]) for key in dict.fromkeys(meta for _, meta, _ in listed)])
+    meta, warnings = vcf_writer.merged_meta(
+        [(first_of[key], texts[key]) for key in dict.fromkeys(meta for _, meta, _ in listed)]
+    )
     for warning in warnings:
         run.report.warn(warning)
     names = {columns: texts[columns].split("\t")[9:] for _, _, columns in listed}
     numbers: dict[tuple[str, ...], int] = {}
     of = {columns: numbers.setdefault(tuple(order), len(numbers)) for columns, order in names.items()}
     files = [(file, vcf_writer.minor_of(texts[meta]) >= 4, of[columns]) for file, meta, columns in listed]
-    return _Cohort(meta, [list(order) for order in numbers], files, any("\tFORMAT" in texts[columns] for columns in names))
+    return _Cohort(
+        meta, [list(order) for order in numbers], files, any("\tFORMAT" in texts[columns] for columns in names)
+    )
 
 
 def _chosen(samples: str, everyone: list[str]) -> list[str]:
     chosen, known = samples.split(","), set(everyone)
     for i, sample in enumerate(chosen):
         if sample not in known:
-            raise InputError(f"found sample {sample!r}, which the cohort lacks; expected some of its {len(known)} samples", "--samples")
+            raise InputError(
+                f"found sample {sample!r}, which the cohort lacks; expected some of its {len(known)} samples",
+                "--samples",
+            )
         if sample in chosen[:i]:
             raise InputError(f"found sample {sample!r} twice; expected each once", "--samples")
     return chosen
 
 
 def _rows(run: Run, cohort: str, found: _Cohort, region: Region | None) -> DataFrame:
-    """The cohort's rows that are wanted, with `first_phased` and `set` of their files; only files that were ingested to their end."""
+    """The cohort's rows that are wanted, with `first_phased` and `set` of their files;
+    only files that were ingested to their end."""
     from pyspark.sql import functions as F
 
     files = run.spark.createDataFrame(found.files, "file string, first_phased boolean, set int")
@@ -195,10 +214,16 @@ def _layout(run: Run, rows: DataFrame, found: _Cohort, region: Region | None) ->
     )
     buckets = counted.collect()
     declared = vcf_writer.contigs_of(found.meta)
-    if region is not None and not buckets and not {shared_contig(region.contig), shared_contig(region.text)} & set(map(shared_contig, declared)):
+    if (
+        region is not None
+        and not buckets
+        and not {shared_contig(region.contig), shared_contig(region.text)} & set(map(shared_contig, declared))
+    ):
         other = run.sources.read(VARIANTS).where(F.col("contig") == shared_contig(region.contig)).limit(1).count()
         if not other:
-            raise InputError(f"found contig {region.contig!r}, which the cohort lacks; expected one of its contigs", "--region")
+            raise InputError(
+                f"found contig {region.contig!r}, which the cohort lacks; expected one of its contigs", "--region"
+            )
     firsts: dict[str, tuple[str, int, str]] = {}
     names: dict[str, set[str]] = {}
     for row in buckets:
@@ -207,7 +232,10 @@ def _layout(run: Run, rows: DataFrame, found: _Cohort, region: Region | None) ->
     name_of = {contig: first[2] for contig, first in firsts.items()}
     for contig, several in sorted(names.items()):
         if len(several) > 1:
-            run.report.warn(f"contig {contig} is named {' and '.join(sorted(several))} in the files; all its records have {name_of[contig]}")
+            run.report.warn(
+                f"contig {contig} is named {' and '.join(sorted(several))} in the files; "
+                f"all its records have {name_of[contig]}"
+            )
     added = [name for _, _, name in sorted(firsts.values()) if name not in declared]
     contigs = [*declared, *added]
     rank = {name: i for i, name in enumerate(contigs)}
@@ -220,12 +248,19 @@ def _layout(run: Run, rows: DataFrame, found: _Cohort, region: Region | None) ->
         entries.append((row.contig, row.bucket, name_of[row.contig], rank[name_of[row.contig]], piece))
     types = [pa.string(), pa.int64(), pa.string(), pa.int32(), pa.int32()]
     columns = zip(*entries, strict=True) if entries else [()] * 5
-    table = pa.table([pa.array(list(c), t) for c, t in zip(columns, types, strict=True)], names=["contig", "bucket", "name", "rank", "piece"])
+    table = pa.table(
+        [pa.array(list(c), t) for c, t in zip(columns, types, strict=True)],
+        names=["contig", "bucket", "name", "rank", "piece"],
+    )
     longest = max([row.end for row in buckets] + [declared.get(name) or 0 for name in name_of.values()], default=0)
-    return _Layout(contigs, table, piece + 1 if entries else 0, sum(row.records for row in buckets), longest > _LONGEST_TBI)
+    return _Layout(
+        contigs, table, piece + 1 if entries else 0, sum(row.records for row in buckets), longest > _LONGEST_TBI
+    )
 
 
-def _pieces(run: Run, rows: DataFrame, layout: _Layout, found: _Cohort, chosen: list[str], aside: str) -> list[tuple[int, str, int]]:
+def _pieces(
+    run: Run, rows: DataFrame, layout: _Layout, found: _Cohort, chosen: list[str], aside: str
+) -> list[tuple[int, str, int]]:
     """Has tasks write the pieces; returns number, URI and records of each."""
     from pyspark.sql import functions as F
 
@@ -234,7 +269,11 @@ def _pieces(run: Run, rows: DataFrame, layout: _Layout, found: _Cohort, chosen: 
     order = ["piece", "rank", "pos", "file", "line", "alt_number"]
     taken = [*vcf_writer.COLUMNS, "piece", *(["set"] if joint else [])]
     # All rows of a bucket, and so of a site, come to one task.
-    placed = rows.join(F.broadcast(buckets), ["contig", "bucket"]).withColumn("chrom", F.col("name")).repartition(layout.pieces, "piece")
+    placed = (
+        rows.join(F.broadcast(buckets), ["contig", "bucket"])
+        .withColumn("chrom", F.col("name"))
+        .repartition(layout.pieces, "piece")
+    )
     work = partial(
         _write,
         aside=aside,
@@ -306,7 +345,11 @@ def _put_together(header: str, pieces: list[str], aside: str, target: str, csi: 
     fs, path = storage.filesystem(target)
     with contextlib.ExitStack() as stack:
         # htslib indexes local files.
-        folder = storage.local_path(aside) if storage.is_local(target) else stack.enter_context(tempfile.TemporaryDirectory())
+        folder = (
+            storage.local_path(aside)
+            if storage.is_local(target)
+            else stack.enter_context(tempfile.TemporaryDirectory())
+        )
         made = os.path.join(folder, "made.vcf.gz")
         with open(made, "wb") as out:
             writer = bgzf.Writer(out, _LEVEL)

@@ -1,10 +1,13 @@
-"""A person who withdraws consent is taken out of every table, its files and its log; the models that saw them are listed.
+"""A person who withdraws consent is taken out of every table, its files and its log;
+the models that saw them are listed.
 
-Rows of the person go; in packed genotypes the sample's column does, and in prepared datasets, whose rows are numbered, what they held. What
-others' rows say of the person is taken out of parsed values (`consent`). Counts over all samples stay: a cohort's allele frequencies, a
-model's weights, a metric. Then older versions of the tables are removed, with their files, and every file that is left is searched.
+Rows of the person go; in packed genotypes the sample's column does, and in prepared datasets,
+whose rows are numbered, what they held. What others' rows say of the person is taken out of parsed values (`consent`).
+Counts over all samples stay: a cohort's allele frequencies, a model's weights, a metric.
+Then older versions of the tables are removed, with their files, and every file that is left is searched.
 
-First of all stands in `forgotten` who it is: a run that was cut off is taken up by the same command, and ends in the same lake.
+First of all stands in `forgotten` who it is: a run that was cut off is taken up by the same command,
+and ends in the same lake.
 """
 
 from __future__ import annotations
@@ -32,7 +35,16 @@ from genodl_spark.lake.tables.ingested import LABELS, SAMPLES
 from genodl_spark.lake.tables.learning import MODELS, SPLITS
 from genodl_spark.lake.tables.operations import FORGOTTEN
 from genodl_spark.sources.person import Person, names_people
-from genodl_spark.sources.removal import EDITS, Edited, alone_since, in_results, naming_columns, of_other_kinds, remove, sample_sets
+from genodl_spark.sources.removal import (
+    EDITS,
+    Edited,
+    alone_since,
+    in_results,
+    naming_columns,
+    of_other_kinds,
+    remove,
+    sample_sets,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -41,7 +53,8 @@ log = logging.getLogger("genodl")
 
 
 def forget(run: Run, cohort: str, sample: str, kind: str | None = None) -> None:
-    """Removes one sample of a cohort; with `kind`, or where no person has the name, the sequence, variant, cell or site of that name.
+    """Removes one sample of a cohort; with `kind`, or where no person has the name, the sequence,
+    variant, cell or site of that name.
 
     InputError where the cohort has none of that name, and was not told to forget it before.
     """
@@ -51,9 +64,16 @@ def forget(run: Run, cohort: str, sample: str, kind: str | None = None) -> None:
     known = _known(run, person.hashes)
     if not known and person.kind not in kinds:
         where = "labels" if kind else "samples or labels"
-        raise InputError(f"found no such {kind or 'sample'} in the cohort; expected one of table {where}, check --cohort and --sample", "--sample")
+        raise InputError(
+            f"found no such {kind or 'sample'} in the cohort; expected one of table {where}, "
+            "check --cohort and --sample",
+            "--sample",
+        )
     if others := [one for one in kinds if one != person.kind]:
-        run.report.warn(f"a {person.kind} is forgotten; the cohort has a {' and a '.join(others)} of that name too, which --entity names")
+        run.report.warn(
+            f"a {person.kind} is forgotten; the cohort has a {' and a '.join(others)} of that name "
+            "too, which --entity names"
+        )
     models = _models(run, person)
     changed, gone, left = remove(run, person, known)
     hits, words, searched = search(run, person)
@@ -79,13 +99,22 @@ def forget(run: Run, cohort: str, sample: str, kind: str | None = None) -> None:
         elsewhere = "the same name stands in other cohorts, or is a word of another meaning"
         run.report.warn(f"the identifier is still in {len(hits)} files, where {elsewhere}: {', '.join(hits[:5])}")
     if words:
-        found = f"{len(words)} files have a word or number like the identifier where no sample is named, such as {', '.join(words[:3])}"
+        found = (
+            f"{len(words)} files have a word or number like the identifier where no sample is named, "
+            f"such as {', '.join(words[:3])}"
+        )
         run.report.warn(f"{found}: whether the person is meant cannot be told")
     if left:
-        run.report.warn(f"{len(left)} files that another run has written meanwhile are left, {left[0]} the first: forget the sample again")
+        run.report.warn(
+            f"{len(left)} files that another run has written meanwhile are left, {left[0]} the first: "
+            "forget the sample again"
+        )
     if models:
         named = ", ".join(model["model_id"] for model in models)
-        run.report.warn(f"{len(models)} models saw the sample in training: {named}; train them again with --force if consent covers models")
+        run.report.warn(
+            f"{len(models)} models saw the sample in training: {named}; train them again with --force "
+            "if consent covers models"
+        )
     if not changed:
         run.report.status = "unchanged"
 
@@ -109,7 +138,11 @@ def _kinds(run: Run, cohort: str, name: str) -> list[str]:
         return any(run.lake.count(table, {"cohort": cohort, **named}) for named in table.naming(kind, name))
 
     person = Person(cohort, name)
-    own = [table for table in run.lake.existing() if "cohort" in table.column_names and (table.kind != OF_TASK or table.kind_in)]
+    own = [
+        table
+        for table in run.lake.existing()
+        if "cohort" in table.column_names and (table.kind != OF_TASK or table.kind_in)
+    ]
     found = [kind for kind in ENTITIES if kind != PERSON and any(there(table, kind) for table in own)]
     # A row that an older version made in `samples` for a sequence makes no person of it.
     older = bool(found) and not run.lake.count(LABELS, {"cohort": cohort, LABELS.entity: name})
@@ -128,7 +161,11 @@ def _models(run: Run, person: Person) -> list[dict[str, Any]]:
 
     if not run.lake.exists(SPLITS) or not run.lake.exists(MODELS):
         return []
-    mine = (F.col("cohort") == person.cohort) & (F.col("entity_id") == person.name) & F.col("role").isin("fold", "train", "validation")
+    mine = (
+        (F.col("cohort") == person.cohort)
+        & (F.col("entity_id") == person.name)
+        & F.col("role").isin("fold", "train", "validation")
+    )
     splits = run.lake.read(SPLITS).where(mine).select("task", "split_hash").distinct()
     others = of_other_kinds(run, person)["model_id"]  # that saw a sequence, say, of the person's name
     rows = (
@@ -143,8 +180,8 @@ def _models(run: Run, person: Person) -> list[dict[str, Any]]:
 def search(run: Run, person: Person) -> tuple[list[str], list[str], int]:
     """Files of the lake in which the identifier stands, as paths within it, and how many were searched.
 
-    The first are those where it names the person: in a column or a parsed value that says so, or, where it is distinctive, as a word anywhere.
-    The second have a word like it whose meaning cannot be told.
+    The first are those where it names the person: in a column or a parsed value that says so, or,
+    where it is distinctive, as a word anywhere. The second have a word like it whose meaning cannot be told.
     """
     lake = f"{run.lake.uri}/"
     files = [uri for uri in storage.files_under(run.lake.uri) if not uri.startswith(f"{lake}{FOLDER}/")]
@@ -153,19 +190,29 @@ def search(run: Run, person: Person) -> tuple[list[str], list[str], int]:
     tasks = min(len(files), 8 * session.task_slots(run.spark))
     work = partial(_search, files=files, tasks=tasks, person=person, lake=lake, declared=run.lake.tables())
     found: list[Row] = run.spark.range(0, tasks, 1, tasks).mapInArrow(work, "file int, named boolean").collect()
-    named, words = (sorted(files[row.file].removeprefix(lake) for row in found if row.named is kind) for kind in (True, False))
+    named, words = (
+        sorted(files[row.file].removeprefix(lake) for row in found if row.named is kind) for kind in (True, False)
+    )
     return named, words, len(files)
 
 
 def _search(
-    batches: Iterable[pa.RecordBatch], files: list[str], tasks: int, person: Person, lake: str, declared: Mapping[str, Table]
+    batches: Iterable[pa.RecordBatch],
+    files: list[str],
+    tasks: int,
+    person: Person,
+    lake: str,
+    declared: Mapping[str, Table],
 ) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         for task in batch.column(0).to_pylist():
             numbers = range(task, len(files), tasks)
             kinds = [_holds(files[number], files[number].removeprefix(lake), person, declared) for number in numbers]
             hits = [(number, kind) for number, kind in zip(numbers, kinds, strict=True) if kind is not None]
-            columns = [pa.array([number for number, _ in hits], pa.int32()), pa.array([kind for _, kind in hits], pa.bool_())]
+            columns = [
+                pa.array([number for number, _ in hits], pa.int32()),
+                pa.array([kind for _, kind in hits], pa.bool_()),
+            ]
             yield pa.RecordBatch.from_arrays(columns, ["file", "named"])
 
 
@@ -222,7 +269,8 @@ def _match(rows: pa.Table, named: Mapping[str, str]) -> bool:
 def _has_word(column: pa.Array, person: Person, raw: re.Pattern[bytes]) -> bool:
     values = column.drop_null()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        # Arrow goes through all values, and Python through those that are left; there may be a value for each record of a genome.
+        # Arrow goes through all values, and Python through those that are left;
+        # there may be a value for each record of a genome.
         found = values.filter(pc.match_substring(values, person.name))
         found = found.filter(pc.match_substring_regex(found, person.around))
         return any(map(person.word_in, found.to_pylist()))

@@ -31,8 +31,17 @@ _SUFFIX = re.compile(r"(\.[A-Za-z][0-9A-Za-z]*){1,2}$")
 _EXAMPLES = 5
 
 
-def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples: str | None, block: str | None, reference: str | None = None) -> None:
-    """Reads files of one kind into the lake. Files that the lake has with the same content, read the same way, are passed over."""
+def ingest(
+    run: Run,
+    source: str,
+    paths: list[str],
+    cohort: str | None,
+    samples: str | None,
+    block: str | None,
+    reference: str | None = None,
+) -> None:
+    """Reads files of one kind into the lake. Files that the lake has with the same content,
+    read the same way, are passed over."""
     kind = sources.load(source)
     _refuse_options(kind, {REFERENCE: reference, BLOCK: block})
     uris = _expand(run, paths, kind)
@@ -62,7 +71,10 @@ def ingest(run: Run, source: str, paths: list[str], cohort: str | None, samples:
     else:
         arrival.settle()
     # From here on records are committed: what comes to light is taken back below.
-    manifest = [manifest_row(name, kind, given.block, f, header, counts[f.name], given.options) for f, header in given.fresh_headers.items()]
+    manifest = [
+        manifest_row(name, kind, given.block, f, header, counts[f.name], given.options)
+        for f, header in given.fresh_headers.items()
+    ]
     if beside is not None and beside.fresh:
         merged = Counts(merge_samples(run, name, beside.headers[beside.files[0].uri], kind.about))
         manifest += [manifest_row(name, BESIDE, "", f, None, merged) for f in beside.fresh]
@@ -108,7 +120,8 @@ def _cohort(run: Run, cohort: str | None) -> str:
 
 
 def _expand(run: Run, paths: list[str], kind: SourceKind) -> list[str]:
-    """Absolute URIs of the files given, each once; a directory stands for the files in it and below that `_files_of` takes."""
+    """Absolute URIs of the files given, each once; a directory stands for the files in it and below
+    that `_files_of` takes."""
     uris: list[str] = []
     for path in paths:
         uri = storage.absolute(path)
@@ -117,16 +130,23 @@ def _expand(run: Run, paths: list[str], kind: SourceKind) -> list[str]:
             raise InputError("no such file; expected a readable file or directory, check the path", path)
         uris += [uri] if found == "file" else _files_of(run, uri, kind)
     if not uris:
-        raise InputError(f"found no file of {kind.name} in the directory; expected at least one, hidden ones do not count", paths[0])
+        raise InputError(
+            f"found no file of {kind.name} in the directory; expected at least one, hidden ones do not count", paths[0]
+        )
     return list(dict.fromkeys(uris))
 
 
 def _files_of(run: Run, folder: str, kind: SourceKind) -> list[str]:
-    """The files of a directory: none that are hidden, and those named as the kind's are. Tells what it finds and what it leaves."""
+    """The files of a directory: none that are hidden, and those named as the kind's are.
+    Tells what it finds and what it leaves."""
     below, name = storage.files_under(folder), kind.files or _SUFFIX
     taken = [uri for uri in below if not storage.is_hidden(uri, folder) and (kind.files is None or name.search(uri))]
     suffixes = Counter(match.group().lower() if (match := name.search(uri)) else "" for uri in taken)
-    log.info("%s: %s", folder, ", ".join(f"{count} files {suffix}" for suffix, count in sorted(suffixes.items())) or "no file")
+    log.info(
+        "%s: %s",
+        folder,
+        ", ".join(f"{count} files {suffix}" for suffix, count in sorted(suffixes.items())) or "no file",
+    )
     counts = run.report.metrics.setdefault("files", {})
     for suffix, count in suffixes.items():
         counts[suffix] = counts.get(suffix, 0) + count
@@ -135,5 +155,8 @@ def _files_of(run: Run, folder: str, kind: SourceKind) -> list[str]:
     left = [uri[len(folder) + 1 :] for uri in below if uri not in known and posixpath.splitext(uri)[0] not in known]
     if left:
         more = ", ..." if len(left) > _EXAMPLES else ""
-        run.report.warn(f"passed over {len(left)} files of {folder} that are hidden or not named as {kind.name}: {', '.join(left[:_EXAMPLES])}{more}")
+        run.report.warn(
+            f"passed over {len(left)} files of {folder} that are hidden or not named as {kind.name}: "
+            f"{', '.join(left[:_EXAMPLES])}{more}"
+        )
     return taken

@@ -1,4 +1,5 @@
-"""Where a row of the lake came from: from a prediction to its model, training run, split, table versions, and source files and lines."""
+"""Where a row of the lake came from: from a prediction to its model, training run, split, table versions,
+and source files and lines."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ _SITE = "chrom:pos:ref:alt"
 
 
 def lineage(run: Run, name: str, key: str | None) -> None:
-    """Traces the rows of a table that VALUE names, or the table as a whole; prints a tree, and puts it into the report as `result`."""
+    """Traces the rows of a table that VALUE names, or the table as a whole; prints a tree,
+    and puts it into the report as `result`."""
     run.require_lake()
     tables = run.lake.tables()
     table = tables.get(name)
@@ -42,7 +44,9 @@ def lineage(run: Run, name: str, key: str | None) -> None:
     else:
         rows = _named(run, table, key).orderBy(*_ordering(table)).limit(MOST + 1).collect()
         if not rows:
-            raise InputError(f"found no row of {name} whose {_identifier(table)} is the one given; expected one", "--key")
+            raise InputError(
+                f"found no row of {name} whose {_identifier(table)} is the one given; expected one", "--key"
+            )
         if len(rows) > MOST:
             run.report.warn(f"more than {MOST} rows of {name} have that key: the first {MOST} are traced")
         found = [_row(run, table, row) for row in rows[:MOST]]
@@ -82,7 +86,11 @@ def _table(run: Run, table: Table) -> dict[str, Any]:
     """A table as a whole: its version, its rows and the runs that wrote it last."""
     from pyspark.sql import functions as F
 
-    runs = run.lake.read(RUNS).where(F.col("status") == "done").where(F.get_json_object("report", f"$.tables.written.{table.name}").isNotNull())
+    runs = (
+        run.lake.read(RUNS)
+        .where(F.col("status") == "done")
+        .where(F.get_json_object("report", f"$.tables.written.{table.name}").isNotNull())
+    )
     last = runs.orderBy(F.col("started_at").desc()).limit(MOST).collect()
     return {
         "table": table.name,
@@ -90,13 +98,23 @@ def _table(run: Run, table: Table) -> dict[str, Any]:
         "version": run.sources.version(table),
         "rows": run.lake.count(table),
         "written_by": [
-            {"run": row.run_id, "job": row.job, "at": row.started_at.isoformat(), "read": json.loads(row.report)["tables"]["read"]} for row in last
+            {
+                "run": row.run_id,
+                "job": row.job,
+                "at": row.started_at.isoformat(),
+                "read": json.loads(row.report)["tables"]["read"],
+            }
+            for row in last
         ],
     }
 
 
 def _row(run: Run, table: Table, row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = {"table": table.name, "version": run.sources.version(table), "key": {name: row[name] for name in table.key}}
+    found: dict[str, Any] = {
+        "table": table.name,
+        "version": run.sources.version(table),
+        "key": {name: row[name] for name in table.key},
+    }
     if table is PREDICTIONS:
         return {**found, **_prediction(run, row)}
     if table is MODELS:
@@ -109,7 +127,10 @@ def _row(run: Run, table: Table, row: Row) -> dict[str, Any]:
     if "dataset" in names:
         return {**found, "dataset": _dataset_by_id(run, row.dataset)}
     if table.file and names[table.file] is not None:
-        return {**found, "sources": _files(run, row.cohort, {names[table.file]: {k: names[k] for k in ("line",) if k in names}})}
+        return {
+            **found,
+            "sources": _files(run, row.cohort, {names[table.file]: {k: names[k] for k in ("line",) if k in names}}),
+        }
     if table.entity and table.kind == PERSON and "cohort" in names:
         return {**found, "sources": _manifest(run, row.cohort, "samples")}
     return found
@@ -120,8 +141,21 @@ def _prediction(run: Run, row: Row) -> dict[str, Any]:
 
     models = run.lake.read(MODELS).where(F.col("model_id") == row.model_id).collect()
     if not models:
-        raise InputError(f"found no model {row.model_id}, which made the prediction; expected it in table models", "--key")
-    stored = {name: row[name] for name in ("predicted", "value", "uncertainty", "out_of_distribution", "abstained", "in_training", "computed_on")}
+        raise InputError(
+            f"found no model {row.model_id}, which made the prediction; expected it in table models", "--key"
+        )
+    stored = {
+        name: row[name]
+        for name in (
+            "predicted",
+            "value",
+            "uncertainty",
+            "out_of_distribution",
+            "abstained",
+            "in_training",
+            "computed_on",
+        )
+    }
     found: dict[str, Any] = {
         "prediction": {**stored, "scored_at": row.scored_at.isoformat(), "code": row.code},
         "scored_by": _run_of(run, "predict", row.model_id, row.scored_at),
@@ -136,7 +170,11 @@ def _prediction(run: Run, row: Row) -> dict[str, Any]:
             return found
         differs = [name for name in RESCORED if not _equal(again[name], row[name])]
         same_machine = again["computed_on"] == row.computed_on
-        found["scored_again"] = {"identical": not differs, "same_hardware": same_machine, **({"differs": differs} if differs else {})}
+        found["scored_again"] = {
+            "identical": not differs,
+            "same_hardware": same_machine,
+            **({"differs": differs} if differs else {}),
+        }
         if differs and same_machine:
             run.report.warn(f"scored again from the same versions, {', '.join(differs)} differ")
     return found
@@ -184,7 +222,9 @@ def _dataset_by_id(run: Run, dataset: str) -> dict[str, Any] | None:
 def _dataset(run: Run, row: Row) -> dict[str, Any]:
     from pyspark.sql import functions as F
 
-    splits = run.lake.read(SPLITS).where((F.col("split_hash") == row.split_hash) & (F.col("task") == row.task) & (F.col("repeat") == 0))
+    splits = run.lake.read(SPLITS).where(
+        (F.col("split_hash") == row.split_hash) & (F.col("task") == row.task) & (F.col("repeat") == 0)
+    )
     roles = {r.role: r["count"] for r in splits.groupBy("role").count().collect()}
     return {
         "dataset": row.dataset,
@@ -207,11 +247,21 @@ def _run_of(run: Run, job: str, model_id: str, at: Any = None) -> dict[str, Any]
     rows = rows.where(F.get_json_object("report", "$.metrics.model_id") == model_id)
     rows = rows if at is None else rows.where(F.col("started_at") <= F.lit(at))
     found = rows.orderBy("started_at" if at is None else F.col("started_at").desc()).limit(1).collect()
-    return {"run": found[0].run_id, "at": found[0].started_at.isoformat(), "seconds": found[0].seconds, "code": found[0].code} if found else None
+    return (
+        {
+            "run": found[0].run_id,
+            "at": found[0].started_at.isoformat(),
+            "seconds": found[0].seconds,
+            "code": found[0].code,
+        }
+        if found
+        else None
+    )
 
 
 def _sources_of(run: Run, cohort: str, entity: str, versions: Mapping[str, int]) -> dict[str, Any]:
-    """The table versions that a prediction was made of, and the files (and lines, where rows have them) that the entity's rows came from."""
+    """The table versions that a prediction was made of, and the files (and lines, where rows have them)
+    that the entity's rows came from."""
     from pyspark.errors import AnalysisException
 
     snapshot = Snapshot(run.lake)
@@ -232,7 +282,11 @@ def _places(snapshot: Snapshot, cohort: str, entity: str, versions: Mapping[str,
     for table in (TABLES[name] for name in versions):
         rows = snapshot.read(table)
         if table.file and table.packed_by:
-            sets = snapshot.lake.read(SAMPLE_SETS).where(F.col("sample_id") == entity).select(F.col("sample_set").alias(table.packed_by))
+            sets = (
+                snapshot.lake.read(SAMPLE_SETS)
+                .where(F.col("sample_id") == entity)
+                .select(F.col("sample_set").alias(table.packed_by))
+            )
             mine = rows.where(F.col("cohort") == cohort).join(sets, table.packed_by, "left_semi")
             files |= {
                 row.file: {"records": row.records}
@@ -240,7 +294,9 @@ def _places(snapshot: Snapshot, cohort: str, entity: str, versions: Mapping[str,
             }
         for named in table.naming(kind, entity) if table.file else ():
             place = "line" if "line" in table.column_names else ""
-            mine = rows.where(condition({"cohort": cohort, **named})).select(F.col(table.file).alias("file"), *filter(None, [place]))
+            mine = rows.where(condition({"cohort": cohort, **named})).select(
+                F.col(table.file).alias("file"), *filter(None, [place])
+            )
             files |= {row.file: {"line": row.line} if place else {"column": entity} for row in mine.collect()}
     return files
 
@@ -256,7 +312,11 @@ def _manifest(run: Run, cohort: str, source: str | None = None) -> list[dict[str
 
     rows = run.lake.read(SOURCES).where(F.col("cohort") == cohort)
     rows = rows if source is None else rows.where(F.col("source") == source)
-    chosen = rows.select("source", "block", "file", "uri", "sha256", "records", "ingested_at").orderBy("source", "block", "file").collect()
+    chosen = (
+        rows.select("source", "block", "file", "uri", "sha256", "records", "ingested_at")
+        .orderBy("source", "block", "file")
+        .collect()
+    )
     return [{**row.asDict(), "ingested_at": row.ingested_at.isoformat()} for row in chosen]
 
 

@@ -1,8 +1,9 @@
-"""Upkeep of the lake: tables of older contracts upgraded, small files compacted, files and versions that nothing needs any more removed.
+"""Upkeep of the lake: tables of older contracts upgraded, small files compacted, files and versions
+that nothing needs any more removed.
 
-Needed are the newest version of every table, versions that a registered model, a prediction or a training under way was made of, and what
-was needed until less than `maintain.retention_hours` ago; and, however short that is, all that has been written since the oldest of the runs that
-write to the lake at this time began: no commit may know of it yet.
+Needed are the newest version of every table, versions that a registered model, a prediction or a training under way was
+made of, and what was needed until less than `maintain.retention_hours` ago; and, however short that is, all that has
+been written since the oldest of the runs that write to the lake at this time began: no commit may know of it yet.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def maintain(run: Run, dry_run: bool) -> None:
         if entries.versions >= s.log_versions:
             if not dry_run:
                 run.lake.shorten_log(table, entries)
-            done.update({"versions_removed": entries.versions, "log_bytes_removed": sum(size for _, size in entries.files)})
+            done.update(
+                {"versions_removed": entries.versions, "log_bytes_removed": sum(size for _, size in entries.files)}
+            )
         if done:
             found[table.name] = done
     run.report.metrics.update(
@@ -64,7 +67,11 @@ def maintain(run: Run, dry_run: bool) -> None:
             "pinned": {name: sorted(versions) for name, versions in sorted(kept.items())},
         }
     )
-    run.report.written = {t.name: v for t in run.lake.existing() if (v := run.lake.version(t)) is not None and t.name in found and not dry_run}
+    run.report.written = {
+        t.name: v
+        for t in run.lake.existing()
+        if (v := run.lake.version(t)) is not None and t.name in found and not dry_run
+    }
     if not found and not removed:
         run.report.status = "unchanged"
 
@@ -94,7 +101,10 @@ def pins(run: Run, dry_run: bool = False) -> dict[str, set[int]]:
 
 def _known(run: Run, table: Table, versions: set[int]) -> set[int]:
     """Those of `versions` whose log entries are there."""
-    entries = {posixpath.basename(uri) for uri in storage.files_under(storage.join(run.lake.path(table), "_delta_log"), ".json")}
+    entries = {
+        posixpath.basename(uri)
+        for uri in storage.files_under(storage.join(run.lake.path(table), "_delta_log"), ".json")
+    }
     return {version for version in versions if f"{version:020}.json" in entries}
 
 
@@ -123,5 +133,8 @@ def _compacted(run: Run, table: Table, dry_run: bool, small: int, fewest: int) -
     try:
         return {"files_compacted": count, "into": run.lake.compact(table, groups)}
     except Conflict as error:
-        run.report.warn(f"{table.name} was written meanwhile and is not compacted; run maintain again ({json.dumps(str(error))[:120]})")
+        run.report.warn(
+            f"{table.name} was written meanwhile and is not compacted; run maintain again "
+            f"({json.dumps(str(error))[:120]})"
+        )
         return {}

@@ -1,12 +1,14 @@
-"""Checks of what was ingested and predicted, held against the limits of `[monitor]`; every check is a row of `findings`.
+"""Checks of what was ingested and predicted, held against the limits of `[monitor]`;
+every check is a row of `findings`.
 
-Of a cohort's files: `quarantined`, the greatest share of records set aside; `records`, the fewest records beside the median of the kind;
-`ingest_age`, hours since the newest file.
+Of a cohort's files: `quarantined`, the greatest share of records set aside; `records`, the fewest records beside
+the median of the kind; `ingest_age`, hours since the newest file.
 
-Of the predictions of a task, cohort and label by the newest model: `unscored`, share of the cohort's entities without one; `stale`, share
-whose entity has other features since; `prediction_age`, hours since the newest; `readable`, where the model is not. `missing`, share of
-missing values; `drifted`, share of features that have drifted from the training data, and `feature`, one of them (see drift.py); `score` and
-`class_shares`, drift of scores and predicted classes from those of rows that no training saw, of entities that did not train the model.
+Of the predictions of a task, cohort and label by the newest model: `unscored`, share of the cohort's entities
+without one; `stale`, share whose entity has other features since; `prediction_age`, hours since the newest;
+`readable`, where the model is not. `missing`, share of missing values; `drifted`, share of features that have
+drifted from the training data, and `feature`, one of them (see drift.py); `score` and `class_shares`,
+drift of scores and predicted classes from those of rows that no training saw, of entities that did not train the model.
 
 Tasks turn batches of features into histograms, and only their sum leaves them.
 """
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("genodl")
 
-_SAMPLE, _SAMPLE_BYTES = 2000, 128 << 20  # reference rows that set the bins, in the memory of one task; all rows are counted
+# reference rows that set the bins, in the memory of one task; all rows are counted
+_SAMPLE, _SAMPLE_BYTES = 2000, 128 << 20
 _FEWEST = 200  # of them, however wide
 _SCORES = 100_000  # of each of the two samples of scores, chosen by hash: their distance is known to .005
 _FEWEST_FILES = 3  # of a kind, for a median
@@ -69,7 +72,8 @@ class Finding:
 
 @dataclass
 class Scored:
-    """Predictions of one task, cohort, label and model. `made`: versions of the tables read, rows, and when, of each run that scored some."""
+    """Predictions of one task, cohort, label and model. `made`: versions of the tables read, rows, and when,
+    of each run that scored some."""
 
     task: str
     cohort: str
@@ -87,12 +91,15 @@ class Scored:
 
 
 def monitor(run: Run) -> None:
-    """Makes every check that there is something for. A breach is no failure: the report is `done`, and says what was found."""
+    """Makes every check that there is something for. A breach is no failure: the report is `done`,
+    and says what was found."""
     run.require_lake()
     found = _check_files(run)
     newest = _newest_predictions(run)
     if not newest:
-        run.report.warn(f"found no predictions: {'only what was ingested is checked' if found else 'there is nothing to check'}")
+        run.report.warn(
+            f"found no predictions: {'only what was ingested is checked' if found else 'there is nothing to check'}"
+        )
     for scored in newest:
         log.info("checking %s", scored)
         try:
@@ -101,7 +108,9 @@ def monitor(run: Run) -> None:
             found.append(_of(scored, "readable", None, None, True, str(error)))
     breached = [finding for finding in found if finding.breached]
     if found:
-        run.lake.append(FINDINGS, run.frame(FINDINGS, [{**asdict(finding), "found_at": at} for at in [now()] for finding in found]))
+        run.lake.append(
+            FINDINGS, run.frame(FINDINGS, [{**asdict(finding), "found_at": at} for at in [now()] for finding in found])
+        )
         run.wrote(FINDINGS, len(found))
     run.report.breached = [str(finding) for finding in breached]
     checks, alarms = Counter(f.check for f in found), Counter(f.check for f in breached)
@@ -123,7 +132,9 @@ def _check_files(run: Run) -> list[Finding]:
     files["refused"] = files["quarantined"] / np.maximum(files["records"] + files["quarantined"], 1)
     kind = files.groupby(["cohort", "source", "block"])["records"]
     median, number = kind.transform("median"), kind.transform("size")
-    files["of_median"] = np.where((number >= _FEWEST_FILES) & (median > 0), files["records"] / np.maximum(median, 1), 1.0)
+    files["of_median"] = np.where(
+        (number >= _FEWEST_FILES) & (median > 0), files["records"] / np.maximum(median, 1), 1.0
+    )
     found: list[Finding] = []
     for cohort, mine in files.groupby("cohort"):
         measured = [("quarantined", "refused", options.quarantined, "of records in quarantine", 1)]
@@ -134,24 +145,58 @@ def _check_files(run: Run) -> list[Finding]:
             over = int((sign * mine[column] > sign * limit).sum())
             value = float(worst[column].iloc[0])
             found.append(
-                Finding(check, str(cohort), value, limit, over > 0, f"{over} of {len(mine)} files over the limit, the worst at {value:.1%} {text}")
+                Finding(
+                    check,
+                    str(cohort),
+                    value,
+                    limit,
+                    over > 0,
+                    f"{over} of {len(mine)} files over the limit, the worst at {value:.1%} {text}",
+                )
             )
             for row in worst.head(min(over, options.worst)).itertuples():
                 value = float(getattr(row, column))
-                found.append(Finding(check, str(cohort), value, limit, True, f"{value:.1%} {text}, limit {limit:.1%}", row.subject))
+                found.append(
+                    Finding(
+                        check, str(cohort), value, limit, True, f"{value:.1%} {text}, limit {limit:.1%}", row.subject
+                    )
+                )
         if options.ingest_hours:
-            found.append(_age(Finding("ingest_age", str(cohort), None, options.ingest_hours, False, ""), float(mine["at"].max())))
+            found.append(
+                _age(Finding("ingest_age", str(cohort), None, options.ingest_hours, False, ""), float(mine["at"].max()))
+            )
     return found
 
 
 def _age(check: Finding, since: float) -> Finding:
     hours = (time.time() - since) / 3600
     limit = check.threshold or 0.0
-    return replace(check, value=hours, breached=hours > limit, message=f"{hours:.1f} hours since the newest, limit {limit:g}")
+    return replace(
+        check, value=hours, breached=hours > limit, message=f"{hours:.1f} hours since the newest, limit {limit:g}"
+    )
 
 
-def _of(scored: Scored, check: str, value: float | None, threshold: float | None, breached: bool, message: str, subject: str = "") -> Finding:
-    return Finding(check, scored.cohort, value, threshold, breached, message, subject, scored.task, scored.label_column, scored.model_id)
+def _of(
+    scored: Scored,
+    check: str,
+    value: float | None,
+    threshold: float | None,
+    breached: bool,
+    message: str,
+    subject: str = "",
+) -> Finding:
+    return Finding(
+        check,
+        scored.cohort,
+        value,
+        threshold,
+        breached,
+        message,
+        subject,
+        scored.task,
+        scored.label_column,
+        scored.model_id,
+    )
 
 
 def _newest_predictions(run: Run) -> list[Scored]:
@@ -167,7 +212,9 @@ def _newest_predictions(run: Run) -> list[Scored]:
         scored = found.setdefault(tuple(row[name] for name in key), Scored(*(row[name] for name in key)))
         scored.made.append(({entry.key: entry.value for entry in row.versions}, row.rows, row["at"]))
     newest: dict[tuple[str, str, str], Scored] = {}
-    for scored in sorted(found.values(), key=lambda s: (s.task, s.cohort, s.label_column, s.model_version, s.newest, s.model_id)):
+    for scored in sorted(
+        found.values(), key=lambda s: (s.task, s.cohort, s.label_column, s.model_version, s.newest, s.model_id)
+    ):
         newest[scored.task, scored.cohort, scored.label_column] = scored
     return list(newest.values())
 
@@ -175,13 +222,17 @@ def _newest_predictions(run: Run) -> list[Scored]:
 def _check_predictions(run: Run, scored: Scored) -> list[Finding]:
     registered = run.sources.rows(MODELS, {"model_id": scored.model_id}).to_pylist()
     if not registered:
-        raise InputError("found predictions of a model that is not registered; expected one of genodl list models", scored.model_id)
+        raise InputError(
+            "found predictions of a model that is not registered; expected one of genodl list models", scored.model_id
+        )
     model = model_of(run, as_row(registered[0]))
     model.files.weights()  # InputError where they are not those that were registered
     entities = model.features.entities(run.sources, scored.cohort)
     found = [_unscored(run, scored, entities), _stale(run, scored, model)]
     if run.settings.monitor.prediction_hours:
-        found.append(_age(_of(scored, "prediction_age", None, run.settings.monitor.prediction_hours, False, ""), scored.newest))
+        found.append(
+            _age(_of(scored, "prediction_age", None, run.settings.monitor.prediction_hours, False, ""), scored.newest)
+        )
     if entities:
         found += _check_features(run, scored, model, len(entities))
     else:
@@ -199,9 +250,13 @@ def _mine(scored: Scored) -> Column:
 def _unscored(run: Run, scored: Scored, entities: list[str]) -> Finding:
     limit = run.settings.monitor.unscored
     known = run.spark.createDataFrame(pa.table({"entity_id": pa.array(entities, pa.string())}))
-    lacking = known.join(run.sources.read(PREDICTIONS).where(_mine(scored)).select("entity_id"), "entity_id", "left_anti").count()
+    lacking = known.join(
+        run.sources.read(PREDICTIONS).where(_mine(scored)).select("entity_id"), "entity_id", "left_anti"
+    ).count()
     share = lacking / max(len(entities), 1)
-    return _of(scored, "unscored", share, limit, share > limit, f"{lacking} of {len(entities)} entities have no prediction")
+    return _of(
+        scored, "unscored", share, limit, share > limit, f"{lacking} of {len(entities)} entities have no prediction"
+    )
 
 
 def _stale(run: Run, scored: Scored, model: Chosen) -> Finding:
@@ -223,7 +278,14 @@ def _stale(run: Run, scored: Scored, model: Chosen) -> Finding:
             made = made.where(F.element_at("source_versions", F.lit(name)) == version)
         old += made.join(changed.entities, "entity_id", "left_semi").count()
     total = sum(rows for _, rows, _ in scored.made)
-    return _of(scored, "stale", old / total, limit, old > limit * total, f"{old} of {total} predictions are of features that have changed since")
+    return _of(
+        scored,
+        "stale",
+        old / total,
+        limit,
+        old > limit * total,
+        f"{old} of {total} predictions are of features that have changed since",
+    )
 
 
 def _check_features(run: Run, scored: Scored, model: Chosen, entities: int) -> list[Finding]:
@@ -242,7 +304,8 @@ def _check_features(run: Run, scored: Scored, model: Chosen, entities: int) -> l
     def count_reference() -> tuple[np.ndarray, np.ndarray]:
         examples = run.sources.read(EXAMPLES).where(F.col("dataset") == dataset)
         most = int(np.clip(_SAMPLE_BYTES // (len(card.features) * np.dtype(card.dtype).itemsize), _FEWEST, _SAMPLE))
-        some = examples.where(F.col("row_id") % -(-rows // most) == 0)  # evenly spaced, as rows lie in the order of identifiers
+        # evenly spaced, as rows lie in the order of identifiers
+        some = examples.where(F.col("row_id") % -(-rows // most) == 0)
         cuts = _cut_points(some, card.dtype, len(card.features), bins)
         return cuts, _histogram(examples, card.dtype, cuts)
 
@@ -255,17 +318,32 @@ def _check_features(run: Run, scored: Scored, model: Chosen, entities: int) -> l
     drifted = found > limits
     share, lack, usual = float(drifted.mean()), float(lacks.mean()), float(lacked.mean())
     alarm = share > options.drifted
-    text = f"{int(drifted.sum())} of {len(found)} features have drifted, {int(current[:, 0].sum())} rows against {int(reference[:, 0].sum())}"
+    text = (
+        f"{int(drifted.sum())} of {len(found)} features have drifted, {int(current[:, 0].sum())} rows against "
+        f"{int(reference[:, 0].sum())}"
+    )
     most = usual + options.missing
     checks = [
-        _of(scored, "missing", lack, most, lack > most, f"{lack:.1%} of values are missing, {usual:.1%} of the training data"),
+        _of(
+            scored,
+            "missing",
+            lack,
+            most,
+            lack > most,
+            f"{lack:.1%} of values are missing, {usual:.1%} of the training data",
+        ),
         _of(scored, "drifted", share, options.drifted, alarm, text),
     ]
     worst = np.argsort(limits - found, kind="stable")[: options.worst].tolist()
-    run.report.metrics.setdefault("worst_features", {})[str(scored)] = {card.features[i]: round(float(found[i]), 4) for i in worst}
+    run.report.metrics.setdefault("worst_features", {})[str(scored)] = {
+        card.features[i]: round(float(found[i]), 4) for i in worst
+    }
     for i in worst:
         if drifted[i]:
-            text = f"PSI {found[i]:.2f}, limit {limits[i]:.2f}; KS {distance[i]:.2f}; missing {lacks[i]:.1%}, of the training data {lacked[i]:.1%}"
+            text = (
+                f"PSI {found[i]:.2f}, limit {limits[i]:.2f}; KS {distance[i]:.2f}; missing {lacks[i]:.1%}, "
+                f"of the training data {lacked[i]:.1%}"
+            )
             checks.append(_of(scored, "feature", float(found[i]), float(limits[i]), alarm, text, card.features[i]))
     return checks
 
@@ -283,7 +361,9 @@ def _histogram(rows: DataFrame, dtype: str, cuts: np.ndarray) -> np.ndarray:
     """Counts int64 (bins, features) of packed rows: summed within tasks, and once more by a task of its own."""
     shape = (len(cuts) + 2, cuts.shape[1])
 
-    def summed(one: Callable[[pa.RecordBatch], np.ndarray]) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    def summed(
+        one: Callable[[pa.RecordBatch], np.ndarray],
+    ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
         def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             total = np.zeros(shape, np.int64)
             for batch in batches:
@@ -292,9 +372,12 @@ def _histogram(rows: DataFrame, dtype: str, cuts: np.ndarray) -> np.ndarray:
 
         return kernel
 
-    counted = rows.select("x").mapInArrow(summed(lambda batch: drift.histogram(packing.rows(batch.column("x"), dtype, shape[1]), cuts)), "x binary")
+    counted = rows.select("x").mapInArrow(
+        summed(lambda batch: drift.histogram(packing.rows(batch.column("x"), dtype, shape[1]), cuts)), "x binary"
+    )
     added = counted.repartition(1).mapInArrow(
-        summed(lambda batch: packing.rows(batch.column("x"), "int64", shape[0] * shape[1]).reshape(-1, *shape).sum(0)), "x binary"
+        summed(lambda batch: packing.rows(batch.column("x"), "int64", shape[0] * shape[1]).reshape(-1, *shape).sum(0)),
+        "x binary",
     )
     found = added.collect()
     return np.frombuffer(bytes(found[0].x), np.int64).reshape(shape) if found else np.zeros(shape, np.int64)
@@ -305,11 +388,14 @@ def _packed(values: np.ndarray) -> pa.RecordBatch:
 
 
 def _check_scores(run: Run, scored: Scored, model: Chosen) -> list[Finding]:
-    """Scores of entities that did not train the model, beside its held-out ones, at the model's temperature and each row once."""
+    """Scores of entities that did not train the model, beside its held-out ones, at the model's
+    temperature and each row once."""
     from pyspark.sql import functions as F
 
     options, classes = run.settings.monitor, list(model.card.classes)
-    held = run.sources.read(HELD_OUT).where((F.col("model_id") == scored.model_id) & (F.col("cohort") == model.row.cohort))
+    held = run.sources.read(HELD_OUT).where(
+        (F.col("model_id") == scored.model_id) & (F.col("cohort") == model.row.cohort)
+    )
     held = held.where((F.col("predictor") == "model") & F.col("role").isin("fold", "test") & (F.col("repeat") == 0))
     highest = partial(_highest, classes=classes, temperature=model.card.temperature)
     usual, usual_classes = _few(held.mapInArrow(highest, "entity_id string, value double, predicted string"), classes)
@@ -325,7 +411,10 @@ def _check_scores(run: Run, scored: Scored, model: Chosen) -> list[Finding]:
     if classes:
         moved = float(drift.psi(usual_classes, found_classes)[0])
         limit = float(drift.limits(usual_classes, found_classes, options.psi, options.alpha)[0])
-        text = f"PSI {moved:.2f} of the predicted classes: {_shares(found_classes, classes)}; held out {_shares(usual_classes, classes)}"
+        text = (
+            f"PSI {moved:.2f} of the predicted classes: {_shares(found_classes, classes)}; "
+            f"held out {_shares(usual_classes, classes)}"
+        )
         checks.append(_of(scored, "class_shares", moved, limit, moved > limit, text))
     return checks
 
@@ -336,18 +425,35 @@ def _highest(batches: Iterable[pa.RecordBatch], classes: list[str], temperature:
         if batch.num_rows:
             scores = batch.column("scores").flatten().to_numpy().reshape(batch.num_rows, -1)
             value = metrics.sharpen(scores, temperature).max(1) if classes else scores[:, 0]
-            names = pa.array(classes, pa.string()).take(pa.array(scores.argmax(1))) if classes else pa.nulls(len(value), pa.string())
-            yield pa.RecordBatch.from_arrays([batch.column("entity_id"), pa.array(value), names], ["entity_id", "value", "predicted"])
+            names = (
+                pa.array(classes, pa.string()).take(pa.array(scores.argmax(1)))
+                if classes
+                else pa.nulls(len(value), pa.string())
+            )
+            yield pa.RecordBatch.from_arrays(
+                [batch.column("entity_id"), pa.array(value), names], ["entity_id", "value", "predicted"]
+            )
 
 
 def _few(rows: DataFrame, classes: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """`value` float64 of at most `_SCORES` entities, a number for each, and how many of them are predicted to be of each class (classes, 1)."""
+    """`value` float64 of at most `_SCORES` entities, a number for each, and how many of them are predicted
+    to be of each class (classes, 1)."""
     from pyspark.sql import functions as F
 
-    chosen = rows.where(F.col("value").isNotNull()).orderBy(F.xxhash64("entity_id")).limit(_SCORES).select("value", "predicted").toArrow()
+    chosen = (
+        rows.where(F.col("value").isNotNull())
+        .orderBy(F.xxhash64("entity_id"))
+        .limit(_SCORES)
+        .select("value", "predicted")
+        .toArrow()
+    )
     number = {row["values"]: row["counts"] for row in pc.value_counts(chosen.column("predicted")).to_pylist()}
-    return chosen.column("value").to_numpy().astype(np.float64), np.array([[number.get(name, 0)] for name in classes], np.int64)
+    return chosen.column("value").to_numpy().astype(np.float64), np.array(
+        [[number.get(name, 0)] for name in classes], np.int64
+    )
 
 
 def _shares(counts: np.ndarray, classes: list[str]) -> str:
-    return ", ".join(f"{name} {share:.0%}" for name, share in zip(classes, counts[:, 0] / max(counts.sum(), 1), strict=True))
+    return ", ".join(
+        f"{name} {share:.0%}" for name, share in zip(classes, counts[:, 0] / max(counts.sum(), 1), strict=True)
+    )

@@ -23,7 +23,8 @@ _SETTINGS = "settings"
 
 
 def predict(run: Run, cohort: str | None, label: str | None, model_id: str | None, force: bool = False) -> None:
-    """Scores the entities of the cohort, labelled or not, that the model has not scored as they are now; all of them with `force`."""
+    """Scores the entities of the cohort, labelled or not, that the model has not scored as they are now;
+    all of them with `force`."""
     model = chosen_model(run, label, model_id)
     name = run.cohort(cohort, model.features.cohorts(run.sources), f"data for {run.settings.task}")
     for attempt in range(1, _ATTEMPTS + 1):
@@ -32,7 +33,10 @@ def predict(run: Run, cohort: str | None, label: str | None, model_id: str | Non
             break
         except Conflict:
             if attempt == _ATTEMPTS:
-                text = f"found another run that keeps changing the predictions of model {model.row.model_id}; expected one at a time, run it again"
+                text = (
+                    f"found another run that keeps changing the predictions of model {model.row.model_id}; "
+                    "expected one at a time, run it again"
+                )
                 raise Conflict(text) from None
             log.info("another run has committed predictions of this model first: looking again")
     run.report.metrics.update({"model_id": model.row.model_id, "model_version": model.row.model_version})
@@ -43,7 +47,8 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
     versions = {table.name: v for table in model.features.tables if (v := run.sources.version(table)) is not None}
     where = {"task": model.row.task, "cohort": cohort, "model_id": model.row.model_id}
     # How far the model has scored the cohort, table by table, stands with the commit that did it.
-    # With it stands what else shaped the rows, as a number: rows of other settings are scored again, in whatever order settings change.
+    # With it stands what else shaped the rows, as a number: rows of other settings are scored again,
+    # in whatever order settings change.
     shaped_by = int(fingerprint(s.precision, s.passes, s.least_probability)[:15], 16)
     expected = {**versions, _SETTINGS: shaped_by}
     names = {f"scored {fingerprint(where)} {name}": name for name in expected}
@@ -54,9 +59,13 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
         return
     wanted, files = None, None
     if within:
-        entities = [e for e in model.features.entities(run.sources, cohort) if s.first <= e and (not s.last or e <= s.last)]
+        entities = [
+            e for e in model.features.entities(run.sources, cohort) if s.first <= e and (not s.last or e <= s.last)
+        ]
         if not entities:
-            raise InputError(f"found no entity of cohort {cohort} from {s.first!r} to {s.last!r}; expected some", "predict.first")
+            raise InputError(
+                f"found no entity of cohort {cohort} from {s.first!r} to {s.last!r}; expected some", "predict.first"
+            )
         wanted = pa.array(entities, pa.string())
     elif marks.keys() == expected.keys() and marks[_SETTINGS] == shaped_by and not force:
         changed = model.features.changed(run.sources, cohort, marks)

@@ -10,7 +10,14 @@ from genodl_spark.registry.datasets import dataset_of
 def prepare(run: Run, cohort: str | None, label: str | None) -> None:
     dataset, fresh = dataset_of(run, cohort, label)
     run.report.status = "done" if fresh else "unchanged"
-    run.report.metrics.update({"dataset": dataset.dataset, "rows": dataset.rows, "features": dataset.n_features, "split_hash": dataset.split_hash})
+    run.report.metrics.update(
+        {
+            "dataset": dataset.dataset,
+            "rows": dataset.rows,
+            "features": dataset.n_features,
+            "split_hash": dataset.split_hash,
+        }
+    )
     written = dataset.rows if fresh else 0
     run.wrote(EXAMPLES, written)
     run.wrote(SPLITS, written * dataset.repeats)

@@ -41,7 +41,14 @@ from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.files import StoredFile
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.schema import Table
-from genodl_spark.lake.tables.genetics import LD_PRUNED, PRINCIPAL_COMPONENTS, QC_STEPS, RELATEDNESS, SAMPLE_QC, VARIANT_QC
+from genodl_spark.lake.tables.genetics import (
+    LD_PRUNED,
+    PRINCIPAL_COMPONENTS,
+    QC_STEPS,
+    RELATEDNESS,
+    SAMPLE_QC,
+    VARIANT_QC,
+)
 from genodl_spark.lake.tables.ingested import SAMPLE_SETS, VARIANTS
 
 if TYPE_CHECKING:
@@ -131,14 +138,19 @@ class _Cohort:
     def _records(self) -> DataFrame:
         from pyspark.sql import functions as F
 
-        return self.run.sources.read(VARIANTS, self.name).where((F.col("cohort") == self.name) & F.col("gt").isNotNull())
+        return self.run.sources.read(VARIANTS, self.name).where(
+            (F.col("cohort") == self.name) & F.col("gt").isNotNull()
+        )
 
     def _numbered(self) -> bool:
-        """Whether any contig has a number for a name: those are autosomes in most species; else all but sex chromosomes and the mitochondrion."""
+        """Whether any contig has a number for a name: those are autosomes in most species;
+        else all but sex chromosomes and the mitochondrion."""
         names = {file.partition["contig"] for group in self._groups() for file in group}
         if any(name.isdigit() for name in names):
             return True
-        self.run.report.warn(f"no contig of cohort {self.name} has a number for a name: all but X, Y, W, Z and MT count as autosomes")
+        self.run.report.warn(
+            f"no contig of cohort {self.name} has a number for a name: all but X, Y, W, Z and MT count as autosomes"
+        )
         return False
 
     def _is_autosomal(self, contig: str) -> bool:
@@ -176,11 +188,14 @@ class _Cohort:
         return groups
 
     def count_variants(self) -> dict[str, float]:
-        """One row per site and ALT allele; where several records have it, as of several sample sets, their counts are added."""
+        """One row per site and ALT allele; where several records have it, as of several sample sets,
+        their counts are added."""
         lake = self.run.lake
         lake.create(VARIANT_QC)
         groups = self._groups()
-        autosomal = {name: self._is_autosomal(name) for name in {file.partition["contig"] for group in groups for file in group}}
+        autosomal = {
+            name: self._is_autosomal(name) for name in {file.partition["contig"] for group in groups for file in group}
+        }
         shares = _shares([sum(file.size for file in group) for group in groups], task_slots(self.run.spark))
         work = partial(
             write_variant_rows,
@@ -203,12 +218,19 @@ class _Cohort:
         if groups:
             work = partial(sum_samples_of, groups=groups, depth=self.options.depth)
             sums = self.run.spark.range(0, len(groups), 1, slots).mapInArrow(work, "sample_set string, sums binary")
-            for row in sums.groupBy("sample_set").applyInPandas(add_sums, "sample_set string, sums binary").toLocalIterator():
+            for row in (
+                sums.groupBy("sample_set").applyInPandas(add_sums, "sample_set string, sums binary").toLocalIterator()
+            ):
                 total[:, self.samples.places[row.sample_set]] += unpack_sums(bytes(row.sums))
-        return {"rows": self._replace(SAMPLE_QC, self.run.frame(SAMPLE_QC, sample_rows(self.name, self.samples.names, total)))}
+        return {
+            "rows": self._replace(
+                SAMPLE_QC, self.run.frame(SAMPLE_QC, sample_rows(self.name, self.samples.names, total))
+            )
+        }
 
     def _common(self) -> DataFrame:
-        """Biallelic autosomal SNVs that are common and called often enough: their sites, and in `parts` the genotypes of each sample set."""
+        """Biallelic autosomal SNVs that are common and called often enough: their sites,
+        and in `parts` the genotypes of each sample set."""
 
         def find() -> DataFrame:
             from pyspark.sql import functions as F
@@ -218,7 +240,9 @@ class _Cohort:
             snv = (F.size("alts") == 1) & (F.col("alt_number") == 0) & F.col("ref").rlike(base) & alt.rlike(base)
             part = F.struct("sample_set", "n_samples", "gt").alias("part")
             rows = (
-                self._records().where(self._autosomal() & snv).select("contig", "pos", F.upper("ref").alias("ref"), F.upper(alt).alias("alt"), part)
+                self._records()
+                .where(self._autosomal() & snv)
+                .select("contig", "pos", F.upper("ref").alias("ref"), F.upper(alt).alias("alt"), part)
             )
             if len(self.samples.places) > 1:
                 rows = _by_site(rows)
@@ -232,7 +256,12 @@ class _Cohort:
                 else:
                     rows = single
             options = self.options
-            kernel = partial(choose, samples=self.samples, min_frequency=options.min_allele_frequency, max_missing=options.max_missing)
+            kernel = partial(
+                choose,
+                samples=self.samples,
+                min_frequency=options.min_allele_frequency,
+                max_missing=options.max_missing,
+            )
             chosen = rows.mapInArrow(kernel, _COMMON).persist(StorageLevel.MEMORY_AND_DISK)
             self._cached.append(chosen)
             return chosen
@@ -241,15 +270,21 @@ class _Cohort:
         return found
 
     def prune(self) -> dict[str, float]:
-        """One task goes through a contig in the order of positions: the sort spills to disk, only the window is held."""
+        """One task goes through a contig in the order of positions: the sort spills to disk,
+        only the window is held."""
         common, options = self._common(), self.options
         contigs = max(common.select("contig").distinct().count(), 1)
         ordered = common.repartition(contigs, "contig").sortWithinPartitions(*SITE)
-        kernel = partial(prune, samples=self.samples, pruner=partial(Pruner, options.window, options.step, options.r2, options.window_in_bases))
+        kernel = partial(
+            prune,
+            samples=self.samples,
+            pruner=partial(Pruner, options.window, options.step, options.r2, options.window_in_bases),
+        )
         return {"rows": self._replace(LD_PRUNED, ordered.mapInArrow(kernel, _SITE)), "variants": float(common.count())}
 
     def _used_by(self, step: str) -> DataFrame:
-        """`parts` of the variants that a step uses, in as many partitions as are worked on at once: each of them brings whole matrices of sums."""
+        """`parts` of the variants that a step uses, in as many partitions as are worked on at once:
+        each of them brings whole matrices of sums."""
         pruned = step in self.options.pruned
 
         def find() -> DataFrame:
@@ -277,7 +312,10 @@ class _Cohort:
             sums = used.mapInArrow(partial(pair_sums, samples=self.samples, places=some), "tile int, sums binary")
             finish = partial(related, places=some, names=names, threshold=self.options.kinship)
             found.append(sums.groupBy("tile").applyInPandas(finish, _without_cohort(RELATEDNESS)))
-        return {"rows": self._replace(RELATEDNESS, reduce(lambda a, b: a.unionByName(b), found)), "variants": float(used.count())}
+        return {
+            "rows": self._replace(RELATEDNESS, reduce(lambda a, b: a.unionByName(b), found)),
+            "variants": float(used.count()),
+        }
 
     def project(self) -> dict[str, float]:
         samples, options = self.samples, self.options
@@ -288,14 +326,24 @@ class _Cohort:
             raise InputError(f"{found_text}, lower qc.min_allele_frequency or leave components out", "qc.steps")
 
         def product(q: np.ndarray) -> np.ndarray:
-            parts = used.mapInArrow(partial(gram_products, samples=samples, q=q.astype(np.float32)), "product binary").collect()
+            parts = used.mapInArrow(
+                partial(gram_products, samples=samples, q=q.astype(np.float32)), "product binary"
+            ).collect()
             return np.sum([np.frombuffer(bytes(row.product), "<f8").reshape(q.shape) for row in parts], axis=0)
 
         found = principal_components(product, len(samples.names), variants, options.components, self.run.settings.seed)
-        rows = [{"cohort": self.name, "sample_id": s, "components": v} for s, v in zip(samples.names, found.vectors.tolist(), strict=True)]
-        metrics = {"rows": self._replace(PRINCIPAL_COMPONENTS, self.run.frame(PRINCIPAL_COMPONENTS, rows)), "variants": float(variants)}
+        rows = [
+            {"cohort": self.name, "sample_id": s, "components": v}
+            for s, v in zip(samples.names, found.vectors.tolist(), strict=True)
+        ]
+        metrics = {
+            "rows": self._replace(PRINCIPAL_COMPONENTS, self.run.frame(PRINCIPAL_COMPONENTS, rows)),
+            "variants": float(variants),
+        }
         metrics["passes"] = float(found.passes)
-        for number, (value, residual) in enumerate(zip(found.values.tolist(), found.residuals.tolist(), strict=True), 1):
+        for number, (value, residual) in enumerate(
+            zip(found.values.tolist(), found.residuals.tolist(), strict=True), 1
+        ):
             metrics |= {f"eigenvalue_{number}": value, f"residual_{number}": residual}
         return metrics
 
@@ -308,10 +356,13 @@ def _by_site(rows: DataFrame) -> DataFrame:
 
 
 def _shares(sizes: list[int], slots: int) -> list[slice]:
-    """Runs of groups of about the same bytes, of `sizes` int each: as many as there are slots, more where they would be large."""
+    """Runs of groups of about the same bytes, of `sizes` int each: as many as there are slots,
+    more where they would be large."""
     ends = np.cumsum(sizes)
     number = min(len(sizes), max(slots, -(-int(ends[-1]) // _TASK_BYTES)))
-    cuts = np.unique([0, *np.searchsorted(ends, ends[-1] * np.arange(1, number) / number, "right"), len(sizes)]).tolist()
+    cuts = np.unique(
+        [0, *np.searchsorted(ends, ends[-1] * np.arange(1, number) / number, "right"), len(sizes)]
+    ).tolist()
     return [slice(start, end) for start, end in pairwise(cuts)]
 
 

@@ -24,17 +24,29 @@ SHOWN = 1000
 
 
 # What a task says of a value that an expression cannot take, as Spark names it in the JVM.
-_OF_VALUES = ("SparkArithmeticException", "SparkArrayIndexOutOfBoundsException", "SparkDateTimeException", "SparkNumberFormatException")
+_OF_VALUES = (
+    "SparkArithmeticException",
+    "SparkArrayIndexOutOfBoundsException",
+    "SparkDateTimeException",
+    "SparkNumberFormatException",
+)
 
 
 def query(run: Run, sql: str) -> None:
     """Runs one query; prints every row as TSV under a header, and puts the first 1,000 into the report as `result`.
 
-    InputError where the statement is anything but a query over the lake's views; nothing of it was analysed or run then.
+    InputError where the statement is anything but a query over the lake's views;
+    nothing of it was analysed or run then.
     """
     run.require_lake()
     from py4j.protocol import Py4JJavaError
-    from pyspark.errors import AnalysisException, ArithmeticException, ArrayIndexOutOfBoundsException, DateTimeException, NumberFormatException
+    from pyspark.errors import (
+        AnalysisException,
+        ArithmeticException,
+        ArrayIndexOutOfBoundsException,
+        DateTimeException,
+        NumberFormatException,
+    )
 
     from genodl_spark.registry.sql import FUNCTIONS, provide
 
@@ -45,15 +57,25 @@ def query(run: Run, sql: str) -> None:
         rows = session.planned(run.spark, statement.plan)
         run.lake.hold_plan(rows, named)
         run.report.result = _printed(rows)
-    except (AnalysisException, ArithmeticException, ArrayIndexOutOfBoundsException, DateTimeException, NumberFormatException) as error:
-        raise InputError(f"{statements.first_line(str(error))}; expected a query over the lake's views", "SQL") from error
+    except (
+        AnalysisException,
+        ArithmeticException,
+        ArrayIndexOutOfBoundsException,
+        DateTimeException,
+        NumberFormatException,
+    ) as error:
+        raise InputError(
+            f"{statements.first_line(str(error))}; expected a query over the lake's views", "SQL"
+        ) from error
     except Py4JJavaError as error:
         cause = error.java_exception
         while cause is not None and cause.getClass().getSimpleName() not in _OF_VALUES:
             cause = cause.getCause()
         if cause is None:
             raise
-        raise InputError(f"{statements.first_line(cause.getMessage())}; expected values that the query can take", "SQL") from error
+        raise InputError(
+            f"{statements.first_line(cause.getMessage())}; expected values that the query can take", "SQL"
+        ) from error
 
 
 def query_duckdb(run: Run, sql: str) -> None:

@@ -81,9 +81,18 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.M
         else:
             scores.setdefault(row.predictor, {})[row.metric] = interval
     external = cohort != model.row.cohort
-    split = f"external: trained on {model.row.cohort}" if external else model.settings.split.model_dump_json(exclude_none=True)
+    split = (
+        f"external: trained on {model.row.cohort}"
+        if external
+        else model.settings.split.model_dump_json(exclude_none=True)
+    )
     train_loss, validation_loss = _curves(storage.read_json(storage.join(model.uri, HISTORY)))
-    settings = {"features": model.row.n_features, "seed": model.row.seed, "ranks": model.row.ranks, **model.settings.model}
+    settings = {
+        "features": model.row.n_features,
+        "seed": model.row.seed,
+        "ranks": model.row.ranks,
+        **model.settings.model,
+    }
     return content.ModelSection(
         task=model.row.task,
         cohort=cohort,
@@ -105,7 +114,8 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.M
 
 
 def studies(rows: list[Row]) -> list[content.StudySection]:
-    """The newest search of each task, cohort and label, out of rows of `trials`, with those of its baselines on the same dataset."""
+    """The newest search of each task, cohort and label, out of rows of `trials`,
+    with those of its baselines on the same dataset."""
     by_name: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.number):
         by_name.setdefault(row.study, []).append(row)
@@ -119,14 +129,21 @@ def studies(rows: list[Row]) -> list[content.StudySection]:
             continue
         trials = [as_trial(row) for row in found]
         shares = [float(share) for share in found[0].rung_shares]
-        space = tuning.Space({key: Dimension(**values) for key, values in json.loads(found[0].space).items()}, trials[0].values)
+        space = tuning.Space(
+            {key: Dimension(**values) for key, values in json.loads(found[0].space).items()}, trials[0].values
+        )
         importance, measured_at = tuning.importance(space, trials, len(shares))
         best = tuning.best_of(trials, maximise=False) or trials[0]
         baselines = {}
         for (*of, name), others in sorted(newest.items()):
             searched = [as_trial(row) for row in others]
             top = tuning.best_of(searched, others[0].objective not in LOWER_IS_BETTER)
-            if of == [task, cohort, label] and name != MODEL and others[0].dataset == found[0].dataset and top is not None:
+            if (
+                of == [task, cohort, label]
+                and name != MODEL
+                and others[0].dataset == found[0].dataset
+                and top is not None
+            ):
                 values = ", ".join(f"{key} {_shown(value)}" for key, value in top.values.items())
                 first_value = math.nan if searched[0].value is None else searched[0].value
                 baselines[name] = (others[0].objective, first_value, top.value or 0.0, values)
@@ -154,7 +171,8 @@ def _shown(value: Any) -> str:
 
 
 def _curves(history: list[dict[str, Any]]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Training loss (epochs, training sets) and validation loss (epochs, members); groups of sets were trained one after another."""
+    """Training loss (epochs, training sets) and validation loss (epochs, members);
+    groups of sets were trained one after another."""
     epochs = max((entry["epoch"] for entry in history), default=0)
 
     def curve(key: str) -> np.ndarray | None:

@@ -1,8 +1,9 @@
 """The lake's views behind Spark's Thrift server, for JDBC and ODBC: read-only, on loopback.
 
-The server hands every statement to the parser of the client's session. That parser is ours: it has Spark's own parse it, judges the plan as
-`query` does, and makes the views that it names, as the lake is at that moment, the session's. A statement that is refused, or that cannot be
-judged for whatever reason, becomes one that does nothing but raise the refusal; where this process is gone there is no parser at all.
+The server hands every statement to the parser of the client's session. That parser is ours:
+it has Spark's own parse it, judges the plan as `query` does, and makes the views that it names,
+as the lake is at that moment, the session's. A statement that is refused, or that cannot be judged for whatever reason,
+becomes one that does nothing but raise the refusal; where this process is gone there is no parser at all.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ _SET_BY_SERVER = (
 
 
 def serve(run: Run, port: int) -> None:
-    """Serves until SIGTERM or SIGINT. Statements, answered or refused, become rows of `runs`, without what they answered."""
+    """Serves until SIGTERM or SIGINT. Statements, answered or refused, become rows of `runs`,
+    without what they answered."""
     run.require_lake()
     stopped = threading.Event()
     asked = Asked(run)
@@ -49,7 +51,11 @@ def serve(run: Run, port: int) -> None:
     before = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         with server(run, asked, port) as listening:
-            print(f"genodl serve: jdbc:hive2://{HOST}:{listening}/default serves {printable(run.lake.uri)}", file=sys.stderr, flush=True)
+            print(
+                f"genodl serve: jdbc:hive2://{HOST}:{listening}/default serves {printable(run.lake.uri)}",
+                file=sys.stderr,
+                flush=True,
+            )
             while not stopped.wait(_KEPT_WITHIN):
                 asked.keep()
     finally:
@@ -68,7 +74,8 @@ def server(run: Run, asked: Asked, port: int) -> Iterator[int]:
         _PORT: str(port),
         _BIND: HOST,
         _MODE: "binary",
-        "derby.stream.error.file": os.devnull,  # Hive keeps a catalog of its own, which would leave a log in the working directory
+        # Hive keeps a catalog of its own, which would leave a log in the working directory
+        "derby.stream.error.file": os.devnull,
     }
     properties = jvm.java.lang.System
     before = {name: properties.setProperty(name, value) for name, value in settings.items()}
@@ -93,7 +100,9 @@ def _free(port: int) -> int:
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
-            raise InputError(f"found port {port} taken or not to be had ({error}); expected a free one, or 0 for any", "--port") from error
+            raise InputError(
+                f"found port {port} taken or not to be had ({error}); expected a free one, or 0 for any", "--port"
+            ) from error
         return int(probe.getsockname()[1])
 
 
@@ -127,12 +136,18 @@ class Asked:
             waiting, self._waiting = self._waiting, []
         if not waiting:
             return
-        rows = [Run(report, self.run.settings, self.run.lake_uri, arguments=[statement]).row() for report, statement in waiting]
+        rows = [
+            Run(report, self.run.settings, self.run.lake_uri, arguments=[statement]).row()
+            for report, statement in waiting
+        ]
         try:
             if self.run.lake.exists(RUNS):
                 self.run.lake.append(RUNS, self.run.frame(RUNS, rows))
         except Exception as error:  # whatever Spark raises
-            self.run.report.warn(f"statements are missing from table runs, their rows could not be written: {str(error).strip().splitlines()[0]}")
+            self.run.report.warn(
+                "statements are missing from table runs, their rows could not be written: "
+                f"{str(error).strip().splitlines()[0]}"
+            )
 
 
 class _Doors:
@@ -167,7 +182,11 @@ class _Door:
         except BaseException as error:
             if not isinstance(error, InputError):
                 log.error("a statement could not be judged", exc_info=error)
-            refused = str(error) if isinstance(error, InputError) else "SQL: the statement could not be judged, the server's log says why"
+            refused = (
+                str(error)
+                if isinstance(error, InputError)
+                else "SQL: the statement could not be judged, the server's log says why"
+            )
             self._doors.asked.add(text, started, refused)
             return self._parser.parsePlan(f"SELECT raise_error({literal(printable(refused))})")
         self._doors.asked.add(text, started, None)
@@ -201,7 +220,9 @@ class _Door:
         while changed.hasNext():
             names.append(str(changed.next()._1()))
         if names:
-            raise InputError(f"found settings that came with the connection ({', '.join(sorted(names))}); expected none", "SQL")
+            raise InputError(
+                f"found settings that came with the connection ({', '.join(sorted(names))}); expected none", "SQL"
+            )
         self._checked = True
 
     def _of_session(self) -> Run:

@@ -13,9 +13,12 @@ from genodl_spark.job.run import Run
 
 
 def explain(run: Run, key: str | None) -> None:
-    """Prints the settings of a key, or all, and puts them into the report as `result`. InputError for a key that there is not."""
+    """Prints the settings of a key, or all, and puts them into the report as `result`.
+    InputError for a key that there is not."""
     found = described(run.settings, key)
-    run.report.result = [{"key": one.key, "of": one.of, "type": one.type, "default": one.default, "value": one.value} for one in found]
+    run.report.result = [
+        {"key": one.key, "of": one.of, "type": one.type, "default": one.default, "value": one.value} for one in found
+    ]
     for one in found:
         print("\n".join(map(printable, _lines(one))))
     sys.stdout.flush()
@@ -26,7 +29,11 @@ def _lines(one: Described) -> list[str]:
     if one.section:
         return [f"[{one.key}]", *said]
     default = "" if one.value == one.default else f"; default {_written(one.default)}"
-    return [f"{one.key} = {_written(one.value)}{f'    (kind {one.of})' if one.of else ''}", f"    {one.type}{default}", *said]
+    return [
+        f"{one.key} = {_written(one.value)}{f'    (kind {one.of})' if one.of else ''}",
+        f"    {one.type}{default}",
+        *said,
+    ]
 
 
 def _written(value: Any) -> str:

@@ -1,12 +1,12 @@
 """Cohorts made up by coalescent simulation: data of any size to try, test and measure with, and nobody's.
 
-Three populations under the out-of-Africa model of Gutenkunst et al., PLoS Genetics 5 (2009) e1000695, table 1, as the msprime
-manual gives it; 25 years per generation. Mutations at the 2.35e-8 per base and generation that the model was fitted with, so
-that diversity is that of real genomes; recurrent ones included, so that some sites have several ALT alleles. Recombination at
-a flat 1e-8.
+Three populations under the out-of-Africa model of Gutenkunst et al., PLoS Genetics 5 (2009) e1000695,
+table 1, as the msprime manual gives it; 25 years per generation. Mutations at the 2.35e-8 per
+base and generation that the model was fitted with, so that diversity is that of real genomes;
+recurrent ones included, so that some sites have several ALT alleles. Recombination at a flat 1e-8.
 
-`rich` records have AD, DP, GQ and PL beside GT: Poisson depth, reads of either chromosome alike, and errors that read another
-of the site's alleles. GT stays the true genotype, whatever the reads say.
+`rich` records have AD, DP, GQ and PL beside GT: Poisson depth, reads of either chromosome alike,
+and errors that read another of the site's alleles. GT stays the true genotype, whatever the reads say.
 """
 
 from __future__ import annotations
@@ -44,10 +44,12 @@ _SUFFIX = ".vcf.gz"
 
 
 def simulate(run: Run, samples: int, length: int, output: str, seed: int, fields: str = "GT") -> None:
-    """Writes a bgzipped VCF of `samples` diploid people over `length` bases, and the table of their populations beside it.
+    """Writes a bgzipped VCF of `samples` diploid people over `length` bases, and the table
+    of their populations beside it.
 
     `fields`: GT or rich; the genotypes are the same with either.
-    Both files are there whole or not at all. The same arguments give the same bytes, or `unchanged` where the files are there.
+    Both files are there whole or not at all. The same arguments give the same bytes,
+    or `unchanged` where the files are there.
     """
     for option, value, least in (("--samples", samples, 1), ("--length", length, 1), ("--seed", seed, 0)):
         if not least <= value < 1 << 31:
@@ -77,10 +79,15 @@ def simulate(run: Run, samples: int, length: int, output: str, seed: int, fields
 
 
 def _people(samples: int) -> list[tuple[str, str]]:
-    """(sample_id, population) of everyone: populations of the same size, the first ones one more where it does not come out even."""
+    """(sample_id, population) of everyone: populations of the same size, the first ones one more
+    where it does not come out even."""
     counts = [len(range(place, samples, len(POPULATIONS))) for place in range(len(POPULATIONS))]
     width = len(str(max(counts)))
-    return [(f"{name}_{i:0{width}d}", name) for name, count in zip(POPULATIONS, counts, strict=True) for i in range(1, count + 1)]
+    return [
+        (f"{name}_{i:0{width}d}", name)
+        for name, count in zip(POPULATIONS, counts, strict=True)
+        for i in range(1, count + 1)
+    ]
 
 
 def demography() -> msprime.Demography:
@@ -110,7 +117,9 @@ def _trees(people: list[tuple[str, str]], length: int, seed: int) -> tskit.TreeS
     import msprime
 
     counts = {name: sum(population == name for _, population in people) for name in POPULATIONS}
-    ancestry_seed, mutation_seed = (int(word) % ((1 << 32) - 2) + 1 for word in np.random.SeedSequence(seed).generate_state(2))
+    ancestry_seed, mutation_seed = (
+        int(word) % ((1 << 32) - 2) + 1 for word in np.random.SeedSequence(seed).generate_state(2)
+    )
     ancestry = msprime.sim_ancestry(
         {name: count for name, count in counts.items() if count},
         demography=demography(),
@@ -136,7 +145,8 @@ def _header(people: list[tuple[str, str]], length: int, seed: int, rich: bool) -
     columns = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *(name for name, _ in people)]
     return (
         "##fileformat=VCFv4.2\n"
-        f"##source=genodl simulate cohort --samples {len(people)} --length {length} --seed {seed}{option} (msprime {msprime.__version__})\n"
+        f"##source=genodl simulate cohort --samples {len(people)} --length {length} --seed {seed}{option} (msprime "
+        f"{msprime.__version__})\n"
         '##FILTER=<ID=PASS,Description="All filters passed">\n'
         f"##contig=<ID={CONTIG},length={length}>\n"
         '##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n' + declared + "\t".join(columns) + "\n"
@@ -156,7 +166,9 @@ def _holds(uri: str, header: bytes) -> bool:
     return held.startswith(header)
 
 
-def _write(uri: str, header: bytes, trees: tskit.TreeSequence, reads: np.random.Generator | None, before: Callable[[], None]) -> tuple[int, int]:
+def _write(
+    uri: str, header: bytes, trees: tskit.TreeSequence, reads: np.random.Generator | None, before: Callable[[], None]
+) -> tuple[int, int]:
     """Writes the VCF aside, calls `before` and moves it into place; returns its records and bytes."""
     fs, path = storage.filesystem(uri)
     fs.create_dir(posixpath.dirname(path), recursive=True)
@@ -213,10 +225,11 @@ def _records(trees: tskit.TreeSequence, reads: np.random.Generator | None) -> It
 
 @cache
 def _read_model(alleles: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the reads of a genotype are, genotypes in PL's order, a <= b at b (b + 1) / 2 + a (VCF specification, section 1.6.2).
+    """What the reads of a genotype are, genotypes in PL's order, a <= b at b (b + 1) / 2 + a (VCF
+    specification, section 1.6.2).
 
-    Float (G, A): share of reads that read each allele. Int (G, A): what one such read costs the genotype, in thousandths of
-    phred: whole numbers, so that sums are exact and the same bytes come out on every machine.
+    Float (G, A): share of reads that read each allele. Int (G, A): what one such read costs the genotype,
+    in thousandths of phred: whole numbers, so that sums are exact and the same bytes come out on every machine.
     """
     one = np.full((alleles, alleles), READ_ERROR / (alleles - 1))
     np.fill_diagonal(one, 1 - READ_ERROR)
@@ -248,4 +261,6 @@ def _drawn(genotypes: np.ndarray, alleles: int, rng: np.random.Generator) -> np.
     quality = np.minimum(np.partition(likelihood, 1, axis=1)[:, 1], 99)
     columns = [*reads.T, depth, quality, *likelihood.T]
     separators = [":", *"," * (alleles - 1), ":", ":", ":", *"," * (len(share) - 1)]
-    return np.hstack([_cells(s).take(column, axis=0, mode="clip") for s, column in zip(separators, columns, strict=True)])
+    return np.hstack(
+        [_cells(s).take(column, axis=0, mode="clip") for s, column in zip(separators, columns, strict=True)]
+    )

@@ -34,7 +34,12 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     """Trains and registers a model, unless the same dataset, settings, seed, ranks and code have already made one."""
     dataset, _ = dataset_of(run, cohort, label)
     s = run.settings
-    shaped_by = {"model": s.model, "train": s.train.model_dump(), "quality": s.quality.model_dump(), "batch": s.predict.batch}
+    shaped_by = {
+        "model": s.model,
+        "train": s.train.model_dump(),
+        "quality": s.quality.model_dump(),
+        "batch": s.predict.batch,
+    }
     code = code_of(__name__, s)
     digest = fingerprint(dataset.dataset, shaped_by, s.seed, code)
     with run.holding(f"training {digest}"):  # two runs of it would write each other's checkpoints
@@ -71,16 +76,26 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         loss=losses.name_of(s.train.loss, list(dataset.classes)),
         model=with_blocks(s.model, dataset.features),
         members=s.train.ensemble,
-        batch=batch_rows(s.predict.batch, encodings.encoding(dataset.transform, s.code_files).shape(dataset.n_features)),
+        batch=batch_rows(
+            s.predict.batch, encodings.encoding(dataset.transform, s.code_files).shape(dataset.n_features)
+        ),
     )
     log.info("training %s on %d rows x %d features of %s", s.task, dataset.rows, dataset.n_features, dataset.cohort)
     job = job_of(run, dataset, staging)
     run.pin(staging)
     result = training.launch(run.spark, job, s.train.procs)
-    written, temperature = _keep_held_out(run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]])
+    written, temperature = _keep_held_out(
+        run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]]
+    )
     if not written:
-        lack = f"`evaluate` has nothing to measure{' and the probabilities are not calibrated (temperature 1)' if dataset.classes else ''}"
-        run.report.warn(f"no row was held out from training, so that nothing tells how good the model is: {lack}; hold some out with split")
+        lack = (
+            "`evaluate` has nothing "
+            f"to measure{' and the probabilities are not calibrated (temperature 1)' if dataset.classes else ''}"
+        )
+        run.report.warn(
+            f"no row was held out from training, so that nothing tells how good the model is: {lack}; "
+            "hold some out with split"
+        )
     run.lake.create(MODELS)  # says what is wrong with the table before files stand beside it
     uri = run.lake.model_uri(model_id)
     storage.write_json(storage.join(uri, HISTORY), result["history"])
@@ -116,7 +131,8 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
 
 
 def _register(run: Run, row: dict[str, Any]) -> None:
-    """Adds a row to `models`, as the newest version of its task and label. Conflict where another run adds one at this moment."""
+    """Adds a row to `models`, as the newest version of its task and label.
+    Conflict where another run adds one at this moment."""
     seen = run.lake.version(MODELS)
     others = run.lake.rows(MODELS, {"task": row["task"], "label_column": row["label_column"]}, seen).to_pylist()
     newest = max((other["model_version"] for other in others), default=0)
@@ -131,7 +147,9 @@ def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) ->
     examples = run.lake.read(EXAMPLES).where(F.col("dataset") == dataset.dataset)
     code = F.conv(F.hex(F.substring("folds", F.col("repeat") + 1, 1)), 16, 10).cast("int")
     role = F.lit("fold") if dataset.folds else F.when(F.col("code") == 1, "validation").otherwise("test")
-    rows = scored.join(examples.select("row_id", "entity_id", "group", "target", "folds"), "row_id").withColumn("code", code)
+    rows = scored.join(examples.select("row_id", "entity_id", "group", "target", "folds"), "row_id").withColumn(
+        "code", code
+    )
     rows = rows.select(
         F.lit(model_id).alias("model_id"),
         F.lit(dataset.cohort).alias("cohort"),
@@ -144,7 +162,12 @@ def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) ->
     run.lake.replace(HELD_OUT, rows, {"model_id": model_id})
     if not dataset.classes:
         return rows.count(), 1.0
-    kept = run.lake.read(HELD_OUT).where((F.col("model_id") == model_id) & (F.col("role") != "test")).select("target", "scores").collect()
+    kept = (
+        run.lake.read(HELD_OUT)
+        .where((F.col("model_id") == model_id) & (F.col("role") != "test"))
+        .select("target", "scores")
+        .collect()
+    )
     total = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id).count()
     if not kept:
         return total, 1.0
@@ -168,7 +191,9 @@ def _metrics(result: dict[str, Any], temperature: float) -> dict[str, float]:
         "rows_per_epoch_max": float(max(entry["rows"] for entry in result["history"])),
     }
     if not math.isnan(result["busy_percent"]):
-        figures["gpu_busy_percent" if result["device"].startswith("cuda") else "cpu_busy_percent"] = float(result["busy_percent"])
+        figures["gpu_busy_percent" if result["device"].startswith("cuda") else "cpu_busy_percent"] = float(
+            result["busy_percent"]
+        )
     if "validation" in last:
         # Of each network at the epoch that was kept; the registered ensemble's members are the last.
         members = [entry["validation"] for entry in result["history"] if "validation" in entry]
@@ -178,4 +203,9 @@ def _metrics(result: dict[str, Any], temperature: float) -> dict[str, float]:
 
 
 def _figures(model: Row) -> dict[str, Any]:
-    return {"model_id": model.model_id, "model_version": model.model_version, "dataset": model.dataset, **json.loads(json.dumps(dict(model.metrics)))}
+    return {
+        "model_id": model.model_id,
+        "model_version": model.model_version,
+        "dataset": model.dataset,
+        **json.loads(json.dumps(dict(model.metrics))),
+    }

@@ -1,7 +1,8 @@
-"""The best settings of a task and of its baselines, found on training rows alone; the test rows are asked once, by the model they make.
+"""The best settings of a task and of its baselines, found on training rows alone;
+the test rows are asked once, by the model they make.
 
-A trial is one Spark task. What it is trained and measured on is a dataset of its own in the lake: the task's, where its split has validation
-rows, else one whose training rows are dealt into inner folds, with the test rows left out.
+A trial is one Spark task. What it is trained and measured on is a dataset of its own in the lake: the task's, where its
+split has validation rows, else one whose training rows are dealt into inner folds, with the test rows left out.
 """
 
 from __future__ import annotations
@@ -42,8 +43,17 @@ Verb = Callable[..., None]  # that of `genodl train` or `genodl evaluate`
 Alone = Callable[[plan.Job], dict[str, Any]]  # trains in this process; what train.run_alone does
 
 
-def tune(run: Run, cohort: str | None, label: str | None, output: str | None, train: Verb, evaluate: Verb, run_alone: Alone | None = None) -> None:
-    """Searches, then trains and registers the best network and evaluates it, by those verbs. `unchanged` when all of that is there already."""
+def tune(
+    run: Run,
+    cohort: str | None,
+    label: str | None,
+    output: str | None,
+    train: Verb,
+    evaluate: Verb,
+    run_alone: Alone | None = None,
+) -> None:
+    """Searches, then trains and registers the best network and evaluates it, by those verbs.
+    `unchanged` when all of that is there already."""
     run.require_lake()
     s = run.settings
     space = search_space(s)
@@ -60,7 +70,9 @@ def tune(run: Run, cohort: str | None, label: str | None, output: str | None, tr
     search = _Search(run, inner, store)
     best, changed = search.network(space, run_alone or rank.run_alone)
     tuned, wrote = search.baselines(baseline_names(s.evaluate, len(dataset.classes)))
-    chosen = best.values | {f"evaluate.options.{name}.{key}": value for name, trial in tuned.items() for key, value in trial.values.items()}
+    chosen = best.values | {
+        f"evaluate.options.{name}.{key}": value for name, trial in tuned.items() for key, value in trial.values.items()
+    }
     settings = override(final, chosen)
     statuses = [_within(run, "train", settings, lambda inside: train(inside, cohort, label, False))]
     model_id = run.report.metrics["train"]["model_id"]
@@ -75,7 +87,8 @@ def tune(run: Run, cohort: str | None, label: str | None, output: str | None, tr
 
 
 def outer_split(s: Settings) -> Split:
-    """The split that says which rows are for testing: the task's own, or for a cross-validation shares with the same groups, stratified as it is."""
+    """The split that says which rows are for testing: the task's own, or for a cross-validation shares with the same
+    groups, stratified as it is."""
     split = s.split
     if split.folds is None:
         return split.model_copy(update={"inner": None})
@@ -83,7 +96,8 @@ def outer_split(s: Settings) -> Split:
 
 
 def _within(run: Run, name: str, settings: Settings, verb: Callable[[Run], None]) -> str:
-    """Runs another verb in this run; its metrics go under `name`, what it read, wrote and noticed into this run's report."""
+    """Runs another verb in this run; its metrics go under `name`, what it read,
+    wrote and noticed into this run's report."""
     inside = run.under(settings, Report(run.report.job, warnings=run.report.warnings))
     inside.assigned = ()
     verb(inside)
@@ -117,7 +131,8 @@ class _Search:
         return f"{d.task}.{d.cohort}.{d.label_column}.{predictor}.{fingerprint(shaped_by)[:12]}"
 
     def network(self, space: Space, run_alone: Alone) -> tuple[Trial, bool]:
-        """The best settings of the network, and whether there were trials to run. InputError when no trial came to an end."""
+        """The best settings of the network, and whether there were trials to run.
+        InputError when no trial came to an end."""
         s, d = self.settings, self.dataset
         name = self.name(MODEL, space)
         staging = storage.join(self.run.lake.uri, "_staging", f"tune-{fingerprint(name)[:12]}")
@@ -131,8 +146,15 @@ class _Search:
             # As in the training of the best on all rows of a cross-validation, which has none to stop by.
             options = values.train.model_copy(update={"patience": 0}) if d.folds else values.train
             folder = storage.join(staging, str(trial.number))
-            job = replace(base, model={**base.model, **values.model}, options=options, select=values.quality.select, staging=folder)
-            job = replace(job, checkpoint=storage.join(folder, "checkpoint"), validate_folds=bool(d.folds), threads=1)  # a Spark task has one core
+            job = replace(
+                base,
+                model={**base.model, **values.model},
+                options=options,
+                select=values.quality.select,
+                staging=folder,
+            )
+            # a Spark task has one core
+            job = replace(job, checkpoint=storage.join(folder, "checkpoint"), validate_folds=bool(d.folds), threads=1)
             limits = tuning.cutoffs([t.rungs for t in before], len(s.tune.rungs), s.tune.reduction)
             return tuning.Work(trial, job, tuning.stops(options, rows, s.tune.rungs), limits)
 
@@ -143,14 +165,22 @@ class _Search:
         storage.remove_directory(staging)
         best = study.best()
         if best is None:
-            raise InputError("found no trial whose loss stayed finite; expected some, search lower values of train.learning_rate", "tune.space")
+            raise InputError(
+                "found no trial whose loss stayed finite; expected some, search lower values of train.learning_rate",
+                "tune.space",
+            )
         trials = study.trials()
-        states = {state: sum(t.state == state for t in trials) for state in (tuning.COMPLETE, tuning.PRUNED, tuning.FAILED)}
-        self.run.report.metrics.update({"study": name, "objective": LOSS, "trials": len(trials), **states, **_figures(trials[0], best)})
+        states = {
+            state: sum(t.state == state for t in trials) for state in (tuning.COMPLETE, tuning.PRUNED, tuning.FAILED)
+        }
+        self.run.report.metrics.update(
+            {"study": name, "objective": LOSS, "trials": len(trials), **states, **_figures(trials[0], best)}
+        )
         return best, changed
 
     def baselines(self, names: list[str]) -> tuple[dict[str, Trial], bool]:
-        """The best settings of each baseline that has any to search, by the task's metric on the same inner rows, with as many trials."""
+        """The best settings of each baseline that has any to search, by the task's metric on the same inner
+        rows, with as many trials."""
         d = self.dataset
         metric = headline_metric(self.settings.metric, len(d.classes))
         fits = fits_of(self.run, d, None, self.settings.seed, self.settings.evaluate)
@@ -173,7 +203,10 @@ class _Search:
             best = study.best()
             if best is not None:
                 found[name] = best
-                self.run.report.metrics.setdefault("baselines", {})[name] = {"objective": metric, **_figures(study.trials()[0], best)}
+                self.run.report.metrics.setdefault("baselines", {})[name] = {
+                    "objective": metric,
+                    **_figures(study.trials()[0], best),
+                }
         return found, changed
 
     def _run(
@@ -185,7 +218,8 @@ class _Search:
         task: Callable[[Any], Trial],
         told: Callable[[Trial], None] = lambda trial: None,
     ) -> tuple[Study, bool]:
-        """Runs what is left of a study: `work` describes a trial, `task` does it on an executor. Whether there was anything left."""
+        """Runs what is left of a study: `work` describes a trial, `task` does it on an executor.
+        Whether there was anything left."""
         from pyspark.sql import functions as F
 
         s, context = self.settings, self.run.spark.sparkContext
@@ -203,7 +237,16 @@ class _Search:
             best = study.best()
             shown = f"{trial.rungs[-1]:.4f}" if trial.rungs else trial.note
             rest = f"; best {best.value:.4f}, trial {best.number}" if best is not None else ""
-            log.info("%s: trial %d of %d %s: %s %s%s", predictor, trial.number + 1, s.tune.trials, trial.state, objective, shown, rest)
+            log.info(
+                "%s: trial %d of %d %s: %s %s%s",
+                predictor,
+                trial.number + 1,
+                s.tune.trials,
+                trial.state,
+                objective,
+                shown,
+                rest,
+            )
             if (trial.number + 1) % self.window == 0:
                 self._write(name, predictor, objective, space, study.trials())
 
@@ -223,7 +266,13 @@ class _Search:
     def _write(self, study: str, predictor: str, objective: str, space: Space, trials: list[Trial]) -> None:
         """All trials of a study, in one commit: what an interrupted run did not write is written by the next."""
         d = self.dataset
-        common = {"study": study, "task": d.task, "cohort": d.cohort, "label_column": d.label_column, "predictor": predictor}
+        common = {
+            "study": study,
+            "task": d.task,
+            "cohort": d.cohort,
+            "label_column": d.label_column,
+            "predictor": predictor,
+        }
         common |= {"objective": objective, "space": space.as_json(), "dataset": d.dataset}
         common |= {"rung_shares": self.settings.tune.rungs if predictor == MODEL else []}
         rows = [
@@ -260,34 +309,50 @@ _NOT_SEARCHED = {"procs", "ensemble", "patience", "dtype"}
 
 
 def search_space(settings: Settings) -> Space:
-    """The space of `tune.space`. InputError, naming the key, for one that is unknown or a value that its setting does not take."""
+    """The space of `tune.space`. InputError, naming the key, for one that is unknown or a value
+    that its setting does not take."""
     if not settings.tune.space:
         example = '"train.learning_rate" = {low = 1e-4, high = 1e-2, log = true}'
         raise InputError(f"found no setting to search; expected some, such as {example}", "tune.space")
-    known: dict[str, Any] = {f"train.{name}": getattr(settings.train, name) for name in Train.model_fields if name not in _NOT_SEARCHED}
+    known: dict[str, Any] = {
+        f"train.{name}": getattr(settings.train, name) for name in Train.model_fields if name not in _NOT_SEARCHED
+    }
     known["quality.select"] = settings.quality.select
     known["model.kind"] = settings.model.get("kind", "mlp")
     kinds = settings.tune.space["model.kind"].choices if "model.kind" in settings.tune.space else None
     taken = [_options({**settings.model, "kind": kind}, settings.code_files) for kind in kinds or [known["model.kind"]]]
-    known |= {f"model.{name}": settings.model.get(name, value) for name, value in taken[0].items() if all(name in other for other in taken)}
+    known |= {
+        f"model.{name}": settings.model.get(name, value)
+        for name, value in taken[0].items()
+        if all(name in other for other in taken)
+    }
     for key, dimension in settings.tune.space.items():
         if key not in known:
             close = difflib.get_close_matches(key, known, 1, 0.5) or sorted(known)
-            raise InputError(f"unknown, or not to be searched; expected a setting such as {', '.join(close)}", f"tune.space.{key}")
+            raise InputError(
+                f"unknown, or not to be searched; expected a setting such as {', '.join(close)}", f"tune.space.{key}"
+            )
         for value in dimension.choices or (dimension.low, dimension.high):
             override(settings, {key: value})
         whole = isinstance(known[key], int) and not key.startswith("model.")
         if whole and any(isinstance(end, float) for end in (dimension.low, dimension.high, dimension.step)):
-            raise InputError("found a range with a decimal point; expected integers, as the setting is one", f"tune.space.{key}")
+            raise InputError(
+                "found a range with a decimal point; expected integers, as the setting is one", f"tune.space.{key}"
+            )
     return typed(settings.tune.space, {key: known[key] for key in settings.tune.space}, "tune.space")
 
 
 def _options(model: dict[str, Any], code: Code) -> dict[str, Any]:
-    """Options of a kind of network and their values by default; those that only `model` names, where the kind takes any."""
+    """Options of a kind of network and their values by default; those that only `model` names,
+    where the kind takes any."""
     from genodl_spark.learning import models
 
     parameters = inspect.signature(models.network(model, code).__init__).parameters
-    found = {name: p.default for name, p in parameters.items() if name not in ("self", "seeds", "inputs", "outputs") and p.kind is not p.VAR_KEYWORD}
+    found = {
+        name: p.default
+        for name, p in parameters.items()
+        if name not in ("self", "seeds", "inputs", "outputs") and p.kind is not p.VAR_KEYWORD
+    }
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         found |= {name: value for name, value in model.items() if name not in found and name != "kind"}
     return found

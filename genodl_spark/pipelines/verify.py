@@ -1,8 +1,9 @@
-"""Every stored byte held against what was written: the live files of all tables, and the files of the models. Tasks read them.
+"""Every stored byte held against what was written: the live files of all tables, and the files
+of the models. Tasks read them.
 
-Of a table's file its log knows the size and the rows, and the checksum where a task of ours wrote it; what Spark wrote has Hadoop's checksums
-beside it on a local or network disk, and those of its pages within. All columns are decoded, packed genotypes taken apart. Files that no
-table names are not looked at.
+Of a table's file its log knows the size and the rows, and the checksum where a task of ours wrote it;
+what Spark wrote has Hadoop's checksums beside it on a local or network disk, and those of its pages within.
+All columns are decoded, packed genotypes taken apart. Files that no table names are not looked at.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class _Item:
 
 
 def verify(run: Run) -> None:
-    """Checks the whole lake. InputError at the end where a file has changed; each is a line on stderr and an entry of `metrics.findings`."""
+    """Checks the whole lake. InputError at the end where a file has changed;
+    each is a line on stderr and an entry of `metrics.findings`."""
     run.require_lake()
     items: list[_Item] = []
     for table in run.lake.existing():
@@ -81,12 +83,22 @@ def verify(run: Run) -> None:
         }
     )
     if totals[_NONE]:
-        run.report.warn(f"{totals[_NONE]} of {len(items)} files have no checksum: they were written before there were any, and are decoded alone")
+        run.report.warn(
+            f"{totals[_NONE]} of {len(items)} files have no checksum: they were written before there were "
+            "any, and are decoded alone"
+        )
     for finding in run.report.metrics["findings"]:
-        print(f"genodl: damaged: {finding['table']}: {finding['file']}: {finding['wrong']}; {finding['mend']}", file=sys.stderr, flush=True)
+        print(
+            f"genodl: damaged: {finding['table']}: {finding['file']}: {finding['wrong']}; {finding['mend']}",
+            file=sys.stderr,
+            flush=True,
+        )
     if findings:
         first = run.report.metrics["findings"][0]
-        raise InputError(f"found {len(findings)} of {len(items)} stored files damaged, {first['file']} first; {first['mend']}", run.lake_uri)
+        raise InputError(
+            f"found {len(findings)} of {len(items)} stored files damaged, {first['file']} first; {first['mend']}",
+            run.lake_uri,
+        )
 
 
 def _models(run: Run) -> list[_Item]:
@@ -104,7 +116,11 @@ def _models(run: Run) -> list[_Item]:
 def _rows(run: Run, table: Table) -> list[dict[str, Any]]:
     """The rows of a table, of an older version of this package too: columns that it lacks are NULL."""
     version = run.lake.version(table)
-    return [row for file in run.lake.files(table, version) for row in read_file(table, file).to_pylist()] if version is not None else []
+    return (
+        [row for file in run.lake.files(table, version) for row in read_file(table, file).to_pylist()]
+        if version is not None
+        else []
+    )
 
 
 def _checked(run: Run, items: Sequence[_Item]) -> Iterator[tuple[int, int, str, str | None]]:
@@ -124,7 +140,12 @@ def _check(batches: Iterable[pa.RecordBatch], items: Sequence[_Item]) -> Iterato
     for batch in batches:
         for index in batch.column(0).to_pylist():
             size, kind, wrong = check(items[index])
-            columns = [pa.array([index], pa.int32()), pa.array([size], pa.int64()), pa.array([kind]), pa.array([wrong], pa.string())]
+            columns = [
+                pa.array([index], pa.int32()),
+                pa.array([size], pa.int64()),
+                pa.array([kind]),
+                pa.array([wrong], pa.string()),
+            ]
             yield pa.RecordBatch.from_arrays(columns, ["file", "bytes", "kind", "wrong"])
 
 
@@ -135,7 +156,11 @@ def check(item: _Item) -> tuple[int, str, str | None]:
         if item.stored is None:
             digest, size = storage.content_hash(item.uri)
             kind = _SUMMED if item.sha256 else _NONE
-            return size, kind, None if item.sha256 in (None, digest) else f"found the SHA-256 {digest}; expected {item.sha256}"
+            return (
+                size,
+                kind,
+                None if item.sha256 in (None, digest) else f"found the SHA-256 {digest}; expected {item.sha256}",
+            )
         kind = _SUMMED if item.stored.checksum else _BESIDE
         fs, path = storage.filesystem(item.uri)
         size = fs.get_file_info(path).size
@@ -150,7 +175,11 @@ def check(item: _Item) -> tuple[int, str, str | None]:
     except InputError as error:
         return 0, kind, error.message
     except (OSError, ValueError) as error:
-        return 0, kind, f"found what cannot be read ({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})"
+        return (
+            0,
+            kind,
+            f"found what cannot be read ({str(error).splitlines()[0][:200] if str(error) else type(error).__name__})",
+        )
 
 
 def _decoded(table: Table, file: StoredFile) -> int:

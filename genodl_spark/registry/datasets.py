@@ -1,4 +1,5 @@
-"""Data sets: examples of a task, packed, split and described by what they were made of; made once for the same content."""
+"""Data sets: examples of a task, packed, split and described by what they were made of;
+made once for the same content."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
 
 def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bool]:
-    """The row of `datasets` for a task, cohort and label, prepared when it is not there or its tables have moved; and whether it was.
+    """The row of `datasets` for a task, cohort and label, prepared when it is not there or its tables
+    have moved; and whether it was.
 
     InputError for an unknown label, no labelled entity, one class only, or a split that leaks.
     """
@@ -42,7 +44,10 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     label = label or s.label
     name = run.cohort(cohort, labelled_cohorts(run, features, label, cohort), f"data for {s.task}")
     shaped_by = {
-        "settings": {key: getattr(s, key) if not hasattr(getattr(s, key), "model_dump") else getattr(s, key).model_dump() for key in _SHAPING},
+        "settings": {
+            key: getattr(s, key) if not hasattr(getattr(s, key), "model_dump") else getattr(s, key).model_dump()
+            for key in _SHAPING
+        },
         "code": code_of(__name__, s, network=False),
         "task": s.task,
     }
@@ -50,7 +55,12 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     about = tables_about(run.sources, entity_of(features), name)
     versions = {table.name: v for table in (*features.tables, *about) if (v := run.sources.version(table)) is not None}
     mine = (F.col("task") == s.task) & (F.col("cohort") == name) & (F.col("label_column") == label)
-    stored = run.lake.read(DATASETS).where(mine & (F.col("settings_hash") == settings_hash)).orderBy(F.col("prepared_at").desc()).collect()
+    stored = (
+        run.lake.read(DATASETS)
+        .where(mine & (F.col("settings_hash") == settings_hash))
+        .orderBy(F.col("prepared_at").desc())
+        .collect()
+    )
     for row in stored:
         if dict(row.source_versions) == versions:
             for warning in row.warnings:
@@ -72,7 +82,11 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     choice = features.choose(run.sources, name, labels.entities, learns)
     chosen, allowed = choice.names, None if choice.allowed is None else np.packbits(choice.allowed).tobytes()
     if not chosen:
-        raise InputError(f"no feature of cohort {name} passes; expected some, loosen quality.min_allele_frequency or quality.max_missing", "quality")
+        raise InputError(
+            f"no feature of cohort {name} passes; expected some, loosen quality.min_allele_frequency "
+            "or quality.max_missing",
+            "quality",
+        )
     numbered = run.spark.createDataFrame(_numbered(labels, assignment))
     rows = features.rows(run.sources, name, chosen).join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
     try:
@@ -82,7 +96,10 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
             transform = _transform(largest) if features.dtype == "float32" else "none"
         expected = encodings.encoding(transform, s.code_files).dtypes
         if features.dtype not in expected:
-            raise InputError(f"found values of {features.dtype} for {transform}; expected {' or '.join(expected)}", "quality.transform")
+            raise InputError(
+                f"found values of {features.dtype} for {transform}; expected {' or '.join(expected)}",
+                "quality.transform",
+            )
         digest = splits.split_hash(labels.entities, assignment.codes)
         shaped = [s.task, name, label, chosen, labels.classes, digest, transform, content]
         dataset = fingerprint(*shaped, *([] if allowed is None else [allowed.hex()]))[:16]
@@ -122,18 +139,25 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
 
 
 def allowed_of(dataset: Row) -> np.ndarray | None:
-    """Which features each training set of a row of `datasets` may use, bool (sets, features); None where each may use all."""
+    """Which features each training set of a row of `datasets` may use, bool (sets, features);
+    None where each may use all."""
     if dataset.allowed is None:
         return None
     shape = len(plan.training_sets(dataset.repeats if dataset.folds else 0, dataset.folds)), dataset.n_features
-    return np.unpackbits(np.frombuffer(dataset.allowed, np.uint8), count=shape[0] * shape[1]).astype(bool).reshape(shape)
+    return (
+        np.unpackbits(np.frombuffer(dataset.allowed, np.uint8), count=shape[0] * shape[1]).astype(bool).reshape(shape)
+    )
 
 
 def _transform(largest: np.ndarray) -> str:
-    """What suits values whose largest among the rows of each training set, float64 (S,), are these. InputError where the sets do not agree."""
+    """What suits values whose largest among the rows of each training set, float64 (S,), are these.
+    InputError where the sets do not agree."""
     linear = [on_linear_scale(value) for value in largest.tolist()]
     if any(linear) and not all(linear):
-        found = f"the training rows of {sum(linear)} of {len(linear)} training sets have values above {LINEAR_SCALE:g}, as on a linear scale"
+        found = (
+            f"the training rows of {sum(linear)} of {len(linear)} training sets have values above "
+            f"{LINEAR_SCALE:g}, as on a linear scale"
+        )
         raise InputError(f"found that {found}; expected all or none, set it to asinh or none", "quality.transform")
     return "asinh" if all(linear) else "none"
 
@@ -144,18 +168,25 @@ _SHAPING = ("blocks", "covariates", "target", "split", "quality", "sequence", "s
 
 def _check_classes(labels: Labels, training: np.ndarray) -> None:
     if labels.classes and len(labels.classes) < 2:
-        raise InputError(f"found one class, {labels.classes[0]!r}; expected at least two, name another label column", "--label")
+        raise InputError(
+            f"found one class, {labels.classes[0]!r}; expected at least two, name another label column", "--label"
+        )
     if not training.any():
         raise InputError("found no row to train on; expected some, give the training part a larger share", "split")
     if labels.classes:
         present = {int(t) for t in labels.target[training]}
         lacking = [name for i, name in enumerate(labels.classes) if i not in present]
         if lacking:
-            raise InputError(f"found no training row of class {lacking[0]!r}; expected some of each, name the classes with target.classes", "split")
+            raise InputError(
+                f"found no training row of class {lacking[0]!r}; expected some of each, "
+                "name the classes with target.classes",
+                "split",
+            )
 
 
 def _content(rows: DataFrame, dtype: str, sets: list[plan.TrainingSet], folds: int) -> tuple[np.ndarray, str]:
-    """Largest value, 0 at least, among the rows of each training set, float64 (S,), and a hash of what all rows hold, whatever their order."""
+    """Largest value, 0 at least, among the rows of each training set, float64 (S,), and a hash of what all rows
+    hold, whatever their order."""
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -165,14 +196,20 @@ def _content(rows: DataFrame, dtype: str, sets: list[plan.TrainingSet], folds: i
             codes = np.frombuffer(b"".join(batch.column("folds").to_pylist()), np.int8).reshape(len(packed), -1)
             largest = np.where(plan.learns(codes, sets, folds), of_row, 0).max(1, initial=0)
             total = 0
-            others = zip(*(batch.column(name).to_pylist() for name in ("row_id", "entity_id", "target", "folds")), strict=True)
-            for values, rest in zip(packed, others, strict=True):  # one step per entity; a sum, as rows come in any order
-                total += int.from_bytes(hashlib.blake2b(repr(rest).encode() + values, digest_size=16).digest(), "little")
+            others = zip(
+                *(batch.column(name).to_pylist() for name in ("row_id", "entity_id", "target", "folds")), strict=True
+            )
+            # one step per entity; a sum, as rows come in any order
+            for values, rest in zip(packed, others, strict=True):
+                total += int.from_bytes(
+                    hashlib.blake2b(repr(rest).encode() + values, digest_size=16).digest(), "little"
+                )
             digest = str(total % _HASHES)
             yield pa.RecordBatch.from_arrays([pa.array([largest.tolist()]), pa.array([digest])], ["largest", "digest"])
 
     columns = rows.select("row_id", "entity_id", "target", "folds", "x")
-    found = columns.mapInArrow(kernel, "largest array<double>, digest string").collect()  # some numbers and a hash per batch
+    # some numbers and a hash per batch
+    found = columns.mapInArrow(kernel, "largest array<double>, digest string").collect()
     largest = np.max([row.largest for row in found] or [[0.0] * len(sets)], axis=0)
     return largest, str(sum(int(row.digest) for row in found) % _HASHES)
 
@@ -183,7 +220,9 @@ _HASHES = 1 << 128
 def _numbered(labels: Labels, assignment: splits.Assignment) -> pa.Table:
     """The columns of `examples` that do not come from features."""
     n, repeats = assignment.codes.shape
-    folds = packing.binary_array(np.ascontiguousarray(assignment.codes).view(np.uint8).ravel(), np.arange(n + 1, dtype=np.int32) * repeats)
+    folds = packing.binary_array(
+        np.ascontiguousarray(assignment.codes).view(np.uint8).ravel(), np.arange(n + 1, dtype=np.int32) * repeats
+    )
     groups = pa.array(labels.groups if labels.groups is not None else [None] * n, pa.string())
     columns = {"entity_id": pa.array(labels.entities), "row_id": pa.array(np.arange(n)), "group": groups}
     return pa.table({**columns, "target": pa.array(labels.target, pa.float64()), "folds": folds})
@@ -247,16 +286,24 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
 
 
 def with_blocks(model: dict[str, Any], features: list[str]) -> dict[str, Any]:
-    """Options of a fusion network, with the number of features of every block; `block:identifier` names them where there are several."""
+    """Options of a fusion network, with the number of features of every block;
+    `block:identifier` names them where there are several."""
     if model.get("kind") != "fusion" or "sizes" in model:
         return model
-    return {**model, "sizes": [len(list(names)) for _, names in groupby(features, key=lambda name: name.partition(":")[0])]}
+    return {
+        **model,
+        "sizes": [len(list(names)) for _, names in groupby(features, key=lambda name: name.partition(":")[0])],
+    }
 
 
 def roles(run: Run, dataset: Row) -> dict[str, int]:
     """Rows of each role in a dataset's split."""
     from pyspark.sql import functions as F
 
-    mine = (F.col("task") == dataset.task) & (F.col("cohort") == dataset.cohort) & (F.col("label_column") == dataset.label_column)
+    mine = (
+        (F.col("task") == dataset.task)
+        & (F.col("cohort") == dataset.cohort)
+        & (F.col("label_column") == dataset.label_column)
+    )
     rows = run.lake.read(SPLITS).where(mine & (F.col("split_hash") == dataset.split_hash) & (F.col("repeat") == 0))
     return {row["role"]: row["count"] for row in rows.groupBy("role").count().collect()}

@@ -31,7 +31,8 @@ class Labels:
 
 
 def labelled_cohorts(run: Run, features: Features, label: str, named: str | None) -> list[str]:
-    """Cohorts with features, less those without any label where that leaves a choice; the one `named` stays in any case."""
+    """Cohorts with features, less those without any label where that leaves a choice;
+    the one `named` stays in any case."""
     from pyspark.sql import functions as F
 
     found = features.cohorts(run.sources)
@@ -61,15 +62,29 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, classes: 
     wanted = {"label": label, "group": group if group != TCGA_PATIENT else None, "published": published}
     for key, column in wanted.items():
         if column is not None:
-            check_column(described, kind, column, {"label": "--label", "group": "split.group", "published": "split.column"}[key])
-    columns = [F.col(identifier(column)).alias(key) if column else F.lit(None).cast("string").alias(key) for key, column in wanted.items()]
+            check_column(
+                described, kind, column, {"label": "--label", "group": "split.group", "published": "split.column"}[key]
+            )
+    columns = [
+        F.col(identifier(column)).alias(key) if column else F.lit(None).cast("string").alias(key)
+        for key, column in wanted.items()
+    ]
     with_data = set(features.entities(run.sources, cohort))
-    found = described.select("entity_id", *columns).toArrow().columns  # there may be millions of sequences, which are long as rows of Spark's
+    # there may be millions of sequences, which are long as rows of Spark's
+    found = described.select("entity_id", *columns).toArrow().columns
     values = zip(*(column.to_pylist() for column in found), strict=True)
-    rows = [_Labelled(entity, *(None if text is None else known(text) for text in texts)) for entity, *texts in values if entity in with_data]
+    rows = [
+        _Labelled(entity, *(None if text is None else known(text) for text in texts))
+        for entity, *texts in values
+        if entity in with_data
+    ]
     rows.sort(key=lambda row: row.entity_id)
     labelled = [row for row in rows if row.label is not None]
-    warnings = [f"{len(rows) - len(labelled)} of {len(rows)} {entities_are} have no {label}"] if len(labelled) < len(rows) else []
+    warnings = (
+        [f"{len(rows) - len(labelled)} of {len(rows)} {entities_are} have no {label}"]
+        if len(labelled) < len(rows)
+        else []
+    )
     regression = s.target.kind == "regression" or (s.target.kind == "auto" and label == "value")
     if classes is not None:
         regression = not classes
@@ -80,17 +95,25 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, classes: 
         names = classes or s.target.classes or sorted({row.label for row in labelled})
         absent = set(s.target.classes) - {row.label for row in labelled} if classes is None else set()
         if absent:
-            raise InputError(f"found no {kind_is} of class {sorted(absent)[0]!r} in {label}; expected some", "target.classes")
+            raise InputError(
+                f"found no {kind_is} of class {sorted(absent)[0]!r} in {label}; expected some", "target.classes"
+            )
         index = {name: i for i, name in enumerate(names)}
         others = Counter(row.label for row in labelled if row.label not in index)
         if others:
-            named = ", ".join(repr(name) for name in sorted(others)[:CLASSES_NAMED]) + (" ..." if len(others) > CLASSES_NAMED else "")
-            warnings.append(f"{others.total()} {entities_are} of other classes ({named}) than {', '.join(names)} are left out")
+            named = ", ".join(repr(name) for name in sorted(others)[:CLASSES_NAMED]) + (
+                " ..." if len(others) > CLASSES_NAMED else ""
+            )
+            warnings.append(
+                f"{others.total()} {entities_are} of other classes ({named}) than {', '.join(names)} are left out"
+            )
         labelled = [row for row in labelled if row.label in index]
         target = np.array([index[row.label] for row in labelled], float)
     if not labelled:
         advice = "ingest a sample table with it" if kind == PERSON else "ingest a table that has it"
-        raise InputError(f"found no {kind_is} of cohort {cohort} with data and a {label}; expected some, {advice}", "--label")
+        raise InputError(
+            f"found no {kind_is} of cohort {cohort} with data and a {label}; expected some, {advice}", "--label"
+        )
     entities = [row.entity_id for row in labelled]
     groups = None
     if group == TCGA_PATIENT:

@@ -49,7 +49,11 @@ def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
     if model_id is None or label is not None:
         models = models.filter(pc.equal(models.column("label_column"), label or s.label))
     if not models.num_rows:
-        wanted = f"model {model_id} of task {s.task}" if model_id is not None else f"model of task {s.task} for label {label or s.label}"
+        wanted = (
+            f"model {model_id} of task {s.task}"
+            if model_id is not None
+            else f"model of task {s.task} for label {label or s.label}"
+        )
         raise InputError(f"found no {wanted}; expected one, run train first, or see genodl list models", "--model")
     return model_of(run, as_row(newest(models)))
 
@@ -65,7 +69,12 @@ def as_row(found: dict[str, Any]) -> Row:
     from pyspark.sql import Row
 
     types = {field.name: field.type for field in MODELS.arrow_schema()}
-    return Row(**{name: dict(value) if value is not None and pa.types.is_map(types[name]) else value for name, value in found.items()})
+    return Row(
+        **{
+            name: dict(value) if value is not None and pa.types.is_map(types[name]) else value
+            for name, value in found.items()
+        }
+    )
 
 
 def model_of(run: Run, row: Row) -> Chosen:
@@ -73,16 +82,30 @@ def model_of(run: Run, row: Row) -> Chosen:
 
     InputError where its card or its settings cannot be read, or are not those that were registered.
     """
-    files = model_files.files_of(row, run.lake.model_uri(row.model_id), run.settings.code.trusted, run.settings.code_files)
+    files = model_files.files_of(
+        row, run.lake.model_uri(row.model_id), run.settings.code.trusted, run.settings.code_files
+    )
     if not files.hashes:
-        run.report.warn(f"model {row.model_id} was registered without hashes of its files: whether they have changed is not known, train it again")
-    today = {key: getattr(run.settings, key) for key in ("spark", "tracking", "feed", "predict", "evaluate", "report", "min_feature_overlap")}
+        run.report.warn(
+            f"model {row.model_id} was registered without hashes of its files: "
+            "whether they have changed is not known, train it again"
+        )
+    today = {
+        key: getattr(run.settings, key)
+        for key in ("spark", "tracking", "feed", "predict", "evaluate", "report", "min_feature_overlap")
+    }
     settings, passed = from_stored(row.settings, f"model {row.model_id}")
     if passed:
-        run.report.warn(f"settings of model {row.model_id} that are not known here are passed over, they shape no answer of it: {', '.join(passed)}")
+        run.report.warn(
+            f"settings of model {row.model_id} that are not known here are passed over, they shape no answer of it: "
+            f"{', '.join(passed)}"
+        )
     card = files.card()
     if card.model_id != row.model_id:
-        raise InputError(f"found the card of model {card.model_id}; expected that of {row.model_id}, restore the file", files.place(CARD))
+        raise InputError(
+            f"found the card of model {card.model_id}; expected that of {row.model_id}, restore the file",
+            files.place(CARD),
+        )
     return Chosen(row, card, files, settings.model_copy(update=today))
 
 

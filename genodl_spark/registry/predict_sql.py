@@ -2,12 +2,12 @@
 
     genodl_predict('TASK', codes)            sequences: the column `codes` of `sequences`
     genodl_predict('TASK', 'ACGT...')        or their text
-    genodl_predict('TASK', x, feature_set)   a row of `expression` or `methylation`, whose order `feature_set` names; to a model of several
-                                             blocks, the features of the others are missing
+    genodl_predict('TASK', x, feature_set)   a row of `expression` or `methylation`, whose order `feature_set` names;
+                                             to a model of several blocks, the features of the others are missing
     genodl_predict('TASK', map(...))         feature -> value; those that are not there are missing
 
-'TASK' is a text as it stands: a task, for its newest model where all of its models are of one label; 'TASK:LABEL', for the newest one of that
-label; or the ID of a model. The answer is a struct of predicted, probabilities,
+'TASK' is a text as it stands: a task, for its newest model where all of its models are of one label; 'TASK:LABEL',
+for the newest one of that label; or the ID of a model. The answer is a struct of predicted, probabilities,
 value, uncertainty, out_of_distribution and abstained, as in `predictions`; all of them NULL where the features are.
 """
 
@@ -42,19 +42,25 @@ if TYPE_CHECKING:
 
 NAME = "genodl_predict"
 _ANSWER = ("predicted", "probabilities", "value", "uncertainty", "out_of_distribution", "abstained")
-_TYPE = "struct<" + ", ".join(f"{c.name}: {c.type}" for name in _ANSWER for c in PREDICTIONS.columns if c.name == name) + ">"
+_TYPE = (
+    "struct<"
+    + ", ".join(f"{c.name}: {c.type}" for name in _ANSWER for c in PREDICTIONS.columns if c.name == name)
+    + ">"
+)
 
 
 @dataclass(frozen=True)
 class _Model:
-    """A model as tasks find it; `places`: for each stored order of features, which values are wanted and where they go."""
+    """A model as tasks find it; `places`: for each stored order of features, which values are
+    wanted and where they go."""
 
     files: ModelFiles
     places: dict[str, Places | None]
 
 
 def register(run: Run, names: Collection[str | None]) -> None:
-    """Makes the function known to the session, for the models that a statement's calls name: None for one that names no text.
+    """Makes the function known to the session, for the models that a statement's calls name:
+    None for one that names no text.
 
     InputError for one that there is not.
     """
@@ -64,10 +70,14 @@ def register(run: Run, names: Collection[str | None]) -> None:
 
     pandas_udf: Any = functions.pandas_udf
     if None in names:
-        raise InputError(f"found {NAME} without the name of a task; expected {NAME}('TASK', ...), its name as a text", "SQL")
+        raise InputError(
+            f"found {NAME} without the name of a task; expected {NAME}('TASK', ...), its name as a text", "SQL"
+        )
     models = {name: _model(run, name) for name in names if name is not None}
     s = run.settings.predict
-    scoring = Scoring(ModelFiles(""), s.precision, s.passes, s.least_probability, {}, Local(pa.array([], pa.string())), None, "", "")
+    scoring = Scoring(
+        ModelFiles(""), s.precision, s.passes, s.least_probability, {}, Local(pa.array([], pa.string())), None, "", ""
+    )
 
     def answer(task: pd.Series, features: pd.Series, *order: pd.Series) -> pd.DataFrame:
         return _answers(models, scoring, task, features, *order)
@@ -83,28 +93,40 @@ def _model(run: Run, name: str) -> _Model:
 
 
 def named(models: pa.Table, name: str) -> dict[str, Any]:
-    """The row of `models` that a name means. InputError where there is none, or where it means models of several tasks or labels."""
+    """The row of `models` that a name means. InputError where there is none, or where it means models
+    of several tasks or labels."""
     task, label = models.column("task"), models.column("label_column")
     both = pc.binary_join_element_wise(task, label, ":")
-    rows = models.filter(pc.or_(pc.or_(pc.equal(models.column("model_id"), name), pc.equal(task, name)), pc.equal(both, name)))
+    rows = models.filter(
+        pc.or_(pc.or_(pc.equal(models.column("model_id"), name), pc.equal(task, name)), pc.equal(both, name))
+    )
     meant = sorted(set(zip(rows.column("task").to_pylist(), rows.column("label_column").to_pylist(), strict=True)))
     if len(meant) > 1:
         choices = ", ".join(repr(":".join(pair)) for pair in meant)
-        raise InputError(f"found models {name!r} of {len(meant)} labels; expected one of {choices}, or a model's ID", "SQL")
+        raise InputError(
+            f"found models {name!r} of {len(meant)} labels; expected one of {choices}, or a model's ID", "SQL"
+        )
     if not meant:
-        raise InputError(f"found no model {name!r}; expected a task that has one, TASK:LABEL, or a model's ID, see genodl list models", "SQL")
+        raise InputError(
+            f"found no model {name!r}; expected a task that has one, TASK:LABEL, or a model's ID, "
+            "see genodl list models",
+            "SQL",
+        )
     return newest(rows)
 
 
 def _places(run: Run, features: list[str]) -> dict[str, Places | None]:
-    """Of each stored order, where it has the features; None where several blocks have it, each with other features of the model."""
+    """Of each stored order, where it has the features; None where several blocks have it,
+    each with other features of the model."""
     from pyspark.sql import functions as F
 
     order = F.sort_array(F.collect_set(F.struct("position", "feature_id")))
     rows = run.lake.read(FEATURES).groupBy("block", "feature_set").agg(order.alias("f")).collect()
     names = [[str(f.feature_id) for f in row.f] for row in rows]
     plain = places_of(names, features)
-    of_block = places_of(([f"{row.block}:{name}" for name in own] for row, own in zip(rows, names, strict=True)), features)
+    of_block = places_of(
+        ([f"{row.block}:{name}" for name in own] for row, own in zip(rows, names, strict=True)), features
+    )
     places: dict[str, Places | None] = {}
     for row, one, other in zip(rows, plain, of_block, strict=True):
         found = max(one, other, key=lambda p: len(p[0]))
@@ -116,7 +138,9 @@ def _places(run: Run, features: list[str]) -> dict[str, Places | None]:
     return places
 
 
-def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, features: pd.Series, *order: pd.Series) -> pd.DataFrame:
+def _answers(
+    models: dict[str, _Model], scoring: Scoring, task: pd.Series, features: pd.Series, *order: pd.Series
+) -> pd.DataFrame:
     """One struct for each row of a batch."""
     types = {name: PREDICTIONS.arrow_schema().field(name).type for name in _ANSWER}
     parts: list[pa.Table] = []
@@ -138,13 +162,20 @@ def _answers(models: dict[str, _Model], scoring: Scoring, task: pd.Series, featu
     return frame({name: whole.column(name).combine_chunks() for name in _ANSWER})
 
 
-def _packed(predictor: Predictor, model: _Model, features: pd.Series, *order: pd.Series) -> tuple[np.ndarray, np.ndarray | None]:
-    """Rows of packed features (rows, features) of the model's type, of what a statement gave; and the lengths of sequences, int (rows,)."""
+def _packed(
+    predictor: Predictor, model: _Model, features: pd.Series, *order: pd.Series
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows of packed features (rows, features) of the model's type, of what a statement gave;
+    and the lengths of sequences, int (rows,)."""
     card, encoding, first = predictor.card, predictor.encoding, features.iloc[0]
     width = len(card.features)
     if isinstance(first, str):
         if not encoding.letters:
-            raise InputError(f"found a text for model {card.model_id}, which takes {card.dtype} features; expected a map or a packed row", "SQL")
+            raise InputError(
+                f"found a text for model {card.model_id}, which takes {card.dtype} features; "
+                "expected a map or a packed row",
+                "SQL",
+            )
         packed, bad = sequence_table.encoded(pa.array(features, pa.string()))
         if bad:
             raise InputError(f"{next(iter(bad.values()))}", "SQL")
@@ -163,7 +194,9 @@ def _packed(predictor: Predictor, model: _Model, features: pd.Series, *order: pd
             x[rows] = _arranged(card, model, pa.array(features.iloc[rows], pa.binary()), name)
         return x, None
     if not encoding.by_name:
-        raise InputError(f"found a map for model {card.model_id}, whose rows are no values by name; expected a packed row", "SQL")
+        raise InputError(
+            f"found a map for model {card.model_id}, whose rows are no values by name; expected a packed row", "SQL"
+        )
     position = {name: i for i, name in enumerate(card.features)}
     x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
     for row, pairs in enumerate(features):
@@ -180,13 +213,28 @@ def _arranged(card: Card, model: _Model, rows: pa.Array, feature_set: str) -> np
     found = np.unique(np.diff(ends)) / np.dtype(card.dtype).itemsize
     if not feature_set:
         if found.tolist() != [width]:
-            raise InputError(f"found {found.max():g} packed features; expected {width}, or the column feature_set as a third argument", "SQL")
+            raise InputError(
+                f"found {found.max():g} packed features; expected {width}, or the column "
+                "feature_set as a third argument",
+                "SQL",
+            )
         return data[ends[0] : ends[-1]].view(card.dtype).reshape(-1, width)
     places = model.places.get(feature_set, (np.empty(0, np.int64),) * 2)
     if places is None:
-        raise InputError(f"found an order of features that several blocks of model {card.model_id} share; expected a map of block:feature", "SQL")
+        raise InputError(
+            f"found an order of features that several blocks of model {card.model_id} share; "
+            "expected a map of block:feature",
+            "SQL",
+        )
     if not len(places[0]):
-        raise InputError(f"found none of the features of model {card.model_id} in {feature_set[:40]!r}; expected a feature_set that has some", "SQL")
+        raise InputError(
+            f"found none of the features of model {card.model_id} in {feature_set[:40]!r}; "
+            "expected a feature_set that has some",
+            "SQL",
+        )
     if len(found) != 1 or places[0].max() >= found[0]:
-        raise InputError(f"found {found.max():g} packed features in {feature_set[:40]!r}; expected those of the column x beside it", "SQL")
+        raise InputError(
+            f"found {found.max():g} packed features in {feature_set[:40]!r}; expected those of the column x beside it",
+            "SQL",
+        )
     return arranged(rows, places, width)

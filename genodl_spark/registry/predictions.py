@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
 _PIECE = 64 << 20  # stored bytes that a task reads, at most
-_READ = 2 << 20  # bytes of packed features that are read at once: more of them leave the processor's cache before they are scored
+# bytes of packed features that are read at once: more of them leave the processor's cache before they are scored
+_READ = 2 << 20
 _REPORT = "part string, rows bigint, missing int"
 
 
@@ -42,11 +43,15 @@ def check_overlap(cohort: str, missing: int, model: Chosen) -> None:
     width, least = len(model.card.features), model.settings.min_feature_overlap
     if 1 - missing / width < least:
         text = f"cohort {cohort} lacks {missing} of the model's {width} features"
-        raise InputError(f"{text}; expected {least:.0%} of them at least, harmonise the identifiers or lower it", "min_feature_overlap")
+        raise InputError(
+            f"{text}; expected {least:.0%} of them at least, harmonise the identifiers or lower it",
+            "min_feature_overlap",
+        )
 
 
 def scored_rows(run: Run, model: Chosen, cohort: str, calibrated: bool = True) -> DataFrame:
-    """Scores of a cohort's entities (entity_id, scores, missing), kept on disk. InputError when it has too few of the model's features."""
+    """Scores of a cohort's entities (entity_id, scores, missing), kept on disk.
+    InputError when it has too few of the model's features."""
     from pyspark.sql import functions as F
     from pyspark.storagelevel import StorageLevel
 
@@ -66,7 +71,8 @@ def scored_rows(run: Run, model: Chosen, cohort: str, calibrated: bool = True) -
 class Scoring:
     """What a task needs to make rows of `predictions`; it goes to the tasks as it is.
 
-    `trained`: a broadcast of the entities that the model saw in training. `wanted`: of those to be scored, or of None for all.
+    `trained`: a broadcast of the entities that the model saw in training.
+    `wanted`: of those to be scored, or of None for all.
     """
 
     files: ModelFiles
@@ -81,7 +87,10 @@ class Scoring:
 
     def same(self, predictor: Predictor, count: int) -> dict[str, pa.Array]:
         """The columns of `count` rows that hold one value."""
-        return {name: pa.repeat(value, count) for name, value in {**self.constants, "computed_on": predictor.computed_on}.items()}
+        return {
+            name: pa.repeat(value, count)
+            for name, value in {**self.constants, "computed_on": predictor.computed_on}.items()
+        }
 
     def rows(self, predictor: Predictor, batch: Batch, same: Mapping[str, pa.Array]) -> pa.RecordBatch:
         """Rows of `predictions` of one batch; `same`: columns of one value, of as many rows at least."""
@@ -112,7 +121,8 @@ class Scoring:
         return pa.RecordBatch.from_arrays([columns.get(f.name, pa.nulls(count, f.type)) for f in schema], schema=schema)
 
     def write(self, batches: Iterable[pa.RecordBatch], number: int) -> Iterator[pa.RecordBatch]:
-        """Scores batches of packed rows and writes a file or more; reports each file, and how many features the rows lack at least."""
+        """Scores batches of packed rows and writes a file or more; reports each file, and how many
+        features the rows lack at least."""
         predictor = kernel.cached(self.files, self.precision, self.passes)
         writer = PartWriter(PREDICTIONS, self.table_uri, f"{self.name}-{number:05d}")
         missing: int | None = None
@@ -170,14 +180,18 @@ def scoring_of(run: Run, model: Chosen, cohort: str, versions: Mapping[str, int]
 
 
 def _trained_on(run: Run, model: Chosen) -> pa.Array:
-    """Entities that the registered model saw in training; those of another cohort with the same name count as the same."""
+    """Entities that the registered model saw in training; those of another cohort with the same
+    name count as the same."""
     where = {"split_hash": model.row.split_hash, "task": model.row.task, "role": ["fold", "train", "validation"]}
     rows = run.lake.rows(SPLITS, where)
     return pc.unique(rows.column("entity_id").filter(pc.equal(rows.column("repeat"), 0)))
 
 
-def score(run: Run, model: Chosen, cohort: str, scoring: Scoring, files: list[StoredFile] | None) -> tuple[list[Part], int, int]:
-    """Scores a cohort, or those of its rows that stand in `files`; returns the files written, rows, and features that the cohort lacks."""
+def score(
+    run: Run, model: Chosen, cohort: str, scoring: Scoring, files: list[StoredFile] | None
+) -> tuple[list[Part], int, int]:
+    """Scores a cohort, or those of its rows that stand in `files`; returns the files written, rows,
+    and features that the cohort lacks."""
     whole = stored_rows(model.features, run.sources, cohort, model.card.features)
     if whole is not None:
         width = len(model.card.features) * np.dtype(model.card.dtype).itemsize
@@ -208,7 +222,10 @@ def _pieces(files: list[StoredFile], slots: int) -> list[tuple[str, str | None, 
 
 
 def _write_pieces(
-    batches: Iterable[pa.RecordBatch], pieces: list[tuple[str, str | None, int, int]], reading: _Reading, scoring: Scoring
+    batches: Iterable[pa.RecordBatch],
+    pieces: list[tuple[str, str | None, int, int]],
+    reading: _Reading,
+    scoring: Scoring,
 ) -> Iterator[pa.RecordBatch]:
     """For mapInArrow over indices into `pieces`."""
     for batch in batches:
@@ -243,10 +260,11 @@ def discard(run: Run, name: str) -> None:
 
 
 def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
-    """A row of `predictions` again, out of the tables as they were when it was scored: value, raw_value, probabilities, uncertainty, distance.
+    """A row of `predictions` again, out of the tables as they were when it was scored:
+    value, raw_value, probabilities, uncertainty, distance.
 
-    On the same device, with the same torch and threads, they are the same to the last bit. InputError where the tables no longer have
-    the entity at those versions.
+    On the same device, with the same torch and threads, they are the same to the last bit.
+    InputError where the tables no longer have the entity at those versions.
     """
     from pyspark.errors import AnalysisException
     from pyspark.sql import functions as F
@@ -268,8 +286,12 @@ def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
         raise InputError(f"found no such entity in {row.source_versions}; expected one row", "lineage")
     threads = was["threads"] or None
     code = model.files.code()
-    predictor = kernel.Predictor(model.card, model.files.weights(), model.uri, was["precision"], was["passes"], None, threads, code)
-    scoring = Scoring(model.files, was["precision"], was["passes"], 0.0, {}, Local(pa.array([], pa.string())), Local(None), "", "")
+    predictor = kernel.Predictor(
+        model.card, model.files.weights(), model.uri, was["precision"], was["passes"], None, threads, code
+    )
+    scoring = Scoring(
+        model.files, was["precision"], was["passes"], 0.0, {}, Local(pa.array([], pa.string())), Local(None), "", ""
+    )
     (batch,) = kernel.scored(predictor, rows.to_batches())
     again = scoring.rows(predictor, batch, scoring.same(predictor, 1)).to_pylist()[0]
     return {name: again[name] for name in (*RESCORED, "computed_on")}
@@ -286,8 +308,11 @@ class Local:
 
 
 def tell_missing(run: Run, model: Chosen, cohort: str, missing: int) -> None:
-    """Warns of what a cohort lacks of a model's features, `missing` of them, and of values that cannot be read as the model's."""
+    """Warns of what a cohort lacks of a model's features, `missing` of them, and of values
+    that cannot be read as the model's."""
     if missing:
-        run.report.warn(f"cohort {cohort} lacks {missing} of the model's {len(model.card.features)} features: they count as missing")
+        run.report.warn(
+            f"cohort {cohort} lacks {missing} of the model's {len(model.card.features)} features: they count as missing"
+        )
     for text in told(model.features, run.sources, cohort, model.card.features):
         run.report.warn(text)

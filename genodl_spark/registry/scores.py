@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 MODEL = "model"
 
 
-def fits_of(run: Run, dataset: Row, external: tuple[list[str], feed.Layout] | None, seed: int, settings: Evaluation) -> Fits:
+def fits_of(
+    run: Run, dataset: Row, external: tuple[list[str], feed.Layout] | None, seed: int, settings: Evaluation
+) -> Fits:
     version = run.lake.version(EXAMPLES)
     assert version is not None
     return Fits(
@@ -46,7 +48,9 @@ def held_out(run: Run, model: Chosen, cohort: str) -> dict[str, HeldOut]:
     """
     from pyspark.sql import functions as F
 
-    rows = run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & (F.col("cohort") == cohort) & (F.col("role") != "validation"))
+    rows = run.lake.read(HELD_OUT).where(
+        (F.col("model_id") == model.row.model_id) & (F.col("cohort") == cohort) & (F.col("role") != "validation")
+    )
     table = rows.select("predictor", "repeat", "entity_id", "group", "target", "fold", "role", "scores").toArrow()
     predictors = np.array(table.column("predictor").to_pylist(), object)
     entity = np.array(table.column("entity_id").to_pylist(), object).astype(str)
@@ -71,7 +75,9 @@ def held_out(run: Run, model: Chosen, cohort: str) -> dict[str, HeldOut]:
             folds = np.full(scores.shape[:2], -1)
             folds[repeat[mine], index[mine]] = fold[mine]
             scores = calibrated(scores, target, folds, model.card.temperature)
-        found[str(predictor)] = HeldOut(names, groups.astype(str), target, scores if classes else scores[..., 0], classes)
+        found[str(predictor)] = HeldOut(
+            names, groups.astype(str), target, scores if classes else scores[..., 0], classes
+        )
     return found
 
 

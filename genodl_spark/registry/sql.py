@@ -12,7 +12,8 @@ FUNCTIONS = frozenset({predict_sql.NAME, *sql_functions.NAMES})
 
 
 def provide(run: Run, statement: statements.Statement) -> list[Table]:
-    """Makes the views and functions of a statement the session's; the tables that it reads, whose files are not held against checksums yet."""
+    """Makes the views and functions of a statement the session's; the tables that it reads,
+    whose files are not held against checksums yet."""
     named = views.register(run.lake, statement.relations, held=False)
     predict_sql.register(run, statement.functions.get(predict_sql.NAME, []))
     sql_functions.register(run.spark, statement.functions)

@@ -20,7 +20,8 @@ _PACKAGES = ("torch", "horovod", "pyspark", "delta-spark", "petastorm", "pyarrow
 
 
 def log_model(run: Run, model: Row, result: dict[str, Any], uri: str) -> None:
-    """Logs parameters, metrics, curves and files of a model, and what it was trained with and on; registers it by task and label.
+    """Logs parameters, metrics, curves and files of a model, and what it was trained with and on;
+    registers it by task and label.
 
     `result`: what rank 0 measured. A store that fails is a warning.
     """
@@ -50,25 +51,48 @@ def _log(run: Run, model: Row, result: dict[str, Any], uri: str, store: str) -> 
     client = mlflow.MlflowClient(tracking_uri=store, registry_uri=store)
     experiment = client.get_experiment_by_name(run.settings.tracking.experiment)
     if experiment is None:
-        artifacts = storage.join(run.lake.uri, "mlartifacts") if storage.is_local(run.lake.uri) and store.startswith("sqlite:") else None
+        artifacts = (
+            storage.join(run.lake.uri, "mlartifacts")
+            if storage.is_local(run.lake.uri) and store.startswith("sqlite:")
+            else None
+        )
         experiment_id = client.create_experiment(run.settings.tracking.experiment, artifacts)
     else:
         experiment_id = experiment.experiment_id
     started = int(run.report.started * 1000)
-    tags = {"mlflow.runName": f"{model.task} {model.label_column} v{model.model_version}", "genodl.model_id": model.model_id}
+    tags = {
+        "mlflow.runName": f"{model.task} {model.label_column} v{model.model_version}",
+        "genodl.model_id": model.model_id,
+    }
     tracked = client.create_run(experiment_id, start_time=started, tags=tags)
-    parameters = {"task": model.task, "label": model.label_column, "cohort": model.cohort, "dataset": model.dataset, "split_hash": model.split_hash}
+    parameters = {
+        "task": model.task,
+        "label": model.label_column,
+        "cohort": model.cohort,
+        "dataset": model.dataset,
+        "split_hash": model.split_hash,
+    }
     parameters |= {"seed": model.seed, "ranks": model.ranks, "code": model.code, "lake": run.lake.uri}
     parameters |= {f"version.{table}": version for table, version in model.source_versions.items()}
     for section in ("train", "model", "quality", "split"):
         parameters |= {f"{section}.{key}": value for key, value in (json.loads(model.settings)[section] or {}).items()}
-    parameters |= {f"environment.{name}": version(name) for name in _PACKAGES} | {"environment.python": platform.python_version()}
-    parameters |= {f"hardware.{name}": value for name, value in {**result["hardware"], "device": result["device"]}.items()}
+    parameters |= {f"environment.{name}": version(name) for name in _PACKAGES} | {
+        "environment.python": platform.python_version()
+    }
+    parameters |= {
+        f"hardware.{name}": value for name, value in {**result["hardware"], "device": result["device"]}.items()
+    }
     metrics = [Metric(name, value, started, 0) for name, value in model.metrics.items()]
     curves = {"loss.train": "train", "loss.validation": "validation"}
     for name, key in curves.items():
-        points = [(entry["epoch"], [value for value in entry[key] if math.isfinite(value)]) for entry in result["history"] if key in entry]
-        metrics += [Metric(name, float(sum(values) / len(values)), started, epoch) for epoch, values in points if values]
+        points = [
+            (entry["epoch"], [value for value in entry[key] if math.isfinite(value)])
+            for entry in result["history"]
+            if key in entry
+        ]
+        metrics += [
+            Metric(name, float(sum(values) / len(values)), started, epoch) for epoch, values in points if values
+        ]
     params = [Param(k, str(redaction.settings(v, k))[:500]) for k, v in parameters.items()]
     for start in range(0, len(params), 100):  # more at once is refused
         client.log_batch(tracked.info.run_id, params=params[start : start + 100], tags=[RunTag("genodl.verb", "train")])

@@ -39,10 +39,11 @@ METRICS = {
 class ModelSection:
     """One model on one cohort.
 
-    `scores`: predictor -> metric -> Interval; the first predictor is the model, the rest its baselines. `metric`: the one that
-    `difference`, (baseline, Interval of model - baseline), is about. `settings`: the few worth showing. `by`: value of
-    `by_column` -> metric -> Interval. `train_loss` (epochs, k) and `validation_loss` (epochs, members), float, NaN where training
-    had stopped. `held`: the model's predictions, for the pictures; without it there are none but the losses.
+    `scores`: predictor -> metric -> Interval; the first predictor is the model, the rest its baselines.
+    `metric`: the one that `difference`, (baseline, Interval of model - baseline), is about.
+    `settings`: the few worth showing. `by`: value of `by_column` -> metric -> Interval.
+    `train_loss` (epochs, k) and `validation_loss` (epochs, members), float, NaN where training had stopped.
+    `held`: the model's predictions, for the pictures; without it there are none but the losses.
     """
 
     task: str
@@ -68,10 +69,10 @@ class ModelSection:
 class StudySection:
     """One search for settings, of a task's network.
 
-    `rungs`: of each trial, by number, the objective at the rungs that it reached; `states`: complete, pruned or failed. `shares`: those of
-    the epochs at which the rungs lie, before the end. `settings`: name -> (of the first trial, of the best). `importance`: name -> share
-    of the variance of the objective at rung `measured_at`; empty where too few trials were made. `baselines`: name -> (metric, of the
-    first trial, of the best, its settings).
+    `rungs`: of each trial, by number, the objective at the rungs that it reached; `states`: complete, pruned or failed.
+    `shares`: those of the epochs at which the rungs lie, before the end. `settings`: name -> (of the first trial,
+    of the best). `importance`: name -> share of the variance of the objective at rung `measured_at`;
+    empty where too few trials were made. `baselines`: name -> (metric, of the first trial, of the best, its settings).
     """
 
     task: str
@@ -123,24 +124,33 @@ class Page:
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
     """Aligned columns as text: numbers to the right, floats and Intervals to 3 digits, "-" for None and NaN."""
     texts = [[_cell(value) for value in row] for row in [list(header), *rows]]
-    right = [all(isinstance(row[i], (int, float, tuple, type(None), np.number)) for row in rows) for i in range(len(header))]
+    right = [
+        all(isinstance(row[i], (int, float, tuple, type(None), np.number)) for row in rows) for i in range(len(header))
+    ]
     widths = [max(_width(row[i]) for row in texts) for i in range(len(header))]
     lines = []
     for row in texts:
         padding = [" " * (width - _width(text)) for width, text in zip(widths, row, strict=True)]
-        lines.append("  ".join(p + text if r else text + p for p, text, r in zip(padding, row, right, strict=True)).rstrip())
+        lines.append(
+            "  ".join(p + text if r else text + p for p, text, r in zip(padding, row, right, strict=True)).rstrip()
+        )
     lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines)
 
 
 def _cell(value: Any) -> str:
     if isinstance(value, Interval):
-        return number(value.value) if math.isnan(value.low) else f"{number(value.value)} [{number(value.low)}, {number(value.high)}]"
+        return (
+            number(value.value)
+            if math.isnan(value.low)
+            else f"{number(value.value)} [{number(value.low)}, {number(value.high)}]"
+        )
     if value is None or isinstance(value, (float, np.floating)):
         return "-" if value is None else number(float(value))
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return f"{value:,}"
-    return "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(value))  # a line break would break the table
+    # a line break would break the table
+    return "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(value))
 
 
 def _width(text: str) -> int:

@@ -1,7 +1,8 @@
-"""One HTML page of what the lake holds and how its models do: self-contained, no script, light and dark; and a plain-text table.
+"""One HTML page of what the lake holds and how its models do: self-contained, no script, light and dark;
+and a plain-text table.
 
-Pictures are SVG that matplotlib draws in placeholder colours, which become CSS variables of the page. Everything that comes from
-users is escaped: on the page by `escape`, in pictures by matplotlib, with its $mathematics$ off.
+Pictures are SVG that matplotlib draws in placeholder colours, which become CSS variables of the page. Everything
+that comes from users is escaped: on the page by `escape`, in pictures by matplotlib, with its $mathematics$ off.
 """
 
 from __future__ import annotations
@@ -27,14 +28,28 @@ def render(page: Page) -> str:
         parts.append(f"<nav aria-label=Models><ul>{''.join(links)}</ul></nav>")
     parts.append(_warnings(page.warnings))
     if page.tables:
-        rows = [[escape(t.name), "" if t.rows is None else f"{t.rows:,}", str(t.version), escape(t.doc)] for t in page.tables]
-        parts.append(f"<section><h2>Tables</h2>{_html_table(['Table', 'Rows', 'Version', 'One row is'], rows, numbers=(1, 2))}</section>")
+        rows = [
+            [escape(t.name), "" if t.rows is None else f"{t.rows:,}", str(t.version), escape(t.doc)]
+            for t in page.tables
+        ]
+        parts.append(
+            "<section><h2>Tables</h2>"
+            f"{_html_table(['Table', 'Rows', 'Version', 'One row is'], rows, numbers=(1, 2))}</section>"
+        )
     if page.runs:
         rows = [
-            [escape(r.job), f'<span class="{escape(r.status)}">{escape(r.status)}</span>', f"{r.seconds:,.1f}", escape(r.started_at)]
+            [
+                escape(r.job),
+                f'<span class="{escape(r.status)}">{escape(r.status)}</span>',
+                f"{r.seconds:,.1f}",
+                escape(r.started_at),
+            ]
             for r in page.runs
         ]
-        parts.append(f"<section><h2>Runs</h2>{_html_table(['Job', 'Status', 'Seconds', 'Started, UTC'], rows, numbers=(2,))}</section>")
+        parts.append(
+            "<section><h2>Runs</h2>"
+            f"{_html_table(['Job', 'Status', 'Seconds', 'Started, UTC'], rows, numbers=(2,))}</section>"
+        )
     parts += [_section(model, i) for i, model in enumerate(page.models)]
     parts += [_study(study, i) for i, study in enumerate(page.studies)]
     body = "\n".join(filter(None, parts))
@@ -50,18 +65,29 @@ def _heading(model: ModelSection) -> str:
 
 
 def _warnings(warnings: Sequence[str]) -> str:
-    return f"<ul class=warnings aria-label=Warnings>{''.join(f'<li>{escape(w)}</li>' for w in warnings)}</ul>" if warnings else ""
+    return (
+        f"<ul class=warnings aria-label=Warnings>{''.join(f'<li>{escape(w)}</li>' for w in warnings)}</ul>"
+        if warnings
+        else ""
+    )
 
 
-def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = (), label: bool = False) -> str:
-    """A table of cells that are HTML already. `numbers`: columns set to the right. `label`: the first column heads its row."""
+def _html_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = (), label: bool = False
+) -> str:
+    """A table of cells that are HTML already. `numbers`: columns set to the right.
+    `label`: the first column heads its row."""
     kinds = ["n" if i in numbers else "" for i in range(len(header))]
     head = "".join(
-        f'<th scope=col class="{kind}">{cell}</th>' if kind else f"<th scope=col>{cell}</th>" for cell, kind in zip(header, kinds, strict=True)
+        f'<th scope=col class="{kind}">{cell}</th>' if kind else f"<th scope=col>{cell}</th>"
+        for cell, kind in zip(header, kinds, strict=True)
     )
     lines = []
     for row in rows:
-        cells = [f'<td class="{kind}">{cell}</td>' if kind else f"<td>{cell}</td>" for cell, kind in zip(row, kinds, strict=True)]
+        cells = [
+            f'<td class="{kind}">{cell}</td>' if kind else f"<td>{cell}</td>"
+            for cell, kind in zip(row, kinds, strict=True)
+        ]
         if label:
             cells[0] = f"<th scope=row>{row[0]}</th>"
         lines.append(f"<tr>{''.join(cells)}</tr>")
@@ -69,12 +95,20 @@ def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: S
 
 
 def _section(model: ModelSection, index: int) -> str:
-    facts = {"Model": f"{model.model_id}, version {model.version}", "Split": model.split, "Rows tested": f"{model.n_test:,}", **model.settings}
+    facts = {
+        "Model": f"{model.model_id}, version {model.version}",
+        "Split": model.split,
+        "Rows tested": f"{model.n_test:,}",
+        **model.settings,
+    }
     listed = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items())
     parts = [f"<section id=model-{index}><h2>{_heading(model)}</h2><dl>{listed}</dl>", _warnings(model.warnings)]
     if model.scores:
         parts.append(_score_table(model.scores, "Predictor", best=True))
-        parts.append("<p class=quiet>Best in bold; small: 95% interval of a group bootstrap; \N{DOWNWARDS ARROW}: less is better.</p>")
+        parts.append(
+            "<p class=quiet>Best in bold; small: 95% interval of a group bootstrap; "
+            "\N{DOWNWARDS ARROW}: less is better.</p>"
+        )
     if model.difference is not None:
         parts.append(_difference(model.metric, *model.difference))
     if model.by:
@@ -82,17 +116,30 @@ def _section(model: ModelSection, index: int) -> str:
     parts.append(f"<div class=pictures>{''.join(pictures(model, f'm{index}'))}</div>")
     if model.held is not None and model.held.classes:
         rows = [
-            [escape(str(r["class"])), f"{r['support']:,g}", *(number(float(r[k])) for k in ("precision", "recall", "f1"))]
+            [
+                escape(str(r["class"])),
+                f"{r['support']:,g}",
+                *(number(float(r[k])) for k in ("precision", "recall", "f1")),
+            ]
             for r in evaluate.per_class(model.held)
         ]
-        parts.append(f"<h3>Classes</h3>{_html_table(['Class', 'Rows', 'Precision', 'Recall', 'F1'], rows, range(1, 5), label=True)}")
+        parts.append(
+            "<h3>Classes</h3>"
+            f"{_html_table(['Class', 'Rows', 'Precision', 'Recall', 'F1'], rows, range(1, 5), label=True)}"
+        )
     return "".join(parts) + "</section>"
 
 
 def _study(study: StudySection, index: int) -> str:
     done = [values[-1] for values, state in zip(study.rungs, study.states, strict=True) if state == "complete"]
-    counts = ", ".join(f"{study.states.count(state)} {state}" for state in ("complete", "pruned", "failed") if state in study.states)
-    facts = {"Study": study.study, "Trials": f"{len(study.states)}: {counts}", "Objective": study.objective.replace("_", " ")}
+    counts = ", ".join(
+        f"{study.states.count(state)} {state}" for state in ("complete", "pruned", "failed") if state in study.states
+    )
+    facts = {
+        "Study": study.study,
+        "Trials": f"{len(study.states)}: {counts}",
+        "Objective": study.objective.replace("_", " "),
+    }
     if study.states[:1] == ["complete"]:
         facts["Of the task as it is"] = number(study.rungs[0][-1])
     if done:
@@ -104,23 +151,42 @@ def _study(study: StudySection, index: int) -> str:
     parts.append(_html_table(["Setting", "Task as it is", "Best"], rows, (1, 2), label=True))
     if study.baselines:
         cells = [
-            [escape(name.replace("_", " ")), escape(METRICS.get(metric, metric)), number(first), number(best), escape(settings)]
+            [
+                escape(name.replace("_", " ")),
+                escape(METRICS.get(metric, metric)),
+                number(first),
+                number(best),
+                escape(settings),
+            ]
             for name, (metric, first, best, settings) in study.baselines.items()
         ]
         parts.append("<h3>Baselines, searched on the same rows</h3>")
-        parts.append(_html_table(["Baseline", "Metric", "First trial", "Best", "Its settings"], cells, (2, 3), label=True))
+        parts.append(
+            _html_table(["Baseline", "Metric", "First trial", "Best", "Its settings"], cells, (2, 3), label=True)
+        )
     figures = []
     if any(study.rungs):
-        alt = f"Objective of {len(study.rungs)} trials; the best of those that came to an end is {number(min(done)) if done else 'not there'}"
+        alt = (
+            f"Objective of {len(study.rungs)} trials; the best of those that came to an end "
+            f"is {number(min(done)) if done else 'not there'}"
+        )
         shown = ", ".join(f"{share:.0%}" for share in study.shares)
-        caption = "A point is a trial where it ended; the line is the best so far." + (f" Pruned after {shown} of the epochs." if shown else "")
+        caption = "A point is a trial where it ended; the line is the best so far." + (
+            f" Pruned after {shown} of the epochs." if shown else ""
+        )
         figures.append(captioned("History of the search", caption, svg(lambda: history(study), alt, f"s{index}h-")))
     if study.importance:
         most = max(study.importance, key=lambda name: study.importance[name])
         alt = f"Importance of {len(study.importance)} settings; {most} has the most, {study.importance[most]:.0%}"
-        when = f"after {study.shares[study.measured_at]:.0%} of the epochs" if study.measured_at < len(study.shares) else "at the end"
+        when = (
+            f"after {study.shares[study.measured_at]:.0%} of the epochs"
+            if study.measured_at < len(study.shares)
+            else "at the end"
+        )
         caption = f"Share of the variance of the objective {when} that each setting explains (fANOVA)."
-        figures.append(captioned("Importance of settings", caption, svg(lambda: importance(study.importance), alt, f"s{index}i-")))
+        figures.append(
+            captioned("Importance of settings", caption, svg(lambda: importance(study.importance), alt, f"s{index}i-"))
+        )
     return "".join(parts) + f"<div class=pictures>{''.join(figures)}</div></section>"
 
 
@@ -131,7 +197,11 @@ def _score_table(scores: dict[str, dict[str, Interval]], corner: str, best: bool
     for name in columns:
         arrow = ' <abbr title="less is better">\N{DOWNWARDS ARROW}</abbr>' if name in evaluate.LOWER_IS_BETTER else ""
         header.append(escape(METRICS.get(name, name)) + arrow)
-    winners = {name: _best({p: m[name].value for p, m in scores.items() if name in m}, name) for name in columns} if best else {}
+    winners = (
+        {name: _best({p: m[name].value for p, m in scores.items() if name in m}, name) for name in columns}
+        if best
+        else {}
+    )
     rows = []
     for predictor, metrics in scores.items():
         cells = [escape(predictor.replace("_", " ") if best else predictor)]
@@ -140,7 +210,9 @@ def _score_table(scores: dict[str, dict[str, Interval]], corner: str, best: bool
             value = number(interval.value)
             if predictor in winners.get(name, ()):
                 value = f"<b>{value}</b>"
-            ends = "" if math.isnan(interval.low) else f"<small>{number(interval.low)} to {number(interval.high)}</small>"
+            ends = (
+                "" if math.isnan(interval.low) else f"<small>{number(interval.low)} to {number(interval.high)}</small>"
+            )
             cells.append(value + ends)
         rows.append(cells)
     return _html_table(header, rows, range(1, len(header)), label=True)
@@ -161,33 +233,43 @@ def _difference(metric: str, baseline: str, interval: Interval) -> str:
     ends = sorted((sign * interval.low, sign * interval.high))
     verdict = "better" if ends[0] > 0 else "worse" if ends[1] < 0 else "no clear difference"
     return (
-        f"<p>{escape(name)}, model less best baseline ({escape(baseline.replace('_', ' '))}): <b>{interval.value:+.3f}</b> "
-        f"<small>{interval.low:+.3f} to {interval.high:+.3f}</small>, paired: {verdict}.</p>"
+        f"<p>{escape(name)}, model less best baseline ({escape(baseline.replace('_', ' '))}): "
+        f"<b>{interval.value:+.3f}</b> <small>{interval.low:+.3f} to {interval.high:+.3f}</small>, "
+        f"paired: {verdict}.</p>"
     )
 
 
 _STYLE = f"""
 :root {{ color-scheme: light dark;
-  --ink:#1b1d20; --paper:#ffffff; --quiet:#5c6167; --faint:#c9cdd2; --wash:#f4f5f7; --bad:#b3261e; {variables(LIGHT)} }}
+  --ink:#1b1d20; --paper:#ffffff; --quiet:#5c6167; --faint:#c9cdd2; --wash:#f4f5f7; --bad:#b3261e;
+  {variables(LIGHT)} }}
 @media (prefers-color-scheme: dark) {{ :root {{
-  --ink:#e8eaed; --paper:#15171a; --quiet:#a3a9b0; --faint:#43484e; --wash:#1e2125; --bad:#ff8a80; {variables(DARK)} }} }}
+  --ink:#e8eaed; --paper:#15171a; --quiet:#a3a9b0; --faint:#43484e; --wash:#1e2125; --bad:#ff8a80;
+  {variables(DARK)} }} }}
 * {{ box-sizing: border-box }}
 body {{ margin: 0 auto; padding: 1.5rem; max-width: 76rem; color: var(--ink); background: var(--paper);
   font: 15px/1.5 system-ui, "Segoe UI", sans-serif }}
-h1 {{ font-size: 1.6rem; margin: 0 }} h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .6rem }} h3 {{ font-size: 1rem; margin: 1.4rem 0 .4rem }}
+h1 {{ font-size: 1.6rem; margin: 0 }} h2 {{ font-size: 1.2rem; margin: 2.2rem 0 .6rem }}
+h3 {{ font-size: 1rem; margin: 1.4rem 0 .4rem }}
 h1, h2, h3, dd, figcaption, li {{ overflow-wrap: anywhere }}
-a {{ color: var(--s0) }} .quiet, small, dt, figcaption {{ color: var(--quiet) }} .quiet {{ margin: .3rem 0; font-size: .87rem }}
+a {{ color: var(--s0) }} .quiet, small, dt, figcaption {{ color: var(--quiet) }}
+.quiet {{ margin: .3rem 0; font-size: .87rem }}
 .wide {{ overflow-x: auto }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-th, td {{ padding: .3rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--faint); white-space: nowrap }}
+th, td {{ padding: .3rem .7rem; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--faint); white-space: nowrap }}
 td:last-child {{ white-space: normal }} td.n, th.n {{ text-align: right; white-space: nowrap }}
-thead th, thead th.n {{ background: var(--wash); font-weight: 600; white-space: normal; vertical-align: bottom }} tbody th {{ font-weight: 500 }}
+thead th, thead th.n {{ background: var(--wash); font-weight: 600; white-space: normal; vertical-align: bottom }}
+tbody th {{ font-weight: 500 }}
 td small {{ display: block; font-size: .76rem }} abbr {{ text-decoration: none }}
-dl {{ display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; margin: .3rem 0 .9rem }} dt {{ font-size: .78rem }} dd {{ margin: 0 }}
-.warnings {{ margin: .8rem 0; padding: .5rem .9rem .5rem 2rem; border-left: 4px solid var(--s4); background: var(--wash) }}
+dl {{ display: flex; flex-wrap: wrap; gap: .3rem 1.6rem; margin: .3rem 0 .9rem }}
+dt {{ font-size: .78rem }} dd {{ margin: 0 }}
+.warnings {{ margin: .8rem 0; padding: .5rem .9rem .5rem 2rem;
+  border-left: 4px solid var(--s4); background: var(--wash) }}
 .failed {{ color: var(--bad); font-weight: 600 }}
 .pictures {{ display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; align-items: flex-end; margin: 1.2rem 0 }}
-figure {{ margin: 0; max-width: 100% }} figcaption {{ max-width: 26rem; font-size: .83rem }} figcaption b {{ color: var(--ink) }}
+figure {{ margin: 0; max-width: 100% }} figcaption {{ max-width: 26rem; font-size: .83rem }}
+figcaption b {{ color: var(--ink) }}
 svg {{ max-width: 100%; height: auto; color: var(--ink); stroke-linejoin: round; stroke-linecap: butt }}
 svg text {{ font-family: "DejaVu Sans", Verdana, sans-serif }}
 @media print {{ body {{ max-width: none; padding: 0 }} figure, tr {{ break-inside: avoid }} }}

@@ -29,14 +29,27 @@ def pictures(model: ModelSection, prefix: str) -> list[str]:
         counts = evaluate.confusion(held)
         right = counts.trace() / counts.sum()
         shown = (
-            "Rows are the true classes; a cell holds its count and its share of the row." if len(held.classes) <= 14 else "Rows are the true classes."
+            "Rows are the true classes; a cell holds its count and its share of the row."
+            if len(held.classes) <= 14
+            else "Rows are the true classes."
         )
         alt = f"Confusion matrix of {len(held.classes)} classes; {right:.0%} of the rows are on the diagonal"
         drawn.append(("Confusion matrix", shown, alt, lambda: _confusion(counts, held.classes)))
     train, validation = _losses(model.train_loss), _losses(model.validation_loss)
     if train is not None or validation is not None:
-        ends = [f"{kind} loss ends at {np.nanmean(v[-1]):.3f}" for kind, v in (("training", train), ("validation", validation)) if v is not None]
-        drawn.append(("Loss", "Line: mean; band: all members.", f"Learning curve: {', '.join(ends)}", lambda: _learning(train, validation)))
+        ends = [
+            f"{kind} loss ends at {np.nanmean(v[-1]):.3f}"
+            for kind, v in (("training", train), ("validation", validation))
+            if v is not None
+        ]
+        drawn.append(
+            (
+                "Loss",
+                "Line: mean; band: all members.",
+                f"Learning curve: {', '.join(ends)}",
+                lambda: _learning(train, validation),
+            )
+        )
     if held is not None and held.classes and held.n_test:
         found = evaluate.metrics(held)
         roc, pr = evaluate.roc_curves(held), evaluate.pr_curves(held)
@@ -45,12 +58,27 @@ def pictures(model: ModelSection, prefix: str) -> list[str]:
             precision = {name: float(np.diff(x) @ y[1:]) for name, (x, y) in pr.items()}
             base = {name: _share(held, name) for name in pr}
             alt = f"ROC curve, area {number(found['auroc'])}"
-            drawn.append((f"ROC, area {number(found['auroc'])}", _positive(held), alt, lambda: _curves(roc, areas, held, None)))
-            alt = f"Precision-recall curve, average precision {number(found['auprc'])}; chance {number(found['auprc_base_rate'])}"
+            drawn.append(
+                (f"ROC, area {number(found['auroc'])}", _positive(held), alt, lambda: _curves(roc, areas, held, None))
+            )
+            alt = (
+                f"Precision-recall curve, average precision {number(found['auprc'])}; "
+                f"chance {number(found['auprc_base_rate'])}"
+            )
             title = f"Precision and recall, area {number(found['auprc'])}"
-            drawn.append((title, _positive(held) + (" Dotted: chance." if len(pr) <= 4 else ""), alt, lambda: _curves(pr, precision, held, base)))
+            drawn.append(
+                (
+                    title,
+                    _positive(held) + (" Dotted: chance." if len(pr) <= 4 else ""),
+                    alt,
+                    lambda: _curves(pr, precision, held, base),
+                )
+            )
         curve = evaluate.calibration_curve(held)
-        alt = f"Reliability diagram: accuracy against stated probability in ten bins; expected calibration error {number(found['ece'])}"
+        alt = (
+            "Reliability diagram: accuracy against stated probability in ten bins; "
+            f"expected calibration error {number(found['ece'])}"
+        )
         caption = "Accuracy of the predictions made with each probability; below, how many."
         drawn.append((f"Calibration, ECE {number(found['ece'])}", caption, alt, lambda: _calibration(*curve)))
     if held is not None and not held.classes and held.n_test:
@@ -79,13 +107,18 @@ def _positive(held: HeldOut) -> str:
     return f"Positive: {held.classes[-1]}." if len(held.classes) == 2 else "Each class against the rest."
 
 
-# Drawing. Placeholder colours of the pictures, and the CSS that takes their place: Okabe and Ito's colour-blind-safe hues, with
-# a lightness of their own for light and dark pages. Beyond seven, lines repeat the hues dashed, then dotted.
+# Drawing. Placeholder colours of the pictures, and the CSS that takes their place: Okabe and Ito's colour-blind-safe
+# hues, with a lightness of their own for light and dark pages. Beyond seven, lines repeat the hues dashed, then dotted.
 _INK, _FAINT, _PAPER, _FIRST = "#010203", "#010204", "#010205", 0x10
 _SERIES = [f"#0102{_FIRST + i:02x}" for i in range(7)]
 LIGHT = ("#0072b2", "#d55e00", "#008a65", "#b0568c", "#b37f00", "#3c97cf", "#6b6b6b")
 DARK = ("#4fa8e0", "#ff8a3d", "#2cc295", "#e392c0", "#f0b429", "#9bd3f7", "#b0b0b0")
-_COLOURS = {_INK: "currentColor", _FAINT: "var(--faint)", _PAPER: "var(--paper)", **{colour: f"var(--s{i})" for i, colour in enumerate(_SERIES)}}
+_COLOURS = {
+    _INK: "currentColor",
+    _FAINT: "var(--faint)",
+    _PAPER: "var(--paper)",
+    **{colour: f"var(--s{i})" for i, colour in enumerate(_SERIES)},
+}
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)))
 
 
@@ -125,7 +158,8 @@ def svg(draw: Callable[[], Figure], alt: str, prefix: str) -> str:
     text = text[text.index("<svg") :].rstrip()
     # Its style would apply to the whole page, and a page has no use for metadata and namespaces.
     text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.S)
-    text = re.sub(r"<[^>]+>", lambda tag: _tag(tag[0], prefix), text)  # and not the text between tags, which is the user's
+    # and not the text between tags, which is the user's
+    text = re.sub(r"<[^>]+>", lambda tag: _tag(tag[0], prefix), text)
     return text.replace("<svg", f'<svg role="img" aria-label="{escape(alt)}"', 1)
 
 
@@ -169,17 +203,23 @@ def _confusion(counts: np.ndarray, classes: list[str]) -> Figure:
     axes.add_patch(Rectangle((-0.5, -0.5), c, c, facecolor=_SERIES[0], alpha=0.06, edgecolor="none"))
     for i, j in np.argwhere(counts > 0):  # most cells of many classes are empty
         share = shares[i, j]
-        axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=_SERIES[0], alpha=0.06 + 0.94 * share, edgecolor="none"))
+        axes.add_patch(
+            Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=_SERIES[0], alpha=0.06 + 0.94 * share, edgecolor="none")
+        )
         if c <= 14:
             count = f"{counts[i, j]:.0f}" if counts[i, j] % 1 == 0 or counts[i, j] >= 100 else f"{counts[i, j]:.1f}"
             ink = _PAPER if share > 0.8 else _INK  # the better contrast, on either page
             size = 9 if c <= 4 else 7.5 if c <= 8 else 6.5
-            axes.text(j, i, f"{count}\n{share:.0%}", ha="center", va="center", fontsize=size, color=ink, linespacing=1.15)
+            axes.text(
+                j, i, f"{count}\n{share:.0%}", ha="center", va="center", fontsize=size, color=ink, linespacing=1.15
+            )
     axes.set(xlim=(-0.5, c - 0.5), ylim=(c - 0.5, -0.5), aspect="equal", xlabel="Predicted", ylabel="True")
     names = [_short(name) for name in classes]
     if c <= 40:
         long = max(len(name) for name in names) * 0.075 > cell
-        axes.set_xticks(range(c), names, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor")
+        axes.set_xticks(
+            range(c), names, rotation=45 if long else 0, ha="right" if long else "center", rotation_mode="anchor"
+        )
         axes.set_yticks(range(c), names)
     else:
         axes.set_xticks([])
@@ -197,10 +237,16 @@ def _learning(train: np.ndarray | None, validation: np.ndarray | None) -> Figure
             continue
         epochs = np.arange(1, len(loss) + 1)
         axes.plot(
-            epochs, np.nanmean(loss, 1), label=name, marker="o" if len(loss) == 1 else None, **{**_line(index), "linestyle": ("-", _DASHES[1])[index]}
+            epochs,
+            np.nanmean(loss, 1),
+            label=name,
+            marker="o" if len(loss) == 1 else None,
+            **{**_line(index), "linestyle": ("-", _DASHES[1])[index]},
         )
         if loss.shape[1] > 1:
-            axes.fill_between(epochs, np.nanmin(loss, 1), np.nanmax(loss, 1), color=_SERIES[index], alpha=0.2, linewidth=0)
+            axes.fill_between(
+                epochs, np.nanmin(loss, 1), np.nanmax(loss, 1), color=_SERIES[index], alpha=0.2, linewidth=0
+            )
     axes.set(xlabel="Epoch", ylabel="Loss")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
@@ -208,7 +254,12 @@ def _learning(train: np.ndarray | None, validation: np.ndarray | None) -> Figure
     return figure
 
 
-def _curves(curves: dict[str, tuple[np.ndarray, np.ndarray]], areas: dict[str, float], held: HeldOut, base: dict[str, float] | None) -> Figure:
+def _curves(
+    curves: dict[str, tuple[np.ndarray, np.ndarray]],
+    areas: dict[str, float],
+    held: HeldOut,
+    base: dict[str, float] | None,
+) -> Figure:
     """ROC curves, or precision-recall curves where `base` holds the precision of chance of each class."""
     many = len(held.classes) > 2
     columns = -(-len(curves) // 16)
@@ -233,7 +284,9 @@ def _curves(curves: dict[str, tuple[np.ndarray, np.ndarray]], areas: dict[str, f
 
 
 def _calibration(confidence: np.ndarray, accuracy: np.ndarray, count: np.ndarray) -> Figure:
-    figure, (axes, below) = _figure(3.6, 4.2, nrows=2, sharex=True, gridspec_kw={"height_ratios": [3, 1], "hspace": 0.08})
+    figure, (axes, below) = _figure(
+        3.6, 4.2, nrows=2, sharex=True, gridspec_kw={"height_ratios": [3, 1], "hspace": 0.08}
+    )
     bins = len(count)
     filled = count > 0
     axes.plot([0, 1], [0, 1], color=_FAINT, linewidth=1)
@@ -255,7 +308,15 @@ def history(study: StudySection) -> Figure:
     for i, (state, marker) in enumerate((("complete", "o"), ("pruned", "v"), ("failed", "x"))):
         mine = np.flatnonzero([s == state for s in study.states])
         if np.isfinite(ends[mine]).any():
-            axes.plot(mine, ends[mine], marker, color=_SERIES[(0, 6, 1)[i]], markersize=4.5, markeredgewidth=1 if marker == "x" else 0, label=state)
+            axes.plot(
+                mine,
+                ends[mine],
+                marker,
+                color=_SERIES[(0, 6, 1)[i]],
+                markersize=4.5,
+                markeredgewidth=1 if marker == "x" else 0,
+                label=state,
+            )
     done = np.array([s == "complete" for s in study.states])
     if done.any():
         best = np.minimum.accumulate(np.where(done, ends, np.inf))
@@ -288,7 +349,8 @@ def _scatter(held: HeldOut) -> Figure:
     rows = known.any(0)
     predicted = np.where(known, held.scores, 0).sum(0)[rows] / known.sum(0)[rows]
     observed = held.target[rows]
-    order = np.argsort(held.entities.astype(str)[rows], kind="stable")  # by name, which has nothing to do with the values
+    # by name, which has nothing to do with the values
+    order = np.argsort(held.entities.astype(str)[rows], kind="stable")
     order = order[np.unique(np.linspace(0, len(order) - 1, min(len(order), MAX_POINTS)).round().astype(int))]
     figure, axes = _figure(3.8, 3.7)
     low, high = min(observed.min(), predicted.min()), max(observed.max(), predicted.max())
@@ -296,7 +358,13 @@ def _scatter(held: HeldOut) -> Figure:
     axes.plot([low, high], [low, high], color=_FAINT, linewidth=1)
     alpha = float(np.clip(12 / np.sqrt(len(order)), 0.25, 0.85))
     axes.plot(observed[order], predicted[order], "o", color=_SERIES[0], markersize=3.2, markeredgewidth=0, alpha=alpha)
-    axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal", xlabel="Observed", ylabel="Predicted")
+    axes.set(
+        xlim=(low - margin, high + margin),
+        ylim=(low - margin, high + margin),
+        aspect="equal",
+        xlabel="Observed",
+        ylabel="Predicted",
+    )
     _grid(axes)
     return figure
 

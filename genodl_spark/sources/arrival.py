@@ -1,6 +1,8 @@
-"""Files on their way into a cohort: what was found of them, what may refuse them, and the order in which runs commit to one cohort.
+"""Files on their way into a cohort: what was found of them, what may refuse them, and the order
+in which runs commit to one cohort.
 
-Runs read their files side by side. From `settle` to its end a run has the cohort for itself, and commits what it has checked.
+Runs read their files side by side. From `settle` to its end a run has the cohort for itself,
+and commits what it has checked.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ from genodl_spark.sources.protocol import SourceKind
 class Lot:
     """Files of one kind as they were given, by the names that the cohort has or will have them by.
 
-    `headers` by URI; `block`, `options`: as in the manifest. `place`: what messages call the one file. `about`: the kind of entity whose names
-    headers have. `fresh`: those that the lake does not have with the same content, read the same way.
+    `headers` by URI; `block`, `options`: as in the manifest. `place`: what messages call the one file.
+    `about`: the kind of entity whose names headers have. `fresh`: those that the lake does not have
+    with the same content, read the same way.
     """
 
     kind: SourceKind
@@ -51,11 +54,14 @@ class Lot:
 
 
 class Arrival:
-    """Data files, and perhaps a sample table beside them, that come into a cohort in one run. `reference`: the FASTA that alleles are aligned to."""
+    """Data files, and perhaps a sample table beside them, that come into a cohort in one run.
+    `reference`: the FASTA that alleles are aligned to."""
 
-    def __init__(self, run: Run, cohort: str, data: Lot, beside: Lot | None = None, reference: str | None = None) -> None:
-        """InputError for a file that may or may not be another edition of what the lake has, and for one that would take the place of other
-        people's data."""
+    def __init__(
+        self, run: Run, cohort: str, data: Lot, beside: Lot | None = None, reference: str | None = None
+    ) -> None:
+        """InputError for a file that may or may not be another edition of what the lake has, and for one that would
+        take the place of other people's data."""
         self.run, self.cohort, self.data, self.beside, self.reference = run, cohort, data, beside, reference
         self._lots = [data] if beside is None else [data, beside]
         self._seen = run.lake.version(SOURCES)
@@ -82,7 +88,8 @@ class Arrival:
                 lot.kind.check(self.run, self.cohort, lot.fresh_headers)
 
     def settle(self) -> None:
-        """Has runs that ingest into one cohort commit one after another, each to what it has checked: this one from here to its end.
+        """Has runs that ingest into one cohort commit one after another, each to what it has checked:
+        this one from here to its end.
 
         Conflict, InputError where what another has brought since this one looked changes what is to be done.
         """

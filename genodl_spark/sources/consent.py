@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 def withdrawn(run: Run, cohort: str) -> list[str]:
     """Hashes of the cohort's people, and of what else of it was forgotten."""
-    return sorted(run.lake.rows(FORGOTTEN, {"cohort": cohort}).column("person").to_pylist()) if run.lake.exists(FORGOTTEN) else []
+    return (
+        sorted(run.lake.rows(FORGOTTEN, {"cohort": cohort}).column("person").to_pylist())
+        if run.lake.exists(FORGOTTEN)
+        else []
+    )
 
 
 def is_withdrawn(hashes: list[str], cohort: str, kind: str, name: str) -> Column:
@@ -33,17 +37,29 @@ def is_withdrawn(hashes: list[str], cohort: str, kind: str, name: str) -> Column
 
 
 def refuse_withdrawn(run: Run, cohort: str, samples: Iterable[str], file: str, kind: str = PERSON) -> None:
-    """InputError where one of `samples`, in the order of the file, has withdrawn consent; no name is in the message. `kind`: what they are."""
+    """InputError where one of `samples`, in the order of the file, has withdrawn consent; no name is in the message.
+    `kind`: what they are."""
     people = set(withdrawn(run, cohort))
-    places = [number for number, sample in enumerate(samples, 1) if not people.isdisjoint(Person(cohort, sample, kind).hashes)] if people else []
+    places = (
+        [
+            number
+            for number, sample in enumerate(samples, 1)
+            if not people.isdisjoint(Person(cohort, sample, kind).hashes)
+        ]
+        if people
+        else []
+    )
     if places:
-        found = f"found {len(places)} samples that have withdrawn consent, the first of them at place {places[0]} of the file"
+        found = (
+            f"found {len(places)} samples that have withdrawn consent, the first of them "
+            f"at place {places[0]} of the file"
+        )
         raise InputError(f"{found}; expected none, leave them out of it", file)
 
 
 def take_back_withdrawn(run: Run, cohort: str, samples: Iterable[str] = ()) -> None:
-    """InputError where one of `samples`, or of the cohort's people in the lake, has withdrawn consent: they did while this run brought them,
-    and are removed again."""
+    """InputError where one of `samples`, or of the cohort's people in the lake, has withdrawn consent:
+    they did while this run brought them, and are removed again."""
     from pyspark.sql import functions as F
 
     hashes = withdrawn(run, cohort)
@@ -58,4 +74,8 @@ def take_back_withdrawn(run: Run, cohort: str, samples: Iterable[str] = ()) -> N
     for person in sorted(back, key=lambda person: (person.kind, person.name)):
         remove(run, person)
     if back:
-        raise InputError(f"found {len(back)} samples that have withdrawn consent while they were ingested; expected none, leave them out", cohort)
+        raise InputError(
+            f"found {len(back)} samples that have withdrawn consent while they were ingested; "
+            "expected none, leave them out",
+            cohort,
+        )

@@ -1,4 +1,5 @@
-"""Files into a table of records: read in pieces by as many tasks as there are, which write the table's files themselves."""
+"""Files into a table of records: read in pieces by as many tasks as there are, which write
+the table's files themselves."""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ class Piece:
 class Brought:
     """What one file brought: rows stored, records set aside and the first of them, and the files written, by table.
 
-    `notes`: of lines that are not stored as they are, by what is said of them, how many and the first. Lines are records in a file without lines.
+    `notes`: of lines that are not stored as they are, by what is said of them, how many and the first.
+    Lines are records in a file without lines.
     """
 
     rows: int = 0
@@ -76,7 +78,8 @@ class Brought:
 
 
 class Reader(Protocol):
-    """How files of one source are read; it goes to the tasks. What a reader of lines does stands here; others say it themselves.
+    """How files of one source are read; it goes to the tasks. What a reader of lines does stands here;
+    others say it themselves.
 
     `source`: the kind's name. `unit`: what records are counted in, line or, in files that have no lines, record.
     """
@@ -111,11 +114,13 @@ def ingest_files(
     check: Callable[[dict[str, Brought]], None] | None = None,
     beside: pa.RecordBatch | None = None,
 ) -> dict[str, Brought]:
-    """Puts the records of files into `table` and `quarantine`, each file in place of what it brought before; returns what each brought, by name.
+    """Puts the records of files into `table` and `quarantine`, each file in place of what it brought before;
+    returns what each brought, by name.
 
-    `settle` is called when all is read and nothing is committed; `check` sees what came, and all that is there before the commit. `beside`: rows
-    of `quarantine` that are no records, such as lines of headers. Both tables change in one transaction each, after every file has been read to
-    its end and what came of them has passed: one that is cut off leaves no trace.
+    `settle` is called when all is read and nothing is committed; `check` sees what came, and all that is there
+    before the commit. `beside`: rows of `quarantine` that are no records, such as lines of headers. Both tables
+    change in one transaction each, after every file has been read to its end and what came of them has passed:
+    one that is cut off leaves no trace.
     """
     lake, names = run.lake, [file.name for file in files]
     new = [one for one in (table, QUARANTINE) if not lake.exists(one)]
@@ -142,7 +147,11 @@ def ingest_files(
     try:
         settle()
         retried(commit, Conflict)  # what another run has brought meanwhile is checked as well
-        lake.commit(QUARANTINE, parts_of(brought, QUARANTINE) + _written(run, beside, run_name), {**where, "source": reader.source})
+        lake.commit(
+            QUARANTINE,
+            parts_of(brought, QUARANTINE) + _written(run, beside, run_name),
+            {**where, "source": reader.source},
+        )
     except (InputError, Conflict):  # after any other error a version may know of the files
         discard(run, [table, QUARANTINE], run_name, new)
         raise
@@ -178,7 +187,8 @@ def _pieces(run: Run, reader: Reader, files: list[SourceFile]) -> list[Piece]:
 
 
 def _numbered(run: Run, reader: Reader, pieces: list[Piece]) -> list[Piece]:
-    """The pieces with the numbers of their first lines or records: all but the last of a file are read through once to count."""
+    """The pieces with the numbers of their first lines or records: all but the last of a file are
+    read through once to count."""
     counted = [i for i, (piece, after) in enumerate(pairwise(pieces)) if piece.uri == after.uri]
     if not counted:
         return pieces
@@ -195,8 +205,8 @@ def _numbered(run: Run, reader: Reader, pieces: list[Piece]) -> list[Piece]:
 
 
 def _each(run: Run, pieces: Sequence[Piece], work: Any, schema: str) -> list[dict[str, Any]]:
-    """Rows that `work` makes of the index of each piece, a task each. On one machine this process does it where they are small: a job takes
-    longer to start."""
+    """Rows that `work` makes of the index of each piece, a task each. On one machine this process does it where they
+    are small: a job takes longer to start."""
     count = len(pieces)
     if sum(piece.split.end - piece.split.start for piece in pieces) <= _FEW_BYTES and session.is_local(run.spark):
         here = work([pa.RecordBatch.from_arrays([pa.array(range(count))], ["id"])])
@@ -212,14 +222,22 @@ def _indices(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
 def _count(batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reader) -> Iterator[pa.RecordBatch]:
     for index in _indices(batches):
         lines = reader.length(pieces[index])
-        yield pa.RecordBatch.from_arrays([pa.array([index], pa.int32()), pa.array([lines], pa.int64())], ["piece", "lines"])
+        yield pa.RecordBatch.from_arrays(
+            [pa.array([index], pa.int32()), pa.array([lines], pa.int64())], ["piece", "lines"]
+        )
 
 
-_REPORT = "file string, bad_line bigint, bad_reason string, table string, part string, note string, times bigint, note_line bigint"
+_REPORT = (
+    "file string, bad_line bigint, bad_reason string, table string, part string, note string, "
+    "times bigint, note_line bigint"
+)
 
 
-def _write(batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reader, name: str) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `pieces`: writes their rows, and reports the files written and the first bad record."""
+def _write(
+    batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reader, name: str
+) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over indices into `pieces`: writes their rows, and reports the files written
+    and the first bad record."""
     for index in _indices(batches):
         piece = pieces[index]
         writers = [PartWriter(table, uri, f"{name}-{index:05d}") for table, uri in reader.targets(piece)]
@@ -232,7 +250,11 @@ def _write(batches: Iterable[pa.RecordBatch], pieces: list[Piece], reader: Reade
             if refused.num_rows and bad[0] is None:
                 bad = (refused.column("line")[0].as_py(), refused.column("reason")[0].as_py())
         nothing = (None, None, None)
-        written = [(piece.name, None, None, writer.table.name, part.as_json(), *nothing) for writer in writers for part in writer.close()]
+        written = [
+            (piece.name, None, None, writer.table.name, part.as_json(), *nothing)
+            for writer in writers
+            for part in writer.close()
+        ]
         noted = [(piece.name, None, None, None, None, what, times, line) for what, (times, line) in notes.items()]
         rows_ = [(piece.name, *bad, None, None, *nothing), *written, *noted]
         columns = [pa.array(list(column)) for column in zip(*rows_, strict=True)]
@@ -263,8 +285,8 @@ def _add(brought: Brought, row: Mapping[str, Any], table: Table) -> None:
 
 
 def discard(run: Run, tables: list[Table], name: str, new: list[Table]) -> None:
-    """Removes what the tasks of a run that failed wrote, files named after `name`, as far as it can be reached: none that a version holds. And the
-    folders of tables that it did not get to make, where no other run writes."""
+    """Removes what the tasks of a run that failed wrote, files named after `name`, as far as it can be reached:
+    none that a version holds. And the folders of tables that it did not get to make, where no other run writes."""
     with contextlib.suppress(Exception):
         alone = locks.oldest(run.lake.uri, run.run_id) is None
         for one in tables:
@@ -284,7 +306,10 @@ def _warn_of_quarantine(run: Run, brought: dict[str, Brought], unit: str) -> Non
     for name, b in affected.items():
         assert b.first_bad is not None
         line, reason = b.first_bad
-        told.append(f"{b.quarantined} of {b.quarantined + b.rows} records of {name} are in quarantine, first {unit} {line}: {reason}")
+        told.append(
+            f"{b.quarantined} of {b.quarantined + b.rows} records of {name} are in quarantine, "
+            f"first {unit} {line}: {reason}"
+        )
     rest = sum(b.quarantined for b in list(affected.values())[_MOST_WARNINGS:])
     tell(run, told, f"{rest} records of {len(affected) - _MOST_WARNINGS} more files are in quarantine")
 

@@ -28,10 +28,14 @@ def source_files(run: Run, uris: list[str]) -> list[SourceFile]:
         hashes = concurrently(storage.content_hash, uris)
     else:
         count = min(len(uris), _TASKS_PER_SLOT * session.task_slots(run.spark))
-        tasks = run.spark.range(0, len(uris), 1, count).mapInArrow(partial(_hashes, uris=uris), "file int, sha256 string, bytes bigint")
+        tasks = run.spark.range(0, len(uris), 1, count).mapInArrow(
+            partial(_hashes, uris=uris), "file int, sha256 string, bytes bigint"
+        )
         found = {row.file: (row.sha256, row.bytes) for row in tasks.collect()}
         hashes = [found[i] for i in range(len(uris))]
-    return [SourceFile(uri, posixpath.basename(uri), digest, size) for uri, (digest, size) in zip(uris, hashes, strict=True)]
+    return [
+        SourceFile(uri, posixpath.basename(uri), digest, size) for uri, (digest, size) in zip(uris, hashes, strict=True)
+    ]
 
 
 def _hashes(batches: Iterable[pa.RecordBatch], uris: list[str]) -> Iterator[pa.RecordBatch]:
@@ -41,24 +45,39 @@ def _hashes(batches: Iterable[pa.RecordBatch], uris: list[str]) -> Iterator[pa.R
         yield pa.RecordBatch.from_arrays(columns, ["file", "sha256", "bytes"])
 
 
-def new_files(run: Run, cohort: str, kind: SourceKind, block: str, files: list[SourceFile], options: str = "") -> list[SourceFile]:
+def new_files(
+    run: Run, cohort: str, kind: SourceKind, block: str, files: list[SourceFile], options: str = ""
+) -> list[SourceFile]:
     """Those of `files` that the lake does not have with the same content and options, or that are damaged there."""
     if not files or not run.lake.exists(SOURCES):
         return files
-    rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "sha256", "options").collect()
-    known = {row.file: (row.sha256, row.options) for row in rows if (row.cohort, row.source, row.block) == (cohort, kind.name, block)}
+    rows = (
+        run.lake.read(SOURCES)
+        .where("source <> ''")
+        .select("cohort", "source", "block", "file", "sha256", "options")
+        .collect()
+    )
+    known = {
+        row.file: (row.sha256, row.options)
+        for row in rows
+        if (row.cohort, row.source, row.block) == (cohort, kind.name, block)
+    }
     again = {file for file in files if known.get(file.name) == (file.sha256, options)}
     if again:
         older = kind.outdated(run, cohort, {file.name for file in again})
         again = {file for file in again if file.name not in older}
     lost = damaged(run, cohort, kind, {file.name for file in again}, known.keys()) if again else set()
     if lost:
-        run.report.warn(f"{len(lost)} files are read again, as what the lake holds of them is damaged: {', '.join(sorted(lost)[:5])}")
+        run.report.warn(
+            f"{len(lost)} files are read again, as what the lake holds of them is damaged: "
+            f"{', '.join(sorted(lost)[:5])}"
+        )
     return [file for file in files if file not in again or file.name in lost]
 
 
 def damaged(run: Run, cohort: str, kind: SourceKind, given: set[str], known: Iterable[str]) -> set[str]:
-    """Names among `given` whose rows in the lake stand in a file that has changed since it was written; that file is given up.
+    """Names among `given` whose rows in the lake stand in a file that has changed since it was written;
+    that file is given up.
 
     InputError where rows of others of the `known` stand there too, which nothing would bring back.
     """
@@ -67,19 +86,28 @@ def damaged(run: Run, cohort: str, kind: SourceKind, given: set[str], known: Ite
         version = run.lake.version(table)
         if version is None:
             continue
-        files = [file for part in holding(table, run.lake.files(table, version), {"cohort": [cohort], "file": sorted(given)}) for file in part]
+        files = [
+            file
+            for part in holding(table, run.lake.files(table, version), {"cohort": [cohort], "file": sorted(given)})
+            for file in part
+        ]
         for stored, wrong in run.lake.damaged(files, anywhere=True):
             inside = {name for name in known if may_hold(table, stored, "file", [name])}
             inside = set(known) if inside and kind.joins else inside
             if inside - given or (table is QUARANTINE and stored.ends("source") != (kind.name, kind.name)):
                 more = ", ".join(sorted(inside - given)[:5]) or "other sources"
-                raise InputError(f"{wrong}; rows of {more} may stand there too: ingest all of {len(inside)} files in one run", stored.uri)
+                raise InputError(
+                    f"{wrong}; rows of {more} may stand there too: ingest all of {len(inside)} files in one run",
+                    stored.uri,
+                )
             run.lake.given_up.add(stored.uri)
             found |= inside
     return found
 
 
-def manifest_row(cohort: str, kind: SourceKind, block: str, file: SourceFile, header: Any, counts: Counts, options: str = "") -> dict[str, Any]:
+def manifest_row(
+    cohort: str, kind: SourceKind, block: str, file: SourceFile, header: Any, counts: Counts, options: str = ""
+) -> dict[str, Any]:
     return {
         "cohort": cohort,
         "source": kind.name,
@@ -102,6 +130,7 @@ U = TypeVar("U")
 
 
 def concurrently(work: Callable[[T], U], items: list[T]) -> list[U]:
-    """`work` on every item, several at a time: the items are files, perhaps thousands, perhaps far away. The first item's error wins."""
+    """`work` on every item, several at a time: the items are files, perhaps thousands, perhaps far away.
+    The first item's error wins."""
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(work, items))

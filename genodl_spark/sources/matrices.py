@@ -1,7 +1,9 @@
-"""Matrices into the lake: one packed row per sample, whatever files it is in; one transaction per table for all files of a run.
+"""Matrices into the lake: one packed row per sample, whatever files it is in;
+one transaction per table for all files of a run.
 
-Tasks read the files and write the table's files themselves. Samples that stand in one file alone are done with that. Rows of a sample that
-several files have, or that the lake has from others, are written aside and made one, file after file, by a second round of tasks.
+Tasks read the files and write the table's files themselves. Samples that stand in one file alone are done with that.
+Rows of a sample that several files have, or that the lake has from others, are written aside and made one,
+file after file, by a second round of tasks.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ class MatrixKind(SourceKind):
         for uri, header in headers.items():
             files.setdefault(header.described(), []).append(posixpath.basename(uri))
         run.report.metrics["read_as"] = {described: len(names) for described, names in files.items()}
-        for described in {header.described(): None for header in headers.values() if header.bare or header.decimal == ","}:
+        for described in {
+            header.described(): None for header in headers.values() if header.bare or header.decimal == ","
+        }:
             first, *more = files[described]
             run.report.warn(f"{first}{f' and {len(more)} more files' if more else ''}: read with {described}")
 
@@ -77,7 +81,10 @@ class MatrixKind(SourceKind):
         rows = run.lake.read(self.table).where((F.col("cohort") == cohort) & (F.col("block") == block))
         held = F.coalesce("files", F.array("file"))  # a row may hold values of several
         rows = rows.select("sample_id", F.explode(held).alias("file")).where(F.col("file").isin(files))
-        return {row.file: set(row.people) for row in rows.groupBy("file").agg(F.collect_set("sample_id").alias("people")).collect()}
+        return {
+            row.file: set(row.people)
+            for row in rows.groupBy("file").agg(F.collect_set("sample_id").alias("people")).collect()
+        }
 
     def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
         arrival.settle()
@@ -87,7 +94,8 @@ class MatrixKind(SourceKind):
 
 @dataclass(frozen=True)
 class _Target:
-    """Where rows go; it goes to the tasks. `run`: samples that are transposed at once; `name`: what the files are named after."""
+    """Where rows go; it goes to the tasks. `run`: samples that are transposed at once;
+    `name`: what the files are named after."""
 
     table: Table
     cohort: str
@@ -112,13 +120,17 @@ class _Target:
             [None if len(row.files) == 1 else row.origin.astype("<u2").tobytes() for _, _, row in rows],
         ]
         schema = self.table.arrow_schema()
-        return pa.RecordBatch.from_arrays([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+        return pa.RecordBatch.from_arrays(
+            [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema
+        )
 
     def order(self, feature_set: str, names: list[str], task: str) -> list[Part]:
         """A file of `features` for one order."""
         writer = PartWriter(FEATURES, self.features, f"{self.name}-{task}")
         n = len(names)
-        constants = [pa.repeat(pa.scalar(value), n) for value in (self.cohort, self.table.name, self.block, feature_set)]
+        constants = [
+            pa.repeat(pa.scalar(value), n) for value in (self.cohort, self.table.name, self.block, feature_set)
+        ]
         columns = [*constants, pa.array(np.arange(n, dtype=np.int32)), pa.array(names, pa.string())]
         writer.write(pa.RecordBatch.from_arrays(columns, schema=FEATURES.arrow_schema()))
         return writer.close()
@@ -136,8 +148,8 @@ class _Matrix:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What becomes of the stored rows. `shared`: samples put together of several rows; `replaced`: which rows go, by column; `stored`: whether
-    there may be any."""
+    """What becomes of the stored rows. `shared`: samples put together of several rows; `replaced`: which rows go,
+    by column; `stored`: whether there may be any."""
 
     shared: frozenset[str]
     replaced: dict[str, list[str]]
@@ -145,12 +157,18 @@ class _Plan:
 
 
 def ingest_matrices(
-    run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, Header], check: Callable[[], None] = lambda: None
+    run: Run,
+    table: Table,
+    cohort: str,
+    block: str,
+    files: dict[SourceFile, Header],
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
-    """Puts the values of matrices into `table`, each file in place of what it brought before; returns the samples of each, by name.
+    """Puts the values of matrices into `table`, each file in place of what it brought before;
+    returns the samples of each, by name.
 
-    The outcome is that of the files one after another, in this order. InputError for a file that cannot be read: then nothing has changed.
-    `check` is called before anything is committed.
+    The outcome is that of the files one after another, in this order. InputError for a file that cannot be read:
+    then nothing has changed. `check` is called before anything is committed.
     """
     for attempt in itertools.count(1):
         try:
@@ -164,17 +182,24 @@ def ingest_matrices(
     return {file.name: len(header.samples) for file, header in files.items()}
 
 
-def _ingest(run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, Header], check: Callable[[], None]) -> None:
+def _ingest(
+    run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, Header], check: Callable[[], None]
+) -> None:
     lake = run.lake
     new = [one for one in (table, FEATURES) if not lake.exists(one)]
     name = uuid.uuid4().hex[:12]
     staging = storage.join(lake.uri, "_staging", f"ingest-{name}")
-    target = _Target(table, cohort, block, lake.path(table), lake.path(FEATURES), staging, run.settings.ingest.sample_chunk, name)
+    target = _Target(
+        table, cohort, block, lake.path(table), lake.path(FEATURES), staging, run.settings.ingest.sample_chunk, name
+    )
     try:
         version = lake.seen(table)
         plan = _plan(run, target, files)
         known = _orders(run, target)
-        matrices = [_Matrix(file.uri, file.name, header, plan.shared.intersection(header.samples)) for file, header in files.items()]
+        matrices = [
+            _Matrix(file.uri, file.name, header, plan.shared.intersection(header.samples))
+            for file, header in files.items()
+        ]
         groups = _dealt(matrices, [file.size for file in files], session.task_slots(run.spark) * _PIECES_PER_SLOT)
         log.info("reading %d matrices in %d tasks", len(files), len(groups))
         work = partial(_read, groups=groups, target=target, known=frozenset(known))
@@ -183,7 +208,9 @@ def _ingest(run: Run, table: Table, cohort: str, block: str, files: dict[SourceF
         if plan.shared:
             orders_of = {key: _names_of(run, part) for key, part in orders.items()} | known
             rows = _rows_to_join(run, target, plan, parts[_STAGED])
-            joining = partial(_join, target=target, orders=orders_of, numbers={file.name: i for i, file in enumerate(files)})
+            joining = partial(
+                _join, target=target, orders=orders_of, numbers={file.name: i for i, file in enumerate(files)}
+            )
             more, joint = _sorted(rows.mapInArrow(joining, _REPORT).collect())
             parts[table.name] += more[table.name]
             parts[_UNUSED] += more[_UNUSED]
@@ -242,7 +269,9 @@ def _plan(run: Run, target: _Target, files: dict[SourceFile, Header]) -> _Plan:
     shared = {sample for sample, count in times.items() if count > 1}
     if run.lake.count(target.table, {"cohort": target.cohort}) == 0:
         return _Plan(frozenset(shared), {"file": fresh}, False)
-    ids = run.spark.createDataFrame(pa.table({"sample_id": pa.array(sorted(times)), "comes": pa.repeat(pa.scalar(True), len(times))}))
+    ids = run.spark.createDataFrame(
+        pa.table({"sample_id": pa.array(sorted(times)), "comes": pa.repeat(pa.scalar(True), len(times))})
+    )
     stored = _stored(run, target).select("sample_id", "file", "files").join(F.broadcast(ids), "sample_id", "left")
     names = F.array(*map(F.lit, fresh))
     touched = F.col("comes") | F.col("file").isin(fresh) | F.arrays_overlap("files", names)
@@ -256,17 +285,26 @@ def _plan(run: Run, target: _Target, files: dict[SourceFile, Header]) -> _Plan:
             shared.add(row.sample_id)
             unsure += others == {_UNKNOWN}
     if unsure:
-        run.report.warn(f"{unsure} rows of {target.table.name} do not say which file their values are from: those that no file brings now stay")
+        run.report.warn(
+            f"{unsure} rows of {target.table.name} do not say which file their values are from: "
+            "those that no file brings now stay"
+        )
     # By file where that says it: then files of the table that hold nothing else are replaced without being read.
     by_file = all(row.file in fresh for row in rows)
-    return _Plan(frozenset(shared), {"file": fresh} if by_file else {"sample_id": sorted({*times, *(row.sample_id for row in rows)})}, True)
+    return _Plan(
+        frozenset(shared),
+        {"file": fresh} if by_file else {"sample_id": sorted({*times, *(row.sample_id for row in rows)})},
+        True,
+    )
 
 
 def _sole_file(run: Run, target: _Target) -> str | None:
     """The only file of a cohort's block so far; None where there are several."""
     from pyspark.sql import functions as F
 
-    mine = (F.col("cohort") == target.cohort) & (F.col("source") == target.table.name) & (F.col("block") == target.block)
+    mine = (
+        (F.col("cohort") == target.cohort) & (F.col("source") == target.table.name) & (F.col("block") == target.block)
+    )
     found = [row.file for row in run.lake.read(SOURCES).where(mine).select("file").collect()]
     return found[0] if len(found) == 1 else None
 
@@ -277,7 +315,11 @@ def _stored(run: Run, target: _Target) -> DataFrame:
 
     lake, version = run.lake, run.lake.version(target.table)
     assert version is not None
-    files = [file for file in lake.files(target.table, version) if file.partition["cohort"] == target.cohort and file.uri not in lake.given_up]
+    files = [
+        file
+        for file in lake.files(target.table, version)
+        if file.partition["cohort"] == target.cohort and file.uri not in lake.given_up
+    ]
     return lake.read_files(target.table, files).where(F.col("block") == target.block)
 
 
@@ -286,7 +328,9 @@ def _orders(run: Run, target: _Target) -> dict[str, list[str]]:
     rows = run.lake.rows(FEATURES, {"cohort": target.cohort, "source": target.table.name, "block": target.block})
     orders: dict[str, list[str]] = {}
     rows = rows.sort_by([("feature_set", "ascending"), ("position", "ascending")])
-    for feature_set, name in zip(rows.column("feature_set").to_pylist(), rows.column("feature_id").to_pylist(), strict=True):
+    for feature_set, name in zip(
+        rows.column("feature_set").to_pylist(), rows.column("feature_id").to_pylist(), strict=True
+    ):
         orders.setdefault(feature_set, []).append(name)
     return orders
 
@@ -307,27 +351,43 @@ def _rows_to_join(run: Run, target: _Target, plan: _Plan, staged: list[Part]) ->
     columns = ["sample_id", "feature_set", "x", "file", "files", "origin"]
     schema = StructType([field for field in target.table.spark_schema().fields if field.name in columns])
     paths = [storage.join(target.staging, unquote(part.path)) for part in staged]
-    rows = run.spark.read.schema(schema).option("__globPaths__", "false").parquet(*paths) if paths else run.spark.createDataFrame([], schema)
+    rows = (
+        run.spark.read.schema(schema).option("__globPaths__", "false").parquet(*paths)
+        if paths
+        else run.spark.createDataFrame([], schema)
+    )
     rows = rows.select(*columns).withColumn("stored", F.lit(False))
     if plan.stored:
         ids = F.broadcast(run.spark.createDataFrame(pa.table({"sample_id": pa.array(sorted(plan.shared))})))
         sole = _sole_file(run, target) is not None
         unknown = F.array(F.col("file") if sole else F.lit(_UNKNOWN))
-        old = _stored(run, target).join(ids, "sample_id", "left_semi").select(*columns).withColumn("files", F.coalesce("files", unknown))
+        old = (
+            _stored(run, target)
+            .join(ids, "sample_id", "left_semi")
+            .select(*columns)
+            .withColumn("files", F.coalesce("files", unknown))
+        )
         rows = rows.unionByName(old.withColumn("stored", F.lit(True)))
     count = min(session.task_slots(run.spark) * _PIECES_PER_SLOT, len(plan.shared))
     return rows.repartition(count, "sample_id").sortWithinPartitions("sample_id")
 
 
 def _report(rows: list[tuple[str | None, ...]]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=_REPORTED)
+    return pa.RecordBatch.from_arrays(
+        [pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=_REPORTED
+    )
 
 
-def _read(batches: Iterable[pa.RecordBatch], groups: list[list[_Matrix]], target: _Target, known: frozenset[str]) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `groups`: writes the rows of their samples, and the orders that are not `known`."""
+def _read(
+    batches: Iterable[pa.RecordBatch], groups: list[list[_Matrix]], target: _Target, known: frozenset[str]
+) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over indices into `groups`: writes the rows of their samples,
+    and the orders that are not `known`."""
     for index in (index for batch in batches for index in batch.column(0).to_pylist()):
         task = f"{index:05d}"
-        writers = {name: PartWriter(target.table, uri, f"{target.name}-{task}") for name, uri in _places(target).items()}
+        writers = {
+            name: PartWriter(target.table, uri, f"{target.name}-{task}") for name, uri in _places(target).items()
+        }
         reports: list[tuple[str | None, ...]] = []
         written = set(known)
         for one in groups[index]:
@@ -336,13 +396,21 @@ def _read(batches: Iterable[pa.RecordBatch], groups: list[list[_Matrix]], target
                 blocks = matrix.read_features(raw, one.header, one.uri)
                 with matrix.transposed(blocks, len(one.header.samples), target.run) as (names, runs):
                     if not names:
-                        raise InputError("the matrix has no feature below its header; expected one line per feature", one.uri)
+                        raise InputError(
+                            "the matrix has no feature below its header; expected one line per feature", one.uri
+                        )
                     feature_set, origin = matrix.feature_set(names), np.zeros(len(names), np.int64)
                     if feature_set not in written:
-                        reports += [(FEATURES.name, feature_set, part.as_json()) for part in target.order(feature_set, names, task)]
+                        reports += [
+                            (FEATURES.name, feature_set, part.as_json())
+                            for part in target.order(feature_set, names, task)
+                        ]
                         written.add(feature_set)
                     for values in runs:
-                        made = [(sample, feature_set, Row(names, x, [one.name], origin)) for x, sample in zip(values, samples, strict=False)]
+                        made = [
+                            (sample, feature_set, Row(names, x, [one.name], origin))
+                            for x, sample in zip(values, samples, strict=False)
+                        ]
                         assert len(made) == len(values)
                         aside = [row for row in made if row[0] in one.shared]
                         writers[_STAGED].write(target.rows(aside))
@@ -356,8 +424,11 @@ def _places(target: _Target) -> dict[str, str]:
     return {target.table.name: target.uri, _STAGED: target.staging}
 
 
-def _join(batches: Iterable[pa.RecordBatch], target: _Target, orders: dict[str, list[str]], numbers: dict[str, int]) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over rows by sample: one row of each, made of the stored one without `numbers`, then of the files in their order."""
+def _join(
+    batches: Iterable[pa.RecordBatch], target: _Target, orders: dict[str, list[str]], numbers: dict[str, int]
+) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over rows by sample: one row of each, made of the stored one without `numbers`,
+    then of the files in their order."""
     task = uuid.uuid4().hex[:12]
     writer = PartWriter(target.table, target.uri, f"{target.name}-{task}")
     reports: list[tuple[str | None, ...]] = []
@@ -378,7 +449,9 @@ def _join(batches: Iterable[pa.RecordBatch], target: _Target, orders: dict[str, 
             continue
         feature_set = matrix.feature_set(made.features)
         if feature_set not in written:
-            reports += [(FEATURES.name, feature_set, part.as_json()) for part in target.order(feature_set, made.features, task)]
+            reports += [
+                (FEATURES.name, feature_set, part.as_json()) for part in target.order(feature_set, made.features, task)
+            ]
             written.add(feature_set)
         held.append((sample, feature_set, made))
         if len(held) * made.values.nbytes >= _BATCH:
@@ -390,12 +463,21 @@ def _join(batches: Iterable[pa.RecordBatch], target: _Target, orders: dict[str, 
         yield _report(reports)
 
 
-def _stored_row(row: dict[str, Any], values: np.ndarray, names: list[str], sample: str, replaced: dict[str, int]) -> Row | None:
+def _stored_row(
+    row: dict[str, Any], values: np.ndarray, names: list[str], sample: str, replaced: dict[str, int]
+) -> Row | None:
     """A stored row without what the files of this run brought; None where nothing is left."""
     if set(row["files"]) <= set(replaced):
         return None
     if len(names) != len(values):
-        found = f"found {len(values)} stored values of sample {sample} for {len(names)} features of set {row['feature_set']}"
+        found = (
+            f"found {len(values)} stored values of sample {sample} for {len(names)} features "
+            f"of set {row['feature_set']}"
+        )
         raise InputError(f"{found}; expected one for each: take its file {row['file']} into a new cohort", row["file"])
-    origin = np.zeros(len(values), np.int64) if row["origin"] is None else np.frombuffer(row["origin"], "<u2").astype(np.int64)
+    origin = (
+        np.zeros(len(values), np.int64)
+        if row["origin"] is None
+        else np.frombuffer(row["origin"], "<u2").astype(np.int64)
+    )
     return Row(names, values, list(row["files"]), origin).without(replaced)

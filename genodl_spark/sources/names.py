@@ -1,9 +1,9 @@
 """Names by which a cohort's files are told apart: the base name, with as many folders before it as that takes.
 
-A file is the one that the lake has when it comes from the same place, or with the same content under the same base name. One
-of that base name from another folder is another file where the two share no sample: it is kept beside. Where they share some, or
-have none, nobody can tell a new edition from another part of a cohort (chr1/calls.vcf.gz, chr2/calls.vcf.gz), and
-`ingest.same_name` says which it is. Files given together are several.
+A file is the one that the lake has when it comes from the same place, or with the same content under the same base
+name. One of that base name from another folder is another file where the two share no sample: it is kept beside.
+Where they share some, or have none, nobody can tell a new edition from another part of a cohort (chr1/calls.vcf.gz,
+chr2/calls.vcf.gz), and `ingest.same_name` says which it is. Files given together are several.
 """
 
 from __future__ import annotations
@@ -23,19 +23,24 @@ from genodl_spark.sources.protocol import SourceKind
 def named_files(
     run: Run, cohort: str, kind: SourceKind, block: str, files: list[SourceFile], samples: Mapping[str, Sequence[str]]
 ) -> list[SourceFile]:
-    """`files` under the names that the cohort has or will have them by. `samples` of each, by URI, as far as they are known before reading.
+    """`files` under the names that the cohort has or will have them by. `samples` of each, by URI,
+    as far as they are known before reading.
 
-    InputError for one that may or may not be another edition of what the lake has, and for one that would take the place of
-    other people's data.
+    InputError for one that may or may not be another edition of what the lake has, and for one that would take
+    the place of other people's data.
     """
     known = _known(run, cohort, kind.name, block) if files else []
     at, given = {row.uri: row for row in known}, {file.uri for file in files}
     alike = {
-        file.uri: [row for row in known if row.uri not in given and posixpath.basename(row.uri) == posixpath.basename(file.uri)]
+        file.uri: [
+            row for row in known if row.uri not in given and posixpath.basename(row.uri) == posixpath.basename(file.uri)
+        ]
         for file in files
         if file.uri not in at
     }
-    asked = [row.file for rows in alike.values() for row in rows] + [at[f.uri].file for f in files if f.uri in at and at[f.uri].sha256 != f.sha256]
+    asked = [row.file for rows in alike.values() for row in rows] + [
+        at[f.uri].file for f in files if f.uri in at and at[f.uri].sha256 != f.sha256
+    ]
     people = kind.stored_samples(run, cohort, block, asked) if asked and not kind.adds else {}
     taken = {row.file for row in known}
     found: dict[str, str] = {}
@@ -47,22 +52,35 @@ def named_files(
             continue
         free = [row for row in alike[file.uri] if row.file not in found.values()]
         same = next((row for row in free if row.sha256 == file.sha256), None)
-        edition = same or next((row for row in free if not kind.adds and _may_be(people.get(row.file, set()), own)), None)
+        edition = same or next(
+            (row for row in free if not kind.adds and _may_be(people.get(row.file, set()), own)), None
+        )
         if edition is not None and (edition is same or _is_edition(run, file, cohort, edition)):
             found[file.uri] = edition.file
         else:
             found[file.uri] = _distinct(file.uri, taken | set(found.values()), given - {file.uri})
             twin = next((row.file for row in known if row.sha256 == file.sha256), None)
             if twin is not None and not kind.adds:
-                run.report.warn(f"{found[file.uri]} has the content of {twin}, which cohort {cohort} has: all that is in it stands there twice")
+                run.report.warn(
+                    f"{found[file.uri]} has the content of {twin}, which cohort {cohort} has: "
+                    "all that is in it stands there twice"
+                )
     return [replace(file, name=found[file.uri]) for file in files]
 
 
 def _known(run: Run, cohort: str, source: str, block: str) -> list[Any]:
     if not run.lake.exists(SOURCES):
         return []
-    rows = run.lake.read(SOURCES).where("source <> ''").select("cohort", "source", "block", "file", "uri", "sha256").collect()
-    return sorted((row for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)), key=lambda row: str(row.file))
+    rows = (
+        run.lake.read(SOURCES)
+        .where("source <> ''")
+        .select("cohort", "source", "block", "file", "uri", "sha256")
+        .collect()
+    )
+    return sorted(
+        (row for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)),
+        key=lambda row: str(row.file),
+    )
 
 
 def _may_be(theirs: set[str], own: set[str]) -> bool:
@@ -75,7 +93,8 @@ def _is_edition(run: Run, file: SourceFile, cohort: str, other: Any) -> bool:
     if says == "ask":
         found = f"the name of {other.uri}, which cohort {cohort} has, and no other samples"
         raise InputError(
-            f"found {found}; expected to know which it is: --set ingest.same_name=edition replaces that file, --set ingest.same_name=file keeps both",
+            f"found {found}; expected to know which it is: --set ingest.same_name=edition replaces that file, "
+            "--set ingest.same_name=file keeps both",
             file.uri,
         )
     return says == "edition"
@@ -88,9 +107,14 @@ def _check_same_people(run: Run, file: SourceFile, cohort: str, theirs: set[str]
     if not theirs & own and run.settings.ingest.same_name != "edition":
         found = f"none of the {len(theirs)} samples that cohort {cohort} has from there"
         raise InputError(
-            f"found {found}; expected some: give the file another name, or --set ingest.same_name=edition takes their data away", file.uri
+            f"found {found}; expected some: give the file another name, or --set ingest.same_name=edition "
+            "takes their data away",
+            file.uri,
         )
-    run.report.warn(f"{file.name} comes without {len(theirs - own)} samples that it had, such as {min(theirs - own)}: their data from it is gone")
+    run.report.warn(
+        f"{file.name} comes without {len(theirs - own)} samples that it had, such as {min(theirs - own)}: "
+        "their data from it is gone"
+    )
 
 
 def _distinct(uri: str, taken: set[str], others: Iterable[str]) -> str:

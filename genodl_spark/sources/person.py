@@ -1,9 +1,11 @@
-"""A person's identifier taken out of what is no column of its own: VCF headers, command lines, settings, run reports, messages.
+"""A person's identifier taken out of what is no column of its own: VCF headers, command lines,
+settings, run reports, messages.
 
-Parsed values are edited, never text as such, so that whoever is called `1`, `GT` or `done` takes nothing of others along. A value is the
-identifier where it stands in a place that names a sample: a sample's column, SAMPLE and PEDIGREE lines, options such as --samples, columns such
-as `father`. In free text that is not enough to know; there an identifier is taken out as a word only where it is distinctive: of five
-characters at least, among them a letter and a digit, as NA12878. Where another may mean something else it stays, and is counted.
+Parsed values are edited, never text as such, so that whoever is called `1`, `GT` or `done` takes nothing
+of others along. A value is the identifier where it stands in a place that names a sample: a sample's column,
+SAMPLE and PEDIGREE lines, options such as --samples, columns such as `father`. In free text that is not enough to know;
+there an identifier is taken out as a word only where it is distinctive: of five characters at least,
+among them a letter and a digit, as NA12878. Where another may mean something else it stays, and is counted.
 """
 
 from __future__ import annotations
@@ -22,19 +24,28 @@ from genodl_spark.lake.schema import PERSON
 WITHDRAWN = "withdrawn"
 
 # Names of columns, attributes and header keys whose values name samples or people.
-_ROLE = r"sample|specimen|individual|patient|subject|donor|person|participant|proband|father|mother|parent|paternal|maternal"
-_NAMES_PEOPLE = re.compile(rf"(?:(?:tumou?r|normal|germline|control|original|derived)[ _.-]?)?(?:{_ROLE})s?(?:[ _.-]?(?:id|name|barcode))?s?", re.I)
+_ROLE = (
+    r"sample|specimen|individual|patient|subject|donor|person|participant|proband|"
+    r"father|mother|parent|paternal|maternal"
+)
+_NAMES_PEOPLE = re.compile(
+    rf"(?:(?:tumou?r|normal|germline|control|original|derived)[ _.-]?)?(?:{_ROLE})s?(?:[ _.-]?(?:id|name|barcode))?s?",
+    re.I,
+)
 _ALSO_IN_HEADERS = re.compile(r"genomes?|original|derived|child|name[_-]?\d*", re.I)
 _DECLARATIONS = {"fileformat", "INFO", "FORMAT", "FILTER", "ALT", "contig", "assembly", "reference"}
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
-# An option that takes samples, in a command line that a program left in a header, and what of its list stands before the one looked for.
+# An option that takes samples, in a command line that a program left in a header, and what of its list
+# stands before the one looked for.
 _OPTION = (
     r"(?:(?<![\w-])-{1,2}(?:s|sn|samples?|sample[-_]?names?|tumou?r(?:[-_]?sample)?|normal(?:[-_]?sample)?)(?:\s+|=)"
     r"|(?<![\w-])(?:SM[:=]|(?:\w+_)?samples?(?:_?names?)?=))"
 )
 _BEFORE = r"""(?:\\?["'\[])?\^?(?:[^\s,]+,)*"""
 _AFTER = r"""(?=\\?["'\]]|[,;>)\s]|$)"""
-_SUFFIXES = r"(?!\.(?!(?:g\.)?(?:vcf|bcf|bam|cram|sam|bed|gz|bgz|fastq|fq|fa|fasta|tsv|csv|txt|idat|bw|h5|json|html|log)\b)\w)"
+_SUFFIXES = (
+    r"(?!\.(?!(?:g\.)?(?:vcf|bcf|bam|cram|sam|bed|gz|bgz|fastq|fq|fa|fasta|tsv|csv|txt|idat|bw|h5|json|html|log)\b)\w)"
+)
 _NAMING_OPTIONS = ("--sample", "--samples", "--key")
 _NAMING_SETTINGS = ("predict.first", "predict.last")
 
@@ -51,9 +62,11 @@ def before_name(cohort: str, kind: str | None = None) -> str:
 
 @dataclass(frozen=True)
 class Person:
-    """A sample of a cohort, and what texts are without it. All methods return what they were given where it does not name the person.
+    """A sample of a cohort, and what texts are without it. All methods return what they were given
+    where it does not name the person.
 
-    `kind`: what the name is that of. A sequence, variant, cell or site can be taken out of a lake like a person, and is none.
+    `kind`: what the name is that of. A sequence, variant, cell or site can be taken out of a lake
+    like a person, and is none.
     """
 
     cohort: str
@@ -62,8 +75,8 @@ class Person:
 
     @property
     def hash(self) -> str:
-        """What is kept of a person who was forgotten, so that data sent again is noticed: SHA-256 of cohort, kind and identifier, with zero bytes
-        between."""
+        """What is kept of a person who was forgotten, so that data sent again is noticed:
+        SHA-256 of cohort, kind and identifier, with zero bytes between."""
         return hashlib.sha256(f"{before_name(self.cohort, self.kind)}{self.name}".encode()).hexdigest()
 
     @property
@@ -95,9 +108,13 @@ class Person:
 
     @cached_property
     def _message(self) -> re.Pattern[str]:
-        forms = "|".join(re.escape(form) for form in dict.fromkeys((repr(self.name), json.dumps(self.name), f"'{self.name}'", f'"{self.name}"')))
+        forms = "|".join(
+            re.escape(form)
+            for form in dict.fromkeys((repr(self.name), json.dumps(self.name), f"'{self.name}'", f'"{self.name}"'))
+        )
         return re.compile(
-            rf"{forms}|(?<=\b(?:sample|entity|person) ){re.escape(self.name)}(?![\w.-])|(?<=\bsequence ){re.escape(self.name)}(?![\w.-])"
+            rf"{forms}|(?<=\b(?:sample|entity|person) ){re.escape(self.name)}(?![\w.-])|(?<=\bsequence "
+            rf"){re.escape(self.name)}(?![\w.-])"
         )
 
     @property
@@ -109,7 +126,9 @@ class Person:
     def assigned(self, text: str) -> str:
         """COLUMN=VALUE, with an alias where the value is the person."""
         column, separator, value = text.partition("=")
-        return f"{column}={self.alias}" if separator and value == self.name and names_people(column) else self.words(text)
+        return (
+            f"{column}={self.alias}" if separator and value == self.name and names_people(column) else self.words(text)
+        )
 
     def word_in(self, text: str) -> bool:
         """Whether the identifier stands in a text as a word, whatever it means there."""
@@ -142,13 +161,16 @@ class Person:
         return self.words(self._option.sub(rf"\1{WITHDRAWN}", line) if self.name in line else line)
 
     def _about_samples(self, line: str, key: str, value: str) -> str | None:
-        """A SAMPLE or PEDIGREE line: it goes where its first value is the person, else the attributes go that name the person."""
+        """A SAMPLE or PEDIGREE line: it goes where its first value is the person, else the attributes
+        go that name the person."""
         pairs = _pairs(value)
         if pairs is None:
             return self.words(line)
         kept = []
         for number, (name, text) in enumerate(pairs):
-            naming = key == "PEDIGREE" or name == "ID" or names_people(name) or _ALSO_IN_HEADERS.fullmatch(name) is not None
+            naming = (
+                key == "PEDIGREE" or name == "ID" or names_people(name) or _ALSO_IN_HEADERS.fullmatch(name) is not None
+            )
             parts = _unquoted(text).split(";")
             if naming and self.name in (_unquoted(text), *parts):
                 if number == 0 or name == "ID":
@@ -161,7 +183,11 @@ class Person:
             kept.append((name, self.words(text)))
         if kept == pairs:
             return line
-        return None if key == "PEDIGREE" and len(kept) < 2 else f"##{key}=<{','.join(f'{name}={text}' for name, text in kept)}>"
+        return (
+            None
+            if key == "PEDIGREE" and len(kept) < 2
+            else f"##{key}=<{','.join(f'{name}={text}' for name, text in kept)}>"
+        )
 
     def arguments(self, words: list[str], job: str) -> list[str]:
         """A command line."""
@@ -179,10 +205,15 @@ class Person:
         key, separator, value = assigned.partition("=")
         if separator and key in _NAMING_SETTINGS and _unquoted(value) == self.name:
             return f"{word[: len(word) - len(value)]}{WITHDRAWN}"
-        return self.message(word) if job == "query" else self.words(word)  # identifiers in SQL are quoted, as in messages
+        # identifiers in SQL are quoted, as in messages
+        return self.message(word) if job == "query" else self.words(word)
 
     def _listed(self, text: str) -> str:
-        return WITHDRAWN if text == self.name else ",".join(WITHDRAWN if one == self.name else one for one in text.split(","))
+        return (
+            WITHDRAWN
+            if text == self.name
+            else ",".join(WITHDRAWN if one == self.name else one for one in text.split(","))
+        )
 
     def settings(self, value: Any) -> Any:
         """Settings of a run or a model."""
@@ -205,7 +236,8 @@ class Person:
 
 
 def edited_json(text: str, edit: Callable[[Any], Any]) -> str:
-    """JSON with a value in place of another, written the way it was; as it is where that is the same, or where the text is no JSON."""
+    """JSON with a value in place of another, written the way it was; as it is where that is the same,
+    or where the text is no JSON."""
     try:
         value = json.loads(text)
         changed = edit(value)
@@ -213,7 +245,9 @@ def edited_json(text: str, edit: Callable[[Any], Any]) -> str:
         return text
     if changed == value:
         return text
-    ways: list[dict[str, Any]] = [{"ensure_ascii": plain, "separators": marks} for plain in (True, False) for marks in ((", ", ": "), (",", ":"))]
+    ways: list[dict[str, Any]] = [
+        {"ensure_ascii": plain, "separators": marks} for plain in (True, False) for marks in ((", ", ": "), (",", ":"))
+    ]
     return json.dumps(changed, **next((way for way in ways if json.dumps(value, **way) == text), {}))
 
 

@@ -1,4 +1,5 @@
-"""What `genodl ingest` asks of a kind of source, and the usual kind: files that are read record by record. See the package for the contract.
+"""What `genodl ingest` asks of a kind of source, and the usual kind: files that are read record by record.
+See the package for the contract.
 
 SourceKind      anything that fills a table from files
 RecordSource    its files are cut into pieces, which tasks read; a record is stored or set aside by its number
@@ -37,21 +38,25 @@ _NEEDED = ("cohort", "file")  # by which what a file brought is found again
 class SourceKind(ABC):
     """One kind of source. `name`: what the manifest calls it; `code`: hash of the user's own file, else empty."""
 
-    files: ClassVar[re.Pattern[str] | None] = None  # names of the files that a directory stands for; None: all that are not hidden
+    # names of the files that a directory stands for; None: all that are not hidden
+    files: ClassVar[re.Pattern[str] | None] = None
     table: Table
     takes: ClassVar[frozenset[str]] = frozenset()
-    adds: ClassVar[bool] = False  # what a file brings is added to what is there: it takes nothing away when it comes again
+    # what a file brings is added to what is there: it takes nothing away when it comes again
+    adds: ClassVar[bool] = False
     joins: ClassVar[bool] = False  # a row may hold values of several files
 
     def __init__(self, name: str, code: str = "") -> None:
         self.name, self.code = name, code
 
     def header(self, uri: str, settings: Settings) -> Any:
-        """What the head of a file says. InputError for a file that is not of this kind; nothing has been written then."""
+        """What the head of a file says. InputError for a file that is not of this kind;
+        nothing has been written then."""
         return None
 
     def samples(self, header: Any) -> list[str] | None:
-        """Samples that the file has data of, in its order: each gets a row in `samples`. None where that is known only later."""
+        """Samples that the file has data of, in its order: each gets a row in `samples`.
+        None where that is known only later."""
         return None
 
     def people(self, header: Any) -> list[str]:
@@ -59,7 +64,8 @@ class SourceKind(ABC):
         return self.samples(header) or []
 
     def options(self, settings: Settings, reference: str | None) -> str:
-        """What shapes the rows beside the content of the files. A file that the lake has, read with other options, is read again."""
+        """What shapes the rows beside the content of the files. A file that the lake has,
+        read with other options, is read again."""
         return ""
 
     def all_options(self, settings: Settings, reference: str | None) -> str:
@@ -75,11 +81,13 @@ class SourceKind(ABC):
         return None
 
     def check(self, run: Run, cohort: str, files: Mapping[SourceFile, Any]) -> None:
-        """InputError where files do not go with what the cohort has. Asked before they are read, and once more where another run has come first."""
+        """InputError where files do not go with what the cohort has. Asked before they are read,
+        and once more where another run has come first."""
         return None
 
     def outdated(self, run: Run, cohort: str, files: set[str]) -> set[str]:
-        """Those of the cohort's files that are to be read again though they are the same: an older version stored them otherwise."""
+        """Those of the cohort's files that are to be read again though they are the same:
+        an older version stored them otherwise."""
         return set()
 
     @property
@@ -93,33 +101,52 @@ class SourceKind(ABC):
 
     @abstractmethod
     def bring(self, arrival: Arrival, files: dict[SourceFile, Any]) -> dict[str, Counts]:
-        """Puts files (with their headers) into the lake; what each brought, by name. `arrival.settle()` comes before the first commit."""
+        """Puts files (with their headers) into the lake; what each brought, by name.
+        `arrival.settle()` comes before the first commit."""
 
     def declare(self, place: str) -> None:
-        """Makes the table of a user's own kind one of a lake: it says that this kind brings its rows, and which file each is from.
+        """Makes the table of a user's own kind one of a lake: it says that this kind brings its rows,
+        and which file each is from.
 
         InputError, at `place`, where it cannot be one.
         """
         table = getattr(self, "table", None)
         if not isinstance(table, Table):
-            raise InputError("found no table; expected one of genodl_spark/lake/tables, or a Table of the file's own", place)
+            raise InputError(
+                "found no table; expected one of genodl_spark/lake/tables, or a Table of the file's own", place
+            )
         lacking = [name for name in _NEEDED if name not in table.column_names]
         if TABLES.get(table.name) == table:
             if lacking and not self.adds:
-                raise InputError(f"found table {table.name}, which does not say what file a row is from; expected one that does", place)
+                raise InputError(
+                    f"found table {table.name}, which does not say what file a row is from; expected one that does",
+                    place,
+                )
             return
         if table.name in TABLES or not _TABLE_NAME.fullmatch(table.name) or table.name.startswith("predictions_"):
-            raise InputError(f"found {table.name!r} as the name of a table; expected lower-case letters, digits and _, and none of genodl's", place)
+            raise InputError(
+                f"found {table.name!r} as the name of a table; expected lower-case letters, "
+                "digits and _, and none of genodl's",
+                place,
+            )
         if lacking or not set(table.key) <= set(table.column_names) or not table.key:
             found = f"table {table.name} with columns {', '.join(table.column_names)} and key {', '.join(table.key)}"
-            raise InputError(f"found {found}; expected columns {' and '.join(_NEEDED)}, and a key of its columns", place)
+            raise InputError(
+                f"found {found}; expected columns {' and '.join(_NEEDED)}, and a key of its columns", place
+            )
         if table.packed_by:
-            raise InputError(f"found table {table.name} packed by {table.packed_by}; expected rows of one person each, forget knows no others", place)
+            raise InputError(
+                f"found table {table.name} packed by {table.packed_by}; expected rows of one person each, "
+                "forget knows no others",
+                place,
+            )
         try:
             table.arrow_schema()
             table.spark_schema()
         except ValueError as error:
-            raise InputError(f"found a type of table {table.name} that is none ({error}); expected those of Spark SQL", place) from error
+            raise InputError(
+                f"found a type of table {table.name} that is none ({error}); expected those of Spark SQL", place
+            ) from error
         self.table = replace(table, file="file", made_by=f"ingest {self.name}")
 
 
@@ -130,13 +157,16 @@ class RecordSource(SourceKind):
 
     @abstractmethod
     def read(self, piece: Piece, header: Any, cohort: str, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
-        """Batches of (`table`, `quarantine`) rows of a piece, whose first line or record is number `piece.first`; see `refused`. Runs in a task.
+        """Batches of (`table`, `quarantine`) rows of a piece, whose first line or record is number `piece.first`;
+        see `refused`. Runs in a task.
 
-        `note(number, what)` tells the user of a record that is not stored as it is. InputError for a file that cannot be read on.
+        `note(number, what)` tells the user of a record that is not stored as it is.
+        InputError for a file that cannot be read on.
         """
 
     def splits(self, uri: str, target: int) -> list[Split]:
-        """Pieces of about `target` stored bytes that can be read on their own. A file without lines is one, unless it says otherwise."""
+        """Pieces of about `target` stored bytes that can be read on their own. A file without lines is one,
+        unless it says otherwise."""
         return streams.splits(uri, target) if self.unit == "line" else [Split(0, storage.size(uri))]
 
     def length(self, piece: Piece) -> int:
@@ -158,7 +188,9 @@ class RecordSource(SourceKind):
         texts = [text[:_KEPT] for text in columns[2]]
         rows = [[cohort] * count, [self.name] * count, [file] * count, columns[0], columns[1], texts]
         schema = QUARANTINE.arrow_schema()
-        return pa.RecordBatch.from_arrays([pa.array(values, f.type) for values, f in zip(rows, schema, strict=True)], schema=schema)
+        return pa.RecordBatch.from_arrays(
+            [pa.array(values, f.type) for values, f in zip(rows, schema, strict=True)], schema=schema
+        )
 
 
 @dataclass(frozen=True)

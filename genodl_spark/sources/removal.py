@@ -1,4 +1,5 @@
-"""A person taken out of every table of a lake: rows, calls in packed columns, and identifiers in headers, reports and settings."""
+"""A person taken out of every table of a lake: rows, calls in packed columns, and identifiers
+in headers, reports and settings."""
 
 from __future__ import annotations
 
@@ -32,19 +33,23 @@ _CALLS = 1 << 22  # genotypes taken apart at once
 
 
 def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Table], int, list[str]]:
-    """Takes a person out of all tables, and removes files of tables that changed, or `everywhere`, that the newest versions do not need.
+    """Takes a person out of all tables, and removes files of tables that changed, or `everywhere`,
+    that the newest versions do not need.
 
-    Returns the tables that changed, the number of files removed, and those left as a run that holds no lease may be writing them.
+    Returns the tables that changed, the number of files removed, and those left as a run that holds
+    no lease may be writing them.
     """
     lake, where = run.lake, {"cohort": person.cohort, "person": person.hash}
-    # Before anything is changed: from here on files that hold the person are refused, and a run that is cut off can be taken up.
+    # Before anything is changed: from here on files that hold the person are refused,
+    # and a run that is cut off can be taken up.
     if not lake.rows(FORGOTTEN, where).num_rows:
         lake.merge(FORGOTTEN, run.frame(FORGOTTEN, [{**where, "forgotten_at": now()}]))
     changed: list[Table] = []
     sets, others = sample_sets(run, person), of_other_kinds(run, person)
     _add_orders(run, sets)
     grouped = _grouped_by_people(run, person.cohort)
-    # Of splits last: they tell which models saw the person. Before them the manifest, as it looks for rows that are left of a file.
+    # Of splits last: they tell which models saw the person. Before them the manifest,
+    # as it looks for rows that are left of a file.
     late = [SOURCES, SPLITS]
     for table in sorted(lake.existing(), key=lambda table: late.index(table) if table in late else -1):
         if table in (SAMPLE_SETS, FORGOTTEN):
@@ -85,11 +90,15 @@ def sample_sets(run: Run, person: Person) -> list[SampleOrder]:
     """The orders of samples of the cohort's genotypes in which the person has a place."""
     if person.kind != PERSON or not any(run.lake.exists(table) for table in _packed()):
         return []
-    places = {row["sample_set"]: row["position"] for row in run.lake.rows(SAMPLE_SETS, {"sample_id": person.name}).to_pylist()}
+    places = {
+        row["sample_set"]: row["position"] for row in run.lake.rows(SAMPLE_SETS, {"sample_id": person.name}).to_pylist()
+    }
     used = _sets_of(run, person.cohort) if places else set()
     found = []
     for name in sorted(places.keys() & used):
-        rows = sorted((row["position"], row["sample_id"]) for row in run.lake.rows(SAMPLE_SETS, {"sample_set": name}).to_pylist())
+        rows = sorted(
+            (row["position"], row["sample_id"]) for row in run.lake.rows(SAMPLE_SETS, {"sample_set": name}).to_pylist()
+        )
         rest = [one for position, one in rows if position != places[name]]
         found.append(SampleOrder(name, order_hash(rest), places[name], rest))
     return found
@@ -122,7 +131,12 @@ class SampleOrder:
 
 
 def _removed(
-    run: Run, table: Table, person: Person, sets: list[SampleOrder], grouped: dict[str, dict[str, list[str]]], others: dict[str, set[str]]
+    run: Run,
+    table: Table,
+    person: Person,
+    sets: list[SampleOrder],
+    grouped: dict[str, dict[str, list[str]]],
+    others: dict[str, set[str]],
 ) -> bool:
     """Takes the person out of one table; whether there was anything to take out."""
     lake, mine = run.lake, {"cohort": person.cohort}
@@ -152,21 +166,34 @@ def _removed(
 def in_results(run: Run, person: Person) -> bool:
     """Whether a data set, a split, a score or a prediction is of the person."""
     others = of_other_kinds(run, person)
-    tables = [table for table in run.lake.existing() if table.kind == OF_TASK and not table.kind_in and "cohort" in table.column_names]
-    asked = [(table, {"cohort": person.cohort, **named}) for table in tables for named in table.naming(person.kind, person.name)]
+    tables = [
+        table
+        for table in run.lake.existing()
+        if table.kind == OF_TASK and not table.kind_in and "cohort" in table.column_names
+    ]
+    asked = [
+        (table, {"cohort": person.cohort, **named})
+        for table in tables
+        for named in table.naming(person.kind, person.name)
+    ]
     rows = ((table, _of_this_kind(run, table, where, others)) for table, where in asked)
     return any(where is not None and run.lake.count(table, where) for table, where in rows)
 
 
 def naming(run: Run, table: Table, person: Person) -> list[dict[str, str]]:
     """As `Table.naming`. Of what is no person older versions have a row in `samples`, where it has none in `labels`."""
-    if table is SAMPLES and person.kind != PERSON and not run.lake.count(LABELS, {"cohort": person.cohort, LABELS.entity: person.name}):
+    if (
+        table is SAMPLES
+        and person.kind != PERSON
+        and not run.lake.count(LABELS, {"cohort": person.cohort, LABELS.entity: person.name})
+    ):
         return table.naming(PERSON, person.name)
     return table.naming(person.kind, person.name)
 
 
 def naming_columns(run: Run, table: Table, person: Person) -> list[str]:
-    """Columns of the user's own, such as father or donor, that name the person in rows of others, or of what is no person."""
+    """Columns of the user's own, such as father or donor, that name the person in rows of others,
+    or of what is no person."""
     from pyspark.sql import functions as F
 
     if not table.open or person.kind != PERSON:
@@ -175,13 +202,20 @@ def naming_columns(run: Run, table: Table, person: Person) -> list[str]:
     columns = [name for name in rows.columns if names_people(name) and name not in table.column_names]
     if not columns:
         return []
-    found = rows.where(F.col("cohort") == person.cohort).agg(*[F.max(F.col(identifier(name)) == person.name).alias(name) for name in columns])
+    found = rows.where(F.col("cohort") == person.cohort).agg(
+        *[F.max(F.col(identifier(name)) == person.name).alias(name) for name in columns]
+    )
     return [name for name, there in found.collect()[0].asDict().items() if there]
 
 
 def _grouped_by_people(run: Run, cohort: str) -> dict[str, dict[str, list[str]]]:
-    """Rows of each table whose column `group` names people, as the split was told to keep together what has one value of such a column."""
-    datasets = [row for row in run.lake.rows(DATASETS, {"cohort": cohort}).to_pylist() if names_people(str(_split(row["split"]).get("group")))]
+    """Rows of each table whose column `group` names people, as the split was told to keep together what has
+    one value of such a column."""
+    datasets = [
+        row
+        for row in run.lake.rows(DATASETS, {"cohort": cohort}).to_pylist()
+        if names_people(str(_split(row["split"]).get("group")))
+    ]
     if not datasets:
         return {}
     models = run.lake.rows(MODELS, {"dataset": [row["dataset"] for row in datasets]}).column("model_id").to_pylist()
@@ -193,8 +227,8 @@ def _grouped_by_people(run: Run, cohort: str) -> dict[str, dict[str, list[str]]]
 
 
 def of_other_kinds(run: Run, person: Person) -> dict[str, set[str]]:
-    """Data sets, models and tasks, by the column that names them, whose entities are of another kind than the person: a sequence of the same name
-    is someone else."""
+    """Data sets, models and tasks, by the column that names them, whose entities are of another kind than the person:
+    a sequence of the same name is someone else."""
     found: dict[str, set[str]] = {"dataset": set(), "model_id": set(), "task": set()}
     same: set[str] = set()
     for table in (DATASETS, MODELS):
@@ -206,11 +240,18 @@ def of_other_kinds(run: Run, person: Person) -> dict[str, set[str]]:
     return {**found, "task": found["task"] - same}
 
 
-def _of_this_kind(run: Run, table: Table, where: dict[str, str], others: dict[str, set[str]]) -> dict[str, str | list[str]] | None:
-    """`where` for the rows alone whose task is not about entities of another kind; None where there are none of these."""
+def _of_this_kind(
+    run: Run, table: Table, where: dict[str, str], others: dict[str, set[str]]
+) -> dict[str, str | list[str]] | None:
+    """`where` for the rows alone whose task is not about entities of another kind;
+    None where there are none of these."""
     from pyspark.sql import functions as F
 
-    by = next((name for name in others if name in table.column_names), None) if table.kind == OF_TASK and not table.kind_in else None
+    by = (
+        next((name for name in others if name in table.column_names), None)
+        if table.kind == OF_TASK and not table.kind_in
+        else None
+    )
     if by is None or not others[by]:
         return dict(where)
     named = {row[0] for row in run.lake.read(table).where(condition(where)).select(F.col(by)).distinct().collect()}
@@ -226,7 +267,8 @@ def _split(text: str) -> dict[str, Any]:
 
 
 def _files_of_nobody(run: Run, person: Person) -> list[dict[str, str]]:
-    """Keys of the cohort's files, named after the person or with nobody else in their header, of which no row is left."""
+    """Keys of the cohort's files, named after the person or with nobody else in their header,
+    of which no row is left."""
     from pyspark.sql import functions as F
 
     columns = F.split(F.substring_index("header", "\n", -1), "\t")
@@ -244,13 +286,20 @@ def _files_of_nobody(run: Run, person: Person) -> list[dict[str, str]]:
 
 def _add_orders(run: Run, sets: list[SampleOrder]) -> None:
     """Writes the orders without the person, before any record refers to them."""
-    rows = [{"sample_set": order.without, "position": i, "sample_id": one} for order in sets for i, one in enumerate(order.others)]
+    rows = [
+        {"sample_set": order.without, "position": i, "sample_id": one}
+        for order in sets
+        for i, one in enumerate(order.others)
+    ]
     if rows:
-        run.lake.merge(SAMPLE_SETS, run.frame(SAMPLE_SETS, list({(r["sample_set"], r["position"]): r for r in rows}.values())))
+        run.lake.merge(
+            SAMPLE_SETS, run.frame(SAMPLE_SETS, list({(r["sample_set"], r["position"]): r for r in rows}.values()))
+        )
 
 
 def _drop_orders(run: Run, sample: str) -> bool:
-    """Removes orders with the sample that no record refers to any more; whether there were any. Those that another cohort uses stay."""
+    """Removes orders with the sample that no record refers to any more; whether there were any.
+    Those that another cohort uses stay."""
     if not run.lake.exists(SAMPLE_SETS):
         return False
     named = {row["sample_set"] for row in run.lake.rows(SAMPLE_SETS, {"sample_id": sample}).to_pylist()}
@@ -286,7 +335,9 @@ class _Genotypes:
             for _, records, samples, name in genotypes.alike(batch, _CALLS):
                 order = orders[name]
                 if samples != len(order.others) + 1:
-                    raise genotypes.Damaged(f"found records of {samples} samples, whose order has {len(order.others) + 1}; {MEND}")
+                    raise genotypes.Damaged(
+                        f"found records of {samples} samples, whose order has {len(order.others) + 1}; {MEND}"
+                    )
                 if order.others:
                     parts.append(pa.Table.from_batches([_without(records, samples, order)]))
         return pa.concat_tables([part.cast(rows.schema) for part in parts])
@@ -311,7 +362,8 @@ def _without(records: pa.RecordBatch, samples: int, order: SampleOrder) -> pa.Re
 
 @dataclass(frozen=True)
 class _Blank:
-    """Rows of prepared datasets emptied: their numbers stay, so that no other row is another one, and no training takes them."""
+    """Rows of prepared datasets emptied: their numbers stay, so that no other row is another one,
+    and no training takes them."""
 
     sample: str
     datasets: list[str]
@@ -321,7 +373,9 @@ class _Blank:
         return ["dataset", "entity_id"]
 
     def _mine(self, rows: pa.Table) -> np.ndarray:
-        found = pc.and_(pc.equal(rows.column("entity_id"), self.sample), pc.is_in(rows.column("dataset"), pa.array(self.datasets)))
+        found = pc.and_(
+            pc.equal(rows.column("entity_id"), self.sample), pc.is_in(rows.column("dataset"), pa.array(self.datasets))
+        )
         return np.asarray(found.combine_chunks().to_numpy(zero_copy_only=False), bool)
 
     def concerns(self, rows: pa.Table) -> bool:
@@ -332,7 +386,13 @@ class _Blank:
         changed = []
         for place in np.flatnonzero(mine):
             row = rows.slice(int(place), 1).to_pylist()[0]
-            row.update(entity_id=f"{WITHDRAWN} {row['row_id']}", group=None, x=b"\xff" * len(row["x"]), target=0.0, folds=b"\xff" * len(row["folds"]))
+            row.update(
+                entity_id=f"{WITHDRAWN} {row['row_id']}",
+                group=None,
+                x=b"\xff" * len(row["x"]),
+                target=0.0,
+                folds=b"\xff" * len(row["folds"]),
+            )
             changed.append(row)
         kept = rows.filter(pa.array(~mine))
         return pa.concat_tables([kept, pa.Table.from_pylist(changed, rows.schema)]).sort_by("row_id")
@@ -364,7 +424,9 @@ class Edited:
     def apply(self, rows: pa.Table) -> pa.Table:
         changes = self.changes(rows)
         for name in {name for change in changes for name in change}:
-            values = [change.get(name, value) for change, value in zip(changes, rows.column(name).to_pylist(), strict=True)]
+            values = [
+                change.get(name, value) for change, value in zip(changes, rows.column(name).to_pylist(), strict=True)
+            ]
             field = rows.schema.field(name)
             rows = rows.set_column(rows.schema.get_field_index(name), field, pa.array(values, field.type))
         return rows
@@ -379,7 +441,9 @@ def _run_without(person: Person, row: Mapping[str, Any]) -> dict[str, Any]:
     if any(option == "--cohort" and name != person.cohort for option, name in itertools.pairwise(words)):
         return {}
     return {
-        "arguments": edited_json(row["arguments"], lambda found: person.arguments(words, row["job"]) if found == words else found),
+        "arguments": edited_json(
+            row["arguments"], lambda found: person.arguments(words, row["job"]) if found == words else found
+        ),
         "settings": edited_json(row["settings"], person.settings),
         "report": edited_json(row["report"], person.report),
     }
@@ -387,12 +451,24 @@ def _run_without(person: Person, row: Mapping[str, Any]) -> dict[str, Any]:
 
 # Columns that hold texts in which a person may be named, and what else tells how; and the values without the person.
 EDITS: dict[str, tuple[tuple[str, ...], Callable[[Person, Mapping[str, Any]], dict[str, Any]]]] = {
-    SOURCES.name: (("cohort", "header"), lambda person, row: {"header": None if row["header"] is None else person.header(row["header"])}),
+    SOURCES.name: (
+        ("cohort", "header"),
+        lambda person, row: {"header": None if row["header"] is None else person.header(row["header"])},
+    ),
     # A record's text holds values of all samples of its file.
-    QUARANTINE.name: (("cohort", "text", "reason"), lambda person, row: {"text": "", "reason": person.message(row["reason"])}),
+    QUARANTINE.name: (
+        ("cohort", "text", "reason"),
+        lambda person, row: {"text": "", "reason": person.message(row["reason"])},
+    ),
     RUNS.name: (("job", "arguments", "settings", "report"), _run_without),
-    MODELS.name: (("cohort", "settings"), lambda person, row: {"settings": edited_json(row["settings"], person.settings)}),
-    DATASETS.name: (("cohort", "warnings"), lambda person, row: {"warnings": [person.message(text) for text in row["warnings"]]}),
+    MODELS.name: (
+        ("cohort", "settings"),
+        lambda person, row: {"settings": edited_json(row["settings"], person.settings)},
+    ),
+    DATASETS.name: (
+        ("cohort", "warnings"),
+        lambda person, row: {"warnings": [person.message(text) for text in row["warnings"]]},
+    ),
     EVALUATIONS.name: (("cohort", "by"), lambda person, row: {"by": person.assigned(row["by"])}),
     FINDINGS.name: (
         ("cohort", "subject", "message"),
@@ -416,7 +492,9 @@ class _Aliased:
     def _mine(self, rows: pa.Table) -> pa.ChunkedArray:
         found = pa.chunked_array([pa.repeat(pa.scalar(True), rows.num_rows)])
         for name, values in self.where.items():
-            found = pc.and_(found, pc.is_in(rows.column(name), pa.array([values] if isinstance(values, str) else values)))
+            found = pc.and_(
+                found, pc.is_in(rows.column(name), pa.array([values] if isinstance(values, str) else values))
+            )
         return found
 
     def concerns(self, rows: pa.Table) -> bool:
@@ -430,6 +508,8 @@ class _Aliased:
             refers = pc.and_(self._mine(rows), pc.fill_null(pc.equal(rows.column(name), self.person.name), False))
             field = rows.schema.field(name)
             rows = rows.set_column(
-                rows.schema.get_field_index(name), field, pc.if_else(refers, pa.scalar(self.person.alias), rows.column(name)).cast(field.type)
+                rows.schema.get_field_index(name),
+                field,
+                pc.if_else(refers, pa.scalar(self.person.alias), rows.column(name)).cast(field.type),
             )
         return rows

@@ -1,4 +1,5 @@
-"""Sample tables into the lake: a row for each person of a cohort, or for what else they are about, joined with what is known already."""
+"""Sample tables into the lake: a row for each person of a cohort, or for what else they are about,
+joined with what is known already."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def merge_samples(run: Run, cohort: str, table: sample_table.SampleTable, kind: 
     count, names = len(table.rows), (*of, into.entity)
     columns = {**{name: [value] * count for name, value in of.items()}, into.entity: list(table.rows)}
     others = list(map(into.beside, table.columns))
-    columns |= dict(zip(others, map(list, zip(*table.rows.values(), strict=True)), strict=False))  # without rows there are none
+    # without rows there are none
+    columns |= dict(zip(others, map(list, zip(*table.rows.values(), strict=True)), strict=False))
     fields = [pa.field(name, pa.string(), name not in into.key) for name in (*names, *others)]
     arrays = [pa.array(columns.get(field.name, []), pa.string()) for field in fields]
     run.lake.merge(into, pa.Table.from_arrays(arrays, schema=pa.schema(fields)))

@@ -59,15 +59,27 @@ class Source(SourceKind):
         return {row.file: set(row.columns.split("\t")[9:]) for row in lines}
 
     def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
-        """Records into `variants` and `quarantine`, lines of headers that break the specification too, and sample orders into `sample_sets`."""
+        """Records into `variants` and `quarantine`, lines of headers that break the specification too,
+        and sample orders into `sample_sets`."""
         run, cohort, reference = arrival.run, arrival.cohort, arrival.reference
         if reference is not None:
             Reference(reference)  # makes its index before many tasks want it, and says what is wrong with it
         s, lake = run.settings.ingest, run.lake
-        reader = _VcfReader(cohort, lake.path(VARIANTS), lake.path(QUARANTINE), s.batch, s.bin_width, s.line_bytes, s.split_alleles, reference)
+        reader = _VcfReader(
+            cohort,
+            lake.path(VARIANTS),
+            lake.path(QUARANTINE),
+            s.batch,
+            s.bin_width,
+            s.line_bytes,
+            s.split_alleles,
+            reference,
+        )
         aside = [vcf.Reader(header, cohort, file.name).of_header() for file, header in files.items() if header.aside]
         beside = pa.Table.from_batches(aside, QUARANTINE.arrow_schema()).combine_chunks().to_batches()
-        brought = ingest_files(run, cohort, VARIANTS, reader, list(files), arrival.settle, beside=beside[0] if beside else None)
+        brought = ingest_files(
+            run, cohort, VARIANTS, reader, list(files), arrival.settle, beside=beside[0] if beside else None
+        )
         _tell_headers(run, files)
         _write_sample_sets(run, list(files.values()))
         return counts(brought)
@@ -100,7 +112,9 @@ class _VcfReader(Reader):
         header = vcf.header_of(piece.uri)
         normaliser = None
         if self.split_alleles or self.reference is not None:
-            normaliser = Normaliser(header, self.split_alleles, None if self.reference is None else Reference(self.reference))
+            normaliser = Normaliser(
+                header, self.split_alleles, None if self.reference is None else Reference(self.reference)
+            )
         reader = vcf.Reader(header, self.cohort, piece.name, self.bin_width, normaliser, note)
         for number, block in vcf.split_lines(piece.uri, piece.split, piece.first, header, self.line_bytes):
             yield from reader.batches(number, block, self.batch)
@@ -111,7 +125,9 @@ def _tell_headers(run: Run, files: Mapping[SourceFile, Header]) -> None:
     for file, header in files.items():
         for line, reason, _ in header.aside[:1]:
             found = f"{len(header.aside)} header lines of {file.name} break the specification"
-            told.append(f"{found} and are in quarantine, its records are read all the same; first line {line}: {reason}")
+            told.append(
+                f"{found} and are in quarantine, its records are read all the same; first line {line}: {reason}"
+            )
     tell(run, told)
 
 
@@ -129,7 +145,10 @@ def _check_builds(run: Run, cohort: str, files: Mapping[SourceFile, Header]) -> 
         other = next((b for b in seen if b != build), None)
         if build is not None and other is not None:
             found = f"the contig lengths of {build}, where {seen[other]} of cohort {cohort} has those of {other}"
-            raise InputError(f"found {found}; expected one build in a cohort: lift the file over, or give it a cohort of its own", file.uri)
+            raise InputError(
+                f"found {found}; expected one build in a cohort: lift the file over, or give it a cohort of its own",
+                file.uri,
+            )
         if build is not None:
             seen[build] = file.name
         names |= {c for c in header.contigs if shared_contig(c) != c}
@@ -142,11 +161,17 @@ def _write_sample_sets(run: Run, headers: list[Header]) -> None:
     known = set()
     if lake.exists(SAMPLE_SETS):
         known = {row.sample_set for row in lake.read(SAMPLE_SETS).select("sample_set").distinct().collect()}
-    orders = {header.sample_set: header.samples for header in headers if header.sample_set not in known and header.samples}
+    orders = {
+        header.sample_set: header.samples for header in headers if header.sample_set not in known and header.samples
+    }
     parts = []
     for name, order in orders.items():
         writer = PartWriter(SAMPLE_SETS, lake.path(SAMPLE_SETS), name)
-        columns = [pa.repeat(pa.scalar(name), len(order)), pa.array(range(len(order)), pa.int32()), pa.array(order, pa.string())]
+        columns = [
+            pa.repeat(pa.scalar(name), len(order)),
+            pa.array(range(len(order)), pa.int32()),
+            pa.array(order, pa.string()),
+        ]
         writer.write(pa.RecordBatch.from_arrays(columns, schema=SAMPLE_SETS.arrow_schema()))
         parts += writer.close()
     lake.commit(SAMPLE_SETS, parts, {"sample_set": list(orders)})

@@ -1,7 +1,8 @@
-"""Tasks: what is predicted from what. A task is one file here, with a function `features`, and one TOML under conf/tasks.
+"""Tasks: what is predicted from what. A task is one file here, with a function `features`,
+and one TOML under conf/tasks.
 
-A user's own task needs no change here: a TOML anywhere whose `implementation` names a task of this package or a Python file
-beside it.
+A user's own task needs no change here: a TOML anywhere whose `implementation` names a task of this
+package or a Python file beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ def features(settings: Settings) -> Features:
     """The features of the task that `settings` are for, with its covariates."""
     base: Features = _implementation(settings).features(settings)
     if settings.covariates and base.encoding is not None:
-        raise InputError(f"found covariates for features that networks take as {base.encoding}; expected none", "covariates")
+        raise InputError(
+            f"found covariates for features that networks take as {base.encoding}; expected none", "covariates"
+        )
     return WithCovariates(base, settings.covariates) if settings.covariates else base
 
 
@@ -37,7 +40,12 @@ def _implementation(settings: Settings) -> Any:
                 raise ModuleNotFoundError(name)
             module = importlib.import_module(f"{__name__}.{name}")
         except ModuleNotFoundError as error:
-            raise InputError(f"found {name!r}; expected a task of genodl_spark/tasks, or the path of a .py", "implementation") from error
+            raise InputError(
+                f"found {name!r}; expected a task of genodl_spark/tasks, or the path of a .py", "implementation"
+            ) from error
     if not hasattr(module, "features"):
-        raise InputError(f"{name} has no function features(settings); expected one that returns the task's features", "implementation")
+        raise InputError(
+            f"{name} has no function features(settings); expected one that returns the task's features",
+            "implementation",
+        )
     return module

@@ -1,9 +1,11 @@
-"""The feed beside a bare pyarrow scan and Petastorm's own loaders, on the same files in the same run: `make bench-feed`.
+"""The feed beside a bare pyarrow scan and Petastorm's own loaders, on the same files
+in the same run: `make bench-feed`.
 
-The files hold 200,000 examples of 1,000 bytes (base codes 0 to 3; with --values 256 any byte), row groups of 5,000, zstd. They are
-read from the page cache; nothing is decoded before the clock starts. The scan reads row groups in the order of the files and does
-nothing with them. The feed decodes them and gives torch batches in an exact global permutation; its first epoch is from opening the files to
-the last batch, its second is the batches alone. Rounds alternate; medians count.
+The files hold 200,000 examples of 1,000 bytes (base codes 0 to 3; with --values 256 any byte), row groups of 5,000,
+zstd. They are read from the page cache; nothing is decoded before the clock starts. The scan reads row groups
+in the order of the files and does nothing with them. The feed decodes them and gives torch batches in an exact
+global permutation; its first epoch is from opening the files to the last batch, its second is the batches alone.
+Rounds alternate; medians count.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def write(folder: Path, rows: int, width: int, values: int, files: int) -> tuple
     paths = []
     for number, part in enumerate(np.array_split(np.arange(rows), files)):
         x = generator.integers(0, values, (len(part), width), dtype=np.uint8)
-        packed = pa.FixedSizeBinaryArray.from_buffers(pa.binary(width), len(part), [None, pa.py_buffer(x.tobytes())]).cast(pa.binary())
+        packed = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(width), len(part), [None, pa.py_buffer(x.tobytes())]
+        ).cast(pa.binary())
         folds = pa.array([b"\0"] * len(part), pa.binary())
         columns = {"row_id": pa.array(part, pa.int64()), "x": packed, "target": part % 2 * 1.0, "folds": folds}
         paths.append(folder / f"{number:03d}.parquet")
@@ -156,7 +160,10 @@ def main() -> int:
     for name, rates in found.items():
         ratio = statistics.median(r / s for r, s in zip(rates, scanned, strict=False))
         print(f"| {name} | {statistics.median(rates):,.0f} | {ratio:.2f} |")
-    print("\nThe scan and the feeds of one thread are on one core. Petastorm's own loaders keep no exact permutation: a queue of 20,000 rows.")
+    print(
+        "\nThe scan and the feeds of one thread are on one core. Petastorm's own loaders keep no exact permutation: "
+        "a queue of 20,000 rows."
+    )
     return 0
 
 

@@ -1,11 +1,12 @@
-"""What a command costs with all processes that it starts: wall and CPU seconds, and the peak memory of each kind of process.
+"""What a command costs with all processes that it starts: wall and CPU seconds, and the peak
+memory of each kind of process.
 
-wait4 and RUSAGE_CHILDREN do not do for Spark: they know the CPU time of children that somebody waited for, but PySpark's daemon
-ignores SIGCHLD, so what its workers used is dropped when they end, and the JVM outlives the driver that started it: of an ingest
-of 41.6 CPU seconds they told 1.5. A control group counts every process in it, whoever its parent is, to its end. Where none may
-be made (a container, no root) the processes of the command's session are read from /proc instead, which misses of each process
-what it used after the last look (of the same ingest it told 40.8). `check` measures a tree of processes of all these sorts
-whose use is known.
+wait4 and RUSAGE_CHILDREN do not do for Spark: they know the CPU time of children that somebody waited for,
+but PySpark's daemon ignores SIGCHLD, so what its workers used is dropped when they end, and the JVM outlives the driver
+that started it: of an ingest of 41.6 CPU seconds they told 1.5. A control group counts every process in it, whoever
+its parent is, to its end. Where none may be made (a container, no root) the processes of the command's session are read
+from /proc instead, which misses of each process what it used after the last look (of the same ingest it told 40.8).
+`check` measures a tree of processes of all these sorts whose use is known.
 
 Peaks are VmHWM, the kernel's own high-water mark, so that looking now and then misses only a rise in the last moments.
 """
@@ -55,7 +56,9 @@ class _Group:
 
     def cpu(self) -> float:
         text = (self.folder / self.usage).read_text()
-        return int(text) / 1e9 if self.usage == "cpuacct.usage" else int(text.split("usage_usec", 1)[1].split()[0]) / 1e6
+        return (
+            int(text) / 1e9 if self.usage == "cpuacct.usage" else int(text.split("usage_usec", 1)[1].split()[0]) / 1e6
+        )
 
     def remove(self) -> None:
         for _ in range(20):  # it is busy until the last process is gone altogether
@@ -67,7 +70,8 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Session:
-    """Where no control group can be had: the processes of session `leader`; `ticks` holds what each had used when last seen."""
+    """Where no control group can be had: the processes of session `leader`;
+    `ticks` holds what each had used when last seen."""
 
     leader: int
     ticks: dict[tuple[int, int], int]
@@ -94,12 +98,18 @@ class _Session:
 def _places() -> Iterator[tuple[Path, str]]:
     """Control groups that this process is in, and their files of CPU time; version 2 first."""
     own = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    mounts = sorted((line.split() for line in Path("/proc/self/mounts").read_text().splitlines()), key=lambda m: m[2], reverse=True)
+    mounts = sorted(
+        (line.split() for line in Path("/proc/self/mounts").read_text().splitlines()), key=lambda m: m[2], reverse=True
+    )
     for _, point, kind, options, *_ in mounts:
         if kind in ("cgroup", "cgroup2"):
             usage = "cpu.stat" if kind == "cgroup2" else "cpuacct.usage"
             for _, controllers, path in own:
-                if not controllers if kind == "cgroup2" else "cpuacct" in controllers.split(",") and "cpuacct" in options.split(","):
+                if (
+                    not controllers
+                    if kind == "cgroup2"
+                    else "cpuacct" in controllers.split(",") and "cpuacct" in options.split(",")
+                ):
                     yield Path(point + path), usage
 
 
@@ -138,7 +148,9 @@ def measure(command: list[str], cpus: Collection[int] | None = None, cwd: Path |
             group.folder.mkdir()
         try:
             started = time.perf_counter()
-            process = subprocess.Popen(command, stdout=out, stderr=err, cwd=cwd, start_new_session=True, preexec_fn=enter)
+            process = subprocess.Popen(
+                command, stdout=out, stderr=err, cwd=cwd, start_new_session=True, preexec_fn=enter
+            )
             watched = group or _Session(process.pid, {})
             try:
                 handle = os.pidfd_open(process.pid)
@@ -161,7 +173,9 @@ def measure(command: list[str], cpus: Collection[int] | None = None, cwd: Path |
         for stream in (out, err):
             stream.seek(0)
         if process.returncode:
-            raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}: {err.read()[-2000:].decode(errors='replace')}")
+            raise RuntimeError(
+                f"{' '.join(command)}: exit code {process.returncode}: {err.read()[-2000:].decode(errors='replace')}"
+            )
         return Cost(seconds, cpu, peaks, out.read().decode(errors="replace"))
 
 
@@ -172,7 +186,13 @@ def _look(pids: list[int], peaks: dict[str, int]) -> None:
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
             high = Path(f"/proc/{pid}/status").read_text().split("VmHWM:", 1)[1].split()[0]
             if line and line != own:  # between fork and exec the memory is still ours
-                kind = "jvm" if line.split(b"\0")[0].endswith(b"java") else "worker" if b"pyspark.daemon" in line else "main"
+                kind = (
+                    "jvm"
+                    if line.split(b"\0")[0].endswith(b"java")
+                    else "worker"
+                    if b"pyspark.daemon" in line
+                    else "main"
+                )
                 peaks[kind] = max(peaks.get(kind, 0), int(high) * 1024)
 
 
@@ -205,5 +225,7 @@ def check() -> float:
     found, true = measure([sys.executable, "-S", "-c", _TREE]).cpu, 5 * _BURN
     missed = 0.0 if place() else 5 * 2 * INTERVAL
     if not true - missed - 0.02 <= found <= true + 0.2:
-        raise RuntimeError(f"found {found:.2f} CPU seconds; expected {true:.2f}, the use of the tree of processes that was measured")
+        raise RuntimeError(
+            f"found {found:.2f} CPU seconds; expected {true:.2f}, the use of the tree of processes that was measured"
+        )
     return found

@@ -1,10 +1,11 @@
-"""`genodl predict` beside a bare torch loop and pyspark's predict_batch_udf on the same rows and model: `make bench-predict`.
+"""`genodl predict` beside a bare torch loop and pyspark's predict_batch_udf on the same rows and model:
+`make bench-predict`.
 
-Each run is a process of its own on the same cores: N tasks of Spark, or N processes of the bare loop with a share of the rows each. Sessions
-are warm (a small cohort is scored before, and what is new in it), so that seconds are those of the job: reading the lake, scoring, the
-commit. The bare loop has its rows in memory and keeps its probabilities there: standardised or one-hot, forward, softmax.
-predict_batch_udf reads a table of its own, with the array column that it wants, and its rows are written to Delta as ours are. Then 1% new
-rows come, and are scored alone.
+Each run is a process of its own on the same cores: N tasks of Spark, or N processes of the bare loop with a share of
+the rows each. Sessions are warm (a small cohort is scored before, and what is new in it), so that seconds are those of
+the job: reading the lake, scoring, the commit. The bare loop has its rows in memory and keeps its probabilities there:
+standardised or one-hot, forward, softmax. predict_batch_udf reads a table of its own, with the array column
+that it wants, and its rows are written to Delta as ours are. Then 1% new rows come, and are scored alone.
 """
 
 from __future__ import annotations
@@ -54,7 +55,11 @@ def session(cpus: int) -> Any:
 def values(kind: str, first: int, rows: int) -> np.ndarray:
     generator = np.random.default_rng([7, first])
     shape = (rows, WIDTH[kind])
-    return generator.integers(0, 4, shape).astype(np.int8) if kind == "cnn" else generator.standard_normal(shape, np.float32)
+    return (
+        generator.integers(0, 4, shape).astype(np.int8)
+        if kind == "cnn"
+        else generator.standard_normal(shape, np.float32)
+    )
 
 
 def make(kind: str, folder: str, rows: int) -> None:
@@ -77,14 +82,35 @@ def make(kind: str, folder: str, rows: int) -> None:
         add(lake, kind, cohort, 0, count, "one")
         if not one_hot:
             ids = [
-                {"cohort": cohort, "source": "expression", "block": "", "feature_set": "f", "position": i, "feature_id": n}
+                {
+                    "cohort": cohort,
+                    "source": "expression",
+                    "block": "",
+                    "feature_set": "f",
+                    "position": i,
+                    "feature_id": n,
+                }
                 for i, n in enumerate(names)
             ]
             lake.append(FEATURES, table(FEATURES, ids))
     settings = config.load(TASKS[kind])
     row = {
-        **{"model_id": MODEL_ID, "task": TASKS[kind], "label_column": settings.label, "model_version": 1, "cohort": "big", "dataset": "d"},
-        **{"split_hash": "s", "classes": CLASSES, "n_features": width, "settings": settings.model_dump_json(), "seed": 0, "ranks": 1},
+        **{
+            "model_id": MODEL_ID,
+            "task": TASKS[kind],
+            "label_column": settings.label,
+            "model_version": 1,
+            "cohort": "big",
+            "dataset": "d",
+        },
+        **{
+            "split_hash": "s",
+            "classes": CLASSES,
+            "n_features": width,
+            "settings": settings.model_dump_json(),
+            "seed": 0,
+            "ranks": 1,
+        },
         **{"code": "", "fingerprint": "", "source_versions": {}, "metrics": {}, "trained_at": datetime.now(UTC)},
     }
     x = values(kind, 10**9, 2000)
@@ -96,11 +122,26 @@ def make(kind: str, folder: str, rows: int) -> None:
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
     target = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    weights = save({**tensors, **more, "target": target, **{name: torch.from_numpy(value) for name, value in learnt.items()}})
+    weights = save(
+        {**tensors, **more, "target": target, **{name: torch.from_numpy(value) for name, value in learnt.items()}}
+    )
     uri = lake.model_uri(MODEL_ID)
     batch = predictor.batch_rows(0, encodings.encoding(transform).shape(width))
     dtype = "int8" if one_hot else "float32"
-    card = model_files.Card(model_files.FORMAT, MODEL_ID, TASKS[kind], settings.label, CLASSES, names, dtype, transform, MODELS[kind], 1, 1.0, batch)
+    card = model_files.Card(
+        model_files.FORMAT,
+        MODEL_ID,
+        TASKS[kind],
+        settings.label,
+        CLASSES,
+        names,
+        dtype,
+        transform,
+        MODELS[kind],
+        1,
+        1.0,
+        batch,
+    )
     row |= model_files.columns(model_files.publish(uri, card, weights, {}))
     lake.merge(REGISTERED, table(REGISTERED, [row]))
     arrays(kind, folder, rows)
@@ -129,10 +170,25 @@ def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> 
         size = x.shape[1] * x.itemsize
         packed = packing.binary_array(x.view(np.uint8).reshape(-1), np.arange(count + 1, dtype=np.int32) * size)
         ids = pa.array([f"{cohort}{i}" for i in range(start, start + count)])
-        same = {"cohort": cohort, "file": file, "block": "", "feature_set": "f", "length": x.shape[1], "n_features": x.shape[1]}
-        columns = {"sequence_id": ids, "sample_id": ids, "codes": packed, "x": packed, "line": pa.array(np.arange(start, start + count))}
+        same = {
+            "cohort": cohort,
+            "file": file,
+            "block": "",
+            "feature_set": "f",
+            "length": x.shape[1],
+            "n_features": x.shape[1],
+        }
+        columns = {
+            "sequence_id": ids,
+            "sample_id": ids,
+            "codes": packed,
+            "x": packed,
+            "line": pa.array(np.arange(start, start + count)),
+        }
         schema = into.arrow_schema()
-        made = [columns[f.name] if f.name in columns else pa.repeat(pa.scalar(same[f.name], f.type), count) for f in schema]
+        made = [
+            columns[f.name] if f.name in columns else pa.repeat(pa.scalar(same[f.name], f.type), count) for f in schema
+        ]
         writer = PartWriter(into, lake.path(into), f"{file}-{start}")
         writer.write(pa.RecordBatch.from_arrays(made, schema=schema))
         parts += writer.close()
@@ -150,8 +206,15 @@ def arrays(kind: str, folder: str, rows: int) -> None:
         x = values(kind, start, min(PART, rows - start))
         x = x.view(np.int8) if kind == "cnn" else x
         ends = pa.array(np.arange(len(x) + 1, dtype=np.int32) * x.shape[1])
-        made = pa.table({"entity_id": [f"big{i}" for i in range(start, start + len(x))], "x": pa.ListArray.from_arrays(ends, pa.array(x.ravel()))})
-        pq.write_table(made, out / f"{start:09d}.parquet", compression="zstd", row_group_size=4096, use_dictionary=False)
+        made = pa.table(
+            {
+                "entity_id": [f"big{i}" for i in range(start, start + len(x))],
+                "x": pa.ListArray.from_arrays(ends, pa.array(x.ravel())),
+            }
+        )
+        pq.write_table(
+            made, out / f"{start:09d}.parquet", compression="zstd", row_group_size=4096, use_dictionary=False
+        )
 
 
 def ours(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
@@ -173,7 +236,8 @@ def ours(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
         return time.perf_counter() - started, int(run.report.rows[PREDICTIONS.name]["written"])
 
     def come_and_gone(cohort: str, count: int) -> tuple[float, float]:
-        """Seconds in which rows that are new are scored, and in which the scores of rows that are gone again are taken away."""
+        """Seconds in which rows that are new are scored, and in which the scores of rows that are
+        gone again are taken away."""
         add(lake, kind, cohort, 10 * rows, count, f"new{time.time_ns()}")
         come, few = scored(cohort)
         assert few == count, few
@@ -200,7 +264,9 @@ def bare(kind: str, folder: str, rows: int, share: int, of: int) -> dict[str, An
     torch.set_num_threads(1)
     uri = f"file://{lake_uri(folder, kind)}/models/{MODEL_ID}"
     card = model_files.ModelFiles(uri).card()
-    model = predictor.Predictor(card, model_files.ModelFiles(uri).weights(), uri, device="cuda" if torch.cuda.is_available() else "cpu")
+    model = predictor.Predictor(
+        card, model_files.ModelFiles(uri).weights(), uri, device="cuda" if torch.cuda.is_available() else "cpu"
+    )
     network, mean, inverse, device = model.network, model.mean, model.inverse, model.device
     first, last = (rows * i // of for i in (share, share + 1))
     x = np.concatenate([values(kind, start, min(PART, last - start)) for start in range(first, last, PART)])
@@ -220,13 +286,18 @@ def bare(kind: str, folder: str, rows: int, share: int, of: int) -> dict[str, An
 
 
 def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
-    """As pyspark's documentation has it: a predict function made once a worker, NumPy batches in, an array of probabilities out."""
+    """As pyspark's documentation has it: a predict function made once a worker, NumPy batches in,
+    an array of probabilities out."""
     from pyspark.ml.functions import predict_batch_udf
     from pyspark.sql import functions as F
     from pyspark.sql.types import ArrayType, FloatType
 
     spark = session(cpus)
-    uri, out, root = f"file://{lake_uri(folder, kind)}/models/{MODEL_ID}", f"{folder}/{kind}-udf-{time.time_ns()}", str(ROOT)
+    uri, out, root = (
+        f"file://{lake_uri(folder, kind)}/models/{MODEL_ID}",
+        f"{folder}/{kind}-udf-{time.time_ns()}",
+        str(ROOT),
+    )
 
     def make_predict() -> Any:
         sys.path.insert(0, root)
@@ -251,13 +322,17 @@ def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
 
     size = model_files.ModelFiles(uri).card().batch
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", str(size * max(1, 4096 // size)))
-    score = predict_batch_udf(make_predict, return_type=ArrayType(FloatType()), batch_size=size, input_tensor_shapes=[[WIDTH[kind]]])
+    score = predict_batch_udf(
+        make_predict, return_type=ArrayType(FloatType()), batch_size=size, input_tensor_shapes=[[WIDTH[kind]]]
+    )
 
     def run(limit: int | None) -> float:
         table = spark.read.parquet(f"file://{folder}/{kind}-arrays")
         table = table if limit is None else table.limit(limit)
         started = time.perf_counter()
-        scored = table.select("entity_id", score("x").alias("p")).select("entity_id", "p", F.array_max("p").alias("value"))
+        scored = table.select("entity_id", score("x").alias("p")).select(
+            "entity_id", "p", F.array_max("p").alias("value")
+        )
         scored.write.format("delta").mode("overwrite").save(out)
         return time.perf_counter() - started
 
@@ -271,7 +346,13 @@ def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
 def child(cpus: list[int], *arguments: Any, **options: Any) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, "--run", json.dumps(arguments)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=lambda: os.sched_setaffinity(0, cpus), **options
+        command,
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: os.sched_setaffinity(0, cpus),
+        **options,
     )
 
 
@@ -312,7 +393,10 @@ def main() -> int:
     import torch
 
     cpus = sorted(os.sched_getaffinity(0))
-    print(f"{len(cpus)} cores, {platform.machine()}, torch {torch.__version__}; {date.today()}; {a.repeat} alternating rounds, medians\n")
+    print(
+        f"{len(cpus)} cores, {platform.machine()}, torch {torch.__version__}; {date.today()}; "
+        f"{a.repeat} alternating rounds, medians\n"
+    )
     print("| model | what | rows/s | ratio |\n| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="genodl-bench-predict-") as folder:
         for kind in a.models.split(","):
@@ -333,14 +417,32 @@ def main() -> int:
                 return statistics.median(x / y for x, y in zip(found[name], found[other], strict=True))
 
             print(f"| {kind} | bare torch loop, rows in memory | {rows / median['bare']:,.0f} | 1.000 of itself |")
-            print(f"| {kind} | genodl predict | {rows / median['ours']:,.0f} | {ratio('bare', 'ours'):.3f} of the bare torch loop |")
-            print(f"| {kind} | the same | {rows / median['ours']:,.0f} | {ratio('udf', 'ours'):.3f} of predict_batch_udf |")
-            print(f"| {kind} | pyspark predict_batch_udf | {rows / median['udf']:,.0f} | {ratio('bare', 'udf'):.3f} of the bare torch loop |")
-            print(f"| {kind} | 1% new rows alone | {rows / 100 / median['new']:,.0f} | {100 * ratio('new', 'ours'):.1f}% of the time of all |")
-            print(f"| {kind} | and these gone again | | {100 * ratio('gone', 'ours'):.1f}% of the time of all |", flush=True)
+            print(
+                f"| {kind} | genodl predict | {rows / median['ours']:,.0f} | {ratio('bare', 'ours'):.3f} "
+                "of the bare torch loop |"
+            )
+            print(
+                f"| {kind} | the same | {rows / median['ours']:,.0f} | {ratio('udf', 'ours'):.3f} "
+                "of predict_batch_udf |"
+            )
+            print(
+                f"| {kind} | pyspark predict_batch_udf | {rows / median['udf']:,.0f} | {ratio('bare', 'udf'):.3f} "
+                "of the bare torch loop |"
+            )
+            print(
+                f"| {kind} | 1% new rows alone | {rows / 100 / median['new']:,.0f} | {100 * ratio('new', 'ours'):.1f}% "
+                "of the time of all |"
+            )
+            print(
+                f"| {kind} | and these gone again | | {100 * ratio('gone', 'ours'):.1f}% of the time of all |",
+                flush=True,
+            )
     for kind in a.models.split(","):
         rows = int(ROWS[kind] * a.scale) // 100 * 100
-        print(f"\n{kind}: {json.dumps(MODELS[kind])}, one network, {rows:,} rows x {WIDTH[kind]:,} {'base codes' if kind == 'cnn' else 'float32'}")
+        print(
+            f"\n{kind}: {json.dumps(MODELS[kind])}, one network, {rows:,} rows x {WIDTH[kind]:,} "
+            f"{'base codes' if kind == 'cnn' else 'float32'}"
+        )
     return 0
 
 

@@ -1,9 +1,10 @@
-"""The training loop beside a bare torch loop on the same model and rows, and two ranks beside two processes: `make bench-train`.
+"""The training loop beside a bare torch loop on the same model and rows, and two ranks beside two
+processes: `make bench-train`.
 
-Every run is a process of its own, pinned to its cores; rounds alternate between what is compared, and medians count. Seconds are those of
-the loop: reading the data, imports and launches are not in them. The bare loop is what one would write by hand: a batch gathered
-by a permutation, made one-hot, forward, cross entropy, backward, AdamW. Two ranks share a batch twice as large and sum gradients at
-every step; two independent processes train a model each.
+Every run is a process of its own, pinned to its cores; rounds alternate between what is compared, and medians count.
+Seconds are those of the loop: reading the data, imports and launches are not in them. The bare loop is what one would
+write by hand: a batch gathered by a permutation, made one-hot, forward, cross entropy, backward, AdamW.
+Two ranks share a batch twice as large and sum gradients at every step; two independent processes train a model each.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
     path = Path(folder) / f"{kind}.parquet"
     if not path.exists():
         generator = np.random.default_rng(7)
-        x = generator.integers(0, 4, (rows, width)).astype(dtype) if kind == "cnn" else generator.normal(size=(rows, width)).astype(dtype)
+        x = (
+            generator.integers(0, 4, (rows, width)).astype(dtype)
+            if kind == "cnn"
+            else generator.normal(size=(rows, width)).astype(dtype)
+        )
         columns = {
             "row_id": pa.array(np.arange(rows)),
             "x": pa.array([row.tobytes() for row in x], pa.binary()),
@@ -58,7 +63,15 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
         }
         pq.write_table(pa.table(columns), path.with_suffix(".tmp"), row_group_size=5000, compression="zstd")
         path.with_suffix(".tmp").rename(path)
-    chosen = {"ensemble": 1, "epochs": epochs, "min_steps": 0, "batch": BATCH * ranks, "checkpoint_seconds": 1e9, "clip": 0.0, **options}
+    chosen = {
+        "ensemble": 1,
+        "epochs": epochs,
+        "min_steps": 0,
+        "batch": BATCH * ranks,
+        "checkpoint_seconds": 1e9,
+        "clip": 0.0,
+        **options,
+    }
     staging = tempfile.mkdtemp(dir=folder)
     return plan.Job(
         files=[f"file://{path}"],
@@ -129,7 +142,13 @@ def plain(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[
         first, second = MODELS[kind]["hidden"]
         drop = nn.Dropout(0.1)
         stack: nn.Module = nn.Sequential(
-            nn.Linear(width, first), nn.GELU(), drop, nn.Linear(first, second), nn.GELU(), drop, nn.Linear(second, CLASSES)
+            nn.Linear(width, first),
+            nn.GELU(),
+            drop,
+            nn.Linear(first, second),
+            nn.GELU(),
+            drop,
+            nn.Linear(second, CLASSES),
         )
     else:
         channels = MODELS[kind]["channels"][0]
@@ -148,7 +167,13 @@ def plain(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[
         blocks = [Block(dilation) for dilation in MODELS[kind]["dilations"]]
         dense = [nn.Dropout(0.1), nn.Linear(channels, 32), nn.GELU(), nn.Dropout(0.1), nn.Linear(32, CLASSES)]
         stack = nn.Sequential(
-            nn.Conv1d(4, channels, 15, padding="same"), *blocks, nn.GroupNorm(1, channels), nn.GELU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), *dense
+            nn.Conv1d(4, channels, 15, padding="same"),
+            *blocks,
+            nn.GroupNorm(1, channels),
+            nn.GELU(),
+            nn.AdaptiveAvgPool1d(1),
+            nn.Flatten(),
+            *dense,
         )
 
     class Members(nn.Module):
@@ -179,9 +204,13 @@ def pinned_rank(j: Any, root: str) -> dict[str, Any]:
     return rank.run_rank(j)
 
 
-def start(what: str, kind: str, folder: str, epochs: int, cpus: list[int], options: dict[str, Any]) -> subprocess.Popen[str]:
+def start(
+    what: str, kind: str, folder: str, epochs: int, cpus: list[int], options: dict[str, Any]
+) -> subprocess.Popen[str]:
     command = [sys.executable, __file__, "--run", json.dumps([what, kind, folder, epochs, options])]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=lambda: os.sched_setaffinity(0, cpus))
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, preexec_fn=lambda: os.sched_setaffinity(0, cpus)
+    )
 
 
 def measured(process: subprocess.Popen[str]) -> dict[str, Any]:
@@ -255,11 +284,16 @@ def compare(kind: str, folder: str, cpus: list[int], repeat: int) -> None:
     line("often", "genodl train, a checkpoint a second", "ours", "genodl train")
     line("both", "two independent processes, a core each", "ours", "one")
     line("two", "two ranks, a core each", "both", "two independent processes")
-    print(f"| {kind} | feed stall | {median(stall):.2f}% | |\n| {kind} | cost of a checkpoint a second | {median(cost):.2f}% | |", flush=True)
+    print(
+        f"| {kind} | feed stall | {median(stall):.2f}% | |\n| {kind} | cost of a checkpoint a second "
+        f"| {median(cost):.2f}% | |",
+        flush=True,
+    )
 
 
 def on_gpu(kind: str, folder: str, cpus: list[int], repeat: int) -> None:
-    """bf16 beside the bare loop in bf16, and the floating-point rate beside that of large matrix products on the same card."""
+    """bf16 beside the bare loop in bf16, and the floating-point rate beside that of large matrix
+    products on the same card."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -284,7 +318,11 @@ def on_gpu(kind: str, folder: str, cpus: list[int], repeat: int) -> None:
     used = counter.get_total_flops() / 64 * median(rates["ours"])
     ratio = median([x / y for x, y in zip(rates["ours"], rates["bare"], strict=True)])
     print(f"| {kind} | GPU, bf16: genodl train | {median(rates['ours']):,.0f} | {ratio:.3f} of the bare torch loop |")
-    print(f"| {kind} | GPU, bf16: TFLOP/s | {used / 1e12:.1f} | {used / peak:.3f} of a large matrix product ({peak / 1e12:.0f}) |", flush=True)
+    print(
+        f"| {kind} | GPU, bf16: TFLOP/s | {used / 1e12:.1f} | {used / peak:.3f} of a large matrix "
+        f"product ({peak / 1e12:.0f}) |",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

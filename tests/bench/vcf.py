@@ -1,8 +1,10 @@
-"""Cohort VCFs in, and what is asked of them, beside plink2 and bcftools on the same machine in the same run: `make bench-vcf`.
+"""Cohort VCFs in, and what is asked of them, beside plink2 and bcftools on the same machine
+in the same run: `make bench-vcf`.
 
-Costs are CPU seconds of a command with all processes that it starts (see meter.py). A JVM's start costs as much as some hundred
-million genotypes, so the price of a genotype is the marginal one: the difference between a file and one four times as long, over
-the genotypes added. Inputs are simulated into --work once and kept there; everything else is made anew in every run.
+Costs are CPU seconds of a command with all processes that it starts (see meter.py).
+A JVM's start costs as much as some hundred million genotypes, so the price of a genotype is the marginal one:
+the difference between a file and one four times as long, over the genotypes added.
+Inputs are simulated into --work once and kept there; everything else is made anew in every run.
 
 Cohort A has GT alone: 2,504 people, 4 Mb. Cohort B has GT:AD:DP:GQ:PL; of these plink2 keeps GT alone, bcftools all.
 """
@@ -83,7 +85,9 @@ class Bench:
 
     def make(self, tool: str, source: Input, cores: int) -> meter.Cost:
         """Ingests or converts one input on the first `cores` CPUs, its earlier output gone."""
-        for kind in {"genodl": ["lake"], "plink2": ["pgen", "pvar", "psam", "log"], "bcftools": ["bcf", "bcf.csi"]}[tool]:
+        for kind in {"genodl": ["lake"], "plink2": ["pgen", "pvar", "psam", "log"], "bcftools": ["bcf", "bcf.csi"]}[
+            tool
+        ]:
             path = source.out(kind)
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         tell(f"{tool} reads {source.cohort} x{source.size} on {cores} of {len(CPUS)} CPUs")
@@ -99,10 +103,32 @@ class Bench:
 def import_command(tool: str, source: Input, cores: int) -> list[str]:
     vcf = str(source.vcf)
     if tool == "genodl":
-        return [GENODL, "ingest", "vcf", vcf, "--lake", str(source.out("lake")), "--cohort", COHORT, "--master", f"local[{cores}]"]
+        return [
+            GENODL,
+            "ingest",
+            "vcf",
+            vcf,
+            "--lake",
+            str(source.out("lake")),
+            "--cohort",
+            COHORT,
+            "--master",
+            f"local[{cores}]",
+        ]
     if tool == "plink2":
-        return ["plink2", "--vcf", vcf, "--make-pgen", "--threads", str(cores), "--silent", "--out", str(source.out("pgen").with_suffix(""))]
-    return ["bcftools", "view", "-Ob", "--threads", str(cores - 1), "-o", str(source.out("bcf")), vcf]  # threads beside the first
+        return [
+            "plink2",
+            "--vcf",
+            vcf,
+            "--make-pgen",
+            "--threads",
+            str(cores),
+            "--silent",
+            "--out",
+            str(source.out("pgen").with_suffix("")),
+        ]
+    # threads beside the first
+    return ["bcftools", "view", "-Ob", "--threads", str(cores - 1), "-o", str(source.out("bcf")), vcf]
 
 
 def tell(text: str) -> None:
@@ -117,7 +143,18 @@ def simulated(cohort: str, size: int, samples: int, length: int, work: Path) -> 
     if not (vcf.exists() and notes.exists()):
         vcf.unlink(missing_ok=True)
         tell(f"simulating {vcf.name}")
-        arguments = ["--samples", str(samples), "--length", str(length), "--fields", fields, "--seed", str(SEED), "--output", str(vcf)]
+        arguments = [
+            "--samples",
+            str(samples),
+            "--length",
+            str(length),
+            "--fields",
+            fields,
+            "--seed",
+            str(SEED),
+            "--output",
+            str(vcf),
+        ]
         cost = meter.measure([GENODL, "simulate", "cohort", *arguments], cwd=work)
         variants = json.loads(cost.stdout.splitlines()[-1])["metrics"]["variants"]
         notes.write_text(json.dumps({"variants": variants, "text": inflated(vcf), "seconds": round(cost.seconds, 1)}))
@@ -174,7 +211,14 @@ def marginal(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             each = (large["cpu"] - small["cpu"]) / (large["genotypes"] - small["genotypes"])
             wall = (large["seconds"] - small["seconds"]) / (large["genotypes"] - small["genotypes"])
             fixed = small["cpu"] - each * small["genotypes"]
-            yield {"cohort": cohort, "cores": cores, "tool": tool, "cpu_ns": each * 1e9, "wall_ns": wall * 1e9, "fixed_cpu": fixed}
+            yield {
+                "cohort": cohort,
+                "cores": cores,
+                "tool": tool,
+                "cpu_ns": each * 1e9,
+                "wall_ns": wall * 1e9,
+                "fixed_cpu": fixed,
+            }
 
 
 def stored(bench: Bench, source: Input) -> None:
@@ -197,7 +241,17 @@ def scan(bench: Bench) -> None:
         for way, times in found.items():
             bench.add("scan", **common, way=way, **times)
         prefix = str(source.out("pgen").with_suffix(""))
-        command = ["plink2", "--pfile", prefix, "--freq", "--threads", "1", "--silent", "--out", str(source.out("freq"))]
+        command = [
+            "plink2",
+            "--pfile",
+            prefix,
+            "--freq",
+            "--threads",
+            "1",
+            "--silent",
+            "--out",
+            str(source.out("freq")),
+        ]
         costs = [meter.measure(command, CPUS[:1]) for _ in range(REPEATS_WARM)]
         bench.add("scan", **common, way="plink2 --freq of the .pgen", cpu=statistics.median(c.cpu for c in costs))
 
@@ -208,7 +262,10 @@ def region(bench: Bench) -> None:
         bench.have("genodl", source)
         bench.have("bcftools", source)
         subprocess.run(["bcftools", "index", "-f", str(source.out("bcf"))], check=True)
-        names = [line.split("\t")[0] for line in Path(f"{source.vcf}".removesuffix(".vcf.gz") + ".samples.tsv").read_text().splitlines()[1:]]
+        names = [
+            line.split("\t")[0]
+            for line in Path(f"{source.vcf}".removesuffix(".vcf.gz") + ".samples.tsv").read_text().splitlines()[1:]
+        ]
         chosen = names[:: max(1, len(names) // CHOSEN_SAMPLES)][:CHOSEN_SAMPLES]
         listed = source.out("chosen.txt")
         listed.write_text("".join(f"{name}\n" for name in chosen))
@@ -245,7 +302,9 @@ def qc(bench: Bench) -> None:
             bench.add("qc", what=name, seconds=cost.seconds, cpu=cost.cpu, peaks=cost.peaks)
     tell("step variants of A x1 in a session that runs")
     runs = inner("variants", lake=str(source.out("lake")), variants=source.variants)
-    bench.add("qc", what=f"genodl qc, step variants, warm: median of {len(runs)}", seconds=statistics.median(runs), runs=runs)
+    bench.add(
+        "qc", what=f"genodl qc, step variants, warm: median of {len(runs)}", seconds=statistics.median(runs), runs=runs
+    )
     if source.vcf.name == f"GT-{SAMPLES}x{LENGTH}.vcf.gz":
         bench.add("qc", what="Hail 0.2.139, the same (quoted, not run)", seconds=HAIL)
 
@@ -253,12 +312,24 @@ def qc(bench: Bench) -> None:
 def memory(bench: Bench) -> None:
     """Peaks of ingest; those of part ingest where it ran."""
     for source in bench.inputs.values():
-        known = [r for r in bench.rows.get("ingest", []) if (r["cohort"], r["size"], r["tool"]) == (source.cohort, source.size, "genodl")]
+        known = [
+            r
+            for r in bench.rows.get("ingest", [])
+            if (r["cohort"], r["size"], r["tool"]) == (source.cohort, source.size, "genodl")
+        ]
         peaks = known[-1]["peaks"] if known else bench.make("genodl", source, bench.cores[-1]).peaks
-        bench.add("memory", cohort=source.cohort, size=source.size, text=source.text, cores=bench.cores[-1], peaks=peaks)
+        bench.add(
+            "memory", cohort=source.cohort, size=source.size, text=source.text, cores=bench.cores[-1], peaks=peaks
+        )
 
 
-PARTS: dict[str, Callable[[Bench], None]] = {"ingest": ingest, "scan": scan, "region": region, "qc": qc, "memory": memory}
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "ingest": ingest,
+    "scan": scan,
+    "region": region,
+    "qc": qc,
+    "memory": memory,
+}
 
 
 # ---- seams: how the package is asked
@@ -269,11 +340,14 @@ def our_qc(lake: str) -> list[str]:
 
 
 def our_variants(lake: str, max_missing: float) -> dict[str, float]:
-    """Seconds of step `variants` in this process's session, which stays, and rows written; `max_missing` makes it another run."""
+    """Seconds of step `variants` in this process's session, which stays, and rows written;
+    `max_missing` makes it another run."""
     import jobs
 
     chosen = {"qc.steps": "variants", "qc.pruned": "", "qc.max_missing": max_missing}
-    report = jobs.call("qc", [*our_qc(lake)[2:], *(word for key, value in chosen.items() for word in ("--set", f"{key}={value}"))])
+    report = jobs.call(
+        "qc", [*our_qc(lake)[2:], *(word for key, value in chosen.items() for word in ("--set", f"{key}={value}"))]
+    )
     if report["status"] != "done":
         raise RuntimeError(f"qc: found {report['status']} {report.get('error', '')}; expected done")
     return dict(report["metrics"]["variants"])
@@ -419,7 +493,9 @@ def inner_region(lake: str, start: int, end: int, samples: list[str], command: l
         subprocess.run(command, check=True)
         theirs.append(time.perf_counter() - started)
     output = command[command.index("-o") + 1]
-    listed = subprocess.run(["bcftools", "query", "-f", "%POS\n", output], check=True, capture_output=True, text=True).stdout.split()
+    listed = subprocess.run(
+        ["bcftools", "query", "-f", "%POS\n", output], check=True, capture_output=True, text=True
+    ).stdout.split()
     if records != len(listed):
         raise RuntimeError(f"the region has {records} records by us, {len(listed)} by bcftools")
     return {"records": records, "genodl": statistics.median(ours[1:]), "bcftools": statistics.median(theirs[1:])}
@@ -437,7 +513,12 @@ def inner_variants(lake: str, variants: int) -> list[float]:
     return [run["seconds"] for run in found[1:]]
 
 
-INNER: dict[str, Callable[..., Any]] = {"columns": inner_columns, "scan": inner_scan, "region": inner_region, "variants": inner_variants}
+INNER: dict[str, Callable[..., Any]] = {
+    "columns": inner_columns,
+    "scan": inner_scan,
+    "region": inner_region,
+    "variants": inner_variants,
+}
 
 
 # ---- tables
@@ -449,13 +530,23 @@ def tables(bench: Bench) -> Iterator[str]:
         "Inputs",
         ["cohort", "size", "samples", "variants", "genotypes", "text, MB", "bgzipped, MB", "simulated in, s"],
         [
-            [s.cohort, f"x{s.size}", s.samples, s.variants, f"{s.genotypes / 1e6:.1f} M", mb(s.text), mb(s.compressed), s.seconds]
+            [
+                s.cohort,
+                f"x{s.size}",
+                s.samples,
+                s.variants,
+                f"{s.genotypes / 1e6:.1f} M",
+                mb(s.text),
+                mb(s.compressed),
+                s.seconds,
+            ]
             for s in bench.inputs.values()
         ],
     )
     if "ingest" in rows:
         cpu = {(r["cohort"], r["size"], r["cores"], r["tool"]): r["cpu"] for r in rows["ingest"]}
-        wall = {(r["cohort"], r["size"], r["tool"]): r["seconds"] for r in reversed(rows["ingest"])}  # on the fewest cores
+        # on the fewest cores
+        wall = {(r["cohort"], r["size"], r["tool"]): r["seconds"] for r in reversed(rows["ingest"])}
         lines: list[list[Any]] = []
         for r in rows["ingest"]:
             faster = ratio(wall[r["cohort"], r["size"], r["tool"]], r["seconds"])
@@ -463,17 +554,58 @@ def tables(bench: Bench) -> Iterator[str]:
             speed = f"{r['genotypes'] / r['seconds'] / 1e6:.1f} M"
             head = [r["cohort"], f"x{r['size']}", r["cores"], r["tool"], r["seconds"], r["cpu"]]
             lines.append([*head, *(ratio(r["cpu"], peer) for peer in peers), speed, faster])
-        header = ["cohort", "size", "cores", "tool", "wall, s", "CPU, s", "CPU / plink2", "CPU / bcftools", "genotypes/s", "speed-up by cores"]
+        header = [
+            "cohort",
+            "size",
+            "cores",
+            "tool",
+            "wall, s",
+            "CPU, s",
+            "CPU / plink2",
+            "CPU / bcftools",
+            "genotypes/s",
+            "speed-up by cores",
+        ]
         yield markdown("Ingest: genodl ingest vcf, plink2 --make-pgen, bcftools view -Ob", header, lines)
     if "marginal" in rows:
         each = {(r["cohort"], r["cores"], r["tool"]): r["cpu_ns"] for r in rows["marginal"]}
         lines = []
         for r in rows["marginal"]:
             peers = (each[r["cohort"], r["cores"], tool] for tool in ("plink2", "bcftools"))
-            lines.append([r["cohort"], r["cores"], r["tool"], r["cpu_ns"], *(ratio(r["cpu_ns"], p) for p in peers), r["wall_ns"], r["fixed_cpu"]])
+            lines.append(
+                [
+                    r["cohort"],
+                    r["cores"],
+                    r["tool"],
+                    r["cpu_ns"],
+                    *(ratio(r["cpu_ns"], p) for p in peers),
+                    r["wall_ns"],
+                    r["fixed_cpu"],
+                ]
+            )
         quoted = ratio(*VCF2ZARR)
-        lines.append(["A", 2, f"vcf2zarr (quoted: {VCF2ZARR[0]:g} s to plink2's {VCF2ZARR[1]:g} s)", None, quoted, None, None, None])
-        header = ["cohort", "cores", "tool", "CPU, ns per genotype", "/ plink2", "/ bcftools", "wall, ns per genotype", "start-up, CPU s"]
+        lines.append(
+            [
+                "A",
+                2,
+                f"vcf2zarr (quoted: {VCF2ZARR[0]:g} s to plink2's {VCF2ZARR[1]:g} s)",
+                None,
+                quoted,
+                None,
+                None,
+                None,
+            ]
+        )
+        header = [
+            "cohort",
+            "cores",
+            "tool",
+            "CPU, ns per genotype",
+            "/ plink2",
+            "/ bcftools",
+            "wall, ns per genotype",
+            "start-up, CPU s",
+        ]
         yield markdown(f"Ingest: what one more genotype costs, from x1 to x{GROWTH}", header, lines)
     if "bytes" in rows:
         lines = []
@@ -486,16 +618,42 @@ def tables(bench: Bench) -> Iterator[str]:
     if "scan" in rows:
         best = {r["size"]: r["cpu"] for r in rows["scan"] if r["way"].startswith("plink2")}
         lines = [
-            [f"x{r['size']}", r["way"], r["cpu"], f"{r['genotypes'] / r['cpu'] / 1e6:,.0f} M", ratio(r["cpu"], best.get(r["size"]))]
+            [
+                f"x{r['size']}",
+                r["way"],
+                r["cpu"],
+                f"{r['genotypes'] / r['cpu'] / 1e6:,.0f} M",
+                ratio(r["cpu"], best.get(r["size"])),
+            ]
             for r in rows["scan"]
         ]
-        yield markdown("Allele frequencies of all variants, A", ["size", "way", "CPU, s", "genotypes/s a core", "CPU / plink2"], lines)
+        yield markdown(
+            "Allele frequencies of all variants, A",
+            ["size", "way", "CPU, s", "genotypes/s a core", "CPU / plink2"],
+            lines,
+        )
     if "region" in rows:
         lines = [
-            [f"x{r['size']}", r["bases"], r["samples"], r["records"], r["genodl"] * 1e3, r["bcftools"] * 1e3, ratio(r["genodl"], r["bcftools"])]
+            [
+                f"x{r['size']}",
+                r["bases"],
+                r["samples"],
+                r["records"],
+                r["genodl"] * 1e3,
+                r["bcftools"] * 1e3,
+                ratio(r["genodl"], r["bcftools"]),
+            ]
             for r in rows["region"]
         ]
-        header = ["size", "bases", "samples", "records", "genodl, warm, ms", "bcftools view -r -S -Ob, ms", "genodl / bcftools"]
+        header = [
+            "size",
+            "bases",
+            "samples",
+            "records",
+            "genodl, warm, ms",
+            "bcftools view -r -S -Ob, ms",
+            "genodl / bcftools",
+        ]
         yield markdown(f"A region of some samples, A; median of {REPEATS_WARM}", header, lines)
     if "qc" in rows:
         done = [r for r in rows["qc"] if "cpu" in r]
@@ -503,7 +661,9 @@ def tables(bench: Bench) -> Iterator[str]:
         lines, quoted = [], next((r["seconds"] for r in rows["qc"] if r["what"].startswith("Hail")), None)
         for r in rows["qc"]:
             hail = ratio(r["seconds"], quoted) if "runs" in r else None
-            lines.append([r["what"], r.get("seconds"), r.get("cpu"), ratio(r.get("cpu"), peer), hail, r.get("error", "")])
+            lines.append(
+                [r["what"], r.get("seconds"), r.get("cpu"), ratio(r.get("cpu"), peer), hail, r.get("error", "")]
+            )
         header = ["what", "wall, s", "CPU, s", "CPU / all of plink2", "wall / Hail", "failed"]
         yield markdown(f"Quality control, A x1, {len(CPUS)} cores", header, lines)
     if "memory" in rows:
@@ -543,29 +703,58 @@ def last_line(error: Exception) -> str:
 
 
 def hardware(argv: list[str]) -> str:
-    known = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    versions = {tool: subprocess.run([tool, "--version"], capture_output=True, text=True).stdout.split("\n")[0] for tool in TOOLS[1:]}
+    known = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    versions = {
+        tool: subprocess.run([tool, "--version"], capture_output=True, text=True).stdout.split("\n")[0]
+        for tool in TOOLS[1:]
+    }
     return (
-        f"{date.today()}, {len(CPUS)} cores (load {os.getloadavg()[0]:.1f} at the start), {known[0] if known else platform.processor()}, "
-        f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB; {', '.join(versions.values())}; "
-        f"CPU time by {'control group' if meter.place() else 'sampling /proc'}: {' '.join(['.venv/bin/python', 'tests/bench/vcf.py', *argv])}"
+        f"{date.today()}, {len(CPUS)} cores (load {os.getloadavg()[0]:.1f} at the start), "
+        f"{known[0] if known else platform.processor()}, "
+        f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB; "
+        f"{', '.join(versions.values())}; CPU time by {'control group' if meter.place() else 'sampling /proc'}: "
+        f"{' '.join(['.venv/bin/python', 'tests/bench/vcf.py', *argv])}"
     )
 
 
 def options(argv: list[str]) -> argparse.Namespace:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--work", metavar="DIR", type=Path, help="where inputs are kept and outputs go; default: a temporary directory")
-    made.add_argument("--output", metavar="FILE.json", type=Path, help="all that was found, as JSON; written after every part")
+    made.add_argument(
+        "--work", metavar="DIR", type=Path, help="where inputs are kept and outputs go; default: a temporary directory"
+    )
+    made.add_argument(
+        "--output", metavar="FILE.json", type=Path, help="all that was found, as JSON; written after every part"
+    )
     made.add_argument("--parts", default=",".join(PARTS), help="default: %(default)s")
-    made.add_argument("--cores", default=",".join(str(n) for n in sorted({1, min(2, len(CPUS))})), help="for ingest; default: %(default)s")
-    made.add_argument("--repeat", metavar="N", type=int, default=1, help="runs of each ingest, of which the median counts; default: %(default)s")
+    made.add_argument(
+        "--cores",
+        default=",".join(str(n) for n in sorted({1, min(2, len(CPUS))})),
+        help="for ingest; default: %(default)s",
+    )
+    made.add_argument(
+        "--repeat",
+        metavar="N",
+        type=int,
+        default=1,
+        help="runs of each ingest, of which the median counts; default: %(default)s",
+    )
     made.add_argument("--cohorts", default="A,B", help="default: %(default)s")
     made.add_argument("--large", action="store_true", help=f"cohort A of {LARGE_TEXT / 1e9:g} GB of text as well")
     made.add_argument("--samples", metavar="N", type=int, default=SAMPLES, help="default: %(default)s")
     made.add_argument("--length", metavar="BP", type=int, default=LENGTH, help="of cohort A; default: %(default)s")
-    made.add_argument("--rich-length", metavar="BP", type=int, default=210_000, help="of cohort B; default: %(default)s")
+    made.add_argument(
+        "--rich-length", metavar="BP", type=int, default=210_000, help="of cohort B; default: %(default)s"
+    )
     chosen = made.parse_args(argv)
-    chosen.parts, chosen.cohorts, chosen.cores = chosen.parts.split(","), chosen.cohorts.split(","), [int(n) for n in chosen.cores.split(",")]
+    chosen.parts, chosen.cohorts, chosen.cores = (
+        chosen.parts.split(","),
+        chosen.cohorts.split(","),
+        [int(n) for n in chosen.cores.split(",")],
+    )
     if unknown := [*(set(chosen.parts) - set(PARTS)), *(set(chosen.cohorts) - {"A", "B"})]:
         made.error(f"found {', '.join(unknown)}; expected some of {', '.join(PARTS)} and cohorts A, B")
     if not all(1 <= n <= len(CPUS) for n in chosen.cores):
@@ -606,7 +795,9 @@ def main(argv: list[str]) -> int:
                 tell(f"failed: {part}: {error}")
             if chosen.output:
                 found = [{**vars(s), "vcf": s.vcf.name, "genotypes": s.genotypes} for s in inputs.values()]
-                chosen.output.write_text(json.dumps({"line": line, "inputs": found, "rows": bench.rows, "failed": failed}, indent=1) + "\n")
+                chosen.output.write_text(
+                    json.dumps({"line": line, "inputs": found, "rows": bench.rows, "failed": failed}, indent=1) + "\n"
+                )
     print(f"{line}\n")
     for text in tables(bench):
         print(text)

@@ -43,11 +43,13 @@ class Cluster:
     secret: Path
 
     def submit(self, verb: str, *arguments: str, conf: dict[str, str] | None = None, timeout: float = 240) -> Result:
-        """Runs jobs/VERB.py as a user would: `.venv/bin/spark-submit --master ... --py-files WHEEL jobs/VERB.py ARGUMENTS`."""
+        """Runs jobs/VERB.py as a user would:
+        `.venv/bin/spark-submit --master ... --py-files WHEEL jobs/VERB.py ARGUMENTS`."""
         return self.submit_file(ROOT / "jobs" / f"{verb}.py", *arguments, conf=conf, timeout=timeout)
 
     def processes(self, worker: int, mapped: str = "") -> list[int]:
-        """Pids of a worker's JVM, its executors and all that these started, oldest first; with `mapped`, those that loaded a file of that name.
+        """Pids of a worker's JVM, its executors and all that these started, oldest first;
+        with `mapped`, those that loaded a file of that name.
 
         Each of them runs in the worker's own directory, also those that have left its process group.
         """
@@ -56,16 +58,22 @@ class Cluster:
         for entry in Path("/proc").iterdir():
             # A process that has just ended has neither link nor maps.
             with contextlib.suppress(OSError):
-                if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(folder) and mapped in (entry / "maps").read_text():
+                if (
+                    entry.name.isdigit()
+                    and (entry / "cwd").readlink().is_relative_to(folder)
+                    and mapped in (entry / "maps").read_text()
+                ):
                     found.append(int(entry.name))
         return sorted(found)
 
     def ranks(self, worker: int) -> list[int]:
-        """Pids of the processes of a worker that have loaded Horovod's library: what trains, however it was launched."""
+        """Pids of the processes of a worker that have loaded Horovod's library:
+        what trains, however it was launched."""
         return self.processes(worker, "/horovod/torch/mpi_lib")
 
     def kill_worker(self, worker: int) -> None:
-        """kill -9 of a worker, its executors and all their children: what a machine that goes down leaves behind, which is nothing."""
+        """kill -9 of a worker, its executors and all their children: what a machine that goes down leaves
+        behind, which is nothing."""
         deadline = time.monotonic() + 10
         while left := self.processes(worker):
             assert time.monotonic() < deadline, f"still there after kill -9: {left}"
@@ -73,8 +81,18 @@ class Cluster:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def submit_file(self, file: Path, *arguments: str, conf: dict[str, str] | None = None, timeout: float = 240) -> Result:
-        command = [str(SUBMIT), "--master", self.master, "--properties-file", str(self.secret), "--py-files", str(self.wheel)]
+    def submit_file(
+        self, file: Path, *arguments: str, conf: dict[str, str] | None = None, timeout: float = 240
+    ) -> Result:
+        command = [
+            str(SUBMIT),
+            "--master",
+            self.master,
+            "--properties-file",
+            str(self.secret),
+            "--py-files",
+            str(self.wheel),
+        ]
         for key, value in {**self.conf, **(conf or {})}.items():
             command += ["--conf", f"{key}={value}"]
         command += [str(file), *arguments]
@@ -89,22 +107,29 @@ class Cluster:
 
 def _run(command: list[str], env: dict[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
     """subprocess.run, but a command that takes too long is ended with all its children."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT, start_new_session=True
+    )
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
         _end(process)
         stdout, stderr = process.communicate()
-        raise AssertionError(f"no end after {timeout} s: {' '.join(command)}\n{stdout[-2000:]}\n{stderr[-4000:]}") from None
+        raise AssertionError(
+            f"no end after {timeout} s: {' '.join(command)}\n{stdout[-2000:]}\n{stderr[-4000:]}"
+        ) from None
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 @contextlib.contextmanager
-def cluster(directory: Path, wheel: Path, workers: int = 2, cores: int = 1, memory: str = "1g", executor_memory: str = "512m") -> Iterator[Cluster]:
-    """Starts a master and `workers` workers of `cores` cores each, bound to 127.0.0.1; ends them, and only them, on leaving.
+def cluster(
+    directory: Path, wheel: Path, workers: int = 2, cores: int = 1, memory: str = "1g", executor_memory: str = "512m"
+) -> Iterator[Cluster]:
+    """Starts a master and `workers` workers of `cores` cores each, bound to 127.0.0.1;
+    ends them, and only them, on leaving.
 
-    Everything that Spark writes lies under `directory`. Jobs get one executor of one core on every worker. Who connects has to know a
-    secret, and what is said is encrypted.
+    Everything that Spark writes lies under `directory`. Jobs get one executor of one core on every worker.
+    Who connects has to know a secret, and what is said is encrypted.
     """
     port, page = _free_ports(2)
     master = f"spark://127.0.0.1:{port}"
@@ -113,13 +138,27 @@ def cluster(directory: Path, wheel: Path, workers: int = 2, cores: int = 1, memo
     secret = directory / "secret.conf"
     directory.mkdir(parents=True, exist_ok=True)
     with open(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as sink:
-        sink.write(f"spark.authenticate true\nspark.authenticate.secret {secrets.token_hex()}\nspark.network.crypto.enabled true\n")
+        sink.write(
+            f"spark.authenticate true\nspark.authenticate.secret {secrets.token_hex()}\n"
+            "spark.network.crypto.enabled true\n"
+        )
     known = ["--properties-file", str(secret)]
     own = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]
     try:
         started.append(_daemon(directory / "master", ["master.Master", *known, *own]))
         for folder in work:
-            given = ["--host", "127.0.0.1", "--cores", str(cores), "--memory", memory, "--work-dir", str(folder / "work"), "--webui-port", "0"]
+            given = [
+                "--host",
+                "127.0.0.1",
+                "--cores",
+                str(cores),
+                "--memory",
+                memory,
+                "--work-dir",
+                str(folder / "work"),
+                "--webui-port",
+                "0",
+            ]
             started.append(_daemon(folder, ["worker.Worker", *known, *given, master]))
         _await_workers(page, workers, started, directory)
         conf = {
@@ -155,13 +194,18 @@ def _daemon(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
     }
     with (folder / "log").open("wb") as log:
         command = ["bash", "-c", script, "bash", str(ROOT), *arguments]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=folder, start_new_session=True)
+        return subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=folder, start_new_session=True
+        )
 
 
 def _await_workers(page: int, workers: int, started: list[subprocess.Popen[bytes]], directory: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and all(process.poll() is None for process in started):
-        with contextlib.suppress(OSError, ValueError), urllib.request.urlopen(f"http://127.0.0.1:{page}/json/", timeout=5) as answer:
+        with (
+            contextlib.suppress(OSError, ValueError),
+            urllib.request.urlopen(f"http://127.0.0.1:{page}/json/", timeout=5) as answer,
+        ):
             if json.load(answer)["aliveworkers"] == workers:
                 return
         time.sleep(0.2)

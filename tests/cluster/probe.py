@@ -32,12 +32,17 @@ def rank() -> dict[str, Any]:
 def main() -> None:
     spark = session.build("probe", config.load().spark)
     context = spark.sparkContext
-    report: dict[str, Any] = {"driver": genodl_spark.__file__, "tasks": context.parallelize(range(2), 2).map(seen).collect()}
+    report: dict[str, Any] = {
+        "driver": genodl_spark.__file__,
+        "tasks": context.parallelize(range(2), 2).map(seen).collect(),
+    }
     if "ranks" in sys.argv[1:]:
         import horovod.spark
 
         environment = session.rank_environment(spark)
-        report["ranks"] = horovod.spark.run(rank, num_proc=2, use_gloo=True, env=environment, executable=context.pythonExec, verbose=0)
+        report["ranks"] = horovod.spark.run(
+            rank, num_proc=2, use_gloo=True, env=environment, executable=context.pythonExec, verbose=0
+        )
     session.stop()
     print(json.dumps(report))
 

@@ -18,12 +18,25 @@ def lake(two_workers: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path
     """A lake that the cluster filled: expression of 40 samples, in two classes that gene g0 tells apart."""
     folder = tmp_path_factory.mktemp("data")
     samples = [f"s{i:02d}" for i in range(40)]
-    rows = ["\t".join([f"g{gene}", *(str((i % 2) * (gene == 0) * 5 + (i * 7 + gene * 3) % 11 / 10) for i in range(40))]) for gene in range(6)]
+    rows = [
+        "\t".join([f"g{gene}", *(str((i % 2) * (gene == 0) * 5 + (i * 7 + gene * 3) % 11 / 10) for i in range(40))])
+        for gene in range(6)
+    ]
     (folder / "m.tsv").write_text("\n".join(["\t".join(["gene", *samples]), *rows]) + "\n")
-    (folder / "s.tsv").write_text("sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples)))
+    (folder / "s.tsv").write_text(
+        "sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples))
+    )
     where = folder / "lake"
     done = two_workers.submit(
-        "ingest", "expression", str(folder / "m.tsv"), "--samples", str(folder / "s.tsv"), "--cohort", "c", "--lake", str(where)
+        "ingest",
+        "expression",
+        str(folder / "m.tsv"),
+        "--samples",
+        str(folder / "s.tsv"),
+        "--cohort",
+        "c",
+        "--lake",
+        str(where),
     )
     assert done.code == 0, done.stderr
     assert done.report["rows"]["expression"] == {"written": 40, "total": 40, "quarantined": 0}
@@ -31,8 +44,13 @@ def lake(two_workers: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_query_sees_what_ingest_wrote(two_workers: Cluster, lake: Path) -> None:
-    ui = """(SELECT max(get_json_object(settings, "$['spark']['spark.ui.enabled']")) FROM runs WHERE job = 'ingest') AS ui"""
-    done = two_workers.submit("query", f"SELECT label, count(*) AS n, {ui} FROM samples GROUP BY label ORDER BY label", "--lake", str(lake))
+    ui = (
+        """(SELECT max(get_json_object(settings, "$['spark']['spark.ui.enabled']")) """
+        "FROM runs WHERE job = 'ingest') AS ui"
+    )
+    done = two_workers.submit(
+        "query", f"SELECT label, count(*) AS n, {ui} FROM samples GROUP BY label ORDER BY label", "--lake", str(lake)
+    )
     assert done.code == 0, done.stderr
     assert done.stdout.splitlines()[:-1] == ["label\tn\tui", "a\t20\ttrue", "b\t20\ttrue"]
     assert done.report["result"] == [{"label": "a", "n": 20, "ui": "true"}, {"label": "b", "n": 20, "ui": "true"}]
@@ -63,13 +81,24 @@ def test_executors_and_ranks_run_the_wheel(two_workers: Cluster) -> None:
     for places in (found["tasks"], found["ranks"]):
         assert {place["worker"] for place in places} == {"worker-0", "worker-1"}
         for place in places:
-            assert f"/{place['worker']}/" in place["file"] and f"/{two_workers.wheel.name}/genodl_spark/" in place["file"]
+            assert (
+                f"/{place['worker']}/" in place["file"] and f"/{two_workers.wheel.name}/genodl_spark/" in place["file"]
+            )
             assert "ancestry" in place["tasks"]
     assert [(place["rank"], place["sum"]) for place in found["ranks"]] == [(0, 3.0), (1, 3.0)]
 
 
 def test_train_on_two_workers_and_predict(two_workers: Cluster, lake: Path) -> None:
-    fast = ["--set", "split.folds=2", "--set", "split.repeats=1", "--set", "train.epochs=5", "--set", "train.min_steps=50"]
+    fast = [
+        "--set",
+        "split.folds=2",
+        "--set",
+        "split.repeats=1",
+        "--set",
+        "train.epochs=5",
+        "--set",
+        "train.min_steps=50",
+    ]
     done = two_workers.submit("train", "tumor_type", "--procs", "2", "--lake", str(lake), *fast, timeout=600)
     assert done.code == 0, done.stderr
     assert done.report["status"] == "done" and done.report["rows"]["models"]["written"] == 1

@@ -26,17 +26,31 @@ def network():
 
 def test_imports_of_before_lead_to_where_names_stand_now() -> None:
     made = own_code.module("a/before.py", {"before.py": BEFORE}, "implementation")
-    assert (made.InputError, made.ROWS, made.Matrix, made.EXPRESSION, made.network()) == (InputError, ROWS, MatrixFeatures, EXPRESSION, Network)
+    assert (made.InputError, made.ROWS, made.Matrix, made.EXPRESSION, made.network()) == (
+        InputError,
+        ROWS,
+        MatrixFeatures,
+        EXPRESSION,
+        Network,
+    )
 
 
 def test_imports_of_now_and_of_other_packages_stay_as_they_are() -> None:
-    text = b"import json\nfrom genodl_spark.features.protocol import ROWS\nfrom genodl_spark.core import own_code as o\nfrom json import loads as l\n"
+    text = (
+        b"import json\nfrom genodl_spark.features.protocol import ROWS\nfrom genodl_spark.core import own_code as o\n"
+        b"from json import loads as l\n"
+    )
     made = own_code.module("now.py", {"now.py": text}, "implementation")
     assert (made.ROWS, made.o, made.l) == (ROWS, own_code, made.json.loads)
 
 
 @pytest.mark.parametrize(
-    "text", [b"from genodl_spark.features import Gone", b"from genodl_spark.gone import A", b"from genodl_spark.models.gone import A"]
+    "text",
+    [
+        b"from genodl_spark.features import Gone",
+        b"from genodl_spark.gone import A",
+        b"from genodl_spark.models.gone import A",
+    ],
 )
 def test_a_name_that_is_nowhere_is_an_import_error(text: bytes) -> None:
     with pytest.raises(ImportError):

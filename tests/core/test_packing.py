@@ -12,10 +12,19 @@ from genodl_spark.core import packing
 def test_packed_rows_are_those_of_the_buffer() -> None:
     column = pa.array([b"abcd", b"efgh", b"ijkl"], pa.binary())
     np.testing.assert_array_equal(packing.rows(column.slice(1), "uint8", 4), [list(b"efgh"), list(b"ijkl")])
-    np.testing.assert_array_equal(packing.rows(pa.chunked_array([column, column.slice(2)]), "uint8", 4)[3], list(b"ijkl"))
-    np.testing.assert_array_equal(packing.rows(column.cast(pa.large_binary()), "<u2", 2)[0], np.frombuffer(b"abcd", "<u2"))
-    assert packing.rows(column, "uint8", 0).shape == (3, 0) and packing.rows(pa.chunked_array([], pa.binary()), "int8", 3).shape == (0, 3)
-    for bad, found in ((pa.array([b"abcd", b"abc"], pa.binary()), "not 4 of uint8"), (pa.array([b"abcd", None], pa.binary()), "NULL")):
+    np.testing.assert_array_equal(
+        packing.rows(pa.chunked_array([column, column.slice(2)]), "uint8", 4)[3], list(b"ijkl")
+    )
+    np.testing.assert_array_equal(
+        packing.rows(column.cast(pa.large_binary()), "<u2", 2)[0], np.frombuffer(b"abcd", "<u2")
+    )
+    assert packing.rows(column, "uint8", 0).shape == (3, 0) and packing.rows(
+        pa.chunked_array([], pa.binary()), "int8", 3
+    ).shape == (0, 3)
+    for bad, found in (
+        (pa.array([b"abcd", b"abc"], pa.binary()), "not 4 of uint8"),
+        (pa.array([b"abcd", None], pa.binary()), "NULL"),
+    ):
         with pytest.raises(ValueError, match=found):
             packing.rows(bad, "uint8", 4)
 

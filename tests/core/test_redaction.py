@@ -50,8 +50,16 @@ def test_no_setting_of_the_package_is_secret() -> None:
 
 
 def test_texts_lose_secrets_and_nothing_else() -> None:
-    redaction.learn({"spark": {"spark.hadoop.fs.s3a.secret.key": 'a"b/c+d e'}, "tracking": {"uri": "postgresql://me:p%40ss%2Fword@db:5432/x"}})
-    found = redaction.text('cannot sign with a"b/c+d e, a%22b%2Fc%2Bd%20e or a\\"b/c+d e; store postgresql://me:p%40ss%2Fword@db:5432/x, p@ss/word')
+    redaction.learn(
+        {
+            "spark": {"spark.hadoop.fs.s3a.secret.key": 'a"b/c+d e'},
+            "tracking": {"uri": "postgresql://me:p%40ss%2Fword@db:5432/x"},
+        }
+    )
+    found = redaction.text(
+        'cannot sign with a"b/c+d e, a%22b%2Fc%2Bd%20e or a\\"b/c+d e; '
+        "store postgresql://me:p%40ss%2Fword@db:5432/x, p@ss/word"
+    )
     assert found == "cannot sign with ***, *** or ***; store postgresql://me:***@db:5432/x, ***"
     for url in (
         "s3a://bucket/key=1/x.parquet",
@@ -61,10 +69,15 @@ def test_texts_lose_secrets_and_nothing_else() -> None:
         "hdfs://h:90/a@b",
     ):
         assert redaction.text(url) == url
-    assert redaction.text("https://ghp_abc@host/x?token=t1&page=2&sig=s%2F") == "https://***@host/x?token=***&page=2&sig=***"
+    assert (
+        redaction.text("https://ghp_abc@host/x?token=t1&page=2&sig=s%2F")
+        == "https://***@host/x?token=***&page=2&sig=***"
+    )
     assert redaction.text("at mysql://me:a/b@c@h/d.") == "at mysql://me:***@h/d."
     assert redaction.text("jdbc:x:password=open;user=me") == "jdbc:x:password=***;user=me"
-    assert redaction.text("predict.passes=3 and spark.hadoop.x.token=3") == "predict.passes=3 and spark.hadoop.x.token=***"
+    assert (
+        redaction.text("predict.passes=3 and spark.hadoop.x.token=3") == "predict.passes=3 and spark.hadoop.x.token=***"
+    )
     document = {"key": {"task": "t"}, "warnings": ["store at http://u:pw@h"], "n": 3, "token": "as it is"}
     assert redaction.document(document) == {**document, "warnings": ["store at http://u:***@h"]}
 
@@ -82,21 +95,43 @@ def test_arguments_and_stored_settings_lose_secrets() -> None:
         "s3a://a:bcd@x/y",
     ]
     assert redaction.arguments(given) == [
-        *["query", "SELECT 1", "--set", "spark.hadoop.fs.s3a.secret.key=***", "--set=x.password=***", "--key", "chr1:5", "--lake", "s3a://a:***@x/y"]
+        *[
+            "query",
+            "SELECT 1",
+            "--set",
+            "spark.hadoop.fs.s3a.secret.key=***",
+            "--set=x.password=***",
+            "--key",
+            "chr1:5",
+            "--lake",
+            "s3a://a:***@x/y",
+        ]
     ]
     settings = config.load(
         "binding",
         None,
-        ["spark.hadoop.fs.s3a.secret.key=planted-secret", "tracking.uri=mysql://u:planted-secret@h/d", "tune.storage=mysql://u:planted-secret@h"],
+        [
+            "spark.hadoop.fs.s3a.secret.key=planted-secret",
+            "tracking.uri=mysql://u:planted-secret@h/d",
+            "tune.storage=mysql://u:planted-secret@h",
+        ],
     )
     text = config.stored(settings)
     assert "planted" not in text and json.loads(text)["tracking"]["uri"] == "mysql://u:***@h/d"
     assert settings.tracking.uri == "mysql://u:planted-secret@h/d"
     back, passed = config.from_stored(text, "x")
-    assert (back.model, back.split, back.implementation, passed) == (settings.model, settings.split, settings.implementation, [])
+    assert (back.model, back.split, back.implementation, passed) == (
+        settings.model,
+        settings.split,
+        settings.implementation,
+        [],
+    )
 
 
-@pytest.mark.parametrize("assignment", ["train.password=planted-secret", "spark.x.secret=planted-secret", "train.epochs=mysql://u:planted-secret@h"])
+@pytest.mark.parametrize(
+    "assignment",
+    ["train.password=planted-secret", "spark.x.secret=planted-secret", "train.epochs=mysql://u:planted-secret@h"],
+)
 def test_errors_and_log_lines_lose_secrets(assignment: str) -> None:
     try:
         config.load(None, None, [assignment, "train.batch=no"])

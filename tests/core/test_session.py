@@ -16,7 +16,15 @@ from genodl_spark.job import config
         ({"spark.master": "spark://a:7077", "spark.cores.max": "96", "spark.task.cpus": "2"}, 2, 144),
         ({"spark.master": "yarn", "spark.executor.instances": "10", "spark.executor.cores": "8"}, 2, 240),
         ({"spark.master": "yarn", "spark.executor.instances": "1"}, 40, 120),
-        ({"spark.master": "k8s://a", "spark.dynamicAllocation.enabled": "true", "spark.dynamicAllocation.maxExecutors": "50"}, 2, 150),
+        (
+            {
+                "spark.master": "k8s://a",
+                "spark.dynamicAllocation.enabled": "true",
+                "spark.dynamicAllocation.maxExecutors": "50",
+            },
+            2,
+            150,
+        ),
         ({"spark.master": "yarn", "spark.dynamicAllocation.enabled": "true", "spark.executor.instances": "3"}, 2, 200),
         ({"spark.master": "spark://a:7077"}, 2, 200),
         ({"spark.master": "spark://a:7077"}, 400, 1200),

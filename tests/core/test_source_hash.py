@@ -51,12 +51,26 @@ def edited(path: Path, change: Callable[[str], str]) -> None:
         ("native/kernels.c", lambda text: text + "\n/* more */\n", (False, False, True)),
         ("core/errors.py", lambda text: text + "\nADDED = 1\n", (True, True, True)),
         ("features/protocol.py", other_words, (False, False, False)),
-        ("learning/settings.py", lambda text: text.replace("Networks of different seeds", "Nets of other seeds"), (False, False, False)),
-        ("learning/settings.py", lambda text: text.replace("ensemble: int = Field(5", "ensemble: int = Field(6"), (True, True, False)),
-        ("learning/training/plan.py", lambda text: text.replace("\n\n\ndef", "\n\n\n# A comment.\n\n\ndef"), (False, False, False)),
+        (
+            "learning/settings.py",
+            lambda text: text.replace("Networks of different seeds", "Nets of other seeds"),
+            (False, False, False),
+        ),
+        (
+            "learning/settings.py",
+            lambda text: text.replace("ensemble: int = Field(5", "ensemble: int = Field(6"),
+            (True, True, False),
+        ),
+        (
+            "learning/training/plan.py",
+            lambda text: text.replace("\n\n\ndef", "\n\n\n# A comment.\n\n\ndef"),
+            (False, False, False),
+        ),
     ],
 )
-def test_a_change_counts_where_it_is_imported(copy: Path, file: str, change: Callable[[str], str], moved: tuple[bool, ...]) -> None:
+def test_a_change_counts_where_it_is_imported(
+    copy: Path, file: str, change: Callable[[str], str], moved: tuple[bool, ...]
+) -> None:
     before, text = hashes(copy), (copy / file).read_text()
     edited(copy / file, change)
     assert (copy / file).read_text() != text
@@ -69,7 +83,10 @@ def test_a_new_import_brings_its_file_in(copy: Path) -> None:
     before = hashes(copy)
     edited(copy / "learning" / "drift.py", lambda text: text + "\nADDED = 1\n")
     assert [a != b for a, b in zip(before, hashes(copy), strict=True)] == [True, True, False]
-    edited(copy / "learning" / "splits.py", lambda text: text + "\n\nif TYPE_CHECKING:\n    from genodl_spark.report import page\n")
+    edited(
+        copy / "learning" / "splits.py",
+        lambda text: text + "\n\nif TYPE_CHECKING:\n    from genodl_spark.report import page\n",
+    )
     before = hashes(copy)
     edited(copy / "report" / "page.py", lambda text: text + "\nADDED = 1\n")
     assert before == hashes(copy)
@@ -80,7 +97,11 @@ def test_a_zip_on_the_path_has_the_same_hash(copy: Path, tmp_path: Path) -> None
         for path in sorted(copy.rglob("*")):
             archive.write(path, path.relative_to(tmp_path))
     inside = zipfile.Path(tmp_path / "package.zip", "genodl_spark/")
-    assert source_hash.closure_hash(inside, TRAIN) == source_hash.closure_hash(copy, TRAIN) == source_hash.of_modules(*TRAIN)
+    assert (
+        source_hash.closure_hash(inside, TRAIN)
+        == source_hash.closure_hash(copy, TRAIN)
+        == source_hash.of_modules(*TRAIN)
+    )
 
 
 def test_task_network_and_own_files_count(tmp_path: Path) -> None:
@@ -89,7 +110,9 @@ def test_task_network_and_own_files_count(tmp_path: Path) -> None:
     stage, settings = TRAIN[0], load("tumor_type")
     assert code_of(stage, settings) != code_of(stage, load("ancestry"))
     assert code_of(stage, settings) != code_of(stage, load("tumor_type", None, ["model.kind=autoencoder"]))
-    assert code_of(stage, settings, network=False) == code_of(stage, load("tumor_type", None, ["model.kind=autoencoder"]), network=False)
+    assert code_of(stage, settings, network=False) == code_of(
+        stage, load("tumor_type", None, ["model.kind=autoencoder"]), network=False
+    )
     mine = code_of(stage, load(str(tmp_path / "mine.toml")))
     (tmp_path / "own.py").write_text("def features(settings): return 1\n")
     assert len({mine, code_of(stage, load(str(tmp_path / "mine.toml"))), code_of(stage, settings)}) == 3

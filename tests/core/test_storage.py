@@ -18,7 +18,9 @@ def test_a_client_for_each_endpoint_identity_and_process(monkeypatch: pytest.Mon
     storage._s3.cache_clear()
     first, path = storage.filesystem("s3a://bucket/a lake, 100% odd/x")
     assert path == "bucket/a lake, 100% odd/x"
-    assert storage.filesystem("s3://other/y")[0] is first and made == [{"endpoint_override": "127.0.0.1:9000", "scheme": "http"}]
+    assert storage.filesystem("s3://other/y")[0] is first and made == [
+        {"endpoint_override": "127.0.0.1:9000", "scheme": "http"}
+    ]
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
     assert storage.filesystem("s3a://bucket/x")[0] is not first and len(made) == 2
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:9001")

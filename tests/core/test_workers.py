@@ -9,7 +9,8 @@ from pyspark.sql import SparkSession
 
 
 def test_archives_are_listed_once(spark: SparkSession) -> None:
-    """A worker that has imported the package keeps what it knows of Spark's archives, and can still import from them."""
+    """A worker that has imported the package keeps what it knows of Spark's archives,
+    and can still import from them."""
 
     def work(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import importlib.util
@@ -20,7 +21,9 @@ def test_archives_are_listed_once(spark: SparkSession) -> None:
 
         for _ in batches:
             assert importlib.util.find_spec("there_is_no_such_module") is None  # looked for in all places
-            finders = [finder for finder in sys.path_importer_cache.values() if isinstance(finder, zipimport.zipimporter)]
+            finders = [
+                finder for finder in sys.path_importer_cache.values() if isinstance(finder, zipimport.zipimporter)
+            ]
             known = [finder._files for finder in finders]  # type: ignore[attr-defined]
             importlib.invalidate_caches()  # as pyspark does before each task
             kept = sum(finder._files is files for finder, files in zip(finders, known, strict=True))  # type: ignore[attr-defined]

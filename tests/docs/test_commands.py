@@ -34,14 +34,18 @@ def printed(block: Block) -> str:
             asked = verb(words)
             assert asked is not None, words
             before = captured.tell()
-            code = importlib.import_module(f"jobs.{asked[0]}").main([*asked[1], *_BESIDE.get(asked[0], []), "--master", "local[2]"])
+            code = importlib.import_module(f"jobs.{asked[0]}").main(
+                [*asked[1], *_BESIDE.get(asked[0], []), "--master", "local[2]"]
+            )
             lines = captured.getvalue()[before:].splitlines(keepends=True)
             assert code == 0, (block.place, words, lines)
             shown += "".join(lines[:-1])
         return shown
 
 
-def test_marked_blocks_run_and_print_what_the_pages_say(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_marked_blocks_run_and_print_what_the_pages_say(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session, "stop", lambda: None)
     monkeypatch.chdir(tmp_path)
     texts, shown, count = pages(), "", {"run": 0, "printed": 0, "file": 0}
@@ -56,7 +60,13 @@ def test_marked_blocks_run_and_print_what_the_pages_say(spark: SparkSession, tmp
         else:
             assert is_printed(shown, block.text), f"{block.place}: {shown}"
     assert count["run"] >= 9 and count["printed"] >= 7 and count["file"] >= 2
-    assert {path.name for path in tmp_path.iterdir()} >= {"LAKE", "people.vcf.gz", "people.samples.tsv", "part.vcf.gz", "part.vcf.gz.tbi"}
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "LAKE",
+        "people.vcf.gz",
+        "people.samples.tsv",
+        "part.vcf.gz",
+        "part.vcf.gz.tbi",
+    }
 
 
 def test_every_statement_of_the_pages_may_be_asked(spark: SparkSession) -> None:

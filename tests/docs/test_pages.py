@@ -38,14 +38,26 @@ def wrong_paths(texts: dict[str, str]) -> list[str]:
     """Paths in code spans that no file of the project has."""
     named = re.compile(rf"(?:{'|'.join(_FOLDERS)})/[\w./*-]*")
     of_page = [(page, span) for page, text in texts.items() for span in spans(text) if named.fullmatch(span)]
-    return [f"{page}: no file {span}" for page, span in of_page if "VERB" not in span and not list(ROOT.glob(span.rstrip("/")))]
+    return [
+        f"{page}: no file {span}"
+        for page, span in of_page
+        if "VERB" not in span and not list(ROOT.glob(span.rstrip("/")))
+    ]
 
 
 def wrong_targets(texts: dict[str, str]) -> list[str]:
     """Targets that the Makefile lacks."""
-    code = [(page, one) for page, text in texts.items() for one in [*spans(text), *(b.text for b in blocks(page, text) if b.language == "sh")]]
+    code = [
+        (page, one)
+        for page, text in texts.items()
+        for one in [*spans(text), *(b.text for b in blocks(page, text) if b.language == "sh")]
+    ]
     named = [(page, target) for page, one in code for target in re.findall(r"^make ([a-z-]+)", one, re.MULTILINE)]
-    return [f"{page}: no target {target}" for page, target in named if not re.search(rf"^{target}:", _MAKEFILE, re.MULTILINE)]
+    return [
+        f"{page}: no target {target}"
+        for page, target in named
+        if not re.search(rf"^{target}:", _MAKEFILE, re.MULTILINE)
+    ]
 
 
 def parsed(name: str, arguments: list[str]) -> Any:
@@ -61,8 +73,14 @@ def parsed(name: str, arguments: list[str]) -> Any:
 
 
 def wrong_commands(texts: dict[str, str]) -> list[str]:
-    """Commands of blocks that their verb's parser, or the settings, do not take; programs and scripts that are not there."""
-    named = [(page, match[1]) for page, text in texts.items() for span in spans(text) if (match := re.match(r"genodl ([a-z]+)\b", span))]
+    """Commands of blocks that their verb's parser, or the settings, do not take;
+    programs and scripts that are not there."""
+    named = [
+        (page, match[1])
+        for page, text in texts.items()
+        for span in spans(text)
+        if (match := re.match(r"genodl ([a-z]+)\b", span))
+    ]
     found = [f"{page}: no verb {name}" for page, name in named if not (ROOT / "jobs" / f"{name}.py").is_file()]
     for block in (block for page, text in texts.items() for block in blocks(page, text) if block.language == "sh"):
         for words in block.commands():
@@ -74,7 +92,11 @@ def wrong_commands(texts: dict[str, str]) -> list[str]:
                     config.load(None if task is None or task.endswith(".toml") else task, None, arguments.set)
                 elif program == "python":
                     script = (ROOT / words[1]).read_text()
-                    found += [f"{block.place}: {words[1]} has no {word}" for word in words[2:] if word[:2] == "--" and f'"{word}"' not in script]
+                    found += [
+                        f"{block.place}: {words[1]} has no {word}"
+                        for word in words[2:]
+                        if word[:2] == "--" and f'"{word}"' not in script
+                    ]
                 elif program not in ("make", "mlflow"):
                     found.append(f"{block.place}: unknown program {program}")
             except (InputError, OSError) as error:
@@ -84,7 +106,9 @@ def wrong_commands(texts: dict[str, str]) -> list[str]:
 
 def wrong_settings(texts: dict[str, str]) -> list[str]:
     """Settings in code spans that there are not, and assignments there that are not taken."""
-    kinds = [path.stem for path in (ROOT / "genodl_spark" / "learning" / "models").glob("[a-z]*.py") if path.stem != "layers"]
+    kinds = [
+        path.stem for path in (ROOT / "genodl_spark" / "learning" / "models").glob("[a-z]*.py") if path.stem != "layers"
+    ]
     networks = [importlib.import_module(f"genodl_spark.learning.models.{kind}").Network for kind in kinds]
     options = {f"model.{name}" for network in networks for name in inspect.signature(network.__init__).parameters}
     known = {*config._keys(config.Settings), *options, "model.kind"}
@@ -92,7 +116,12 @@ def wrong_settings(texts: dict[str, str]) -> list[str]:
     found = []
     for page, span in ((page, span) for page, text in texts.items() for span in spans(text)):
         key = re.match(r"[a-z_]+(\.[a-z_0-9]+)+(?=$| ?=)", span)
-        if key and not key[0].endswith((".py", ".toml", ".json", ".safetensors")) and key[0].partition(".")[0] in sections and key[0] not in known:
+        if (
+            key
+            and not key[0].endswith((".py", ".toml", ".json", ".safetensors"))
+            and key[0].partition(".")[0] in sections
+            and key[0] not in known
+        ):
             found.append(f"{page}: no setting {key[0]}")
         for assignment in re.findall(r"--set ([a-z]\S*=\S+)", span):
             try:
@@ -108,11 +137,19 @@ def wrong_python(texts: dict[str, str]) -> list[str]:
     for block in (block for page, text in texts.items() for block in blocks(page, text) if block.language == "python"):
         for node in ast.walk(ast.parse(block.text)):
             if isinstance(node, ast.Import):
-                found += [f"{block.place}: no module {alias.name}" for alias in node.names if importlib.util.find_spec(alias.name) is None]
+                found += [
+                    f"{block.place}: no module {alias.name}"
+                    for alias in node.names
+                    if importlib.util.find_spec(alias.name) is None
+                ]
             elif isinstance(node, ast.ImportFrom) and node.module:
                 module = importlib.import_module(node.module)
                 names = [alias.name for alias in node.names if not hasattr(module, alias.name)]
-                found += [f"{block.place}: no {node.module}.{name}" for name in names if importlib.util.find_spec(f"{node.module}.{name}") is None]
+                found += [
+                    f"{block.place}: no {node.module}.{name}"
+                    for name in names
+                    if importlib.util.find_spec(f"{node.module}.{name}") is None
+                ]
     return found
 
 
@@ -128,8 +165,10 @@ def test_what_is_not_there_is_found() -> None:
     door = """# Door
 
 [A page](docs/a.md#part-1) [gone](docs/b.md) [a part](docs/a.md#part-2) [elsewhere](https://example.org/x)
-`conf/base.toml` `conf/bases.toml` `genodl_spark/tasks/` `genodl_spark/gone/` `make test` `make tests` `jobs/VERB.py` `genodl list x` `genodl lists`
-`train.batch` `train.batches` `model.dropout` `model.drop_out` `region.read` `train.py` `evaluate --set evaluate.nil=true`
+`conf/base.toml` `conf/bases.toml` `genodl_spark/tasks/` `genodl_spark/gone/` `make test` `make tests` `jobs/VERB.py` \
+`genodl list x` `genodl lists`
+`train.batch` `train.batches` `model.dropout` `model.drop_out` `region.read` `train.py` \
+`evaluate --set evaluate.nil=true`
 
 ```sh
 make demos
@@ -187,14 +226,23 @@ def test_the_readme_is_a_door() -> None:
 def test_sketches_of_the_project_name_what_is_there() -> None:
     """The README has every room, the page of the architecture every file but those that are found by name."""
     package = ROOT / "genodl_spark"
-    found = {page: b.text for page, text in pages().items() for b in blocks(page, text) if re.match(r"(jobs|genodl_spark)/\s", b.text)}
+    found = {
+        page: b.text
+        for page, text in pages().items()
+        for b in blocks(page, text)
+        if re.match(r"(jobs|genodl_spark)/\s", b.text)
+    }
     assert found.keys() == {README, "docs/architecture.md"}
     rooms = {path.parent.name for path in package.glob("*/__init__.py")}
     for sketch in found.values():
         named = set(re.findall(r"(?:^|\s)([a-z_]+)/", sketch))
         there = {path.name for path in ROOT.rglob("*") if path.is_dir()}
         assert rooms - named == named - there == set()
-    files = {path.stem for path in package.rglob("*.py") if path.name != "__init__.py" and path.parent.name not in ("pipelines", "tasks", "models")}
+    files = {
+        path.stem
+        for path in package.rglob("*.py")
+        if path.name != "__init__.py" and path.parent.name not in ("pipelines", "tasks", "models")
+    }
     assert files - set(re.findall(r"\w+", found["docs/architecture.md"])) == set()
 
 

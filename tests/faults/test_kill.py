@@ -22,7 +22,18 @@ from genodl_spark.lake.tables import TABLES
 KILLS = int(os.environ.get("GENODL_KILLS", "3"))  # per verb
 PREDICT_KILLS = int(os.environ.get("GENODL_PREDICT_KILLS", "10"))
 VCF_KILLS = int(os.environ.get("GENODL_VCF_KILLS", "20"))
-FAST = ["--set", "train.epochs=5", "--set", "train.min_steps=60", "--set", "train.ensemble=2", "--set", "split.folds=2", "--set", "split.repeats=1"]
+FAST = [
+    "--set",
+    "train.epochs=5",
+    "--set",
+    "train.min_steps=60",
+    "--set",
+    "train.ensemble=2",
+    "--set",
+    "split.folds=2",
+    "--set",
+    "split.repeats=1",
+]
 GENODL = [sys.executable, "-m", "jobs"]
 
 
@@ -30,9 +41,13 @@ def matrix(folder: Path) -> list[str]:
     generator = np.random.default_rng(0)
     samples = [f"s{i}" for i in range(30)]
     values = generator.normal(size=(50, 30)) + 2 * (np.arange(30) % 2) * (np.arange(50) < 8)[:, None]
-    lines = ["gene\t" + "\t".join(samples)] + [f"g{i}\t" + "\t".join(f"{v:.3f}" for v in row) for i, row in enumerate(values)]
+    lines = ["gene\t" + "\t".join(samples)] + [
+        f"g{i}\t" + "\t".join(f"{v:.3f}" for v in row) for i, row in enumerate(values)
+    ]
     (folder / "m.tsv").write_text("\n".join(lines) + "\n")
-    (folder / "s.tsv").write_text("sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples)))
+    (folder / "s.tsv").write_text(
+        "sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples))
+    )
     return ["ingest", "expression", str(folder / "m.tsv"), "--samples", str(folder / "s.tsv"), "--cohort", "c"]
 
 
@@ -61,7 +76,9 @@ def contents(lake: Path) -> dict[str, list[str]]:
             continue
         rows = QueryBuilder().register("t", DeltaTable(str(lake / name))).execute("SELECT * FROM t").read_all()
         kept = sorted(c for c in rows.column_names if not c.endswith("_at") and c not in apart)
-        found[name] = sorted(str(row) for row in zip(*([value.as_py() for value in rows.column(c)] for c in kept), strict=True))
+        found[name] = sorted(
+            str(row) for row in zip(*([value.as_py() for value in rows.column(c)] for c in kept), strict=True)
+        )
     return found
 
 
@@ -73,7 +90,12 @@ def finish(argv: list[str], lake: Path) -> dict:
 
 def kill_at(argv: list[str], lake: Path, seconds: float) -> bool:
     """Starts the verb and kills its driver after a while; False when it had ended before."""
-    driver = subprocess.Popen([*GENODL, *argv, "--lake", str(lake)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    driver = subprocess.Popen(
+        [*GENODL, *argv, "--lake", str(lake)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         driver.wait(seconds)
         return False
@@ -87,7 +109,9 @@ def kill_at(argv: list[str], lake: Path, seconds: float) -> bool:
         return True
 
 
-def killed_often(argv: list[str], lake: Path, expected: dict[str, list[str]], seconds: float, times: int, moments: random.Random) -> None:
+def killed_often(
+    argv: list[str], lake: Path, expected: dict[str, list[str]], seconds: float, times: int, moments: random.Random
+) -> None:
     """Starts the verb until it was killed so many times; a run that ends before starts over from the lake as it was."""
     before, killed = lake.with_name("before"), 0
     shutil.rmtree(before, ignore_errors=True)
@@ -113,7 +137,9 @@ def group_alive(group: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[list[str]], list[dict[str, list[str]]], list[float]]:
+def undisturbed(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[list[list[str]], list[dict[str, list[str]]], list[float]]:
     """The verbs, the tables after each of them, and the seconds that each took."""
     folder = tmp_path_factory.mktemp("undisturbed")
     verbs = [matrix(folder), ["train", "tumor_type", *FAST], ["predict", "tumor_type"]]
@@ -131,7 +157,9 @@ def test_killed_and_run_again(undisturbed, tmp_path: Path) -> None:
     verbs, tables, seconds = undisturbed
     moments = random.Random(1)
     for argv, expected, whole in zip(verbs, tables, seconds, strict=True):
-        killed_often(argv, tmp_path / "lake", expected, whole, PREDICT_KILLS if argv[0] == "predict" else KILLS, moments)
+        killed_often(
+            argv, tmp_path / "lake", expected, whole, PREDICT_KILLS if argv[0] == "predict" else KILLS, moments
+        )
         finish(argv, tmp_path / "lake")
         assert contents(tmp_path / "lake") == expected, argv[0]
         assert finish(argv, tmp_path / "lake")["status"] == "unchanged"
@@ -142,7 +170,10 @@ def test_two_predict_jobs_at_the_same_time(undisturbed, tmp_path: Path) -> None:
     verbs, tables, _ = undisturbed
     for argv in verbs[:2]:
         finish(argv, tmp_path / "lake")
-    both = [subprocess.Popen([*GENODL, *verbs[2], "--lake", str(tmp_path / "lake")], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([*GENODL, *verbs[2], "--lake", str(tmp_path / "lake")], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     reports = [json.loads(job.communicate()[0].strip().split("\n")[-1]) for job in both]
     assert [job.returncode for job in both] == [0, 0]
     assert {report["status"] for report in reports} <= {"done", "unchanged"}
@@ -153,7 +184,11 @@ def test_two_predict_jobs_at_the_same_time(undisturbed, tmp_path: Path) -> None:
 def test_ingest_of_a_vcf_killed_and_run_again(tmp_path: Path) -> None:
     argv = cohort(tmp_path)
     started = time.perf_counter()
-    assert finish(argv, tmp_path / "undisturbed")["rows"]["variants"] == {"written": 19_960, "total": 19_960, "quarantined": 40}
+    assert finish(argv, tmp_path / "undisturbed")["rows"]["variants"] == {
+        "written": 19_960,
+        "total": 19_960,
+        "quarantined": 40,
+    }
     whole = time.perf_counter() - started
     expected = contents(tmp_path / "undisturbed")
     killed_often(argv, tmp_path / "lake", expected, whole, VCF_KILLS, random.Random(2))

@@ -1,4 +1,5 @@
-"""Training goes on after kill -9 of one rank, or of a whole worker: the same command, on what is left, to the same model."""
+"""Training goes on after kill -9 of one rank, or of a whole worker: the same command,
+on what is left, to the same model."""
 
 from __future__ import annotations
 
@@ -27,7 +28,13 @@ TIMEOUT = 1200  # seconds of one training, two launches included, on a machine t
 SETTINGS = ["train.epochs=30", "train.min_steps=0", "train.batch=8", "train.ensemble=2"]  # half a minute of small steps
 SPLIT = ["split.train=0.7", "split.validation=0.15", "split.test=0.15"]
 RESTARTS = ["train.checkpoint_seconds=1", "train.restarts=3"]
-TRAIN = ["--procs", "2", "--seed", "3", *(part for setting in [*SPLIT, *SETTINGS, *RESTARTS] for part in ("--set", setting))]
+TRAIN = [
+    "--procs",
+    "2",
+    "--seed",
+    "3",
+    *(part for setting in [*SPLIT, *SETTINGS, *RESTARTS] for part in ("--set", setting)),
+]
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,14 @@ def calm(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Calm:
     second = generator.random(SAMPLES) < 0.5
     values = generator.normal(size=(GENES, SAMPLES)) + 0.7 * second * (np.arange(GENES) < 6)[:, None]
     samples = [f"s{i:03d}" for i in range(SAMPLES)]
-    lines = ["\t".join(["gene", *samples]), *("\t".join([f"g{g}", *(f"{v:.3f}" for v in row)]) for g, row in enumerate(values))]
+    lines = [
+        "\t".join(["gene", *samples]),
+        *("\t".join([f"g{g}", *(f"{v:.3f}" for v in row)]) for g, row in enumerate(values)),
+    ]
     (folder / "m.tsv").write_text("\n".join(lines) + "\n")
-    (folder / "s.tsv").write_text("sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[two]}\n" for s, two in zip(samples, second.tolist(), strict=True)))
+    (folder / "s.tsv").write_text(
+        "sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[two]}\n" for s, two in zip(samples, second.tolist(), strict=True))
+    )
     with cluster(folder / "cluster", wheel) as running:
         source = ["expression", str(folder / "m.tsv"), "--samples", str(folder / "s.tsv"), "--cohort", "c"]
         done = running.submit("ingest", *source, "--lake", str(folder / "lake"))
@@ -89,7 +101,10 @@ def await_saves(lake: Path, saves: int, training: Future[Result]) -> None:
     while len(seen) <= saves:
         assert time.monotonic() < deadline, f"found {len(seen) - 1} checkpoints; expected {saves}"
         if training.done():
-            raise AssertionError(f"ended after {len(seen) - 1} checkpoints seen, with {training.result().report}\n{training.result().stderr[-4000:]}")
+            raise AssertionError(
+                f"ended after {len(seen) - 1} checkpoints seen, with {training.result().report}\n"
+                f"{training.result().stderr[-4000:]}"
+            )
         seen.add(checkpoint(lake))
         time.sleep(0.02)
 
@@ -120,7 +135,8 @@ def test_goes_on_after_kill(kill: Callable[[Cluster], None], calm: Calm, wheel: 
             assert time.monotonic() < deadline, f"ranks outlived their job: {left}"
             time.sleep(0.2)
     metrics = done.report["metrics"]
-    assert done.report["status"] == "done" and metrics["restarts"] + metrics["resets"] >= 1  # begun again, or gone on with the others
+    # begun again, or gone on with the others
+    assert done.report["status"] == "done" and metrics["restarts"] + metrics["resets"] >= 1
     # Two ranks and one end 3e-8 apart when nobody disturbs them.
     assert metrics["validation_loss"] == pytest.approx(calm.metrics["validation_loss"], rel=1e-3)
     assert metrics["epochs"] == calm.metrics["epochs"]

@@ -1,4 +1,5 @@
-"""Two jobs on one lake at the same time: afterwards the tables are as if one had come after the other, and no job has failed for it.
+"""Two jobs on one lake at the same time: afterwards the tables are as if one had come after the other,
+and no job has failed for it.
 
 GENODL_ROUNDS: how often each pair is run.
 """
@@ -29,23 +30,45 @@ def matrix(folder: Path, name: str, first: int, count: int = 20) -> list[str]:
     generator = np.random.default_rng(first)
     samples = [f"s{i:03}" for i in range(first, first + count)]
     values = generator.normal(size=(40, count)) + 2 * (np.arange(count) % 2) * (np.arange(40) < 8)[:, None]
-    lines = ["gene\t" + "\t".join(samples)] + [f"g{i}\t" + "\t".join(f"{v:.3f}" for v in row) for i, row in enumerate(values)]
+    lines = ["gene\t" + "\t".join(samples)] + [
+        f"g{i}\t" + "\t".join(f"{v:.3f}" for v in row) for i, row in enumerate(values)
+    ]
     (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-    (folder / f"{name}-samples.tsv").write_text("sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples)))
-    return ["ingest", "expression", str(folder / f"{name}.tsv"), "--samples", str(folder / f"{name}-samples.tsv"), "--cohort", "c"]
+    (folder / f"{name}-samples.tsv").write_text(
+        "sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples))
+    )
+    return [
+        "ingest",
+        "expression",
+        str(folder / f"{name}.tsv"),
+        "--samples",
+        str(folder / f"{name}-samples.tsv"),
+        "--cohort",
+        "c",
+    ]
 
 
 def vcf(folder: Path, contig: str) -> list[str]:
     """A VCF of one chromosome; one of its records is broken."""
-    head = f'##fileformat=VCFv4.2\n##contig=<ID={contig}>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
+    head = (
+        f'##fileformat=VCFv4.2\n##contig=<ID={contig}>\n##FORMAT=<ID=GT,Number=1,Type=String,Description="Genotype">\n'
+    )
     lines = [f"{contig}\t{i + 1}\t.\tA\t{'T' if i else 'U'}\t.\tPASS\t.\tGT\t0|1\t1|1\n" for i in range(50)]
-    (folder / f"{contig}.vcf").write_text(head + "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tp1\tp2\n" + "".join(lines))
+    (folder / f"{contig}.vcf").write_text(
+        head + "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\tp1\tp2\n" + "".join(lines)
+    )
     return ["ingest", "vcf", str(folder / f"{contig}.vcf"), "--cohort", "v"]
 
 
 def both(lake: Path, *commands: list[str]) -> list[tuple[int, dict]]:
-    """Exit code and report of commands that start at the same time; one that another was in the way of is run once more, alone."""
-    jobs = [subprocess.Popen([*GENODL, *argv, "--lake", str(lake)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for argv in commands]
+    """Exit code and report of commands that start at the same time; one that another was in the way
+    of is run once more, alone."""
+    jobs = [
+        subprocess.Popen(
+            [*GENODL, *argv, "--lake", str(lake)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for argv in commands
+    ]
     found = []
     for job, (out, err) in [(job, job.communicate(timeout=1800)) for job in jobs]:
         assert job.returncode in (0, 4), err
@@ -70,7 +93,8 @@ def assert_keys(lake: Path) -> None:
 
 
 def rounds(folder: Path, start: Path | None, expected: Path, *commands: list[str]) -> list[list[tuple[int, dict]]]:
-    """Runs the commands beside each other, from a copy of `start`, as often as asked; the tables must be those of `expected`."""
+    """Runs the commands beside each other, from a copy of `start`, as often as asked;
+    the tables must be those of `expected`."""
     wanted, found = contents(expected), []
     for number in range(ROUNDS):
         lake = folder / f"round {number}"
@@ -119,7 +143,10 @@ def test_the_same_preparation_twice(trained: tuple[Path, Path, Path], tmp_path: 
 def test_the_same_training_twice(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
     argv = ["train", "tumor_type", *FAST]
     for found in rounds(tmp_path, trained[1], trained[2], argv, argv):
-        assert sorted((code, report["status"]) for code, report in found) in ([(0, "done"), (0, "unchanged")], [(0, "done"), (4, "failed")])
+        assert sorted((code, report["status"]) for code, report in found) in (
+            [(0, "done"), (0, "unchanged")],
+            [(0, "done"), (4, "failed")],
+        )
 
 
 def test_two_models_of_one_task(trained: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -130,7 +157,12 @@ def test_two_models_of_one_task(trained: tuple[Path, Path, Path], tmp_path: Path
         shutil.copytree(trained[1], lake)
         assert [code for code, _ in both(lake, *commands)] == [0, 0]
         assert_keys(lake)
-        models = QueryBuilder().register("t", DeltaTable(str(lake / "models"))).execute("SELECT seed, model_version FROM t").read_all()
+        models = (
+            QueryBuilder()
+            .register("t", DeltaTable(str(lake / "models")))
+            .execute("SELECT seed, model_version FROM t")
+            .read_all()
+        )
         for name in ("seed", "model_version"):
             assert sorted(value.as_py() for value in models.column(name)) == [1, 2], name
 

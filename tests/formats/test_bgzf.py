@@ -62,7 +62,9 @@ def expected_lines(text: bytes) -> bytes:
     return text if text.endswith(b"\n") or not text else text.removesuffix(b"\r") + b"\n"
 
 
-line = st.one_of(st.binary(max_size=6), st.integers(0, 120).map(lambda n: b"0|1\t" * n)).map(lambda b: b.replace(b"\n", b"\r"))
+line = st.one_of(st.binary(max_size=6), st.integers(0, 120).map(lambda n: b"0|1\t" * n)).map(
+    lambda b: b.replace(b"\n", b"\r")
+)
 text = st.tuples(st.booleans(), st.lists(line, max_size=12), st.sampled_from([b"\n", b"\r\n"]), st.booleans()).map(
     lambda t: b"\xef\xbb\xbf" * t[0] + t[2].join(t[1]) + t[2] * t[3]
 )
@@ -70,7 +72,14 @@ sizes = st.lists(st.sampled_from([0, 1, 2, 3, 7, 50, 400, 3000]), min_size=1, ma
 
 
 @FAST
-@given(text, sizes, st.sampled_from([0, 6]), st.integers(1, 1500), st.lists(st.integers(0, 1 << 20), max_size=8), st.integers(1, 3000))
+@given(
+    text,
+    sizes,
+    st.sampled_from([0, 6]),
+    st.integers(1, 1500),
+    st.lists(st.integers(0, 1 << 20), max_size=8),
+    st.integers(1, 3000),
+)
 def test_splits_of_bgzip_hold_every_line_once(
     tmp_path: Path, text: bytes, sizes: list[int], level: int, target: int, at: list[int], size: int
 ) -> None:
@@ -86,7 +95,9 @@ def test_splits_of_bgzip_hold_every_line_once(
 
 @FAST
 @given(text, st.integers(1, 500), st.lists(st.integers(0, 1 << 20), max_size=8), st.integers(1, 300))
-def test_splits_of_plain_text_hold_every_line_once(tmp_path: Path, text: bytes, target: int, at: list[int], size: int) -> None:
+def test_splits_of_plain_text_hold_every_line_once(
+    tmp_path: Path, text: bytes, target: int, at: list[int], size: int
+) -> None:
     if text[:2] == b"\x1f\x8b":
         return
     path = tmp_path / "x.txt"
@@ -135,11 +146,17 @@ def test_gzip_is_one_split(tmp_path: Path) -> None:
 def test_files_of_bgzip_and_extra_subfields(tmp_path: Path) -> None:
     text = b"".join(b"%d\n" % i for i in range(60_000))
     content = (
-        subprocess.run(["bgzip", "-c"], input=text, capture_output=True, check=True).stdout if shutil.which("bgzip") else packed(text, [bgzf.BLOCK])
+        subprocess.run(["bgzip", "-c"], input=text, capture_output=True, check=True).stdout
+        if shutil.which("bgzip")
+        else packed(text, [bgzf.BLOCK])
     )
     one = bgzf.block(b"first\n")
     # 11 bytes more of extra field: a subfield before BC and one behind it.
-    extra = struct.pack("<2sH3s", b"XY", 3, b"BC\2") + struct.pack("<2sHH", b"BC", 2, len(one) + 11 - 1) + struct.pack("<2sH", b"ZZ", 0)
+    extra = (
+        struct.pack("<2sH3s", b"XY", 3, b"BC\2")
+        + struct.pack("<2sHH", b"BC", 2, len(one) + 11 - 1)
+        + struct.pack("<2sH", b"ZZ", 0)
+    )
     content = one[:10] + struct.pack("<H", len(extra)) + extra + one[18:] + content
     path = tmp_path / "x.gz"
     path.write_bytes(content)
@@ -225,7 +242,8 @@ def test_wrong_trailers_missing_blocks_and_garbage_are_refused(tmp_path: Path) -
     good = b"".join(blocks) + bgzf.END
     joined = b"".join(b"line %d\n" % i * 50 for i in range(9))
     assert not refused_or_same(good, joined, tmp_path / "x.gz")
-    assert not refused_or_same(b"".join([*blocks[:4], bgzf.END, *blocks[4:]]) + bgzf.END, joined, tmp_path / "x.gz")  # bgzip files joined
+    # bgzip files joined
+    assert not refused_or_same(b"".join([*blocks[:4], bgzf.END, *blocks[4:]]) + bgzf.END, joined, tmp_path / "x.gz")
     for i in range(9):
         crc, length = struct.unpack("<2I", blocks[i][-8:])
         for trailer in ((crc ^ 1, length), (crc, length - 1), (crc, length + 1), (crc, 1 << 31)):
@@ -236,7 +254,8 @@ def test_wrong_trailers_missing_blocks_and_garbage_are_refused(tmp_path: Path) -
             assert refused_or_same(b"".join(wrong), joined, tmp_path / "x.gz"), (i, garbage[:9])
     assert refused_or_same(b"".join(blocks), joined, tmp_path / "x.gz")
     assert refused_or_same(good + b"\0", joined, tmp_path / "x.gz")
-    assert refused_or_same(bgzf.block(b"\n" * (bgzf.LARGEST + 1)) + good, joined, tmp_path / "x.gz")  # more text than a block may have
+    # more text than a block may have
+    assert refused_or_same(bgzf.block(b"\n" * (bgzf.LARGEST + 1)) + good, joined, tmp_path / "x.gz")
 
 
 def test_an_error_names_the_place(tmp_path: Path) -> None:
@@ -248,7 +267,9 @@ def test_an_error_names_the_place(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(InputError, match=rf"x\.gz: found a corrupt bgzip block .* at byte {at}; expected a whole file"):
         pieces(path, [Split(0, len(content))])
-    with pytest.raises(InputError, match=r"^x:201: found a corrupt bgzip block .* after line 201; expected a whole file"):
+    with pytest.raises(
+        InputError, match=r"^x:201: found a corrupt bgzip block .* after line 201; expected a whole file"
+    ):
         whole(bytes(content))
 
 

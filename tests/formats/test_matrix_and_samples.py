@@ -26,7 +26,14 @@ def values_of(content: bytes) -> tuple[list[str], np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    "content", [TEXT, gzip.compress(TEXT, mtime=0), TEXT.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + TEXT, TEXT.replace(b"\t", b",")]
+    "content",
+    [
+        TEXT,
+        gzip.compress(TEXT, mtime=0),
+        TEXT.replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + TEXT,
+        TEXT.replace(b"\t", b","),
+    ],
 )
 def test_matrix_values(content: bytes) -> None:
     features, values = values_of(content)
@@ -80,13 +87,19 @@ known = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([1.0, 2.0, 3.0
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("xyz"), known), min_size=1, max_size=6), st.sets(st.sampled_from("xyz")))
-def test_a_row_is_its_files_one_after_another(brought: list[tuple[str, dict[str, float | None]]], gone: set[str]) -> None:
+def test_a_row_is_its_files_one_after_another(
+    brought: list[tuple[str, dict[str, float | None]]], gone: set[str]
+) -> None:
     row, expected = None, {}  # feature -> (value, file)
     for file, values in brought:
         if row is not None and file in row.files:
             continue
         array = np.array([np.nan if v is None else v for v in values.values()], np.float32)
-        row = matrix.Row(list(values), array, [file], np.zeros(len(values), np.int64)) if row is None else row.with_file(list(values), array, file)
+        row = (
+            matrix.Row(list(values), array, [file], np.zeros(len(values), np.int64))
+            if row is None
+            else row.with_file(list(values), array, file)
+        )
         for feature, value in values.items():
             if value is not None or expected.get(feature, (None,))[0] is None:
                 expected[feature] = (value, file)
@@ -125,7 +138,10 @@ def test_bgzip_without_its_end_block_is_refused(tmp_path: Path) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"").replace(b"\r", b"")), min_size=1, max_size=30), st.integers(1, 50))
+@given(
+    st.lists(st.binary(max_size=20).map(lambda b: b.replace(b"\n", b"").replace(b"\r", b"")), min_size=1, max_size=30),
+    st.integers(1, 50),
+)
 def test_blocks_hold_every_line_under_its_number(lines: list[bytes], size: int) -> None:
     content = b"\n".join(lines)
     if content.startswith((b"\x1f", b"\xef\xbb\xbf", *streams._FOREIGN)) or not content:
@@ -139,7 +155,11 @@ def test_blocks_hold_every_line_under_its_number(lines: list[bytes], size: int) 
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from([b"", b"\n", b"ab\n", b"\xef\xbb\xbf", b"0|0\t" * 400_000 + b"\n"]), max_size=6), st.booleans(), st.integers(1, 50))
+@given(
+    st.lists(st.sampled_from([b"", b"\n", b"ab\n", b"\xef\xbb\xbf", b"0|0\t" * 400_000 + b"\n"]), max_size=6),
+    st.booleans(),
+    st.integers(1, 50),
+)
 def test_gzip_members_join_to_their_text(parts: list[bytes], mark: bool, size: int) -> None:
     text = b"".join(parts)
     if text.startswith(b"\xef\xbb\xbf"):

@@ -1,4 +1,5 @@
-"""Sequence tables and base codes against plain Python: every record kept or set aside for its reason, every base, k-mer and position."""
+"""Sequence tables and base codes against plain Python: every record kept or set aside for its reason,
+every base, k-mer and position."""
 
 from __future__ import annotations
 
@@ -76,7 +77,10 @@ def test_every_record_is_kept_whole_or_set_aside(records: list[list[str]]) -> No
     kept, bad = oracle(lines)
     rows, labels, refused = sequence_table.parse("".join(f"{line}\n" for line in lines).encode(), 2, HEAD, "c", "f.tsv")
     found = zip(labels.to_pylist(), rows.to_pylist(), strict=True)
-    values = {r["line"]: ([s["entity_id"], s["label"], s["group"]], np.frombuffer(r["codes"], np.int8).tolist()) for s, r in found}
+    values = {
+        r["line"]: ([s["entity_id"], s["label"], s["group"]], np.frombuffer(r["codes"], np.int8).tolist())
+        for s, r in found
+    }
     assert values == kept
     assert [r["length"] for r in rows.to_pylist()] == [len(codes) for _, codes in kept.values()]
     assert rows.column("sequence_id").to_pylist() == labels.column("entity_id").to_pylist()
@@ -88,11 +92,20 @@ def test_every_record_is_kept_whole_or_set_aside(records: list[list[str]]) -> No
     [
         (b"a\t1\tACG", "found 3 columns; expected 4, as many as the header has"),
         (b"a\t1\tAC-G\tx", "found '-' at base 3; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"),
-        (b"a\t1\tAC\xc2\xa0GT\tx", "found '\\xa0' (U+00A0) at base 3; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"),
-        ("a\t1\tＡCGT\tx".encode(), "found 'Ａ' (U+FF21) at base 1; expected letters of IUPAC, A C G T U R Y S W K M B D H V N"),  # noqa: RUF001
+        (
+            b"a\t1\tAC\xc2\xa0GT\tx",
+            "found '\\xa0' (U+00A0) at base 3; expected letters of IUPAC, A C G T U R Y S W K M B D H V N",
+        ),
+        (
+            "a\t1\tＡCGT\tx".encode(),  # noqa: RUF001
+            "found 'Ａ' (U+FF21) at base 1; expected letters of IUPAC, A C G T U R Y S W K M B D H V N",  # noqa: RUF001
+        ),
         (
             b'a\t1\t"ACG\tx',
-            "found quotes that do not end, or text behind them (unexpected end of data); expected quotes around whole cells, on one line",
+            (
+                "found quotes that do not end, or text behind them (unexpected end of data); "
+                "expected quotes around whole cells, on one line"
+            ),
         ),
         (b"a \t1\tACG\tx", "found blanks around the name 'a ' as id; expected a name for the sequence, mend it"),
         (b"a\t1\t\tx", "found an empty sequence; expected its bases"),
@@ -103,7 +116,9 @@ def test_every_record_is_kept_whole_or_set_aside(records: list[list[str]]) -> No
 def test_reasons_and_their_neighbours(line: bytes, reason: str) -> None:
     rows, _, refused = sequence_table.parse(b"p\tNA\tAC\tx\n" + line + b"\nq\t1\tgu\ty\n", 8, HEAD, "c", "f.tsv")
     assert (rows.column("sequence_id").to_pylist(), rows.column("line").to_pylist()) == (["p", "q"], [8, 10])
-    assert [(r["source"], r["file"], r["line"], r["reason"]) for r in refused.to_pylist()] == [("sequences", "f.tsv", 9, reason)]
+    assert [(r["source"], r["file"], r["line"], r["reason"]) for r in refused.to_pylist()] == [
+        ("sequences", "f.tsv", 9, reason)
+    ]
 
 
 def test_blanks_around_values_go_and_are_told() -> None:
@@ -112,13 +127,17 @@ def test_blanks_around_values_go_and_are_told() -> None:
     _, labels, _ = sequence_table.parse(lines, 5, HEAD, "c", "f.tsv", lambda line, what: noted.append((line, what)))
     assert (labels.column("label").to_pylist(), labels.column("group").to_pylist()) == (["case"] * 3, ["x", None, None])
     told = [(5, "label"), (6, "label"), (7, "group")]
-    assert noted == [(line, f"have blanks around a value of column {name}, which are not stored") for line, name in told]
+    assert noted == [
+        (line, f"have blanks around a value of column {name}, which are not stored") for line, name in told
+    ]
 
 
 def test_a_long_sequence_beside_quotes() -> None:
     rows, _, refused = sequence_table.parse(b'"a"\t"1"\t"' + b"acgn" * 100_000 + b'"\t"x"\n', 2, HEAD, "c", "f.tsv")
     assert refused.num_rows == 0
-    np.testing.assert_array_equal(np.frombuffer(rows.column("codes")[0].as_py(), np.int8), np.tile([0, 1, 2, -1], 100_000))
+    np.testing.assert_array_equal(
+        np.frombuffer(rows.column("codes")[0].as_py(), np.int8), np.tile([0, 1, 2, -1], 100_000)
+    )
 
 
 @pytest.mark.parametrize("mode", ["plain", "gzip", "bgzip"])
@@ -139,7 +158,12 @@ def test_pieces_of_a_file_have_its_lines(tmp_path: Path, mode: str) -> None:
     for piece in pieces:
         for rows, labels, refused in sequence_table.read(uri, piece, first, header, "c", "s.csv"):
             assert refused.num_rows == 0
-            found += zip(rows.column("line").to_pylist(), rows.column("length").to_pylist(), labels.column("odd_name_1_").to_pylist(), strict=True)
+            found += zip(
+                rows.column("line").to_pylist(),
+                rows.column("length").to_pylist(),
+                labels.column("odd_name_1_").to_pylist(),
+                strict=True,
+            )
         first += streams.count_lines(uri, piece)
     assert found == [(i + 2, 4 * (i % 5 + 1), str(i)) for i in range(20_000)]
 
@@ -167,7 +191,9 @@ def test_every_byte_has_its_code() -> None:
     assert genome_bases.base_codes(np.arange(256, dtype=np.uint8)).tolist() == expected
 
 
-rows_of_codes = st.integers(0, 30).flatmap(lambda n: st.lists(st.lists(st.integers(-1, 3), min_size=n, max_size=n), min_size=1, max_size=6))
+rows_of_codes = st.integers(0, 30).flatmap(
+    lambda n: st.lists(st.lists(st.integers(-1, 3), min_size=n, max_size=n), min_size=1, max_size=6)
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -187,7 +213,9 @@ def test_kmer_counts_are_those_of_a_counter(rows: list[list[int]], k: int, block
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=14), max_size=6), st.integers(1, 14), st.integers(0, 5))
+@given(
+    st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=14), max_size=6), st.integers(1, 14), st.integers(0, 5)
+)
 def test_sequences_are_aligned_at_their_centres(sequences: list[list[int]], length: int, before: int) -> None:
     codes = np.array([3] * before + [code for s in sequences for code in s], np.int8)
     ends = np.cumsum([before, *map(len, sequences)])
@@ -224,7 +252,9 @@ def test_published_tables_are_read_whole() -> None:
             expected = list(csv.DictReader(lines, delimiter="\t"))
         uri = f"file://{path}"
         [split] = streams.splits(uri, 1 << 40)
-        rows = pa.Table.from_batches([rows for rows, _, _ in sequence_table.read(uri, split, 1, sequence_table.header_of(uri), "c", path.name)])
+        rows = pa.Table.from_batches(
+            [rows for rows, _, _ in sequence_table.read(uri, split, 1, sequence_table.header_of(uri), "c", path.name)]
+        )
         assert rows.column("sequence_id").to_pylist() == [row["id"] for row in expected], path
         codes = np.frombuffer(b"".join(rows.column("codes").to_pylist()), np.int8)
         np.testing.assert_array_equal(codes, [CODES[letter] for row in expected for letter in row["sequence"]])

@@ -1,4 +1,5 @@
-"""What matrices and sample tables say, against csv and float over the same lines; and what is wrong with those that say two things."""
+"""What matrices and sample tables say, against csv and float over the same lines;
+and what is wrong with those that say two things."""
 
 from __future__ import annotations
 
@@ -37,9 +38,15 @@ def read_samples(content: bytes) -> sample_table.SampleTable:
 numbers = st.floats(width=32, allow_nan=False, allow_infinity=False).map(repr)
 shapes = st.sampled_from(["{}", "{}", "{} ", " {}", '"{}"'])
 good = st.builds(
-    str.format, shapes, st.one_of(numbers, numbers.map(lambda t: t if t[0] == "-" else f"+{t}"), st.sampled_from([*MISSING, "1.", ".5", "1E3"]))
+    str.format,
+    shapes,
+    st.one_of(
+        numbers, numbers.map(lambda t: t if t[0] == "-" else f"+{t}"), st.sampled_from([*MISSING, "1.", ".5", "1E3"])
+    ),
 )
-bad = st.sampled_from(["1_0", "１", "1,5", "1e39", "-1e39", "inf", "-nan", "nan(1)", "0x1p3", "1 2", "None", ".", "1\xa02", "1.2.3"])  # noqa: RUF001
+bad = st.sampled_from(
+    ["1_0", "\uff11", "1,5", "1e39", "-1e39", "inf", "-nan", "nan(1)", "0x1p3", "1 2", "None", ".", "1\xa02", "1.2.3"]
+)
 name = st.text('abA1 ;.:-_"é', min_size=1, max_size=5).filter(lambda n: n == n.strip())
 
 
@@ -71,7 +78,11 @@ def test_a_matrix_is_what_csv_and_float_say(data: st.DataObject) -> None:
     assert found[:2] == (samples, genes)
     np.testing.assert_array_equal(found[2], np.array(expected, np.float32))
     if parsed:  # and with one bad cell, its place
-        row, column, cell = data.draw(st.integers(0, len(rows) - 1)), data.draw(st.integers(0, len(samples) - 1)), data.draw(bad)
+        row, column, cell = (
+            data.draw(st.integers(0, len(rows) - 1)),
+            data.draw(st.integers(0, len(samples) - 1)),
+            data.draw(bad),
+        )
         line = [i for i, text in enumerate(lines, 1) if text][row + 1]
         broken = [*rows[row][:column], cell, *rows[row][column + 1 :]]
         lines[line - 1] = "\t".join([quoted(genes[row], quotes), *broken])
@@ -86,9 +97,13 @@ values = st.one_of(st.text('abN1 -.\n\t"é', max_size=6), st.sampled_from([*MISS
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(values, values, values), min_size=1, max_size=5), st.sampled_from(["\t", ","]), st.booleans())
-def test_a_sample_table_is_what_csv_says_or_is_refused(rows: list[tuple[str, ...]], delimiter: str, quotes: bool) -> None:
+def test_a_sample_table_is_what_csv_says_or_is_refused(
+    rows: list[tuple[str, ...]], delimiter: str, quotes: bool
+) -> None:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL if quotes else csv.QUOTE_MINIMAL)
+    writer = csv.writer(
+        text, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL if quotes else csv.QUOTE_MINIMAL
+    )
     writer.writerows([["a", "sample_id", "b", "c"], *([row[0], f"s{i}", *row[1:]] for i, row in enumerate(rows))])
     swallowed = any(cell.count("\n") and cell.count(delimiter) >= 3 * cell.count("\n") for row in rows for cell in row)
     if swallowed:
@@ -139,7 +154,10 @@ def test_decimal_commas_between_semicolons() -> None:
     samples, genes, found = read_matrix(b'gene;S1;S2\nG1;1,5;-2\n"G;2";NA;,25e1\n')
     assert (samples, genes) == (["S1", "S2"], ["G1", "G;2"])
     np.testing.assert_array_equal(found, np.array([[1.5, -2], [np.nan, 2.5]], np.float32))
-    assert matrix.Header(["S1"], ";", True).described() == "semicolon between cells, decimal commas, no cell above the features"
+    assert (
+        matrix.Header(["S1"], ";", True).described()
+        == "semicolon between cells, decimal commas, no cell above the features"
+    )
 
 
 @pytest.mark.parametrize(
@@ -212,7 +230,8 @@ def test_a_covariate_is_a_number_a_category_or_missing() -> None:
     texts = ["1.5", " 2 ", "high", None, "null", "1_0", "inf", "0"]
     np.testing.assert_array_equal(covariates.covariate(texts, None), np.array([1.5, 2, *[np.nan] * 5, 0], np.float32))
     np.testing.assert_array_equal(
-        covariates.covariate(["case", "case ", "control", None, "NA"], "case"), np.array([1, 1, 0, np.nan, np.nan], np.float32)
+        covariates.covariate(["case", "case ", "control", None, "NA"], "case"),
+        np.array([1, 1, 0, np.nan, np.nan], np.float32),
     )
 
 

@@ -1,7 +1,8 @@
 """Mutated packed genotypes and mutated VCF text through kernels.c under the address and undefined-behaviour sanitizers.
 
-A read or write outside memory ends the process; what a kernel accepts must be what a slow decoder written from the layout alone
-(for text: the record rules) reads, and what that refuses the kernel must refuse. `--seed` decides everything.
+A read or write outside memory ends the process; what a kernel accepts must be what a slow decoder written
+from the layout alone (for text: the record rules) reads, and what that refuses the kernel must refuse.
+`--seed` decides everything.
 """
 
 from __future__ import annotations
@@ -16,14 +17,25 @@ import time
 from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[2] / "genodl_spark" / "native" / "kernels.c"
-FLAGS = ["-std=gnu11", "-O1", "-g", "-shared", "-fPIC", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = [
+    "-std=gnu11",
+    "-O1",
+    "-g",
+    "-shared",
+    "-fPIC",
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+]
 _INSIDE = "GENODL_FUZZED"
 
 
 def runtime() -> str | None:
     """The sanitizer's library, which has to come first in the process; None where the compiler has none."""
     try:
-        found = subprocess.run(["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+        found = subprocess.run(
+            ["gcc", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+        ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
     return os.path.realpath(found) if os.path.isabs(found) else None
@@ -41,11 +53,16 @@ def main() -> int:
 
         library = kernels.opened(os.environ[_INSIDE])
         kernels._library = lambda: library
-        for work, n, what in ((packed.run, arguments.payloads, "packed payloads"), (text.run, arguments.texts, "blocks of VCF text")):
+        for work, n, what in (
+            (packed.run, arguments.payloads, "packed payloads"),
+            (text.run, arguments.texts, "blocks of VCF text"),
+        ):
             started = time.monotonic()
             accepted, refused = work(n, arguments.seed)
             print(
-                f"{n:,} mutated {what}: {accepted:,} read as by the slow rules, {refused:,} refused, {time.monotonic() - started:.0f} s", flush=True
+                f"{n:,} mutated {what}: {accepted:,} read as by the slow rules, {refused:,} refused, "
+                f"{time.monotonic() - started:.0f} s",
+                flush=True,
             )
         return 0
     preloaded = runtime()
@@ -55,10 +72,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         built = os.path.join(folder, f"kernels{sysconfig.get_config_var('SHLIB_SUFFIX')}")
         subprocess.run(["gcc", *FLAGS, str(SOURCE), "-o", built], check=True)
-        # Memory of Python, NumPy and Arrow straight from malloc: small objects side by side in one arena would hide what reads beyond one.
-        hidden = {"PYTHONMALLOC": "malloc", "ARROW_DEFAULT_MEMORY_POOL": "system", "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1"}
-        environment = {**os.environ, **hidden, "LD_PRELOAD": preloaded, "UBSAN_OPTIONS": "print_stacktrace=1", _INSIDE: built}
-        return subprocess.run([sys.executable, "-m", "tests.fuzz", *sys.argv[1:]], env=environment, check=False).returncode
+        # Memory of Python, NumPy and Arrow straight from malloc: small objects side by side in one arena would
+        # hide what reads beyond one.
+        hidden = {
+            "PYTHONMALLOC": "malloc",
+            "ARROW_DEFAULT_MEMORY_POOL": "system",
+            "ASAN_OPTIONS": "detect_leaks=0:halt_on_error=1",
+        }
+        environment = {
+            **os.environ,
+            **hidden,
+            "LD_PRELOAD": preloaded,
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+            _INSIDE: built,
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]], env=environment, check=False
+        ).returncode
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Packed genotypes: a decoder in plain Python, written from the layout in genotypes.py alone, and mutations that it is held against."""
+"""Packed genotypes: a decoder in plain Python, written from the layout in genotypes.py alone,
+and mutations that it is held against."""
 
 from __future__ import annotations
 
@@ -22,7 +23,12 @@ def _standard(palette: int) -> list[Call]:
     found = []
     for text in STANDARD[palette]:
         phased = text[1] == "|"
-        found.append([(-1 if text[0] == "." else int(text[0]), phased and palette == 2), (-1 if text[2] == "." else int(text[2]), phased)])
+        found.append(
+            [
+                (-1 if text[0] == "." else int(text[0]), phased and palette == 2),
+                (-1 if text[2] == "." else int(text[2]), phased),
+            ]
+        )
     return found
 
 
@@ -131,14 +137,20 @@ def seeds(rng: np.random.Generator) -> list[tuple[bytes, int]]:
     for samples in (0, 1, 2, 3, 7, 8, 9, 16, 33, 70):
         for ploidy, highest in ((1, 1), (2, 1), (2, 1), (2, 2), (2, 9), (3, 1), (4, 80), (2, 300), (6, 2), (130, 1)):
             for rare in (True, False):
-                alleles = rng.integers(-1 if rng.random() < 0.5 else 0, highest + 1, (1, samples, ploidy)).astype(np.int16)
+                alleles = rng.integers(-1 if rng.random() < 0.5 else 0, highest + 1, (1, samples, ploidy)).astype(
+                    np.int16
+                )
                 if rare:
                     alleles = np.where(rng.random((1, samples, 1)) < 0.9, 0, alleles).astype(np.int16)
                 if rng.random() < 0.3:
-                    alleles = np.where(np.arange(ploidy) < rng.integers(1, ploidy + 1, (1, samples, 1)), alleles, genotype_text.ABSENT).astype(
-                        np.int16
-                    )
-                phased = (np.arange(ploidy) > (0 if rng.random() < 0.8 else -1)) & (rng.random() < 0.5) & (alleles != genotype_text.ABSENT)
+                    alleles = np.where(
+                        np.arange(ploidy) < rng.integers(1, ploidy + 1, (1, samples, 1)), alleles, genotype_text.ABSENT
+                    ).astype(np.int16)
+                phased = (
+                    (np.arange(ploidy) > (0 if rng.random() < 0.8 else -1))
+                    & (rng.random() < 0.5)
+                    & (alleles != genotype_text.ABSENT)
+                )
                 made.append((genotypes.pack(alleles, phased)[0].as_py(), samples))
     return made
 
@@ -167,7 +179,8 @@ def mutated(random_: random.Random, payload: bytes, samples: int, others: list[t
 
 
 def run(n: int, seed: int) -> tuple[int, int]:
-    """Holds the kernels against `decode` on `n` mutated records; how many were accepted and refused. AssertionError where they differ."""
+    """Holds the kernels against `decode` on `n` mutated records; how many were accepted and refused.
+    AssertionError where they differ."""
     random_, begun = random.Random(seed), seeds(np.random.default_rng(seed))
     accepted = 0
     for i in range(n):
@@ -180,7 +193,10 @@ def run(n: int, seed: int) -> tuple[int, int]:
 
 
 def check(random_: random.Random, payload: bytes, samples: int) -> bool:
-    data, offsets = np.frombuffer(bytearray(payload) or bytearray(1), np.uint8)[: len(payload)].copy(), np.array([0, len(payload)], np.int32)
+    data, offsets = (
+        np.frombuffer(bytearray(payload) or bytearray(1), np.uint8)[: len(payload)].copy(),
+        np.array([0, len(payload)], np.int32),
+    )
     try:
         calls, ploidy = decode(payload, samples)
     except Refused:
@@ -205,7 +221,9 @@ def check(random_: random.Random, payload: bytes, samples: int) -> bool:
     wrong = kernels.call("counts", data, offsets, 1, samples, alleles, mask, totals)
     assert bool(wrong) == (not readable or None in calls), wrong
     if not wrong:
-        assert totals.tolist() == counted([call for s, call in enumerate(calls) if call is not None and (mask is None or mask[s])], allele)
+        assert totals.tolist() == counted(
+            [call for s, call in enumerate(calls) if call is not None and (mask is None or mask[s])], allele
+        )
 
     exchanged = np.array([random_.random() < 0.5], np.uint8)
     copies = np.zeros(size, np.int8)

@@ -87,7 +87,8 @@ def mutated(random_: random.Random, samples: int) -> bytes:
 
 
 def run(n: int, seed: int) -> tuple[int, int]:
-    """Holds the kernels against the rules on `n` mutated blocks; records that were read and set aside. AssertionError where they differ."""
+    """Holds the kernels against the rules on `n` mutated blocks; records that were read and set aside.
+    AssertionError where they differ."""
     random_ = random.Random(seed)
     readers = []
     for minor in (1, 2, 3, 4, 5):
@@ -101,7 +102,9 @@ def run(n: int, seed: int) -> tuple[int, int]:
         found, expected = (list(reader.batches(1, text, most)) for reader in (ours, rules))
         for (rows, bad), (ruled_rows, ruled_bad) in zip(found, expected, strict=True):
             if rows.to_pylist() != ruled_rows.to_pylist() or bad.to_pylist() != ruled_bad.to_pylist():
-                raise AssertionError(f"block {i} of seed {seed}, {samples} samples, VCF 4.{ours.header.minor}: {text!r}")
+                raise AssertionError(
+                    f"block {i} of seed {seed}, {samples} samples, VCF 4.{ours.header.minor}: {text!r}"
+                )
             read += rows.num_rows
             aside += bad.num_rows
     return read, aside

@@ -17,7 +17,10 @@ call = st.lists(allele, min_size=1, max_size=4).flatmap(
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(call, min_size=n, max_size=n), min_size=1, max_size=4)), st.booleans())
+@given(
+    st.integers(1, 5).flatmap(lambda n: st.lists(st.lists(call, min_size=n, max_size=n), min_size=1, max_size=4)),
+    st.booleans(),
+)
 def test_text_to_alleles_and_back(records: list[list[str]], more: bool) -> None:
     samples = len(records[0])
     texts = ["\t".join(c + (f":{i},x:." if more else "") for i, c in enumerate(calls)).encode() for calls in records]
@@ -27,7 +30,9 @@ def test_text_to_alleles_and_back(records: list[list[str]], more: bool) -> None:
     for record, calls in enumerate(records):
         ploidy = int(parsed.ploidy[record])
         assert ploidy == max(c.count("/") + c.count("|") + 1 for c in calls)
-        assert genotype_text.format_calls(parsed.alleles[record, :, :ploidy], parsed.phased[record, :, :ploidy]) == calls
+        assert (
+            genotype_text.format_calls(parsed.alleles[record, :, :ploidy], parsed.phased[record, :, :ploidy]) == calls
+        )
         assert parsed.fields[record] == ("\t".join(f"{i},x:." for i in range(samples)).encode() if more else None)
 
 
@@ -51,14 +56,23 @@ def test_leading_phase_of_vcf_4_4() -> None:
     assert parsed.errors == {}
     assert parsed.phased[0, :, 0].tolist() == [True, False, False, True, False, True]
     # What is stated and what is implied are written alike: |0 is 0.
-    assert genotype_text.format_calls(parsed.alleles[0], parsed.phased[0], True) == ["0", "/0", "/1|0", "1|0", "1/0", "|1/0"]
+    assert genotype_text.format_calls(parsed.alleles[0], parsed.phased[0], True) == [
+        "0",
+        "/0",
+        "/1|0",
+        "1|0",
+        "1/0",
+        "|1/0",
+    ]
     assert "malformed" in genotype_text.parse_calls(text, np.array([1]), np.array([2]), 6).errors[0]
     square = genotype_text.parse_calls([b"1|0\t0/1"], np.array([1]), np.array([2]), 2, first_phased=True)
     assert square.phased[0].tolist() == [[True, True], [False, False]]
 
 
 def test_what_cannot_be_packed_is_an_error() -> None:
-    parsed = genotype_text.parse_calls([b"16383/0\t0", b"0/0\t" + b"/".join([b"1"] * 300)], np.ones(2, int), np.full(2, 20000), 2)
+    parsed = genotype_text.parse_calls(
+        [b"16383/0\t0", b"0/0\t" + b"/".join([b"1"] * 300)], np.ones(2, int), np.full(2, 20000), 2
+    )
     assert "expected at most 16382" in parsed.errors[0]
     assert "ploidy 300" in parsed.errors[1]
     assert parsed.alleles.shape == (2, 2, genotype_text.HIGHEST_PLOIDY)

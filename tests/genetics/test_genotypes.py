@@ -1,4 +1,5 @@
-"""Packed genotypes: exact round trips for any ploidy, phase, allele number and missingness; counts and dosages against plain NumPy."""
+"""Packed genotypes: exact round trips for any ploidy, phase, allele number and missingness;
+counts and dosages against plain NumPy."""
 
 from __future__ import annotations
 
@@ -16,11 +17,17 @@ from genodl_spark.genetics import genotype_text, genotypes
 def calls(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """Alleles and phases of some records: from all alike to all different, so that every form is met."""
     records, samples, ploidy = draw(st.integers(1, 3)), draw(st.integers(1, 40)), draw(st.integers(1, 6))
-    highest, rare, shape = draw(st.sampled_from([1, 1, 2, 80, 16000])), draw(st.booleans()), draw(st.sampled_from(["plain", "phased", "mixed"]))
+    highest, rare, shape = (
+        draw(st.sampled_from([1, 1, 2, 80, 16000])),
+        draw(st.booleans()),
+        draw(st.sampled_from(["plain", "phased", "mixed"])),
+    )
     generator = np.random.default_rng(draw(st.integers(0, 2**32)))
     alleles = generator.integers(-1, highest + 1, (records, samples, ploidy)).astype(np.int16)
     if rare:
-        alleles = np.where(generator.random((records, samples, 1)) < 0.9, generator.integers(0, 2), alleles).astype(np.int16)
+        alleles = np.where(generator.random((records, samples, 1)) < 0.9, generator.integers(0, 2), alleles).astype(
+            np.int16
+        )
     if draw(st.booleans()):
         called = generator.integers(1, ploidy + 1, (records, samples, 1))
         alleles = np.where(np.arange(ploidy) < called, alleles, genotype_text.ABSENT).astype(np.int16)
@@ -45,9 +52,13 @@ def test_packed_and_back(given_calls: tuple[np.ndarray, np.ndarray], allele: int
     copies = (alleles == allele).sum(2)
     np.testing.assert_array_equal(genotypes.dosages(gt, samples, allele), np.where(missing, -1, copies))
     others = ((alleles >= 0) & (alleles != allele)).sum(2)
-    np.testing.assert_array_equal(genotypes.dosages(gt, samples, allele, np.ones(records)), np.where(missing, -1, others))
+    np.testing.assert_array_equal(
+        genotypes.dosages(gt, samples, allele, np.ones(records)), np.where(missing, -1, others)
+    )
     chosen = np.array(data.draw(st.lists(st.integers(0, samples - 1), max_size=5)), int)
-    np.testing.assert_array_equal(genotypes.dosages(gt, samples, allele, chosen=chosen), np.where(missing, -1, copies)[:, chosen])
+    np.testing.assert_array_equal(
+        genotypes.dosages(gt, samples, allele, chosen=chosen), np.where(missing, -1, copies)[:, chosen]
+    )
     np.testing.assert_array_equal(genotypes.unpack(gt, samples, chosen)[0][:, :, :ploidy], alleles[:, chosen, :ploidy])
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=samples, max_size=samples)))
     for chosen_mask, given_mask in ((np.ones(samples, bool), None), (mask, mask)):
@@ -88,7 +99,15 @@ def test_every_record_takes_the_form_that_suits_it() -> None:
 
 def test_what_is_no_packed_column_is_refused() -> None:
     whole = genotypes.pack(np.array([[[0, 1], [0, 0]] * 10], np.int16), np.zeros((1, 20, 2), bool))[0].as_py()
-    for broken in (b"", whole[:-1], whole + b"\0", bytes([255]) + whole[1:], bytes([16, 9]), bytes([16, 0, 120]), bytes([16, 0, 128])):
+    for broken in (
+        b"",
+        whole[:-1],
+        whole + b"\0",
+        bytes([255]) + whole[1:],
+        bytes([16, 9]),
+        bytes([16, 0, 120]),
+        bytes([16, 0, 128]),
+    ):
         column = pa.array([whole, broken], pa.binary())
         for function in (genotypes.unpack, genotypes.dosages, genotypes.counts):
             with pytest.raises(genotypes.Damaged, match="record 1"):
@@ -120,7 +139,10 @@ def test_a_body_that_its_palette_does_not_hold_is_refused(payload: str, samples:
     whole = bytes.fromhex("1000")
     column = pa.array([whole, bytes.fromhex(payload)], pa.binary())
     for function in (genotypes.unpack, genotypes.dosages, genotypes.counts):
-        with pytest.raises(genotypes.Damaged, match=f"found {wrong} in record 1 of the batch; expected packed genotypes of {samples} samples"):
+        with pytest.raises(
+            genotypes.Damaged,
+            match=f"found {wrong} in record 1 of the batch; expected packed genotypes of {samples} samples",
+        ):
             function(column, samples)
     with pytest.raises(genotypes.Damaged, match=wrong):
         genotypes.sample_text(bytes.fromhex(payload), None, samples, False)
@@ -136,8 +158,16 @@ def test_a_dosage_that_its_byte_does_not_hold_is_refused() -> None:
         with pytest.raises(InputError, match="more than 127 copies of an allele in a call of record 0"):
             genotypes.dosages(wrong, 1, exchanged=exchanged)
     assert genotypes.dosages(gt.slice(1), 1).tolist() == [[0], [127]]
-    assert genotypes.counts(gt, 1).tolist() == [[200, 200, 1, 0, 0, 1, 0], [0, 200, 1, 1, 0, 0, 0], [127, 127, 1, 0, 0, 1, 0]]
-    assert genotypes.dosages(gt.slice(1, 1), 1, 1 << 40).tolist() == [[0]] == genotypes.dosages(gt.slice(1, 1), 1, -(1 << 40)).tolist()
+    assert genotypes.counts(gt, 1).tolist() == [
+        [200, 200, 1, 0, 0, 1, 0],
+        [0, 200, 1, 1, 0, 0, 0],
+        [127, 127, 1, 0, 0, 1, 0],
+    ]
+    assert (
+        genotypes.dosages(gt.slice(1, 1), 1, 1 << 40).tolist()
+        == [[0]]
+        == genotypes.dosages(gt.slice(1, 1), 1, -(1 << 40)).tolist()
+    )
 
 
 def test_numbers_of_samples_that_no_record_has() -> None:
@@ -167,10 +197,17 @@ def test_text_of_samples_with_their_subfields() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([3, 4])), max_size=12), st.sampled_from([1, 8, 1 << 40]))
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([3, 4])), max_size=12), st.sampled_from([1, 8, 1 << 40])
+)
 def test_records_alike_come_together(kinds: list[tuple[str, int]], calls_at_once: int) -> None:
-    columns = {"sample_set": pa.array([k[0] for k in kinds], pa.string()), "n_samples": pa.array([k[1] for k in kinds], pa.int32())}
-    batch = pa.RecordBatch.from_arrays([*columns.values(), pa.array(range(len(kinds)), pa.int32())], [*columns, "row"]).slice(1)
+    columns = {
+        "sample_set": pa.array([k[0] for k in kinds], pa.string()),
+        "n_samples": pa.array([k[1] for k in kinds], pa.int32()),
+    }
+    batch = pa.RecordBatch.from_arrays(
+        [*columns.values(), pa.array(range(len(kinds)), pa.int32())], [*columns, "row"]
+    ).slice(1)
     found = list(genotypes.alike(batch, calls_at_once))
     assert sorted(row for rows, *_ in found for row in rows.tolist()) == list(range(batch.num_rows))
     for rows, records, samples, sample_set in found:

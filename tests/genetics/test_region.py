@@ -1,4 +1,5 @@
-"""Regions read from a lake's files against a plain scan of the records, in a lake of two files and many small row groups, without Spark."""
+"""Regions read from a lake's files against a plain scan of the records, in a lake of two files and many
+small row groups, without Spark."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ class Made:
         self.commit(VARIANTS, added)
         if header.sample_set not in self.sets:
             self.sets[header.sample_set] = header.samples
-            listed = [{"sample_set": header.sample_set, "position": i, "sample_id": s} for i, s in enumerate(header.samples)]
+            listed = [
+                {"sample_set": header.sample_set, "position": i, "sample_id": s} for i, s in enumerate(header.samples)
+            ]
             sets = parts.PartWriter(SAMPLE_SETS, str(self.path / SAMPLE_SETS.name), name)
             sets.write(pa.RecordBatch.from_pylist(listed, SAMPLE_SETS.arrow_schema()))
             self.commit(SAMPLE_SETS, [part.add() for part in sets.close()])
@@ -76,9 +79,27 @@ def made_text(samples: list[str], contig: str, records: int, seed: int) -> str:
         ref = "A" * (int(rng.integers(20, 900)) if kind == 0 else 1)
         info = f"END={pos + int(rng.integers(0, 1500))}" if kind == 1 else "X=é"
         alt = "G,T" if kind in (2, 3) else "G"
-        calls = [["0|0", "0|1", "1|1", "./.", ".|1", "1", "1/0"][i] for i in rng.choice(7, len(samples), p=[0.6, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05])]
+        calls = [
+            ["0|0", "0|1", "1|1", "./.", ".|1", "1", "1/0"][i]
+            for i in rng.choice(7, len(samples), p=[0.6, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05])
+        ]
         form, calls = ("DP", [str(i) for i in range(len(samples))]) if kind == 4 else ("GT", calls)
-        lines.append("\t".join([contig, str(pos), f"v{pos}", ref, alt, "9.5" if kind else ".", "PASS" if kind else ".", info, form, *calls]))
+        lines.append(
+            "\t".join(
+                [
+                    contig,
+                    str(pos),
+                    f"v{pos}",
+                    ref,
+                    alt,
+                    "9.5" if kind else ".",
+                    "PASS" if kind else ".",
+                    info,
+                    form,
+                    *calls,
+                ]
+            )
+        )
     return HEAD + "\t".join(samples) + "\n" + "\n".join(lines) + "\n"
 
 
@@ -109,14 +130,25 @@ def dosage_of(call: str | None) -> int:
 
 
 def scanned(lake: Made, contig: str, start: int, end: int) -> list[dict]:
-    found = [r for r in lake.rows if (r["cohort"], r["contig"]) == (COHORT, contig) and r["pos"] <= end and r["end"] >= start]
+    found = [
+        r for r in lake.rows if (r["cohort"], r["contig"]) == (COHORT, contig) and r["pos"] <= end and r["end"] >= start
+    ]
     return sorted(found, key=lambda r: (r["pos"], r["file"], r["line"]))
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, SPAN + 200), st.integers(0, 1500), st.none() | st.lists(st.sampled_from([*FIRST, *SECOND]), max_size=6), st.booleans())
-def test_a_region_is_what_a_plain_scan_finds(lake: Made, start: int, length: int, samples: list[str] | None, alleles: bool) -> None:
-    rows = region.read(str(lake.path), COHORT, "chr7", start, start + length, samples, "alleles" if alleles else "dosage")
+@given(
+    st.integers(0, SPAN + 200),
+    st.integers(0, 1500),
+    st.none() | st.lists(st.sampled_from([*FIRST, *SECOND]), max_size=6),
+    st.booleans(),
+)
+def test_a_region_is_what_a_plain_scan_finds(
+    lake: Made, start: int, length: int, samples: list[str] | None, alleles: bool
+) -> None:
+    rows = region.read(
+        str(lake.path), COHORT, "chr7", start, start + length, samples, "alleles" if alleles else "dosage"
+    )
     expected = scanned(lake, "7", start, start + length)
     shown = rows.column_names[:9]
     assert shown == ["chrom", "pos", "end", "id", "ref", "alts", "qual", "filters", "info"]
@@ -131,7 +163,10 @@ def test_a_region_is_what_a_plain_scan_finds(lake: Made, start: int, length: int
     column = rows.column("alleles" if alleles else "dosage")
     assert column.is_valid().to_pylist() == [row["gt"] is not None for row in expected]
     if not alleles:
-        wanted = [None if row["gt"] is None else [dosage_of(call) for call in text] for row, text in zip(expected, texts, strict=True)]
+        wanted = [
+            None if row["gt"] is None else [dosage_of(call) for call in text]
+            for row, text in zip(expected, texts, strict=True)
+        ]
         assert column.to_pylist() == wanted
         assert region.matrix(rows).tolist() == [[-1] * len(names) if row is None else row for row in wanted]
         return
@@ -150,7 +185,9 @@ def test_a_region_is_what_a_plain_scan_finds(lake: Made, start: int, length: int
 
 
 def test_what_starts_before_the_region_and_reaches_into_it(lake: Made) -> None:
-    longest = max((r for r in lake.rows if r["contig"] == "7" and r["cohort"] == COHORT), key=lambda r: r["end"] - r["pos"])
+    longest = max(
+        (r for r in lake.rows if r["contig"] == "7" and r["cohort"] == COHORT), key=lambda r: r["end"] - r["pos"]
+    )
     assert longest["end"] // 1000 > longest["pos"] // 1000  # its partition is not that of the region
     rows = region.read(str(lake.path), COHORT, "7", longest["end"], longest["end"])
     assert longest["pos"] in rows.column("pos").to_pylist()
@@ -211,7 +248,9 @@ def test_files_without_statistics_are_read(tmp_path: Path, drop: str) -> None:
         other = {name: value for name, value in action["add"].items() if name != "stats"}
         again.append({"add": other if drop == "stats" else {**other, "stats": json.dumps(kept)}})
     made.commit(VARIANTS, again)
-    assert region.read(str(made.path), COHORT, "1", 700, 900, ["b"]).column("pos").to_pylist() == [r["pos"] for r in scanned(made, "1", 700, 900)]
+    assert region.read(str(made.path), COHORT, "1", 700, 900, ["b"]).column("pos").to_pylist() == [
+        r["pos"] for r in scanned(made, "1", 700, 900)
+    ]
 
 
 def test_refusals(lake: Made, tmp_path: Path) -> None:
@@ -223,4 +262,5 @@ def test_refusals(lake: Made, tmp_path: Path) -> None:
         region.read(str(lake.path), COHORT, "7", 1, 2, ["s1", "s99"])
     with pytest.raises(InputError, match="7:3-2"):
         region.read(str(lake.path), COHORT, "7", 3, 2)
-    assert region.read(str(lake.path), COHORT, "8", 0, SPAN, ["t1"]).num_rows == 20  # known to the lake, not in these records
+    # known to the lake, not in these records
+    assert region.read(str(lake.path), COHORT, "8", 0, SPAN, ["t1"]).num_rows == 20

@@ -1,4 +1,5 @@
-"""The SQL functions' kernels on Series as Spark hands them over, against the text and dosages of each record; no JVM."""
+"""The SQL functions' kernels on Series as Spark hands them over, against the text
+and dosages of each record; no JVM."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def batches(draw: st.DrawFn) -> tuple[list[bytes | None], list[int | None], list
     for _ in range(draw(st.integers(0, 8))):
         size, ploidy = int(generator.choice(sizes)), draw(st.integers(1, 4))
         alleles = generator.integers(-1, highest + 1, (1, size, ploidy)).astype(np.int16)
-        alleles = np.where(np.arange(ploidy) < generator.integers(1, ploidy + 1, (1, size, 1)), alleles, genotype_text.ABSENT).astype(np.int16)
+        alleles = np.where(
+            np.arange(ploidy) < generator.integers(1, ploidy + 1, (1, size, 1)), alleles, genotype_text.ABSENT
+        ).astype(np.int16)
         phased = (generator.random(alleles.shape) < 0.5) & (np.arange(ploidy) > 0) & (alleles != genotype_text.ABSENT)
         null = draw(st.integers(0, 5))
         packed.append(None if null == 0 else genotypes.pack(alleles, phased)[0].as_py())
@@ -60,17 +63,26 @@ def test_functions_agree_with_the_text_of_calls(batch: tuple, data: st.DataObjec
     expected = [None if row is None else [dosage_of(text, 1) for text in row] for row in texts]
     assert taken(sql_functions.dosage(gt, n), pa.list_(pa.int8())) == expected
     allele = data.draw(st.lists(st.integers(0, 2) | st.none(), min_size=len(texts), max_size=len(texts)))
-    expected = [None if row is None or a is None else [dosage_of(text, a) for text in row] for row, a in zip(texts, allele, strict=True)]
+    expected = [
+        None if row is None or a is None else [dosage_of(text, a) for text in row]
+        for row, a in zip(texts, allele, strict=True)
+    ]
     assert taken(sql_functions.dosage(gt, n, numbers(allele)), pa.list_(pa.int8())) == expected
     position = [data.draw(st.none() | st.integers(0, (count or 1) - 1)) for count in counts]
     at = [None if row is None or p is None else row[p] for row, p in zip(texts, position, strict=True)]
     assert taken(sql_functions.genotype_at(gt, n, numbers(position)), pa.string()) == at
-    assert taken(sql_functions.dosage_at(gt, n, numbers(position)), pa.int8()) == [None if t is None else dosage_of(t, 1) for t in at]
+    assert taken(sql_functions.dosage_at(gt, n, numbers(position)), pa.int8()) == [
+        None if t is None else dosage_of(t, 1) for t in at
+    ]
     twos = numbers([2] * len(texts))
-    assert taken(sql_functions.dosage_at(gt, n, numbers(position), twos), pa.int8()) == [None if t is None else dosage_of(t, 2) for t in at]
+    assert taken(sql_functions.dosage_at(gt, n, numbers(position), twos), pa.int8()) == [
+        None if t is None else dosage_of(t, 2) for t in at
+    ]
     counted = sql_functions.allele_counts(gt, n)
     for i, row in enumerate(texts):
-        found = [taken(counted[name], pa.int64())[i] for name in ("copies", "called", "hom_ref", "het", "hom_alt", "missing")]
+        found = [
+            taken(counted[name], pa.int64())[i] for name in ("copies", "called", "hom_ref", "het", "hom_alt", "missing")
+        ]
         if row is None:
             assert found == [None] * 6
             continue

@@ -25,4 +25,16 @@ def test_build_by_most_lengths(contigs: dict[str, int | None], build: str | None
 
 def test_shared_names() -> None:
     names = ["chr20", "20", "chrM", "MT", "chrX", "Y", "chrUn_gl000220", "HLA-A*01:01", "CHR1", "chr1_random", "chr"]
-    assert [shared_contig(n) for n in names] == ["20", "20", "MT", "MT", "X", "Y", "chrUn_gl000220", "HLA-A*01:01", "CHR1", "chr1_random", "chr"]
+    assert [shared_contig(n) for n in names] == [
+        "20",
+        "20",
+        "MT",
+        "MT",
+        "X",
+        "Y",
+        "chrUn_gl000220",
+        "HLA-A*01:01",
+        "CHR1",
+        "chr1_random",
+        "chr",
+    ]

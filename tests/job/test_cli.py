@@ -12,7 +12,20 @@ import jobs
 
 # What needs more than .6 s before the first line: libraries of data, and settings.
 DATA = {"numpy", "pyarrow", "pydantic", "duckdb"}
-HEAVY = DATA | {"sklearn", "pandas", "pyspark", "torch", "mlflow", "matplotlib", "scipy", "optuna", "petastorm", "horovod", "delta", "deltalake"}
+HEAVY = DATA | {
+    "sklearn",
+    "pandas",
+    "pyspark",
+    "torch",
+    "mlflow",
+    "matplotlib",
+    "scipy",
+    "optuna",
+    "petastorm",
+    "horovod",
+    "delta",
+    "deltalake",
+}
 VERBS = sorted(path.stem for path in Path(jobs.__file__).parent.glob("[a-z]*.py"))
 
 
@@ -34,13 +47,10 @@ def test_the_list_of_verbs_says_what_each_does() -> None:
 
 def test_help_of_a_verb_loads_no_library_of_analysis() -> None:
     program = (
-        "import contextlib, importlib, io, json, sys\n"
-        "found = {}\n"
-        "for verb in sys.argv[1:]:\n"
-        "    with contextlib.redirect_stdout(io.StringIO()) as shown:\n"
-        "        code = importlib.import_module('jobs.' + verb).main(['--help'])\n"
-        "    found[verb] = (code, shown.getvalue().split()[:3], sorted({name.partition('.')[0] for name in sys.modules}))\n"
-        "print(json.dumps(found))\n"
+        "import contextlib, importlib, io, json, sys\nfound = {}\nfor verb in sys.argv[1:]:\n    "
+        "with contextlib.redirect_stdout(io.StringIO()) as shown:\n        code = importlib.import_module('jobs.' + "
+        "verb).main(['--help'])\n    found[verb] = (code, shown.getvalue().split()[:3], sorted({name.partition('.')[0] "
+        "for name in sys.modules}))\nprint(json.dumps(found))\n"
     )
     shown, seconds = ran("-c", program, *VERBS)
     for verb, (code, usage, loaded) in json.loads(shown).items():

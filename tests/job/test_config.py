@@ -16,7 +16,12 @@ def test_layers_go_over_each_other(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text("[train]\nepochs = 7\nbatch = 8\n")
     settings = config.load("tumor_type", str(file), ["train.batch=9", "spark.sql.shuffle.partitions=3"])
-    assert (settings.train.epochs, settings.train.batch, settings.task, settings.implementation) == (7, 9, "tumor_type", "tumor_type")
+    assert (settings.train.epochs, settings.train.batch, settings.task, settings.implementation) == (
+        7,
+        9,
+        "tumor_type",
+        "tumor_type",
+    )
     assert settings.spark["spark.sql.shuffle.partitions"] == "3"
     assert settings.spark["spark.sql.adaptive.enabled"] == "true"
 
@@ -121,7 +126,9 @@ def test_many_keys_take_no_longer_than_their_number(tmp_path: Path) -> None:
 def test_no_setting_takes_a_number_that_is_not_finite() -> None:
     """Of every section: the rule is one of them all, not of the settings that were thought of."""
     keys = [key for key in config._keys(config.Settings) if isinstance(value_of(key), float)]
-    assert {"train.learning_rate", "monitor.psi", "qc.kinship", "split.validation", "maintain.retention_hours"} <= set(keys)
+    assert {"train.learning_rate", "monitor.psi", "qc.kinship", "split.validation", "maintain.retention_hours"} <= set(
+        keys
+    )
     for key in keys:
         for word in ("inf", "-inf", "nan"):
             with pytest.raises(InputError, match=key.split(".")[0]):
@@ -146,7 +153,9 @@ def test_python_files_are_read_from_where_they_are_named(tmp_path: Path, monkeyp
     (tmp_path / "own.py").write_text("A = 1\n")
     (tmp_path / "nets" / "net.py").write_text("B = 1\n")
     (tmp_path / "nets" / "own.py").write_text("C = 1\n")
-    (tmp_path / "mine.toml").write_text('implementation = "own.py"\n[split]\nfolds = 2\n[model]\nkind = "nets/net.py"\n')
+    (tmp_path / "mine.toml").write_text(
+        'implementation = "own.py"\n[split]\nfolds = 2\n[model]\nkind = "nets/net.py"\n'
+    )
     settings = config.load(str(tmp_path / "mine.toml"))
     assert (settings.implementation, settings.model["kind"]) == ("own.py", "net.py")
     assert settings.own_code() == {"own.py": b"A = 1\n", "net.py": b"B = 1\n"}

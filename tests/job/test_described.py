@@ -50,7 +50,9 @@ def test_a_setting_has_its_bounds_default_and_value() -> None:
     assert found["tune.space.NAME.low"] == ("number, or not set", None, None)
     assert found["tune.space"][2]["model.channels"] == {"choices": [[32], [64], [32, 64]], "log": False}
     assert [one.key for one in described(settings, "lock")] == ["lock", "lock.wait_seconds"]
-    assert [(one.key, one.value) for one in described(settings, "spark.sql.adaptive.enabled")] == [("spark.sql.adaptive.enabled", "true")]
+    assert [(one.key, one.value) for one in described(settings, "spark.sql.adaptive.enabled")] == [
+        ("spark.sql.adaptive.enabled", "true")
+    ]
 
 
 def test_options_of_networks_come_from_their_constructors(tmp_path: Path) -> None:
@@ -60,13 +62,22 @@ def test_options_of_networks_come_from_their_constructors(tmp_path: Path) -> Non
         "rnn": ("whole number", 64, 64),
     }
     dropout = {one.of: (one.value, one.description) for one in described(settings, "model.dropout")}
-    assert set(dropout) == {"autoencoder", "cnn", "fusion", "mlp", "rnn"} and dropout["cnn"][0] == 0.4 and dropout["rnn"][0] == 0.0
+    assert (
+        set(dropout) == {"autoencoder", "cnn", "fusion", "mlp", "rnn"}
+        and dropout["cnn"][0] == 0.4
+        and dropout["rnn"][0] == 0.0
+    )
     assert all("dropped in training" in text for _, text in dropout.values())
     assert {one.of for one in described(settings, "model")} == {"", *dropout}
     own = tmp_path / "net.py"
-    own.write_text('class Network:\n    """A net. `width`: of it."""\n\n    def __init__(self, seeds, inputs, outputs, width: int = 3): ...\n')
+    own.write_text(
+        'class Network:\n    """A net. `width`: of it."""\n\n    def __init__(self, seeds, inputs, '
+        "outputs, width: int = 3): ...\n"
+    )
     mine = described(config.load("binding", None, [f"model={{kind = '{own}', width = 5}}"]), "model.width")
-    assert [(one.of, one.type, one.default, one.value, one.description) for one in mine] == [("net.py", "whole number", 3, 5, "`width`: of it.")]
+    assert [(one.of, one.type, one.default, one.value, one.description) for one in mine] == [
+        ("net.py", "whole number", 3, 5, "`width`: of it.")
+    ]
 
 
 def test_options_of_baselines_are_those_that_a_search_may_choose() -> None:
@@ -77,7 +88,9 @@ def test_options_of_baselines_are_those_that_a_search_may_choose() -> None:
     assert [one.key for one in described(settings, "evaluate.options.ridge")] == ["evaluate.options.ridge.alpha"]
 
 
-@pytest.mark.parametrize(("key", "close"), [("train.bacth", "train.batch"), ("ingst", "ingest"), ("zzz", "one of spark, seed, tracking")])
+@pytest.mark.parametrize(
+    ("key", "close"), [("train.bacth", "train.batch"), ("ingst", "ingest"), ("zzz", "one of spark, seed, tracking")]
+)
 def test_an_unknown_key_is_told_with_a_close_one(key: str, close: str) -> None:
     with pytest.raises(InputError, match=close) as caught:
         described(config.load(), key)
@@ -85,7 +98,9 @@ def test_an_unknown_key_is_told_with_a_close_one(key: str, close: str) -> None:
 
 
 def test_secrets_are_hidden() -> None:
-    settings = config.load(None, None, ["spark.hadoop.fs.s3a.secret.key=abcdef123", "tracking.uri=postgresql://u:abcdef456@h/d"])
+    settings = config.load(
+        None, None, ["spark.hadoop.fs.s3a.secret.key=abcdef123", "tracking.uri=postgresql://u:abcdef456@h/d"]
+    )
     found = {one.key: json.dumps(one.value) for one in described(settings)}
     assert "abcdef" not in "".join(found.values()) and "***" in found["spark"] and "***" in found["tracking.uri"]
 
@@ -93,12 +108,23 @@ def test_secrets_are_hidden() -> None:
 def test_the_verb_prints_them_without_a_lake(capsys: pytest.CaptureFixture[str]) -> None:
     assert settings_job.main(["train.batch", "--task", "binding", "--set", "train.epochs=2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == ["train.batch = 128", "    whole number, at least 1, at most 16777216; default 64"] and lines[2].startswith("    Rows of")
+    assert lines[:2] == ["train.batch = 128", "    whole number, at least 1, at most 16777216; default 64"] and lines[
+        2
+    ].startswith("    Rows of")
     assert json.loads(lines[-1])["result"] == [
-        {"key": "train.batch", "of": "", "type": "whole number, at least 1, at most 16777216", "default": 64, "value": 128}
+        {
+            "key": "train.batch",
+            "of": "",
+            "type": "whole number, at least 1, at most 16777216",
+            "default": 64,
+            "value": 128,
+        }
     ]
     assert settings_job.main(["trian"]) == 2
     assert "genodl: error: KEY: found no setting 'trian'; expected one such as train" in capsys.readouterr().err
-    program = "import sys; from jobs import settings; settings.main(['train']); print(sorted({'torch', 'sklearn', 'pyspark'} & set(sys.modules)))"
+    program = (
+        "import sys; from jobs import settings; settings.main(['train']); print(sorted({'torch', 'sklearn', "
+        "'pyspark'} & set(sys.modules)))"
+    )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"

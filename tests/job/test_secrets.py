@@ -19,23 +19,49 @@ from jobs import list as listing
 
 SECRET = "pl4nted-Secret/42"
 ENCODED = SECRET.replace("/", "%2F")
-FAST = ("--procs", "1", "--set", "train.epochs=1", "--set", "train.min_steps=1", "--set", "train.ensemble=1", "--set", "train.launcher=process")
+FAST = (
+    "--procs",
+    "1",
+    "--set",
+    "train.epochs=1",
+    "--set",
+    "train.min_steps=1",
+    "--set",
+    "train.ensemble=1",
+    "--set",
+    "train.launcher=process",
+)
 
 
 def test_a_planted_secret_is_found_nowhere(genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redaction, "_learnt", set())
     people, genes = [f"p{i}" for i in range(12)], range(4)
-    matrix = ["\t".join(["gene", *people]), *("\t".join([f"G{g}", *(str(g * i % 7) for i in range(12))]) for g in genes)]
+    matrix = [
+        "\t".join(["gene", *people]),
+        *("\t".join([f"G{g}", *(str(g * i % 7) for i in range(12))]) for g in genes),
+    ]
     (tmp_path / "m.tsv").write_text("\n".join(matrix) + "\n")
-    (tmp_path / "s.tsv").write_text("sample_id\tlabel\n" + "".join(f"{p}\t{'ab'[i % 2]}\n" for i, p in enumerate(people)))
-    (tmp_path / "secrets.toml").write_text(
-        f'[spark]\nhadoop.fs.s3a.secret.key = "{SECRET}"\nhadoop.fs.azure.account.key.me = "{SECRET}"\n[tune]\nstorage = "mysql://me:{ENCODED}@h/d"\n'
+    (tmp_path / "s.tsv").write_text(
+        "sample_id\tlabel\n" + "".join(f"{p}\t{'ab'[i % 2]}\n" for i, p in enumerate(people))
     )
-    given = ("--config", str(tmp_path / "secrets.toml"), "--set", f"spark.hadoop.fs.s3a.session.token={SECRET}", "--lake", lake.uri)
+    (tmp_path / "secrets.toml").write_text(
+        f'[spark]\nhadoop.fs.s3a.secret.key = "{SECRET}"\nhadoop.fs.azure.account.key.me = "{SECRET}"\n[tune]\nstorage '
+        f'= "mysql://me:{ENCODED}@h/d"\n'
+    )
+    given = (
+        "--config",
+        str(tmp_path / "secrets.toml"),
+        "--set",
+        f"spark.hadoop.fs.s3a.session.token={SECRET}",
+        "--lake",
+        lake.uri,
+    )
     split = ("--set", "split.folds=2")
     store = ("--set", f"tracking.uri=postgresql://me:{ENCODED}@127.0.0.1:1/x")
     answers = [
-        genodl(ingest, "expression", str(tmp_path / "m.tsv"), "--samples", str(tmp_path / "s.tsv"), "--cohort", "c", *given),
+        genodl(
+            ingest, "expression", str(tmp_path / "m.tsv"), "--samples", str(tmp_path / "s.tsv"), "--cohort", "c", *given
+        ),
         genodl(train, "tumor_type", *given, *FAST, *split),  # into the MLflow store of the lake
         genodl(train, "tumor_type", *given, *FAST, *split, "--seed", "1", *store),
         genodl(train, "tumor_type", *given, "--set", f"train.epochs={SECRET}"),
@@ -45,7 +71,12 @@ def test_a_planted_secret_is_found_nowhere(genodl, lake: Lake, tmp_path: Path, m
     assert [code for code, _, _ in answers] == [0, 0, 0, 2, 2, 0]
     assert any("MLflow at postgresql://me:***@" in warning for warning in answers[2][1]["warnings"])
     runs, models = lake.read(RUNS).collect(), lake.read(MODELS).collect()
-    assert [row.job for row in sorted(runs, key=lambda row: row.started_at)] == ["ingest", "train", "train", "query"] and len(models) == 2
+    assert [row.job for row in sorted(runs, key=lambda row: row.started_at)] == [
+        "ingest",
+        "train",
+        "train",
+        "query",
+    ] and len(models) == 2
     stored = "".join(str(row) for row in [*runs, *models])
     assert stored.count("spark.hadoop.fs.s3a.session.token=***") == 4 and "mysql://me:***@h/d" in stored
     for text in (str([report for _, report, _ in answers]), str([line for *_, line in answers]), stored):
@@ -59,7 +90,9 @@ def test_a_planted_secret_is_found_nowhere(genodl, lake: Lake, tmp_path: Path, m
 def test_neither_output_nor_a_command_line_has_a_secret(tmp_path: Path) -> None:
     """Of a command that starts its own JVM: of that and of all that it starts; a refusal and a crash on the way."""
     (tmp_path / "lake").mkdir()
-    (tmp_path / "secrets.toml").write_text(f'[spark]\nhadoop.fs.s3a.secret.key = "{SECRET}"\nx.url = "http://me:{SECRET}@h"\n')
+    (tmp_path / "secrets.toml").write_text(
+        f'[spark]\nhadoop.fs.s3a.secret.key = "{SECRET}"\nx.url = "http://me:{SECRET}@h"\n'
+    )
     script = f"""
         import sys
         from pathlib import Path
@@ -68,7 +101,8 @@ def test_neither_output_nor_a_command_line_has_a_secret(tmp_path: Path) -> None:
         from jobs import query
 
         session.stop = lambda: None
-        given = ["--lake", {str(tmp_path / "lake")!r}, "--config", {str(tmp_path / "secrets.toml")!r}, "--master", "local[2]"]
+        given = ["--lake", {str(tmp_path / "lake")!r}, "--config", {str(tmp_path / "secrets.toml")!r}]
+        given += ["--master", "local[2]"]
         assert query.main(["SELECT 1 AS one", *given]) == 0
         assert query.main(["SELECT '{SECRET}' FROM nothing_there", *given]) == 2
         pipeline.query = lambda *_: 1 / len('{SECRET}'[99:])

@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.job.shell import History, WithoutLast, candidates, completed, holds_secret, options_of, paged, statements, without_result, words_of
+from genodl_spark.job.shell import (
+    History,
+    WithoutLast,
+    candidates,
+    completed,
+    holds_secret,
+    options_of,
+    paged,
+    statements,
+    without_result,
+    words_of,
+)
 from jobs import shell
 
 VERBS = ("list", "query", "train")
@@ -23,7 +34,10 @@ VERBS = ("list", "query", "train")
     ("lines", "found"),
     [
         (["list tables\n", "SELECT 1;\n"], ["list tables", "SELECT 1"]),
-        (["SELECT 1\n", "  FROM x\n", "WHERE a = ';' -- not here; either\n", ";\n"], ["SELECT 1\n  FROM x\nWHERE a = ';' -- not here; either"]),
+        (
+            ["SELECT 1\n", "  FROM x\n", "WHERE a = ';' -- not here; either\n", ";\n"],
+            ["SELECT 1\n  FROM x\nWHERE a = ';' -- not here; either"],
+        ),
         (["SELECT 1; SELECT 2;\n", "SELECT 3\n"], ["SELECT 1", "SELECT 2", "SELECT 3"]),
         (["SELECT 'it\\'s; one' /* a; b */ ;\n"], ["SELECT 'it\\'s; one' /* a; b */"]),
         (['SELECT `a;b`, "c;d";'], ['SELECT `a;b`, "c;d"']),
@@ -40,7 +54,17 @@ def test_lines_become_statements(lines: list[str], found: list[str]) -> None:
 def test_arguments_of_the_shell_stand_before_those_of_a_line() -> None:
     common = {"--lake": ["L"], "--set": ["a=1", "b=2"], "--master": ["local[2]"]}
     options = ["--lake", "--set", "--master", "--engine"]
-    assert completed(["tables"], options, common) == ["--lake", "L", "--set", "a=1", "--set", "b=2", "--master", "local[2]", "tables"]
+    assert completed(["tables"], options, common) == [
+        "--lake",
+        "L",
+        "--set",
+        "a=1",
+        "--set",
+        "b=2",
+        "--master",
+        "local[2]",
+        "tables",
+    ]
     assert completed(["tables", "--lake=K", "--set", "b=3"], options, common)[:4] == ["--set", "a=1", "--set", "b=2"]
     assert completed(["train.batch"], ["--set"], common) == ["--set", "a=1", "--set", "b=2", "train.batch"]
     assert words_of("query 'SELECT 1' --engine duckdb") == ["query", "SELECT 1", "--engine", "duckdb"]
@@ -60,9 +84,13 @@ def test_the_history_is_private_and_has_no_secrets(tmp_path: Path, monkeypatch: 
         "",
     ):
         assert not history.add(line), line
-    assert holds_secret("SELECT 'https://me:abcdefgh@host/'") and not holds_secret("SELECT 'a;b' FROM samples WHERE x = 1")
+    assert holds_secret("SELECT 'https://me:abcdefgh@host/'") and not holds_secret(
+        "SELECT 'a;b' FROM samples WHERE x = 1"
+    )
     assert history.lines() == ["SELECT 1 FROM x", "list tables"]
-    assert stat.S_IMODE(history.path.stat().st_mode) == 0o600 and stat.S_IMODE(history.path.parent.stat().st_mode) == 0o700
+    assert (
+        stat.S_IMODE(history.path.stat().st_mode) == 0o600 and stat.S_IMODE(history.path.parent.stat().st_mode) == 0o700
+    )
     history.path.chmod(0o644)
     assert history.add("list runs") and stat.S_IMODE(history.path.stat().st_mode) == 0o600
     other = tmp_path / "other"
@@ -82,8 +110,13 @@ def test_words_are_completed() -> None:
     assert candidates("l", "l", VERBS, options)[0] == "list" and "label_column" in candidates("l", "l", VERBS, options)
     assert candidates("--d", "list --d", VERBS, options) == ["--dry-run"]
     assert candidates("samp", "list samp", VERBS, options)[:2] == ["samples", "sample_sets"]
-    assert candidates("predictions_", "SELECT * FROM predictions_", VERBS, options) == ["predictions_latest", "predictions_compared"]
-    assert "list" not in candidates("li", "SELECT li", VERBS, options) and "LIMIT" in candidates("li", "SELECT li", VERBS, options)
+    assert candidates("predictions_", "SELECT * FROM predictions_", VERBS, options) == [
+        "predictions_latest",
+        "predictions_compared",
+    ]
+    assert "list" not in candidates("li", "SELECT li", VERBS, options) and "LIMIT" in candidates(
+        "li", "SELECT li", VERBS, options
+    )
     assert candidates("zzz", "SELECT zzz", VERBS, options) == []
 
 
@@ -102,7 +135,10 @@ def test_a_report_on_a_terminal_does_not_repeat_its_rows() -> None:
 
 def test_a_script_ends_with_the_code_of_its_first_failure(tmp_path: Path) -> None:
     (tmp_path / "lake").mkdir()
-    script = "settings lock.wait_seconds\nlist cohorts\nlist nonsense\nquery 'SELECT\nlist cohorts --lake nowhere\nquit\nlist cohorts\n"
+    script = (
+        "settings lock.wait_seconds\nlist cohorts\nlist nonsense\nquery 'SELECT\nlist cohorts --lake "
+        "nowhere\nquit\nlist cohorts\n"
+    )
     command = [sys.executable, "-m", "jobs", "shell", "--lake", str(tmp_path / "lake"), "--set", "lock.wait_seconds=7"]
     done = subprocess.run(command, input=script, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
@@ -132,9 +168,17 @@ def test_an_interrupt_ends_the_statement_and_not_the_shell(
     assert "genodl: interrupted" in out.err.splitlines() and out.out.startswith("lock.wait_seconds = 60.0\n")
 
 
-@pytest.mark.parametrize(("rows", "pager", "through"), [(3, "cat > {}", False), (200, "cat > {}", True), (200, "no-such-pager-anywhere", False)])
+@pytest.mark.parametrize(
+    ("rows", "pager", "through"),
+    [(3, "cat > {}", False), (200, "cat > {}", True), (200, "no-such-pager-anywhere", False)],
+)
 def test_long_answers_go_through_the_pager(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, rows: int, pager: str, through: bool
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    rows: int,
+    pager: str,
+    through: bool,
 ) -> None:
     monkeypatch.setenv("PAGER", pager.format(tmp_path / "seen"))
     monkeypatch.setenv("LINES", "24")

@@ -23,13 +23,29 @@ def golden(number: int) -> dict[str, Any]:
 
 def test_settings_that_older_versions_stored_are_read() -> None:
     """Of each format one, as it was written then: what shapes the model's answers comes back as it stands there."""
-    for number, changed in ((1, {"implementation": "own.py", "model": {**golden(1)["model"], "kind": "net.py"}}), (2, {})):
+    for number, changed in (
+        (1, {"implementation": "own.py", "model": {**golden(1)["model"], "kind": "net.py"}}),
+        (2, {}),
+    ):
         stored = golden(number)
         settings, passed = config.from_stored(json.dumps(stored), "model m")
         assert passed == []
         assert stored.get("format", 1) == number
         read = settings.model_dump(mode="json")
-        for key in ("task", "implementation", "label", "metric", "blocks", "covariates", "target", "split", "quality", "sequence", "model", "seed"):
+        for key in (
+            "task",
+            "implementation",
+            "label",
+            "metric",
+            "blocks",
+            "covariates",
+            "target",
+            "split",
+            "quality",
+            "sequence",
+            "model",
+            "seed",
+        ):
             assert read[key] == changed.get(key, stored[key]), key
         assert read["predict"]["batch"] == 128 and read["train"] == {**stored["train"], "loss": "auto"}
 
@@ -42,9 +58,9 @@ def test_what_is_not_known_any_more_is_passed_over_where_it_shapes_no_answer() -
     stored["telemetry"] = {"on": True}
     stored["feed"] = "none"
     settings, passed = config.from_stored(json.dumps(stored), "model m")
-    assert passed == ["monitor.renamed", "train.schedule", "train.warmup", "telemetry", "feed"] or sorted(passed) == sorted(
-        ["monitor.renamed", "train.schedule", "train.warmup", "telemetry", "feed"]
-    )
+    assert passed == ["monitor.renamed", "train.schedule", "train.warmup", "telemetry", "feed"] or sorted(
+        passed
+    ) == sorted(["monitor.renamed", "train.schedule", "train.warmup", "telemetry", "feed"])
     assert (settings.train.epochs, settings.train.schedule, settings.feed) == (30, "cosine", Feed())
     assert settings.monitor == config.Monitor(**{k: v for k, v in stored["monitor"].items() if k != "renamed"})
 
@@ -62,7 +78,9 @@ def test_what_is_not_known_any_more_is_passed_over_where_it_shapes_no_answer() -
 def test_what_shapes_answers_is_not_guessed(change: dict[str, Any], found: str) -> None:
     with pytest.raises(InputError, match=found) as caught:
         config.from_stored(json.dumps({**golden(2), **change}), "model m")
-    assert (caught.value.file == "model m" and "train it again" in str(caught.value)) or "use the version" in str(caught.value)
+    assert (caught.value.file == "model m" and "train it again" in str(caught.value)) or "use the version" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "[" * 100_000])

@@ -1,4 +1,5 @@
-"""Checksums of stored files: whatever byte changes, a reader says so or answers as before; and what has none is read as it is."""
+"""Checksums of stored files: whatever byte changes, a reader says so or answers as before;
+and what has none is read as it is."""
 
 from __future__ import annotations
 
@@ -70,10 +71,14 @@ def test_the_checksum_of_a_file_is_that_of_each_of_its_blocks(monkeypatch: pytes
         for at in range(size):
             changed = bytearray(data)
             changed[at] ^= 4
-            with pytest.raises(Damaged, match=f"between byte {at // 8 * 8} and {min(at // 8 * 8 + 8, size)}; genodl verify"):
+            with pytest.raises(
+                Damaged, match=f"between byte {at // 8 * 8} and {min(at // 8 * 8 + 8, size)}; genodl verify"
+            ):
                 checksums.check(pa.BufferReader(bytes(changed)), "f", sums)
             if not 8 <= at < 16:
-                assert checksums.check(pa.BufferReader(bytes(changed)), "f", sums, [(9, min(15, size))] if size > 9 else []) == (8 if size > 9 else 0)
+                assert checksums.check(
+                    pa.BufferReader(bytes(changed)), "f", sums, [(9, min(15, size))] if size > 9 else []
+                ) == (8 if size > 9 else 0)
         with pytest.raises(Damaged):
             checksums.check(pa.BufferReader(data + bytes(8)), "f", sums)
 
@@ -127,7 +132,9 @@ def test_checksums_come_from_the_list_beside_a_version_from_commits_and_from_a_c
     name, version = str(path.relative_to(lake.path / VARIANTS.name)), len(list(log.glob("*.json"))) - 1
     tag = checksums.logged(str(log), version, [name])[name]
     assert checksums.logged(str(log), version, [name, "other"]) == {name: tag, "other": None}
-    add = next(json.loads(line)["add"] for line in (log / f"{version:020}.json").read_text().splitlines() if "add" in line)
+    add = next(
+        json.loads(line)["add"] for line in (log / f"{version:020}.json").read_text().splitlines() if "add" in line
+    )
     (log / f"{version:020}.json").unlink()
     schema = pa.schema([("add", pa.struct([("path", pa.string()), ("tags", pa.map_(pa.string(), pa.string()))]))])
     entries = [{"add": {"path": add["path"], "tags": list(add["tags"].items())}}, {"add": None}]
@@ -135,7 +142,12 @@ def test_checksums_come_from_the_list_beside_a_version_from_commits_and_from_a_c
     assert checksums.logged(str(log), version, [name]) == {name: tag}
     (log / f"{version:020}.crc").write_text(json.dumps({"allFiles": [{**add, "tags": {checksums.TAG: "00"}}]}))
     assert checksums.logged(str(log), version, [name]) == {name: "00"}
-    assert read_file(VARIANTS, StoredFile(str(path), name, {"cohort": COHORT, "contig": "7", "bin": "0"}, 0, {}, tag)).num_rows == 60
+    assert (
+        read_file(
+            VARIANTS, StoredFile(str(path), name, {"cohort": COHORT, "contig": "7", "bin": "0"}, 0, {}, tag)
+        ).num_rows
+        == 60
+    )
     for wrong, found in (("00" * 4, "found .* bytes; expected the length"), ("xyz", "a checksum that is none")):
         with pytest.raises(Damaged, match=found):
             read_file(VARIANTS, StoredFile(str(path), name, {}, 0, {}, wrong))
@@ -151,7 +163,12 @@ def sidecar(path: Path, block: int = 512) -> None:
 def test_training_files_that_spark_wrote_are_held_against_what_stands_beside_them(tmp_path: Path, backend: str) -> None:
     rows, path = 30, tmp_path / "part.parquet"
     x = np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
-    columns = {"row_id": np.arange(rows), "x": [row.tobytes() for row in x], "target": np.zeros(rows), "folds": [b"\0"] * rows}
+    columns = {
+        "row_id": np.arange(rows),
+        "x": [row.tobytes() for row in x],
+        "target": np.zeros(rows),
+        "folds": [b"\0"] * rows,
+    }
     pq.write_table(pa.table(columns), path, compression="none")
     sidecar(path)
     layout = feed.Layout(rows, 4, "float32", 1)
@@ -172,15 +189,17 @@ def test_training_files_that_spark_wrote_are_held_against_what_stands_beside_the
 def test_what_spark_says_of_a_file_that_it_cannot_read() -> None:
     said = """An error occurred while calling o1.collectToPython.
 : org.apache.spark.SparkException: Job aborted: Task 0 failed:
-org.apache.spark.SparkException: [FAILED_READ_FILE.NO_HINT] Encountered error while reading file file:/a%20lake/part-1.zstd.parquet. SQLSTATE: KD001
-Caused by: org.apache.parquet.io.ParquetDecodingException: could not verify page integrity, CRC checksum verification failed
+org.apache.spark.SparkException: [FAILED_READ_FILE.NO_HINT] Encountered error while reading file \
+file:/a%20lake/part-1.zstd.parquet. SQLSTATE: KD001
+Caused by: org.apache.parquet.io.ParquetDecodingException: could not verify page integrity, \
+CRC checksum verification failed
 \tat org.apache.parquet
 """
     found = input_error_within(RuntimeError(said))
     assert isinstance(found, Damaged)
     assert str(found) == (
-        "file:///a lake/part-1.zstd.parquet: found a file that Spark cannot read (could not verify page integrity, CRC checksum verification "
-        f"failed); expected whole Parquet, {errors.MEND}"
+        "file:///a lake/part-1.zstd.parquet: found a file that Spark cannot read (could not verify page integrity, "
+        f"CRC checksum verification failed); expected whole Parquet, {errors.MEND}"
     )
     raised = input_error_within(RuntimeError("Traceback\ngenodl_spark.core.errors.Damaged: f: found other bytes"))
     assert str(raised) == "f: found other bytes"

@@ -33,7 +33,9 @@ def test_every_table_is_created_as_declared(lake: Lake) -> None:
         lake.create(table)
         assert lake.version(table) == 0
         fields = lake.read(table).schema.fields
-        assert [(f.name, f.nullable, f.metadata.get("comment")) for f in fields] == [(c.name, c.nullable, c.doc) for c in table.columns]
+        assert [(f.name, f.nullable, f.metadata.get("comment")) for f in fields] == [
+            (c.name, c.nullable, c.doc) for c in table.columns
+        ]
         assert lake.read(table).schema.simpleString() == table.spark_schema().simpleString()
 
 
@@ -60,10 +62,17 @@ def test_the_first_rows_of_a_table_make_it(lake: Lake) -> None:
     rows = pa.Table.from_pydict(people, pa.schema([pa.field(name, pa.string(), name == "age") for name in people]))
     lake.merge(SAMPLES, rows)
     assert lake.version(SAMPLES) == 0
-    lake.merge(SAMPLES, rows.set_column(2, "age", pa.array([None, "4"], pa.string())).append_column("sex", pa.array(["m", "f"])))
+    lake.merge(
+        SAMPLES,
+        rows.set_column(2, "age", pa.array([None, "4"], pa.string())).append_column("sex", pa.array(["m", "f"])),
+    )
     assert sorted(map(tuple, lake.read(SAMPLES).collect())) == [("c", "a", "4", "f"), ("c", "b", None, "m")]
     log = Path(storage.local_path(lake.path(SAMPLES))) / "_delta_log"
-    first = {key: value for line in (log / f"{0:020}.json").read_text().splitlines() for key, value in json.loads(line).items()}
+    first = {
+        key: value
+        for line in (log / f"{0:020}.json").read_text().splitlines()
+        for key, value in json.loads(line).items()
+    }
     assert first.keys() == {"commitInfo", "metaData", "protocol", "add"}
     fields = json.loads(first["metaData"]["schemaString"])["fields"]
     assert [(f["name"], f["nullable"], f["metadata"].get("comment")) for f in fields] == [
@@ -71,7 +80,10 @@ def test_the_first_rows_of_a_table_make_it(lake: Lake) -> None:
         ("age", True, None),
     ]
     properties = first["metaData"]["configuration"]
-    assert properties["delta.constraints.sample_named"] == "length(sample_id) > 0" and properties["delta.enableDeletionVectors"] == "false"
+    assert (
+        properties["delta.constraints.sample_named"] == "length(sample_id) > 0"
+        and properties["delta.enableDeletionVectors"] == "false"
+    )
     assert json.loads((log / f"{0:020}.crc").read_text())["numFiles"] == 1
     with pytest.raises(ValueError, match="breaks"):
         Lake(lake.spark, f"{lake.uri}-2").merge(SAMPLES, rows.set_column(1, rows.schema.field(1), pa.array(["", "x"])))
@@ -97,7 +109,12 @@ def test_replace_quotes_what_users_name(lake: Lake) -> None:
 def test_merge_upserts_by_key_and_grows_open_tables(lake: Lake) -> None:
     create = lake.spark.createDataFrame
     lake.merge(SAMPLES, create([("c", "a", "1"), ("c", "b", "2")], "cohort string, sample_id string, label string"))
-    lake.merge(SAMPLES, create([("c", "b", "3", "x"), ("c", "d", None, "y")], "cohort string, sample_id string, label string, site string"))
+    lake.merge(
+        SAMPLES,
+        create(
+            [("c", "b", "3", "x"), ("c", "d", None, "y")], "cohort string, sample_id string, label string, site string"
+        ),
+    )
     rows = {r.sample_id: (r.label, r.site) for r in lake.read(SAMPLES).collect()}
     assert rows == {"a": ("1", None), "b": ("3", "x"), "d": (None, "y")}
 
@@ -152,7 +169,9 @@ def test_few_rows_are_merged_as_spark_merges_them(lake: Lake) -> None:
 
 
 def test_few_rows_are_held_against_the_declaration(lake: Lake) -> None:
-    bad = pa.Table.from_pylist([dict(zip(SPLITS.column_names, (*SPLIT_ROW[:7], "winner", None), strict=True))], SPLITS.arrow_schema())
+    bad = pa.Table.from_pylist(
+        [dict(zip(SPLITS.column_names, (*SPLIT_ROW[:7], "winner", None), strict=True))], SPLITS.arrow_schema()
+    )
     with pytest.raises(ValueError, match="breaks"):
         lake.append(SPLITS, bad)
     with pytest.raises(ValueError, match="without metrics"):
@@ -163,7 +182,9 @@ def test_few_rows_are_held_against_the_declaration(lake: Lake) -> None:
 
 
 def test_rows_of_others_in_a_file_stay(lake: Lake) -> None:
-    lake.append(QC_STEPS, steps(step("c", "samples", {}), step("d", "samples", {"rows": 4.0}), step("d", "variants", {})))
+    lake.append(
+        QC_STEPS, steps(step("c", "samples", {}), step("d", "samples", {"rows": 4.0}), step("d", "variants", {}))
+    )
     lake.replace(QC_STEPS, steps(step("d", "samples", {"rows": 5.0})), {"cohort": "d", "step": "samples"})
     lake.delete(QC_STEPS, {"cohort": "c"})
     stored = {(r.cohort, r.step): r.metrics for r in lake.read(QC_STEPS).collect()}
@@ -172,10 +193,16 @@ def test_rows_of_others_in_a_file_stay(lake: Lake) -> None:
 
 
 def test_the_log_lists_what_spark_reads(lake: Lake) -> None:
-    """After every kind of write Delta has the files listed, so that nothing replays the log; and a replay gives the same."""
+    """After every kind of write Delta has the files listed, so that nothing replays the log;
+    and a replay gives the same."""
     split = lake.spark.createDataFrame([SPLIT_ROW, (*SPLIT_ROW[:5], "e2", None, "fold", 0)], SPLITS.spark_schema())
     lake.replace(SPLITS, split, {"cohort": SPLIT_ROW[1]})
-    lake.append(SPLITS, pa.Table.from_pylist([r.asDict() for r in split.withColumn("cohort", F.lit("d")).collect()], SPLITS.arrow_schema()))
+    lake.append(
+        SPLITS,
+        pa.Table.from_pylist(
+            [r.asDict() for r in split.withColumn("cohort", F.lit("d")).collect()], SPLITS.arrow_schema()
+        ),
+    )
     lake.merge(SPLITS, split.where("entity_id = 'e1'").withColumn("repeat", F.lit(7)))
     lake.delete(SPLITS, {"cohort": "nobody"})
     lake.replace(SPLITS, split.limit(0).select("*"), {"cohort": "nobody"})
@@ -197,17 +224,25 @@ def test_an_older_version_may_lack_a_column_that_came_later(lake: Lake) -> None:
     lake.create(METHYLATION)
     path = lake.path(METHYLATION)
     before = lake.read(METHYLATION).drop("origin")
-    before.write.format("delta").partitionBy(*METHYLATION.partitioned_by).mode("overwrite").option("overwriteSchema", "true").save(path)
+    before.write.format("delta").partitionBy(*METHYLATION.partitioned_by).mode("overwrite").option(
+        "overwriteSchema", "true"
+    ).save(path)
     older = lake.version(METHYLATION)
     assert older is not None
-    for refused in (lambda: lake.read(METHYLATION), lambda: lake.read(METHYLATION, older), lambda: lake.check(METHYLATION, older)):
+    for refused in (
+        lambda: lake.read(METHYLATION),
+        lambda: lake.read(METHYLATION, older),
+        lambda: lake.check(METHYLATION, older),
+    ):
         with pytest.raises(InputError, match="no column origin; expected binary; run genodl maintain"):
             refused()
     lake.spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS (origin binary)")
     assert lake.read(METHYLATION, older).schema["origin"].dataType.simpleString() == "binary"
     lake.check(METHYLATION, older)
     lake.spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS (spare int)")
-    lake.read(METHYLATION).drop("sample_id").write.format("delta").mode("overwrite").option("overwriteSchema", "true").save(path)
+    lake.read(METHYLATION).drop("sample_id").write.format("delta").mode("overwrite").option(
+        "overwriteSchema", "true"
+    ).save(path)
     lake.spark.sql(f"ALTER TABLE delta.`{path}` ADD COLUMNS (sample_id string)")
     with pytest.raises(InputError, match="no column sample_id; expected string; restore the column"):
         lake.read(METHYLATION, lake.version(METHYLATION) - 1)  # type: ignore[operator]

@@ -1,4 +1,5 @@
-"""SQL and listings over a lake's files without a JVM: what is refused, what is held against checksums, and what is left in `runs`."""
+"""SQL and listings over a lake's files without a JVM: what is refused, what is held against checksums,
+and what is left in `runs`."""
 
 from __future__ import annotations
 
@@ -97,8 +98,16 @@ def test_what_is_refused_is_told_before_anything_is_read(stored: StoredLake, uri
     for sql, found in REFUSED:
         with pytest.raises(InputError) as caught:
             rows(stored, sql)
-        assert found in str(caught.value) and ("leave --engine out" in str(caught.value) or "views" in str(caught.value)), sql
-    for sql in ("SELECT " + "(" * 5000 + "1" + ")" * 5000 + " AS a", "SELECT 1 AS a" + " + 1" * 3000, "SELECT \udcff AS a", "SELECT '", ""):
+        assert found in str(caught.value) and (
+            "leave --engine out" in str(caught.value) or "views" in str(caught.value)
+        ), sql
+    for sql in (
+        "SELECT " + "(" * 5000 + "1" + ")" * 5000 + " AS a",
+        "SELECT 1 AS a" + " + 1" * 3000,
+        "SELECT \udcff AS a",
+        "SELECT '",
+        "",
+    ):
         with pytest.raises(InputError, match="leave --engine out"):
             rows(stored, sql)
     assert rows(StoredLake(uri, none), "SELECT count(*) FROM samples") == [(0,)]
@@ -124,25 +133,38 @@ def test_nothing_but_the_files_of_a_statement_can_be_opened(stored: StoredLake) 
 def test_a_log_without_lists_is_read_all_the_same(stored: StoredLake) -> None:
     def seen() -> list[Any]:
         tables = [(t.name, stored.version(t), stored.count(t)) for t in stored.existing()]
-        return [tables, rows(stored, "SELECT * FROM predictions ORDER BY task, label_column, entity_id"), rows(stored, "SELECT * FROM models")]
+        return [
+            tables,
+            rows(stored, "SELECT * FROM predictions ORDER BY task, label_column, entity_id"),
+            rows(stored, "SELECT * FROM models"),
+        ]
 
     before = seen()
-    assert {name: count for name, _, count in before[0]} == {n: t["rows"] for n, t in json.loads(FACTS.read_text())["tables"].items() if t["rows"]}
+    assert {name: count for name, _, count in before[0]} == {
+        n: t["rows"] for n, t in json.loads(FACTS.read_text())["tables"].items() if t["rows"]
+    }
     sums = {file.uri: file.checksum for file in stored.files(RUNS, stored.version(RUNS) or 0)}
     for file in Path(storage.local_path(stored.uri)).glob("*/_delta_log/*.crc"):
         file.unlink()
     assert seen() == before
-    assert {file.uri: file.checksum for file in stored.files(RUNS, stored.version(RUNS) or 0)} == sums and all(sums.values())
+    assert {file.uri: file.checksum for file in stored.files(RUNS, stored.version(RUNS) or 0)} == sums and all(
+        sums.values()
+    )
 
 
 @pytest.mark.parametrize("table", [TABLES["samples"], PREDICTIONS])
-def test_a_file_that_has_changed_is_refused_by_name(stored: StoredLake, table: Table, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_has_changed_is_refused_by_name(
+    stored: StoredLake, table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = Path(storage.local_path(stored.files(table, stored.version(table) or 0)[0].uri))
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     at = ("--lake", stored.uri)
-    asked = [(query, "--engine", "duckdb", f"SELECT count(*) FROM {table.name}"), *([(list_job, "cohorts")] if table.name == "samples" else [])]
+    asked = [
+        (query, "--engine", "duckdb", f"SELECT count(*) FROM {table.name}"),
+        *([(list_job, "cohorts")] if table.name == "samples" else []),
+    ]
     for verb, *argv in asked:
         assert verb.main([*argv, *at]) == 2
         out = capsys.readouterr()
@@ -170,7 +192,9 @@ def test_what_was_asked_stands_in_runs(stored: StoredLake, capsys: pytest.Captur
     assert query.main(["SELECT 1 AS a", *at]) == 0 and query.main(["SELECT getenv('x') AS a", *at]) == 2
     assert (stored.version(RUNS), stored.count(RUNS)) == (version + 2, before + 2)
     kept = [row for row in stored.rows(RUNS, {"job": "query"}).to_pylist() if "duckdb" in row["arguments"]]
-    assert [(row["status"], json.loads(row["arguments"])[0]) for row in sorted(kept, key=lambda row: row["started_at"])] == [
+    assert [
+        (row["status"], json.loads(row["arguments"])[0]) for row in sorted(kept, key=lambda row: row["started_at"])
+    ] == [
         ("done", "SELECT 1 AS a"),
         ("failed", "SELECT getenv('x') AS a"),
     ]
@@ -189,8 +213,15 @@ def test_what_was_asked_stands_in_runs(stored: StoredLake, capsys: pytest.Captur
     beside = Path(storage.local_path(log)) / f"{version + 3:020}.crc"
     content = json.loads(beside.read_text())
     files = len(list(Path(storage.local_path(stored.path(RUNS))).glob("*.parquet")))
-    for change in ({"protocol": {"minReaderVersion": 3, "minWriterVersion": 7}}, {"histogramOpt": {}}, {"numFiles": None}):
+    for change in (
+        {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7}},
+        {"histogramOpt": {}},
+        {"numFiles": None},
+    ):
         beside.write_text(json.dumps({key: value for key, value in {**content, **change}.items() if value is not None}))
         with pytest.raises(ValueError, match="found"):
             stored.append_few(RUNS, new)
-    assert stored.version(RUNS) == version + 3 and len(list(Path(storage.local_path(stored.path(RUNS))).glob("*.parquet"))) == files
+    assert (
+        stored.version(RUNS) == version + 3
+        and len(list(Path(storage.local_path(stored.path(RUNS))).glob("*.parquet"))) == files
+    )

@@ -42,9 +42,14 @@ def steps(low: str, high: str, nulls: int | None = 0) -> dict[str, Any]:
         ({}, False, True),
     ],
 )
-def test_a_file_is_held_whole_only_if_its_statistics_say_so(statistics: dict[str, Any], held: bool, mixed: bool) -> None:
+def test_a_file_is_held_whole_only_if_its_statistics_say_so(
+    statistics: dict[str, Any], held: bool, mixed: bool
+) -> None:
     file = stored("f", **statistics)
-    assert holding(QC_STEPS, [file], {"cohort": "c", "step": "samples"}) == ([file] if held else [], [file] if mixed else [])
+    assert holding(QC_STEPS, [file], {"cohort": "c", "step": "samples"}) == (
+        [file] if held else [],
+        [file] if mixed else [],
+    )
 
 
 def test_a_partition_needs_no_statistics() -> None:
@@ -86,7 +91,10 @@ def test_packed_rows_that_do_not_compress_are_stored_as_they_are(tmp_path: Path)
             "sample_id": pa.array([f"p{i}" for i in range(600)]),
             "line": pa.array(range(600)),
         }
-        made = [columns[f.name] if f.name in columns else pa.repeat(pa.scalar(same.get(f.name), f.type), 600) for f in EXPRESSION.arrow_schema()]
+        made = [
+            columns[f.name] if f.name in columns else pa.repeat(pa.scalar(same.get(f.name), f.type), 600)
+            for f in EXPRESSION.arrow_schema()
+        ]
         made = [column.cast(f.type) for column, f in zip(made, EXPRESSION.arrow_schema(), strict=True)]
         writer.write(pa.RecordBatch.from_arrays(made, schema=EXPRESSION.arrow_schema()))
         (part,) = writer.close()
@@ -101,7 +109,17 @@ def test_rows_are_checked_while_duckdb_is_in_use(tmp_path: Path) -> None:
     """The program that calls may have a result of its own under way on DuckDB's default connection."""
     duckdb.execute("SELECT * FROM range(100000)").fetchone()
     writer = PartWriter(RUNS, f"file://{tmp_path}", "p")
-    row = {"run_id": "r", "job": "x", "status": "gone", "started_at": 0, "seconds": 0.0, "arguments": "", "settings": "", "report": "", "code": ""}
+    row = {
+        "run_id": "r",
+        "job": "x",
+        "status": "gone",
+        "started_at": 0,
+        "seconds": 0.0,
+        "arguments": "",
+        "settings": "",
+        "report": "",
+        "code": "",
+    }
     writer.write(pa.RecordBatch.from_pylist([row], RUNS.arrow_schema()))
     with pytest.raises(ValueError, match="a row breaks"):
         writer.close()

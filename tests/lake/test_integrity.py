@@ -1,4 +1,5 @@
-"""Bytes that change in the lake: every door says which file, or answers as before; verify finds it, and what it names brings it back."""
+"""Bytes that change in the lake: every door says which file, or answers as before; verify finds it,
+and what it names brings it back."""
 
 from __future__ import annotations
 
@@ -18,13 +19,19 @@ from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.ingested import SAMPLES, VARIANTS
 from jobs import export, ingest, prepare, qc, query, verify
 
-ASKED = "SELECT v.line, dosage(v.gt, v.n_samples) AS d, (SELECT count(*) FROM samples) AS n FROM variants v WHERE v.file = 'one.vcf' ORDER BY v.line"
+ASKED = (
+    "SELECT v.line, dosage(v.gt, v.n_samples) AS d, (SELECT count(*) FROM samples) AS n FROM variants v "
+    "WHERE v.file = 'one.vcf' ORDER BY v.line"
+)
 
 
 def write(path: Path, seed: int) -> str:
     rng = np.random.default_rng(seed)
     samples = [f"s{i}" for i in range(30)]
-    head = '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="G">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t'
+    head = (
+        '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="G">\n'
+        "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t"
+    )
     lines = [head + "\t".join(samples)]
     for pos in range(1, 121):
         calls = [["0|0", "0|1", "1|1", "./.", "1"][i] for i in rng.choice(5, 30, p=[0.6, 0.2, 0.1, 0.05, 0.05])]
@@ -35,7 +42,9 @@ def write(path: Path, seed: int) -> str:
 
 def stored_of(lake: Lake, first: str, last: str | None = None) -> Path:
     """The stored file with the rows of one source file, or of several."""
-    found = [file for file in lake.files(VARIANTS, lake.version(VARIANTS)) if file.ends("file") == (first, last or first)]
+    found = [
+        file for file in lake.files(VARIANTS, lake.version(VARIANTS)) if file.ends("file") == (first, last or first)
+    ]
     (uri,) = [file.uri for file in found]
     return Path(storage.local_path(uri))
 
@@ -48,7 +57,9 @@ def genotypes_of(path: Path) -> list[int]:
     return [at for c in chunks for at in range(c.data_page_offset, c.data_page_offset + c.total_compressed_size)]
 
 
-def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flips_in_the_genotypes_of_a_stored_file(
+    lake: Lake, genodl: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     at = ("--lake", lake.uri)
     one, two = write(tmp_path / "one.vcf", 1), write(tmp_path / "two.vcf", 2)
     people = tmp_path / "people.tsv"
@@ -62,8 +73,14 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
     code, verified, _ = genodl(verify, *at)
     stored = sum(len(lake.files(t, lake.version(t))) for t in lake.existing())
     assert (code, verified["status"], verified["metrics"]["findings"]) == (0, "done", [])
-    assert (verified["metrics"]["files"], verified["metrics"]["by_checksum"], verified["metrics"]["without_checksum"]) == (stored, stored, 0)
-    assert verified["metrics"]["bytes"] == sum(file.size for t in lake.existing() for file in lake.files(t, lake.version(t)))
+    assert (
+        verified["metrics"]["files"],
+        verified["metrics"]["by_checksum"],
+        verified["metrics"]["without_checksum"],
+    ) == (stored, stored, 0)
+    assert verified["metrics"]["bytes"] == sum(
+        file.size for t in lake.existing() for file in lake.files(t, lake.version(t))
+    )
 
     path = stored_of(lake, "one.vcf")
     good, places, random_ = path.read_bytes(), genotypes_of(path), random.Random(3)
@@ -80,8 +97,24 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
         region.read(lake.uri, "c", "1", 0, 2000)
     doors = [
         (query, (ASKED,)),
-        (query, ("SELECT count(*) FROM (SELECT gt FROM variants WHERE file = 'one.vcf') WHERE genotype_at(gt, 30, 0) = '0|1'",)),
-        (query, ("SELECT sample_id FROM samples WHERE EXISTS (SELECT 1 FROM variants WHERE allele_counts(gt, n_samples).copies > 3)",)),
+        (
+            query,
+            (
+                (
+                    "SELECT count(*) FROM (SELECT gt FROM variants WHERE file = 'one.vcf') "
+                    "WHERE genotype_at(gt, 30, 0) = '0|1'"
+                ),
+            ),
+        ),
+        (
+            query,
+            (
+                (
+                    "SELECT sample_id FROM samples WHERE EXISTS (SELECT 1 FROM variants WHERE allele_counts(gt, "
+                    "n_samples).copies > 3)"
+                ),
+            ),
+        ),
         (export, ("vcf", "--cohort", "c", "--output", str(tmp_path / "out.vcf.gz"))),
         (qc, ("--cohort", "c", "--set", "qc.steps=variants")),
         (prepare, ("ancestry", "--cohort", "c", "--label", "group")),
@@ -90,7 +123,8 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
         code, report, error = genodl(door, *arguments, *at)
         assert (code, report["status"]) == (2, "failed"), (door, report)
         assert error.startswith(
-            f"genodl: error: file://{path}: found other bytes than were written, between byte 0 and {len(good)}; genodl verify"
+            f"genodl: error: file://{path}: found other bytes than were written, between byte 0 "
+            f"and {len(good)}; genodl verify"
         ), error
     assert not (tmp_path / "out.vcf.gz").exists()
     code, report, _ = genodl(query, ASKED.replace("one.vcf", "two.vcf"), *at)  # another file: its answer is what it was
@@ -103,8 +137,12 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
     mend = f"run genodl ingest vcf {storage.absolute(one)} --cohort c"
     wrong = f"found other bytes than were written, between byte 0 and {len(good)}; {MEND}"
     assert code == 2
-    assert [line for line in lines if line.startswith("genodl: damaged: ")] == [f"genodl: damaged: variants: file://{path}: {wrong}; {mend}"]
-    assert lines[-1] == f"genodl: error: {lake.uri}: found 1 of {stored} stored files damaged, file://{path} first; {mend}"
+    assert [line for line in lines if line.startswith("genodl: damaged: ")] == [
+        f"genodl: damaged: variants: file://{path}: {wrong}; {mend}"
+    ]
+    assert (
+        lines[-1] == f"genodl: error: {lake.uri}: found 1 of {stored} stored files damaged, file://{path} first; {mend}"
+    )
     assert json.loads(out.strip().split("\n")[-1])["metrics"]["findings"] == [
         {"table": "variants", "file": f"file://{path}", "wrong": wrong, "mend": mend}
     ]
@@ -127,7 +165,8 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
     assert (code, report["rows"]["variants"]) == (0, {"written": 240, "total": 240, "quarantined": 0})
     assert genodl(query, ASKED, *at)[1]["result"] == verified_answer(genodl, lake, one, tmp_path)
 
-    # What Spark wrote, as a merge does, has no checksum of ours: it is its own pages' that say so, or the file beside it.
+    # What Spark wrote, as a merge does, has no checksum of ours: it is its own pages' that say so,
+    # or the file beside it.
     people.write_text("sample_id\tage\n" + "".join(f"s{i}\t{i}\n" for i in range(30)))
     assert genodl(ingest, "phenotypes", str(people), "--cohort", "c", *at)[0] == 0
     assert all(file.checksum is None for file in lake.files(SAMPLES, lake.version(SAMPLES)))
@@ -139,7 +178,10 @@ def test_flips_in_the_genotypes_of_a_stored_file(lake: Lake, genodl: Any, tmp_pa
         changed[first.data_page_offset + first.total_compressed_size - 2] ^= 1
         spark_wrote.write_bytes(changed)
     code, _, error = genodl(query, "SELECT max(sample_id) FROM samples", *at)
-    said = [f"genodl: error: {file.uri}: found a file that Spark cannot read (" for file in lake.files(SAMPLES, lake.version(SAMPLES))]
+    said = [
+        f"genodl: error: {file.uri}: found a file that Spark cannot read ("
+        for file in lake.files(SAMPLES, lake.version(SAMPLES))
+    ]
     assert code == 2 and error.startswith(tuple(said)), error  # whichever task is first
 
 

@@ -1,4 +1,5 @@
-"""Leases in a lake: who waits for whom, what is left of processes that were killed, and files that others have changed."""
+"""Leases in a lake: who waits for whom, what is left of processes that were killed,
+and files that others have changed."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def holder(lake: Path) -> Iterator[Callable[[str], subprocess.Popen]]:
     def start(verb: str) -> subprocess.Popen:
         code = HOLDER.replace("{id}", run_id())
         process = subprocess.Popen(
-            [sys.executable, "-c", code, str(lake), verb, "yes" if verb == "forget" else ""], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, str(lake), verb, "yes" if verb == "forget" else ""],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         assert process.stdout is not None and process.stdout.readline() == "held\n"
@@ -70,7 +73,10 @@ def test_who_shares_and_who_waits(lake: Path, holder) -> None:
     with locks.held(str(lake), "ingest", run_id(), wait=0) as lease:  # writers do not mind each other
         assert len(files(lake)) == 2 and lease.since is not None and abs(lease.since - time.time()) < 5
         lease.check()
-    found = rf"found genodl train on \S+, process {writer.pid}, since 20\S+Z \(_locks/writing-[0-9a-f]{{32}}.json\); expected no other run; run"
+    found = (
+        rf"found genodl train on \S+, process {writer.pid}, since 20\S+Z \(_locks/writing-[0-9a-f]{{32}}.json\); "
+        rf"expected no other run; run"
+    )
     with pytest.raises(Conflict, match=found), locks.held(str(lake), "forget", run_id(), exclusive=True, wait=0.3):
         pytest.fail("not alone")
     assert len(files(lake)) == 1  # what was announced is taken back
@@ -91,7 +97,9 @@ def signal_and_wait(process: subprocess.Popen, number: int) -> int:
     return process.wait(10)
 
 
-def test_a_killed_process_leaves_a_lease_that_nobody_waits_for(lake: Path, holder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_leaves_a_lease_that_nobody_waits_for(
+    lake: Path, holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(locks, "_SETTLE", 0.0)
     for verb, exclusive in (("ingest", True), ("forget", False), ("forget", True)):
         assert signal_and_wait(holder(verb), signal.SIGKILL) == -signal.SIGKILL
@@ -115,11 +123,14 @@ def test_a_writer_goes_on_when_the_one_in_its_way_has_ended(lake: Path, caplog: 
         while not caplog.records and time.monotonic() < until:
             time.sleep(0.05)
         time.sleep(0.3)
-        assert [name.split("-")[0] for name in files(lake)] == ["forgetting"]  # it does not stand in the way while it waits
+        # it does not stand in the way while it waits
+        assert [name.split("-")[0] for name in files(lake)] == ["forgetting"]
         order.append("forgot")
     waiting.join(10)
     assert order == ["forgot", "wrote"] and files(lake) == []
-    assert [record.message.split(",")[0].rsplit(" on ")[0] for record in caplog.records] == ["waiting for another run: found genodl forget"]
+    assert [record.message.split(",")[0].rsplit(" on ")[0] for record in caplog.records] == [
+        "waiting for another run: found genodl forget"
+    ]
 
 
 def test_writers_and_two_who_forget_are_never_there_together(lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +172,14 @@ def other(lake: Path, content: bytes, kind: str = "writing", age: float = 0.0) -
 
 
 def of_elsewhere(**changed: object) -> bytes:
-    lease = {"verb": "train", "host": "node-7", "pid": 1, "machine": "another boot", "began": "5", "since": "2026-01-01T00:00:00Z"}
+    lease = {
+        "verb": "train",
+        "host": "node-7",
+        "pid": 1,
+        "machine": "another boot",
+        "began": "5",
+        "since": "2026-01-01T00:00:00Z",
+    }
     return json.dumps({**lease, **changed}).encode()
 
 
@@ -185,7 +203,9 @@ def of_elsewhere(**changed: object) -> bytes:
         of_elsewhere(machine=None),
     ],
 )
-def test_a_lease_that_cannot_be_read_counts_until_it_expires(lake: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_that_cannot_be_read_counts_until_it_expires(
+    lake: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = other(lake, content)
     with pytest.raises(Conflict, match=rf"found a lease that cannot be read, _locks/{path.name}; expected"):
         locks.Lease(str(lake), "forget", run_id(), exclusive=True).acquire(0)
@@ -202,7 +222,10 @@ def test_a_lease_is_dead_by_the_clock_of_the_file_system(lake: Path, monkeypatch
     # Clocks of this machine that are wrong by a year do not matter.
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() - 3e7)
-    with pytest.raises(Conflict, match="node-7, process 1"), locks.held(str(lake), "forget", run_id(), exclusive=True, wait=4):
+    with (
+        pytest.raises(Conflict, match="node-7, process 1"),
+        locks.held(str(lake), "forget", run_id(), exclusive=True, wait=4),
+    ):
         pytest.fail("not alone")
     assert (old.exists(), living.exists(), future.exists()) == (False, True, True)
     # A time that has not come yet says nothing: what is left alone for long enough is dead.
@@ -253,17 +276,24 @@ def test_a_lake_that_cannot_be_written(lake: Path, monkeypatch: pytest.MonkeyPat
         raise PermissionError("Permission denied")
 
     monkeypatch.setattr(locks.Lease, "_write", refuse)
-    with locks.held(str(lake), "ingest", run_id(), wait=0) as lease:  # it can do no harm: whether it has to write is its own affair
+    # it can do no harm: whether it has to write is its own affair
+    with locks.held(str(lake), "ingest", run_id(), wait=0) as lease:
         assert lease.unwritable == "Permission denied"
         lease.check()
-    with pytest.raises(locks.InputError, match="the lake cannot be written"), locks.held(str(lake), "forget", run_id(), True, 0):
+    with (
+        pytest.raises(locks.InputError, match="the lake cannot be written"),
+        locks.held(str(lake), "forget", run_id(), True, 0),
+    ):
         pytest.fail("nothing can be removed")
 
 
 def test_what_one_run_at_a_time_uses(lake: Path) -> None:
     """Such as the checkpoints of a training: other things, and leases on the lake, are none of its business."""
     with locks.held(str(lake), "train", run_id(), wait=0), locks.held(str(lake), "train", run_id(), wait=0, of="a"):
-        with locks.held(str(lake), "train", run_id(), wait=0, of="b"), locks.held(str(lake), "ingest", run_id(), wait=0):
+        with (
+            locks.held(str(lake), "train", run_id(), wait=0, of="b"),
+            locks.held(str(lake), "ingest", run_id(), wait=0),
+        ):
             pass
         found = r"found genodl train on .*\(_locks/holding-[0-9a-f]{32}.json\)"
         with pytest.raises(Conflict, match=found), locks.held(str(lake), "train", run_id(), wait=0.1, of="a"):

@@ -59,7 +59,8 @@ def test_versions_that_nothing_needs_go(genodl, lake: Lake) -> None:
     assert lake.read(QC_STEPS).where(F.col("cohort") == "c03").count() == 1
     assert genodl(maintain, *at)[1]["status"] == "unchanged"
 
-    # What was written since the oldest run that still writes began may be about to be committed, however little is to be kept.
+    # What was written since the oldest run that still writes began may be about to be committed,
+    # however little is to be kept.
     stray = storage.join(lake.path(QC_STEPS), "part-of-a-run.parquet")
     storage.write_bytes(stray, b"written by a task")
     lease = storage.join(lake.uri, locks.FOLDER, f"writing-{'a' * 32}.json")

@@ -1,6 +1,7 @@
 """Lake tables read the same by Spark SQL, delta-rs, DuckDB and Polars: nothing in them needs Delta's own reader.
 
-DuckDB's delta extension comes from the network when it is first used; without it DuckDB takes the live files from delta-rs.
+DuckDB's delta extension comes from the network when it is first used;
+without it DuckDB takes the live files from delta-rs.
 """
 
 from __future__ import annotations
@@ -32,7 +33,14 @@ def predictions(lake: Lake) -> Table:
     rows = [
         {
             **dict.fromkeys(PREDICTIONS.column_names),
-            **{"task": "t", "cohort": cohort, "entity_id": f"e{i}", "label_column": "label", "model_id": "m", "model_version": 1},
+            **{
+                "task": "t",
+                "cohort": cohort,
+                "entity_id": f"e{i}",
+                "label_column": "label",
+                "model_id": "m",
+                "model_version": 1,
+            },
             **{"predicted": p, "probabilities": {"a": 0.25, "b c": 0.75} if p else None, "value": 0.75 if p else -1.5},
             **{"in_training": i == 0, "source_versions": {"samples": i}, "scored_at": WHEN},
         }
@@ -40,7 +48,8 @@ def predictions(lake: Lake) -> Table:
         for i, p in enumerate(("b c", None))
     ]
     lake.append(PREDICTIONS, lake.spark.createDataFrame(rows, PREDICTIONS.spark_schema()))
-    lake.replace(PREDICTIONS, lake.read(PREDICTIONS).where("cohort = 'c' AND entity_id = 'e0'"), {"cohort": "c"})  # leaves a dead file behind
+    # leaves a dead file behind
+    lake.replace(PREDICTIONS, lake.read(PREDICTIONS).where("cohort = 'c' AND entity_id = 'e0'"), {"cohort": "c"})
     return PREDICTIONS
 
 
@@ -48,13 +57,19 @@ def samples(lake: Lake) -> Table:
     """Not partitioned; a column that came later, and one row rewritten."""
     create = lake.spark.createDataFrame
     lake.merge(SAMPLES, create([("c", "a", "1"), ("c", "b", None)], "cohort string, sample_id string, label string"))
-    lake.merge(SAMPLES, create([("c", "b", "2", "x y")], "cohort string, sample_id string, label string, `er/status` string"))
+    lake.merge(
+        SAMPLES, create([("c", "b", "2", "x y")], "cohort string, sample_id string, label string, `er/status` string")
+    )
     return SAMPLES
 
 
 def expression(lake: Lake) -> Table:
     """Packed floats as binary."""
-    rows = [("c", block, f"s{i}", "set", bytes(range(8)), 2, "m.tsv", ["m.tsv"], None) for block in ("", "mrna") for i in range(3)]
+    rows = [
+        ("c", block, f"s{i}", "set", bytes(range(8)), 2, "m.tsv", ["m.tsv"], None)
+        for block in ("", "mrna")
+        for i in range(3)
+    ]
     lake.append(EXPRESSION, lake.spark.createDataFrame(rows, EXPRESSION.spark_schema()))
     lake.delete(EXPRESSION, {"sample_id": "s1"})
     return EXPRESSION
@@ -67,7 +82,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
     if isinstance(value, list):  # maps of delta-rs, and of Polars
-        return sorted((key, plain(item)) for key, item in (pair.values() if isinstance(pair, dict) else pair for pair in value))
+        return sorted(
+            (key, plain(item)) for key, item in (pair.values() if isinstance(pair, dict) else pair for pair in value)
+        )
     if isinstance(value, bytearray):
         return bytes(value)
     if isinstance(value, datetime.datetime):

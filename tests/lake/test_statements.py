@@ -34,9 +34,11 @@ REFUSED = {
     "SELECT * FROM text.`/etc/passwd`": "relation text.`/etc/passwd`",
     "select * from delta.`/tmp/x` VERSION AS OF 1": "RELATION TIME TRAVEL",
     "TABLE parquet.`/tmp/x`": "relation parquet.`/tmp/x`",
-    "SELECT 1 FROM samples WHERE 'x' IN (SELECT value FROM /* samples */ TeXt . `/etc/passwd`)": "relation TeXt.`/etc/passwd`",
+    "SELECT 1 FROM samples WHERE 'x' IN "
+    "(SELECT value FROM /* samples */ TeXt . `/etc/passwd`)": "relation TeXt.`/etc/passwd`",
     "WITH a AS (WITH b AS (SELECT * FROM csv.`/x`) SELECT * FROM b) SELECT * FROM a": "relation csv.`/x`",
-    "WITH RECURSIVE t(n) AS (SELECT value FROM text.`/x` UNION ALL SELECT n FROM t) SELECT * FROM t": "relation text.`/x`",
+    "WITH RECURSIVE t(n) AS (SELECT value FROM text.`/x` UNION ALL SELECT n FROM t) "
+    "SELECT * FROM t": "relation text.`/x`",
     "SELECT (SELECT max(value) FROM text.`/x`)": "relation text.`/x`",
     "VALUES (1, (SELECT value FROM text.`/x` LIMIT 1))": "relation text.`/x`",
     "SELECT * FROM samples, LATERAL (SELECT * FROM text.`/x`)": "relation text.`/x`",
@@ -122,25 +124,39 @@ ACCEPTED = {
     "SELECT * FROM Models, LATERAL (SELECT explode(classes)), range(3) r, LATERAL explode(classes)": {"models"},
     "SELECT * FROM (SELECT cohort, job FROM runs) PIVOT (count(*) FOR job IN ('a', 'b'))": {"runs"},
     "SELECT * FROM samples UNPIVOT (v FOR n IN (a, b))": {"samples"},
-    "SELECT /*+ BROADCAST(s), REPARTITION(3, cohort) */ * EXCEPT (cohort) FROM samples TABLESAMPLE (10 PERCENT) s": {"samples"},
-    "SELECT rank() OVER w, sum(x) OVER (PARTITION BY y ORDER BY z ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) FROM samples "
-    "WINDOW w AS (PARTITION BY cohort ORDER BY x DESC NULLS LAST)": {"samples"},
-    "SELECT cohort, count(*) FILTER (WHERE x > 1), any_value(x) FROM samples GROUP BY GROUPING SETS ((cohort), ()) HAVING count(*) > 1 "
-    "UNION ALL (SELECT 1, 2, 3) EXCEPT SELECT 1, 2, 3 INTERSECT SELECT 2, 3, 4 LIMIT 10 OFFSET 2": {"samples"},
+    "SELECT /*+ BROADCAST(s), REPARTITION(3, cohort) */ * EXCEPT (cohort) FROM samples TABLESAMPLE (10 PERCENT) s": {
+        "samples"
+    },
+    "SELECT rank() OVER w, sum(x) OVER (PARTITION BY y ORDER BY z ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) "
+    "FROM samples WINDOW w AS (PARTITION BY cohort ORDER BY x DESC NULLS LAST)": {"samples"},
+    "SELECT cohort, count(*) FILTER (WHERE x > 1), any_value(x) FROM samples GROUP BY GROUPING SETS ((cohort), ()) "
+    "HAVING count(*) > 1 UNION ALL (SELECT 1, 2, 3) EXCEPT SELECT 1, 2, 3 INTERSECT SELECT 2, 3, 4 LIMIT 10 OFFSET 2": {
+        "samples"
+    },
     "SELECT cohort FROM samples GROUP BY cohort WITH ROLLUP ORDER BY 1": {"samples"},
-    "SELECT filter(classes, (c, i) -> i > 0), map('a', 1)['a'], named_struct('a', 1).a, CAST(x AS MAP<STRING, DOUBLE>), x::int, DATE '2020-01-01', "
-    "INTERVAL 3 DAYS, trim(BOTH 'x' FROM y), substring(a FROM 2 FOR 3), extract(year FROM d), CASE WHEN a THEN b END, a LIKE ANY ('x', 'y'), "
-    "a RLIKE 'x', -a, a || b, 1L, X'00', a IS NOT DISTINCT FROM b, current_date, position('a' IN b), timestampadd(DAY, 1, a) FROM models": {"models"},
+    "SELECT filter(classes, (c, i) -> i > 0), map('a', 1)['a'], named_struct('a', 1).a, CAST(x AS MAP<STRING, "
+    "DOUBLE>), x::int, DATE '2020-01-01', INTERVAL 3 DAYS, trim(BOTH 'x' FROM y), substring(a FROM 2 FOR 3), "
+    "extract(year FROM d), CASE WHEN a THEN b END, a LIKE ANY ('x', 'y'), a RLIKE 'x', -a, a || b, 1L, X'00', "
+    "a IS NOT DISTINCT FROM b, current_date, position('a' IN b), timestampadd(DAY, 1, a) FROM models": {"models"},
     "FROM samples |> WHERE cohort = 'a' |> SELECT cohort |> AGGREGATE count(*) GROUP BY cohort": {"samples"},
     "WITH RECURSIVE t(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM t WHERE n < 5) SELECT * FROM t": set(),
-    "WITH a AS (SELECT * FROM samples), b AS (SELECT * FROM A) SELECT (SELECT 1 FROM a) FROM b WHERE EXISTS (SELECT 1 FROM b, models)": {
+    (
+        "WITH a AS (SELECT * FROM samples), b AS (SELECT * FROM A) SELECT (SELECT 1 FROM a) FROM b "
+        "WHERE EXISTS (SELECT 1 FROM b, models)"
+    ): {
         "samples",
         "models",
     },
     "WITH samples AS (SELECT * FROM samples) SELECT * FROM samples": {"samples"},
     "SELECT * FROM (WITH a AS (SELECT 1) SELECT * FROM a), a": {"a"},  # out of its scope: no view, as register says
-    "SELECT * FROM samples a JOIN samples b ON a.x = b.x LEFT ANTI JOIN models USING (cohort) NATURAL JOIN splits": {"samples", "models", "splits"},
-    "SELECT count(DISTINCT a), percentile_cont(0.5) WITHIN GROUP (ORDER BY x) FROM samples DISTRIBUTE BY a SORT BY b": {"samples"},
+    "SELECT * FROM samples a JOIN samples b ON a.x = b.x LEFT ANTI JOIN models USING (cohort) NATURAL JOIN splits": {
+        "samples",
+        "models",
+        "splits",
+    },
+    "SELECT count(DISTINCT a), percentile_cont(0.5) WITHIN GROUP (ORDER BY x) FROM samples DISTRIBUTE BY a SORT BY b": {
+        "samples"
+    },
 }
 # What may stand around an expression or a relation, and stays accepted or refused by what stands in it.
 AROUND_EXPRESSION = (
@@ -172,7 +188,13 @@ BAD_EXPRESSIONS = (
     "/* x */ input_file_name()",
     "from_xml('<a/>', 'a INT')",
 )
-BAD_RELATIONS = ("text.`/etc/passwd`", "Delta /**/ . `/x`", "(SELECT TRANSFORM (1) USING 'id')", "a.b.samples", "table_changes('samples', 1)")
+BAD_RELATIONS = (
+    "text.`/etc/passwd`",
+    "Delta /**/ . `/x`",
+    "(SELECT TRANSFORM (1) USING 'id')",
+    "a.b.samples",
+    "table_changes('samples', 1)",
+)
 
 
 def judged(spark: SparkSession, sql: str) -> statements.Statement:
@@ -187,20 +209,30 @@ def test_statements_are_judged_from_their_plan(spark: SparkSession, lake: Lake) 
         assert ", expected one query over the lake's views, see genodl list tables" in refused.value.message
     for sql, relations in ACCEPTED.items():
         assert judged(spark, sql).relations == relations, sql
-    calls = judged(spark, "SELECT Genodl_Predict('o''x' '\\t:a', codes), genodl_predict(task, codes), dosage(gt, 1) FROM sequences").functions
+    calls = judged(
+        spark, "SELECT Genodl_Predict('o''x' '\\t:a', codes), genodl_predict(task, codes), dosage(gt, 1) FROM sequences"
+    ).functions
     assert set(calls) == {"genodl_predict", "dosage"} and set(calls["genodl_predict"]) == {"ox\t:a", None}
     for name in ("nowhere", "a", "predictions_nothing", "stream"):
-        with pytest.raises(InputError, match=f"found relation {name}, expected one of the lake's views: datasets, evaluations, "):
+        with pytest.raises(
+            InputError, match=f"found relation {name}, expected one of the lake's views: datasets, evaluations, "
+        ):
             views.register(lake, [name])
 
     # Whatever stands around it, what is refused is refused; the same around what is harmless is not.
     chosen = random.Random(14)
     for i in range(120):
-        wrapped, harmless = (chosen.choice(BAD_EXPRESSIONS), "upper('a')") if i % 2 else (chosen.choice(BAD_RELATIONS), "samples")
+        wrapped, harmless = (
+            (chosen.choice(BAD_EXPRESSIONS), "upper('a')") if i % 2 else (chosen.choice(BAD_RELATIONS), "samples")
+        )
         around = [chosen.choice(AROUND_EXPRESSION if i % 2 else AROUND_RELATION) for _ in range(chosen.randint(1, 5))]
         for text in around:
             wrapped, harmless = text.format(wrapped), text.format(harmless)
-        form = chosen.choice(("SELECT {}", "VALUES ({})", "SELECT 1 FROM samples ORDER BY {}") if i % 2 else ("SELECT * FROM {}", "FROM {}"))
+        form = chosen.choice(
+            ("SELECT {}", "VALUES ({})", "SELECT 1 FROM samples ORDER BY {}")
+            if i % 2
+            else ("SELECT * FROM {}", "FROM {}")
+        )
         with pytest.raises(InputError, match=r"^SQL: found (relation|function|table function|TRANSFORM)"):
             judged(spark, form.format(wrapped))
         assert judged(spark, form.format(harmless)).relations <= {"samples"}
@@ -210,23 +242,47 @@ def test_statements_are_judged_from_their_plan(spark: SparkSession, lake: Lake) 
 def small(lake: Lake, genodl: Any, tmp_path: Path) -> Lake:
     """A lake with a little of what the pages of docs/ ask for."""
     vcf = tmp_path / "x.vcf"
-    head = '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="G">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT'
-    lines = [f"{head}\tNA12877\tNA12878", "20\t150000\t.\tA\tG\tnan\t.\t.\tGT\t0|0\t0|1", "20\t160000\t.\tC\tT\tinf\t.\t.\tGT\t0|1\t1|1"]
+    head = (
+        '##fileformat=VCFv4.2\n##FORMAT=<ID=GT,Number=1,Type=String,Description="G">\n'
+        "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT"
+    )
+    lines = [
+        f"{head}\tNA12877\tNA12878",
+        "20\t150000\t.\tA\tG\tnan\t.\t.\tGT\t0|0\t0|1",
+        "20\t160000\t.\tC\tT\tinf\t.\t.\tGT\t0|1\t1|1",
+    ]
     vcf.write_text("\n".join([*lines, "20\t300000\t.\tC\tT\t.\t.\t.\tGT\t.|.\t1|1"]) + "\n")
     assert genodl(ingest, "vcf", str(vcf), "--cohort", "mine", "--lake", lake.uri)[0] == 0
     samples(lake)
     predictions(lake)
-    model = {column.name: None for column in MODELS.columns} | {"model_id": "m", "task": "t", "label_column": "label", "classes": ["a", "b c"]}
-    model |= dict.fromkeys(("cohort", "dataset", "split_hash", "settings", "code", "fingerprint"), "") | {"metrics": {}, "source_versions": {}}
+    model = {column.name: None for column in MODELS.columns} | {
+        "model_id": "m",
+        "task": "t",
+        "label_column": "label",
+        "classes": ["a", "b c"],
+    }
+    model |= dict.fromkeys(("cohort", "dataset", "split_hash", "settings", "code", "fingerprint"), "") | {
+        "metrics": {},
+        "source_versions": {},
+    }
     model |= {"model_version": 1, "n_features": 1, "seed": 1, "ranks": 1, "trained_at": WHEN}
     lake.append(MODELS, lake.spark.createDataFrame([model], MODELS.spark_schema()))
-    finding = {column.name: "" for column in FINDINGS.columns} | {"found_at": WHEN, "value": 0.5, "threshold": 0.25, "breached": True}
+    finding = {column.name: "" for column in FINDINGS.columns} | {
+        "found_at": WHEN,
+        "value": 0.5,
+        "threshold": 0.25,
+        "breached": True,
+    }
     lake.append(FINDINGS, lake.spark.createDataFrame([finding], FINDINGS.spark_schema()))
     return lake
 
 
 def test_queries_answer_and_leave_a_row(
-    genodl: Any, small: Lake, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    genodl: Any,
+    small: Lake,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     at = ("--lake", small.uri)
 
@@ -246,22 +302,26 @@ def test_queries_answer_and_leave_a_row(
         {**row, "cohort": odd, "predicted": None, "mean_probability": -1.5},
         {**row, "cohort": odd, "predicted": "b c", "mean_probability": 0.75},
     ]
-    assert asked("SELECT entity_id, predicted, probabilities FROM predictions_latest ORDER BY entity_id, cohort LIMIT 1") == [
-        {"entity_id": "e0", "predicted": "b c", "probabilities": {"a": 0.25, "b c": 0.75}}
-    ]
+    assert asked(
+        "SELECT entity_id, predicted, probabilities FROM predictions_latest ORDER BY entity_id, cohort LIMIT 1"
+    ) == [{"entity_id": "e0", "predicted": "b c", "probabilities": {"a": 0.25, "b c": 0.75}}]
     calls = (
-        "SELECT v.pos, genotype_at(v.gt, v.n_samples, s.position) AS call FROM variants v JOIN sample_sets s USING (sample_set) "
-        "WHERE s.sample_id = 'NA12878' AND v.contig = '20' AND v.pos BETWEEN 100000 AND 200000 ORDER BY 1"
+        "SELECT v.pos, genotype_at(v.gt, v.n_samples, s.position) AS call FROM variants v JOIN sample_sets s USING "
+        "(sample_set) WHERE s.sample_id = 'NA12878' AND v.contig = '20' AND v.pos BETWEEN 100000 AND 200000 ORDER BY 1"
     )
     assert asked(calls) == [{"pos": 150000, "call": "0|1"}, {"pos": 160000, "call": "1|1"}]
-    assert asked("SELECT pos, allele_counts(gt, n_samples).copies AS n, dosage(gt, n_samples) AS d FROM variants WHERE pos = 150000") == [
-        {"pos": 150000, "n": 1, "d": [0, 1]}
-    ]
-    typed = "SELECT entity_id, predicted, `probability_b c`, uncertainty FROM predictions_t WHERE NOT coalesce(abstained, false) ORDER BY ALL LIMIT 1"
+    assert asked(
+        "SELECT pos, allele_counts(gt, n_samples).copies AS n, dosage(gt, n_samples) AS d "
+        "FROM variants WHERE pos = 150000"
+    ) == [{"pos": 150000, "n": 1, "d": [0, 1]}]
+    typed = (
+        "SELECT entity_id, predicted, `probability_b c`, uncertainty FROM predictions_t WHERE NOT coalesce(abstained, "
+        "false) ORDER BY ALL LIMIT 1"
+    )
     assert asked(typed) == [{"entity_id": "e0", "predicted": "b c", "probability_b c": 0.75, "uncertainty": None}]
-    assert asked("SELECT task, cohort, check, subject, value, threshold, message FROM findings WHERE breached ORDER BY found_at") == [
-        {"task": "", "cohort": "", "check": "", "subject": "", "value": 0.5, "threshold": 0.25, "message": ""}
-    ]
+    assert asked(
+        "SELECT task, cohort, check, subject, value, threshold, message FROM findings WHERE breached ORDER BY found_at"
+    ) == [{"task": "", "cohort": "", "check": "", "subject": "", "value": 0.5, "threshold": 0.25, "message": ""}]
     assert asked("SELECT count(*) AS n FROM trials") == [{"n": 0}]  # a table that nothing was written to yet
 
     # Numbers that JSON lacks, and text that would command a terminal: in cells, names and errors.
@@ -270,7 +330,18 @@ def test_queries_answer_and_leave_a_row(
         {"pos": 160000, "qual": "Infinity"},
         {"pos": 300000, "qual": None},
     ]
-    assert query.main(["SELECT 'a\\\\b' || chr(27) || '[31m' || chr(9) AS `x\x1b]0;y`, qual, map('k', chr(27)) AS m FROM variants LIMIT 1", *at]) == 0
+    assert (
+        query.main(
+            [
+                (
+                    "SELECT 'a\\\\b' || chr(27) || '[31m' || chr(9) AS `x\x1b]0;y`, qual, map('k', "
+                    "chr(27)) AS m FROM variants LIMIT 1"
+                ),
+                *at,
+            ]
+        )
+        == 0
+    )
     out = capsys.readouterr().out.split("\n")
     assert out[:2] == ["x\\x1b]0;y\tqual\tm", 'a\\\\b\\x1b[31m\\t\tNaN\t{"k": "\\u001b"}']
     assert "\x1b" not in "".join(out) and json.loads(out[2])["result"][0]["qual"] == "NaN"
@@ -278,17 +349,27 @@ def test_queries_answer_and_leave_a_row(
         code, _, line = genodl(query, sql, *at)
         assert code == 2 and line.startswith("genodl: error: SQL: ") and "\x1b" not in line and "\u202e" not in line
 
-    for sql, found in (("SELECT 1 / 0", "[DIVIDE_BY_ZERO]"), ("SELECT CAST(sample_id AS INT) FROM samples", "[CAST_INVALID_INPUT]")):
+    for sql, found in (
+        ("SELECT 1 / 0", "[DIVIDE_BY_ZERO]"),
+        ("SELECT CAST(sample_id AS INT) FROM samples", "[CAST_INVALID_INPUT]"),
+    ):
         code, _, line = genodl(query, sql, *at)
         assert code == 2 and line.startswith(f"genodl: error: SQL: {found}")
 
     # The environment is no part of a statement.
     monkeypatch.setenv("GENODL_TEST_SECRET", "secret")
-    assert asked("SELECT '${env:GENODL_TEST_SECRET}${system:user.name}' AS s") == [{"s": "${env:GENODL_TEST_SECRET}${system:user.name}"}]
+    assert asked("SELECT '${env:GENODL_TEST_SECRET}${system:user.name}' AS s") == [
+        {"s": "${env:GENODL_TEST_SECRET}${system:user.name}"}
+    ]
 
-    # A table behind its view cannot be changed; what was asked stands in `runs`, answered or refused, without the answer.
+    # A table behind its view cannot be changed; what was asked stands in `runs`,
+    # answered or refused, without the answer.
     before = small.version(SAMPLES)
-    for sql in ("UPDATE samples SET cohort = 'x'", f"DELETE FROM delta.{literal(small.path(SAMPLES))}", "SELECT * FROM nowhere"):
+    for sql in (
+        "UPDATE samples SET cohort = 'x'",
+        f"DELETE FROM delta.{literal(small.path(SAMPLES))}",
+        "SELECT * FROM nowhere",
+    ):
         code, report, line = genodl(query, sql, *at)
         assert code == 2 and line.startswith("genodl: error: SQL: found ") and report["status"] == "failed"
     assert small.version(SAMPLES) == before

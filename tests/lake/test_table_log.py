@@ -30,13 +30,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found: list[str] = []
     for name in ("kind", "files_under"):
         real = getattr(storage, name)
-        monkeypatch.setattr(storage, name, lambda uri, *more, real=real, name=name: (found.append(name), real(uri, *more))[1])
+        monkeypatch.setattr(
+            storage, name, lambda uri, *more, real=real, name=name: (found.append(name), real(uri, *more))[1]
+        )
     return found
 
 
 @pytest.mark.parametrize("known", [None, 0, 700, 949, 950, 999])
 @pytest.mark.parametrize("newest", [950, 951, 957, 999])
-def test_the_newest_version_is_found_by_few_questions(tmp_path: Path, asked: list[str], newest: int, known: int | None) -> None:
+def test_the_newest_version_is_found_by_few_questions(
+    tmp_path: Path, asked: list[str], newest: int, known: int | None
+) -> None:
     uri = entries(tmp_path, [3, *range(900, newest + 1)], 950)
     assert table_log.newest(uri, known) == newest
     if known is None or known <= newest:
@@ -62,7 +66,8 @@ def test_what_nothing_needs(tmp_path: Path) -> None:
     for path in tmp_path.iterdir():
         version = int(path.name.strip(".")[:20]) if path.name.strip(".")[:20].isdigit() else 0
         os.utime(path, (NOW + version, NOW + version))
-    found = table_log.unneeded(uri, [4, 7, 18, 99], NOW + 12.5)  # 13 is the first that came since, 12 was the newest then
+    # 13 is the first that came since, 12 was the newest then
+    found = table_log.unneeded(uri, [4, 7, 18, 99], NOW + 12.5)
     assert (found.base, found.checkpoints) == (12, [7, 12])
     gone = sorted(os.path.basename(name) for name, _ in found.files)
     expected = [f"{v:020}.{kind}" for v in (0, 1, 2, 3, 5, 6, 8, 9, 10, 11) for kind in ("json", "crc")]

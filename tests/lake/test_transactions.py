@@ -44,11 +44,20 @@ class ConcurrentAppendException(Exception):
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (raised(Java("ConcurrentDeleteReadException", "[DELTA] one file\nmore")), "ConcurrentDeleteReadException: [DELTA] one file"),
-        (raised(Java("SparkException", "job", Java("MetadataChangedException", "columns")), "_origin"), "MetadataChangedException: columns"),
+        (
+            raised(Java("ConcurrentDeleteReadException", "[DELTA] one file\nmore")),
+            "ConcurrentDeleteReadException: [DELTA] one file",
+        ),
+        (
+            raised(Java("SparkException", "job", Java("MetadataChangedException", "columns")), "_origin"),
+            "MetadataChangedException: columns",
+        ),
         (raised(Java("ProtocolChangedException", "")), "ProtocolChangedException"),
         (ConcurrentAppendException("files were added"), "ConcurrentAppendException: files were added"),
-        (raised(Java("FileAlreadyExistsException", "/lake/t/_delta_log/00000000000000000001.json")), "FileAlreadyExistsException: "),
+        (
+            raised(Java("FileAlreadyExistsException", "/lake/t/_delta_log/00000000000000000001.json")),
+            "FileAlreadyExistsException: ",
+        ),
         (raised(Java("FileAlreadyExistsException", "/lake/_staging/x")), None),
         (raised(Java("SparkException", "ConcurrentAppendException")), None),
         (ValueError("Concurrent"), None),

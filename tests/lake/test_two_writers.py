@@ -1,4 +1,5 @@
-"""Two runs that write to one table at the same time: as if one had come after the other, and no file of a lost attempt is left."""
+"""Two runs that write to one table at the same time: as if one had come after the other,
+and no file of a lost attempt is left."""
 
 from __future__ import annotations
 
@@ -62,7 +63,9 @@ def strays(lake: Lake, table: Table) -> set[str]:
 
 
 def pruned(cohort: str, pos: int) -> pa.Table:
-    return pa.Table.from_pylist([{"cohort": cohort, "contig": "1", "pos": pos, "ref": "A", "alt": "C"}], LD_PRUNED.arrow_schema())
+    return pa.Table.from_pylist(
+        [{"cohort": cohort, "contig": "1", "pos": pos, "ref": "A", "alt": "C"}], LD_PRUNED.arrow_schema()
+    )
 
 
 def step(cohort: str, rows: float) -> pa.Table:
@@ -83,7 +86,13 @@ def write(lake: Lake, how: str, cohort: str, value: int) -> None:
 
 @pytest.mark.parametrize(
     ("how", "cohort", "before"),
-    [("replace", "c", False), ("replace", "d", True), ("frame", "c", True), ("merge", "c", False), ("merge", "d", True)],
+    [
+        ("replace", "c", False),
+        ("replace", "d", True),
+        ("frame", "c", True),
+        ("merge", "c", False),
+        ("merge", "d", True),
+    ],
 )
 def test_what_lost_the_race_is_done_again(
     lake: Lake, other: Lake, unlocked: None, monkeypatch: pytest.MonkeyPatch, how: str, cohort: str, before: bool
@@ -93,7 +102,9 @@ def test_what_lost_the_race_is_done_again(
     if before:
         write(lake, how, "c", 1)
     moves = iter([2, 3])
-    overtaken(lake, monkeypatch, lambda: write(other, "replace" if how == "frame" else how, cohort, next(moves)), times=2)
+    overtaken(
+        lake, monkeypatch, lambda: write(other, "replace" if how == "frame" else how, cohort, next(moves)), times=2
+    )
     write(lake, how, "c", 4)
     rows = other.rows(table, {}).to_pylist()
     found = [(r["cohort"], r["pos"] if table is LD_PRUNED else int(dict(r["metrics"])["rows"])) for r in rows]
@@ -101,7 +112,9 @@ def test_what_lost_the_race_is_done_again(
     assert strays(lake, table) == set()
 
 
-def test_exclusive_commits_and_rows_of_an_older_version_are_refused(lake: Lake, other: Lake, unlocked: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exclusive_commits_and_rows_of_an_older_version_are_refused(
+    lake: Lake, other: Lake, unlocked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And after the refusal no file is left of them; a commit of other rows, in between, is no reason to refuse."""
 
     def exclusively(one: Lake, cohort: str, pos: int) -> None:
@@ -136,21 +149,29 @@ def test_exclusive_commits_and_rows_of_an_older_version_are_refused(lake: Lake, 
     assert strays(lake, LD_PRUNED) == strays(lake, QC_STEPS) == set()
 
 
-def test_a_change_of_rows_changes_those_that_have_just_come(lake: Lake, other: Lake, unlocked: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_rows_changes_those_that_have_just_come(
+    lake: Lake, other: Lake, unlocked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake.merge(QC_STEPS, step("c", 1))
     overtaken(lake, monkeypatch, lambda: other.append(QC_STEPS, step("c", 2)))
     assert lake.rewrite(QC_STEPS, {"cohort": "c"}, Without({"cohort": pa.array(["c"])}))
     assert other.count(QC_STEPS) == 0 and strays(lake, QC_STEPS) == set()
 
 
-def test_a_compaction_that_lost_leaves_the_files_as_they_are(lake: Lake, other: Lake, unlocked: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compaction_that_lost_leaves_the_files_as_they_are(
+    lake: Lake, other: Lake, unlocked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for cohort in "cde":
         lake.append(QC_STEPS, step(cohort, 1))
     groups = lake.small_files(QC_STEPS, 1 << 20, 2)
     overtaken(lake, monkeypatch, lambda: other.merge(QC_STEPS, step("d", 2)))
     with pytest.raises(Conflict, match="qc_steps: found another run that has changed it meanwhile"):
         lake.compact(QC_STEPS, groups)
-    assert {r["cohort"]: dict(r["metrics"])["rows"] for r in lake.rows(QC_STEPS, {}).to_pylist()} == {"c": 1, "d": 2, "e": 1}
+    assert {r["cohort"]: dict(r["metrics"])["rows"] for r in lake.rows(QC_STEPS, {}).to_pylist()} == {
+        "c": 1,
+        "d": 2,
+        "e": 1,
+    }
     assert strays(lake, QC_STEPS) == set()
 
 
@@ -167,7 +188,8 @@ def slow(lake: Lake, rows: list[tuple[str, ...]], schema: str, flag: Path) -> An
 
 @pytest.mark.timeout(180)
 def test_two_merges_of_the_same_samples(lake: Lake, other: Lake, unlocked: None, tmp_path: Path) -> None:
-    """Both at first, then both again: each sample is there once, as the one that came last has it, with the columns of both."""
+    """Both at first, then both again: each sample is there once, as the one that came last has it,
+    with the columns of both."""
     schemas = ["cohort string, sample_id string", "cohort string, sample_id string, label string"]
     for turn, schema in enumerate(schemas):
         flag = tmp_path / f"go {turn}"
@@ -187,17 +209,24 @@ def test_two_merges_of_the_same_samples(lake: Lake, other: Lake, unlocked: None,
 
 
 @pytest.mark.parametrize("locked", [True, False])
-def test_tables_and_columns_that_two_runs_make(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: bool) -> None:
+def test_tables_and_columns_that_two_runs_make(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locked: bool
+) -> None:
     uri = str(tmp_path / "lake")
     if not locked:
         for module in (transactions, lake_module):
             monkeypatch.setattr(module, "alone", lambda _: contextlib.nullcontext())
     lakes = [Lake(spark, uri) for _ in range(4)]
     older = dataclasses.replace(SAMPLE_SETS, columns=SAMPLE_SETS.columns)
-    more = dataclasses.replace(SAMPLE_SETS, columns=(*SAMPLE_SETS.columns, dataclasses.replace(SAMPLE_SETS.columns[2], name="alias", nullable=True)))
+    more = dataclasses.replace(
+        SAMPLE_SETS,
+        columns=(*SAMPLE_SETS.columns, dataclasses.replace(SAMPLE_SETS.columns[2], name="alias", nullable=True)),
+    )
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: one.create(older), lakes))
         added = list(pool.map(lambda one: one.upgrade(more), lakes))
     assert sorted(added) == [[], [], [], ["alias"]]
     assert lakes[0].version(SAMPLE_SETS) == 1
-    assert [field.name for field in deltalake.DeltaTable(storage.local_path(lakes[0].path(SAMPLE_SETS))).schema().fields][-1] == "alias"
+    assert [
+        field.name for field in deltalake.DeltaTable(storage.local_path(lakes[0].path(SAMPLE_SETS))).schema().fields
+    ][-1] == "alias"

@@ -62,12 +62,17 @@ def test_rotated_linear_models_are_those_of_all_features(c: int) -> None:
 
     penalty = baselines._penalty(rotated[0] / scale, y[:60], 3)
     logistic = LogisticRegression(C=penalty, max_iter=10_000, tol=1e-8).fit(z / scale, y[:60])
-    assert baselines.fit_predict("logistic", train, y[:60], test, c, 3) == pytest.approx(logistic.predict_proba(w / scale), abs=1e-3)
+    assert baselines.fit_predict("logistic", train, y[:60], test, c, 3) == pytest.approx(
+        logistic.predict_proba(w / scale), abs=1e-3
+    )
 
     value = train[:, 0] + train[:, 1]
     ridge = RidgeCV(alphas=scale**2 * np.logspace(-4, 4, 17)).fit(z, value)
     assert baselines.fit_predict("ridge", train, value, test, 0, 0) == pytest.approx(ridge.predict(w), abs=1e-4)
-    assert baselines.fit_predict("logistic", train, value, test, 0, 0).tolist() == baselines.fit_predict("ridge", train, value, test, 0, 0).tolist()
+    assert (
+        baselines.fit_predict("logistic", train, value, test, 0, 0).tolist()
+        == baselines.fit_predict("ridge", train, value, test, 0, 0).tolist()
+    )
 
 
 @pytest.mark.parametrize("f", [30, 300])
@@ -78,17 +83,23 @@ def test_missing_values_become_the_training_mean(f: int) -> None:
     x[:50, 4] = np.nan  # never seen in training
     filled = x.copy()
     with np.errstate(invalid="ignore"):
-        mean = np.array([0.0 if np.isnan(column).all() else np.nanmean(column.astype(np.float64)) for column in x[:50].T])
+        mean = np.array(
+            [0.0 if np.isnan(column).all() else np.nanmean(column.astype(np.float64)) for column in x[:50].T]
+        )
     filled = np.where(np.isnan(x), mean.astype(np.float32), x)
     for name in baselines.NAMES:
         found = baselines.fit_predict(name, x[:50], y[:50], x[50:], 3, 0)
-        assert found == pytest.approx(baselines.fit_predict(name, filled[:50], y[:50], filled[50:], 3, 0), abs=2e-3), name
+        assert found == pytest.approx(baselines.fit_predict(name, filled[:50], y[:50], filled[50:], 3, 0), abs=2e-3), (
+            name
+        )
         assert found.sum(1) == pytest.approx(1)
         assert np.isfinite(found).all() and found.dtype == np.float64
     value = filled[:, 0] + y
     for name in baselines.REGRESSION_NAMES:
         found = baselines.fit_predict(name, x[:50], value[:50], x[50:], 0, 0)
-        assert found == pytest.approx(baselines.fit_predict(name, filled[:50], value[:50], filled[50:], 0, 0), abs=2e-3), name
+        assert found == pytest.approx(
+            baselines.fit_predict(name, filled[:50], value[:50], filled[50:], 0, 0), abs=2e-3
+        ), name
 
 
 @pytest.mark.parametrize("n_classes", [0, 3])
@@ -109,7 +120,12 @@ def test_the_same_whatever_the_threads_and_another_with_another_seed(n_classes: 
     outcomes = []
     for threads, seed in ((1, 0), (2, 0), (1, 1)):
         with threadpool_limits(threads):
-            outcomes.append([baselines.fit_predict(n, x[:120], y[:120], x[120:], n_classes, seed) for n in baselines.names(n_classes)])
+            outcomes.append(
+                [
+                    baselines.fit_predict(n, x[:120], y[:120], x[120:], n_classes, seed)
+                    for n in baselines.names(n_classes)
+                ]
+            )
     for first, second in zip(outcomes[0], outcomes[1], strict=True):
         assert first.tobytes() == second.tobytes()
     assert (outcomes[0][3] != outcomes[2][3]).any()  # the forest
@@ -132,7 +148,9 @@ def test_absent_and_single_classes() -> None:
         assert baselines.fit_predict(name, x[:4], np.full(4, 1.5), x[:2], 0, 0).tolist() == [1.5, 1.5], name
     nothing = np.full((6, 3), np.nan, np.float32)
     for name in baselines.NAMES:
-        assert baselines.fit_predict(name, nothing, np.array([0, 1, 1, 0, 1, 1]), nothing, 2, 0)[:, 1] == pytest.approx([2 / 3] * 6, abs=0.2), name
+        assert baselines.fit_predict(name, nothing, np.array([0, 1, 1, 0, 1, 1]), nothing, 2, 0)[:, 1] == pytest.approx(
+            [2 / 3] * 6, abs=0.2
+        ), name
     with pytest.raises(ValueError, match="expected one of majority"):
         baselines.fit_predict("ridge", x, y, x, 5, 0)
     with pytest.raises(ValueError, match="no training row"):
@@ -144,7 +162,8 @@ def test_regression_finds_a_linear_truth() -> None:
     x = random.normal(2, 3, (300, 40)).astype(np.float32)
     y = 100 + x[:, :5] @ np.array([5.0, -4, 3, 2, 1]) + random.normal(size=300)
     scores = {
-        name: np.corrcoef(baselines.fit_predict(name, x[:200], y[:200], x[200:], 0, 0), y[200:])[0, 1] for name in baselines.REGRESSION_NAMES[1:]
+        name: np.corrcoef(baselines.fit_predict(name, x[:200], y[:200], x[200:], 0, 0), y[200:])[0, 1]
+        for name in baselines.REGRESSION_NAMES[1:]
     }
     assert scores["ridge"] > 0.995
     assert scores["linear_svm"] > 0.98
@@ -174,13 +193,20 @@ def _published(name: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
         pytest.skip(f"{folder} is absent; set GENODL_SHARED_DATA to the folder of public data sets")
     matrix = pd.read_csv(folder / "matrix.tsv.gz", sep="\t", index_col=0)
     samples = pd.read_csv(folder / "samples.tsv", sep="\t")
-    return matrix[samples["sample_id"]].to_numpy(np.float32).T, np.unique(samples["label"], return_inverse=True)[1], samples
+    return (
+        matrix[samples["sample_id"]].to_numpy(np.float32).T,
+        np.unique(samples["label"], return_inverse=True)[1],
+        samples,
+    )
 
 
 def test_published_split_of_golub() -> None:
     x, y, samples = _published("expr_golub_leukemia")
     train = (samples["split"] == "train").to_numpy()
-    right = {name: (baselines.fit_predict(name, x[train], y[train], x[~train], 2, 0).argmax(1) == y[~train]).sum() for name in baselines.NAMES}
+    right = {
+        name: (baselines.fit_predict(name, x[train], y[train], x[~train], 2, 0).argmax(1) == y[~train]).sum()
+        for name in baselines.NAMES
+    }
     assert right["majority"] == 20
     assert right["linear_svm"] == 31
     assert right["random_forest"] == 26

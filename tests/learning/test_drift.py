@@ -73,7 +73,9 @@ def test_cut_points_of_categories_leave_a_bin_for_what_the_reference_lacks() -> 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, ROWS, ROWS, st.integers(2, 12), st.booleans())
 def test_histograms_and_distances_are_those_of_scipy(seed: int, n: int, m: int, bins: int, coded: bool) -> None:
-    reference, current = (categories(seed, n), categories(seed + 1, m, most=5)) if coded else (numbers(seed, n), numbers(seed + 1, m))
+    reference, current = (
+        (categories(seed, n), categories(seed + 1, m, most=5)) if coded else (numbers(seed, n), numbers(seed + 1, m))
+    )
     cuts = drift.cut_points(reference, bins)
     a, b = drift.histogram(reference, cuts), drift.histogram(current, cuts)
     for feature in range(reference.shape[1]):
@@ -151,7 +153,8 @@ def test_a_transform_that_keeps_the_order_changes_nothing() -> None:
 
 @pytest.mark.parametrize(("n", "m"), [(60, 30), (30, 60), (40, 40), (300, 40), (500, 400)])
 def test_chance_raises_no_alarm_and_a_shift_does(n: int, m: int) -> None:
-    """5,000 features without drift: PSI has the mean and the tail of its theory. Those that are shifted by three deviations are found."""
+    """5,000 features without drift: PSI has the mean and the tail of its theory.
+    Those that are shifted by three deviations are found."""
     generator = np.random.default_rng(n + m)
     reference, current = (generator.normal(size=(rows, 5000)).astype(np.float32) for rows in (n, m))
     bins = drift.bins_for(n, m, 10)
@@ -163,7 +166,9 @@ def test_chance_raises_no_alarm_and_a_shift_does(n: int, m: int) -> None:
     limits = drift.limits(a, b, 0.25, 0.01 / 5000)
     assert not (found > limits).any()
     b = drift.histogram(current + np.where(np.arange(5000) < 1500, 3, 0).astype(np.float32), cuts)
-    np.testing.assert_array_equal(np.flatnonzero(drift.psi(a, b) > drift.limits(a, b, 0.25, 0.01 / 5000)), np.arange(1500))
+    np.testing.assert_array_equal(
+        np.flatnonzero(drift.psi(a, b) > drift.limits(a, b, 0.25, 0.01 / 5000)), np.arange(1500)
+    )
 
 
 def test_limits_are_those_of_chi_squared_tables() -> None:

@@ -65,8 +65,14 @@ def test_f_statistics_are_those_of_scikit_learn() -> None:
 
 
 def test_missing_and_genotype_codes() -> None:
-    np.testing.assert_array_equal(encodings.encoding("none").floats(np.array([[-1, 0, 2]], np.int8)), np.array([[np.nan, 0, 2]], np.float32))
-    np.testing.assert_allclose(encodings.encoding("asinh").floats(np.array([[np.nan, 100.0]], np.float32)), [[np.nan, np.arcsinh(100.0)]], rtol=1e-6)
+    np.testing.assert_array_equal(
+        encodings.encoding("none").floats(np.array([[-1, 0, 2]], np.int8)), np.array([[np.nan, 0, 2]], np.float32)
+    )
+    np.testing.assert_allclose(
+        encodings.encoding("asinh").floats(np.array([[np.nan, 100.0]], np.float32)),
+        [[np.nan, np.arcsinh(100.0)]],
+        rtol=1e-6,
+    )
     assert (values.on_linear_scale(16.0), values.on_linear_scale(3000.0)) == (False, True)
 
 
@@ -85,7 +91,10 @@ def test_features_that_a_set_may_not_use_are_left_out_before_the_best_are_select
     learns = np.ones((2, 40), bool)
     m = scaling.moments(values, learns, np.zeros(3, np.float32), classes, 2)
     allowed = np.array([[False, True, True], [True, True, True]])
-    assert (scaling.fit(m, learns.sum(1), select=1, allowed=allowed).inverse > 0).tolist() == [[False, True, False], [True, False, False]]
+    assert (scaling.fit(m, learns.sum(1), select=1, allowed=allowed).inverse > 0).tolist() == [
+        [False, True, False],
+        [True, False, False],
+    ]
 
 
 def test_principal_axes_keep_the_training_rows_whole() -> None:
@@ -102,7 +111,9 @@ def test_principal_axes_keep_the_training_rows_whole() -> None:
 
 
 def test_variety_and_extent_of_sequences() -> None:
-    codes = np.array([[0, 0, 0, 0, 0, 0], [0, 1, 2, 3, 0, 1], [-1, 2, -1, 3, 1, -1], [-1] * 6, [-1, -1, 2, 2, 2, 1]], np.int8)
+    codes = np.array(
+        [[0, 0, 0, 0, 0, 0], [0, 1, 2, 3, 0, 1], [-1, 2, -1, 3, 1, -1], [-1] * 6, [-1, -1, 2, 2, 2, 1]], np.int8
+    )
     np.testing.assert_allclose(onehot.triplet_entropy(codes), [0, 2, np.nan, np.nan, 1])
     assert onehot.spans(codes).tolist() == [6, 6, 4, 0, 4]
     assert onehot.usual_lengths(np.full(50, 30)) == (20, 45)

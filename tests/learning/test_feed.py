@@ -76,7 +76,9 @@ def test_every_row_once_per_epoch_over_all_ranks_whatever_is_killed(data: st.Dat
     order: list[int] = []
     for first, end in zip([0, *cuts], [*cuts, total], strict=True):
         ranks = data.draw(st.integers(1, 5))
-        shares = [list(feed.shares(rows, seed, epoch, batch, rank, ranks, first))[: end - first] for rank in range(ranks)]
+        shares = [
+            list(feed.shares(rows, seed, epoch, batch, rank, ranks, first))[: end - first] for rank in range(ranks)
+        ]
         assert {len(steps) for steps in shares} == {end - first}
         for number, step in enumerate(zip(*shares, strict=True)):
             whole = step[0][1]
@@ -90,10 +92,22 @@ def test_every_row_once_per_epoch_over_all_ranks_whatever_is_killed(data: st.Dat
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 30), st.integers(1, 4), st.sampled_from(["petastorm", "pyarrow"]))
-def test_no_layout_of_row_groups_changes_what_is_read(rows: int, files: int, group: int, readers: int, backend: str) -> None:
+@given(
+    st.integers(1, 60),
+    st.integers(1, 5),
+    st.integers(1, 30),
+    st.integers(1, 4),
+    st.sampled_from(["petastorm", "pyarrow"]),
+)
+def test_no_layout_of_row_groups_changes_what_is_read(
+    rows: int, files: int, group: int, readers: int, backend: str
+) -> None:
     generator = np.random.default_rng(rows)
-    x, target, folds = generator.integers(-1, 4, (rows, 5)).astype(np.int8), generator.normal(size=rows), np.zeros((rows, 1), np.int8)
+    x, target, folds = (
+        generator.integers(-1, 4, (rows, 5)).astype(np.int8),
+        generator.normal(size=rows),
+        np.zeros((rows, 1), np.int8),
+    )
     with tempfile.TemporaryDirectory() as folder:
         paths = write(Path(folder), x, target, folds, min(files, rows), group)
         found = feed.read(paths, feed.Layout(rows, 5, "int8", 1), backend, readers=readers)
@@ -102,7 +116,8 @@ def test_no_layout_of_row_groups_changes_what_is_read(rows: int, files: int, gro
 
 
 def test_processes_of_a_machine_share_what_is_spilled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second reader decodes nothing; the file goes with the last of them; what a killed process left is used by nobody, and removed."""
+    """The second reader decodes nothing; the file goes with the last of them;
+    what a killed process left is used by nobody, and removed."""
     x = np.arange(40, dtype=np.float32).reshape(10, 4)
     files = write(tmp_path, x, np.zeros(10), np.zeros((10, 1), np.int8), 2, 5)
     layout = feed.Layout(10, 4, "float32", 1)
@@ -178,12 +193,21 @@ def planted(folder: Path, layout: feed.Layout, files: list[str], how: str) -> Pa
     return precious
 
 
-PLANTED = ["folder is a link", "folder is open", "folder is a file", "file is a link", "file has a second name", "file is open", "file is a pipe"]
+PLANTED = [
+    "folder is a link",
+    "folder is open",
+    "folder is a file",
+    "file is a link",
+    "file has a second name",
+    "file is open",
+    "file is a pipe",
+]
 
 
 @pytest.mark.parametrize("how", [*PLANTED, "folder of another"])
 def test_what_others_have_put_where_data_is_spilled_is_passed_over(tmp_path: Path, how: str) -> None:
-    """Neither read nor written: two readers of the data share a file of another name, in a folder and a file of mode 700 and 600."""
+    """Neither read nor written: two readers of the data share a file of another name,
+    in a folder and a file of mode 700 and 600."""
     if how == "folder of another" and os.getuid() != 0:
         pytest.skip("only root can give a folder away")
     x = np.arange(40, dtype=np.float32).reshape(10, 4)
@@ -232,7 +256,9 @@ def test_prefetch_keeps_order_and_bounds_what_is_made_ahead(ahead: int) -> None:
     stopped.close()
 
 
-@pytest.mark.parametrize(("transform", "dtype"), [("none", "int8"), ("none", "float32"), ("asinh", "float32"), ("onehot", "int8")])
+@pytest.mark.parametrize(
+    ("transform", "dtype"), [("none", "int8"), ("none", "float32"), ("asinh", "float32"), ("onehot", "int8")]
+)
 def test_values_on_a_device_are_those_of_numpy(transform: str, dtype: str) -> None:
     x = np.random.default_rng(2).integers(-1, 4 if transform == "onehot" else 90, (6, 8)).astype(dtype)
     if dtype == "float32":

@@ -25,7 +25,9 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def classified(n: int, c: int, repeats: int = 1, seed: int = 0, signal: float = 1.0, groups: int = 0, ties: bool = False) -> HeldOut:
+def classified(
+    n: int, c: int, repeats: int = 1, seed: int = 0, signal: float = 1.0, groups: int = 0, ties: bool = False
+) -> HeldOut:
     random = np.random.default_rng(seed)
     entities = np.array([f"s{i}" for i in range(n)])
     target = random.integers(0, c, n)
@@ -60,7 +62,11 @@ def reference(target: np.ndarray, scores: np.ndarray, weight: np.ndarray | None 
             "mae": sk.mean_absolute_error(target, scores, sample_weight=weight),
             "mse": sk.mean_squared_error(target, scores, sample_weight=weight),
             "c_index": concordance(target[copies], scores[copies]),
-            **({} if weight is not None else {"pearson": stats.pearsonr(target, scores)[0], "spearman": stats.spearmanr(target, scores)[0]}),
+            **(
+                {}
+                if weight is not None
+                else {"pearson": stats.pearsonr(target, scores)[0], "spearman": stats.spearmanr(target, scores)[0]}
+            ),
         }
     c = scores.shape[1]
     predicted, hot = scores.argmax(1), np.eye(c)[target.astype(int)]
@@ -71,7 +77,9 @@ def reference(target: np.ndarray, scores: np.ndarray, weight: np.ndarray | None 
     for b in range(15):
         inside = (top > b / 15) & (top <= (b + 1) / 15)
         if share[inside].sum():
-            gap = np.average(predicted[inside] == target[inside], weights=share[inside]) - np.average(top[inside], weights=share[inside])
+            gap = np.average(predicted[inside] == target[inside], weights=share[inside]) - np.average(
+                top[inside], weights=share[inside]
+            )
             ece += abs(gap) * share[inside].sum() / share.sum()
     squares = ((scores - hot) ** 2).sum(1) / (2 if c == 2 else 1)
     return {
@@ -101,7 +109,9 @@ def test_classification_is_what_scikit_learn_says(c: int, ties: bool) -> None:
     assert metrics.metrics(held) == pytest.approx(reference(held.target, held.scores[0]), abs=1e-12)
     two = classified(200, c, repeats=2, seed=c, ties=ties)
     both = [reference(two.target, scores) for scores in two.scores]
-    assert metrics.metrics(two) == pytest.approx({name: (both[0][name] + both[1][name]) / 2 for name in both[0]}, abs=1e-12)
+    assert metrics.metrics(two) == pytest.approx(
+        {name: (both[0][name] + both[1][name]) / 2 for name in both[0]}, abs=1e-12
+    )
     assert list(metrics.metrics(held)) == list(metrics.CLASSIFICATION)
 
 
@@ -113,7 +123,11 @@ def test_regression_is_what_scikit_learn_and_scipy_say(ties: bool) -> None:
     assert metrics.metrics(far) == pytest.approx(metrics.metrics(held), abs=1e-7)
 
 
-@pytest.mark.parametrize("held", [classified(80, 2, ties=True), classified(80, 4), measured(80, ties=True)], ids=["binary", "classes", "values"])
+@pytest.mark.parametrize(
+    "held",
+    [classified(80, 2, ties=True), classified(80, 4), measured(80, ties=True)],
+    ids=["binary", "classes", "values"],
+)
 def test_weights_are_sample_weights(held: HeldOut) -> None:
     pooled = metrics._Pooled(held)
     counts = np.random.default_rng(1).integers(1, 5, (80, 3)).astype(np.int32)
@@ -124,11 +138,20 @@ def test_weights_are_sample_weights(held: HeldOut) -> None:
         assert {name: weighted[name][draw] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize(("target", "said"), [("0000", "0000"), ("0011", "1100"), ("0011", "0000"), ("0000", "0011"), ("0", "0"), ("0123", "3210")])
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("0000", "0000"), ("0011", "1100"), ("0011", "0000"), ("0000", "0011"), ("0", "0"), ("0123", "3210")],
+)
 def test_agreement_where_little_is_said(target: str, said: str) -> None:
     """One class, one class predicted, swapped classes, a class a row."""
     true, predicted = np.array(list(target), float), np.array(list(said), int)
-    held = HeldOut(np.arange(len(true)).astype(str), np.arange(len(true)).astype(str), true, np.eye(4)[predicted][None], list("abcd"))
+    held = HeldOut(
+        np.arange(len(true)).astype(str),
+        np.arange(len(true)).astype(str),
+        true,
+        np.eye(4)[predicted][None],
+        list("abcd"),
+    )
     found = metrics.metrics(held)
     assert found["ari"] == pytest.approx(sk.adjusted_rand_score(true, predicted), abs=1e-12)
     assert found["nmi"] == pytest.approx(sk.normalized_mutual_info_score(true, predicted), abs=1e-12)
@@ -139,7 +162,9 @@ def test_concordance_of_any_ranks() -> None:
     for n in (1, 2, 3, 17, 64, 65):
         for values in (2, 5, 1000):
             target, scores = random.integers(0, values, n).astype(float), random.integers(0, 6, n).astype(float)
-            found = metrics.metrics(HeldOut(np.arange(n).astype(str), np.arange(n).astype(str), target, scores[None], []))["c_index"]
+            found = metrics.metrics(
+                HeldOut(np.arange(n).astype(str), np.arange(n).astype(str), target, scores[None], [])
+            )["c_index"]
             expected = concordance(target, scores) if len(set(target)) > 1 else np.nan
             np.testing.assert_allclose(found, expected, rtol=1e-12)
 
@@ -156,9 +181,13 @@ def test_a_draw_is_the_rows_copied_literally(kind: str, groups: int) -> None:
     drawn: dict[str, list[float]] = {name: [] for name in metrics.metrics(held)}
     generator = np.random.default_rng([7, 0, 0xB007])
     for _ in range(60):
-        rows = np.concatenate([np.flatnonzero(held.groups == names[g]) for g in generator.integers(0, len(names), len(names))])
+        rows = np.concatenate(
+            [np.flatnonzero(held.groups == names[g]) for g in generator.integers(0, len(names), len(names))]
+        )
         distinct = np.array([f"r{i}" for i in range(len(rows))])
-        copied = replace(held, entities=distinct, groups=distinct, target=held.target[rows], scores=held.scores[:, rows])
+        copied = replace(
+            held, entities=distinct, groups=distinct, target=held.target[rows], scores=held.scores[:, rows]
+        )
         for name, value in metrics.metrics(copied).items():
             drawn[name].append(value)
     found = metrics.intervals(held, 60, 7)
@@ -215,7 +244,9 @@ def test_undefined_is_nan() -> None:
     held = classified(20, 3)
     one = metrics.intervals(replace(held, target=np.ones(20)), 20)
     assert all(np.isnan(one[name]).all() for name in ("auroc", "auprc", "auprc_base_rate", "mcc"))
-    assert not np.isnan([one[name].value for name in ("accuracy", "balanced_accuracy", "macro_f1", "brier", "ece")]).any()
+    assert not np.isnan(
+        [one[name].value for name in ("accuracy", "balanced_accuracy", "macro_f1", "brier", "ece")]
+    ).any()
     flat = replace(measured(20), scores=np.full((1, 20), 0.1))
     assert np.isnan([metrics.metrics(flat)[name] for name in ("pearson", "spearman")]).all()
     assert metrics.metrics(flat)["r2"] < 0
@@ -240,7 +271,9 @@ def test_rows_not_evaluated_do_not_count() -> None:
     held.scores[:, 20] = np.nan
     first, second = np.r_[10:20, 21:30], np.r_[0:20, 21:30]
     parts = [reference(held.target[rows], held.scores[r, rows]) for r, rows in ((0, first), (1, second))]
-    assert metrics.metrics(held) == pytest.approx({name: (parts[0][name] + parts[1][name]) / 2 for name in parts[0]}, abs=1e-12)
+    assert metrics.metrics(held) == pytest.approx(
+        {name: (parts[0][name] + parts[1][name]) / 2 for name in parts[0]}, abs=1e-12
+    )
     assert held.n_test == 29
     assert metrics.confusion(held).sum() == (19 + 29) / 2
     known = np.arange(30) != 20
@@ -293,7 +326,10 @@ def test_intervals_cover_and_groups_widen_them() -> None:
     # Ten copies of each row carry no more information: the group bootstrap knows, one by rows does not.
     copies = np.repeat(np.arange(200), 10)
     many = HeldOut(np.arange(2000).astype(str), ids[copies], held.target[copies], held.scores[:, copies], held.classes)
-    grouped, single = metrics.intervals(many, 1000)["accuracy"], metrics.intervals(replace(many, groups=many.entities), 1000)["accuracy"]
+    grouped, single = (
+        metrics.intervals(many, 1000)["accuracy"],
+        metrics.intervals(replace(many, groups=many.entities), 1000)["accuracy"],
+    )
     assert (grouped.high - grouped.low) / (single.high - single.low) == pytest.approx(10**0.5, rel=0.15)
 
 
@@ -332,7 +368,13 @@ def test_calibration_curve() -> None:
     ece = np.nansum(np.abs(confidence - accuracy) * count) / 400
     assert ece == pytest.approx(metrics.metrics(held)["ece"], abs=0.02)
     assert np.isnan(confidence[count == 0]).all() and (count[:5] == 0).all()  # the highest of three is over 1/3
-    edge = HeldOut(np.array(["a", "b"]), np.array(["a", "b"]), np.array([0.0, 1.0]), np.array([[[0.75, 0.25], [1.0, 0.0]]]), ["x", "y"])
+    edge = HeldOut(
+        np.array(["a", "b"]),
+        np.array(["a", "b"]),
+        np.array([0.0, 1.0]),
+        np.array([[[0.75, 0.25], [1.0, 0.0]]]),
+        ["x", "y"],
+    )
     assert metrics.calibration_curve(edge, 4)[2].tolist() == [0, 0, 1, 1]
     assert metrics.calibration_curve(edge)[1][[7, 9]].tolist() == [1, 0]
 
@@ -356,7 +398,13 @@ def test_by_group() -> None:
     parts = metrics.by_group(held, labels, 50)
     assert list(parts) == ["a", "b"]
     rows = np.arange(90) % 3 == 1
-    only = replace(held, entities=held.entities[rows], groups=held.groups[rows], target=held.target[rows], scores=held.scores[:, rows])
+    only = replace(
+        held,
+        entities=held.entities[rows],
+        groups=held.groups[rows],
+        target=held.target[rows],
+        scores=held.scores[:, rows],
+    )
     assert parts["a"] == metrics.intervals(only, 50)
 
 

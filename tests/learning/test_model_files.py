@@ -1,4 +1,5 @@
-"""Files of a registered model: what has changed since is refused, and a card asks for nothing that its weights do not have."""
+"""Files of a registered model: what has changed since is refused, and a card asks for nothing
+that its weights do not have."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ NETWORK = "from genodl_spark.learning.models.mlp import Network as Mlp\n\nclass 
 
 
 def published(folder: Path, code: dict[str, bytes] | None = None, **options: Any) -> ModelFiles:
-    return model_files.publish(str(folder / "m"), dataclasses.replace(card("mlp", 2, 3), **options), weights("mlp", 2, 3), code or {})
+    return model_files.publish(
+        str(folder / "m"), dataclasses.replace(card("mlp", 2, 3), **options), weights("mlp", 2, 3), code or {}
+    )
 
 
 def flipped(content: bytes, generator: np.random.Generator) -> bytes:
@@ -52,7 +55,9 @@ def test_a_byte_that_has_changed_is_found(tmp_path: Path, name: str) -> None:
         assert caught.value.file == str(path) and "train the model again" in caught.value.message
     path.write_bytes(content)
     x = rows_of("mlp", 20)
-    np.testing.assert_array_equal(predictor.load(files)(x), predictor.Predictor(card("mlp", 2, 3), weights("mlp", 2, 3), "w")(x))
+    np.testing.assert_array_equal(
+        predictor.load(files)(x), predictor.Predictor(card("mlp", 2, 3), weights("mlp", 2, 3), "w")(x)
+    )
 
 
 def test_flips_of_a_model_without_hashes_end_in_an_input_error_or_a_model(tmp_path: Path) -> None:
@@ -148,7 +153,14 @@ def header(shape: list[int], end: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content", [header([1 << 38], 1 << 40), header([1 << 62], 48) + b"\0" * 48, header([12], 48), struct.pack("<Q", 1 << 60) + b"{}", b""]
+    "content",
+    [
+        header([1 << 38], 1 << 40),
+        header([1 << 62], 48) + b"\0" * 48,
+        header([12], 48),
+        struct.pack("<Q", 1 << 60) + b"{}",
+        b"",
+    ],
 )
 def test_weights_that_declare_more_than_the_file_has_are_refused(content: bytes) -> None:
     with pytest.raises(InputError, match=WEIGHTS):
@@ -156,13 +168,17 @@ def test_weights_that_declare_more_than_the_file_has_are_refused(content: bytes)
 
 
 def test_stored_code_runs_from_the_lake_alone_and_by_leave(tmp_path: Path) -> None:
-    """A network in a file of the user's: where the command trusts it, or names the same bytes itself; never another file of that name."""
+    """A network in a file of the user's: where the command trusts it, or names the same bytes itself;
+    never another file of that name."""
     code = {"own.py": NETWORK.encode()}
     files = published(tmp_path, code, model={**card("mlp", 2, 3).model, "kind": "own.py"})
     row = type("Row", (), model_files.columns(files))
     x = rows_of("mlp", 20)
     expected = predictor.Predictor(card("mlp", 2, 3), weights("mlp", 2, 3), "w")(x)
-    for opened in (model_files.files_of(row, files.uri, trusted=True), model_files.files_of(row, files.uri, given=code)):
+    for opened in (
+        model_files.files_of(row, files.uri, trusted=True),
+        model_files.files_of(row, files.uri, given=code),
+    ):
         np.testing.assert_array_equal(predictor.load(opened)(x), expected)
     planted = {"own.py": b"raise SystemExit('this ran')"}
     for closed in (model_files.files_of(row, files.uri), model_files.files_of(row, files.uri, given=planted)):
@@ -174,7 +190,9 @@ def test_stored_code_runs_from_the_lake_alone_and_by_leave(tmp_path: Path) -> No
         predictor.load(model_files.files_of(row, files.uri, trusted=True))
     # A model that was registered without hashes runs what the command names, and nothing that lies in the lake.
     old = type("Row", (), {"card_sha256": None, "weights_sha256": None, "code_sha256": None})
-    np.testing.assert_array_equal(predictor.load(model_files.files_of(old, files.uri, trusted=True, given=code))(x), expected)
+    np.testing.assert_array_equal(
+        predictor.load(model_files.files_of(old, files.uri, trusted=True, given=code))(x), expected
+    )
     with pytest.raises(InputError, match=r"found no file own\.py"):
         predictor.load(model_files.files_of(old, files.uri, trusted=True))
 
@@ -188,7 +206,8 @@ def test_a_card_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_what_a_card_asks_for_is_not_made_before_it_is_held_against_the_file(tmp_path: Path) -> None:
     files = ModelFiles(published(tmp_path).uri)
     document = json.loads(Path(files.place(CARD)).read_bytes())
-    Path(files.place(CARD)).write_text(json.dumps({**document, "model": {"kind": "mlp", "hidden": [1 << 25]}}))  # 4 GiB of weights
+    # 4 GiB of weights
+    Path(files.place(CARD)).write_text(json.dumps({**document, "model": {"kind": "mlp", "hidden": [1 << 25]}}))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(InputError, match=r"by the card \(2, 12, 33554432\)"):
         predictor.load(files)

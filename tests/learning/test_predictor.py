@@ -22,7 +22,12 @@ from genodl_spark.learning.encodings import onehot
 
 KINDS = {
     "mlp": ({"kind": "mlp", "hidden": [16], "dropout": 0.2}, 12, "float32", "none"),
-    "cnn": ({"kind": "cnn", "channels": [8], "dilations": [1, 2], "stem_kernel": 5, "hidden": [8], "dropout": 0.2}, 30, "int8", "onehot"),
+    "cnn": (
+        {"kind": "cnn", "channels": [8], "dilations": [1, 2], "stem_kernel": 5, "hidden": [8], "dropout": 0.2},
+        30,
+        "int8",
+        "onehot",
+    ),
     "dosage": ({"kind": "mlp", "hidden": [16]}, 20, "int8", "none"),
 }
 
@@ -49,17 +54,23 @@ def weights(kind: str, members: int, classes: int, shift: float = 0.0) -> bytes:
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
     target = torch.tensor([shift, 2.0 if not classes else 1.0], dtype=torch.float64)
-    return save({**tensors, **more, "target": target, **{name: torch.from_numpy(value) for name, value in learnt.items()}})
+    return save(
+        {**tensors, **more, "target": target, **{name: torch.from_numpy(value) for name, value in learnt.items()}}
+    )
 
 
 def card(kind: str, members: int, classes: int, batch: int = 64) -> model_files.Card:
     options, width, dtype, transform = KINDS[kind]
     names, labels = [f"f{i}" for i in range(width)], [f"c{i}" for i in range(classes)]
-    return model_files.Card(model_files.FORMAT, "m", "t", "label", labels, names, dtype, transform, options, members, 1.5, batch)
+    return model_files.Card(
+        model_files.FORMAT, "m", "t", "label", labels, names, dtype, transform, options, members, 1.5, batch
+    )
 
 
 def predictor(kind: str, members: int = 3, classes: int = 2, batch: int = 64, **options: Any) -> predict.Predictor:
-    return predict.Predictor(card(kind, members, classes, batch), weights(kind, members, classes), "w", threads=1, **options)
+    return predict.Predictor(
+        card(kind, members, classes, batch), weights(kind, members, classes), "w", threads=1, **options
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,7 +122,9 @@ def test_batches_are_put_together_and_taken_apart_in_order(sizes: list[int], at_
 
 
 def test_a_row_of_another_width_is_an_error() -> None:
-    batch = pa.RecordBatch.from_arrays([pa.array(["a"]), pa.array([b"\0" * 19]), pa.array([0], pa.int32())], ["entity_id", "x", "missing"])
+    batch = pa.RecordBatch.from_arrays(
+        [pa.array(["a"]), pa.array([b"\0" * 19]), pa.array([0], pa.int32())], ["entity_id", "x", "missing"]
+    )
     with pytest.raises(ValueError, match="not 20 of int8"):
         list(predict.scored(predictor("dosage"), [batch]))
 
@@ -194,7 +207,8 @@ def test_bits_per_base_of_a_markov_chain() -> None:
 
 
 def test_sequences_of_other_lengths_and_runs_of_a_base_are_unusual() -> None:
-    """To a model of 30 bases: also where the composition is as in training, and where a row is the middle of a longer sequence."""
+    """To a model of 30 bases: also where the composition is as in training, and where a row
+    is the middle of a longer sequence."""
     model = predictor("cnn")
     generator = np.random.default_rng(4)
     known = generator.integers(0, 4, (200, 30)).astype(np.int8)
@@ -216,7 +230,9 @@ def test_models_of_before_judge_sequences_by_composition_alone() -> None:
     from safetensors.torch import load
 
     tensors = load(weights("cnn", 3, 2))
-    older = predict.Predictor(card("cnn", 3, 2), save({**tensors, "usual": tensors["usual"][0].clone()}), "w", threads=1)
+    older = predict.Predictor(
+        card("cnn", 3, 2), save({**tensors, "usual": tensors["usual"][0].clone()}), "w", threads=1
+    )
     rows = rows_of("cnn", 50)
     found = older.scores(rows, np.full(50, 5000))
     np.testing.assert_array_equal(found.unusual, older.reader.unusual(rows, found.distance, None))
@@ -225,7 +241,9 @@ def test_models_of_before_judge_sequences_by_composition_alone() -> None:
 
 def test_what_is_no_model_is_refused() -> None:
     with pytest.raises(InputError, match="not a safetensors file"):
-        predict.Predictor(card("mlp", 1, 2), pickle.dumps({"network": [1.0]}), "file:///lake/models/m/model.safetensors")
+        predict.Predictor(
+            card("mlp", 1, 2), pickle.dumps({"network": [1.0]}), "file:///lake/models/m/model.safetensors"
+        )
     with pytest.raises(InputError, match="not the weights of this model's card"):
         predict.Predictor(card("mlp", 2, 2), weights("mlp", 1, 2), "w")
     with pytest.raises(InputError, match="not the weights of this model's card"):

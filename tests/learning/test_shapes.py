@@ -1,5 +1,5 @@
-"""Rows of other shapes than one value for each feature, and losses of other targets: from packed rows to a trained model's answers, by files of
-one class that the package does not know."""
+"""Rows of other shapes than one value for each feature, and losses of other targets:
+from packed rows to a trained model's answers, by files of one class that the package does not know."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ import torch
 from genodl_spark.learning.encodings import Shaped
 
 class Encoding(Shaped):
-    "Counts of a cell: its first half the numbers of up to 6 genes that it has, 65535 for none, the second their counts."
+    "Counts of a cell: its first half the numbers of up to 6 genes that it has, \
+65535 for none, the second their counts."
     dtypes = ("uint16",)
 
     def width(self, features):
@@ -112,7 +113,14 @@ class Loss(Values):
         wanted = torch.from_numpy(target).to(outputs).repeat_interleave(len(outputs) // len(target), 0)
         return functional.huber_loss(outputs[..., 0], wanted, reduction="none")
 """
-CODE = {"image.py": IMAGE, "convolution.py": CONVOLUTION, "pair.py": PAIR, "twin.py": TWIN, "sparse.py": SPARSE, "huber.py": HUBER}
+CODE = {
+    "image.py": IMAGE,
+    "convolution.py": CONVOLUTION,
+    "pair.py": PAIR,
+    "twin.py": TWIN,
+    "sparse.py": SPARSE,
+    "huber.py": HUBER,
+}
 
 
 def data(kind: str) -> tuple[np.ndarray, np.ndarray, int]:
@@ -149,9 +157,27 @@ def trained(
     loss = options.pop("loss", "auto")
     width = encodings.encoding(transform, CODE).width(features)
     layout = feed.Layout(ROWS, features, str(x.dtype), 1, width)
-    settings = Train(**{"ensemble": 2, "epochs": 60, "min_steps": 0, "learning_rate": 0.02, "warmup_epochs": 0, **options})
+    settings = Train(
+        **{"ensemble": 2, "epochs": 60, "min_steps": 0, "learning_rate": 0.02, "warmup_epochs": 0, **options}
+    )
     files, staging = write(tmp_path, x, target, folds, 4, 16), str(tmp_path / "staging")
-    job = plan.Job(files, layout, "pyarrow", 1 << 30, classes, 0, transform, 1.0, 0, network, settings, 3, staging, loss=loss, code=CODE)
+    job = plan.Job(
+        files,
+        layout,
+        "pyarrow",
+        1 << 30,
+        classes,
+        0,
+        transform,
+        1.0,
+        0,
+        network,
+        settings,
+        3,
+        staging,
+        loss=loss,
+        code=CODE,
+    )
     result = rank.run_alone(job)
     card = new_card(
         model_id="m",
@@ -174,7 +200,9 @@ def trained(
     [("image", {"kind": "convolution.py"}), ("pair", {"kind": "twin.py"}), ("sparse", {"kind": "mlp", "hidden": [16]})],
 )
 @pytest.mark.parametrize("mixup", [0.0, 0.2])
-def test_rows_of_any_shape_are_learnt_and_scored(tmp_path: Path, kind: str, network: dict[str, Any], mixup: float) -> None:
+def test_rows_of_any_shape_are_learnt_and_scored(
+    tmp_path: Path, kind: str, network: dict[str, Any], mixup: float
+) -> None:
     x, target, features = data(kind)
     result, model = trained(tmp_path, kind, network, x, target, features, mixup=mixup)
     held = np.arange(ROWS) % 5 == 0
@@ -192,7 +220,9 @@ def test_baselines_see_what_networks_see() -> None:
         seen = encoding.baseline(x)
         assert seen.shape == shape and seen.dtype == np.float32
         assert encodings.size(encoding.shape(features)) == shape[1]
-    dense = encodings.encoding("sparse.py", CODE).baseline(np.array([[3, 19, 65535, 65535, 65535, 65535, 7, 1, 0, 0, 0, 0]], np.uint16))
+    dense = encodings.encoding("sparse.py", CODE).baseline(
+        np.array([[3, 19, 65535, 65535, 65535, 65535, 7, 1, 0, 0, 0, 0]], np.uint16)
+    )
     np.testing.assert_allclose(dense[0, [3, 19, 0]], [np.log(8), np.log(2), 0], rtol=1e-6)
 
 
@@ -201,8 +231,12 @@ def test_losses_of_values(tmp_path: Path, loss: str, least: float) -> None:
     generator = np.random.default_rng(5)
     x = generator.normal(size=(ROWS, 6)).astype(np.float32)
     rate = np.exp(1 + 0.8 * x[:, 0] - 0.4 * x[:, 1])
-    target = generator.poisson(rate).astype(float) if loss == "poisson" else x @ np.array([3, -1, 0, 0, 0, 2]) * 10 + 500
-    result, model = trained(tmp_path, "none", {"kind": "mlp", "hidden": [16], "dropout": 0.0}, x, target, 6, classes=[], loss=loss)
+    target = (
+        generator.poisson(rate).astype(float) if loss == "poisson" else x @ np.array([3, -1, 0, 0, 0, 2]) * 10 + 500
+    )
+    result, model = trained(
+        tmp_path, "none", {"kind": "mlp", "hidden": [16], "dropout": 0.0}, x, target, 6, classes=[], loss=loss
+    )
     held = np.arange(ROWS) % 5 == 0
     found = model.scores(x).raw[:, 0]
     truth = rate if loss == "poisson" else target
@@ -230,12 +264,25 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(InputError, match=found):
             losses.loss(name, classes, CODE)
-    for name, found in (("values", "no class Encoding"), ("os.path", "expected a file"), ("gone.py", "no file gone.py")):
+    for name, found in (
+        ("values", "no class Encoding"),
+        ("os.path", "expected a file"),
+        ("gone.py", "no file gone.py"),
+    ):
         with pytest.raises(InputError, match=found):
             encodings.encoding(name, CODE)
     x, _, features = data("image")
     with pytest.raises(InputError, match="counts, 0 or more"):
-        trained(tmp_path, "image", {"kind": "convolution.py"}, x, np.arange(ROWS) - 1.0, features, classes=[], loss="poisson")
+        trained(
+            tmp_path,
+            "image",
+            {"kind": "convolution.py"},
+            x,
+            np.arange(ROWS) - 1.0,
+            features,
+            classes=[],
+            loss="poisson",
+        )
 
 
 def folder(parent: Path, number: int) -> Path:
@@ -247,10 +294,22 @@ def folder(parent: Path, number: int) -> Path:
 def test_ranks_and_pieces_change_nothing_for_several_inputs(tmp_path: Path) -> None:
     x, target, features = data("pair")
     (one, _), (two, _) = (
-        trained(folder(tmp_path, pieces), "pair", {"kind": "twin.py"}, x, target, features, accumulate=pieces, epochs=3, dtype="float64")
+        trained(
+            folder(tmp_path, pieces),
+            "pair",
+            {"kind": "twin.py"},
+            x,
+            target,
+            features,
+            accumulate=pieces,
+            epochs=3,
+            dtype="float64",
+        )
         for pieces in (1, 3)
     )
-    np.testing.assert_allclose([entry["train"] for entry in one["history"]], [entry["train"] for entry in two["history"]], rtol=1e-9)
+    np.testing.assert_allclose(
+        [entry["train"] for entry in one["history"]], [entry["train"] for entry in two["history"]], rtol=1e-9
+    )
 
 
 def test_the_encoding_of_a_card_is_checked_without_running_code() -> None:

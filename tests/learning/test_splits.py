@@ -11,7 +11,8 @@ from genodl_spark.learning.splits import Split
 
 
 def dealt(counts: np.ndarray, shares: np.ndarray, seed: int, repeat: int) -> np.ndarray:
-    """The rule, literally: groups from the largest, in a seeded order among equals, each to the part most short of its classes."""
+    """The rule, literally: groups from the largest, in a seeded order among equals, each to the part
+    most short of its classes."""
     shuffled = np.random.default_rng([seed, repeat, 0x5011]).permutation(len(counts))
     totals = np.maximum(counts.sum(0), 1)
     part = np.empty(len(counts), np.int8)
@@ -26,12 +27,22 @@ def dealt(counts: np.ndarray, shares: np.ndarray, seed: int, repeat: int) -> np.
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 80), st.integers(1, 4), st.booleans(), st.sampled_from([(0.7, 0.1, 0.2), (0.8, 0, 0.2)]))
-def test_single_rows_are_dealt_by_the_rule_of_groups(seed: int, n: int, classes: int, mixed: bool, shares: tuple[float, ...]) -> None:
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 80),
+    st.integers(1, 4),
+    st.booleans(),
+    st.sampled_from([(0.7, 0.1, 0.2), (0.8, 0, 0.2)]),
+)
+def test_single_rows_are_dealt_by_the_rule_of_groups(
+    seed: int, n: int, classes: int, mixed: bool, shares: tuple[float, ...]
+) -> None:
     random = np.random.default_rng(seed)
     counts = np.eye(classes)[random.integers(0, classes, n)]
     if mixed:
-        counts = counts * random.integers(1, 4, (n, 1)) + random.integers(0, 3, (n, classes)) * (random.random((n, 1)) < 0.5)
+        counts = counts * random.integers(1, 4, (n, 1)) + random.integers(0, 3, (n, classes)) * (
+            random.random((n, 1)) < 0.5
+        )
     found = splits._deal(counts, np.array(shares), seed, 1)
     np.testing.assert_array_equal(found, dealt(counts, np.array(shares), seed, 1))
 

@@ -1,4 +1,5 @@
-"""The search for settings: its space, what a trial must reach, and that neither timing nor interruptions change what is tried."""
+"""The search for settings: its space, what a trial must reach, and that neither timing nor
+interruptions change what is tried."""
 
 from __future__ import annotations
 
@@ -30,7 +31,13 @@ from genodl_spark.learning.tuning import COMPLETE, FAILED, PRUNED, Space, Study,
 from genodl_spark.pipelines import report, tune
 from genodl_spark.pipelines.tune import outer_split
 
-SPACE = Space({"train.learning_rate": Dimension(low=1e-4, high=1.0, log=True), "model.hidden": Dimension(choices=[[8], [16, 8], []])}, {})
+SPACE = Space(
+    {
+        "train.learning_rate": Dimension(low=1e-4, high=1.0, log=True),
+        "model.hidden": Dimension(choices=[[8], [16, 8], []]),
+    },
+    {},
+)
 SPACE.start.update({"train.learning_rate": 0.1, "model.hidden": [8]})
 
 
@@ -51,7 +58,10 @@ def test_every_task_has_a_space_around_its_own_settings() -> None:
 
 def test_layers_replace_a_dimension_whole(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
-    file.write_text('[tune.space]\n"train.batch" = {low = 16, high = 64, step = 16}\n[tune.space.train]\nlearning_rate = {choices = [0.1, 0.001]}\n')
+    file.write_text(
+        '[tune.space]\n"train.batch" = {low = 16, high = 64, step = 16}\n[tune.space.train]\nlearning_rate '
+        "= {choices = [0.1, 0.001]}\n"
+    )
     found = config.load("tumor_type", str(file), ["tune.space.train.batch={low=32, high=128, log=true}"]).tune.space
     assert found["train.learning_rate"].model_dump(exclude_defaults=True) == {"choices": [0.1, 0.001]}
     assert found["train.batch"].model_dump(exclude_defaults=True) == {"low": 32, "high": 128, "log": True}
@@ -61,7 +71,11 @@ def test_layers_replace_a_dimension_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("assignment", "place", "found"),
     [
-        ("tune.space.train.learning_rat={low=1e-4,high=1e-2}", "tune.space.train.learning_rat", "such as train.learning_rate"),
+        (
+            "tune.space.train.learning_rat={low=1e-4,high=1e-2}",
+            "tune.space.train.learning_rat",
+            "such as train.learning_rate",
+        ),
         ("tune.space.model.dropuot={low=0.0,high=0.5}", "tune.space.model.dropuot", "model.dropout"),
         ("tune.space.split.folds={low=2,high=5}", "tune.space.split.folds", "not to be searched"),
         ("tune.space.train.procs={low=1,high=4}", "tune.space.train.procs", "not to be searched"),
@@ -90,7 +104,9 @@ def test_without_a_space_there_is_nothing_to_search() -> None:
 
 
 def test_ranges_take_the_type_of_the_setting() -> None:
-    found = tune.search_space(settings("tune.space.model.dropout={low=0,high=1}", "tune.space.train.batch={low=16,high=256,log=true}"))
+    found = tune.search_space(
+        settings("tune.space.model.dropout={low=0,high=1}", "tune.space.train.batch={low=16,high=256,log=true}")
+    )
     assert (found.dimensions["model.dropout"].low, found.dimensions["model.dropout"].high) == (0.0, 1.0)
     assert isinstance(found.dimensions["model.dropout"].high, float)
     study = Study(tuning.open_storage(""), "s", found, False, 0, 5)
@@ -129,7 +145,10 @@ def test_options_of_baselines_change_the_fit() -> None:
     x, y = generator.normal(size=(60, 4)).astype(np.float32), generator.integers(0, 2, 60).astype(float)
     stump = baselines.fit_predict("decision_tree", x, y, x, 2, 0, {"max_depth": 1})
     assert len({tuple(row) for row in stump}) == 2
-    assert len({tuple(row) for row in baselines.fit_predict("decision_tree", x, y, x, 2, 0, {"min_samples_leaf": 30})}) == 2
+    assert (
+        len({tuple(row) for row in baselines.fit_predict("decision_tree", x, y, x, 2, 0, {"min_samples_leaf": 30})})
+        == 2
+    )
     strong = baselines.fit_predict("logistic", x, y, x, 2, 0, {"C": 1e-6})
     assert strong[:, 1] == pytest.approx(np.full(60, y.mean()), abs=1e-3)
     flat = baselines.fit_predict("ridge", x, y, x, 0, 0, {"alpha": 1e9})
@@ -180,24 +199,38 @@ def test_inner_folds_hold_no_row_for_testing_and_keep_groups() -> None:
     assert np.bincount(inner.codes[training, 0]).min() >= 35
     for fold in range(4):
         mine = inner.codes[:, 0] == fold
-        assert np.mean([label == "b" for label, m in zip(labels, mine, strict=True) if m]) == pytest.approx(2 / 3, abs=0.08)
+        assert np.mean([label == "b" for label, m in zip(labels, mine, strict=True) if m]) == pytest.approx(
+            2 / 3, abs=0.08
+        )
     order = np.random.default_rng(0).permutation(200)
     shuffled = splits.assign(
-        [entities[i] for i in order], [labels[i] for i in order], [groups[i] for i in order], None, shares.model_copy(update={"inner": 4}), 3
+        [entities[i] for i in order],
+        [labels[i] for i in order],
+        [groups[i] for i in order],
+        None,
+        shares.model_copy(update={"inner": 4}),
+        3,
     )
     assert (shuffled.codes == inner.codes[order]).all()
 
 
 def test_inner_folds_of_a_published_split_leave_validation_rows_out() -> None:
     published = ["train", "validation", "test", None, "train", "train", "train"]
-    found = splits.assign([*"abcdefg"], ["x", "y"] * 3 + ["x"], None, published, splits.Split(column="split", inner=2), 0)
+    found = splits.assign(
+        [*"abcdefg"], ["x", "y"] * 3 + ["x"], None, published, splits.Split(column="split", inner=2), 0
+    )
     assert (found.codes[[1, 2, 3], 0] == splits.UNUSED).all() and sorted(set(found.codes[[0, 4, 5, 6], 0])) == [0, 1]
 
 
 def test_a_cross_validation_sets_test_rows_aside() -> None:
     s = settings("split.folds=5", "split.group=tcga_patient", "tune.test=0.25")
     found = outer_split(s)
-    assert found.model_dump(exclude_defaults=True) == {"train": 0.75, "test": 0.25, "group": "tcga_patient", "stratify": "label"}
+    assert found.model_dump(exclude_defaults=True) == {
+        "train": 0.75,
+        "test": 0.25,
+        "group": "tcga_patient",
+        "stratify": "label",
+    }
     kept = config.load("ancestry")
     assert outer_split(kept) == kept.split
     with pytest.raises(ValueError, match="inner together"):
@@ -251,7 +284,21 @@ def test_a_trial_goes_on_when_it_is_among_the_best(before: list[float], value: f
     assert goes_on == (kept == 0 or sum(b < value for b in before) < kept)
 
 
-JOB = plan.Job([], feed.Layout(100, 3, "float32", 1), "pyarrow", 1, ["a", "b"], 0, "none", 1.0, 0, {"kind": "mlp"}, Train(patience=0), 0, "")
+JOB = plan.Job(
+    [],
+    feed.Layout(100, 3, "float32", 1),
+    "pyarrow",
+    1,
+    ["a", "b"],
+    0,
+    "none",
+    1.0,
+    0,
+    {"kind": "mlp"},
+    Train(patience=0),
+    0,
+    "",
+)
 
 
 def trainer(losses: Callable[[int], float], calls: list[int], total: int = 9) -> Callable[[Any], dict[str, Any]]:
@@ -304,7 +351,11 @@ def outcome(trial: Trial, before: list[Trial]) -> Trial:
         return replace(trial, state=FAILED)
     limits = tuning.cutoffs([t.rungs for t in before], 1, 3)
     rungs = (base + 1, base)
-    return replace(trial, state=PRUNED, rungs=rungs[:1]) if rungs[0] > limits[0] else replace(trial, state=COMPLETE, rungs=rungs)
+    return (
+        replace(trial, state=PRUNED, rungs=rungs[:1])
+        if rungs[0] > limits[0]
+        else replace(trial, state=COMPLETE, rungs=rungs)
+    )
 
 
 class Interrupted(Exception):
@@ -382,7 +433,9 @@ def test_an_interrupted_study_goes_on_as_if_nothing_had_happened(tmp_path: Path,
 
 
 @pytest.mark.parametrize("values", [0, 1])
-def test_a_trial_left_between_its_values_keeps_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int) -> None:
+def test_a_trial_left_between_its_values_keeps_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: int
+) -> None:
     expected = summary(run(tuning.open_storage(""), 8, 2))
     url = tuning.default_storage(str(tmp_path))
     count = [0]
@@ -407,7 +460,13 @@ def test_a_study_rebuilt_from_its_trials_goes_on_the_same_way() -> None:
     study = Study(tuning.open_storage(""), "s", SPACE, False, 3, 4, before=run(tuning.open_storage(""), 9, 3))
     trained: list[int] = []
     with ThreadPoolExecutor(3) as pool:
-        tuning.search(study, 16, 3, lambda trial, before: pool.submit(outcome, trial, before), lambda trial: trained.append(trial.number))
+        tuning.search(
+            study,
+            16,
+            3,
+            lambda trial, before: pool.submit(outcome, trial, before),
+            lambda trial: trained.append(trial.number),
+        )
     assert summary(study.trials()) == summary(whole)
     assert trained == list(range(9, 16))
 
@@ -451,7 +510,9 @@ def test_importance_finds_the_setting_that_matters() -> None:
     for number in range(40):
         values = {"train.learning_rate": 10 ** generator.uniform(-4, 0), "model.hidden": [[8], [16, 8], []][number % 3]}
         base = math.log10(values["train.learning_rate"]) ** 2 + 0.1 * (number % 3)
-        trials.append(Trial(number, values, PRUNED, (base,)) if number % 4 else Trial(number, values, COMPLETE, (base, -base)))
+        trials.append(
+            Trial(number, values, PRUNED, (base,)) if number % 4 else Trial(number, values, COMPLETE, (base, -base))
+        )
     found, rung = tuning.importance(SPACE, trials, 1)
     assert rung == 1  # ten came to the end
     assert sum(found.values()) == pytest.approx(1) and found["train.learning_rate"] > 0.8
@@ -463,7 +524,9 @@ def test_importance_finds_the_setting_that_matters() -> None:
 def test_a_report_takes_the_newest_search_and_the_baselines_of_its_dataset() -> None:
     space = Space({"train.learning_rate": Dimension(low=1e-4, high=1.0, log=True)}, {"train.learning_rate": 0.1})
 
-    def row(study: str, predictor: str, number: int, rungs: list[float], state: str, at: int, dataset: str = "d") -> Row:
+    def row(
+        study: str, predictor: str, number: int, rungs: list[float], state: str, at: int, dataset: str = "d"
+    ) -> Row:
         searched = space if predictor == "model" else Space({"C": Dimension(low=0.1, high=1.0)}, {"C": 0.5})
         return Row(
             study=study,
@@ -493,7 +556,11 @@ def test_a_report_takes_the_newest_search_and_the_baselines_of_its_dataset() -> 
     rows += [row("s", "linear_svm", 0, [0.7], COMPLETE, 2), row("s", "linear_svm", 1, [0.9], COMPLETE, 2)]
     rows += [row("o", "logistic", 0, [0.7], COMPLETE, 2, "other")]
     (found,) = report.studies(rows)
-    assert (found.study, found.states, found.rungs) == ("new", [COMPLETE, COMPLETE, PRUNED], [(0.5, 0.4), (0.3, 0.2), (0.9,)])
+    assert (found.study, found.states, found.rungs) == (
+        "new",
+        [COMPLETE, COMPLETE, PRUNED],
+        [(0.5, 0.4), (0.3, 0.2), (0.9,)],
+    )
     assert found.settings == {"train.learning_rate": ("0.1", "0.05")}
     assert found.baselines == {"linear_svm": ("accuracy", 0.7, 0.9, "C 0.25")}
     assert found.importance == {} and found.shares == [0.5]

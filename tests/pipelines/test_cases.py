@@ -1,4 +1,5 @@
-"""Small inputs that went wrong once, each with what must happen: the folders of ../shared/cases, whose README says how they are read."""
+"""Small inputs that went wrong once, each with what must happen: the folders of ../shared/cases,
+whose README says how they are read."""
 
 from __future__ import annotations
 
@@ -57,14 +58,28 @@ class Case:
             found = self.rows(check["sql"])
             assert not [row for row in check["rows_must_not_contain"] if row in found]
         elif kind == "exit":
-            words, codes = check["error_must_contain"], check["code"] if isinstance(check["code"], list) else [check["code"]]
-            named = [one for one in self.ended if any(Path(argument).name in word for argument in one[0][2:] for word in words)]
+            words, codes = (
+                check["error_must_contain"],
+                check["code"] if isinstance(check["code"], list) else [check["code"]],
+            )
+            named = [
+                one
+                for one in self.ended
+                if any(Path(argument).name in word for argument in one[0][2:] for word in words)
+            ]
             for _, code, _, line in named or self.ended:
                 assert code in codes, line
                 assert code == 0 or all(word in line for word in words), line
         elif kind == "shell":
             tools = {**os.environ, "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-            done = subprocess.run(["bash", "-c", self.filled(check["run"])], env=tools, capture_output=True, text=True, check=True, timeout=60)
+            done = subprocess.run(
+                ["bash", "-c", self.filled(check["run"])],
+                env=tools,
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=60,
+            )
             assert done.stdout == check["stdout"]
         else:
             assert kind == "judge", kind
@@ -92,7 +107,11 @@ def columns(case: Case) -> None:
         assert code == 0 or (code == 2 and ".vcf:" in line), line
 
 
-JUDGED = {"sequences-whitespace-and-letters": letters, "vcf-floats-at-the-limits": floats, "vcf-format-column-no-samples": columns}
+JUDGED = {
+    "sequences-whitespace-and-letters": letters,
+    "vcf-floats-at-the-limits": floats,
+    "vcf-format-column-no-samples": columns,
+}
 
 
 @pytest.mark.skipif(not NAMES, reason=f"no cases in {CASES}")

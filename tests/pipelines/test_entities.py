@@ -1,4 +1,5 @@
-"""Entities that are no person: their labels, and forgetting beside them; lakes of before; and a table that nobody knows by name."""
+"""Entities that are no person: their labels, and forgetting beside them; lakes of before;
+and a table that nobody knows by name."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ SEQUENCE_IDS = ["twin", *(f"s{i}" for i in range(1, 12))]
 def sequences(path: Path, names: list[str], donors: dict[str, str]) -> str:
     draw = np.random.default_rng(5)
     rows = [
-        [name, "".join("ACGT"[b] for b in draw.integers(0, 4, 8)), str(i % 2), donors.get(name, f"d{i}"), f"HeLa{i}"] for i, name in enumerate(names)
+        [name, "".join("ACGT"[b] for b in draw.integers(0, 4, 8)), str(i % 2), donors.get(name, f"d{i}"), f"HeLa{i}"]
+        for i, name in enumerate(names)
     ]
     path.write_text("".join("\t".join(row) + "\n" for row in [["id", "sequence", "label", "donor", "line"], *rows]))
     return str(path)
@@ -61,10 +63,16 @@ def test_sequences_are_no_people(genodl, lake: Lake, tmp_path: Path) -> None:
     # The person goes, and what names the person in rows of sequences; the sequence of that name stays.
     code, report, line = genodl(forget, "--sample", "twin", *at)
     assert (code, report["status"]) == (0, "done"), line
-    assert any("a person is forgotten; the cohort has a sequence of that name too" in text for text in report["warnings"])
-    assert named(lake, SAMPLES, "sample_id") == {"p0", "p2"} and named(lake, SEQUENCES, "sequence_id") == set(SEQUENCE_IDS)
+    assert any(
+        "a person is forgotten; the cohort has a sequence of that name too" in text for text in report["warnings"]
+    )
+    assert named(lake, SAMPLES, "sample_id") == {"p0", "p2"} and named(lake, SEQUENCES, "sequence_id") == set(
+        SEQUENCE_IDS
+    )
     alias = Person("c", "twin").alias
-    assert {row.entity_id: row.donor for row in lake.read(LABELS).collect()} == {name: row.donor for name, row in stored.items()} | {"s1": alias}
+    assert {row.entity_id: row.donor for row in lake.read(LABELS).collect()} == {
+        name: row.donor for name, row in stored.items()
+    } | {"s1": alias}
     examples = {row.entity_id: row.group for row in lake.read(EXAMPLES).collect()}
     assert examples.keys() == set(SEQUENCE_IDS) == named(lake, SPLITS, "entity_id") and examples["s1"] == alias
 
@@ -105,7 +113,8 @@ def test_labels_that_an_older_version_left_in_samples(genodl, lake: Lake, tmp_pa
     assert (code, report["metrics"]["rows"]) == (0, was.rows - 1), line
     before = report["metrics"]["dataset"]
 
-    # What comes again moves: the file as it was is read once more, but for the sequence that was forgotten, whose hash knows no kind.
+    # What comes again moves: the file as it was is read once more, but for the sequence that was forgotten,
+    # whose hash knows no kind.
     file = tmp_path / "frozen" / "inputs" / "bound.tsv"
     code, _, line = genodl(ingest, "sequences", str(file), *at)
     assert code == 2 and "bound.tsv:9: found a sequence that was forgotten" in line
@@ -141,20 +150,38 @@ WINDOWS = Table(
 def test_a_table_that_nobody_knows_by_name(genodl, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TABLES, WINDOWS.name, WINDOWS)
     at = ("--lake", lake.uri)
-    owners = {"w0": ("ann-1", "ann-1.win"), "w1": ("ben-2", "two.win"), "w2": ("ann-1", "two.win"), "w3": ("ben-2", "two.win")}
+    owners = {
+        "w0": ("ann-1", "ann-1.win"),
+        "w1": ("ben-2", "two.win"),
+        "w2": ("ann-1", "two.win"),
+        "w3": ("ben-2", "two.win"),
+    }
     rows = [
         {"cohort": "c", "window_id": window, "owner": owner, "depth": i, "from_file": file, "line": i + 1}
         for i, (window, (owner, file)) in enumerate(owners.items())
     ]
     lake.append(WINDOWS, pa.Table.from_pylist(rows, WINDOWS.arrow_schema()))
-    told = {"cohort": "c", "source": "windows", "block": "", "bytes": 1, "sha256": "0", "quarantined": 0, "options": "", "records": 1}
-    manifest = [{**told, "file": file, "uri": f"file:///in/{file}", "ingested_at": 0} for file in ("ann-1.win", "two.win")]
+    told = {
+        "cohort": "c",
+        "source": "windows",
+        "block": "",
+        "bytes": 1,
+        "sha256": "0",
+        "quarantined": 0,
+        "options": "",
+        "records": 1,
+    }
+    manifest = [
+        {**told, "file": file, "uri": f"file:///in/{file}", "ingested_at": 0} for file in ("ann-1.win", "two.win")
+    ]
     lake.append(SOURCES, pa.Table.from_pylist(manifest, SOURCES.arrow_schema()))
 
     code, report, line = genodl(lineage, "windows", "--key", "w2", *at)
     assert code == 0, line
     (found,) = report["result"]
-    assert [(file["file"], file["uri"], file["line"]) for file in found["sources"]] == [("two.win", "file:///in/two.win", 3)]
+    assert [(file["file"], file["uri"], file["line"]) for file in found["sources"]] == [
+        ("two.win", "file:///in/two.win", 3)
+    ]
 
     code, report, line = genodl(forget, "--cohort", "c", "--sample", "ann-1", *at)
     assert (code, report["metrics"]["files_with_the_identifier"]) == (0, []), line

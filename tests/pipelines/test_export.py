@@ -1,4 +1,5 @@
-"""Cohorts out of the lake again: real files against htslib's reading of the originals, shards, joint sets, regions, refusals."""
+"""Cohorts out of the lake again: real files against htslib's reading of the originals, shards,
+joint sets, regions, refusals."""
 
 from __future__ import annotations
 
@@ -38,7 +39,18 @@ def put(lake: Lake, cohorts: dict[str, list[Path]]) -> None:
             assert not any(bad.num_rows for _, bad in read)
             rows += [good for good, _ in read]
             entry = {"cohort": cohort, "source": "vcf", "file": path.name, "header": reader.header_of(str(path)).text}
-            manifest.append(tuple({**dict.fromkeys(SOURCES.column_names, ""), "bytes": 1, "records": 1, "quarantined": 0, **entry, **STAMP}.values()))
+            manifest.append(
+                tuple(
+                    {
+                        **dict.fromkeys(SOURCES.column_names, ""),
+                        "bytes": 1,
+                        "records": 1,
+                        "quarantined": 0,
+                        **entry,
+                        **STAMP,
+                    }.values()
+                )
+            )
     table = pa.Table.from_batches(rows)
     frame = table.to_pandas()
     frame["alts"] = frame["alts"].map(list)
@@ -64,7 +76,9 @@ REAL = {
 }
 
 
-def test_real_files_come_back_record_for_record(genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_files_come_back_record_for_record(
+    genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = {case: SHARED / name for case, (name, _) in REAL.items() if (SHARED / name).is_file()}
     if not there:
         pytest.skip(f"no shared data in {SHARED}")
@@ -100,9 +114,14 @@ def test_real_files_come_back_record_for_record(genodl, lake: Lake, tmp_path: Pa
 
 def test_shards_and_joint_sets(genodl, lake: Lake, tmp_path: Path) -> None:
     meta = META.replace("4.2", "4.1") + '##INFO=<ID=X,Number=1,Type=Float,Description="x">\n##contig=<ID=chr3>\n'
-    write(tmp_path / "a.vcf", "chr3 8 . A T 1.50 . . GT 0|1 1|1", "chr3 70000 . A T . PASS . GT 0|1 0/1", "HLA:1 5 . A C . . . GT 0|0 0|1",
-          meta=meta + "##contig=<ID=HLA:1>\n")  # fmt: skip
-    write(tmp_path / "b.vcf", "chr3 8 r A C . . X=1 GT 1|1 0|0", "chr1 9 . AGG T . . . GT 0|1 ./.", meta=META + "##note=b\n")
+    write(tmp_path / "a.vcf", "chr3 8 . A T 1.50 . . GT 0|1 1|1", "chr3 70000 . A T . PASS . GT 0|1 0/1",
+          "HLA:1 5 . A C . . . GT 0|0 0|1", meta=meta + "##contig=<ID=HLA:1>\n")  # fmt: skip
+    write(
+        tmp_path / "b.vcf",
+        "chr3 8 r A C . . X=1 GT 1|1 0|0",
+        "chr1 9 . AGG T . . . GT 0|1 ./.",
+        meta=META + "##note=b\n",
+    )
     common = ("--lake", lake.uri, "--cohort", "c")
     put(lake, {"c": [tmp_path / "a.vcf", tmp_path / "b.vcf"]})
     out = tmp_path / "out.vcf.gz"
@@ -118,9 +137,18 @@ def test_shards_and_joint_sets(genodl, lake: Lake, tmp_path: Path) -> None:
         ["HLA:1", "5", ".", "A", "C", "."],
         ["chr1", "9", ".", "AGG", "T", "."],
     ]
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(("out", "."))) == ["out.vcf.gz", "out.vcf.gz.tbi"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(("out", "."))) == [
+        "out.vcf.gz",
+        "out.vcf.gz.tbi",
+    ]
 
-    write(tmp_path / "c.vcf", "3 8 . A C . . . GT 0/1", "3 9 . A C . . . GT 1/1", samples="s9", meta=META + "##contig=<ID=3>\n")
+    write(
+        tmp_path / "c.vcf",
+        "3 8 . A C . . . GT 0/1",
+        "3 9 . A C . . . GT 1/1",
+        samples="s9",
+        meta=META + "##contig=<ID=3>\n",
+    )
     put(lake, {"c": [tmp_path / "c.vcf"]})
     code, report, _ = genodl(export, "vcf", *common, "--output", str(out))
     header, records = contents(out)
@@ -137,7 +165,9 @@ def test_shards_and_joint_sets(genodl, lake: Lake, tmp_path: Path) -> None:
     for region, positions in {"1:11-20": [9], "chr1:12-20": [], "HLA:1": [5], "chr3:9-": [9, 70000]}.items():
         code, report, _ = genodl(export, "vcf", *common, "--output", str(out), "--region", region)
         assert (code, [int(line.split("\t")[1]) for line in contents(out)[1]]) == (0, positions)
-        assert report["warnings"][-1:] == ([f"no record overlaps {region}"] if not positions else report["warnings"][-1:])
+        assert report["warnings"][-1:] == (
+            [f"no record overlaps {region}"] if not positions else report["warnings"][-1:]
+        )
         assert (tmp_path / "out.vcf.gz.tbi").is_file()
 
     before = out.read_bytes()
@@ -153,7 +183,10 @@ def test_shards_and_joint_sets(genodl, lake: Lake, tmp_path: Path) -> None:
         code, report, line = genodl(export, *arguments)
         assert (code, report["status"], line.startswith(f"genodl: error: {found}")) == (2, "failed", True), line
     assert out.read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(("out", "."))) == ["out.vcf.gz", "out.vcf.gz.tbi"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(("out", "."))) == [
+        "out.vcf.gz",
+        "out.vcf.gz.tbi",
+    ]
 
 
 def test_a_long_contig_has_a_csi(genodl, lake: Lake, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A lake that code of 2026-11-26 wrote (`tests/frozen/make.py`): today's code reads, scores, traces, watches, keeps up and forgets from it.
+"""A lake that code of 2026-11-26 wrote (`tests/frozen/make.py`): today's code reads, scores, traces, watches,
+keeps up and forgets from it.
 
 The files that it was ingested from are not where it says they were. Nothing needs them.
 """
@@ -26,12 +27,21 @@ from tests.frozen.make import FACTS, GONE, LAKE, MODELS, PEOPLE, TASKS, digest, 
 TOLD = json.loads(FACTS.read_text())
 STARTED = datetime.now(UTC)  # what runs of these tests add to `runs` and `findings` is younger
 NUMBERS = ("value", "raw_value", "uncertainty", "distance")
-ANSWERS = ("predicted", "probabilities", "out_of_distribution", "abstained", "in_training", "split_hash", "model_version")
+ANSWERS = (
+    "predicted",
+    "probabilities",
+    "out_of_distribution",
+    "abstained",
+    "in_training",
+    "split_hash",
+    "model_version",
+)
 NAMED = ("sample_id", "entity_id", "sequence_id", "sample_1", "sample_2")
 PERSON = PEOPLE[9]
 # Upkeep as of a lake that has been left alone for long: what nothing needs goes.
 LATER = ("--set", "maintain.retention_hours=0", "--set", "maintain.log_versions=10", "--set", "maintain.fewest=5")
-# Where rows of an entity came from: of each model of theirs the files, with the line, the column or the number of records.
+# Where rows of an entity came from: of each model of theirs the files, with the line,
+# the column or the number of records.
 ORIGINS = {
     PERSON: {
         ("tumor_type", "status"): {"mrna.tsv": {"column": PERSON}},
@@ -40,7 +50,10 @@ ORIGINS = {
         ("ancestry", "super_population"): {"people.vcf": {"records": 60}},
     },
     "bound-007": {("binding", "label"): {"bound.tsv": {"line": 9}}},
-    "driven-007": {("sequence_expression", "value"): {"driven.tsv": {"line": 9}}, ("recurrent", "value"): {"driven.tsv": {"line": 9}}},
+    "driven-007": {
+        ("sequence_expression", "value"): {"driven.tsv": {"line": 9}},
+        ("recurrent", "value"): {"driven.tsv": {"line": 9}},
+    },
 }
 
 
@@ -55,7 +68,8 @@ def frozen(lake: Lake, tmp_path: Path) -> Lake:
 
 
 def upgrade(lake: Lake) -> None:
-    """Adds the columns that came later, as `genodl maintain` does first of all: without it a table that lacks one is refused."""
+    """Adds the columns that came later, as `genodl maintain` does first of all:
+    without it a table that lacks one is refused."""
     for table in lake.existing():
         lake.upgrade(table)
 
@@ -73,7 +87,10 @@ def told(tables: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
     """As FACTS has it, of the columns that it has."""
     columns = {name: TOLD["tables"][name]["columns"] for name in tables}
     kept = {name: before_now(rows) for name, rows in tables.items()}
-    return {name: {"columns": columns[name], "rows": len(rows), "sha256": digest(rows, columns[name])} for name, rows in kept.items()}
+    return {
+        name: {"columns": columns[name], "rows": len(rows), "sha256": digest(rows, columns[name])}
+        for name, rows in kept.items()
+    }
 
 
 def scores(lake: Lake) -> dict[tuple[str, str], dict[str, Any]]:
@@ -81,8 +98,8 @@ def scores(lake: Lake) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def check_same(found: dict[str, Any], stored: dict[str, Any]) -> None:
-    """An answer is the stored one: to the last bit on a processor of that kind. On others torch's kernels add in another order, which moves float32
-    sums by some of their last bits, 1e-6 of values near 1."""
+    """An answer is the stored one: to the last bit on a processor of that kind. On others torch's kernels add
+    in another order, which moves float32 sums by some of their last bits, 1e-6 of values near 1."""
     if TOLD["computed_on"] == processor():
         assert found == stored
         return
@@ -97,7 +114,8 @@ def named(task: str, inputs: Path) -> str:
 
 
 def records(path: Path, without: set[str]) -> list[list[str]]:
-    """Records of a VCF, split into fields, QUAL as a number, without some people's columns and without the record that is none."""
+    """Records of a VCF, split into fields, QUAL as a number, without some people's columns and without
+    the record that is none."""
     text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text()
     lines = [line.split("\t") for line in text.splitlines() if not line.startswith("##")]
     kept = [i for i, name in enumerate(lines[0]) if name not in without]
@@ -110,8 +128,12 @@ def test_it_is_read_traced_and_watched(genodl, frozen: Lake, tmp_path: Path) -> 
     upgrade(frozen)
     at, inputs = ("--lake", frozen.uri), tmp_path / "inputs"
     assert {table.name for table in frozen.existing()} == TOLD["tables"].keys()
-    # The reader of few rows, which takes less time than Spark's; `samples`, which has columns of the user's own, through Spark.
-    read = {table.name: frozen.read(table).toArrow() if table.open else frozen.rows(table, {}) for table in frozen.existing()}
+    # The reader of few rows, which takes less time than Spark's; `samples`, which has columns
+    # of the user's own, through Spark.
+    read = {
+        table.name: frozen.read(table).toArrow() if table.open else frozen.rows(table, {})
+        for table in frozen.existing()
+    }
     assert told({name: table.to_pylist() for name, table in read.items()}) == TOLD["tables"]
     manifest = {row["file"]: row for row in rows(frozen, "sources") if row["source"] != "samples"}
     assert {file: row["sha256"] for file, row in manifest.items()} == {
@@ -125,11 +147,16 @@ def test_it_is_read_traced_and_watched(genodl, frozen: Lake, tmp_path: Path) -> 
     # SQL: packed genotypes as the text that they were, and a model's answers.
     original = records(inputs / "people.vcf", {GONE})
     place = original[0].index(PERSON)
-    sql = "SELECT genotype_at(v.gt, v.n_samples, s.position) AS call FROM variants v JOIN sample_sets s USING (sample_set)"
+    sql = (
+        "SELECT genotype_at(v.gt, v.n_samples, s.position) AS call FROM variants v JOIN "
+        "sample_sets s USING (sample_set)"
+    )
     asked = genodl(query, f"{sql} WHERE s.sample_id = '{PERSON}' ORDER BY v.line", *at)[1]["result"]
     assert [row["call"] for row in asked] == [record[place].split(":")[0] for record in original[1:]]
     (binding,) = {row["model_id"] for row in stored.values() if row["task"] == "binding"}
-    asked = genodl(query, "SELECT sequence_id, genodl_predict('binding', codes) AS p FROM sequences WHERE cohort = 'bound'", *at)[1]["result"]
+    asked = genodl(
+        query, "SELECT sequence_id, genodl_predict('binding', codes) AS p FROM sequences WHERE cohort = 'bound'", *at
+    )[1]["result"]
     assert len(asked) == 40
     for row in asked:
         wanted = {name: stored[binding, row["sequence_id"]][name] for name in row["p"]}
@@ -147,7 +174,10 @@ def test_it_is_read_traced_and_watched(genodl, frozen: Lake, tmp_path: Path) -> 
                 assert one["scored_again"] == {"identical": True, "same_hardware": True}, (model, entity)
             files = {f.pop("file"): f for f in one["made_from"]["files"]}
             for file, place in origins[model].items():
-                assert files[file] == files[file] | {name: manifest[file][name] for name in ("sha256", "uri", "records")} | place, (model, entity)
+                assert (
+                    files[file]
+                    == files[file] | {name: manifest[file][name] for name in ("sha256", "uri", "records")} | place
+                ), (model, entity)
             assert one["made_from"]["table_versions"] == dict(stored[one["key"]["model_id"], entity]["source_versions"])
             assert one["model"]["trained_by"]["run"] in trained
 
@@ -173,7 +203,9 @@ def test_it_is_read_traced_and_watched(genodl, frozen: Lake, tmp_path: Path) -> 
     measured = [row for row in rows(frozen, "evaluations") if (row["metric"], row["by"]) == ("accuracy", "")]
     values = {row["predictor"]: f"{row['value']:.3f}" for row in measured}
     assert values.keys() >= {"model", "logistic", "majority"} and all(value in page for value in values.values())
-    assert {row["model_id"] for row in rows(frozen, "models") if row["model_id"] in page} == {row["model_id"] for row in measured}
+    assert {row["model_id"] for row in rows(frozen, "models") if row["model_id"] in page} == {
+        row["model_id"] for row in measured
+    }
 
 
 def test_it_is_kept_up_and_scored_again(genodl, frozen: Lake, tmp_path: Path) -> None:
@@ -186,12 +218,19 @@ def test_it_is_kept_up_and_scored_again(genodl, frozen: Lake, tmp_path: Path) ->
         assert all(frozen.files(TABLES[table], version) for version in versions), table
     for task, cohort, label, _ in MODELS:
         code, report, line = genodl(predict, named(task, inputs), "--cohort", cohort, "--label", label, "--force", *at)
-        assert (code, report["rows"]["predictions"]["written"]) == (0, 40 if cohort != "people" else 24), (task, label, line)
+        assert (code, report["rows"]["predictions"]["written"]) == (0, 40 if cohort != "people" else 24), (
+            task,
+            label,
+            line,
+        )
     again = scores(frozen)
     assert again.keys() == stored.keys()
     for key, row in again.items():
         assert row["scored_at"] > STARTED
-        check_same({name: row[name] for name in (*NUMBERS, *ANSWERS)}, {name: stored[key][name] for name in (*NUMBERS, *ANSWERS)})
+        check_same(
+            {name: row[name] for name in (*NUMBERS, *ANSWERS)},
+            {name: stored[key][name] for name in (*NUMBERS, *ANSWERS)},
+        )
 
 
 def test_a_person_is_forgotten_from_it(genodl, frozen: Lake, tmp_path: Path) -> None:
@@ -223,7 +262,11 @@ def test_a_person_is_forgotten_from_it(genodl, frozen: Lake, tmp_path: Path) -> 
         columns = TOLD["tables"][name]["columns"]
         assert (name, digest(before_now(rows(frozen, name)), columns)) == (name, digest(left, columns))
         assert len(left) < len(was) or not {"sample_id", "entity_id", "sample_1"} & set(columns), name
-    for name, edited in (("variants", {"gt", "fields", "n_samples", "sample_set"}), ("sources", {"header"}), ("runs", set())):
+    for name, edited in (
+        ("variants", {"gt", "fields", "n_samples", "sample_set"}),
+        ("sources", {"header"}),
+        ("runs", set()),
+    ):
         columns = [column for column in TOLD["tables"][name]["columns"] if column not in edited]
         assert digest(before_now(rows(frozen, name)), columns) == digest(before[name], columns), name
     others = [row for row in before["examples"] if row["entity_id"] != PERSON]

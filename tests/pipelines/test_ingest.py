@@ -23,7 +23,10 @@ def values(lake: Lake) -> dict[str, dict[str, float]]:
     for row in lake.read(FEATURES).orderBy("feature_set", "position").collect():
         orders.setdefault(row.feature_set, []).append(row.feature_id)
     rows = lake.read(EXPRESSION).collect()
-    return {r.sample_id: dict(zip(orders[r.feature_set], np.frombuffer(r.x, np.float32).tolist(), strict=True)) for r in rows}
+    return {
+        r.sample_id: dict(zip(orders[r.feature_set], np.frombuffer(r.x, np.float32).tolist(), strict=True))
+        for r in rows
+    }
 
 
 def test_a_cohort_grows_file_by_file(genodl, lake: Lake, tmp_path: Path) -> None:
@@ -31,7 +34,11 @@ def test_a_cohort_grows_file_by_file(genodl, lake: Lake, tmp_path: Path) -> None
     table = write(tmp_path / "s.tsv", "sample_id\tlabel\ns1\tx\ns2\ty\n")
     common = ("--lake", lake.uri, "--cohort", "c'1")
     code, report, _ = genodl(ingest, "expression", first, "--samples", table, *common)
-    assert (code, report["status"], report["rows"]["expression"]) == (0, "done", {"written": 2, "total": 2, "quarantined": 0})
+    assert (code, report["status"], report["rows"]["expression"]) == (
+        0,
+        "done",
+        {"written": 2, "total": 2, "quarantined": 0},
+    )
     versions = report["tables"]["written"]
     code, report, _ = genodl(ingest, "expression", first, "--samples", table, *common)
     assert (code, report["status"]) == (0, "unchanged")
@@ -41,7 +48,9 @@ def test_a_cohort_grows_file_by_file(genodl, lake: Lake, tmp_path: Path) -> None
     assert values(lake) == {"s1": {"A": 1, "B": 3}, "s2": {"A": 2, "B": 4, "C": 5}, "s3": {"C": 6, "A": 8}}
     assert {r.sample_id: r.label for r in lake.read(SAMPLES).collect()} == {"s1": "x", "s2": "y", "s3": None}
     assert sorted(r.file for r in lake.read(SOURCES).collect()) == ["one.tsv", "s.tsv", "two.tsv"]
-    code, report, _ = genodl(query, "SELECT sample_id, label FROM samples WHERE label IS NOT NULL ORDER BY 1", "--lake", lake.uri)
+    code, report, _ = genodl(
+        query, "SELECT sample_id, label FROM samples WHERE label IS NOT NULL ORDER BY 1", "--lake", lake.uri
+    )
     assert report["result"] == [{"sample_id": "s1", "label": "x"}, {"sample_id": "s2", "label": "y"}]
 
 
@@ -54,7 +63,9 @@ def test_a_cohort_grows_file_by_file(genodl, lake: Lake, tmp_path: Path) -> None
         (None, None, "no such file"),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(genodl, lake: Lake, tmp_path: Path, matrix: str | None, table: str | None, found: str) -> None:
+def test_bad_input_is_one_line_and_leaves_nothing(
+    genodl, lake: Lake, tmp_path: Path, matrix: str | None, table: str | None, found: str
+) -> None:
     path = str(tmp_path / "m.tsv") if matrix is None else write(tmp_path / "m.tsv", matrix)
     more = () if table is None else ("--samples", write(tmp_path / "s.tsv", table))
     code, report, line = genodl(ingest, "expression", path, "--lake", lake.uri, "--cohort", "c", *more)

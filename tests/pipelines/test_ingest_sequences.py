@@ -1,4 +1,5 @@
-"""Sequences through the command line: contents, quarantine, repeats, replacement, refusals; and the examples that come of them."""
+"""Sequences through the command line: contents, quarantine, repeats, replacement, refusals;
+and the examples that come of them."""
 
 from __future__ import annotations
 
@@ -22,7 +23,10 @@ BASES = "ACGT"
 def stored(lake: Lake) -> dict[str, tuple[str, str, int]]:
     rows = lake.read(SEQUENCES).where(F.col("cohort") == "c'1").collect()
     assert all(row.length == len(row.codes) for row in rows)
-    return {r.sequence_id: ("".join((*BASES, "N")[c] for c in np.frombuffer(r.codes, np.int8)), r.file, r.line) for r in rows}
+    return {
+        r.sequence_id: ("".join((*BASES, "N")[c] for c in np.frombuffer(r.codes, np.int8)), r.file, r.line)
+        for r in rows
+    }
 
 
 def table(path: Path, rows: list[str], head: str = "id\tsequence\tlabel\tsplit") -> str:
@@ -58,7 +62,10 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
     expected = {name: (bases, "o'ne.tsv.gz", i + 2) for i, (name, bases) in enumerate(text.items())}
     assert stored(lake) == expected | {"z": ("ACGNN", "o'ne.tsv.gz", 45), "t0": ("TTAG", "two.csv", 2)}
     samples = {r.entity_id: (r.label, r.split, r.tf_odd_) for r in lake.read(LABELS).collect()}
-    assert samples == {name: (str(i % 2), split[name], None) for i, name in enumerate(text)} | {"z": (None, None, None), "t0": (None, None, "CTCF")}
+    assert samples == {name: (str(i % 2), split[name], None) for i, name in enumerate(text)} | {
+        "z": (None, None, None),
+        "t0": (None, None, "CTCF"),
+    }
     assert [(r.source, r.line, r.text) for r in lake.read(QUARANTINE).orderBy("line").collect()] == [
         ("sequences", 42, "x\tAC-G\t1\ttrain"),
         ("sequences", 44, "y\tACGT\t1"),
@@ -75,7 +82,9 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
     three = table(tmp_path / "three.tsv.gz", ["q\tAC\t1\ttrain", "s03\tACG\t1\ttrain"])
     code, _, line = genodl(ingest, "sequences", three, *common)
     found = "sequence s03 stands twice in cohort c'1, first on line 5 of o'ne.tsv.gz"
-    assert (code, line.startswith(f"genodl: error: file://{three}:3: {found}; expected each id once")) == (2, True), line
+    assert (code, line.startswith(f"genodl: error: file://{three}:3: {found}; expected each id once")) == (2, True), (
+        line
+    )
     assert len(stored(lake)) == 42 and not list((tmp_path / "a lake, 100% odd" / "_staging").glob("*"))
 
     # Sent again with other content, the file replaces what it brought.
@@ -88,7 +97,9 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
     labels = {r.entity_id: (r.file, r.line, r.label, r.line_, r.s) for r in lake.read(LABELS).collect()}
     assert labels.keys() == {*text, "t0"} and labels["s02"] == ("o'ne.tsv.gz", 4, "0", "HeLa", "x")
     text["s01"] = "GGGGG"
-    assert stored(lake) == {n: (bases, "o'ne.tsv.gz", i + 2) for i, (n, bases) in enumerate(text.items())} | {"t0": ("TTAG", "two.csv", 2)}
+    assert stored(lake) == {n: (bases, "o'ne.tsv.gz", i + 2) for i, (n, bases) in enumerate(text.items())} | {
+        "t0": ("TTAG", "two.csv", 2)
+    }
     assert lake.read(LABELS).where("entity_id = 's01'").collect()[0].label == "0"
     assert lake.read(QUARANTINE).count() == 0
 
@@ -114,9 +125,17 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
 
     # Features of another length, and more of them than the cohort has.
     snapshot = Snapshot(lake)
-    assert SequenceFeatures(6).choose(snapshot, "c'1", [], np.zeros((1, 0), bool)).names == [f"position:{i + 1}" for i in range(6)]
-    found = {r.entity_id: r for r in SequenceFeatures().rows(snapshot, "c'1", [f"position:{i + 1}" for i in range(10)]).collect()}
-    assert (np.frombuffer(found["t0"].x, np.int8).tolist(), found["t0"].missing) == ([-1, -1, -1, 3, 3, 0, 2, -1, -1, -1], 2)
+    assert SequenceFeatures(6).choose(snapshot, "c'1", [], np.zeros((1, 0), bool)).names == [
+        f"position:{i + 1}" for i in range(6)
+    ]
+    found = {
+        r.entity_id: r
+        for r in SequenceFeatures().rows(snapshot, "c'1", [f"position:{i + 1}" for i in range(10)]).collect()
+    }
+    assert (np.frombuffer(found["t0"].x, np.int8).tolist(), found["t0"].missing) == (
+        [-1, -1, -1, 3, 3, 0, 2, -1, -1, -1],
+        2,
+    )
 
 
 def test_bad_tables_leave_nothing(genodl, lake: Lake, tmp_path: Path) -> None:
@@ -124,10 +143,15 @@ def test_bad_tables_leave_nothing(genodl, lake: Lake, tmp_path: Path) -> None:
     for case, found in (
         ("id\tseq\na\tACGT\n", "bad.tsv:1: found columns 'id', 'seq'; expected one called sequence"),
         ("id\tsequence\n", "bad.tsv:2: no sequence below the header"),
-        ("id\tsequence\nb\tAC\nc\tAC\nb\tGG\n", "bad.tsv:4: sequence b stands twice in cohort c, first on line 2; expected each id once"),
+        (
+            "id\tsequence\nb\tAC\nc\tAC\nb\tGG\n",
+            "bad.tsv:4: sequence b stands twice in cohort c, first on line 2; expected each id once",
+        ),
     ):
         (tmp_path / "bad.tsv").write_text(case)
-        code, report, line = genodl(ingest, "sequences", fine, str(tmp_path / "bad.tsv"), "--lake", lake.uri, "--cohort", "c")
+        code, report, line = genodl(
+            ingest, "sequences", fine, str(tmp_path / "bad.tsv"), "--lake", lake.uri, "--cohort", "c"
+        )
         assert (code, report["status"]) == (2, "failed")
         assert line.startswith("genodl: error: ") and found in line, line
         assert not any(lake.exists(one) for one in (SEQUENCES, QUARANTINE, LABELS, SAMPLES, SOURCES))

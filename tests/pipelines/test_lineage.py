@@ -22,7 +22,12 @@ def inputs(genodl, task: str, folder: Path) -> list[str]:
     draw = np.random.default_rng(3)
     if task == "ancestry":
         path = folder / "people.vcf.gz"
-        assert genodl(simulate, "cohort", "--samples", str(ROWS), "--length", "40000", "--output", str(path), "--seed", "3")[0] == 0
+        assert (
+            genodl(
+                simulate, "cohort", "--samples", str(ROWS), "--length", "40000", "--output", str(path), "--seed", "3"
+            )[0]
+            == 0
+        )
         table = folder / "people.samples.tsv"
         table.write_text(table.read_text().replace("population", "super_population", 1))
         return ["vcf", str(path), "--samples", str(table)]
@@ -34,7 +39,10 @@ def inputs(genodl, task: str, folder: Path) -> list[str]:
         table.write_text("sample_id\tlabel\n" + "".join(f"{name}\t{'AB'[i % 2]}\n" for i, name in enumerate(names)))
         return ["expression", str(matrix), "--samples", str(table)]
     path, label = folder / "sequences.tsv", {"binding": "label", "sequence_expression": "value"}[task]
-    found = [f"s{i}\t{''.join('ACGT'[b] for b in draw.integers(0, 4, 30))}\t{i % 2 if label == 'label' else draw.normal()}" for i in range(ROWS)]
+    found = [
+        f"s{i}\t{''.join('ACGT'[b] for b in draw.integers(0, 4, 30))}\t{i % 2 if label == 'label' else draw.normal()}"
+        for i in range(ROWS)
+    ]
     path.write_text("\n".join([f"id\tsequence\t{label}", *found]) + "\n")
     return ["sequences", str(path)]
 
@@ -53,7 +61,11 @@ def test_a_random_prediction_is_traced_and_made_again(genodl, lake: Lake, tmp_pa
     row = rows[np.random.default_rng().integers(len(rows))]  # another one each time: the message names it
     code, report, line = genodl(lineage, "predictions", *at, "--key", row.entity_id)
     (found,) = report["result"]
-    assert (code, found["scored_again"]) == (0, {"identical": True, "same_hardware": True}), (row.entity_id, found, line)
+    assert (code, found["scored_again"]) == (0, {"identical": True, "same_hardware": True}), (
+        row.entity_id,
+        found,
+        line,
+    )
     assert found["prediction"]["value"] == row.value
     assert found["made_from"]["table_versions"] == row.source_versions
     (file,) = found["made_from"]["files"]
@@ -64,6 +76,8 @@ def test_a_random_prediction_is_traced_and_made_again(genodl, lake: Lake, tmp_pa
     assert {found["model"]["dataset"]["split_hash"]} == hashes
 
     # A score that is not the one stored is told.
-    lake.spark.sql(f"UPDATE delta.`{lake.path(PREDICTIONS)}` SET value = value + 1e-12 WHERE entity_id = '{row.entity_id}'")
+    lake.spark.sql(
+        f"UPDATE delta.`{lake.path(PREDICTIONS)}` SET value = value + 1e-12 WHERE entity_id = '{row.entity_id}'"
+    )
     found = genodl(lineage, "predictions", *at, "--key", row.entity_id)[1]["result"][0]
     assert found["scored_again"] == {"identical": False, "same_hardware": True, "differs": ["value"]}

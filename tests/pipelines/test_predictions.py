@@ -1,4 +1,5 @@
-"""Predictions over the lake: incremental scoring, re-sends, two models, two runs at once, ranges, views, SQL, streams, lineage."""
+"""Predictions over the lake: incremental scoring, re-sends, two models, two runs at once, ranges,
+views, SQL, streams, lineage."""
 
 from __future__ import annotations
 
@@ -49,11 +50,24 @@ def sequences(path: Path, names: list[str], seed: int, motif: str = "TATAAT") ->
 
 
 def scores(lake: Lake, where: str = "true") -> dict[str, tuple[Any, ...]]:
-    names = ("value", "raw_value", "uncertainty", "distance", "predicted", "abstained", "out_of_distribution", "in_training")
-    return {f"{r.model_id} {r.entity_id}": tuple(r[n] for n in names) for r in lake.read(PREDICTIONS).where(where).collect()}
+    names = (
+        "value",
+        "raw_value",
+        "uncertainty",
+        "distance",
+        "predicted",
+        "abstained",
+        "out_of_distribution",
+        "in_training",
+    )
+    return {
+        f"{r.model_id} {r.entity_id}": tuple(r[n] for n in names) for r in lake.read(PREDICTIONS).where(where).collect()
+    }
 
 
-def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_follow_the_lake(
+    genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     at = ("--lake", lake.uri)
     one, two = [f"s{i:03}" for i in range(80)], [f"t{i:03}" for i in range(10)]
     assert genodl(ingest, "sequences", sequences(tmp_path / "one.tsv", one, 1), "--cohort", "c'1", *at)[0] == 0
@@ -66,8 +80,12 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     rows = {r.entity_id: r for r in lake.read(PREDICTIONS).collect()}
     row = lake.read(MODELS).collect()[0]
     card = model_files.registered(lake, model).card()
-    assert all(r.split_hash == row.split_hash and json.loads(r.computed_on)["batch"] == card.batch for r in rows.values())
-    assert all(r.probabilities[r.predicted] == r.value and abs(sum(r.probabilities.values()) - 1) < 1e-9 for r in rows.values())
+    assert all(
+        r.split_hash == row.split_hash and json.loads(r.computed_on)["batch"] == card.batch for r in rows.values()
+    )
+    assert all(
+        r.probabilities[r.predicted] == r.value and abs(sum(r.probabilities.values()) - 1) < 1e-9 for r in rows.values()
+    )
     assert all(r.abstained == r.out_of_distribution for r in rows.values())  # of two classes the best has half at least
     assert all(r.uncertainty >= 0 and 1.5 < r.distance < 2.5 for r in rows.values())
     assert {r.source_versions["sequences"] for r in rows.values()} == {lake.version(SEQUENCES)}
@@ -78,10 +96,15 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     assert genodl(predict_job, "binding", *at)[1]["status"] == "unchanged"
 
     # Other settings are another answer, and so are the first ones again.
-    assert genodl(predict_job, "binding", *at, "--set", "predict.least_probability=1")[1]["rows"]["predictions"]["written"] == 80
+    assert (
+        genodl(predict_job, "binding", *at, "--set", "predict.least_probability=1")[1]["rows"]["predictions"]["written"]
+        == 80
+    )
     assert {r.abstained for r in lake.read(PREDICTIONS).collect()} == {True}
     assert genodl(predict_job, "binding", *at)[1]["rows"]["predictions"]["written"] == 80
-    assert {r.entity_id: r.abstained for r in lake.read(PREDICTIONS).collect()} == {entity: r.abstained for entity, r in rows.items()}
+    assert {r.entity_id: r.abstained for r in lake.read(PREDICTIONS).collect()} == {
+        entity: r.abstained for entity, r in rows.items()
+    }
 
     # New rows: only they are scored.
     first, version = scores(lake), lake.version(PREDICTIONS)
@@ -90,7 +113,9 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     assert report["rows"]["predictions"] == {"written": 10, "total": 90, "quarantined": 0}
     assert {k: v for k, v in scores(lake).items() if k in first} == first
     assert len(lake.files(PREDICTIONS, lake.version(PREDICTIONS))) > len(lake.files(PREDICTIONS, version))
-    assert {f.uri for f in lake.files(PREDICTIONS, version)} < {f.uri for f in lake.files(PREDICTIONS, lake.version(PREDICTIONS))}
+    assert {f.uri for f in lake.files(PREDICTIONS, version)} < {
+        f.uri for f in lake.files(PREDICTIONS, lake.version(PREDICTIONS))
+    }
 
     # Another cohort's rows change nothing here.
     assert genodl(ingest, "sequences", sequences(tmp_path / "three.tsv", ["x"], 2), "--cohort", "other", *at)[0] == 0
@@ -115,9 +140,9 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     # The same as scoring all of it anew, in other batches.
     assert genodl(predict_job, "binding", "--cohort", "c'1", *at, "--force")[1]["rows"]["predictions"]["written"] == 90
     assert scores(lake) == after
-    assert genodl(predict_job, "binding", "--cohort", "c'1", *at, "--set", "predict.first=s005", "--set", "predict.last=s007")[1]["rows"][
-        "predictions"
-    ] == {
+    assert genodl(
+        predict_job, "binding", "--cohort", "c'1", *at, "--set", "predict.first=s005", "--set", "predict.last=s007"
+    )[1]["rows"]["predictions"] == {
         "written": 3,
         "total": 90,
         "quarantined": 0,
@@ -146,13 +171,22 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     code, report, line = genodl(train, "binding", "--cohort", "c'1", *at, *SMALL, *FAST, "--seed", "5")
     assert code == 0, line
     challenger = report["metrics"]["model_id"]
-    assert genodl(predict_job, "binding", "--cohort", "c'1", *at)[1]["rows"]["predictions"] == {"written": 90, "total": 180, "quarantined": 0}
+    assert genodl(predict_job, "binding", "--cohort", "c'1", *at)[1]["rows"]["predictions"] == {
+        "written": 90,
+        "total": 180,
+        "quarantined": 0,
+    }
     assert {k: v for k, v in scores(lake).items() if k.startswith(model)} == after
     newest = genodl(query, "SELECT DISTINCT model_id FROM predictions_latest", *at)[1]["result"]
     assert newest == [{"model_id": challenger}]
-    typed = genodl(query, "SELECT entity_id, predicted, value, probability_0, probability_1 FROM predictions_binding", *at)[1]["result"]
+    typed = genodl(
+        query, "SELECT entity_id, predicted, value, probability_0, probability_1 FROM predictions_binding", *at
+    )[1]["result"]
     assert len(typed) == 90
-    assert all(r["value"] == r[f"probability_{r['predicted']}"] and abs(r["probability_0"] + r["probability_1"] - 1) < 1e-9 for r in typed)
+    assert all(
+        r["value"] == r[f"probability_{r['predicted']}"] and abs(r["probability_0"] + r["probability_1"] - 1) < 1e-9
+        for r in typed
+    )
     both = genodl(query, "SELECT * FROM predictions_compared", *at)[1]["result"]
     assert {(r["champion_model_id"], r["challenger_model_id"]) for r in both} == {(challenger, model)}
     assert len(both) == 90 and all(r["agree"] == (r["champion_predicted"] == r["challenger_predicted"]) for r in both)
@@ -167,7 +201,10 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
         assert answer["p"]["value"] == stored[name].value and answer["p"]["probabilities"] == stored[name].probabilities
         assert answer["newest"] == next(r["value"] for r in typed if r["entity_id"] == name)
     bases = (tmp_path / "one.tsv").read_text().splitlines()[1].split("\t")
-    text_sql = f"SELECT genodl_predict('{model}', '{bases[1].lower()}').value AS v, genodl_predict('{model}', CAST(NULL AS STRING)).value AS n"
+    text_sql = (
+        f"SELECT genodl_predict('{model}', '{bases[1].lower()}').value AS v, genodl_predict('{model}', "
+        "CAST(NULL AS STRING)).value AS n"
+    )
     assert genodl(query, text_sql, *at)[1]["result"] == [{"v": stored[bases[0]].value, "n": None}]
     for sql, found in (
         ("SELECT genodl_predict('nothing', 'ACGT')", "found no model 'nothing'"),
@@ -199,14 +236,22 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     for traced in report["result"]:
         assert traced["scored_again"] == {"identical": True, "same_hardware": True}
         (file,) = traced["made_from"]["files"]
-        assert (file["file"], file["line"], len(file["sha256"]), file["uri"]) == ("two.tsv", line_of, 64, storage.absolute(str(tmp_path / "two.tsv")))
+        assert (file["file"], file["line"], len(file["sha256"]), file["uri"]) == (
+            "two.tsv",
+            line_of,
+            64,
+            storage.absolute(str(tmp_path / "two.tsv")),
+        )
         assert traced["model"]["trained_by"]["run"] and traced["scored_by"]["run"]
         assert traced["model"]["dataset"]["split_hash"] == row.split_hash or traced["model"]["model_id"] == challenger
     # A row scored before the table moved on is made again from what it was.
     assert genodl(ingest, "sequences", sequences(tmp_path / "one.tsv", one, 77), "--cohort", "c'1", *at)[0] == 0
     code, report, _ = genodl(lineage, "predictions", *at, "--key", "s003")
     assert [t["scored_again"] for t in report["result"]] == [{"identical": True, "same_hardware": True}] * 2
-    for argv, found in ((("nonsense",), "found no table 'nonsense'"), (("predictions", "--key", "nobody"), "found no row of predictions")):
+    for argv, found in (
+        (("nonsense",), "found no table 'nonsense'"),
+        (("predictions", "--key", "nobody"), "found no row of predictions"),
+    ):
         code, _, line = genodl(lineage, argv[0], *at, *argv[1:])
         assert code == 2 and found in line
     assert genodl(lineage, "models", *at, "--key", model)[1]["result"][0]["dataset"]["sources"][0]["file"] == "one.tsv"
@@ -218,9 +263,9 @@ def test_predictions_follow_the_lake(genodl, lake: Lake, tmp_path: Path, monkeyp
     code, _, line = genodl(predict_job, "binding", "--cohort", "c'1", *at)
     assert code == 2 and "model.safetensors: found SHA-256" in line
     lake.spark.sql(f"ALTER TABLE delta.`{lake.path(PREDICTIONS)}` ADD COLUMNS (spare string)")
-    lake.spark.read.format("delta").load(lake.path(PREDICTIONS)).drop("distance").write.format("delta").mode("overwrite").option(
-        "overwriteSchema", "true"
-    ).save(lake.path(PREDICTIONS))
+    lake.spark.read.format("delta").load(lake.path(PREDICTIONS)).drop("distance").write.format("delta").mode(
+        "overwrite"
+    ).option("overwriteSchema", "true").save(lake.path(PREDICTIONS))
     code, _, line = genodl(predict_job, "binding", "--cohort", "c'1", "--model", model, *at)
     assert code == 2 and "table predictions has no column distance; expected double; run genodl maintain" in line
     assert not math.isnan(next(iter(after.values()))[0])

@@ -12,13 +12,17 @@ from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.genetics import LD_PRUNED, PRINCIPAL_COMPONENTS, RELATEDNESS, SAMPLE_QC, VARIANT_QC
 from jobs import ingest, qc
 
-HEAD = "".join(f'##FORMAT=<ID={key},Number=1,Type={kind},Description="x">\n' for key, kind in (("GT", "String"), ("DP", "Integer")))
+HEAD = "".join(
+    f'##FORMAT=<ID={key},Number=1,Type={kind},Description="x">\n' for key, kind in (("GT", "String"), ("DP", "Integer"))
+)
 TEXTS = np.array(["./.", "0/0", "0/1", "1/1"])
 
 
 def write(path: Path, names: list[str], dosages: np.ndarray, depth: np.ndarray, repeated: int = 0) -> str:
     """A VCF of dosages (sites, samples), -1 missing; every `repeated`-th site has two records."""
-    lines = ["##fileformat=VCFv4.2\n" + HEAD + "\t".join(["#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT", *names])]
+    lines = [
+        "##fileformat=VCFv4.2\n" + HEAD + "\t".join(["#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT", *names])
+    ]
     for row, (calls, reads) in enumerate(zip(dosages, depth, strict=True)):
         samples = "\t".join(f"{TEXTS[c + 1]}:{d}" for c, d in zip(calls, reads, strict=True))
         lines += [f"chr{1 + (row >= 100)}\t{row + 1}\t.\tA\t{'GC'[row % 2]}\t.\t.\t.\tGT:DP\t{samples}"] * (
@@ -45,15 +49,22 @@ def test_a_cohort_in_two_files(genodl, lake: Lake, tmp_path: Path) -> None:
     assert (code, report["status"]) == (0, "done"), line
 
     variants = lake.read(VARIANT_QC).orderBy("pos").collect()
-    assert [(v.contig, v.pos, v.alt, v.substitution) for v in variants[99:101]] == [("1", 100, "C", "transversion"), ("2", 101, "G", "transition")]
+    assert [(v.contig, v.pos, v.alt, v.substitution) for v in variants[99:101]] == [
+        ("1", 100, "C", "transversion"),
+        ("2", 101, "G", "transition"),
+    ]
     expected = np.stack([(dosages == k).sum(1) for k in (0, 1, 2, -1)], 1)
     np.testing.assert_array_equal([[v.hom_ref, v.het, v.hom_alt, v.missing] for v in variants], expected)
-    np.testing.assert_array_equal([(v.ac, v.an) for v in variants], np.stack([expected @ [0, 1, 2, 0], 2 * expected[:, :3].sum(1)], 1))
+    np.testing.assert_array_equal(
+        [(v.ac, v.an) for v in variants], np.stack([expected @ [0, 1, 2, 0], 2 * expected[:, :3].sum(1)], 1)
+    )
     np.testing.assert_allclose([v.mean_depth for v in variants], depth.mean(1))
     for v in variants[::40]:  # the exact test is the sum over all tables as likely or less
         n, rare = v.hom_ref + v.het + v.hom_alt, min(v.ac, v.an - v.ac)
         hets = np.arange(rare % 2, rare + 1, 2)
-        logs = [stats.multinomial.logpmf([(rare - h) // 2, h, n - h - (rare - h) // 2], n, [0.25, 0.5, 0.25]) for h in hets]
+        logs = [
+            stats.multinomial.logpmf([(rare - h) // 2, h, n - h - (rare - h) // 2], n, [0.25, 0.5, 0.25]) for h in hets
+        ]
         p = np.exp(np.array(logs) - max(logs))
         assert v.hwe_p == pytest.approx((p[p <= p[hets == v.het] * (1 + 1e-9)] / p.sum()).sum(), rel=1e-6)
 
@@ -64,7 +75,13 @@ def test_a_cohort_in_two_files(genodl, lake: Lake, tmp_path: Path) -> None:
     np.testing.assert_allclose([samples[n].mean_depth for n in names], depth.mean(0))
 
     [pair, *_] = lake.read(RELATEDNESS).orderBy("kinship", ascending=False).collect()
-    assert (pair.sample_1, pair.sample_2, pair.relation, pair.ibs0, pair.kinship) == ("s00", "s01", "duplicate", 0, pytest.approx(0.5))
+    assert (pair.sample_1, pair.sample_2, pair.relation, pair.ibs0, pair.kinship) == (
+        "s00",
+        "s01",
+        "duplicate",
+        0,
+        pytest.approx(0.5),
+    )
     kept = {p.pos for p in lake.read(LD_PRUNED).collect()}
     rarer = np.minimum(expected @ [0, 1, 2, 0], expected @ [2, 1, 0, 0]) / (2 * expected[:, :3].sum(1))
     assert kept == set((np.flatnonzero((rarer >= 0.2) & (expected[:, 3] <= 3)) + 1).tolist())
@@ -78,7 +95,11 @@ def test_a_cohort_in_two_files(genodl, lake: Lake, tmp_path: Path) -> None:
     assert report["metrics"]["components"]["eigenvalue_1"] == pytest.approx(values[-1], rel=1e-4)
 
     code, report, _ = genodl(qc, *common, *chosen)
-    assert (code, report["status"], report["rows"]["variant_qc"]) == (0, "unchanged", {"written": 0, "total": 200, "quarantined": 0})
+    assert (code, report["status"], report["rows"]["variant_qc"]) == (
+        0,
+        "unchanged",
+        {"written": 0, "total": 200, "quarantined": 0},
+    )
 
 
 def test_a_site_of_two_records_counts_once(genodl, lake: Lake, tmp_path: Path) -> None:
@@ -90,7 +111,16 @@ def test_a_site_of_two_records_counts_once(genodl, lake: Lake, tmp_path: Path) -
         file = write(tmp_path / f"{cohort}.vcf", names, dosages, dosages, repeated)
         common = ("--lake", lake.uri, "--cohort", cohort)
         assert genodl(ingest, "vcf", file, *common)[0] == 0
-        chosen = ("--set", "qc.steps=relatedness,components", "--set", "qc.pruned=", "--set", "qc.components=2", "--set", "qc.kinship=-10")
+        chosen = (
+            "--set",
+            "qc.steps=relatedness,components",
+            "--set",
+            "qc.pruned=",
+            "--set",
+            "qc.components=2",
+            "--set",
+            "qc.kinship=-10",
+        )
         code, report, line = genodl(qc, *common, *chosen)
         assert code == 0, line
         pairs = lake.read(RELATEDNESS).where(f"cohort = '{cohort}'").orderBy("sample_1", "sample_2").collect()

@@ -1,4 +1,5 @@
-"""The Thrift server over the lake's views, asked through JDBC as a BI tool would: queries answer, everything else is refused."""
+"""The Thrift server over the lake's views, asked through JDBC as a BI tool would: queries answer,
+everything else is refused."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ class Client:
         return str(raised.value)
 
 
-def test_serve_answers_queries_and_nothing_else(lake: Lake, genodl: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serve_answers_queries_and_nothing_else(
+    lake: Lake, genodl: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     predictions(lake)
     monkeypatch.setattr(pipeline, "_KEPT_WITHIN", 0.5)
     jvm: Any = lake.spark._jvm
@@ -89,9 +92,14 @@ def test_serve_answers_queries_and_nothing_else(lake: Lake, genodl: Any, capsys:
             client = Client(jvm, url.group())
             seen["connected"], began = time.monotonic() - began, time.monotonic()
             columns = "cohort, entity_id, predicted, probabilities['b c'] AS p, value, in_training, scored_at"
-            seen["rows"] = client.rows(f"SELECT {columns} FROM predictions_latest WHERE cohort LIKE 'c\\'%' ORDER BY entity_id")
+            seen["rows"] = client.rows(
+                f"SELECT {columns} FROM predictions_latest WHERE cohort LIKE 'c\\'%' ORDER BY entity_id"
+            )
             seen["answered"], began = time.monotonic() - began, time.monotonic()
-            seen["again"] = client.rows("WITH a AS (SELECT count(*) AS n FROM predictions) SELECT n, (SELECT max(value) FROM predictions) FROM a")
+            seen["again"] = client.rows(
+                "WITH a AS (SELECT count(*) AS n FROM predictions) SELECT n, (SELECT max(value) "
+                "FROM predictions) FROM a"
+            )
             seen["answered again"] = time.monotonic() - began
             seen["environment"] = client.rows(f"SELECT '${{env:{secret}}}' AS s")
             seen["function"] = client.rows("SELECT allele_counts(CAST(NULL AS BINARY), 1) AS c")
@@ -145,7 +153,10 @@ def test_serve_answers_queries_and_nothing_else(lake: Lake, genodl: Any, capsys:
     assert seen["listed"] == ["predictions", "predictions_compared", "predictions_latest"]
     for sql, found in REFUSED.items():
         assert found in seen["refused"][sql], (sql, seen["refused"][sql][:500])
-    assert re.search(r"found settings that came with the connection \(.*spark\.sql\.variable\.substitute.*\); expected none", seen["settings"])
+    assert re.search(
+        r"found settings that came with the connection \(.*spark\.sql\.variable\.substitute.*\); expected none",
+        seen["settings"],
+    )
     assert "'secret'" not in seen["settings"]
     assert "could not be judged" in seen["broken"]
     assert lake.version(PREDICTIONS) == before + 1
@@ -153,7 +164,10 @@ def test_serve_answers_queries_and_nothing_else(lake: Lake, genodl: Any, capsys:
     rows = {json.loads(r.arguments)[0]: r for r in lake.read(RUNS).where("job = 'serve'").collect()}
     assert rows["SELECT count(*) AS n FROM predictions"].status == "done"
     assert {rows[sql].status for sql in REFUSED if "{" not in sql} == {"failed"}
-    assert "found function reflect" in json.loads(rows["SELECT (SELECT reflect('java.lang.System', 'getenv', 'HOME'))"].report)["error"]
+    assert (
+        "found function reflect"
+        in json.loads(rows["SELECT (SELECT reflect('java.lang.System', 'getenv', 'HOME'))"].report)["error"]
+    )
     assert report["metrics"]["refused"] >= len(REFUSED) and report["metrics"]["answered"] >= 6
 
 

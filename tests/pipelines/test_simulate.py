@@ -40,7 +40,9 @@ def test_a_cohort_is_read_back(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert len(set(record.ALT)) == len(record.ALT)
         calls = record.genotype.array()
         assert calls.shape == (31, 3) and calls[:, 2].all()  # phased
-        assert set(range(1, len(record.ALT) + 1)) <= set(calls[:, :2].ravel().tolist()) <= set(range(len(record.ALT) + 1))
+        assert (
+            set(range(1, len(record.ALT) + 1)) <= set(calls[:, :2].ravel().tolist()) <= set(range(len(record.ALT) + 1))
+        )
         positions.append(record.POS)
         alternatives += len(record.ALT)
     assert len(positions) == report["metrics"]["variants"] > 300
@@ -60,7 +62,10 @@ def test_the_populations_differ_as_the_model_says(tmp_path: Path, capsys: pytest
     diversity = {name: float((2 * p * (1 - p) * 40 / 39).sum() / 1e6) for name, p in frequency.items()}
     assert diversity["AFR"] > diversity["EUR"] > diversity["EAS"]
     assert 0.0007 < diversity["AFR"] < 0.0014
-    apart = {(a, b): float(((frequency[a] - frequency[b]) ** 2).sum()) for a, b in (("AFR", "EUR"), ("AFR", "EAS"), ("EUR", "EAS"))}
+    apart = {
+        (a, b): float(((frequency[a] - frequency[b]) ** 2).sum())
+        for a, b in (("AFR", "EUR"), ("AFR", "EAS"), ("EUR", "EAS"))
+    }
     assert apart["EUR", "EAS"] < min(apart["AFR", "EUR"], apart["AFR", "EAS"])
 
 
@@ -71,7 +76,9 @@ def test_the_seed_decides_the_bytes(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert files[0].read_bytes() == files[1].read_bytes()
     assert files[0].read_bytes() != files[2].read_bytes()
     stamp = files[0].stat().st_mtime_ns
-    assert run(capsys, "--samples", 5, "--length", 50_000, "--output", files[0], "--seed", 3)[1]["status"] == "unchanged"
+    assert (
+        run(capsys, "--samples", 5, "--length", 50_000, "--output", files[0], "--seed", 3)[1]["status"] == "unchanged"
+    )
     assert files[0].stat().st_mtime_ns == stamp
     assert run(capsys, "--samples", 5, "--length", 50_000, "--output", files[0], "--seed", 4)[1]["status"] == "done"
     assert files[0].read_bytes() == files[2].read_bytes()
@@ -111,13 +118,17 @@ def test_rich_records_hold_the_reads_of_the_same_genotypes(tmp_path: Path, capsy
 
 
 def likelihoods(reads: np.ndarray) -> np.ndarray:
-    """PL by its definition: genotypes in the specification's order, a read comes from either allele alike and is wrong at times."""
+    """PL by its definition: genotypes in the specification's order, a read comes from either allele
+    alike and is wrong at times."""
 
     def seen(read: int, allele: int) -> float:
         return 1 - READ_ERROR if read == allele else READ_ERROR / (len(reads) - 1)
 
     genotypes = [(a, b) for b in range(len(reads)) for a in range(b + 1)]
-    each = [-10 * sum(n * math.log10((seen(r, a) + seen(r, b)) / 2) for r, n in enumerate(reads.tolist())) for a, b in genotypes]
+    each = [
+        -10 * sum(n * math.log10((seen(r, a) + seen(r, b)) / 2) for r, n in enumerate(reads.tolist()))
+        for a, b in genotypes
+    ]
     return np.array(each) - min(each)
 
 
@@ -130,11 +141,18 @@ def likelihoods(reads: np.ndarray) -> np.ndarray:
         (["--samples", "three", "--length", "10", "--output", "x.vcf.gz"], "--samples: invalid int value: 'three'"),
         (["--samples", "3", "--length", "10", "--output", "x.vcf.gz", "--seed", "-1"], "--seed: found -1"),
         (["--length", "10", "--output", "x.vcf.gz"], "--samples"),
-        (["--samples", "3", "--length", "10", "--output", "x.vcf.gz", "--fields", "all"], "--fields: invalid choice: 'all'"),
+        (
+            ["--samples", "3", "--length", "10", "--output", "x.vcf.gz", "--fields", "all"],
+            "--fields: invalid choice: 'all'",
+        ),
     ],
 )
 def test_wrong_arguments(
-    arguments: list[str], found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    found: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, report, err = run(capsys, *arguments)
@@ -144,7 +162,9 @@ def test_wrong_arguments(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(self: bgzf.Writer) -> None:
         raise KeyError("stopped")
 

@@ -1,4 +1,5 @@
-"""A small search through the command line: what trials are trained on, what they come to, and the model that the best of them makes."""
+"""A small search through the command line: what trials are trained on, what they come to,
+and the model that the best of them makes."""
 
 from __future__ import annotations
 
@@ -18,7 +19,17 @@ from genodl_spark.learning.tuning import as_trial
 from jobs import ingest, train, tune
 from jobs import report as report_job
 
-FAST = [f"--set={text}" for text in ("train.epochs=4", "train.min_steps=0", "train.ensemble=2", "train.procs=1", "tracking.uri=off", "tune.folds=2")]
+FAST = [
+    f"--set={text}"
+    for text in (
+        "train.epochs=4",
+        "train.min_steps=0",
+        "train.ensemble=2",
+        "train.procs=1",
+        "tracking.uri=off",
+        "tune.folds=2",
+    )
+]
 FEW = ["--set", "evaluate.baselines=majority,decision_tree", "--set", "evaluate.resamples=50"]
 
 
@@ -29,17 +40,24 @@ def cohort(folder: Path, samples: int = 60) -> list[str]:
     values = generator.normal(size=(12, samples))
     values[:5] += 2 * kind
     names = [f"s{i}" for i in range(samples)]
-    lines = ["gene\t" + "\t".join(names)] + ["\t".join([f"g{g}", *(f"{v:.4f}" for v in row)]) for g, row in enumerate(values)]
+    lines = ["gene\t" + "\t".join(names)] + [
+        "\t".join([f"g{g}", *(f"{v:.4f}" for v in row)]) for g, row in enumerate(values)
+    ]
     (folder / "m.tsv").write_text("\n".join(lines) + "\n")
     roles = ["train", "train", "validation", "train", "test"]
-    rows = [f"{name}\t{'ab'[k]}\tp{i // 2}\t{roles[i // 2 % 5]}" for i, (name, k) in enumerate(zip(names, kind, strict=True))]
+    rows = [
+        f"{name}\t{'ab'[k]}\tp{i // 2}\t{roles[i // 2 % 5]}"
+        for i, (name, k) in enumerate(zip(names, kind, strict=True))
+    ]
     (folder / "s.tsv").write_text("sample_id\tlabel\tpatient\tpart\n" + "\n".join(rows) + "\n")
     return ["expression", str(folder / "m.tsv"), "--samples", str(folder / "s.tsv"), "--cohort", "c"]
 
 
 def rows(lake: Lake) -> list[dict[str, Any]]:
     """The table of trials without what differs from run to run."""
-    return [row.asDict() for row in lake.read(TRIALS).drop("seconds", "started_at").orderBy("study", "number").collect()]
+    return [
+        row.asDict() for row in lake.read(TRIALS).drop("seconds", "started_at").orderBy("study", "number").collect()
+    ]
 
 
 def test_a_search_in_inner_folds(genodl, lake: Lake, tmp_path: Path) -> None:
@@ -54,14 +72,21 @@ def test_a_search_in_inner_folds(genodl, lake: Lake, tmp_path: Path) -> None:
     metrics = report["metrics"]
 
     # No row for testing takes part in a trial; patients are whole.
-    outer, inner = (lake.read(SPLITS).where(F.col("role").isin(*roles)) for roles in (["train", "test"], ["fold", "unused"]))
+    outer, inner = (
+        lake.read(SPLITS).where(F.col("role").isin(*roles)) for roles in (["train", "test"], ["fold", "unused"])
+    )
     part = {r.entity_id: r.role for r in outer.collect()}
     dealt = {r.entity_id: (r.role, r.fold) for r in inner.collect()}
     assert set(part) == set(dealt) and len(part) == 60
-    assert {e for e, role in part.items() if role == "test"} == {e for e, (role, _) in dealt.items() if role == "unused"}
+    assert {e for e, role in part.items() if role == "test"} == {
+        e for e, (role, _) in dealt.items() if role == "unused"
+    }
     assert 8 <= sum(role == "test" for role in part.values()) <= 16
     for patient in range(30):
-        assert part[f"s{2 * patient}"] == part[f"s{2 * patient + 1}"] and dealt[f"s{2 * patient}"] == dealt[f"s{2 * patient + 1}"]
+        assert (
+            part[f"s{2 * patient}"] == part[f"s{2 * patient + 1}"]
+            and dealt[f"s{2 * patient}"] == dealt[f"s{2 * patient + 1}"]
+        )
     dataset = lake.read(DATASETS).where(F.col("dataset") == metrics["dataset"]).collect()[0]
     assert (dataset.folds, json.loads(dataset.split)["inner"]) == (2, 2)
     unused = lake.read(EXAMPLES).where((F.col("dataset") == metrics["dataset"]) & (F.hex("folds") == "FF")).count()
@@ -70,7 +95,9 @@ def test_a_search_in_inner_folds(genodl, lake: Lake, tmp_path: Path) -> None:
     # The table, and what the report says of it.
     found = lake.read(TRIALS).collect()
     numbers = sorted((r.predictor, r.objective, r.number) for r in found)
-    assert numbers == [(*of, n) for of in (("decision_tree", "accuracy"), ("model", "validation_loss")) for n in range(3)]
+    assert numbers == [
+        (*of, n) for of in (("decision_tree", "accuracy"), ("model", "validation_loss")) for n in range(3)
+    ]
     trials = {r.number: as_trial(r) for r in found if r.predictor == "model"}
     assert report["rows"]["trials"] == {"written": 6, "total": 6, "quarantined": 0}
     assert metrics["default"] == trials[0].value and trials[0].values["model.hidden"] == [128]
@@ -79,7 +106,8 @@ def test_a_search_in_inner_folds(genodl, lake: Lake, tmp_path: Path) -> None:
     assert all(len(t.rungs) == 3 for t in trials.values() if t.state == "complete")
     assert all(r.dataset == metrics["dataset"] and r.seconds > 0 for r in found)
 
-    # The best makes the one model, on all rows for training, and is measured once, beside baselines with the best of their own.
+    # The best makes the one model, on all rows for training, and is measured once,
+    # beside baselines with the best of their own.
     model = lake.read(MODELS).collect()
     assert len(model) == 1 and model[0].model_id == metrics["train"]["model_id"] == metrics["test"]["model_id"]
     stored, unread = config.from_stored(model[0].settings, "models")
@@ -101,16 +129,21 @@ def test_a_search_in_inner_folds(genodl, lake: Lake, tmp_path: Path) -> None:
     before = rows(lake)
     code, again, _ = genodl(tune, *argv)
     assert (code, again["status"], rows(lake)) == (0, "unchanged", before)
-    assert {k: v for k, v in again["metrics"].items() if k != "output"} == {k: v for k, v in metrics.items() if k != "output"}
+    assert {k: v for k, v in again["metrics"].items() if k != "output"} == {
+        k: v for k, v in metrics.items() if k != "output"
+    }
 
-    # One more, the database lost, and a table that an interrupted run left incomplete: the same trials, and the new ones.
+    # One more, the database lost, and a table that an interrupted run left incomplete:
+    # the same trials, and the new ones.
     storage.remove_directory(storage.join(lake.uri, "_tuning"))
     lake.replace(TRIALS, lake.read(TRIALS).where("number < 2 AND predictor = 'model'"), {"study": metrics["study"]})
     code, more, _ = genodl(tune, "tumor_type", *at, "--trials", "4")
     assert (code, more["status"], more["rows"]["trials"]["written"]) == (0, "done", 3)
     after = rows(lake)
     assert len(after) == 8
-    assert [r for r in after if r["number"] < 3] == [{**r, "rungs": pytest.approx(r["rungs"]), "value": pytest.approx(r["value"])} for r in before]
+    assert [r for r in after if r["number"] < 3] == [
+        {**r, "rungs": pytest.approx(r["rungs"]), "value": pytest.approx(r["value"])} for r in before
+    ]
 
     code, shown, _ = genodl(report_job, "--lake", lake.uri, "--output", str(tmp_path / "page"))
     page = (tmp_path / "page" / "index.html").read_text()
@@ -120,7 +153,18 @@ def test_a_search_in_inner_folds(genodl, lake: Lake, tmp_path: Path) -> None:
 
 def test_a_search_on_validation_rows_of_a_published_split(genodl, lake: Lake, tmp_path: Path) -> None:
     assert genodl(ingest, *cohort(tmp_path), "--lake", lake.uri)[0] == 0
-    at = ("--lake", lake.uri, *FAST, *FEW, "--set", "split.column=part", "--set", "tune.rungs=[]", "--set", "train.patience=2")
+    at = (
+        "--lake",
+        lake.uri,
+        *FAST,
+        *FEW,
+        "--set",
+        "split.column=part",
+        "--set",
+        "tune.rungs=[]",
+        "--set",
+        "train.patience=2",
+    )
     code, report, _ = genodl(tune, "tumor_type", *at, "--trials", "2", "--seed", "1", "--set", "tune.parallel=1")
     assert (code, report["metrics"]["parallel"], report["metrics"]["complete"]) == (0, 1, 2)
     assert lake.read(DATASETS).count() == 1  # the task's own

@@ -11,7 +11,10 @@ from genodl_spark.lake.tables.learning import PREDICTIONS
 from jobs import evaluate, ingest, query, train
 from jobs import predict as predict_job
 
-FAST = "train.epochs=2 train.min_steps=10 train.ensemble=1 tracking.uri=off train.launcher=process model.channels=[8] model.dilations=[1]"
+FAST = (
+    "train.epochs=2 train.min_steps=10 train.ensemble=1 tracking.uri=off train.launcher=process "
+    "model.channels=[8] model.dilations=[1]"
+)
 
 
 def test_sequences_of_other_lengths_and_a_model_that_nothing_tests(genodl, lake: Lake, tmp_path: Path) -> None:
@@ -36,9 +39,17 @@ def test_sequences_of_other_lengths_and_a_model_that_nothing_tests(genodl, lake:
     code, _, line = genodl(predict_job, "binding", "--cohort", "new", *common)
     assert code == 0, line
     found = {row.entity_id: row.out_of_distribution for row in lake.read(PREDICTIONS).where("cohort = 'new'").collect()}
-    assert {name for name, odd in found.items() if odd and not name.startswith("alike")} == {"long_run", "run", "long", "short"}
+    assert {name for name, odd in found.items() if odd and not name.startswith("alike")} == {
+        "long_run",
+        "run",
+        "long",
+        "short",
+    }
     assert sum(odd for name, odd in found.items() if name.startswith("alike")) <= 1
-    asked = f"SELECT genodl_predict('binding', '{'A' * 5000}').out_of_distribution AS long, genodl_predict('binding', '{new['alike0']}')"
+    asked = (
+        f"SELECT genodl_predict('binding', '{'A' * 5000}').out_of_distribution AS long, "
+        f"genodl_predict('binding', '{new['alike0']}')"
+    )
     code, report, line = genodl(query, f"{asked}.out_of_distribution AS alike", *common)
     assert code == 0, line
     assert report["result"] == [{"long": True, "alike": found["alike0"]}]

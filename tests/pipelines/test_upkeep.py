@@ -1,4 +1,5 @@
-"""Maintenance and forgetting: what is compacted, kept and removed; an older table; and a person of whom no byte is left."""
+"""Maintenance and forgetting: what is compacted, kept and removed; an older table;
+and a person of whom no byte is left."""
 
 from __future__ import annotations
 
@@ -58,8 +59,19 @@ def test_maintenance_keeps_what_is_pinned(genodl, lake: Lake, tmp_path: Path) ->
     pinned = lake.version(SEQUENCES)
     was = parquet(lake, SEQUENCES)
     for i in range(9):
-        assert genodl(ingest, "sequences", sequences(tmp_path / f"more{i}.tsv", [f"m{i}{k}" for k in range(3)], i), "--cohort", "c", *at)[0] == 0
-    assert genodl(ingest, "sequences", sequences(tmp_path / "one.tsv", names, 5), "--cohort", "c", *at)[0] == 0  # the first file is dead now
+        assert (
+            genodl(
+                ingest,
+                "sequences",
+                sequences(tmp_path / f"more{i}.tsv", [f"m{i}{k}" for k in range(3)], i),
+                "--cohort",
+                "c",
+                *at,
+            )[0]
+            == 0
+        )
+    # the first file is dead now
+    assert genodl(ingest, "sequences", sequences(tmp_path / "one.tsv", names, 5), "--cohort", "c", *at)[0] == 0
     live = lake.version(SEQUENCES)
     assert genodl(ingest, "sequences", sequences(tmp_path / "more8.tsv", ["m80"], 99), "--cohort", "c", *at)[0] == 0
     assert pinned is not None and live is not None
@@ -79,13 +91,16 @@ def test_maintenance_keeps_what_is_pinned(genodl, lake: Lake, tmp_path: Path) ->
     assert (code, report["metrics"]["tables"]["sequences"]) == (0, {"files_compacted": 10, "into": 1})
     assert before < parquet(lake, SEQUENCES) and len(lake.files(SEQUENCES, live + 2)) == 1
     assert sorted(lake.read(SEQUENCES).drop("file").collect()) == rows
-    assert [r.sequence_id for r in lake.spark.read.parquet(*parquet(lake, SEQUENCES) - before).collect()] == sorted(r.sequence_id for r in rows)
+    assert [r.sequence_id for r in lake.spark.read.parquet(*parquet(lake, SEQUENCES) - before).collect()] == sorted(
+        r.sequence_id for r in rows
+    )
     # Incremental scoring does not take the compaction for news.
     code, report, _ = genodl(predict, "binding", *at)
     assert report["rows"]["predictions"]["written"] == 65
     kept = scores(lake)
 
-    # A week later: what a model, a prediction or a run under way needs stays, the rest goes. One run still writes its checkpoints.
+    # A week later: what a model, a prediction or a run under way needs stays, the rest goes.
+    # One run still writes its checkpoints.
     older(lake, 200)
     storage.write_json(storage.join(lake.uri, "_staging", "running", "pins.json"), {"sequences": live})
     plan = genodl(maintain, *at, "--dry-run")[1]["metrics"]
@@ -113,9 +128,9 @@ def test_maintenance_keeps_what_is_pinned(genodl, lake: Lake, tmp_path: Path) ->
 
     # A table of before a column was there.
     path = lake.path(PREDICTIONS)
-    lake.read(PREDICTIONS).drop("distance", "code").write.format("delta").partitionBy("task", "cohort").mode("overwrite").option(
-        "overwriteSchema", "true"
-    ).save(path)
+    lake.read(PREDICTIONS).drop("distance", "code").write.format("delta").partitionBy("task", "cohort").mode(
+        "overwrite"
+    ).option("overwriteSchema", "true").save(path)
     code, _, line = genodl(predict, "binding", *at, "--force")
     assert code == 2 and "has no column distance; expected double; run genodl maintain, which adds it" in line
     code, report, _ = genodl(maintain, *at)
@@ -138,8 +153,14 @@ def vcf(path: Path, samples: list[str], seed: int) -> str:
     lines = [VCF.format("\t".join(samples))]
     for i in range(30):
         with_depth = i % 3 == 0
-        cells = [f"{a}/{b}{f':{d}' if with_depth else ''}" for a, b, d in generator.integers(0, 2, (len(samples), 3)) * [1, 1, 9]]
-        lines.append("\t".join(["1", str(100 + i), ".", "A", "C", ".", "PASS", ".", "GT:DP" if with_depth else "GT", *cells]) + "\n")
+        cells = [
+            f"{a}/{b}{f':{d}' if with_depth else ''}"
+            for a, b, d in generator.integers(0, 2, (len(samples), 3)) * [1, 1, 9]
+        ]
+        lines.append(
+            "\t".join(["1", str(100 + i), ".", "A", "C", ".", "PASS", ".", "GT:DP" if with_depth else "GT", *cells])
+            + "\n"
+        )
     lines.append("1\tbad\t.\tA\tC\t.\tPASS\t.\tGT\t" + "\t".join(["0/1"] * len(samples)) + "\n")
     path.write_text("".join(lines))
     return str(path)
@@ -157,12 +178,34 @@ def test_nothing_is_left_of_a_person(genodl, lake: Lake, tmp_path: Path) -> None
     assert code == 0, line
     model = report["metrics"]["model_id"]
     assert genodl(predict, "tumor_type", *at, "--label", "status")[0] == 0
-    assert genodl(evaluate, "tumor_type", *at, "--label", "status", "--set", "evaluate.baselines=majority", "--set", "evaluate.resamples=10")[0] == 0
-    assert genodl(qc, "--cohort", "one", *at, "--set", "qc.steps=variants,samples,relatedness", "--set", "qc.kinship=-10")[0] == 0
+    assert (
+        genodl(
+            evaluate,
+            "tumor_type",
+            *at,
+            "--label",
+            "status",
+            "--set",
+            "evaluate.baselines=majority",
+            "--set",
+            "evaluate.resamples=10",
+        )[0]
+        == 0
+    )
+    assert (
+        genodl(qc, "--cohort", "one", *at, "--set", "qc.steps=variants,samples,relatedness", "--set", "qc.kinship=-10")[
+            0
+        ]
+        == 0
+    )
     others = {k: v for k, v in scores(lake).items() if k.split()[1] != who}
     before = {row.pos: row for row in lake.read(VARIANTS).where("file = 'a.vcf'").collect()}
     hits, _, _ = forgetting.search(_run(lake), Person("one", who))
-    assert any("samples/" in hit for hit in hits) and any("_delta_log" in hit for hit in hits) and any("sources/" in hit for hit in hits)
+    assert (
+        any("samples/" in hit for hit in hits)
+        and any("_delta_log" in hit for hit in hits)
+        and any("sources/" in hit for hit in hits)
+    )
     versions = {table.name: lake.version(table) for table in lake.existing()}
 
     code, _, line = genodl(forget, "--cohort", "one", "--sample", "nobody", *at)
@@ -199,10 +242,16 @@ def test_nothing_is_left_of_a_person(genodl, lake: Lake, tmp_path: Path) -> None
             assert bytes(row.fields).split(b"\t") == [*cells[:1], *cells[2:]]
     header = lake.read(SOURCES).where("file = 'a.vcf'").collect()[0].header
     assert header.rstrip().split("\t")[9:] == [p for p in people[:6] if p != who] and "##SAMPLE" not in header
-    asked = genodl(query, "SELECT pos, alleles(gt, n_samples) AS calls FROM variants ORDER BY pos LIMIT 1", *at)[1]["result"]
+    asked = genodl(query, "SELECT pos, alleles(gt, n_samples) AS calls FROM variants ORDER BY pos LIMIT 1", *at)[1][
+        "result"
+    ]
     assert len(asked[0]["calls"]) == 5
     blank = lake.read(EXAMPLES).where(F.col("entity_id").startswith("withdrawn ")).collect()
-    assert len(blank) == 1 and set(bytes(blank[0].folds)) == {255} and np.isnan(np.frombuffer(blank[0].x, np.float32)).all()
+    assert (
+        len(blank) == 1
+        and set(bytes(blank[0].folds)) == {255}
+        and np.isnan(np.frombuffer(blank[0].x, np.float32)).all()
+    )
     assert lake.read(EXAMPLES).count() == lake.read(DATASETS).collect()[0].rows
 
     # The lake works on; the same person is not let in again.
@@ -239,7 +288,10 @@ def cohort_of_odd_names(folder: Path) -> tuple[str, str]:
 ##source=caller -s GT,keep -t 1 --done done
 """
     lines = [meta + "\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *samples])]
-    lines += [f"1\t{100 + i}\t.\tA\tC\t.\tPASS\tNS=1\tGT\t" + "\t".join(f"{(i + s) % 2}/1" for s in range(len(samples))) for i in range(4)]
+    lines += [
+        f"1\t{100 + i}\t.\tA\tC\t.\tPASS\tNS=1\tGT\t" + "\t".join(f"{(i + s) % 2}/1" for s in range(len(samples)))
+        for i in range(4)
+    ]
     (folder / "odd.vcf").write_text("\n".join(lines) + "\n")
     quoted = ODD.replace('"', '""')
     people = [("1", "GT", ""), ("GT", "done", "1"), ("done", "1", ""), (f'"{quoted}"', "x", "")]
@@ -262,8 +314,14 @@ def test_people_of_any_name_are_forgotten(genodl, lake: Lake, tmp_path: Path, mo
     with monkeypatch.context() as broken:
         broken.setattr(Run, "record", lambda self: 1 / 0)
         code, report, _ = genodl(ingest, "vcf", file, "--cohort", "odd", "--samples", table, *at)
-    assert code == 0 and report["warnings"][-1] == "this run is missing from table runs, its row could not be written: division by zero"
-    code, report, line = genodl(ingest, "vcf", file, "--cohort", "odd", *at, "--set", "predict.first=GT", "--set", "predict.last=keep")
+    assert (
+        code == 0
+        and report["warnings"][-1]
+        == "this run is missing from table runs, its row could not be written: division by zero"
+    )
+    code, report, line = genodl(
+        ingest, "vcf", file, "--cohort", "odd", *at, "--set", "predict.first=GT", "--set", "predict.last=keep"
+    )
     assert (code, report["status"], lake.count(RUNS)) == (0, "unchanged", 1), line
     assert genodl(qc, "--cohort", "odd", *at, "--set", "qc.steps=variants,samples")[0] == 0
     before = texts(lake)
@@ -274,13 +332,29 @@ def test_people_of_any_name_are_forgotten(genodl, lake: Lake, tmp_path: Path, mo
         os.utime(storage.local_path(uri), (moment, moment))
 
     # Who writes is waited for; nobody starts meanwhile.
-    argv = [sys.executable, "-m", "jobs", "ingest", "vcf", vcf(tmp_path / "late.vcf", ["l0", "l1"], 1), "--cohort", "late", *at]
+    argv = [
+        sys.executable,
+        "-m",
+        "jobs",
+        "ingest",
+        "vcf",
+        vcf(tmp_path / "late.vcf", ["l0", "l1"], 1),
+        "--cohort",
+        "late",
+        *at,
+    ]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as writer:
-        while not (held := [uri for uri in storage.files_under(lake.uri) if "/_locks/writing-" in uri]) and writer.poll() is None:
+        while (
+            not (held := [uri for uri in storage.files_under(lake.uri) if "/_locks/writing-" in uri])
+            and writer.poll() is None
+        ):
             time.sleep(0.05)
         assert len(held) == 1
         code, _, line = genodl(forget, "--cohort", "odd", "--sample", "1", *at, "--set", "lock.wait_seconds=0.2")
-        assert code == 4 and f"genodl: error: found genodl ingest on {os.uname().nodename}, process {writer.pid}, since 2" in line
+        assert (
+            code == 4
+            and f"genodl: error: found genodl ingest on {os.uname().nodename}, process {writer.pid}, since 2" in line
+        )
         code, report, line = genodl(forget, "--cohort", "odd", "--sample", "1", *at, "--set", "lock.wait_seconds=300")
         assert code == 0, line
         assert writer.wait(60) == 0
@@ -305,7 +379,10 @@ def test_people_of_any_name_are_forgotten(genodl, lake: Lake, tmp_path: Path, mo
     late = [text for text in texts(lake) if "'late'" not in text and '"late"' not in text]
     named = [("predict.first=GT", "predict.first=withdrawn"), ('"first": "GT"', '"first": "withdrawn"')]
     assert late == [text.replace(*named[0]).replace(*named[1]) for text in before]
-    rows = {row.sample_id: (row.status, row.batch, row.father) for row in lake.read(SAMPLES).where("cohort = 'odd'").collect()}
+    rows = {
+        row.sample_id: (row.status, row.batch, row.father)
+        for row in lake.read(SAMPLES).where("cohort = 'odd'").collect()
+    }
     alias = {name: Person("odd", name).alias for name in ("1", "done", "GT", ODD)}
     assert rows == {
         "keep": ("done", "20", alias["1"]),
@@ -315,9 +392,20 @@ def test_people_of_any_name_are_forgotten(genodl, lake: Lake, tmp_path: Path, mo
     }
     header = lake.read(SOURCES).where("cohort = 'odd' AND source = 'vcf'").collect()[0].header.split("\n")
     original = Path(file).read_text().split("\n")
-    assert header[:4] == original[:4] and header[4:-1] == [original[5], "##source=caller -s withdrawn,keep -t 1 --done done"]
-    sets = {row.sample_set for row in lake.read(VARIANTS).where("cohort = 'odd'").select("sample_set").distinct().collect()}
-    orders = [[row.sample_id for row in lake.read(SAMPLE_SETS).where(F.col("sample_set") == one).orderBy("position").collect()] for one in sets]
+    assert header[:4] == original[:4] and header[4:-1] == [
+        original[5],
+        "##source=caller -s withdrawn,keep -t 1 --done done",
+    ]
+    sets = {
+        row.sample_set for row in lake.read(VARIANTS).where("cohort = 'odd'").select("sample_set").distinct().collect()
+    }
+    orders = [
+        [
+            row.sample_id
+            for row in lake.read(SAMPLE_SETS).where(F.col("sample_set") == one).orderBy("position").collect()
+        ]
+        for one in sets
+    ]
     assert orders == [OTHERS]
 
     # The lake works on.
@@ -337,7 +425,10 @@ def test_people_of_any_name_are_forgotten(genodl, lake: Lake, tmp_path: Path, mo
 
     def meanwhile(kind: Any, arrival: Any, files: Any) -> Any:
         brought, run = real(kind, arrival, files), arrival.run
-        run.lake.merge(FORGOTTEN, run.frame(FORGOTTEN, [{"cohort": "new", "person": Person("new", "gone-1").hash, "forgotten_at": now()}]))
+        run.lake.merge(
+            FORGOTTEN,
+            run.frame(FORGOTTEN, [{"cohort": "new", "person": Person("new", "gone-1").hash, "forgotten_at": now()}]),
+        )
         return brought
 
     monkeypatch.setattr(vcf_source.Source, "bring", meanwhile)
@@ -364,6 +455,8 @@ def test_a_sample_is_cut_out_of_text_columns(samples: int, position: int) -> Non
         return
     rows = [[f"{r}{'x' * c}:{c}" for c in range(samples)] for r in range(3)]
     texts = ["\t".join(row).encode() for row in rows]
-    found = genotypes.fields_without(pa.array([texts[0], None, texts[1], texts[2]], pa.binary()).slice(0), samples, position).to_pylist()
+    found = genotypes.fields_without(
+        pa.array([texts[0], None, texts[1], texts[2]], pa.binary()).slice(0), samples, position
+    ).to_pylist()
     expected = ["\t".join(row[:position] + row[position + 1 :]).encode() for row in rows]
     assert found == [expected[0], None, expected[1], expected[2]]

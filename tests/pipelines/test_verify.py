@@ -43,7 +43,11 @@ def test_what_may_be_wrong_with_a_file_of_a_table(stored: StoredFile) -> None:
     assert check(stored) == (stored.size, "checksum", None)
     assert check(stored, checksum=None) == (stored.size, "none", None)
     rows = stored.statistics["numRecords"]
-    assert check(stored, statistics={"numRecords": rows + 1}) == (stored.size, "checksum", f"found {rows} rows; expected {rows + 1}")
+    assert check(stored, statistics={"numRecords": rows + 1}) == (
+        stored.size,
+        "checksum",
+        f"found {rows} rows; expected {rows + 1}",
+    )
     assert check(stored, size=stored.size + 1)[2] == f"found {stored.size} bytes; expected {stored.size + 1}"
     path.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
     assert str(check(stored)[2]).startswith(f"found other bytes than were written, between byte 0 and {stored.size}")
@@ -54,10 +58,14 @@ def test_what_may_be_wrong_with_a_file_of_a_table(stored: StoredFile) -> None:
 def test_genotypes_that_nobody_can_take_apart_are_found_without_a_checksum(stored: StoredFile) -> None:
     path = Path(stored.uri)
     rows = pq.ParquetFile(path).read()
-    broken = pa.array([None if value is None else b"\xff" + value[1:] for value in rows.column("gt").to_pylist()], pa.binary())
+    broken = pa.array(
+        [None if value is None else b"\xff" + value[1:] for value in rows.column("gt").to_pylist()], pa.binary()
+    )
     pq.write_table(rows.set_column(rows.column_names.index("gt"), "gt", broken), path)
     wrong = check(stored, checksum=None, size=path.stat().st_size)[2]
-    assert str(wrong).startswith("found a first byte or palette that is none in record 0 of the batch; expected packed genotypes of 3 samples")
+    assert str(wrong).startswith(
+        "found a first byte or palette that is none in record 0 of the batch; expected packed genotypes of 3 samples"
+    )
 
 
 def test_files_of_a_model(tmp_path: Path) -> None:
@@ -66,7 +74,10 @@ def test_files_of_a_model(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"{}").hexdigest()
     assert verify.check(verify._Item(MODELS, str(path), sha256=digest)) == (2, "checksum", None)
     assert verify.check(verify._Item(MODELS, str(path))) == (2, "none", None)
-    assert verify.check(verify._Item(MODELS, str(path), sha256="0" * 64))[2] == f"found the SHA-256 {digest}; expected {'0' * 64}"
+    assert (
+        verify.check(verify._Item(MODELS, str(path), sha256="0" * 64))[2]
+        == f"found the SHA-256 {digest}; expected {'0' * 64}"
+    )
     assert str(verify.check(verify._Item(MODELS, str(tmp_path / "gone")))[2]).startswith("no such file")
 
 
@@ -75,7 +86,10 @@ def source(cohort: str, kind: str, name: str) -> dict[str, str]:
 
 
 def test_what_brings_a_file_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = [source("c", "vcf", f"{name}.vcf") for name in "abcdefgh"] + [source("c", "expression", "m.tsv"), source("d", "vcf", "b.vcf")]
+    listed = [source("c", "vcf", f"{name}.vcf") for name in "abcdefgh"] + [
+        source("c", "expression", "m.tsv"),
+        source("d", "vcf", "b.vcf"),
+    ]
     monkeypatch.setattr(verify, "_rows", lambda *_: listed)
 
     def mend(table: str, low: str | None, high: str | None, cohort: str = "c") -> str:

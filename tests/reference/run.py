@@ -1,8 +1,10 @@
-"""Accuracy on real data, as the table of docs/accuracy.md: `make reference`. Takes minutes per line; reads ../shared/data and the demo's inputs.
+"""Accuracy on real data, as the table of docs/accuracy.md: `make reference`. Takes minutes per line;
+reads ../shared/data and the demo's inputs.
 
-Each line trains, evaluates and compares through the verbs that a user has. Splits, settings and seeds are the tasks' own. The
-dropout rates of tumor_type were chosen by cross-validation on all rows of Alon, Shipp and Golub among others, so those lines show
-that nothing broke and are no held-out evidence; Khan, and the test people of both ancestry cohorts, had no part in any choice.
+Each line trains, evaluates and compares through the verbs that a user has. Splits, settings and seeds
+are the tasks' own. The dropout rates of tumor_type were chosen by cross-validation on all rows of Alon,
+Shipp and Golub among others, so those lines show that nothing broke and are no held-out evidence;
+Khan, and the test people of both ancestry cohorts, had no part in any choice.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ def verb(name: str, *argv: str) -> dict:
 
 
 def ancestry(lake: str, cohort: str, seeds: int = 5) -> Iterator[Line]:
-    """Macro-F1 over `seeds` splits, and the paired difference to the baseline that is best on average; people are drawn, with all their splits."""
+    """Macro-F1 over `seeds` splits, and the paired difference to the baseline that is best on average;
+    people are drawn, with all their splits."""
     started, held = time.perf_counter(), []
     for seed in range(seeds):
         common = ("ancestry", "--lake", lake, "--cohort", cohort)
@@ -76,17 +79,38 @@ def lines(task: str, data: str, held: dict[str, HeldOut], metric: str, seconds: 
             d = metrics.paired(held["model"], held[best], metric, 1000, 0)
             difference = f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] to {best}"
         spread = [
-            metrics.metrics(HeldOut(held[name].entities, held[name].groups, held[name].target, s[None], held[name].classes))[metric]
+            metrics.metrics(
+                HeldOut(held[name].entities, held[name].groups, held[name].target, s[None], held[name].classes)
+            )[metric]
             for s in held[name].scores
         ]
         value = f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
         shown = f"{seconds:.0f}" if name == "model" else ""
-        yield [task, data, metric, name, value, f"{np.std(spread, ddof=1):.4f}" if len(spread) > 1 else "", difference, shown]
+        yield [
+            task,
+            data,
+            metric,
+            name,
+            value,
+            f"{np.std(spread, ddof=1):.4f}" if len(spread) > 1 else "",
+            difference,
+            shown,
+        ]
 
 
 def demo_ancestry(lake: str) -> Iterator[Line]:
     inputs = ROOT / "demo" / "inputs"
-    verb("ingest", "vcf", str(inputs / "seldin.vcf"), "--samples", str(inputs / "ancestry_samples.tsv"), "--cohort", "seldin", "--lake", lake)
+    verb(
+        "ingest",
+        "vcf",
+        str(inputs / "seldin.vcf"),
+        "--samples",
+        str(inputs / "ancestry_samples.tsv"),
+        "--cohort",
+        "seldin",
+        "--lake",
+        lake,
+    )
     yield from ancestry(lake, "seldin")
 
 
@@ -97,7 +121,17 @@ def hipster_ancestry(lake: str) -> Iterator[Line]:
         with open(folder / "1000g_phase3_panel.tsv") as panel:
             rows = [(row["sample"], row["super_pop"]) for row in csv.DictReader(panel, delimiter="\t")]
         table.write_text("sample_id\tsuper_population\n" + "".join(f"{s}\t{p}\n" for s, p in rows))
-        verb("ingest", "vcf", str(folder / "hipster.vcf.bgz"), "--samples", str(table), "--cohort", "hipster", "--lake", lake)
+        verb(
+            "ingest",
+            "vcf",
+            str(folder / "hipster.vcf.bgz"),
+            "--samples",
+            str(table),
+            "--cohort",
+            "hipster",
+            "--lake",
+            lake,
+        )
         yield from ancestry(lake, "hipster")
 
 
@@ -135,10 +169,31 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as lake, session.shared():
         for name in chosen:
             rows += LINES[name](str(Path(lake) / name))
-    known = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    known = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     cpu = known[0] if known else platform.processor()
-    print(f"{date.today()}, {os.cpu_count()} cores, {cpu}, no GPU: .venv/bin/python tests/reference/run.py {' '.join(chosen)}\n")
-    print(content.table(rows, ["task", "data", "metric", "predictor", "value, 95% interval", "SD of splits", "paired difference", "seconds"]))
+    print(
+        f"{date.today()}, {os.cpu_count()} cores, {cpu}, no GPU: .venv/bin/python "
+        f"tests/reference/run.py {' '.join(chosen)}\n"
+    )
+    print(
+        content.table(
+            rows,
+            [
+                "task",
+                "data",
+                "metric",
+                "predictor",
+                "value, 95% interval",
+                "SD of splits",
+                "paired difference",
+                "seconds",
+            ],
+        )
+    )
 
 
 if __name__ == "__main__":

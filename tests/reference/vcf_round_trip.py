@@ -1,4 +1,5 @@
-"""Every VCF at hand into a lake and out again: records and genotypes compared by bcftools, a line per file. `[PATTERN...]` takes some.
+"""Every VCF at hand into a lake and out again: records and genotypes compared by bcftools, a line per file.
+`[PATTERN...]` takes some.
 
 .venv/bin/python tests/reference/vcf_round_trip.py
 """
@@ -32,7 +33,11 @@ def records(path: Path) -> Counter[str]:
 
 def main() -> int:
     patterns = sys.argv[1:]
-    files = sorted(p for p in SHARED.rglob("*") if p.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")) and "failed" not in p.parts)
+    files = sorted(
+        p
+        for p in SHARED.rglob("*")
+        if p.name.endswith((".vcf", ".vcf.gz", ".vcf.bgz", ".bcf")) and "failed" not in p.parts
+    )
     files = [p for p in files if not patterns or any(pattern in str(p) for pattern in patterns)]
     if not files:
         print(f"no VCF under {SHARED}", file=sys.stderr)
@@ -55,7 +60,11 @@ def main() -> int:
                 continue
             try:
                 before, after = records(path), records(output)
-                same = "identical" if before == after else f"DIFFERENT: {(before - after).total()} records of {before.total()}"
+                same = (
+                    "identical"
+                    if before == after
+                    else f"DIFFERENT: {(before - after).total()} records of {before.total()}"
+                )
             except ValueError as error:
                 same = f"not compared: {error}"
             different += same.startswith("DIFFERENT")

@@ -30,7 +30,10 @@ def model(**orders: tuple[list[int], list[int]] | None) -> predict_sql._Model:
 
 
 def asked(of: predict_sql._Model, features: pd.Series, *order: pd.Series) -> list[list[float]]:
-    return [[None if np.isnan(v) else v for v in row] for row in predict_sql._packed(PREDICTOR, of, features, *order)[0].tolist()]
+    return [
+        [None if np.isnan(v) else v for v in row]
+        for row in predict_sql._packed(PREDICTOR, of, features, *order)[0].tolist()
+    ]
 
 
 def test_rows_of_any_order_find_their_places() -> None:
@@ -49,7 +52,10 @@ def test_packed_rows_of_several_orders_in_one_batch() -> None:
     found = asked(of, packed([5.0], [1, 2], [7, 8, 9], [6]), sets)
     assert found == [[None, None, 5], [2, 1, None], [7, 8, 9], [None, None, 6]]
     assert asked(of, packed([7, 8, 9])) == [[7, 8, 9]]
-    assert asked(of, pd.Series([{"b2:x": 4.0, "other": 1.0}, [("b1:y", 2.0), ("b1:x", None)]])) == [[None, None, 4], [None, 2, None]]
+    assert asked(of, pd.Series([{"b2:x": 4.0, "other": 1.0}, [("b1:y", 2.0), ("b1:x", None)]])) == [
+        [None, None, 4],
+        [None, 2, None],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,12 +86,27 @@ def test_a_name_means_one_model_or_is_refused() -> None:
     ]
     columns = zip(*rows, strict=True)
     models = pa.table(dict(zip(("task", "label_column", "model_id", "model_version"), map(list, columns), strict=True)))
-    expected = {"t:pr": "m3", "t:er": "m2", "c:pr:x": "m6", "c": "m7", "m1": "m1", "alone": "m5", "alone:a:b": "m5", "m3": "m3"}
+    expected = {
+        "t:pr": "m3",
+        "t:er": "m2",
+        "c:pr:x": "m6",
+        "c": "m7",
+        "m1": "m1",
+        "alone": "m5",
+        "alone:a:b": "m5",
+        "m3": "m3",
+    }
     assert {name: predict_sql.named(models, name)["model_id"] for name in expected} == expected
-    with pytest.raises(InputError, match="found models 't' of 2 labels; expected one of 't:er', 't:pr', or a model's ID"):
+    with pytest.raises(
+        InputError, match="found models 't' of 2 labels; expected one of 't:er', 't:pr', or a model's ID"
+    ):
         predict_sql.named(models, "t")
-    with pytest.raises(InputError, match="found models 'c:pr' of 2 labels; expected one of 'c:pr', 'c:pr:x', or a model's ID"):
+    with pytest.raises(
+        InputError, match="found models 'c:pr' of 2 labels; expected one of 'c:pr', 'c:pr:x', or a model's ID"
+    ):
         predict_sql.named(models, "c:pr")
     for name in ("", "er", "T", "t:", "t:er "):
-        with pytest.raises(InputError, match=r"found no model .*; expected a task that has one, TASK:LABEL, or a model's ID"):
+        with pytest.raises(
+            InputError, match=r"found no model .*; expected a task that has one, TASK:LABEL, or a model's ID"
+        ):
             predict_sql.named(models, name)

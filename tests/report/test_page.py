@@ -1,4 +1,5 @@
-"""The page: nothing of the user's gets through unescaped, nothing is loaded, and the figures on it are the right ones."""
+"""The page: nothing of the user's gets through unescaped, nothing is loaded,
+and the figures on it are the right ones."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def held(c: int, n: int = 60, names: list[str] | None = None) -> HeldOut:
     index = np.arange(n) % c
     scores = random.dirichlet([1] * c, (1, n))
     scores[:, np.arange(n), index] += 0.8
-    return HeldOut(ids, ids, index.astype(float), scores / scores.sum(-1, keepdims=True), names or [f"c{i}" for i in range(c)])
+    return HeldOut(
+        ids, ids, index.astype(float), scores / scores.sum(-1, keepdims=True), names or [f"c{i}" for i in range(c)]
+    )
 
 
 def section(rows: HeldOut | None, **changes: object) -> ModelSection:
@@ -104,7 +107,9 @@ def study(**changes: object) -> StudySection:
 
 
 def test_a_search_is_shown_with_its_history_and_importance() -> None:
-    found = Elements(report.render(Page("t", studies=[study(), study(importance={}, rungs=[()], states=["failed"], baselines={})])))
+    found = Elements(
+        report.render(Page("t", studies=[study(), study(importance={}, rungs=[()], states=["failed"], baselines={})]))
+    )
     pictures = [str(attributes["aria-label"]) for tag, attributes in found.elements if tag == "svg"]
     assert pictures == [
         "Objective of 5 trials; the best of those that came to an end is 0.400",
@@ -115,8 +120,29 @@ def test_a_search_is_shown_with_its_history_and_importance() -> None:
     assert text.index("0.400") < text.index("Setting")  # the best
     assert "0.500" in text  # the first
     cells = [shown for element, shown in found.text if element in ("th", "td")]
-    assert cells[:9] == ["Setting", "Task as it is", "Best", "train.learning_rate", "0.001", "0.0042", "model.hidden", "[128]", "[64]"]
-    assert cells[9:19] == ["Baseline", "Metric", "First trial", "Best", "Its settings", "linear svm", "Accuracy", "0.800", "0.900", "C 0.1"]
+    assert cells[:9] == [
+        "Setting",
+        "Task as it is",
+        "Best",
+        "train.learning_rate",
+        "0.001",
+        "0.0042",
+        "model.hidden",
+        "[128]",
+        "[64]",
+    ]
+    assert cells[9:19] == [
+        "Baseline",
+        "Metric",
+        "First trial",
+        "Best",
+        "Its settings",
+        "linear svm",
+        "Accuracy",
+        "0.800",
+        "0.900",
+        "C 0.1",
+    ]
     assert any("after 33% of the epochs" in shown for shown in text)
 
 
@@ -124,7 +150,13 @@ def test_the_line_of_a_search_is_the_best_so_far() -> None:
     figure = plots.history(study())
     axes = figure.axes[0]
     best = axes.get_lines()[-1]
-    assert list(zip(best.get_xdata(), best.get_ydata(), strict=True)) == [(0, 0.5), (1, 0.5), (2, 0.4), (3, 0.4), (4, 0.4)]
+    assert list(zip(best.get_xdata(), best.get_ydata(), strict=True)) == [
+        (0, 0.5),
+        (1, 0.5),
+        (2, 0.4),
+        (3, 0.4),
+        (4, 0.4),
+    ]
     assert [list(line.get_ydata()) for line in axes.get_lines()[:-1]] == [[0.5, 0.4, 0.41], [1.2], [0.7]]
     bars = plots.importance(study().importance).axes[0]
     assert [bar.get_width() for bar in bars.patches] == [0.2, 0.8]
@@ -149,9 +181,22 @@ def test_everything_of_the_users_is_escaped_and_nothing_is_loaded() -> None:
         by={EVIL: interval},
         warnings=[EVIL],
     )
-    page = Page(EVIL, EVIL, EVIL, [TableRow(EVIL, 5, 1, EVIL)], [RunRow(EVIL, '"' + EVIL, 1.5, EVIL)], [EVIL], [evil, replace(evil, held=None)])
+    page = Page(
+        EVIL,
+        EVIL,
+        EVIL,
+        [TableRow(EVIL, 5, 1, EVIL)],
+        [RunRow(EVIL, '"' + EVIL, 1.5, EVIL)],
+        [EVIL],
+        [evil, replace(evil, held=None)],
+    )
     searched = study(
-        task=EVIL, study=EVIL, objective=EVIL, settings={EVIL: (EVIL, EVIL)}, importance={EVIL: 1.0}, baselines={EVIL: (EVIL, 0, 1, EVIL)}
+        task=EVIL,
+        study=EVIL,
+        objective=EVIL,
+        settings={EVIL: (EVIL, EVIL)},
+        importance={EVIL: 1.0},
+        baselines={EVIL: (EVIL, 0, 1, EVIL)},
     )
     page = replace(page, studies=[searched])
     html = report.render(page)
@@ -165,7 +210,8 @@ def test_everything_of_the_users_is_escaped_and_nothing_is_loaded() -> None:
     assert "http" not in html and "@import" not in html and "url(" not in re.sub(r"url\(#", "", html)
     shown = [text for element, text in found.text if element == "text"]  # in pictures
     assert "_hidden" in shown and any(text.startswith("<script>") for text in shown)
-    assert '$x_1$ #010203 id="q"' not in shown and "$x_1$ #010203 id=\N{HORIZONTAL ELLIPSIS}" in shown  # cut, and otherwise as it was
+    # cut, and otherwise as it was
+    assert '$x_1$ #010203 id="q"' not in shown and "$x_1$ #010203 id=\N{HORIZONTAL ELLIPSIS}" in shown
     assert [text for element, text in found.text if element == "th"].count(EVIL) >= 3
 
 
@@ -176,12 +222,16 @@ def test_pictures_have_alternatives_unique_identifiers_and_page_colours() -> Non
     identifiers = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
     for _, attributes in found.elements:  # what is referred to is there
-        for reference in [*re.findall(r"url\(#(.*?)\)", " ".join(filter(None, attributes.values()))), str(attributes.get("xlink:href", "#"))[1:]]:
+        for reference in [
+            *re.findall(r"url\(#(.*?)\)", " ".join(filter(None, attributes.values()))),
+            str(attributes.get("xlink:href", "#"))[1:],
+        ]:
             assert reference == "" or reference in identifiers
     pictures = [attributes for tag, attributes in found.elements if tag == "svg"]
     assert len(pictures) == 5 + 5 + 2 + 1
     roc = re.findall(r"<svg.*?</svg>", html, re.S)[2]
-    assert [len(re.findall(rf"stroke: var\(--s{i}\)", roc)) for i in range(4)] == [2, 2, 2, 0]  # each curve, and in the legend
+    # each curve, and in the legend
+    assert [len(re.findall(rf"stroke: var\(--s{i}\)", roc)) for i in range(4)] == [2, 2, 2, 0]
     assert all(p["role"] == "img" and len(str(p["aria-label"])) > 20 for p in pictures)
     for svg in re.findall(r"<svg.*?</svg>", html, re.S):
         ET.fromstring(svg.replace("xlink:href", "href"))
@@ -208,11 +258,15 @@ def test_figures_are_the_right_ones() -> None:
 
 def test_the_best_is_bold() -> None:
     html = report.render(Page("t", models=[section(None)]))
-    assert re.findall(r"<b>([\d.]+)</b>", html) == ["0.900", "0.100", "0.900"]  # both of equals; the least Brier; NaN never wins
+    # both of equals; the least Brier; NaN never wins
+    assert re.findall(r"<b>([\d.]+)</b>", html) == ["0.900", "0.100", "0.900"]
     assert "<th scope=row>linear svm</th>" in html
     assert 'title="less is better"' in html
     assert "<small>0.700 to 0.900</small>" in html
-    same = {name: {"auprc_base_rate": Interval(rate, rate, rate), "mcc": Interval(0.0, 0.0, 0.0)} for name, rate in (("model", 0.2), ("b", 0.3))}
+    same = {
+        name: {"auprc_base_rate": Interval(rate, rate, rate), "mcc": Interval(0.0, 0.0, 0.0)}
+        for name, rate in (("model", 0.2), ("b", 0.3))
+    }
     assert "<b>0" not in report.render(Page("t", models=[section(None, scores=same)]))
 
 
@@ -226,7 +280,9 @@ def test_the_best_is_bold() -> None:
     ],
 )
 def test_the_difference_is_judged(metric: str, ends: tuple[float, float], verdict: str) -> None:
-    html = report.render(Page("t", models=[section(None, metric=metric, difference=("random_forest", Interval(sum(ends) / 2, *ends)))]))
+    html = report.render(
+        Page("t", models=[section(None, metric=metric, difference=("random_forest", Interval(sum(ends) / 2, *ends)))])
+    )
     assert f"paired: {verdict}." in html and "best baseline (random forest)" in html
 
 

@@ -1,4 +1,5 @@
-"""What tasks make of matrices, without a JVM: the rows of many files, read and put together, are those of the files one after another."""
+"""What tasks make of matrices, without a JVM: the rows of many files, read and put together,
+are those of the files one after another."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from genodl_spark.sources import matrices as pipeline
 Values = dict[str, dict[str, float | None]]  # sample -> feature -> value
 genes = st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=4, unique=True)
 file = st.builds(
-    lambda samples, features, numbers: {s: {f: numbers[(i * 5 + j) % 6] for j, f in enumerate(features)} for i, s in enumerate(samples)},
+    lambda samples, features, numbers: {
+        s: {f: numbers[(i * 5 + j) % 6] for j, f in enumerate(features)} for i, s in enumerate(samples)
+    },
     st.lists(st.sampled_from(["s1", "s2", "s3", "s4"]), min_size=1, max_size=3, unique=True),
     genes,
     st.lists(st.sampled_from([None, 0.0, 1.0, -2.5, 3.0]), min_size=6, max_size=6),
@@ -33,7 +36,10 @@ file = st.builds(
 
 def written(path: Path, values: Values) -> tuple[str, matrix.Header]:
     names = list(next(iter(values.values())))
-    cells = [["gene", *values], *([name, *("NA" if row[name] is None else str(row[name]) for row in values.values())] for name in names)]
+    cells = [
+        ["gene", *values],
+        *([name, *("NA" if row[name] is None else str(row[name]) for row in values.values())] for name in names),
+    ]
     path.write_text("".join("\t".join(row) + "\n" for row in cells))
     uri = f"file://{path}"
     with storage.open_input(uri) as raw:
@@ -49,10 +55,16 @@ def reports(batches: Any) -> list[Any]:
 
 
 def rows_of(folder: str, parts: list[Part]) -> list[dict[str, Any]]:
-    return [row for part in parts for row in pq.read_table(storage.local_path(storage.join(folder, unquote(part.path)))).to_pylist()]
+    return [
+        row
+        for part in parts
+        for row in pq.read_table(storage.local_path(storage.join(folder, unquote(part.path)))).to_pylist()
+    ]
 
 
-def ingested(folder: Path, files: dict[str, Values], stored: list[dict[str, Any]], orders: dict[str, list[str]]) -> list[dict[str, Any]]:
+def ingested(
+    folder: Path, files: dict[str, Values], stored: list[dict[str, Any]], orders: dict[str, list[str]]
+) -> list[dict[str, Any]]:
     """All that `_ingest` does between two commits: rows of the table after `files` have come to `stored`."""
     where = [f"file://{folder}/{name}" for name in ("table", "features", "staging")]
     target = pipeline._Target(EXPRESSION, "c", "", where[0], where[1], where[2], 2, "n")
@@ -86,14 +98,22 @@ def said(rows: list[dict[str, Any]], orders: dict[str, list[str]]) -> Values:
     for row in rows:
         assert row["sample_id"] not in found
         values = np.frombuffer(row["x"], np.float32).tolist()
-        assert row["n_features"] == len(values) and row["file"] == row["files"][-1] and (row["origin"] is None) == (len(row["files"]) == 1)
-        found[row["sample_id"]] = {f: None if v != v else v for f, v in zip(orders[row["feature_set"]], values, strict=True)}
+        assert (
+            row["n_features"] == len(values)
+            and row["file"] == row["files"][-1]
+            and (row["origin"] is None) == (len(row["files"]) == 1)
+        )
+        found[row["sample_id"]] = {
+            f: None if v != v else v for f, v in zip(orders[row["feature_set"]], values, strict=True)
+        }
     return found
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(file, min_size=1, max_size=4), file)
-def test_files_at_once_are_files_one_after_another(tmp_path_factory: pytest.TempPathFactory, files: list[Values], again: Values) -> None:
+def test_files_at_once_are_files_one_after_another(
+    tmp_path_factory: pytest.TempPathFactory, files: list[Values], again: Values
+) -> None:
     named = {f"f{i}.tsv": values for i, values in enumerate(files)}
     at_once: dict[str, list[str]] = {}
     together = ingested(tmp_path_factory.mktemp("m"), named, [], at_once)
@@ -150,7 +170,11 @@ def test_rows_that_their_features_do_not_fit_are_not_read(monkeypatch: pytest.Mo
 
     def rows(values: list[bytes]) -> list[pa.RecordBatch]:
         n = len(values)
-        return [pa.RecordBatch.from_arrays([pa.array(["s"] * n), pa.array([""] * n), pa.array(["x"] * n), pa.array(values)], stored.columns)]
+        return [
+            pa.RecordBatch.from_arrays(
+                [pa.array(["s"] * n), pa.array([""] * n), pa.array(["x"] * n), pa.array(values)], stored.columns
+            )
+        ]
 
     (batch,) = stored.pack(rows([np.array([1, 2], np.float32).tobytes()]))
     assert np.frombuffer(batch.column("x")[0].as_py(), np.float32).tolist() == [2, 1]

@@ -1,4 +1,5 @@
-"""A kind of source that is one file outside the package: through ingest, SQL, listings, lineage, verify, forget and damage."""
+"""A kind of source that is one file outside the package: through ingest, SQL, listings, lineage,
+verify, forget and damage."""
 
 from __future__ import annotations
 
@@ -33,8 +34,9 @@ from genodl_spark.sources.protocol import RecordSource
 TABLE = Table(
     "depths",
     "Depth of a person's library",
-    (COHORT, required("sample_id", "string", "Person"), required("depth", "int", "Reads"), required("marks", "array<double>", "Whatever"),
-     required("file", "string", "File"), required("record", "bigint", "Record in the file, 1-based")),
+    (COHORT, required("sample_id", "string", "Person"), required("depth", "int", "Reads"),
+     required("marks", "array<double>", "Whatever"), required("file", "string", "File"),
+     required("record", "bigint", "Record in the file, 1-based")),
     key=("cohort", "sample_id"),
     partitioned_by=("cohort",),
     checks={"depth": "depth >= 0"},
@@ -85,11 +87,17 @@ class Source(RecordSource):
 
 
 def records(path: Path, *rows: tuple[int, int], broken: int | None = None) -> str:
-    path.write_bytes(b"".join(struct.pack("<iii", person, depth, person + depth + (i == broken)) for i, (person, depth) in enumerate(rows)))
+    path.write_bytes(
+        b"".join(
+            struct.pack("<iii", person, depth, person + depth + (i == broken)) for i, (person, depth) in enumerate(rows)
+        )
+    )
     return str(path)
 
 
-def test_a_source_of_ones_own_goes_all_the_way(genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_of_ones_own_goes_all_the_way(
+    genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code_file = tmp_path / "depth_file.py"
     code_file.write_text(DEPTHS)
     folder = tmp_path / "in"
@@ -102,7 +110,10 @@ def test_a_source_of_ones_own_goes_all_the_way(genodl, lake: Lake, tmp_path: Pat
         patched.setattr(engine, "_FEW_BYTES", 0)  # in tasks, which do not have the file
         code, report, line = genodl(ingest, str(code_file), str(folder), *at)
     assert code == 0, line
-    assert report["rows"]["depths"] == {"written": 5, "total": 5, "quarantined": 1} and report["rows"]["samples"]["written"] == 6
+    assert (
+        report["rows"]["depths"] == {"written": 5, "total": 5, "quarantined": 1}
+        and report["rows"]["samples"]["written"] == 6
+    )
     assert report["warnings"] == [
         f"passed over 1 files of {storage.absolute(str(folder))} that are hidden or not named as depth_file: notes.txt",
         "1 of 5 records of a.depth are in quarantine, first record 4: found the check 100008; expected 100007",
@@ -120,8 +131,14 @@ def test_a_source_of_ones_own_goes_all_the_way(genodl, lake: Lake, tmp_path: Pat
     # As it was: nothing. With one byte of code more: read again, each row in place of what it was.
     assert genodl(ingest, str(code_file), str(folder), *at)[1]["status"] == "unchanged"
     code_file.write_text(DEPTHS.replace("[0.5]", "[0.5, 1.5]"))
-    assert genodl(ingest, str(code_file), str(folder / "b.depth"), *at)[1]["rows"]["depths"] == {"written": 1, "total": 5, "quarantined": 0}
-    found = genodl(query, "SELECT sample_id, depth, size(marks) AS n, record FROM depths ORDER BY file, record", "--lake", lake.uri)[1]["result"]
+    assert genodl(ingest, str(code_file), str(folder / "b.depth"), *at)[1]["rows"]["depths"] == {
+        "written": 1,
+        "total": 5,
+        "quarantined": 0,
+    }
+    found = genodl(
+        query, "SELECT sample_id, depth, size(marks) AS n, record FROM depths ORDER BY file, record", "--lake", lake.uri
+    )[1]["result"]
     assert [tuple(row.values()) for row in found] == [
         ("p100001", 5, 1, 1),
         ("p100002", 7, 1, 2),
@@ -136,8 +153,15 @@ def test_a_source_of_ones_own_goes_all_the_way(genodl, lake: Lake, tmp_path: Pat
     # What the file declared is read from the table's log, by whoever has not got the file.
     own = lake.tables()["depths"]
     assert (own.person, own.file, own.made_by) == (("sample_id",), "file", "ingest depth_file")
-    assert isinstance(own, Table) and (own.key, own.partitioned_by, own.checks) == (("cohort", "sample_id"), ("cohort",), {"depth": "depth >= 0"})
-    assert [(c.name, c.type, c.nullable) for c in own.columns][2:4] == [("depth", "int", False), ("marks", "array<double>", False)]
+    assert isinstance(own, Table) and (own.key, own.partitioned_by, own.checks) == (
+        ("cohort", "sample_id"),
+        ("cohort",),
+        {"depth": "depth >= 0"},
+    )
+    assert [(c.name, c.type, c.nullable) for c in own.columns][2:4] == [
+        ("depth", "int", False),
+        ("marks", "array<double>", False),
+    ]
     listed = {row["table"]: row for row in genodl(list_job, "tables", "--lake", lake.uri)[1]["result"]}
     assert (listed["depths"]["rows"], listed["depths"]["description"]) == (5, "Depth of a person's library")
     code, report, line = genodl(lineage, "depths", "--key", "p100006", "--lake", lake.uri)
@@ -145,8 +169,17 @@ def test_a_source_of_ones_own_goes_all_the_way(genodl, lake: Lake, tmp_path: Pat
 
     # A person goes, with the file that was theirs alone.
     code, report, line = genodl(forget, "--sample", "p100002", *at)
-    assert code == 0 and set(report["metrics"]["tables"]) >= {"depths", "samples"} and report["metrics"]["files_with_the_identifier"] == [], line
-    assert sorted(r["sample_id"] for r in lake.rows(own, {}).to_pylist()) == ["p100001", "p100003", "p100005", "p100006"]
+    assert (
+        code == 0
+        and set(report["metrics"]["tables"]) >= {"depths", "samples"}
+        and report["metrics"]["files_with_the_identifier"] == []
+    ), line
+    assert sorted(r["sample_id"] for r in lake.rows(own, {}).to_pylist()) == [
+        "p100001",
+        "p100003",
+        "p100005",
+        "p100006",
+    ]
     records(folder / "c.depth", (100002, 1))
     code, _, line = genodl(ingest, str(code_file), str(folder / "c.depth"), *at)
     assert code == 2 and "c.depth: found 1 samples that have withdrawn consent" in line
@@ -162,9 +195,13 @@ def test_a_source_of_ones_own_goes_all_the_way(genodl, lake: Lake, tmp_path: Pat
     assert code == 2 and [finding["table"] for finding in report["metrics"]["findings"]] == ["depths"]
     assert "genodl ingest depth_file.py file://" in line and line.endswith("--cohort c'1")
 
-    # A file that is not of the kind is refused before anything is written, and so is a record that breaks the table's check.
+    # A file that is not of the kind is refused before anything is written, and so is a record
+    # that breaks the table's check.
     (folder / "d.depth").write_bytes(b"12345")
-    assert "d.depth: found 5 bytes; expected records of 12" in genodl(ingest, str(code_file), str(folder / "d.depth"), *at)[2]
+    assert (
+        "d.depth: found 5 bytes; expected records of 12"
+        in genodl(ingest, str(code_file), str(folder / "d.depth"), *at)[2]
+    )
     before = lake.version(own), lake.version(SAMPLES)
     code, _, line = genodl(ingest, str(code_file), records(folder / "e.depth", (9, -1)), *at)
     assert code == 1 and (lake.version(own), lake.version(SAMPLES)) == before
@@ -185,9 +222,17 @@ def test_a_source_of_ones_own_goes_all_the_way(genodl, lake: Lake, tmp_path: Pat
         ("taken.py", DEPTHS.replace('"depths"', '"variants"'), "found 'variants' as the name of a table"),
         ("caps.py", DEPTHS.replace('"depths"', '"Depths"'), "found 'Depths' as the name of a table"),
         ("nofile.py", DEPTHS.replace('required("file", "string", "File"), ', ""), "expected columns cohort and file"),
-        ("type.py", DEPTHS.replace('"int", "Reads"', '"integers", "Reads"'), "found a type of table depths that is none"),
+        (
+            "type.py",
+            DEPTHS.replace('"int", "Reads"', '"integers", "Reads"'),
+            "found a type of table depths that is none",
+        ),
         ("packed.py", DEPTHS.replace("entity=", 'packed_by="depth", entity='), "found table depths packed by depth"),
-        ("nokey.py", DEPTHS.replace('key=("cohort", "sample_id")', 'key=("cohort", "person")'), "expected columns cohort and file, and a key"),
+        (
+            "nokey.py",
+            DEPTHS.replace('key=("cohort", "sample_id")', 'key=("cohort", "person")'),
+            "expected columns cohort and file, and a key",
+        ),
     ],
 )
 def test_what_cannot_be_a_source_is_refused(tmp_path: Path, name: str, text: str | None, found: str) -> None:
@@ -208,7 +253,9 @@ def test_kinds_are_the_files_with_a_source() -> None:
         "vcf": "variants",
     }
     assert "./mine.py" in sources.kinds() and "bam" not in sources.kinds()
-    with pytest.raises(InputError, match="found 'bam'; expected expression, methylation, phenotypes, sequences, vcf, or the path"):
+    with pytest.raises(
+        InputError, match="found 'bam'; expected expression, methylation, phenotypes, sequences, vcf, or the path"
+    ):
         sources.load("bam")
 
 
@@ -221,10 +268,18 @@ def test_a_declaration_is_read_back_from_what_delta_keeps(table: Table) -> None:
         if kind == "array":
             return {"type": kind, "elementType": delta(inner), "containsNull": True}
         if kind == "map":
-            return {"type": kind, "keyType": delta(inner.split(",")[0]), "valueType": delta(inner.split(",")[1].strip()), "valueContainsNull": True}
+            return {
+                "type": kind,
+                "keyType": delta(inner.split(",")[0]),
+                "valueType": delta(inner.split(",")[1].strip()),
+                "valueContainsNull": True,
+            }
         return names.get(kind, kind)
 
-    columns = [{"name": c.name, "type": delta(c.type), "nullable": c.nullable, "metadata": {"comment": c.doc}} for c in table.columns]
+    columns = [
+        {"name": c.name, "type": delta(c.type), "nullable": c.nullable, "metadata": {"comment": c.doc}}
+        for c in table.columns
+    ]
     properties = table.properties()
     metadata = {"schemaString": json.dumps({"fields": columns}), "description": table.doc}
     metadata |= {"partitionColumns": list(table.partitioned_by), "configuration": properties}

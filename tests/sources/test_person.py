@@ -12,7 +12,22 @@ import pytest
 from genodl_spark.sources import removal
 from genodl_spark.sources.person import Person, edited_json, names_people
 
-NAMES = ["1", "GT", "done", "a.b", "0/1", "PASS", "ID", 'O\'Neil "x"', "back\\slash", "100%", "(.*)+[a-z]", "Zoë 山", "20", "."]
+NAMES = [
+    "1",
+    "GT",
+    "done",
+    "a.b",
+    "0/1",
+    "PASS",
+    "ID",
+    'O\'Neil "x"',
+    "back\\slash",
+    "100%",
+    "(.*)+[a-z]",
+    "Zoë 山",
+    "20",
+    ".",
+]
 META = """##fileformat=VCFv4.3
 ##fileDate=20200101
 ##contig=<ID=1,length=248956422>
@@ -59,17 +74,25 @@ def test_lines_about_the_sample_go(name: str) -> None:
         "##source=x --sample-name withdrawn --threads 2",
         "##bcftools_viewCommand=view -s ^a,withdrawn,b -Oz",
     ]
-    assert Person("c", name).header(header(name, meta=f"{META}\n" + "\n".join(lines))) == header(meta=f"{META}\n" + "\n".join(expected))
+    assert Person("c", name).header(header(name, meta=f"{META}\n" + "\n".join(lines))) == header(
+        meta=f"{META}\n" + "\n".join(expected)
+    )
 
 
 def test_free_text_loses_a_distinctive_name_as_a_word() -> None:
     who = Person("c", "NA12878")
-    lines = '##source=/data/NA12878.g.vcf.gz NA12878-b NA12878.2 xNA12878\n##INFO=<ID=NA12878,Number=1,Type=String,Description="In NA12878, twice">'
+    lines = (
+        "##source=/data/NA12878.g.vcf.gz NA12878-b NA12878.2 xNA12878\n"
+        '##INFO=<ID=NA12878,Number=1,Type=String,Description="In NA12878, twice">'
+    )
     left = (
-        '##source=/data/withdrawn.g.vcf.gz NA12878-b NA12878.2 xNA12878\n##INFO=<ID=NA12878,Number=1,Type=String,Description="In withdrawn, twice">'
+        "##source=/data/withdrawn.g.vcf.gz NA12878-b NA12878.2 xNA12878\n"
+        '##INFO=<ID=NA12878,Number=1,Type=String,Description="In withdrawn, twice">'
     )
     assert who.header(header("NA12878", "b", meta=lines)) == header("b", meta=left)
-    assert [Person("c", name).distinctive for name in ("NA12878", "done1", "TCGA-A1-A0SB", "PASS", "sample", "12345", "a1")] == [
+    assert [
+        Person("c", name).distinctive for name in ("NA12878", "done1", "TCGA-A1-A0SB", "PASS", "sample", "12345", "a1")
+    ] == [
         *[True] * 3,
         *[False] * 4,
     ]
@@ -78,13 +101,50 @@ def test_free_text_loses_a_distinctive_name_as_a_word() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_keeps_all_but_the_name(name: str) -> None:
     who = Person("c", name)
-    words = ["TASK", "--procs", name, "--cohort", name, "--set", f"train.epochs={name}", "--label", name, f"{name}/x.vcf", "--seed=1"]
+    words = [
+        "TASK",
+        "--procs",
+        name,
+        "--cohort",
+        name,
+        "--set",
+        f"train.epochs={name}",
+        "--label",
+        name,
+        f"{name}/x.vcf",
+        "--seed=1",
+    ]
     assert who.arguments(words, "train") == words
-    given = ["--sample", name, "--samples", f"a,{name},b", f"--samples={name}", "--key", name, "--set", f"predict.first={name}"]
+    given = [
+        "--sample",
+        name,
+        "--samples",
+        f"a,{name},b",
+        f"--samples={name}",
+        "--key",
+        name,
+        "--set",
+        f"predict.first={name}",
+    ]
     assert who.arguments(given, "predict") == (
-        ["--sample", "withdrawn", "--samples", "a,withdrawn,b", "--samples=withdrawn", "--key", "withdrawn", "--set", "predict.first=withdrawn"]
+        [
+            "--sample",
+            "withdrawn",
+            "--samples",
+            "a,withdrawn,b",
+            "--samples=withdrawn",
+            "--key",
+            "withdrawn",
+            "--set",
+            "predict.first=withdrawn",
+        ]
     )
-    settings = {"seed": 1, "label": name, "predict": {"first": name, "last": "z", "device": name}, "split": {"column": name, name: [name, 1]}}
+    settings = {
+        "seed": 1,
+        "label": name,
+        "predict": {"first": name, "last": "z", "device": name},
+        "split": {"column": name, name: [name, 1]},
+    }
     assert who.settings(settings) == {**settings, "predict": {"first": "withdrawn", "last": "z", "device": name}}
     report = {
         "job": name,
@@ -113,7 +173,10 @@ def test_a_run_keeps_all_but_the_name(name: str) -> None:
 def test_sql_and_paths_lose_the_name() -> None:
     sql = "SELECT * FROM samples WHERE sample_id = 'GT' AND x = 1"
     assert Person("c", "GT").arguments([sql], "query") == [sql.replace("'GT'", "withdrawn")]
-    assert Person("c", "NA12878").arguments(["vcf", "/data/NA12878.vcf.gz"], "ingest") == ["vcf", "/data/withdrawn.vcf.gz"]
+    assert Person("c", "NA12878").arguments(["vcf", "/data/NA12878.vcf.gz"], "ingest") == [
+        "vcf",
+        "/data/withdrawn.vcf.gz",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "{", "nan", "[" * 100_000, "\x00"])
@@ -146,28 +209,73 @@ def test_arrow_looks_for_a_word_as_python_does(name: str) -> None:
 def test_rows_refer_to_the_person_by_an_alias() -> None:
     who = Person("c", "1")
     where = {"cohort": ["c"], "split_hash": ["s"]}
-    columns = {"cohort": ["c", "c", "d", "c", "c"], "split_hash": ["s", "s", "s", "t", "s"], "group": ["1", "11", "1", "1", None], "fold": [1] * 5}
+    columns = {
+        "cohort": ["c", "c", "d", "c", "c"],
+        "split_hash": ["s", "s", "s", "t", "s"],
+        "group": ["1", "11", "1", "1", None],
+        "fold": [1] * 5,
+    }
     change = removal._Aliased(who, where, ["group"])
     rows = pa.table(columns)
-    assert change.columns == ["cohort", "split_hash", "group"] and change.concerns(rows) and not change.concerns(rows.slice(1))
+    assert (
+        change.columns == ["cohort", "split_hash", "group"]
+        and change.concerns(rows)
+        and not change.concerns(rows.slice(1))
+    )
     assert change.apply(rows).to_pydict() == {**columns, "group": [who.alias, "11", "1", "1", None]}
     assert who.alias == "withdrawn-" + hashlib.sha256(b"c\x001").hexdigest()[:8]
-    assert [who.assigned(text) for text in ("patient=1", "batch=1", "1", "")] == [f"patient={who.alias}", "batch=1", "1", ""]
+    assert [who.assigned(text) for text in ("patient=1", "batch=1", "1", "")] == [
+        f"patient={who.alias}",
+        "batch=1",
+        "1",
+        "",
+    ]
 
 
 def test_rows_of_runs_on_other_cohorts_stay() -> None:
     def row(cohort: str) -> dict[str, str]:
         arguments = json.dumps(["vcf", "--cohort", cohort, "--sample", "1"])
-        return {"job": "export", "arguments": arguments, "settings": '{"predict":{"first":"1"},"seed":1}', "report": '{"status":"done"}'}
+        return {
+            "job": "export",
+            "arguments": arguments,
+            "settings": '{"predict":{"first":"1"},"seed":1}',
+            "report": '{"status":"done"}',
+        }
 
     rows = pa.Table.from_pylist([row("c"), row("d")])
     change = removal.Edited(Person("c", "1"), "runs")
     assert change.concerns(rows) and not change.concerns(rows.slice(1))
-    first = {**row("c"), "arguments": row("c")["arguments"].replace('"1"', '"withdrawn"'), "settings": '{"predict":{"first":"withdrawn"},"seed":1}'}
+    first = {
+        **row("c"),
+        "arguments": row("c")["arguments"].replace('"1"', '"withdrawn"'),
+        "settings": '{"predict":{"first":"withdrawn"},"seed":1}',
+    }
     assert change.apply(rows).to_pylist() == [first, row("d")]
 
 
 def test_columns_that_name_people() -> None:
-    naming = ["father", "Mother_ID", "patient", "patient_id", "patient barcode", "donor", "PaternalID", "subjects", "normal_sample"]
-    others = ["label", "batch", "age", "sample_type", "case", "control", "father_age", "patients_seen", "group", "twin", "split"]
+    naming = [
+        "father",
+        "Mother_ID",
+        "patient",
+        "patient_id",
+        "patient barcode",
+        "donor",
+        "PaternalID",
+        "subjects",
+        "normal_sample",
+    ]
+    others = [
+        "label",
+        "batch",
+        "age",
+        "sample_type",
+        "case",
+        "control",
+        "father_age",
+        "patients_seen",
+        "group",
+        "twin",
+        "split",
+    ]
     assert [names_people(name) for name in naming + others] == [True] * len(naming) + [False] * len(others)

@@ -22,7 +22,8 @@ _HEADER, _RECORD = struct.Struct("<5sI"), struct.Struct("<2I")
 
 
 def is_bcf(first: bytes) -> bool:
-    """Whether a file with these first bytes (some hundred are enough) is a BCF file, which is BGZF with BCF's mark inside."""
+    """Whether a file with these first bytes (some hundred are enough) is a BCF file,
+    which is BGZF with BCF's mark inside."""
     try:
         return bgzf.is_bgzf(first) and zlib.decompressobj(wbits=31).decompress(first, len(_MAGIC)) == _MAGIC
     except zlib.error:
@@ -32,9 +33,9 @@ def is_bcf(first: bytes) -> bool:
 def line_blocks_of_bcf(uri: str, size: int = BLOCK, longest: int = LONGEST) -> Iterator[tuple[int, bytes]]:
     """Yields (number of the first line, block) as `line_blocks` does for the same file as VCF text, header and records.
 
-    The text is that of `bcftools view`. A file that is not local is copied to the temporary directory first. InputError, before
-    any text, for a file that is cut off or corrupt, or has a record of more than `longest` bytes; and for one whose records htslib
-    cannot read.
+    The text is that of `bcftools view`. A file that is not local is copied to the temporary directory first.
+    InputError, before any text, for a file that is cut off or corrupt, or has a record of more than `longest` bytes;
+    and for one whose records htslib cannot read.
     """
     with _local(uri) as path:
         expected = _count_records(path, uri, longest)
@@ -60,7 +61,8 @@ def line_blocks_of_bcf(uri: str, size: int = BLOCK, longest: int = LONGEST) -> I
 
 
 def header_block(uri: str) -> Iterator[tuple[int, bytes]]:
-    """Yields the header alone, as `line_blocks_of_bcf` does at first, without reading the records. InputError where htslib cannot read it."""
+    """Yields the header alone, as `line_blocks_of_bcf` does at first, without reading the records.
+    InputError where htslib cannot read it."""
     with _local(uri) as path:
         try:
             with _opened(path) as file:
@@ -96,7 +98,8 @@ def _local(uri: str) -> Iterator[str]:
 
 
 def _count_records(path: str, uri: str, longest: int) -> int:
-    """Records of a BCF file, from their lengths. InputError unless every block is sound, the last record whole and none above `longest` bytes.
+    """Records of a BCF file, from their lengths. InputError unless every block is sound, the last record whole
+    and none above `longest` bytes.
 
     htslib alone may take a file that ends early for a short one.
     """
@@ -114,7 +117,11 @@ def _count_records(path: str, uri: str, longest: int) -> int:
                     else:
                         length = sum(_RECORD.unpack_from(held, at))
                         if length > longest:
-                            raise _unreadable(f"{length:,} bytes in record {records + 1} of a BCF file, more than the {longest:,} allowed", uri)
+                            raise _unreadable(
+                                f"{length:,} bytes in record {records + 1} of a BCF file, more than "
+                                f"the {longest:,} allowed",
+                                uri,
+                            )
                     at += size + length
                     records, size = records + 1, _RECORD.size
                 held, skip = held[at:], skip + max(0, at - len(held))

@@ -1,21 +1,24 @@
-"""`spark.read.format("vcf").load(PATH)`: VCF and BCF as a DataFrame, with INFO and FORMAT typed by the header, without a lake.
+"""`spark.read.format("vcf").load(PATH)`: VCF and BCF as a DataFrame, with INFO and FORMAT typed
+by the header, without a lake.
 
     from genodl_spark.formats.vcf import datasource
     datasource.register(spark)
-    spark.read.format("vcf").option("format", "GT,DP").load("calls/*.vcf.gz").select("chrom", "pos", "INFO_AF", "FORMAT_DP")
+    spark.read.format("vcf").option("format", "GT,DP").load("calls/*.vcf.gz").select(
+        "chrom", "pos", "INFO_AF", "FORMAT_DP")
 
 PATH is a file, a directory, a pattern, or several of them: a list, or commas between. Options:
 
     info       INFO keys to type, commas between; * (all that the headers declare) unless given, empty for none
     format     FORMAT keys to type; none unless given, * for all; GT is the call as text
-    mode       permissive (unless given): a record that breaks the specification is a row of NULLs but for `file`, `_corrupt_record`
-               (its first 4,096 characters) and `_reason`; in one that holds, a value that its key's type does not fit is NULL,
-               and `_reason` tells. failfast: either is an error, and so is a header line that breaks the specification
+    mode       permissive (unless given): a record that breaks the specification is a row of NULLs
+               but for `file`, `_corrupt_record` (its first 4,096 characters) and `_reason`;
+               in one that holds, a value that its key's type does not fit is NULL, and `_reason` tells. failfast:
+               either is an error, and so is a header line that breaks the specification
     splitSize  stored bytes that one task reads, 8 MiB unless given; gzip that is not bgzip, and BCF, are read whole
 
-Columns: those of the lake's table `variants` that need no lake (`gt` is packed: see sql_functions.py), INFO_KEY and FORMAT_KEY as
-in sources/vcf_fields.py, `_corrupt_record`, `_reason`. `line` is NULL in all splits of a file but its first: how many lines lie before them
-is not known without reading these.
+Columns: those of the lake's table `variants` that need no lake (`gt` is packed:
+see sql_functions.py), INFO_KEY and FORMAT_KEY as in sources/vcf_fields.py, `_corrupt_record`, `_reason`.
+`line` is NULL in all splits of a file but its first: how many lines lie before them is not known without reading these.
 """
 
 from __future__ import annotations
@@ -45,7 +48,24 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
     from pyspark.sql.types import StructType
 
-_NAMES = ["contig", "chrom", "pos", "end", "id", "ref", "alts", "qual", "filters", "info", "format", "gt", "fields", "n_samples", "file", "line"]
+_NAMES = [
+    "contig",
+    "chrom",
+    "pos",
+    "end",
+    "id",
+    "ref",
+    "alts",
+    "qual",
+    "filters",
+    "info",
+    "format",
+    "gt",
+    "fields",
+    "n_samples",
+    "file",
+    "line",
+]
 _CORRUPT, _REASON = "_corrupt_record", "_reason"
 _FIXED = [pa.field(name, VARIANTS.arrow_schema().field(name).type) for name in _NAMES]
 _LAST = [pa.field(_CORRUPT, pa.string()), pa.field(_REASON, pa.string())]
@@ -61,7 +81,8 @@ def register(spark: SparkSession) -> None:
 
 
 def samples(path: str) -> list[str]:
-    """The samples of the files at `path`, in the order of `gt`, `fields` and the FORMAT columns. InputError where files differ in them."""
+    """The samples of the files at `path`, in the order of `gt`, `fields` and the FORMAT columns.
+    InputError where files differ in them."""
     uris = _uris(path)
     first = vcf.header_of(uris[0]).samples
     for uri in uris[1:]:
@@ -80,7 +101,9 @@ class VcfDataSource(DataSource):
     def schema(self) -> StructType:
         from pyspark.sql.pandas.types import from_arrow_schema
 
-        return from_arrow_schema(pa.schema([*_FIXED, *(pa.field(c.name, c.arrow) for c in _columns(self._uris(), *self._keys())), *_LAST]))
+        return from_arrow_schema(
+            pa.schema([*_FIXED, *(pa.field(c.name, c.arrow) for c in _columns(self._uris(), *self._keys())), *_LAST])
+        )
 
     def reader(self, schema: StructType) -> DataSourceReader:
         mode = self.options.get("mode", _MODES[0]).lower()
@@ -140,10 +163,16 @@ class VcfReader(DataSourceReader):
         except InputError as error:
             raise InputError(error.message, uri, error.line if counted else None) from error
 
-    def _batch(self, uri: str, header: Header, rows: pa.RecordBatch, refused: pa.RecordBatch, counted: bool) -> pa.RecordBatch:
+    def _batch(
+        self, uri: str, header: Header, rows: pa.RecordBatch, refused: pa.RecordBatch, counted: bool
+    ) -> pa.RecordBatch:
         typed, reasons = fields.typed(rows, self._columns, header)
         if self._failfast:
-            bad = [(line, reason) for line, reason in zip(rows.column("line").to_pylist(), reasons, strict=True) if reason is not None]
+            bad = [
+                (line, reason)
+                for line, reason in zip(rows.column("line").to_pylist(), reasons, strict=True)
+                if reason is not None
+            ]
             bad += zip(refused.column("line").to_pylist(), refused.column("reason").to_pylist(), strict=True)
             if bad:
                 line, reason = min(bad)
@@ -152,9 +181,14 @@ class VcfReader(DataSourceReader):
         arrays = dict(zip(names, [*(rows.column(field.name) for field in _FIXED), *typed], strict=True))
         arrays[_CORRUPT], arrays[_REASON] = pa.nulls(rows.num_rows, pa.string()), pa.array(reasons, pa.string())
         if refused.num_rows:
-            beside = {name: refused.column(name) for name in ("file", "line")} | {_CORRUPT: refused.column("text"), _REASON: refused.column("reason")}
+            beside = {name: refused.column(name) for name in ("file", "line")} | {
+                _CORRUPT: refused.column("text"),
+                _REASON: refused.column("reason"),
+            }
             arrays = {
-                name: pa.concat_arrays([array, beside[name].cast(array.type) if name in beside else pa.nulls(refused.num_rows, array.type)])
+                name: pa.concat_arrays(
+                    [array, beside[name].cast(array.type) if name in beside else pa.nulls(refused.num_rows, array.type)]
+                )
                 for name, array in arrays.items()
             }
         if not counted:
@@ -167,14 +201,20 @@ def _columns(uris: list[str], info: tuple[str, ...] | None, format_: tuple[str, 
 
 
 @lru_cache(8)
-def _made_columns(uris: tuple[str, ...], info: tuple[str, ...] | None, format_: tuple[str, ...] | None) -> tuple[Column, ...]:
+def _made_columns(
+    uris: tuple[str, ...], info: tuple[str, ...] | None, format_: tuple[str, ...] | None
+) -> tuple[Column, ...]:
     return tuple(fields.columns_of((vcf.header_of(uri) for uri in uris), info, format_))
 
 
 def _uris(path: str) -> list[str]:
     """The files that `path` names, each once. InputError where there are none."""
     # A name may have a comma, or a character of patterns, in it.
-    parts = [path] if storage.kind(storage.absolute(path)) != "absent" else [part.strip() for part in path.split(",") if part.strip()]
+    parts = (
+        [path]
+        if storage.kind(storage.absolute(path)) != "absent"
+        else [part.strip() for part in path.split(",") if part.strip()]
+    )
     found: list[str] = []
     for part in parts:
         uri = storage.absolute(part)
@@ -184,13 +224,17 @@ def _uris(path: str) -> list[str]:
             continue
         listed = _below(uri) if kind == "directory" else _matching(uri)
         if not listed:
-            raise InputError("no such file, or none with a name of VCF or BCF; expected a file, a directory or a pattern", part)
+            raise InputError(
+                "no such file, or none with a name of VCF or BCF; expected a file, a directory or a pattern", part
+            )
         found += listed
     return list(dict.fromkeys(found))
 
 
 def _below(folder: str) -> list[str]:
-    return [uri for uri in storage.files_under(folder) if vcf.FILE_NAME.search(uri) and not storage.is_hidden(uri, folder)]
+    return [
+        uri for uri in storage.files_under(folder) if vcf.FILE_NAME.search(uri) and not storage.is_hidden(uri, folder)
+    ]
 
 
 def _matching(pattern: str) -> list[str]:
@@ -198,11 +242,15 @@ def _matching(pattern: str) -> list[str]:
         return []
     if storage.is_local(pattern):
         paths = glob.glob(storage.local_path(pattern), recursive=True)
-        return sorted(uri for uri in map(storage.absolute, paths) if storage.kind(uri) == "file" and vcf.FILE_NAME.search(uri))
+        return sorted(
+            uri for uri in map(storage.absolute, paths) if storage.kind(uri) == "file" and vcf.FILE_NAME.search(uri)
+        )
     head, rest = pattern.split("://", 1)
     before = rest.split("/")
     fixed = next(i for i, part in enumerate(before) if _MAGIC.search(part))
     folder = f"{head}://{'/'.join(before[:fixed])}"
     # A pattern's star does not go into folders.
-    expression = re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]").replace(r"\[", "[").replace(r"\]", "]")
+    expression = (
+        re.escape(pattern).replace(r"\*", "[^/]*").replace(r"\?", "[^/]").replace(r"\[", "[").replace(r"\]", "]")
+    )
     return [uri for uri in storage.files_under(folder) if re.fullmatch(expression, uri) and vcf.FILE_NAME.search(uri)]

@@ -1,10 +1,11 @@
-"""INFO and FORMAT of a VCF as typed Arrow columns, made of the text columns `info`, `format` and `fields` and the packed `gt`.
+"""INFO and FORMAT of a VCF as typed Arrow columns, made of the text columns `info`,
+`format` and `fields` and the packed `gt`.
 
-One column per key that the header declares: INFO_KEY, one value a record, and FORMAT_KEY, a list with one value a sample. A key of
-Number 1 is a value, a Flag whether it is there (and not 0), any other key a list of values. Integer is int64 in INFO and
-int32 in FORMAT, Float is float64, Character and String are text. "." is NULL, and so is a list that is one lone dot; a key that
-a record does not have is NULL, for a Flag false. From VCF 4.3 on text is percent-decoded (section 1.2 of the specification).
-GT is the call as text, "0|1".
+One column per key that the header declares: INFO_KEY, one value a record, and FORMAT_KEY, a list with one value
+a sample. A key of Number 1 is a value, a Flag whether it is there (and not 0), any other key a list of values.
+Integer is int64 in INFO and int32 in FORMAT, Float is float64, Character and String are text.
+"." is NULL, and so is a list that is one lone dot; a key that a record does not have is NULL, for a Flag false.
+From VCF 4.3 on text is percent-decoded (section 1.2 of the specification). GT is the call as text, "0|1".
 
 Values go through Arrow a whole batch at a time; no value is a Python object but those that their type does not fit.
 """
@@ -40,7 +41,8 @@ Problem = tuple[int, str]  # row, what its value is not
 
 @dataclass(frozen=True)
 class Column:
-    """A column to make: its name, INFO or FORMAT, the key, and type and list as the module says (for a FORMAT key, of one sample)."""
+    """A column to make: its name, INFO or FORMAT, the key, and type and list as the module says (for
+    a FORMAT key, of one sample)."""
 
     name: str
     side: str
@@ -54,12 +56,14 @@ class Column:
         return pa.list_(value) if self.side == FORMAT else value
 
 
-def columns_of(headers: Iterable[Header], info: Sequence[str] | None = None, format_: Sequence[str] | None = ()) -> list[Column]:
+def columns_of(
+    headers: Iterable[Header], info: Sequence[str] | None = None, format_: Sequence[str] | None = ()
+) -> list[Column]:
     """The columns for files of these headers: of the keys named, of all declared keys for None.
 
-    A key that headers declare differently is a list where one of them says so, float64 for Integer beside Float, text for anything
-    else. Names that differ in case alone get _2, _3 and so on. InputError for a key named that no header declares and the
-    specification does not know.
+    A key that headers declare differently is a list where one of them says so, float64 for Integer beside Float,
+    text for anything else. Names that differ in case alone get _2, _3 and so on.
+    InputError for a key named that no header declares and the specification does not know.
     """
     found: dict[tuple[str, str], Column] = {}
     reserved = {INFO: RESERVED_INFO, FORMAT: RESERVED_FORMAT}
@@ -77,7 +81,9 @@ def columns_of(headers: Iterable[Header], info: Sequence[str] | None = None, for
             if (side, key) in found:
                 continue
             if key not in reserved[side]:
-                raise InputError(f"found no declaration of {side} {key}; expected keys of the header, check option {side.lower()}")
+                raise InputError(
+                    f"found no declaration of {side} {key}; expected keys of the header, check option {side.lower()}"
+                )
             found[side, key] = _column(side, key, reserved[side][key][0])
     ordered = [found[place] for side in (INFO, FORMAT) for place in found if place[0] == side]
     taken: set[str] = set()
@@ -107,7 +113,8 @@ def _joined(one: Column, other: Column) -> Column:
 
 
 def typed(rows: pa.RecordBatch, columns: Sequence[Column], header: Header) -> tuple[list[pa.Array], list[str | None]]:
-    """The columns for V rows of `variants`, and per row what was found that its type does not hold (such a value is NULL), else None."""
+    """The columns for V rows of `variants`, and per row what was found that its type does not hold (such
+    a value is NULL), else None."""
     problems: list[Problem] = []
     decode = header.minor >= 3
     info = _Info(rows.column("info")) if any(column.side == INFO for column in columns) else None
@@ -137,21 +144,32 @@ class _Info:
         entries = pc.split_pattern(info, ";")
         of = pc.list_parent_indices(entries).to_numpy()
         texts = entries.flatten()
-        # Neither a list of several parts nor a regular expression: the key is cut off at the first =, the value what is behind it.
+        # Neither a list of several parts nor a regular expression: the key is cut off at the first =,
+        # the value what is behind it.
         at = pc.find_substring(texts, "=").to_numpy()
         data, offsets = packing.binary(texts)
         starts, ends = offsets[:-1].astype(np.int64), offsets[1:].astype(np.int64)
         stops = np.where(at < 0, ends, starts + at)
         keys = _cut(data, starts, stops).dictionary_encode()
-        self._codes, self._known = keys.indices.to_numpy(), {key: code for code, key in enumerate(keys.dictionary.to_pylist())}
+        self._codes, self._known = (
+            keys.indices.to_numpy(),
+            {key: code for code, key in enumerate(keys.dictionary.to_pylist())},
+        )
         order = np.argsort(self._codes, kind="stable")
         self._order, self._bounds = order, np.searchsorted(self._codes[order], np.arange(len(self._known) + 1))
-        self._of, self._data, self._starts, self._ends, self._with_value = of, data, np.minimum(stops + 1, ends), ends, at >= 0
+        self._of, self._data, self._starts, self._ends, self._with_value = (
+            of,
+            data,
+            np.minimum(stops + 1, ends),
+            ends,
+            at >= 0,
+        )
 
     def column(self, column: Column, decode: bool, problems: list[Problem]) -> pa.Array:
         code = self._known.get(column.key)
         entries = np.zeros(0, np.int64) if code is None else self._order[self._bounds[code] : self._bounds[code + 1]]
-        rows, first = np.unique(self._of[entries], return_index=True)  # up to VCF 4.2 a key may stand twice: the first one counts
+        # up to VCF 4.2 a key may stand twice: the first one counts
+        rows, first = np.unique(self._of[entries], return_index=True)
         entries = entries[first]
         values = _cut(self._data, self._starts[entries], self._ends[entries])
         if column.type == pa.bool_():
@@ -192,7 +210,9 @@ class _Samples:
                 texts = split.subfields(keys.index(column.key))
                 of_value = np.repeat(of, sizes)
                 values = _values(_text(texts), column, decode, partial(_report, problems, column, of_value))
-                found.append(pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), values))
+                found.append(
+                    pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)), values)
+                )
                 places.append(of)
         if not found:
             return pa.nulls(self.rows, column.arrow)
@@ -200,7 +220,8 @@ class _Samples:
 
 
 class _Split:
-    """Sample columns split at tabs and colons: the bytes of all subfields, joined, and how many each sample column has."""
+    """Sample columns split at tabs and colons: the bytes of all subfields, joined,
+    and how many each sample column has."""
 
     def __init__(self, fields: pa.Array) -> None:
         data, offsets = packing.binary(fields)
@@ -220,7 +241,8 @@ class _Split:
         self._starts = np.concatenate([[0], breaks[:-1] + 1])
 
     def subfields(self, place: int) -> pa.BinaryArray:
-        """The subfield at a place of FORMAT in every sample column of every record; empty where trailing ones are left out."""
+        """The subfield at a place of FORMAT in every sample column of every record;
+        empty where trailing ones are left out."""
         there = self._counts > place
         chosen = np.where(there, self._first + place, 0)
         starts, ends = self._starts[chosen], np.where(there, self._ends[chosen], self._starts[chosen])
@@ -231,7 +253,10 @@ def _cut(data: np.ndarray, starts: np.ndarray, ends: np.ndarray, type_: pa.DataT
     """Pieces of `data` as an Arrow array, text unless said otherwise."""
     n, size = len(starts), int((ends - starts).sum())
     if max(size, len(data)) > _MOST_BYTES:
-        raise ValueError(f"{max(size, len(data))} bytes of sample columns at once; expected {_MOST_BYTES} at most, that Arrow's offsets reach")
+        raise ValueError(
+            f"{max(size, len(data))} bytes of sample columns at once; expected {_MOST_BYTES} at most, "
+            "that Arrow's offsets reach"
+        )
     out, offsets = np.empty(size, np.uint8), np.empty(n + 1, np.int32)
     starts, ends = np.ascontiguousarray(starts, np.int32), np.ascontiguousarray(ends, np.int32)
     kernels.call("gather", np.ascontiguousarray(data), n, starts, ends, 1, out, offsets)
@@ -245,25 +270,37 @@ def _text(values: pa.BinaryArray) -> pa.StringArray:
         return pa.array([value.decode("utf-8", "replace") for value in values.to_pylist()], pa.string())
 
 
-def _report(problems: list[Problem], column: Column, rows: np.ndarray, places: np.ndarray, texts: Sequence[str]) -> None:
+def _report(
+    problems: list[Problem], column: Column, rows: np.ndarray, places: np.ndarray, texts: Sequence[str]
+) -> None:
     kind = {pa.string(): "text", pa.float64(): "Float"}.get(column.type, "Integer of this size")
     problems += [
-        (int(rows[place]), f"found {column.side} {column.key}={text[:40]}; expected {kind}") for place, text in zip(places, texts, strict=True)
+        (int(rows[place]), f"found {column.side} {column.key}={text[:40]}; expected {kind}")
+        for place, text in zip(places, texts, strict=True)
     ]
 
 
-def _values(texts: pa.StringArray, column: Column, decode: bool, report: Callable[[np.ndarray, Sequence[str]], None]) -> pa.Array:
-    """Texts, each of them all values of one key, as values or lists of them. `report` is told the places of those that fit no type."""
+def _values(
+    texts: pa.StringArray, column: Column, decode: bool, report: Callable[[np.ndarray, Sequence[str]], None]
+) -> pa.Array:
+    """Texts, each of them all values of one key, as values or lists of them.
+    `report` is told the places of those that fit no type."""
     texts = _without_missing(texts)
     if not column.listed:
         return _cast(texts, column.type, decode, report)
     lists = pc.split_pattern(texts, ",")
     of = pc.list_parent_indices(lists).to_numpy()
     values = _cast(_without_missing(lists.flatten()), column.type, decode, lambda places, bad: report(of[places], bad))
-    mask = None if not lists.null_count else pa.py_buffer(np.packbits(lists.is_valid().to_numpy(zero_copy_only=False), bitorder="little"))
+    mask = (
+        None
+        if not lists.null_count
+        else pa.py_buffer(np.packbits(lists.is_valid().to_numpy(zero_copy_only=False), bitorder="little"))
+    )
     offsets = np.zeros(len(lists) + 1, np.int32)
     np.cumsum(lists.value_lengths().fill_null(0).to_numpy(), out=offsets[1:])
-    return pa.Array.from_buffers(pa.list_(column.type), len(lists), [mask, pa.py_buffer(offsets)], null_count=lists.null_count, children=[values])
+    return pa.Array.from_buffers(
+        pa.list_(column.type), len(lists), [mask, pa.py_buffer(offsets)], null_count=lists.null_count, children=[values]
+    )
 
 
 def _without_missing(texts: pa.StringArray) -> pa.StringArray:
@@ -271,7 +308,9 @@ def _without_missing(texts: pa.StringArray) -> pa.StringArray:
     return pc.if_else(missing, pa.scalar(None, pa.string()), texts)
 
 
-def _cast(texts: pa.StringArray, type_: pa.DataType, decode: bool, report: Callable[[np.ndarray, Sequence[str]], None]) -> pa.Array:
+def _cast(
+    texts: pa.StringArray, type_: pa.DataType, decode: bool, report: Callable[[np.ndarray, Sequence[str]], None]
+) -> pa.Array:
     if type_ == pa.string():
         if decode and pc.any(pc.match_substring(texts, "%")).as_py():
             for encoded, text in _ENCODED.items():
@@ -284,10 +323,14 @@ def _cast(texts: pa.StringArray, type_: pa.DataType, decode: bool, report: Calla
     distinct = texts.dictionary_encode()
     parse = _float if type_ == pa.float64() else _integer
     parsed = [None if text is None else parse(text) for text in distinct.dictionary.to_pylist()]
-    low, high = (None, None) if type_ == pa.float64() else (-(2 ** (type_.bit_width - 1)), 2 ** (type_.bit_width - 1) - 1)
+    low, high = (
+        (None, None) if type_ == pa.float64() else (-(2 ** (type_.bit_width - 1)), 2 ** (type_.bit_width - 1) - 1)
+    )
     kept = [None if v is None or (low is not None and high is not None and not low <= v <= high) else v for v in parsed]
     values = pa.array(kept, type_).take(distinct.indices)
-    bad = np.flatnonzero(texts.is_valid().to_numpy(zero_copy_only=False) & values.is_null().to_numpy(zero_copy_only=False))
+    bad = np.flatnonzero(
+        texts.is_valid().to_numpy(zero_copy_only=False) & values.is_null().to_numpy(zero_copy_only=False)
+    )
     if len(bad):
         report(bad, texts.take(pa.array(bad)).to_pylist())
     return values
@@ -321,5 +364,11 @@ def _gt(rows: pa.RecordBatch) -> pa.Array:
     if not len(given):
         return pa.nulls(rows.num_rows, pa.list_(pa.string()))
     samples = int(sizes[given[0]])  # one file, one number of samples
-    texts = call_texts(*genotypes.unpack(packed if len(given) == len(packed) else packed.take(pa.array(given)), samples))
-    return _scattered(pa.ListArray.from_arrays(pa.array(np.arange(len(given) + 1, dtype=np.int32) * np.int32(samples)), texts), given, rows.num_rows)
+    texts = call_texts(
+        *genotypes.unpack(packed if len(given) == len(packed) else packed.take(pa.array(given)), samples)
+    )
+    return _scattered(
+        pa.ListArray.from_arrays(pa.array(np.arange(len(given) + 1, dtype=np.int32) * np.int32(samples)), texts),
+        given,
+        rows.num_rows,
+    )

@@ -1,8 +1,8 @@
 """The header of a VCF: its meta lines checked, its fields typed, its samples and contigs.
 
-Sections are those of the VCF specification 4.3 unless a version is named. A meta line that breaks the specification is set
-aside with its reason, as records can be read without it. What they cannot be read without is an InputError: the version, the
-#CHROM line, and samples that can be told apart.
+Sections are those of the VCF specification 4.3 unless a version is named. A meta line that breaks the specification
+is set aside with its reason, as records can be read without it. What they cannot be read without is an InputError:
+the version, the #CHROM line, and samples that can be told apart.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ FIXED = ["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO"]
 
 @dataclass(frozen=True)
 class Field:
-    """What an INFO or FORMAT key holds: Number and Type (section 1.4.2). `natural`: no value is negative. `values`: regular expression.
+    """What an INFO or FORMAT key holds: Number and Type (section 1.4.2). `natural`: no value is negative.
+    `values`: regular expression.
 
     `otherwise`: what the specification reserves the key for, where the header declares it as something else.
     """
@@ -39,11 +40,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Header:
-    """A VCF header. `minor`: y of VCFv4.y. `text`: its lines as read, #CHROM line included, without those that are no text of a
-    header. `lines`: how many were read.
+    """A VCF header. `minor`: y of VCFv4.y. `text`: its lines as read, #CHROM line included,
+    without those that are no text of a header. `lines`: how many were read.
 
-    `contigs`: declared names, with their length in bases where it is stated. `aside`: line number, reason and text of what
-    breaks the specification and is not needed to read records.
+    `contigs`: declared names, with their length in bases where it is stated. `aside`: line number,
+    reason and text of what breaks the specification and is not needed to read records.
     """
 
     minor: int
@@ -62,8 +63,9 @@ class Header:
         return order_hash(self.samples)
 
 
-# Reserved keys (section 1.6.1, tables 1 and 2): Number and Type of the specification, then what a header may say as well.
-# Callers in wide use write "." for a number that depends on alleles, as VCF 4.0 did, and a few keys as another type.
+# Reserved keys (section 1.6.1, tables 1 and 2): Number and Type of the specification,
+# then what a header may say as well. Callers in wide use write "." for a number that depends on alleles,
+# as VCF 4.0 did, and a few keys as another type.
 RESERVED_INFO = {
     "AA": (Field("1", "String", values=r"[^,]+"), {"1"}, {"String"}),
     "AC": (Field("A", "Integer", natural=True), {"A", "."}, {"Integer"}),
@@ -98,18 +100,23 @@ _SV_TYPES = {"DEL", "INS", "DUP", "INV", "CNV", "BND"}
 
 _VERSION = re.compile(r"VCFv4\.([0-5])")
 PAIR = re.compile(r'([A-Za-z0-9_.-]+)=("(?:[^"\\]|\\.)*"|[^",<>]*)(?:,|$)')
-_URL = re.compile(r"<?[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@\s]*@)?(?!\d+[:/>]|\d+$)[^\s/:@<>]+(?::\d+)?(?:[/?#][^\s<>]*)?>?")
+_URL = re.compile(
+    r"<?[A-Za-z][A-Za-z0-9+.-]*://(?:[^/@\s]*@)?(?!\d+[:/>]|\d+$)[^\s/:@<>]+(?::\d+)?(?:[/?#][^\s<>]*)?>?"
+)
 _STRUCTURED = {"INFO", "FORMAT", "FILTER", "ALT", "contig", "SAMPLE", "PEDIGREE"}
-# Section 1.2: none of these stands in a VCF but the tab between columns and what ends a line; htslib takes NUL for the end of a text.
+# Section 1.2: none of these stands in a VCF but the tab between columns and what ends a line;
+# htslib takes NUL for the end of a text.
 CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f]")
 
 
-def read_header(blocks: Iterator[tuple[int, bytes]], file: str, strict: bool = False) -> tuple[Header, Iterator[tuple[int, bytes]]]:
+def read_header(
+    blocks: Iterator[tuple[int, bytes]], file: str, strict: bool = False
+) -> tuple[Header, Iterator[tuple[int, bytes]]]:
     """The header at the front of `blocks` (see `line_blocks`), and the blocks of records below it.
 
-    InputError, with the line, for a file that does not start as a VCF, a version that is not read, a record above the #CHROM
-    line, wrong fixed columns, samples without a name or named twice; with `strict` also for what else goes to `Header.aside`: a
-    malformed meta line, a reserved key declared otherwise than the specification does.
+    InputError, with the line, for a file that does not start as a VCF, a version that is not read, a record above
+    the #CHROM line, wrong fixed columns, samples without a name or named twice; with `strict` also for what else goes
+    to `Header.aside`: a malformed meta line, a reserved key declared otherwise than the specification does.
     """
     lines: list[bytes] = []
     for number, block in blocks:
@@ -122,14 +129,20 @@ def read_header(blocks: Iterator[tuple[int, bytes]], file: str, strict: bool = F
             at = end + 1
             if line and not line.startswith(b"#"):
                 found = repr(line[:60].decode("utf-8", "replace"))
-                raise InputError(f"found {found} in the header; expected lines with ## up to the #CHROM line, mend it", file, len(lines) + 1)
+                raise InputError(
+                    f"found {found} in the header; expected lines with ## up to the #CHROM line, mend it",
+                    file,
+                    len(lines) + 1,
+                )
             lines.append(line)
             if line.startswith(b"#CHROM"):
                 rest = [(len(lines) + 1, block[at:])] if at < len(block) else []
                 return _described(lines, file, strict), itertools.chain(rest, blocks)
     if not lines:
         raise _no_vcf(b"", file)
-    raise InputError("the file ends before its #CHROM line; expected one below the ## lines, fetch the whole file", file, len(lines))
+    raise InputError(
+        "the file ends before its #CHROM line; expected one below the ## lines, fetch the whole file", file, len(lines)
+    )
 
 
 def _no_vcf(block: bytes, file: str) -> InputError:
@@ -139,7 +152,11 @@ def _no_vcf(block: bytes, file: str) -> InputError:
     found = "an empty file" if not block.strip() else repr(first.decode("utf-8", "replace"))
     if CONTROL.search(first.replace(b"\r", b"")):
         found = "binary data"
-    return InputError(f"found {found} and no VCF header; expected ##fileformat=VCFv4.1 to 4.5 first, check that the file is a VCF", file, 1)
+    return InputError(
+        f"found {found} and no VCF header; expected ##fileformat=VCFv4.1 to 4.5 first, check that the file is a VCF",
+        file,
+        1,
+    )
 
 
 def control_in(text: bytes) -> str | None:
@@ -187,16 +204,32 @@ def _described(lines: list[bytes], file: str, strict: bool) -> Header:
     try:
         columns = lines[-1].decode("utf-8").split("\t")
     except UnicodeDecodeError as error:
-        raise InputError("found bytes that are not UTF-8 in the #CHROM line; expected UTF-8 text, convert it", file, number) from error
+        raise InputError(
+            "found bytes that are not UTF-8 in the #CHROM line; expected UTF-8 text, convert it", file, number
+        ) from error
     control = control_in(lines[-1])
     if control is not None:
-        raise InputError(f"found the control character {control} in the #CHROM line; expected names without, rename the sample", file, number)
+        raise InputError(
+            f"found the control character {control} in the #CHROM line; expected names without, rename the sample",
+            file,
+            number,
+        )
     if columns[:8] != FIXED or (len(columns) > 8 and columns[8] != "FORMAT"):
-        wrong = next((f for f, e in zip(columns, [*FIXED, "FORMAT"], strict=False) if f != e), f"{len(columns)} columns")
-        raise InputError(f"found {wrong[:40]!r} in the #CHROM line; expected {' '.join(FIXED)} [FORMAT SAMPLE...], tab separated", file, number)
+        wrong = next(
+            (f for f, e in zip(columns, [*FIXED, "FORMAT"], strict=False) if f != e), f"{len(columns)} columns"
+        )
+        raise InputError(
+            f"found {wrong[:40]!r} in the #CHROM line; expected {' '.join(FIXED)} [FORMAT SAMPLE...], tab separated",
+            file,
+            number,
+        )
     samples = columns[9:]
     if len(columns) == 9 and minor < 3:
-        set_aside(number, "found a FORMAT column and no sample; expected samples after it, or no such column", "\t".join(columns))
+        set_aside(
+            number,
+            "found a FORMAT column and no sample; expected samples after it, or no such column",
+            "\t".join(columns),
+        )
     seen: set[str] = set()
     for sample in samples:
         if not sample or sample in seen:
@@ -204,7 +237,9 @@ def _described(lines: list[bytes], file: str, strict: bool) -> Header:
             raise InputError(f"{what} in the #CHROM line; expected distinct names, rename it", file, number)
         seen.add(sample)
     text = "\n".join([*kept, "\t".join(columns)])
-    return Header(minor, text, number, samples, fields["INFO"], fields["FORMAT"], contigs, len(columns) > 8, tuple(aside))
+    return Header(
+        minor, text, number, samples, fields["INFO"], fields["FORMAT"], contigs, len(columns) > 8, tuple(aside)
+    )
 
 
 def _check_text(line: bytes) -> None:
@@ -234,7 +269,10 @@ def _meta(line: str) -> tuple[str, dict[str, str]]:
     while at < len(inside):
         pair = PAIR.match(inside, at)
         if pair is None:
-            raise Refused(f"found {inside[at : at + 30]!r}; expected KEY=VALUE pairs, text with commas, quotes or brackets in double quotes")
+            raise Refused(
+                f"found {inside[at : at + 30]!r}; expected KEY=VALUE pairs, text with commas, "
+                "quotes or brackets in double quotes"
+            )
         pairs.setdefault(pair.group(1), pair.group(2))
         at = pair.end()
     return key, pairs
@@ -279,7 +317,10 @@ def _check_field(key: str, pairs: dict[str, str], minor: int) -> None:
     if reserved is not None and minor >= 1:  # VCF 4.0 did not say how to declare them
         field, allowed_numbers, allowed_types = reserved
         if number not in allowed_numbers or type_ not in allowed_types:
-            raise Refused(f"found Number={number},Type={type_} for the reserved {pairs['ID']}; expected Number={field.number},Type={field.type}")
+            raise Refused(
+                f"found Number={number},Type={type_} for the reserved {pairs['ID']}; "
+                f"expected Number={field.number},Type={field.type}"
+            )
 
 
 def _number_and_type(key: str, pairs: dict[str, str], minor: int) -> tuple[str, str]:

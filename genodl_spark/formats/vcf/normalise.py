@@ -1,9 +1,10 @@
 """VCF records split and left-aligned as `bcftools norm -m -any -f` does it: text of a record in, text of records out.
 
-Works before the record is parsed, so it says nothing of what breaks the specification: a record that it cannot read comes back
-as it is, for the reader to refuse. POS is 1-based, spans of a Reference are 0-based and half open. The behaviour is that of
-bcftools 1.24 (the one in pysam), but for what keeps data whole: keys that the header does not declare stay in split records,
-symbolic alleles stay where they are, and a record that bcftools would stop at is refused alone.
+Works before the record is parsed, so it says nothing of what breaks the specification: a record that it cannot
+read comes back as it is, for the reader to refuse. POS is 1-based, spans of a Reference are 0-based and half open.
+The behaviour is that of bcftools 1.24 (the one in pysam), but for what keeps data whole:
+keys that the header does not declare stay in split records, symbolic alleles stay where they are,
+and a record that bcftools would stop at is refused alone.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _Splitter = Callable[[list[bytes], int], list[list[bytes]]]
 
 @dataclass(frozen=True)
 class Normalised:
-    """A record after normalisation. `text`: the record, tab separated. `source_*`: POS (0 where it is no number), REF and ALT as read.
+    """A record after normalisation. `text`: the record, tab separated.
+    `source_*`: POS (0 where it is no number), REF and ALT as read.
 
     `alt_number`: which ALT of the source a split record holds, 1-based; 0 where the record was not split.
     """
@@ -57,7 +59,8 @@ def needs(ref: bytes, alt: bytes) -> bool:
 
 
 class Normaliser:
-    """Splits records with several ALT alleles (`split`), and left-aligns and trims alleles against `reference` where there is one."""
+    """Splits records with several ALT alleles (`split`), and left-aligns and trims alleles against
+    `reference` where there is one."""
 
     def __init__(self, header: Header, split: bool, reference: Reference | None) -> None:
         self.split = split
@@ -68,10 +71,11 @@ class Normaliser:
         self._plan = lru_cache(1 << 12)(self._made_plan)
 
     def lines(self, line: bytes) -> list[Normalised]:
-        """The records that the record `line` (no newline) becomes, in the order of its ALT; one, its text unchanged, where nothing changes.
+        """The records that the record `line` (no newline) becomes, in the order of its ALT;
+        one, its text unchanged, where nothing changes.
 
-        Refused: REF is not what the reference has there, the reference lacks it, an ALT that is REF, no room left to align, or
-        vectors that cannot be split.
+        Refused: REF is not what the reference has there, the reference lacks it, an ALT that is REF,
+        no room left to align, or vectors that cannot be split.
         """
         parts = line.split(b"\t", 9)
         found = len(parts) if len(parts) < 10 else 10 + parts[9].count(b"\t")
@@ -96,13 +100,15 @@ class Normaliser:
         return records
 
     def check_reference(self, line: bytes) -> None:
-        """Holds REF of a record that the specification allows against the reference, where there is one. Refused as `lines` says."""
+        """Holds REF of a record that the specification allows against the reference, where there is one.
+        Refused as `lines` says."""
         chrom, pos, _, ref, alt = line.split(b"\t", 5)[:5]
         if self.reference is not None:
             self._checked(chrom, int(pos), ref, [] if alt == b"." else alt.split(b","))
 
     def _checked(self, chrom: bytes, pos: int, ref: bytes, alts: list[bytes]) -> Piece | None:
-        """The sequence to align to; None for what stands before the first base (a telomere). Refused as `lines` says."""
+        """The sequence to align to; None for what stands before the first base (a telomere).
+        Refused as `lines` says."""
         assert self.reference is not None
         if pos == 0 and not any(map(_BASES.fullmatch, alts)):
             return None
@@ -117,7 +123,8 @@ class Normaliser:
         return piece
 
     def _aligned(self, piece: Piece, record: list[bytes], start: int, alts: list[bytes]) -> list[bytes] | None:
-        """The columns of the record with its alleles left-aligned and trimmed; None where they are so already. `start`: of REF, 0-based."""
+        """The columns of the record with its alleles left-aligned and trimmed; None where they are so already.
+        `start`: of REF, 0-based."""
         ref = record[3]
         if not alts:
             return [*record[:3], ref[:1], *record[4:]] if len(ref) > 1 else None
@@ -127,13 +134,22 @@ class Normaliser:
         if moved == start and len(alleles[0]) == len(ref):
             return None
         info = _END.sub(b"END=%d" % (moved + len(alleles[0])), record[7], count=1)
-        return [record[0], b"%d" % (moved + 1), record[2], alleles[0], b",".join(alleles[1:]), *record[5:7], info, *record[8:]]
+        return [
+            record[0],
+            b"%d" % (moved + 1),
+            record[2],
+            alleles[0],
+            b",".join(alleles[1:]),
+            *record[5:7],
+            info,
+            *record[8:],
+        ]
 
     def _left(self, piece: Piece, start: int, alleles: list[bytes]) -> tuple[int, list[bytes]]:
         """Start and alleles, as far left and as short as they go; each keeps a base. No ALT is REF.
 
-        The end that all share goes. Where that is all of the shortest, the bases of the reference before it are put before each,
-        and as long as the ends agree still, they go too. Last, the beginning that all share goes.
+        The end that all share goes. Where that is all of the shortest, the bases of the reference before it are put
+        before each, and as long as the ends agree still, they go too. Last, the beginning that all share goes.
         """
         shortest = min(map(len, alleles))
         cut = _shared_end(alleles, shortest)
@@ -159,7 +175,10 @@ class Normaliser:
                 break
             if window == room:
                 if piece.start > 0:
-                    raise Refused(f"found an indel that moves left past {piece.start + 1}, where the reference's slice starts; expected more of it")
+                    raise Refused(
+                        f"found an indel that moves left past {piece.start + 1}, where the reference's slice starts; "
+                        "expected more of it"
+                    )
                 cut -= 1
                 break
             window = min(room, 2 * window)
@@ -171,7 +190,9 @@ class Normaliser:
         infos = self._split_info(record[7], len(alts))
         samples = self._split_samples(record[8], record[9], len(alts)) if len(record) > 9 else [b""] * len(alts)
         tails = [[record[8], text] if len(record) > 9 else record[8:] for text in samples]
-        return [[*record[:4], alt, *record[5:7], info, *tail] for alt, info, tail in zip(alts, infos, tails, strict=True)]
+        return [
+            [*record[:4], alt, *record[5:7], info, *tail] for alt, info, tail in zip(alts, infos, tails, strict=True)
+        ]
 
     def _split_info(self, text: bytes, n_alts: int) -> list[bytes]:
         entries: list[list[bytes]] = []
@@ -185,7 +206,10 @@ class Normaliser:
             # G of INFO is that of diploid calls: there is no call whose ploidy it could have.
             picked = _picked(values, number, n_alts, 2)
             if picked is None:
-                raise Refused(f"found {len(values)} values in INFO {_text(entry)}; expected {_count(number, n_alts)} (Number={number}) to split them")
+                raise Refused(
+                    f"found {len(values)} values in INFO {_text(entry)}; expected {_count(number, n_alts)} "
+                    f"(Number={number}) to split them"
+                )
             entries.append([key + b"=" + of_alt for of_alt in picked])
         return [b";".join(of_alt) for of_alt in zip(*entries, strict=True)]
 
@@ -205,7 +229,8 @@ class Normaliser:
         return [b"\t".join(map(b":".join, zip(*of_alt, strict=True))) for of_alt in zip(*columns, strict=True)]
 
     def _made_plan(self, form: bytes) -> list[_Splitter | None]:
-        """For each key of FORMAT, what splits a column of its subfields (one per sample) into one column per ALT; None: it stays."""
+        """For each key of FORMAT, what splits a column of its subfields (one per sample) into one column
+        per ALT; None: it stays."""
         plan: list[_Splitter | None] = []
         for key in form.split(b":"):
             name = key.decode("utf-8", "replace")
@@ -213,7 +238,10 @@ class Normaliser:
             if name == "GT":
                 plan.append(self._split_calls)
             elif name == "LAA" or numbers[0] in ("LA", "LR", "LG"):
-                raise Refused(f"found {name[:40]}, which counts local alleles, and several ALT; expected values of all alleles, to split them")
+                raise Refused(
+                    f"found {name[:40]}, which counts local alleles, and several ALT; "
+                    "expected values of all alleles, to split them"
+                )
             elif {"A", "R", "G"}.intersection(numbers):
                 field = self._header.format.get(name)
                 plan.append(_vectors(name, numbers, field is None or field.type in ("Integer", "Float")))
@@ -229,15 +257,19 @@ def _text(value: bytes) -> str:
     return repr(value[:40].decode("utf-8", "replace"))
 
 
-def _numbers(declared: dict[str, Field], key: bytes, reserved: Mapping[str, tuple[Field, set[str], set[str]]]) -> tuple[str, ...]:
-    """Numbers that a key may have: as declared and, where that is otherwise, as reserved (callers leave out AC and the like), else "."."""
+def _numbers(
+    declared: dict[str, Field], key: bytes, reserved: Mapping[str, tuple[Field, set[str], set[str]]]
+) -> tuple[str, ...]:
+    """Numbers that a key may have: as declared and, where that is otherwise, as reserved (callers leave out
+    AC and the like), else "."."""
     name = key.decode("utf-8", "replace")
     field = declared[name] if name in declared else reserved[name][0] if name in reserved else None
     return (".",) if field is None else tuple(way.number for way in field.ways)
 
 
 def _of_ways(numbers: tuple[str, ...], found: int, n_alts: int, ploidy: int | None) -> str:
-    """The first of `numbers` that `found` values have; the first of all where they have none. `ploidy` as for `_picked`."""
+    """The first of `numbers` that `found` values have; the first of all where they have none.
+    `ploidy` as for `_picked`."""
     if len(numbers) == 1:
         return numbers[0]
 
@@ -287,7 +319,10 @@ def _vectors(name: str, numbers: tuple[str, ...], numeric: bool) -> _Splitter:
                 continue
             picked = _picked(values, number, n_alts, None)
             if picked is None:
-                raise Refused(f"found {len(values)} values in {name[:40]}; expected {_count(number, n_alts)} (Number={number}) to split them")
+                raise Refused(
+                    f"found {len(values)} values in {name[:40]}; expected {_count(number, n_alts)} "
+                    f"(Number={number}) to split them"
+                )
             rows.append(picked)
         return [list(of_alt) for of_alt in zip(*rows, strict=True)]
 
@@ -295,7 +330,8 @@ def _vectors(name: str, numbers: tuple[str, ...], numeric: bool) -> _Splitter:
 
 
 def _picked(values: list[bytes], number: str, n_alts: int, ploidy: int | None) -> list[bytes] | None:
-    """What each ALT keeps of the values; None where their number is wrong. `ploidy` of a G, None: the one that has as many values."""
+    """What each ALT keeps of the values; None where their number is wrong. `ploidy` of a G, None:
+    the one that has as many values."""
     if number == "G":
         places = _genotypes(len(values), n_alts, ploidy)
         return None if places is None else [b",".join([values[place] for place in kept]) for kept in places]
@@ -306,7 +342,8 @@ def _picked(values: list[bytes], number: str, n_alts: int, ploidy: int | None) -
 
 @lru_cache(1 << 10)
 def _genotypes(count: int, n_alts: int, ploidy: int | None) -> list[list[int]] | None:
-    """For each ALT the places, among `count` genotypes in the order of section 1.6.2, of those of it and REF; None: no ploidy has as many."""
+    """For each ALT the places, among `count` genotypes in the order of section 1.6.2, of those of it and REF;
+    None: no ploidy has as many."""
     found = ploidy or 1
     while ploidy is None and math.comb(n_alts + found, found) < count:
         found += 1
@@ -314,7 +351,8 @@ def _genotypes(count: int, n_alts: int, ploidy: int | None) -> list[list[int]] |
         return None
     # The place of alleles k1 <= ... <= kp is the sum of C(km + m - 1, m) over m; REF, 0, adds none.
     return [
-        [sum(math.comb(alt + m - 1, m) for m in range(found - copies + 1, found + 1)) for copies in range(found + 1)] for alt in range(1, n_alts + 1)
+        [sum(math.comb(alt + m - 1, m) for m in range(found - copies + 1, found + 1)) for copies in range(found + 1)]
+        for alt in range(1, n_alts + 1)
     ]
 
 

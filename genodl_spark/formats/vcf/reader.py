@@ -1,9 +1,10 @@
-"""VCF 4.1 to 4.5 (4.0 is read as 4.1): header and records to Arrow batches of the `variants` table, rule breakers to `quarantine`.
+"""VCF 4.1 to 4.5 (4.0 is read as 4.1): header and records to Arrow batches of the `variants` table,
+rule breakers to `quarantine`.
 
-Sections are those of the VCF specification 4.3 unless a version is named. Coordinates are 1-based and closed, 2,147,483,647 at
-most, as BCF has them. A line that breaks the specification is set aside with its number and reason: of records any, of the header
-those that records can be read without. Each record is judged alone: order and repeats are not, since the table has no order
-and keys rows by line.
+Sections are those of the VCF specification 4.3 unless a version is named. Coordinates are 1-based and closed,
+2,147,483,647 at most, as BCF has them. A line that breaks the specification is set aside with its number and reason:
+of records any, of the header those that records can be read without. Each record is judged alone:
+order and repeats are not, since the table has no order and keys rows by line.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ SOURCE = "vcf"
 FILE_NAME = re.compile(r"\.(g?vcf|bcf)(\.b?gz)?$", re.IGNORECASE)  # of a file taken from a directory
 KEPT_TEXT = 4096
 LONGEST_LINE = 1 << 27  # bytes, unless said otherwise: a record of a million samples has some 50 MB
-_BLOCK = 8 << 20  # bytes of text that go through the kernels at a time: less costs more calls, more leaves the processor's cache
+# bytes of text that go through the kernels at a time: less costs more calls, more leaves the processor's cache
+_BLOCK = 8 << 20
 BIN_WIDTH = 1 << 26
 VARIANTS_SCHEMA, QUARANTINE_SCHEMA = VARIANTS.arrow_schema(), QUARANTINE.arrow_schema()
 
@@ -44,8 +46,8 @@ _COLUMNS_LINE = re.compile(rb"#CHROM|[^\t]*\tPOS\t", re.IGNORECASE)
 
 @dataclass
 class _Formats:
-    """Distinct FORMATs as the kernels have them: where the keys of each start, int32 (F + 1,), type uint8 and number of values int32 of
-    each key, and whether a FORMAT has GT, uint8 (F,)."""
+    """Distinct FORMATs as the kernels have them: where the keys of each start, int32 (F + 1,),
+    type uint8 and number of values int32 of each key, and whether a FORMAT has GT, uint8 (F,)."""
 
     offsets: np.ndarray
     types: np.ndarray
@@ -63,7 +65,10 @@ class _Keys:
     """INFO keys that the header or the specification types, in the form that the kernels take."""
 
     def __init__(self, header: Header) -> None:
-        fields = {**header.info, **{key: reserved[0] for key, reserved in RESERVED_INFO.items() if key not in header.info}}
+        fields = {
+            **header.info,
+            **{key: reserved[0] for key, reserved in RESERVED_INFO.items() if key not in header.info},
+        }
         names = [key.encode() for key in fields]
         self.n = len(names)
         self.names = np.frombuffer(b"".join(names) or b"\0", np.uint8)
@@ -89,9 +94,9 @@ class _Keys:
 class Reader:
     """Turns lines below one header into Arrow batches.
 
-    The compiled kernels take what is surely right, which is nearly all of a file; the rules judge the rest, a record at
-    a time. `bin_width`: bases per position bin. With a `normaliser` every record is first read as it is, so that what breaks the
-    specification is found, then normalised. `note` is told of lines that are passed over.
+    The compiled kernels take what is surely right, which is nearly all of a file; the rules judge the rest,
+    a record at a time. `bin_width`: bases per position bin. With a `normaliser` every record is first read as it is,
+    so that what breaks the specification is found, then normalised. `note` is told of lines that are passed over.
     """
 
     def __init__(
@@ -114,19 +119,21 @@ class Reader:
         self._columns = self._rules.columns
         self._kinds = lru_cache(4096)(self._kinds_of)
         self._keys = _Keys(header)
-        self._gt_room = np.empty(0, np.uint8)  # that the kernels pack into; asking the system for it again costs more than the packing
+        # that the kernels pack into; asking the system for it again costs more than the packing
+        self._gt_room = np.empty(0, np.uint8)
 
     def batches(self, number: int, block: bytes, most: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-        """Records of a block of whole lines, the first of them line `number` of the file, `most` lines at a time: rows of
-        `variants`, and of `quarantine`.
+        """Records of a block of whole lines, the first of them line `number` of the file, `most` lines at a time:
+        rows of `variants`, and of `quarantine`.
 
-        Blank lines hold no record, nor do lines of the header that stand there again, as where files were joined. Every other
-        line is in one of the two. InputError for another #CHROM line than the header's: whose calls stand below it cannot be
-        told.
+        Blank lines hold no record, nor do lines of the header that stand there again, as where files were joined.
+        Every other line is in one of the two. InputError for another #CHROM line than the header's:
+        whose calls stand below it cannot be told.
         """
         text = np.frombuffer(block, np.uint8)
         assert len(text) < 2**31 - 1  # the kernels' places are int32; `line_blocks` gives far smaller blocks
-        room = max(1, min(most, len(text) // (2 * self._columns) + 1))  # a column and its separator take two bytes at least, but on blank lines
+        # a column and its separator take two bytes at least, but on blank lines
+        room = max(1, min(most, len(text) // (2 * self._columns) + 1))
         starts, flags = np.empty((room, _STRIDE), np.int32), np.empty(room, np.uint8)
         at = 0
         while at < len(text):
@@ -139,7 +146,9 @@ class Reader:
             number += found
             at += int(starts[found - 1, -1]) + 1
 
-    def _records(self, number: int, text: np.ndarray, starts: np.ndarray, flags: np.ndarray) -> tuple[pa.RecordBatch, list[_Bad]]:
+    def _records(
+        self, number: int, text: np.ndarray, starts: np.ndarray, flags: np.ndarray
+    ) -> tuple[pa.RecordBatch, list[_Bad]]:
         certain = self._certain(number, text, starts, flags)
         rest = [(number + i, text[starts[i, 0] : starts[i, -1]].tobytes()) for i in np.flatnonzero(flags == 1).tolist()]
         if not rest:
@@ -150,7 +159,8 @@ class Reader:
     def _normalised(
         self, number: int, text: np.ndarray, starts: np.ndarray, rows: pa.RecordBatch, bad: list[_Bad]
     ) -> tuple[pa.RecordBatch, list[_Bad]]:
-        """The records of `rows` normalised, each that changes replaced by what it becomes, with its source beside it."""
+        """The records of `rows` normalised, each that changes replaced by what it becomes,
+        with its source beside it."""
         assert self.normaliser is not None
         kept = np.ones(rows.num_rows, bool)
         changed: list[Normalised] = []
@@ -194,7 +204,9 @@ class Reader:
             "source_ref": [changed[i].source_ref for i in of],
             "source_alts": [changed[i].source_alts for i in of],
         }
-        arrays = [pa.array(replaced[f.name], f.type) if f.name in replaced else new.column(f.name) for f in VARIANTS_SCHEMA]
+        arrays = [
+            pa.array(replaced[f.name], f.type) if f.name in replaced else new.column(f.name) for f in VARIANTS_SCHEMA
+        ]
         return _in_order([whole, pa.RecordBatch.from_arrays(arrays, schema=VARIANTS_SCHEMA)]), bad
 
     def _certain(self, number: int, text: np.ndarray, starts: np.ndarray, flags: np.ndarray) -> pa.RecordBatch:
@@ -205,7 +217,21 @@ class Reader:
         n_alts = np.zeros(records, np.int32)
         new_contig, new_format = np.zeros(records, np.uint8), np.zeros(records, np.uint8)
         key_arrays = (keys.names, keys.offsets, keys.type, keys.natural, keys.count, keys.n)
-        kernels.call("fixed", text, records, starts, flags, header.minor, *key_arrays, header.has_format, pos, end, n_alts, new_contig, new_format)
+        kernels.call(
+            "fixed",
+            text,
+            records,
+            starts,
+            flags,
+            header.minor,
+            *key_arrays,
+            header.has_format,
+            pos,
+            end,
+            n_alts,
+            new_contig,
+            new_format,
+        )
         contig_run = np.cumsum(new_contig) - 1
         first = np.flatnonzero(new_contig)
         contigs = [text[starts[i, 0] : starts[i, 1] - 1].tobytes() for i in first.tolist()]
@@ -217,9 +243,13 @@ class Reader:
         gt = fields = None
         if header.has_format:
             first = np.flatnonzero(new_format)
-            formats = [text[starts[i, 8] : min(int(starts[i, 9]) - 1, int(starts[i, 10]))].tobytes() for i in first.tolist()]
+            formats = [
+                text[starts[i, 8] : min(int(starts[i, 9]) - 1, int(starts[i, 10]))].tobytes() for i in first.tolist()
+            ]
             numbers, table = self._numbered_formats(formats)
-            format_of = np.where(flags == 0, numbers[np.maximum(format_run, 0)] if len(numbers) else -1, -1).astype(np.int32)
+            format_of = np.where(flags == 0, numbers[np.maximum(format_run, 0)] if len(numbers) else -1, -1).astype(
+                np.int32
+            )
             flags[(flags == 0) & (format_of < 0)] = 1
             if samples:
                 gt, fields = self._sample_columns(text, starts, flags, n_alts, format_of, table)
@@ -238,13 +268,18 @@ class Reader:
             stops = np.ascontiguousarray(sel[:, k + 1] - 1)
             room = int((stops - sel[:, k]).sum())
             out, pieces, of = np.empty(room, np.uint8), np.empty(room + n + 1, np.int32), np.empty(n + 1, np.int32)
-            found = kernels.call("gather_lists", text, n, np.ascontiguousarray(sel[:, k]), stops, 1, ord(separator), out, pieces, of)
+            found = kernels.call(
+                "gather_lists", text, n, np.ascontiguousarray(sel[:, k]), stops, 1, ord(separator), out, pieces, of
+            )
             return of, packing.binary_array(out, pieces[: found + 1], type_=pa.string())
 
         alts = pa.ListArray.from_arrays(*lists(4, ","))
         of, codes = lists(6, ";")
         filters = pa.Array.from_buffers(
-            pa.list_(pa.string()), n, [pa.py_buffer(np.packbits(np.diff(of) > 0, bitorder="little")), pa.py_buffer(of)], children=[codes]
+            pa.list_(pa.string()),
+            n,
+            [pa.py_buffer(np.packbits(np.diff(of) > 0, bitorder="little")), pa.py_buffer(of)],
+            children=[codes],
         )
         ids = column(2)
         qualities = column(5)
@@ -272,12 +307,16 @@ class Reader:
             "line": pa.array(number + chosen),
         }
         if header.has_format:
-            columns["format"] = pa.array([f.decode("ascii", "replace") for f in formats], pa.string()).take(pa.array(format_run[chosen]))
+            columns["format"] = pa.array([f.decode("ascii", "replace") for f in formats], pa.string()).take(
+                pa.array(format_run[chosen])
+            )
         if gt is not None and fields is not None:
             if n < records:
                 gt, fields = gt.take(pa.array(chosen)), fields.take(pa.array(chosen))
             columns["gt"], columns["fields"] = gt, fields
-        return pa.RecordBatch.from_arrays([columns.get(f.name, pa.nulls(n, f.type)) for f in VARIANTS_SCHEMA], schema=VARIANTS_SCHEMA)
+        return pa.RecordBatch.from_arrays(
+            [columns.get(f.name, pa.nulls(n, f.type)) for f in VARIANTS_SCHEMA], schema=VARIANTS_SCHEMA
+        )
 
     def _known_contig(self, name: bytes) -> bool:
         try:
@@ -287,7 +326,8 @@ class Reader:
         return True
 
     def _numbered_formats(self, texts: list[bytes]) -> tuple[np.ndarray, _Formats | None]:
-        """Of each FORMAT its number among the distinct ones that hold, int32, -1 for one that breaks a rule; and these, None where there are none."""
+        """Of each FORMAT its number among the distinct ones that hold, int32, -1 for one that breaks a rule;
+        and these, None where there are none."""
         numbers: dict[bytes, int] = {}
         kinds: list[tuple[list[tuple[int, int]], bool]] = []
         for text in texts:
@@ -308,7 +348,9 @@ class Reader:
     def _kinds_of(self, text: str) -> tuple[list[tuple[int, int]], bool]:
         """Type and number of each key of a FORMAT, and whether it has GT. Refused as for `_check_format`."""
         format_ = self._rules.format(text)
-        return [self._kind(format_, key, field) for key, field in zip(format_.keys, format_.fields, strict=True)], format_.has_gt
+        return [
+            self._kind(format_, key, field) for key, field in zip(format_.keys, format_.fields, strict=True)
+        ], format_.has_gt
 
     def _kind(self, format_: Format, key: str, field: Field | None) -> tuple[int, int]:
         """Type and number of a FORMAT key as the kernels have them."""
@@ -322,7 +364,13 @@ class Reader:
         return _TYPES.get(field.type, 0), _ANY if expected is None else expected
 
     def _sample_columns(
-        self, text: np.ndarray, starts: np.ndarray, flags: np.ndarray, n_alts: np.ndarray, format_of: np.ndarray, table: _Formats | None
+        self,
+        text: np.ndarray,
+        starts: np.ndarray,
+        flags: np.ndarray,
+        n_alts: np.ndarray,
+        format_of: np.ndarray,
+        table: _Formats | None,
     ) -> tuple[pa.Array, pa.Array]:
         """Columns `gt` and `fields` of all records; flags those that the kernels are not sure of."""
         samples, records = len(self.header.samples), len(starts)
@@ -334,7 +382,10 @@ class Reader:
             self._gt_room = np.empty(room, np.uint8)
         gt, gt_offsets = self._gt_room, np.empty(records + 1, np.int32)
         kept = has_gt.min() == 0 or len(types) > len(has_gt)  # subfields other than GT, as text
-        fields, field_offsets = np.empty((len(text) + records if kept else 0) + samples + 1, np.uint8), np.empty(records + 1, np.int32)
+        fields, field_offsets = (
+            np.empty((len(text) + records if kept else 0) + samples + 1, np.uint8),
+            np.empty(records + 1, np.int32),
+        )
         kernels.call(
             *("samples", text, records, starts, flags, samples, self.header.minor >= 4, n_alts, format_of),
             *(offsets, types, counts, has_gt, gt, gt_offsets, fields, field_offsets),
@@ -374,7 +425,9 @@ class Reader:
             return
         if _COLUMNS_LINE.match(line):
             found = "another #CHROM line than the header's, so that nobody knows whose the calls below it are"
-            raise InputError(f"found {found}; expected records, give the parts that were joined here one by one", self.file, number)
+            raise InputError(
+                f"found {found}; expected records, give the parts that were joined here one by one", self.file, number
+            )
         raise Refused("found a line of a header among the records; expected it above the #CHROM line")
 
     def of_header(self) -> pa.RecordBatch:
@@ -397,7 +450,9 @@ class Reader:
 
 
 def _batch(rows: list[dict[str, object]], schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([row.get(f.name) for row in rows], f.type) for f in schema], schema=schema)
+    return pa.RecordBatch.from_arrays(
+        [pa.array([row.get(f.name) for row in rows], f.type) for f in schema], schema=schema
+    )
 
 
 def _in_order(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -412,11 +467,14 @@ def _constant(value: object, n: int, type_: pa.DataType) -> pa.Array:
     return pa.repeat(pa.scalar(value, type_), n)
 
 
-def read(raw: BinaryIO, uri: str, cohort: str, file: str, batch: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """Batches of (`variants`, `quarantine`) rows of one VCF, each of at most `batch` records and one block of text (see `line_blocks`).
+def read(
+    raw: BinaryIO, uri: str, cohort: str, file: str, batch: int
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Batches of (`variants`, `quarantine`) rows of one VCF, each of at most `batch` records and one block
+    of text (see `line_blocks`).
 
-    InputError for a header that records cannot be read below, or a compressed stream that is not whole; what else breaks the
-    specification, lines of the header first, is in the second batch.
+    InputError for a header that records cannot be read below, or a compressed stream that is not whole;
+    what else breaks the specification, lines of the header first, is in the second batch.
     """
     header, blocks = read_header(line_blocks(raw, uri), uri)
     reader = Reader(header, cohort, file)
@@ -445,11 +503,14 @@ def splits(uri: str, target: int) -> list[Split]:
     return found if len(found) == 1 or not _is_bcf(uri) else [Split(0, found[-1].end)]
 
 
-def split_lines(uri: str, split: Split, first: int, header: Header, longest: int = LONGEST_LINE) -> Iterator[tuple[int, bytes]]:
-    """(line number, block of whole lines) of a piece, without the header's; `first`: the number of its first line, from 1.
+def split_lines(
+    uri: str, split: Split, first: int, header: Header, longest: int = LONGEST_LINE
+) -> Iterator[tuple[int, bytes]]:
+    """(line number, block of whole lines) of a piece, without the header's;
+    `first`: the number of its first line, from 1.
 
-    InputError for a compressed stream that is not whole, with the last line read where the piece is the file; and for a line, or
-    a record of BCF, of more than `longest` bytes.
+    InputError for a compressed stream that is not whole, with the last line read where the piece is the file;
+    and for a line, or a record of BCF, of more than `longest` bytes.
     """
     if _is_bcf(uri):
         yield from read_header(bcf.line_blocks_of_bcf(uri, longest=longest), uri)[1]

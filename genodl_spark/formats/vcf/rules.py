@@ -1,4 +1,5 @@
-"""The rules of the VCF specification for one record, versions 4.0 to 4.5; sections are those of 4.3 unless said otherwise."""
+"""The rules of the VCF specification for one record, versions 4.0 to 4.5;
+sections are those of 4.3 unless said otherwise."""
 
 from __future__ import annotations
 
@@ -30,8 +31,12 @@ _CONTIG = re.compile(r"[0-9A-Za-z!#$%&+./:;?@^_|~-][0-9A-Za-z!#$%&*+./:;=?@^_|~-
 _BRACKETED = re.compile(r"<[^\s<>\x00-\x1f]+>")
 _BASES = re.compile(r"[ACGTNacgtn]+")
 _B, _P = r"(?:[ACGTNacgtn]+|\.)", r"(?:<[^\s<>,]+>|[^\s\[\]<>,]+):[0-9]+"
-# Section 1.6.1 item 5 and section 5.4: bases, *, symbolic alleles (also after bases: an inserted contig), breakends, single breakends.
-_ALT = re.compile(rf"[ACGTNacgtn]+|\*|[ACGTNacgtn]*<[^\s<>,]+>|{_B}\[{_P}\[|{_B}\]{_P}\]|\[{_P}\[{_B}|\]{_P}\]{_B}|\.[ACGTNacgtn]+|[ACGTNacgtn]+\.")
+# Section 1.6.1 item 5 and section 5.4: bases, *, symbolic alleles (also after bases:
+# an inserted contig), breakends, single breakends.
+_ALT = re.compile(
+    rf"[ACGTNacgtn]+|\*|[ACGTNacgtn]*<[^\s<>,]+>|"
+    rf"{_B}\[{_P}\[|{_B}\]{_P}\]|\[{_P}\[{_B}|\]{_P}\]{_B}|\.[ACGTNacgtn]+|[ACGTNacgtn]+\."
+)
 _SIZED = re.compile(r"<(?:DEL|DUP|INV|CNV)[:>]")
 _KEY = re.compile(r"[A-Za-z_][0-9A-Za-z_.]*|1000G")
 _WHOLE = re.compile(r"-?0*([0-9]+)")
@@ -56,7 +61,10 @@ def _filters(text: str) -> tuple[str, ...] | None:
     codes = tuple(text.split(";"))
     for code in codes:
         if code in ("", ".", "0") or re.search(r"[\s,]", code):
-            raise Refused(f"found FILTER {text[:40]!r}; expected PASS, . or codes with semicolons between, none of them 0 or empty")
+            raise Refused(
+                f"found FILTER {text[:40]!r}; expected PASS, . or codes with semicolons between, "
+                "none of them 0 or empty"
+            )
     return codes
 
 
@@ -91,8 +99,8 @@ class Record:
 
 
 class Rules:
-    """What the specification says of a record below one header, asked of one record at a time: `record` of its fixed columns, `genotypes` of the
-    samples of several that have one FORMAT.
+    """What the specification says of a record below one header, asked of one record at a time:
+    `record` of its fixed columns, `genotypes` of the samples of several that have one FORMAT.
 
     Refused, with what was found and expected, by everything that breaks a rule. `bin_width`: bases per position bin.
     """
@@ -108,15 +116,22 @@ class Rules:
     def record(self, number: int, line: bytes) -> Record:
         control = control_in(line)
         if control is not None:
-            raise Refused(f"found the control character {control}; expected text without, as htslib would cut it there or show it otherwise")
+            raise Refused(
+                f"found the control character {control}; expected text without, as htslib would cut "
+                "it there or show it otherwise"
+            )
         parts = line.split(b"\t", 9)
         found = len(parts) if len(parts) < 10 else 10 + parts[9].count(b"\t")
         if found == 7 and self.columns == 8:  # sites written without their INFO, as bcftools reads them too
             parts.append(b".")
-        elif found != self.columns and not (found == 8 and self.columns == 9):  # a header with FORMAT and no sample over sites
+        elif found != self.columns and not (
+            found == 8 and self.columns == 9
+        ):  # a header with FORMAT and no sample over sites
             raise Refused(f"found {found} columns; expected {self.columns}, as many as the #CHROM line has")
         try:
-            chrom, pos_text, id_, ref, alt_text, qual_text, filter_text, info, *form = [part.decode("utf-8") for part in parts[:9]]
+            chrom, pos_text, id_, ref, alt_text, qual_text, filter_text, info, *form = [
+                part.decode("utf-8") for part in parts[:9]
+            ]
         except UnicodeDecodeError as error:
             raise Refused("found bytes that are not UTF-8; expected UTF-8 text") from error
         self.contig(chrom)
@@ -157,12 +172,18 @@ class Rules:
         return Record(number, line, row, len(alts), format_, parts[9] if len(parts) > 9 else b"")
 
     def _check_contig(self, name: str) -> None:
-        """Section 1.6.1 item 1. Up to 4.2 a colon is legal only in a declared name (the HLA contigs of GRCh38 have them)."""
+        """Section 1.6.1 item 1. Up to 4.2 a colon is legal only in a declared name (the HLA
+        contigs of GRCh38 have them)."""
         fine = name in self.header.contigs or _BRACKETED.fullmatch(name) is not None
         if not fine and (_CONTIG.fullmatch(name) is None or (":" in name and self.header.minor < 3)):
-            raise Refused(f"found CHROM {name[:40]!r}; expected a contig's name without whitespace, comma, bracket or undeclared colon")
+            raise Refused(
+                f"found CHROM {name[:40]!r}; expected a contig's name without whitespace, comma, "
+                "bracket or undeclared colon"
+            )
         if name == "__HIVE_DEFAULT_PARTITION__":
-            raise Refused(f"found CHROM {name}; expected another name, this one stands for NULL where tables are stored")
+            raise Refused(
+                f"found CHROM {name}; expected another name, this one stands for NULL where tables are stored"
+            )
         if len(quote(name)) > 200:  # it becomes the name of a directory
             raise Refused(f"found a CHROM of {len(name)} characters; expected at most about 200")
 
@@ -197,14 +218,17 @@ class Rules:
         return kept
 
     def _end(self, pos: int, ref: str, alts: tuple[str, ...], info: dict[str, str]) -> int:
-        """Last base of the record: REF's last, or beyond it END; for 4.5 (rlen, section 1.6.1 item 8 there) the farthest of END and SVLEN.
+        """Last base of the record: REF's last, or beyond it END; for 4.5 (rlen, section 1.6.1 item 8 there)
+        the farthest of END and SVLEN.
 
-        END of a translocation lies on another contig and says nothing. Where END is given up to 4.4 it stands alone. Refused beyond
-        the highest position.
+        END of a translocation lies on another contig and says nothing. Where END is given up to 4.4 it stands alone.
+        Refused beyond the highest position.
         """
         end = self._farthest(pos, ref, alts, info)
         if end > _LAST_BASE:
-            raise Refused(f"found a record that ends at {end}; expected at most {_LAST_BASE:,}, the highest that BCF has")
+            raise Refused(
+                f"found a record that ends at {end}; expected at most {_LAST_BASE:,}, the highest that BCF has"
+            )
         return end
 
     def _farthest(self, pos: int, ref: str, alts: tuple[str, ...], info: dict[str, str]) -> int:
@@ -230,9 +254,14 @@ class Rules:
         for place, key in enumerate(keys):
             declared = self.header.format.get(key)
             reserved = RESERVED_FORMAT.get(key)
-            regular = re.fullmatch(r"[A-Za-z0-9]+", key) is not None or (self.header.minor >= 3 and _KEY.fullmatch(key) is not None)
+            regular = re.fullmatch(r"[A-Za-z0-9]+", key) is not None or (
+                self.header.minor >= 3 and _KEY.fullmatch(key) is not None
+            )
             if declared is None and not regular:
-                raise Refused(f"found FORMAT key {key[:40]!r}; expected a name of letters and digits, or one that the header declares")
+                raise Refused(
+                    f"found FORMAT key {key[:40]!r}; expected a name of letters and digits, "
+                    "or one that the header declares"
+                )
             if key == "GT" and place > 0:
                 raise Refused("found GT after another FORMAT key; expected it first")
             fields.append(declared if declared is not None else reserved[0] if reserved is not None else None)
@@ -241,7 +270,8 @@ class Rules:
         return Format(keys, fields)
 
     def genotypes(self, records: list[Record], format_: Format) -> dict[int, str]:
-        """Packs GT and keeps the other subfields, for records of one FORMAT; returns line -> reason for those that break a rule."""
+        """Packs GT and keeps the other subfields, for records of one FORMAT;
+        returns line -> reason for those that break a rule."""
         texts = [record.samples for record in records]
         samples = len(self.header.samples)
         reasons: dict[int, str] = {}
@@ -249,13 +279,17 @@ class Rules:
         if format_.has_gt:
             # A missing ALT stands for an allele that is not named, so calls may count one.
             n_alleles = np.array([max(record.n_alts, 1) + 1 for record in records])
-            calls = genotype_text.parse_calls(texts, np.full(len(records), len(format_.keys)), n_alleles, samples, self.header.minor >= 4)
+            calls = genotype_text.parse_calls(
+                texts, np.full(len(records), len(format_.keys)), n_alleles, samples, self.header.minor >= 4
+            )
             reasons = {records[i].line: reason for i, reason in calls.errors.items()}
             for i, (record, kept) in enumerate(zip(records, calls.fields, strict=True)):
                 record.row["fields"] = kept
                 if i not in calls.errors:
                     ploidy_of = int(calls.ploidy[i])
-                    record.row["gt"] = pack(calls.alleles[i : i + 1, :, :ploidy_of], calls.phased[i : i + 1, :, :ploidy_of])[0].as_py()
+                    record.row["gt"] = pack(
+                        calls.alleles[i : i + 1, :, :ploidy_of], calls.phased[i : i + 1, :, :ploidy_of]
+                    )[0].as_py()
             present = calls.alleles != genotype_text.ABSENT
             ploidy = present.sum(2)
             # A lone dot is a call of unknown ploidy, not a haploid one.
@@ -264,17 +298,20 @@ class Rules:
             for record in records:
                 record.row["fields"] = record.samples
         if len(format_.keys) > format_.has_gt:
-            for i, reason in self._check_subfields(texts, format_, np.array([r.n_alts for r in records]), ploidy, records).items():
+            for i, reason in self._check_subfields(
+                texts, format_, np.array([r.n_alts for r in records]), ploidy, records
+            ).items():
                 reasons.setdefault(records[i].line, reason)
         return reasons
 
     def _check_subfields(
         self, texts: list[bytes], format_: Format, n_alts: np.ndarray, ploidy: np.ndarray | None, records: list[Record]
     ) -> dict[int, str]:
-        """Number and Type of every subfield but GT, as Arrow and NumPy columns: record -> reason for those that break them.
+        """Number and Type of every subfield but GT, as Arrow and NumPy columns:
+        record -> reason for those that break them.
 
-        `ploidy` int (R, S): alleles of each call, 0 unknown. For 4.5 also moves the end of a record to that of its longest
-        <*> block (FORMAT LEN, section 1.6.2 there).
+        `ploidy` int (R, S): alleles of each call, 0 unknown. For 4.5 also moves the end of a record
+        to that of its longest <*> block (FORMAT LEN, section 1.6.2 there).
         """
         samples = len(self.header.samples)
         data = np.frombuffer(b"\t".join(texts) + b"\t", np.uint8)
@@ -292,7 +329,10 @@ class Rules:
         over = np.flatnonzero(counts > len(format_.keys))
         refuse(over, f"found more subfields than the {len(format_.keys)} keys of FORMAT")
         offsets = np.concatenate([[0], ends + 1]).astype(np.int32)
-        subfields = pa.BinaryArray.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)])  # each with its separator
+        # each with its separator
+        subfields = pa.BinaryArray.from_buffers(
+            pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+        )
         for place, (key, field) in enumerate(zip(format_.keys, format_.fields, strict=True)):
             if field is None or key == "GT":
                 continue
@@ -310,19 +350,30 @@ class Rules:
             needs_end = key == "LEN" and self.header.minor >= 5
             if needs_end:
                 for record in self._extend(taken, columns // samples, records):
-                    reasons.setdefault(record, f"found a LEN that ends beyond {_LAST_BASE:,}; expected a position that BCF has")
+                    reasons.setdefault(
+                        record, f"found a LEN that ends beyond {_LAST_BASE:,}; expected a position that BCF has"
+                    )
         return reasons
 
     def _verdict(
-        self, field: Field, taken: pa.Array, lone: np.ndarray, empty: np.ndarray, n_alts: np.ndarray, ploidy: np.ndarray | None
+        self,
+        field: Field,
+        taken: pa.Array,
+        lone: np.ndarray,
+        empty: np.ndarray,
+        n_alts: np.ndarray,
+        ploidy: np.ndarray | None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Which of n subfields (each with its separator) are not of the field's Type, and which have not its Number of values, bool (n,) each."""
+        """Which of n subfields (each with its separator) are not of the field's Type, and which have not its Number
+        of values, bool (n,) each."""
         # 4.5: an empty subfield is a list of no values, where the number of values is free.
         free = lone | (empty & (self.header.minor >= 5) & (not field.number.isdigit()))
         no_value, miscounted = np.zeros(len(taken), bool), np.zeros(len(taken), bool)
         value = _BYTE_VALUE.get(field.type)
         if value is not None:
-            no_value = ~(pc.match_substring_regex(taken, rf"^{value}(?:,{value})*[:\t]$").to_numpy(zero_copy_only=False) | free)
+            no_value = ~(
+                pc.match_substring_regex(taken, rf"^{value}(?:,{value})*[:\t]$").to_numpy(zero_copy_only=False) | free
+            )
         expected = self._expected(field, n_alts, ploidy)
         if expected is not None:
             found = pc.count_substring(taken, b",").to_numpy() + 1
@@ -345,7 +396,8 @@ class Rules:
         return np.array([-1 if of[n] is None else of[n] for n in distinct])[np.searchsorted(distinct, n_alts)]
 
     def _extend(self, lengths: pa.BinaryArray, of: np.ndarray, records: list[Record]) -> Iterator[int]:
-        """Moves the ends of records to those of their <*> blocks; yields the records whose block ends beyond the highest position."""
+        """Moves the ends of records to those of their <*> blocks; yields the records whose block ends
+        beyond the highest position."""
         for i, text in zip(of.tolist(), lengths.to_pylist(), strict=True):
             length, row = _whole(text[:-1].decode("ascii", "replace")), records[i].row
             if "<*>" in row["alts"] and length is not None:
@@ -358,14 +410,18 @@ def _info_refusal(field: Field, key: str, entry: str, n_alts: int) -> str | None
     """Why an INFO entry is no `key` of that kind; None where it is."""
     _, separator, value = entry.partition("=")
     if field.type == "Flag":
-        return None if value in ("", "0", "1") else f"found INFO {entry[:40]!r}; expected the flag {key} without a value"
+        return (
+            None if value in ("", "0", "1") else f"found INFO {entry[:40]!r}; expected the flag {key} without a value"
+        )
     if not separator:
         return f"found INFO {key} without a value; expected {key}=VALUE"
     if value == ".":
         return None
     expected = value_count(field, n_alts)
     if expected is not None and value.count(",") + 1 != expected:
-        return f"found {value.count(',') + 1} values in INFO {entry[:40]!r}; expected {expected} (Number={field.number})"
+        return (
+            f"found {value.count(',') + 1} values in INFO {entry[:40]!r}; expected {expected} (Number={field.number})"
+        )
     # A list of any length under a key that is not reserved is text to us: GIAB's truth sets declare names as Integer.
     pattern = None if field.number == "." and key not in RESERVED_INFO else _values(field.type, field.values)
     if pattern is not None and pattern.fullmatch(value) is None:
@@ -377,8 +433,8 @@ def _info_refusal(field: Field, key: str, entry: str, n_alts: int) -> str | None
 def value_count(field: Field, n_alts: int) -> int | None:
     """Values that an INFO key has in a record; None where any number goes.
 
-    A text that stands alone may have commas in it. Without an ALT the numbers that depend on alleles bind nothing: callers
-    keep the values of the alleles that they dropped. G is not defined in INFO.
+    A text that stands alone may have commas in it. Without an ALT the numbers that depend on alleles bind nothing:
+    callers keep the values of the alleles that they dropped. G is not defined in INFO.
     """
     if field.number in ("A", "R"):
         return n_alts + (field.number == "R") if n_alts else None

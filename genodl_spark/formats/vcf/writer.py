@@ -22,7 +22,22 @@ from genodl_spark.genome.contigs import shared_contig
 _ID = re.compile(r'##(\w+)=<(?:[^"]*,)?ID=([^,>]+)')
 _VERSION = re.compile(r"##fileformat=VCFv4\.([0-9]+)")
 # What `record_lines` and `Joiner` take of a row; `first_phased`: its file is VCF 4.4 or later.
-COLUMNS = ["chrom", "pos", "end", "id", "ref", "alts", "qual", "filters", "info", "format", "gt", "fields", "n_samples", "first_phased"]
+COLUMNS = [
+    "chrom",
+    "pos",
+    "end",
+    "id",
+    "ref",
+    "alts",
+    "qual",
+    "filters",
+    "info",
+    "format",
+    "gt",
+    "fields",
+    "n_samples",
+    "first_phased",
+]
 
 
 def minor_of(meta: str) -> int:
@@ -34,8 +49,8 @@ def minor_of(meta: str) -> int:
 def merged_meta(headers: Sequence[tuple[str, str]]) -> tuple[list[str], list[str]]:
     """The meta lines of several files (name, ## lines), and warnings.
 
-    The lines of the first file stand as they are, then what the others add, by kind. The version is the highest. Where two
-    declare the same ID the first holds; contigs are the same by the name that cohorts share.
+    The lines of the first file stand as they are, then what the others add, by kind. The version is the highest.
+    Where two declare the same ID the first holds; contigs are the same by the name that cohorts share.
     """
     first = headers[0][1].split("\n")
     kinds: dict[str, list[str]] = {}
@@ -51,7 +66,11 @@ def merged_meta(headers: Sequence[tuple[str, str]]) -> tuple[list[str], list[str
             seen.add(line)
             if key is not None and known is not None and known[0] is not line:
                 if known[1] != file and _without_name(known[0]) != _without_name(line):
-                    warnings.setdefault(key, f"{key[0]} {key[1]} is declared otherwise in {file} than in {known[1]}; the header has the latter")
+                    warnings.setdefault(
+                        key,
+                        f"{key[0]} {key[1]} is declared otherwise in {file} than in {known[1]}; "
+                        "the header has the latter",
+                    )
                 continue
             kinds.setdefault(line.partition("=")[0], []).append(line)
     version = max((meta.split("\n", 1)[0] for _, meta in headers), key=minor_of)
@@ -120,7 +139,8 @@ def _joined(columns: Sequence[pa.Array]) -> list[bytes]:
 
 
 def record_lines(batch: pa.RecordBatch, has_format: bool, chosen: np.ndarray | None = None) -> Iterator[bytes]:
-    """Lines of rows (COLUMNS) of one set of samples, each with its newline. `chosen`: as for `genotypes.sample_text`."""
+    """Lines of rows (COLUMNS) of one set of samples, each with its newline.
+    `chosen`: as for `genotypes.sample_text`."""
     columns = fixed_columns(batch)
     if not has_format:
         for line in _joined(columns):
@@ -151,11 +171,12 @@ class _Row:
 
 
 class Joiner:
-    """Lines of rows of several sets of samples: those of one site (contig, POS and what site.py says) become one record.
+    """Lines of rows of several sets of samples: those of one site (contig,
+    POS and what site.py says) become one record.
 
-    Rows (COLUMNS and `set`, the index into `sets`) come ordered by contig, POS, file and line. The first of a site
-    gives ID to INFO. A set's several records at one site are paired by their order. FORMAT has the keys of all, GT first. A
-    sample of several sets has the first call that is not missing.
+    Rows (COLUMNS and `set`, the index into `sets`) come ordered by contig, POS, file and line.
+    The first of a site gives ID to INFO. A set's several records at one site are paired by their order.
+    FORMAT has the keys of all, GT first. A sample of several sets has the first call that is not missing.
     """
 
     def __init__(self, sets: Sequence[Sequence[str]], samples: Sequence[str]) -> None:
@@ -165,14 +186,30 @@ class Joiner:
         self._targets = [np.array([where[s] for s in names if s in where], np.int64) for names in sets]
         places = np.concatenate([*self._targets, np.empty(0, np.int64)])
         self._overlap = len(np.unique(places)) < len(places)
-        self._in_order = not self._overlap and bool((np.diff(places) > 0).all())  # the sets' columns only have to follow each other
+        # the sets' columns only have to follow each other
+        self._in_order = not self._overlap and bool((np.diff(places) > 0).all())
         self._held: list[_Row] = []
 
     def lines(self, batch: pa.RecordBatch) -> Iterator[bytes]:
         """Lines of all positions that are complete: the last one is held back."""
         starts = _joined(fixed_columns(batch))
-        names = ("chrom", "pos", "ref", "alts", "end", "info", "format", "gt", "fields", "n_samples", "first_phased", "set")
-        for start, chrom, pos, ref, alts, end, info, format_, *rest in zip(starts, *(batch.column(n).to_pylist() for n in names), strict=True):
+        names = (
+            "chrom",
+            "pos",
+            "ref",
+            "alts",
+            "end",
+            "info",
+            "format",
+            "gt",
+            "fields",
+            "n_samples",
+            "first_phased",
+            "set",
+        )
+        for start, chrom, pos, ref, alts, end, info, format_, *rest in zip(
+            starts, *(batch.column(n).to_pylist() for n in names), strict=True
+        ):
             keys = [] if format_ in (None, ".") else format_.split(":")
             row = _Row((chrom, pos), site.alleles(ref, alts, end, info), start, keys, *rest)
             if self._held and self._held[0].place != row.place:
@@ -200,7 +237,11 @@ class Joiner:
         missing = _missing(keys[0] if keys else "")
         texts = {row.set: self._text(row, keys) for row in rows}
         if self._in_order:
-            blocks = [texts.get(i) or b"\t".join([missing] * len(chosen)) for i, chosen in enumerate(self._chosen) if len(chosen)]
+            blocks = [
+                texts.get(i) or b"\t".join([missing] * len(chosen))
+                for i, chosen in enumerate(self._chosen)
+                if len(chosen)
+            ]
             return b"%b\t%b\n" % (start, b"\t".join(blocks))
         pool = [missing]
         places: list[np.ndarray] = []

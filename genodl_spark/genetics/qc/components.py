@@ -9,7 +9,8 @@ import numpy as np
 
 
 def standardised(dosages: np.ndarray) -> np.ndarray:
-    """Genotypes in units of their expected deviation, (dosage - 2p) / sqrt(2p(1-p)), float32 (V, S); 0 where missing or the variant has one allele.
+    """Genotypes in units of their expected deviation, (dosage - 2p) / sqrt(2p(1-p)), float32 (V, S);
+    0 where missing or the variant has one allele.
 
     p is the allele's frequency among the block's samples, which are to be all of the cohort.
     """
@@ -28,15 +29,17 @@ def standardised(dosages: np.ndarray) -> np.ndarray:
 
 
 def gram_product(z: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """z.T (z q), float64 (S, l), for one block z float32 (V, S) of the standardised genotypes: parts add up to the product with the whole."""
+    """z.T (z q), float64 (S, l), for one block z float32 (V, S) of the standardised genotypes:
+    parts add up to the product with the whole."""
     return (z.T @ (z @ q.astype(np.float32))).astype(np.float64)
 
 
 @dataclass(frozen=True)
 class Components:
-    """Principal components, the largest first: `values` float64 (K,), eigenvalues of the relationship matrix Z.T Z / M; `vectors` float64
-    (S, K) of unit length, the largest coordinate positive; `residuals` (K,): length of (A v - value v) / value, which bounds how far
-    an eigenvalue is off, and over the relative gap to the next one the angle of the vector. `passes` through the genotypes."""
+    """Principal components, the largest first: `values` float64 (K,), eigenvalues of the relationship matrix Z.T Z / M;
+    `vectors` float64 (S, K) of unit length, the largest coordinate positive; `residuals` (K,):
+    length of (A v - value v) / value, which bounds how far an eigenvalue is off, and over the relative gap to the next
+    one the angle of the vector. `passes` through the genotypes."""
 
     values: np.ndarray
     vectors: np.ndarray
@@ -45,13 +48,21 @@ class Components:
 
 
 def principal_components(
-    product: Callable[[np.ndarray], np.ndarray], samples: int, variants: int, count: int, seed: int = 0, tolerance: float = 1e-4, passes: int = 12
+    product: Callable[[np.ndarray], np.ndarray],
+    samples: int,
+    variants: int,
+    count: int,
+    seed: int = 0,
+    tolerance: float = 1e-4,
+    passes: int = 12,
 ) -> Components:
-    """Components of M = `variants` standardised variants, by products with random and then ever better directions (Halko 2011).
+    """Components of M = `variants` standardised variants, by products with random and then ever
+    better directions (Halko 2011).
 
-    `product` (S, l) -> (S, l): sum of `gram_product` over all blocks, one pass through the genotypes. The directions of all passes are kept, and
-    the components are the best in the space that they span (block Krylov, Musco 2015), which takes a third of the passes that the
-    last directions alone take. Ends when all residuals are below `tolerance`, or after `passes`.
+    `product` (S, l) -> (S, l): sum of `gram_product` over all blocks, one pass through the genotypes.
+    The directions of all passes are kept, and the components are the best in the space that they span (block Krylov,
+    Musco 2015), which takes a third of the passes that the last directions alone take.
+    Ends when all residuals are below `tolerance`, or after `passes`.
     """
     count = min(count, samples)
     width = min(count + 10, samples)

@@ -1,8 +1,9 @@
-"""Quality control of a cohort's genotypes: variants, samples, pairs of samples, axes of ancestry, linkage. Pure NumPy and SciPy.
+"""Quality control of a cohort's genotypes: variants, samples, pairs of samples, axes of ancestry,
+linkage. Pure NumPy and SciPy.
 
-Genotypes come in blocks of variants: `dosages` int8 (V, S), copies of the counted allele in diploid calls, -1 missing. Whatever is
-asked of a cohort is a sum over its variants, so every block gives a part, and parts add up in any order and division to the same
-numbers; only linkage pruning goes through a contig from its start to its end.
+Genotypes come in blocks of variants: `dosages` int8 (V, S), copies of the counted allele in diploid calls, -1 missing.
+Whatever is asked of a cohort is a sum over its variants, so every block gives a part, and parts add up in any order
+and division to the same numbers; only linkage pruning goes through a contig from its start to its end.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def histogram(dosages: np.ndarray) -> np.ndarray:
 
 
 class Measured(NamedTuple):
-    """Sum (int64) and number (int64) of the values that are there, along one side of a block; means are sum / number."""
+    """Sum (int64) and number (int64) of the values that are there, along one side of a block;
+    means are sum / number."""
 
     total: np.ndarray
     number: np.ndarray
@@ -71,9 +73,11 @@ def measures(values: np.ndarray) -> tuple[Measured, Measured]:
 
 
 def subfield(texts: Sequence[bytes], place: int, samples: int) -> np.ndarray:
-    """One whole-number subfield of sample columns, int32 (V, S); -1 where it is missing, cut off or no number from 0 to 999,999,999.
+    """One whole-number subfield of sample columns, int32 (V, S); -1 where it is missing,
+    cut off or no number from 0 to 999,999,999.
 
-    `texts`: per record its `samples` columns, tab separated, their subfields separated by colons. `place`: the subfield, from 0.
+    `texts`: per record its `samples` columns, tab separated, their subfields separated by colons.
+    `place`: the subfield, from 0.
     """
     data = np.frombuffer(b"\t".join(texts) + b"\t", np.uint8)
     ends = np.flatnonzero(data == ord("\t"))
@@ -97,7 +101,8 @@ def subfield(texts: Sequence[bytes], place: int, samples: int) -> np.ndarray:
 
 
 def indicator(mask: np.ndarray) -> Any:
-    """`mask` bool (A, K) as a float32 factor of matrix products: sparse where few are true, as missing calls are as a rule. Counts are exact."""
+    """`mask` bool (A, K) as a float32 factor of matrix products: sparse where few are true,
+    as missing calls are as a rule. Counts are exact."""
     return mask.astype(np.float32) if mask.mean() > 0.05 else sparse.csr_matrix(mask, dtype=np.float32)
 
 

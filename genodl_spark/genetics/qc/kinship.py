@@ -19,9 +19,9 @@ _CHUNK = 255
 class PairSums:
     """Sums over variants of pairs of samples, one of A (rows) and one of B (columns): a tile of the cohort's pairs.
 
-    `counts` int32 (5, A, B): CONCORDANT, both homozygous for the same allele; OPPOSITE, for different ones (IBS0); HOM_MISSING, row homozygous
-    and column missing; MISSING_HOM, the reverse; BOTH_MISSING. `rows` int64 (2, A), `columns` (2, B): homozygous calls, missing calls. Sums of
-    disjoint variants add up.
+    `counts` int32 (5, A, B): CONCORDANT, both homozygous for the same allele; OPPOSITE, for different ones (IBS0);
+    HOM_MISSING, row homozygous and column missing; MISSING_HOM, the reverse; BOTH_MISSING.
+    `rows` int64 (2, A), `columns` (2, B): homozygous calls, missing calls. Sums of disjoint variants add up.
     """
 
     variants: int
@@ -31,12 +31,19 @@ class PairSums:
 
     @classmethod
     def empty(cls, rows: int, columns: int) -> PairSums:
-        return cls(0, np.zeros((5, rows, columns), np.int32), np.zeros((2, rows), np.int64), np.zeros((2, columns), np.int64))
+        return cls(
+            0, np.zeros((5, rows, columns), np.int32), np.zeros((2, rows), np.int64), np.zeros((2, columns), np.int64)
+        )
 
     def pack(self) -> bytes:
         """As bytes, little-endian: see `unpack`."""
         shape = np.array([self.variants, *self.counts.shape[1:]])
-        return b"".join([*(x.astype("<i8").tobytes() for x in (shape, self.rows, self.columns)), self.counts.astype("<i4").tobytes()])
+        return b"".join(
+            [
+                *(x.astype("<i8").tobytes() for x in (shape, self.rows, self.columns)),
+                self.counts.astype("<i4").tobytes(),
+            ]
+        )
 
     @classmethod
     def unpack(cls, packed: bytes) -> PairSums:
@@ -46,7 +53,12 @@ class PairSums:
         return cls(variants, counts, ends[: 2 * rows].reshape(2, rows), ends[2 * rows :].reshape(2, columns))
 
     def __add__(self, other: PairSums) -> PairSums:
-        return PairSums(self.variants + other.variants, self.counts + other.counts, self.rows + other.rows, self.columns + other.columns)
+        return PairSums(
+            self.variants + other.variants,
+            self.counts + other.counts,
+            self.rows + other.rows,
+            self.columns + other.columns,
+        )
 
 
 def tiles(samples: int, size: int) -> list[tuple[slice, slice]]:
@@ -58,8 +70,9 @@ def tiles(samples: int, size: int) -> list[tuple[slice, slice]]:
 def add_pairs(sums: Sequence[PairSums], places: Sequence[tuple[slice, slice]], dosages: np.ndarray) -> None:
     """Adds a block of variants to the sums of the tiles at `places`, in place.
 
-    One product of matrices makes three counts at once: with 1 for hom-alt and 256 for hom-ref, a pair's sum over at most 255 variants
-    holds pairs of hom-alt in its lowest byte, opposite homozygotes in the next, and pairs of hom-ref in the third.
+    One product of matrices makes three counts at once: with 1 for hom-alt and 256 for hom-ref,
+    a pair's sum over at most 255 variants holds pairs of hom-alt in its lowest byte, opposite homozygotes in the next,
+    and pairs of hom-ref in the third.
     """
     for start in range(0, len(dosages), 16 * _CHUNK):
         block = dosages[start : start + 16 * _CHUNK]
@@ -95,7 +108,9 @@ def _add_homozygotes(sums: Sequence[PairSums], places: Sequence[tuple[slice, sli
             s.counts[CONCORDANT] += part
 
 
-def _add_missing(sums: Sequence[PairSums], places: Sequence[tuple[slice, slice]], block: np.ndarray, absent: np.ndarray) -> None:
+def _add_missing(
+    sums: Sequence[PairSums], places: Sequence[tuple[slice, slice]], block: np.ndarray, absent: np.ndarray
+) -> None:
     made: dict[int, tuple[Any, np.ndarray]] = {}  # per range of samples, by its start
     for samples in (r for place in places for r in place):
         if samples.start not in made:
@@ -110,8 +125,9 @@ def _add_missing(sums: Sequence[PairSums], places: Sequence[tuple[slice, slice]]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of samples, arrays (P,). `first`, `second`: positions of the samples, first < second. `variants`: called in both. `het_het`,
-    `ibs0`: int64, both heterozygous, opposite homozygotes. `kinship`: KING-robust, float64, 0.5 for the same genotypes."""
+    """Pairs of samples, arrays (P,). `first`, `second`: positions of the samples, first < second.
+    `variants`: called in both. `het_het`, `ibs0`: int64, both heterozygous, opposite homozygotes.
+    `kinship`: KING-robust, float64, 0.5 for the same genotypes."""
 
     first: np.ndarray
     second: np.ndarray
@@ -124,8 +140,8 @@ class Pairs:
 def kinship(sums: PairSums, place: tuple[slice, slice], threshold: float = THIRD_DEGREE) -> Pairs:
     """Pairs of a tile whose kinship is above `threshold` (KING-robust between families, Manichaikul 2010, equation 11).
 
-    Kinship is 1/2 - (squared difference of dosages) / (4 heterozygotes of the sample that has fewer), over variants called in both. Pairs in
-    which a sample has no heterozygote have none.
+    Kinship is 1/2 - (squared difference of dosages) / (4 heterozygotes of the sample that has fewer),
+    over variants called in both. Pairs in which a sample has no heterozygote have none.
     """
     concordant, opposite, hom_missing, missing_hom, both_missing = sums.counts.astype(np.int64)
     shared = sums.variants - sums.rows[1][:, None] - sums.columns[1][None, :] + both_missing

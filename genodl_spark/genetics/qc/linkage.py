@@ -13,9 +13,9 @@ from genodl_spark.genetics.qc.counts import HET, HOM_ALT, UNCALLED, common, hist
 
 @dataclass(frozen=True)
 class _Coded:
-    """Variants ready to be correlated. `ids` int64 (V,): which. `values` float32 (V, S): dosage - 1, 0 where missing. `total`, `squares`, `lost`
-    float64 (V,): sums of values and their squares, missing calls. Where any is missing, `gone` is their factor (V, S), and `across` float32
-    (S, 2V) holds the values and their squares."""
+    """Variants ready to be correlated. `ids` int64 (V,): which. `values` float32 (V, S): dosage - 1, 0 where missing.
+    `total`, `squares`, `lost` float64 (V,): sums of values and their squares, missing calls. Where any is missing,
+    `gone` is their factor (V, S), and `across` float32 (S, 2V) holds the values and their squares."""
 
     ids: np.ndarray
     values: np.ndarray
@@ -39,11 +39,14 @@ class _Coded:
 
     def take(self, kept: np.ndarray) -> _Coded:
         gone, across = (None, None) if self.gone is None else (self.gone[kept], self.across[:, np.tile(kept, 2)])
-        return _Coded(self.ids[kept], self.values[kept], self.total[kept], self.squares[kept], self.lost[kept], gone, across)
+        return _Coded(
+            self.ids[kept], self.values[kept], self.total[kept], self.squares[kept], self.lost[kept], gone, across
+        )
 
 
 def _correlated(a: _Coded, b: _Coded, threshold: float) -> np.ndarray:
-    """Whether the squared correlation of dosages, over samples called in both, is above `threshold`, bool (A, B). All sums are exact."""
+    """Whether the squared correlation of dosages, over samples called in both, is above `threshold`,
+    bool (A, B). All sums are exact."""
     n: Any = float(a.values.shape[1])
     product = (a.values @ b.values.T).astype(np.float64)
     total_a, squares_a, total_b, squares_b = a.total[:, None], a.squares[:, None], b.total[None, :], b.squares[None, :]
@@ -67,18 +70,24 @@ def _across(values: np.ndarray) -> np.ndarray:
 
 
 class Pruner:
-    """Thins the variants of one contig, given in the order of their positions, to some in approximate linkage equilibrium.
+    """Thins the variants of one contig, given in the order of their positions,
+    to some in approximate linkage equilibrium.
 
-    As PLINK's --indep-pairwise: a window goes along the contig; of two variants in it whose squared correlation of dosages, over samples called in
-    both, is above `threshold`, the one with the rarer minor allele is removed, or the later of two alike. Variants of one genotype are
-    removed. `window`: variants, or base pairs where `by_position`; `step`: variants that the window moves by (1 where
-    `by_position`). Genotypes are held only while their window lasts.
+    As PLINK's --indep-pairwise: a window goes along the contig; of two variants in it whose squared correlation
+    of dosages, over samples called in both, is above `threshold`, the one with the rarer minor allele is removed, or
+    the later of two alike. Variants of one genotype are removed. `window`: variants, or base pairs where `by_position`;
+    `step`: variants that the window moves by (1 where `by_position`). Genotypes are held only while their window lasts.
     """
 
     _BLOCK = 64  # variants that are correlated with those before at once
 
     def __init__(self, window: int, step: int, threshold: float, by_position: bool = False) -> None:
-        self.window, self.step, self.threshold, self.by_position = window, 1 if by_position else min(step, window), threshold, by_position
+        self.window, self.step, self.threshold, self.by_position = (
+            window,
+            1 if by_position else min(step, window),
+            threshold,
+            by_position,
+        )
         self._removed: list[bool] = []
         self._major: list[float] = []  # frequency of the commoner allele
         self._positions: list[int] = []
@@ -147,7 +156,8 @@ class Pruner:
         return start, bisect_right(at, at[start] + self.window, self._end + 1)
 
     def _thin(self, start: int, end: int) -> None:
-        """Removes from the window start..end until no two in it are correlated; only its last variants have not been compared yet."""
+        """Removes from the window start..end until no two in it are correlated;
+        only its last variants have not been compared yet."""
         removed, major = self._removed, self._major
         pending: dict[int, list[int]] = {}
         for j in range(end - 1, self._end - 1, -1):

@@ -54,12 +54,17 @@ def _measures(records: pa.RecordBatch, samples: int) -> dict[str, np.ndarray]:
         for name, key in _MEASURES.items():
             if key in keys:
                 values = found.setdefault(name, np.full((len(formats), samples), -1, np.int32))
-                values[rows] = subfield(records.column("fields").take(pa.array(rows)).to_pylist(), keys.index(key), samples)
+                values[rows] = subfield(
+                    records.column("fields").take(pa.array(rows)).to_pylist(), keys.index(key), samples
+                )
     return found
 
 
-def _records_of(group: list[StoredFile], columns: list[str], depth: bool) -> Iterator[tuple[StoredFile, pa.RecordBatch]]:
-    """Records with genotypes of a group of files of `variants`, straight from Parquet: through the JVM they take ten times as long."""
+def _records_of(
+    group: list[StoredFile], columns: list[str], depth: bool
+) -> Iterator[tuple[StoredFile, pa.RecordBatch]]:
+    """Records with genotypes of a group of files of `variants`, straight from Parquet:
+    through the JVM they take ten times as long."""
     for file in group:
         with opened(file.uri, file.checksum) as stored:
             wanted = [*columns, *(["format", "fields"] if depth and _has_measures(stored) else [])]
@@ -87,16 +92,27 @@ def _formats(stored: pq.ParquetFile) -> set[str]:
 
 
 def write_variant_rows(
-    batches: Batches, shares: list[list[list[StoredFile]]], cohort: str, autosomal: dict[str, bool], depth: bool, target: str, name: str
+    batches: Batches,
+    shares: list[list[list[StoredFile]]],
+    cohort: str,
+    autosomal: dict[str, bool],
+    depth: bool,
+    target: str,
+    name: str,
 ) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `shares`, groups of files each: writes their rows of VARIANT_QC, and gives the files written."""
+    """For mapInArrow over indices into `shares`, groups of files each: writes their rows of VARIANT_QC,
+    and gives the files written."""
     schema = VARIANT_QC.arrow_schema()
     for index in (i for batch in batches for i in batch.column(0).to_pylist()):
         writer = PartWriter(VARIANT_QC, target, f"{name}-{index:05d}")
         counted = (_counted(group, autosomal[group[0].partition["contig"]], depth) for group in shares[index])
         for made in _variant_rows(_joined(counted, _ROWS_MADE)):
             columns = [pa.repeat(pa.scalar(cohort), made.num_rows), *made.columns]
-            writer.write(pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema))
+            writer.write(
+                pa.RecordBatch.from_arrays(
+                    [c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema
+                )
+            )
         yield pa.RecordBatch.from_arrays([pa.array([part.as_json() for part in writer.close()], pa.string())], ["part"])
 
 
@@ -108,7 +124,9 @@ def _counted(group: list[StoredFile], autosomal: bool, depth: bool) -> Iterator[
     rows = pa.Table.from_batches(counted)
     if len(group) > 1 or _repeats(rows):
         sums = rows.group_by(SITE).aggregate([("alt_number", "min"), *((c, "sum") for c in COUNTS)])
-        rows = sums.rename_columns([c.removesuffix("_min").removesuffix("_sum") for c in sums.column_names]).select(rows.column_names)
+        rows = sums.rename_columns([c.removesuffix("_min").removesuffix("_sum") for c in sums.column_names]).select(
+            rows.column_names
+        )
         rows = rows.take(pc.sort_indices(rows, [(c, "ascending") for c in SITE]))
     yield from rows.append_column("autosomal", pa.repeat(pa.scalar(autosomal), rows.num_rows)).to_batches()
 
@@ -145,10 +163,18 @@ def _alleles_of(group: list[StoredFile], depth: bool) -> Iterator[pa.RecordBatch
         first = np.cumsum(sizes.to_numpy()) - sizes.to_numpy()
         allele = np.arange(len(of)) - np.repeat(first, sizes.to_numpy()) + 1
         whole = len(of) == batch.num_rows and bool((sizes.to_numpy() == 1).all())
-        rows = {name: batch.column(name) if whole else batch.column(name).take(of) for name in batch.schema.names if name != "alts"}
+        rows = {
+            name: batch.column(name) if whole else batch.column(name).take(of)
+            for name in batch.schema.names
+            if name != "alts"
+        }
         stated = rows["alt_number"].to_numpy()
         rows["alt_number"] = pa.array(np.where(stated > 0, stated, allele).astype(np.int32))
-        rows |= {"alt": alts.flatten(), "allele": pa.array(allele.astype(np.int32)), "alleles": sizes if whole else sizes.take(of)}
+        rows |= {
+            "alt": alts.flatten(),
+            "allele": pa.array(allele.astype(np.int32)),
+            "alleles": sizes if whole else sizes.take(of),
+        }
         rows["contig"] = pa.repeat(pa.scalar(file.partition["contig"]), len(of))
         yield pa.RecordBatch.from_arrays(list(rows.values()), list(rows))
 
@@ -177,7 +203,9 @@ def _count_alleles(batches: Batches) -> Iterator[pa.RecordBatch]:
                 counts[place, rows], counts[place + 1, rows] = measured.total, measured.number
         columns = [batch.column(name) for name in SITE]
         number = batch.column("alt_number").cast(pa.int32())
-        yield pa.RecordBatch.from_arrays([*columns, number, *(pa.array(c) for c in counts)], [*SITE, "alt_number", *COUNTS])
+        yield pa.RecordBatch.from_arrays(
+            [*columns, number, *(pa.array(c) for c in counts)], [*SITE, "alt_number", *COUNTS]
+        )
 
 
 def _letters(alleles: pa.StringArray) -> np.ndarray:
@@ -208,7 +236,10 @@ def _variant_rows(batches: Batches) -> Iterator[pa.RecordBatch]:
             "frequency": _known(c["ac"] / np.maximum(c["an"], 1), called),
             "hwe_p": _known(statistics.hwe_p, tested),
             "hwe_mid_p": _known(statistics.hwe_mid_p, tested),
-            **{f"mean_{name}": _known(c[name] / np.maximum(c[f"{name}_calls"], 1), c[f"{name}_calls"] > 0) for name in _MEASURES},
+            **{
+                f"mean_{name}": _known(c[name] / np.maximum(c[f"{name}_calls"], 1), c[f"{name}_calls"] > 0)
+                for name in _MEASURES
+            },
         }
         yield pa.RecordBatch.from_arrays([made[name] for name in names], names)
 
@@ -236,7 +267,9 @@ def _sum_samples(batches: Batches) -> Iterator[pa.RecordBatch]:
                 if name in measured:
                     sums[len(_SAMPLE_SUMS) + 2 * place :][:2] += np.stack(measures(measured[name])[1])
     for sample_set, sums in total.items():
-        yield pa.RecordBatch.from_arrays([pa.array([sample_set]), pa.array([sums.tobytes()], pa.binary())], ["sample_set", "sums"])
+        yield pa.RecordBatch.from_arrays(
+            [pa.array([sample_set]), pa.array([sums.tobytes()], pa.binary())], ["sample_set", "sums"]
+        )
 
 
 def _biallelic(records: pa.RecordBatch, samples: int) -> SampleSums:
@@ -245,7 +278,8 @@ def _biallelic(records: pa.RecordBatch, samples: int) -> SampleSums:
 
 
 def _other_records(records: pa.RecordBatch, samples: int) -> SampleSums:
-    """Of records with no ALT or several, which take part in neither Ti/Tv nor inbreeding. A call of two different ALT is heterozygous."""
+    """Of records with no ALT or several, which take part in neither Ti/Tv nor inbreeding.
+    A call of two different ALT is heterozygous."""
     alleles, _ = genotypes.unpack(records.column("gt"), samples)
     there = alleles >= 0
     lowest, highest = np.where(there, alleles, 32767).min(2), alleles.max(2)
@@ -280,25 +314,34 @@ def sample_rows(cohort: str, names: list[str], total: np.ndarray) -> list[dict[s
         name: values.astype(np.int64).tolist() if name in whole else [v if v == v else None for v in values.tolist()]
         for name, values in columns.items()
     }
-    return [{"cohort": cohort, "sample_id": s, **{name: values[i] for name, values in lists.items()}} for i, s in enumerate(names)]
+    return [
+        {"cohort": cohort, "sample_id": s, **{name: values[i] for name, values in lists.items()}}
+        for i, s in enumerate(names)
+    ]
 
 
 def _dosage_blocks(batch: pa.RecordBatch, samples: Samples) -> Iterator[tuple[int, np.ndarray]]:
-    """The batch's first row, and the genotypes of all samples of the cohort int8 (V, S), of as many records as are unpacked at once."""
+    """The batch's first row, and the genotypes of all samples of the cohort int8 (V, S),
+    of as many records as are unpacked at once."""
     width = len(samples.names)
     size = max(_CALLS // max(width, 1), 1)
     for start in range(0, batch.num_rows, size):
         parts = batch.column("parts").slice(start, size)
         lengths = pc.list_value_length(parts).to_numpy()
         flat = parts.flatten()
-        row, sets, gt = np.repeat(np.arange(len(parts)), lengths), np.array(flat.field("sample_set").to_pylist(), object), flat.field("gt")
+        row, sets, gt = (
+            np.repeat(np.arange(len(parts)), lengths),
+            np.array(flat.field("sample_set").to_pylist(), object),
+            flat.field("gt"),
+        )
         dosages = np.full((len(parts), width), -1, np.int8)
         for sample_set in sorted(set(sets.tolist())):
             mine, places = np.flatnonzero(sets == sample_set), samples.places[sample_set]
             values = genotypes.dosages(gt.take(pa.array(mine)), len(places))
             at = (row[mine][:, None], places[None, :])
             if len(mine) == len(set(row[mine].tolist())):
-                dosages[at] = np.maximum(dosages[at], values)  # a sample in several call sets: the call wins over the missing one
+                # a sample in several call sets: the call wins over the missing one
+                dosages[at] = np.maximum(dosages[at], values)
             else:
                 np.maximum.at(dosages, at, values)
         yield start, dosages
@@ -312,7 +355,9 @@ def choose(batches: Batches, samples: Samples, min_frequency: float, max_missing
             called = counts[:, :3].sum(1)
             frequency = (counts[:, 1] + 2 * counts[:, 2]) / np.maximum(2 * called, 1)
             rarer = np.minimum(frequency, 1 - frequency)
-            kept[start : start + len(dosages)] = (rarer > 0) & (rarer >= min_frequency) & (counts[:, 3] <= max_missing * dosages.shape[1])
+            kept[start : start + len(dosages)] = (
+                (rarer > 0) & (rarer >= min_frequency) & (counts[:, 3] <= max_missing * dosages.shape[1])
+            )
         yield batch.filter(pa.array(kept))
 
 
@@ -353,10 +398,14 @@ def pair_sums(batches: Batches, samples: Samples, places: dict[int, tuple[slice,
             add_pairs(sums, list(places.values()), dosages)
     for number, part in zip(places, sums, strict=True):
         if part.variants:
-            yield pa.RecordBatch.from_arrays([pa.array([number], pa.int32()), pa.array([part.pack()], pa.binary())], ["tile", "sums"])
+            yield pa.RecordBatch.from_arrays(
+                [pa.array([number], pa.int32()), pa.array([part.pack()], pa.binary())], ["tile", "sums"]
+            )
 
 
-def related(parts: pd.DataFrame, places: dict[int, tuple[slice, slice]], names: list[str], threshold: float) -> pd.DataFrame:
+def related(
+    parts: pd.DataFrame, places: dict[int, tuple[slice, slice]], names: list[str], threshold: float
+) -> pd.DataFrame:
     import pandas as pd
 
     sums = reduce(add, (PairSums.unpack(packed) for packed in parts["sums"]))

@@ -14,9 +14,10 @@ from genodl_spark.genetics.qc.variants import TRANSITION, TRANSVERSION
 class SampleSums:
     """Sums per sample over variants; sums over disjoint variants add up. Arrays (S,).
 
-    `variants`: int64, seen. `het`, `hom_alt`, `missing`, `singletons`: int64, calls; a singleton is the only copy of its allele in the
-    cohort. `transitions`, `transversions`: int64, calls that carry such a change. `tested_het`, `expected_het`: int64 and float64,
-    heterozygous calls found and expected at the variants that inbreeding is estimated from.
+    `variants`: int64, seen. `het`, `hom_alt`, `missing`, `singletons`: int64, calls; a singleton is the only
+    copy of its allele in the cohort. `transitions`, `transversions`: int64, calls that carry such a change.
+    `tested_het`, `expected_het`: int64 and float64, heterozygous calls found and expected at the variants
+    that inbreeding is estimated from.
     """
 
     variants: np.ndarray
@@ -33,11 +34,14 @@ class SampleSums:
         return SampleSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-def sample_sums(dosages: np.ndarray, substitutions: np.ndarray, counts: np.ndarray | None = None, for_het: np.ndarray | None = None) -> SampleSums:
+def sample_sums(
+    dosages: np.ndarray, substitutions: np.ndarray, counts: np.ndarray | None = None, for_het: np.ndarray | None = None
+) -> SampleSums:
     """Sums of a block.
 
-    `substitutions` int8 (V,): see `substitution`. `counts` int (V, 4): histograms in the whole cohort, by default the block's own.
-    `for_het` bool (V,): variants that inbreeding is estimated from, by default all; autosomal ones are meant.
+    `substitutions` int8 (V,): see `substitution`. `counts` int (V, 4): histograms in the whole cohort,
+    by default the block's own. `for_het` bool (V,): variants that inbreeding is estimated from, by default all;
+    autosomal ones are meant.
     """
     counts = histogram(dosages) if counts is None else counts
     called = counts[:, :UNCALLED].sum(1)
@@ -67,8 +71,8 @@ def sample_sums(dosages: np.ndarray, substitutions: np.ndarray, counts: np.ndarr
 
 @dataclass(frozen=True)
 class SampleStatistics:
-    """What sums say of the samples, arrays (S,): `call_rate`, `ti_tv` and `inbreeding` (F = 1 - het found / het expected) float64, NaN where
-    undefined; the rest int64, calls."""
+    """What sums say of the samples, arrays (S,): `call_rate`, `ti_tv` and `inbreeding` (F = 1 - het found / het
+    expected) float64, NaN where undefined; the rest int64, calls."""
 
     call_rate: np.ndarray
     hom_ref: np.ndarray
@@ -81,7 +85,8 @@ class SampleStatistics:
 
 
 def sample_statistics(sums: SampleSums) -> SampleStatistics:
-    """Statistics of the samples; `inbreeding` as Purcell 2007: (homozygous calls found - expected) / (calls - expected)."""
+    """Statistics of the samples; `inbreeding` as Purcell 2007: (homozygous calls found -
+    expected) / (calls - expected)."""
     called = sums.variants - sums.missing
     with np.errstate(divide="ignore", invalid="ignore"):
         return SampleStatistics(

@@ -11,15 +11,16 @@ from scipy import special
 from genodl_spark.genetics.qc.counts import HET, HOM_ALT, HOM_REF
 
 OTHER, TRANSITION, TRANSVERSION = range(3)
-TIE = 1e-8  # probabilities whose logarithms differ by less are the same one; log-gamma is good to 1e-9 for a million samples
+# probabilities whose logarithms differ by less are the same one; log-gamma is good to 1e-9 for a million samples
+TIE = 1e-8
 
 
 @dataclass(frozen=True)
 class VariantStatistics:
     """What histograms (V, 4) say of their variants, arrays (V,).
 
-    `call_rate`: called samples of all. `ac`, `an`: copies of the allele and called alleles. `frequency`: ac / an, NaN without
-    calls. `hom_ref`, `het`, `hom_alt`, `missing`: samples. `hwe_p`, `hwe_mid_p`: see `hardy_weinberg`.
+    `call_rate`: called samples of all. `ac`, `an`: copies of the allele and called alleles. `frequency`: ac / an,
+    NaN without calls. `hom_ref`, `het`, `hom_alt`, `missing`: samples. `hwe_p`, `hwe_mid_p`: see `hardy_weinberg`.
     """
 
     call_rate: np.ndarray
@@ -41,18 +42,21 @@ def variant_statistics(counts: np.ndarray) -> VariantStatistics:
     ac = het + 2 * hom_alt
     p, mid_p = hardy_weinberg(counts)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return VariantStatistics(called / (called + missing), ac, 2 * called, ac / (2 * called), hom_ref, het, hom_alt, missing, p, mid_p)
+        return VariantStatistics(
+            called / (called + missing), ac, 2 * called, ac / (2 * called), hom_ref, het, hom_alt, missing, p, mid_p
+        )
 
 
 def hardy_weinberg(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Exact test of Hardy-Weinberg proportions (Wigginton 2005) and its mid-p value (Graffelman 2013), float64 (V,) each.
+    """Exact test of Hardy-Weinberg proportions (Wigginton 2005) and its mid-p value
+    (Graffelman 2013), float64 (V,) each.
 
     `counts` int (V, 4 or 3): hom-ref, het, hom-alt. Without calls both are 1 (mid-p: 0.5).
 
-    Given the rare allele's count, the p-value is the probability of all heterozygote counts that are no likelier than the one
-    found. The distribution has one peak, so these are two tails: one begins at the count found, the other where the far side
-    has come down to the same height. Both are added up outwards from there, for all variants at once, until nothing is added;
-    the starting height is known in closed form. Memory is that of a few arrays (V,).
+    Given the rare allele's count, the p-value is the probability of all heterozygote counts that are no likelier than
+    the one found. The distribution has one peak, so these are two tails: one begins at the count found, the other where
+    the far side has come down to the same height. Both are added up outwards from there, for all variants at once,
+    until nothing is added; the starting height is known in closed form. Memory is that of a few arrays (V,).
     """
     counts = counts[:, :3].astype(np.int64, copy=False)
     n = counts.sum(1)
@@ -76,7 +80,8 @@ def _exact(n: np.ndarray, rare: np.ndarray, het: np.ndarray) -> tuple[np.ndarray
 
     constant = factorial[n] + factorial[rare] + factorial[common] - factorial[2 * n]
     found = height(het)
-    # A step up by two heterozygotes multiplies the probability by (rare-h)(common-h) / (h+2)(h+1), which is 1 or more up to here.
+    # A step up by two heterozygotes multiplies the probability by (rare-h)(common-h) / (h+2)(h+1),
+    # which is 1 or more up to here.
     last = np.floor_divide(rare * common - 2, 2 * n + 3)
     mode = np.where(last < 0, rare & 1, last - ((last ^ rare) & 1) + 2)
     mode = np.minimum(np.where(mode < 0, rare & 1, mode), rare)
@@ -119,7 +124,8 @@ def _exact(n: np.ndarray, rare: np.ndarray, het: np.ndarray) -> tuple[np.ndarray
 
 
 def _walk(factors: np.ndarray, term: np.ndarray) -> np.ndarray:
-    """Sums of `term` (W,) and all that follow, each a b / (c d) times the one before; then a and b fall and c and d rise by 2.
+    """Sums of `term` (W,) and all that follow, each a b / (c d) times the one before;
+    then a and b fall and c and d rise by 2.
 
     `factors` float64 (4, W): a, b, c, d at the start.
     """
@@ -144,7 +150,8 @@ def _walk(factors: np.ndarray, term: np.ndarray) -> np.ndarray:
 
 
 def substitution(ref: Sequence[str] | np.ndarray, alt: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Class of single-base changes, int8 (V,): TRANSITION (A-G, C-T), TRANSVERSION, or OTHER for all that is no such change.
+    """Class of single-base changes, int8 (V,): TRANSITION (A-G, C-T), TRANSVERSION,
+    or OTHER for all that is no such change.
 
     Alleles are texts, or uint8 (V,): the letter of those of one letter, 0 for others.
     """
@@ -159,5 +166,6 @@ def substitution(ref: Sequence[str] | np.ndarray, alt: Sequence[str] | np.ndarra
 def letters(alleles: Sequence[str] | np.ndarray) -> np.ndarray:
     if isinstance(alleles, np.ndarray) and alleles.dtype == np.uint8:
         return alleles
-    characters = np.asarray(alleles, "U2").view(np.uint32).reshape(-1, 2)  # two suffice to tell whether there is more than one
+    # two suffice to tell whether there is more than one
+    characters = np.asarray(alleles, "U2").view(np.uint32).reshape(-1, 2)
     return np.where((characters[:, 1] == 0) & (characters[:, 0] < 128), characters[:, 0], 0).astype(np.uint8)

@@ -1,7 +1,7 @@
 """Every table of the lake, declared once: columns, types, units, key, partitioning, checks and what a row means.
 
-Spark schema, Arrow schema, Delta DDL, constraints and documentation are rendered from these declarations. Types are written
-as Spark SQL types. Coordinates are 1-based and closed. Timestamps are UTC.
+Spark schema, Arrow schema, Delta DDL, constraints and documentation are rendered from these declarations.
+Types are written as Spark SQL types. Coordinates are 1-based and closed. Timestamps are UTC.
 """
 
 from __future__ import annotations
@@ -10,4 +10,6 @@ from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables import genetics, ingested, learning, operations
 
 _FILES = (ingested, learning, genetics, operations)
-TABLES: dict[str, Table] = {table.name: table for file in _FILES for table in vars(file).values() if isinstance(table, Table)}
+TABLES: dict[str, Table] = {
+    table.name: table for file in _FILES for table in vars(file).values() if isinstance(table, Table)
+}

@@ -6,7 +6,8 @@ from genodl_spark.lake.schema import COHORT, SITE, Column, Table, required
 
 VARIANT_QC = Table(
     "variant_qc",
-    "One row per site and ALT allele of a cohort: calls, frequency and Hardy-Weinberg test; counts of records of one site are added",
+    "One row per site and ALT allele of a cohort: calls, frequency and Hardy-Weinberg test; "
+    "counts of records of one site are added",
     (
         COHORT,
         required("contig", "string", "Contig, as in `variants`"),
@@ -23,7 +24,9 @@ VARIANT_QC = Table(
         required("het", "bigint", "Samples with the allele and another"),
         required("hom_alt", "bigint", "Samples with no allele but this; haploid calls count here"),
         required("missing", "bigint", "Samples whose call is missing or not whole"),
-        Column("hwe_p", "double", "Exact Hardy-Weinberg p-value (Wigginton 2005); NULL without calls and outside autosomes"),
+        Column(
+            "hwe_p", "double", "Exact Hardy-Weinberg p-value (Wigginton 2005); NULL without calls and outside autosomes"
+        ),
         Column("hwe_mid_p", "double", "The same with the mid-p correction (Graffelman 2013)"),
         Column("mean_depth", "double", "Mean DP over the samples that have it, reads; NULL without"),
         Column("mean_quality", "double", "Mean GQ over the samples that have it, phred-scaled; NULL without"),
@@ -50,7 +53,12 @@ SAMPLE_QC = Table(
         required("transitions", "bigint", "Biallelic transitions that the sample carries"),
         required("transversions", "bigint", "Biallelic transversions that the sample carries"),
         Column("ti_tv", "double", "transitions / transversions; NULL without the latter"),
-        Column("inbreeding", "double", "F = 1 - heterozygous calls / those expected, at polymorphic biallelic records; NULL where none is expected"),
+        Column(
+            "inbreeding",
+            "double",
+            "F = 1 - heterozygous calls / those expected, at polymorphic biallelic records; "
+            "NULL where none is expected",
+        ),
         Column("mean_depth", "double", "Mean DP over the records that have it, reads; NULL without"),
         Column("mean_quality", "double", "Mean GQ over the records that have it, phred-scaled; NULL without"),
     ),
@@ -71,7 +79,11 @@ RELATEDNESS = Table(
         required("het_het", "bigint", "Of them, both heterozygous"),
         required("ibs0", "bigint", "Of them, opposite homozygotes"),
         required("kinship", "double", "Kinship coefficient: 0.5 for the same genotypes, 0.25 for first degree"),
-        required("relation", "string", "duplicate (or twin), first, second, third degree or unrelated, by the borders 2^-1.5 to 2^-4.5"),
+        required(
+            "relation",
+            "string",
+            "duplicate (or twin), first, second, third degree or unrelated, by the borders 2^-1.5 to 2^-4.5",
+        ),
     ),
     key=("cohort", "sample_1", "sample_2"),
     checks={"order": "sample_1 < sample_2"},
@@ -84,7 +96,9 @@ PRINCIPAL_COMPONENTS = Table(
     (
         COHORT,
         required("sample_id", "string", "Sample identifier"),
-        required("components", "array<double>", "Coordinates on eigenvectors of unit length, the largest eigenvalue first"),
+        required(
+            "components", "array<double>", "Coordinates on eigenvectors of unit length, the largest eigenvalue first"
+        ),
     ),
     key=("cohort", "sample_id"),
     entity="sample_id",
@@ -108,12 +122,19 @@ LD_PRUNED = Table(
 )
 QC_STEPS = Table(
     "qc_steps",
-    "One row per cohort and step of its quality control: what the step's table was made from, and figures of the whole cohort",
+    "One row per cohort and step of its quality control: what the step's table was made from, "
+    "and figures of the whole cohort",
     (
         COHORT,
         required("step", "string", "variants, samples, pruning, relatedness or components"),
-        required("fingerprint", "string", "Hash of what the step depends on: it is not done again while that is the same"),
-        required("metrics", "map<string,double>", "Rows written, variants used; of components: passes, eigenvalues, residuals"),
+        required(
+            "fingerprint", "string", "Hash of what the step depends on: it is not done again while that is the same"
+        ),
+        required(
+            "metrics",
+            "map<string,double>",
+            "Rows written, variants used; of components: passes, eigenvalues, residuals",
+        ),
         required("done_at", "timestamp", "When, UTC"),
     ),
     key=("cohort", "step"),

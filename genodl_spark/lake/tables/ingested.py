@@ -9,9 +9,15 @@ SOURCES = Table(
     "One row per ingested file: the manifest that makes ingest idempotent and a row's origin traceable",
     (
         COHORT,
-        required("source", "string", "Kind of source: vcf, expression, methylation, sequences, phenotypes, samples, or the name of a user's own"),
+        required(
+            "source",
+            "string",
+            "Kind of source: vcf, expression, methylation, sequences, phenotypes, samples, or the name of a user's own",
+        ),
         required("block", "string", "Block of a matrix, empty for other sources"),
-        required("file", "string", "File name, with the folders before it that tell it from another file of the cohort"),
+        required(
+            "file", "string", "File name, with the folders before it that tell it from another file of the cohort"
+        ),
         required("uri", "string", "Where the file was read"),
         required("bytes", "bigint", "Size in bytes"),
         required("sha256", "string", "SHA-256 of the content, hexadecimal"),
@@ -78,7 +84,11 @@ VARIANTS = Table(
     "One row per VCF record, as read; with normalisation, one per record that it became",
     (
         COHORT,
-        required("contig", "string", "Contig by the name that cohorts share: chr20 and 20 are 20, chrM is MT, other names as in the file"),
+        required(
+            "contig",
+            "string",
+            "Contig by the name that cohorts share: chr20 and 20 are 20, chrM is MT, other names as in the file",
+        ),
         required("bin", "int", "pos / ingest.bin_width: bounds the size of a partition"),
         required("chrom", "string", "CHROM as in the file"),
         required("pos", "bigint", "POS, 1-based; 0 is the telomere"),
@@ -90,11 +100,17 @@ VARIANTS = Table(
         Column("filters", "array<string>", "FILTER codes; ['PASS'] when passed, NULL when not applied"),
         required("info", "string", "INFO as in the file"),
         Column("format", "string", "FORMAT keys as in the file; NULL without samples"),
-        Column("gt", "binary", "Packed genotypes of n_samples samples (layout: genodl_spark/genetics/genotypes.py); NULL without GT"),
+        Column(
+            "gt",
+            "binary",
+            "Packed genotypes of n_samples samples (layout: genodl_spark/genetics/genotypes.py); NULL without GT",
+        ),
         Column("fields", "binary", "Sample columns as text without GT; NULL when FORMAT is GT alone"),
         required("n_samples", "int", "Samples in the record"),
         required("sample_set", "string", "Order of the samples: key into `sample_sets`"),
-        required("alt_number", "int", "Which ALT of a multi-allelic record this row holds, from 1; 0 when it was not split"),
+        required(
+            "alt_number", "int", "Which ALT of a multi-allelic record this row holds, from 1; 0 when it was not split"
+        ),
         Column("source_pos", "bigint", "POS in the file where normalisation changed the record, else NULL"),
         Column("source_ref", "string", "REF in the file, likewise"),
         Column("source_alts", "string", "ALT in the file, likewise"),
@@ -124,8 +140,17 @@ def _matrix(name: str, doc: str, unit: str) -> Table:
             required("x", "binary", f"Packed little-endian float32, {unit}, one per feature; NaN is missing"),
             required("n_features", "int", "Values in x"),
             required("file", "string", "File name of the source, the last where the values are of several"),
-            Column("files", "array<string>", "Files that values are from, in the order in which they came; NULL in rows of older versions"),
-            Column("origin", "binary", "Packed little-endian uint16, one per feature: which of `files` its value is from, from 0; NULL for one file"),
+            Column(
+                "files",
+                "array<string>",
+                "Files that values are from, in the order in which they came; NULL in rows of older versions",
+            ),
+            Column(
+                "origin",
+                "binary",
+                "Packed little-endian uint16, one per feature: which of `files` its value is from, "
+                "from 0; NULL for one file",
+            ),
         ),
         key=("cohort", "block", "sample_id"),
         partitioned_by=("cohort",),  # an empty block would read back as NULL from a partition
@@ -138,14 +163,18 @@ def _matrix(name: str, doc: str, unit: str) -> Table:
 
 
 EXPRESSION = _matrix("expression", "Gene expression, one row per cohort, block and sample", "in the unit of the source")
-METHYLATION = _matrix("methylation", "DNA methylation, one row per cohort, block and sample", "beta values as in the source")
+METHYLATION = _matrix(
+    "methylation", "DNA methylation, one row per cohort, block and sample", "beta values as in the source"
+)
 SEQUENCES = Table(
     "sequences",
     "One row per sequence of a cohort; its label and further columns are in `labels`",
     (
         COHORT,
         required("sequence_id", "string", "Sequence identifier: entity_id in `labels`"),
-        required("codes", "binary", "Packed int8, one per base: A C G T (or U) are 0 1 2 3, any other letter of IUPAC is -1"),
+        required(
+            "codes", "binary", "Packed int8, one per base: A C G T (or U) are 0 1 2 3, any other letter of IUPAC is -1"
+        ),
         required("length", "int", "Bases"),
         required("file", "string", "File name of the source"),
         required("line", "bigint", "Line in the file, 1-based"),

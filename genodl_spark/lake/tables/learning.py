@@ -12,9 +12,15 @@ EXAMPLES = Table(
         required("row_id", "bigint", "Dense row number within the dataset, from 0, in the order of entity_id"),
         required("entity_id", "string", "Sample or sequence identifier"),
         Column("group", "string", "Group that no split may divide; NULL when the split has none"),
-        required("x", "binary", "Packed little-endian values: int8 with -1 missing (of sequences base codes), or float32 with NaN missing"),
+        required(
+            "x",
+            "binary",
+            "Packed little-endian values: int8 with -1 missing (of sequences base codes), or float32 with NaN missing",
+        ),
         required("target", "double", "Class index, or the value for regression"),
-        required("folds", "binary", "int8 per repeat: fold index; or one byte: 0 train, 1 validation, 2 test; -1 not used"),
+        required(
+            "folds", "binary", "int8 per repeat: fold index; or one byte: 0 train, 1 validation, 2 test; -1 not used"
+        ),
     ),
     key=("dataset", "row_id"),
     partitioned_by=("dataset",),
@@ -62,7 +68,8 @@ DATASETS = Table(
         Column(
             "allowed",
             "binary",
-            "Bits, the highest of a byte first: which features each training set may use, set after set as in training; NULL where each may use all",
+            "Bits, the highest of a byte first: which features each training set may use, "
+            "set after set as in training; NULL where each may use all",
         ),
         required("transform", "string", "none, asinh for values on a linear scale, or onehot for base codes"),
         required("split", "string", "Split settings, JSON"),
@@ -99,11 +106,19 @@ MODELS = Table(
         required("code", "string", "Hash of the code that trained it"),
         required("fingerprint", "string", "Hash of dataset, settings, seed, ranks and code"),
         required("source_versions", "map<string,bigint>", "Version of every table behind the dataset"),
-        required("metrics", "map<string,double>", "Training figures: final losses, temperature, seconds, rows per second"),
+        required(
+            "metrics", "map<string,double>", "Training figures: final losses, temperature, seconds, rows per second"
+        ),
         required("trained_at", "timestamp", "When, UTC"),
         Column("card_sha256", "string", "SHA-256 of model.json, hexadecimal; NULL for models of older versions"),
-        Column("weights_sha256", "string", "SHA-256 of model.safetensors, hexadecimal; NULL for models of older versions"),
-        Column("code_sha256", "map<string,string>", "SHA-256 of each file of the user's own code, in models/ID/code; empty without any"),
+        Column(
+            "weights_sha256", "string", "SHA-256 of model.safetensors, hexadecimal; NULL for models of older versions"
+        ),
+        Column(
+            "code_sha256",
+            "map<string,string>",
+            "SHA-256 of each file of the user's own code, in models/ID/code; empty without any",
+        ),
     ),
     key=("model_id",),
     checks={"version": "model_version >= 1"},
@@ -140,14 +155,22 @@ EVALUATIONS = Table(
     (
         required("model_id", "string", "Model evaluated"),
         required("cohort", "string", "Cohort evaluated on"),
-        required("predictor", "string", "model, a baseline's name, or `model - NAME`: the paired difference to the best baseline"),
+        required(
+            "predictor",
+            "string",
+            "model, a baseline's name, or `model - NAME`: the paired difference to the best baseline",
+        ),
         required("by", "string", "COLUMN=VALUE of report.by; empty for all rows"),
         required("metric", "string", "Metric's name"),
         Column("value", "double", "Mean over repeats of the pooled metric; NULL where undefined"),
         Column("low", "double", "Lower end of the 95% group bootstrap"),
         Column("high", "double", "Upper end of the 95% group bootstrap"),
         required("n_test", "bigint", "Distinct entities evaluated"),
-        required("fingerprint", "string", "Hash of what the evaluation depends on: it is not done again while that is the same"),
+        required(
+            "fingerprint",
+            "string",
+            "Hash of what the evaluation depends on: it is not done again while that is the same",
+        ),
         required("evaluated_at", "timestamp", "When, UTC"),
     ),
     key=("model_id", "cohort", "predictor", "by", "metric"),
@@ -159,7 +182,9 @@ TRIALS = Table(
     "trials",
     "One row per configuration that a search has tried, for a task's network or for a baseline",
     (
-        required("study", "string", "Search: task, cohort, label, predictor and a hash of all that its trials depend on"),
+        required(
+            "study", "string", "Search: task, cohort, label, predictor and a hash of all that its trials depend on"
+        ),
         required("number", "int", "Trial of the search, from 0: the configuration that the task has anyway"),
         TASK,
         COHORT,
@@ -173,11 +198,16 @@ TRIALS = Table(
         required("params", "string", "Values of the settings searched, JSON"),
         required("space", "string", "Values that they may take, JSON"),
         required("seconds", "double", "Time of the trial in its Spark task"),
-        required("dataset", "string", "Dataset that it was trained and measured on, which holds no test row in any part"),
+        required(
+            "dataset", "string", "Dataset that it was trained and measured on, which holds no test row in any part"
+        ),
         required("started_at", "timestamp", "When, UTC"),
     ),
     key=("study", "number"),
-    checks={"state": "state IN ('complete', 'pruned', 'failed')", "complete": "state != 'complete' OR value IS NOT NULL"},
+    checks={
+        "state": "state IN ('complete', 'pruned', 'failed')",
+        "complete": "state != 'complete' OR value IS NOT NULL",
+    },
     entity="study",
     kind="study",
     made_by="tune TASK",
@@ -197,17 +227,32 @@ PREDICTIONS = Table(
         Column("value", "double", "Calibrated score: the probability of the class predicted, or the predicted value"),
         Column("raw_value", "double", "The same before calibration"),
         Column(
-            "uncertainty", "double", "Disagreement of the model's networks: mutual information in nats, or standard deviation; NULL for one network"
+            "uncertainty",
+            "double",
+            "Disagreement of the model's networks: mutual information in nats, or standard deviation; "
+            "NULL for one network",
         ),
         Column(
-            "distance", "double", "Distance from the training rows: mean square of standardised features, or bits per base; NULL without any value"
+            "distance",
+            "double",
+            "Distance from the training rows: mean square of standardised features, or bits per base; "
+            "NULL without any value",
         ),
         Column("out_of_distribution", "boolean", "Whether the distance is beyond what is usual in the training rows"),
-        Column("abstained", "boolean", "Whether the prediction should not be used: out of distribution, or improbable by predict.least_probability"),
+        Column(
+            "abstained",
+            "boolean",
+            "Whether the prediction should not be used: out of distribution, or improbable "
+            "by predict.least_probability",
+        ),
         required("in_training", "boolean", "Whether the registered model saw this entity in training"),
         required("source_versions", "map<string,bigint>", "Version of every table read"),
         Column("split_hash", "string", "SHA-256 of the split that the model was trained on"),
-        Column("computed_on", "string", "What the last bits depend on: device, precision, rows of a batch, threads, torch; JSON"),
+        Column(
+            "computed_on",
+            "string",
+            "What the last bits depend on: device, precision, rows of a batch, threads, torch; JSON",
+        ),
         Column("code", "string", "Hash of the code that scored the row"),
         required("scored_at", "timestamp", "When, UTC"),
     ),

@@ -45,13 +45,15 @@ FINDINGS = Table(
 )
 FORGOTTEN = Table(
     "forgotten",
-    "People who withdrew consent, and other entities that were taken out, by a hash: data that brings them again is refused",
+    "People who withdrew consent, and other entities that were taken out, by a hash: "
+    "data that brings them again is refused",
     (
         COHORT,
         required(
             "person",
             "string",
-            "SHA-256 of cohort, kind (person, sequence, ...) and identifier with zero bytes between, hexadecimal; of older versions without the kind",
+            "SHA-256 of cohort, kind (person, sequence, ...) and identifier with zero bytes between, hexadecimal; "
+            "of older versions without the kind",
         ),
         required("forgotten_at", "timestamp", "When, UTC"),
     ),

@@ -1,15 +1,21 @@
-"""Encodings. Each file but `values`, which two of them share, holds one way from packed rows to what networks, baselines and distances see, as a
-class `Encoding`; the `transform` of a dataset names the file, or one of the user's own.
+"""Encodings. Each file but `values`, which two of them share, holds one way from packed rows to what networks,
+baselines and distances see, as a class `Encoding`; the `transform` of a dataset names the file,
+or one of the user's own.
 
     width(features) -> int                 packed values of a row of so many features
-    shape(features) -> Shape               of one row as networks take it: (F,), (4, L), (C, H, W), or one shape for each of several named inputs
-    tensor(x, dtype)                       packed values (B, width) on any device as networks take them, (B, *shape), NaN missing; or a dictionary
+    shape(features) -> Shape               of one row as networks take it: (F,), (4, L), (C, H, W), or one shape
+                                           for each of several named inputs
+    tensor(x, dtype)                       packed values (B, width) on any device as networks take them, (B, *shape),
+                                           NaN missing; or a dictionary
     baseline(x) -> (B, f)                  packed values as baselines take them, float32, NaN missing
-    scaled                                 whether networks take every feature standardised on training rows; then `floats(x)` is `tensor` in NumPy
+    scaled                                 whether networks take every feature standardised on training rows;
+                                           then `floats(x)` is `tensor` in NumPy
     projectable                            whether few rows of many features may be trained on by their coordinates
-    by_name                                whether a row may be made of values by name or of another order of features, the rest missing
+    by_name                                whether a row may be made of values by name or of another order of features,
+                                           the rest missing
     letters                                whether rows are base codes, so that a sequence of letters may stand for one
-    tensors(features) -> {name: shapes}    what a model's weights hold beside its network, and the shapes that each may have
+    tensors(features) -> {name: shapes}    what a model's weights hold beside its network, and the shapes
+                                           that each may have
     learnt(x, learns, scaling, cut)        these tensors, but for `mean` and `inverse`: what training rows are like
     reader(tensors, device)                what a model sees of packed rows, see `Reader`
     dtypes                                 types that packed values may have
@@ -40,10 +46,12 @@ class Reader(Protocol):
     """What a model sees of packed rows x (B, width), and how far they are from those of training."""
 
     def __call__(self, x: np.ndarray, packed: torch.Tensor) -> tuple[Any, np.ndarray]:
-        """Inputs of the network, of `packed`, which is `x` on the device; and distances, float64 (B,), NaN where there is none."""
+        """Inputs of the network, of `packed`, which is `x` on the device; and distances, float64 (B,),
+        NaN where there is none."""
 
     def unusual(self, x: np.ndarray, distance: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
-        """Which rows are unlike those of training, bool (B,). `lengths` int (B,): of sequences, where rows may be parts of them."""
+        """Which rows are unlike those of training, bool (B,). `lengths` int (B,): of sequences,
+        where rows may be parts of them."""
 
 
 class Encoding(Protocol):
@@ -71,8 +79,8 @@ class Encoding(Protocol):
 
 
 class Shaped:
-    """Rows of a shape of their own, which networks take as they are and nothing is measured of: a start for encodings of one file, which say
-    `shape` and `tensor`, and `width` where it is not the product of the shape."""
+    """Rows of a shape of their own, which networks take as they are and nothing is measured of: a start for encodings
+    of one file, which say `shape` and `tensor`, and `width` where it is not the product of the shape."""
 
     dtypes = DTYPES
     scaled = False
@@ -124,7 +132,8 @@ class _Unmeasured:
 
 
 def encoding(name: str, code: Code | None = None) -> Encoding:
-    """The encoding of a file of this package, or of one of `code`, the user's own. InputError for one that is unknown."""
+    """The encoding of a file of this package, or of one of `code`, the user's own.
+    InputError for one that is unknown."""
     made: Encoding = own_code.named(name, __name__, "Encoding", code or {}, "quality.transform")()
     return made
 

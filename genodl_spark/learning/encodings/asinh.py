@@ -1,4 +1,5 @@
-"""The inverse hyperbolic sine of values on a linear scale: a logarithm for large ones, and linear where they are small, so that 0 may stand."""
+"""The inverse hyperbolic sine of values on a linear scale: a logarithm for large ones, and linear where they are
+small, so that 0 may stand."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Sequences as indicators of their bases.
 
-Packed rows are base codes int8 (rows, L), A C G T are 0 1 2 3, -1 is an unknown base or lies outside the sequence (genodl_spark/genome/bases.py).
+Packed rows are base codes int8 (rows, L), A C G T are 0 1 2 3, -1 is an unknown base or lies outside the sequence
+(genodl_spark/genome/bases.py).
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
     import torch
 
 KMERS = (1, 2, 3, 4)  # of baselines: 5-mers cost twice the time, for 0.01 in AUROC less or more
-POSITIONS = 512  # in sequences up to this length the bases at each position count too: at splice sites and promoters they tell most
+# in sequences up to this length the bases at each position count too: at splice sites and promoters they tell most
+POSITIONS = 512
 _BASES = np.arange(4, dtype=np.int8)[:, None]
 _UNKNOWN = np.int8(64)  # any code of a triplet with an unknown base is at least this
 _LONGER = 1.5  # times the length of training sequences: beyond, a network sees what it never has
 
 
 class Encoding:
-    """Indicators of A, C, G and T, (rows, 4, L), all of them 0 for an unknown base. They are on one scale as they are."""
+    """Indicators of A, C, G and T, (rows, 4, L), all of them 0 for an unknown base.
+    They are on one scale as they are."""
 
     dtypes = ("int8",)
     scaled = False
@@ -39,7 +42,8 @@ class Encoding:
         return (4, features)
 
     def floats(self, x: np.ndarray) -> np.ndarray:
-        return np.equal(x[:, None], _BASES).astype(np.float32)  # six times as fast as rows of a table, which come transposed
+        # six times as fast as rows of a table, which come transposed
+        return np.equal(x[:, None], _BASES).astype(np.float32)
 
     def tensor(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         import torch
@@ -48,7 +52,8 @@ class Encoding:
         return (x[:, None, :] == codes[:, None]).to(dtype)
 
     def baseline(self, x: np.ndarray) -> np.ndarray:
-        """Counts of KMERS, then, where there are at most POSITIONS of them, the indicators of A at every position, of C, G and T."""
+        """Counts of KMERS, then, where there are at most POSITIONS of them, the indicators of A at every
+        position, of C, G and T."""
         counts = [bases.kmer_counts(x, k).astype(np.float32) for k in KMERS]
         positions = [self.floats(x).reshape(len(x), -1)] if x.shape[1] <= POSITIONS else []
         return np.concatenate([*counts, *positions], 1)
@@ -58,14 +63,19 @@ class Encoding:
         return {"mean": [(1,)], "inverse": [(1,)], "background": [(64,)], "usual": [(3, 2), (2,)]}
 
     def learnt(self, x: np.ndarray, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
-        """The background of base codes, float32 (64,), and the ends of what is usual among training rows, all packed rows x those where `learns`
-        bool (rows,): of bits per base, entropy of triplets, bases, float64 (3, 2). `cut`: sequences may have been longer than a row."""
+        """The background of base codes, float32 (64,), and the ends of what is usual among training rows, all packed
+        rows x those where `learns` bool (rows,): of bits per base, entropy of triplets, bases, float64 (3, 2).
+        `cut`: sequences may have been longer than a row."""
         parts = [x[start : start + 4096][learns[start : start + 4096]] for start in range(0, len(x), 4096)]
         bits = background(sum((triplets(part) for part in parts), np.zeros(64, np.int64)))
         distance, entropy, length = (
-            np.concatenate([of(part) for part in parts]) for of in (lambda part: bits_per_base(part, bits), triplet_entropy, spans)
+            np.concatenate([of(part) for part in parts])
+            for of in (lambda part: bits_per_base(part, bits), triplet_entropy, spans)
         )
-        return {"background": bits, "usual": np.array([fences(distance), (fences(entropy)[0], np.inf), usual_lengths(length, cut)])}
+        return {
+            "background": bits,
+            "usual": np.array([fences(distance), (fences(entropy)[0], np.inf), usual_lengths(length, cut)]),
+        }
 
     def reader(self, tensors: Mapping[str, torch.Tensor], device: torch.device) -> SequenceReader:
         return SequenceReader(self, tensors)
@@ -75,7 +85,11 @@ class SequenceReader:
     """Indicators; the distance of a row is its bits per base against the background of the training sequences."""
 
     def __init__(self, encoding: Encoding, tensors: Mapping[str, torch.Tensor]) -> None:
-        self.encoding, self.background, self.usual = encoding, tensors["background"].numpy(), tensors["usual"].reshape(-1, 2).tolist()
+        self.encoding, self.background, self.usual = (
+            encoding,
+            tensors["background"].numpy(),
+            tensors["usual"].reshape(-1, 2).tolist(),
+        )
 
     def __call__(self, x: np.ndarray, packed: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
         import torch
@@ -83,7 +97,8 @@ class SequenceReader:
         return self.encoding.tensor(packed, torch.float32), bits_per_base(x, self.background)
 
     def unusual(self, x: np.ndarray, distance: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
-        """Sequences whose composition is farther from the background, or nearer, than is usual, of unusual length, or hardly any variety."""
+        """Sequences whose composition is farther from the background, or nearer, than is usual,
+        of unusual length, or hardly any variety."""
         low, high = self.usual[0]
         odd = ~((distance >= low) & (distance <= high))
         if len(self.usual) < 3:
@@ -94,13 +109,15 @@ class SequenceReader:
 
 
 def triplets(codes: np.ndarray) -> np.ndarray:
-    """Counts of base triplets, int64 (64,), index 16a + 4b + c, in base codes int8 (rows, length); those with an unknown base are left out."""
+    """Counts of base triplets, int64 (64,), index 16a + 4b + c, in base codes int8 (rows, length);
+    those with an unknown base are left out."""
     found = _triplets(codes)
     return np.bincount(found.ravel().view(np.uint8), minlength=256)[:64].astype(np.int64)
 
 
 def background(counts: np.ndarray) -> np.ndarray:
-    """Bits of each base after the two before it, float32 (64,), under a second-order Markov chain with the given triplet counts (64,).
+    """Bits of each base after the two before it, float32 (64,), under a second-order Markov chain
+    with the given triplet counts (64,).
 
     One is added to every count, so that what was never seen is rare.
     """
@@ -109,7 +126,8 @@ def background(counts: np.ndarray) -> np.ndarray:
 
 
 def bits_per_base(codes: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    """How unlike a background sequences are: mean bits of a base after the two before it, float64 (rows,); NaN without a known triplet.
+    """How unlike a background sequences are: mean bits of a base after the two before it, float64 (rows,);
+    NaN without a known triplet.
 
     `codes` int8 (rows, length), -1 unknown; `bits` float32 (64,) as `background` has them.
     """
@@ -122,7 +140,8 @@ def bits_per_base(codes: np.ndarray, bits: np.ndarray) -> np.ndarray:
 
 
 def triplet_entropy(codes: np.ndarray) -> np.ndarray:
-    """How varied sequences are: entropy in bits of a row's own triplets, float64 (rows,), at most 6; NaN without a known triplet.
+    """How varied sequences are: entropy in bits of a row's own triplets, float64 (rows,), at most 6;
+    NaN without a known triplet.
 
     `codes` int8 (rows, length), -1 unknown. A run of one base has 0, whatever the background.
     """
@@ -136,16 +155,22 @@ def triplet_entropy(codes: np.ndarray) -> np.ndarray:
 
 
 def spans(codes: np.ndarray) -> np.ndarray:
-    """Bases from the first known one of each row to the last, int64 (rows,), of base codes int8 (rows, length); 0 without any."""
+    """Bases from the first known one of each row to the last, int64 (rows,), of base codes int8 (rows,
+    length); 0 without any."""
     known = codes >= 0
     width = codes.shape[1]
-    return np.where(known.any(1), width - known[:, ::-1].argmax(1) - known.argmax(1), 0) if width else np.zeros(len(codes), np.int64)
+    return (
+        np.where(known.any(1), width - known[:, ::-1].argmax(1) - known.argmax(1), 0)
+        if width
+        else np.zeros(len(codes), np.int64)
+    )
 
 
 def usual_lengths(found: np.ndarray, cut: bool = False) -> tuple[float, float]:
     """Shortest and longest sequence that is no surprise after training sequences of these lengths, int (rows,).
 
-    From two thirds of the shortest to half more than the longest, each of 99 in 100 rows; without an upper end where longer ones were `cut`.
+    From two thirds of the shortest to half more than the longest, each of 99 in 100 rows;
+    without an upper end where longer ones were `cut`.
     """
     if not len(found):
         return 0.0, np.inf

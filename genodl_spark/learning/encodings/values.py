@@ -1,4 +1,5 @@
-"""Features that are numbers of their own: allele counts, expression, methylation, covariates. Missing values are NaN."""
+"""Features that are numbers of their own: allele counts, expression, methylation, covariates.
+Missing values are NaN."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ LINEAR_SCALE = 50.0  # log-scaled expression stays below; counts, FPKM and array
 
 
 def on_linear_scale(largest: float) -> bool:
-    """Whether values up to `largest` are on a linear scale, so that asinh (log for large, linear for small values) suits them."""
+    """Whether values up to `largest` are on a linear scale, so that asinh (log for large,
+    linear for small values) suits them."""
     return largest > LINEAR_SCALE
 
 
@@ -37,7 +39,11 @@ class Values:
 
     def floats(self, x: np.ndarray) -> np.ndarray:
         """Float32 (rows, F) with NaN missing."""
-        return np.where(x < 0, np.float32(np.nan), x.astype(np.float32)) if x.dtype == np.int8 else x.astype(np.float32, copy=False)
+        return (
+            np.where(x < 0, np.float32(np.nan), x.astype(np.float32))
+            if x.dtype == np.int8
+            else x.astype(np.float32, copy=False)
+        )
 
     def tensor(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         import torch
@@ -52,7 +58,8 @@ class Values:
         return {"mean": [(features,)], "inverse": [(features,)], "background": [(0,)], "usual": [(2,)]}
 
     def learnt(self, x: np.ndarray, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
-        """`usual` float64 (2,): ends of the mean squares of standardised training rows, all packed rows x those where `learns` bool (rows,)."""
+        """`usual` float64 (2,): ends of the mean squares of standardised training rows, all packed rows x those
+        where `learns` bool (rows,)."""
         mean, inverse = scaling.mean[-1], scaling.inverse[-1]
         parts = (x[start : start + 4096][learns[start : start + 4096]] for start in range(0, len(x), 4096))
         found = [mean_square((self.floats(part) - mean) * inverse, inverse > 0) for part in parts]
@@ -76,7 +83,8 @@ class ValuesReader:
 
         values = (self.encoding.tensor(packed, torch.float32) - self.mean).mul_(self.inverse)
         square, known = torch.linalg.vecdot(values, values), self.counted
-        if not bool(torch.isfinite(square).all()):  # a value of some row is missing: this takes longer than all else but the network
+        # a value of some row is missing: this takes longer than all else but the network
+        if not bool(torch.isfinite(square).all()):
             known = (~torch.isnan(values) & (self.inverse > 0)).sum(1)
             values = torch.nan_to_num_(values, nan=0.0)
             square = torch.linalg.vecdot(values, values)
@@ -88,8 +96,9 @@ class ValuesReader:
 
 
 def mean_square(z: np.ndarray, used: np.ndarray) -> np.ndarray:
-    """How far rows lie from the centre of a training set: mean square of z float32 (rows, F), NaN missing, over the features `used` bool (F,)
-    that a row has; float64 (rows,), NaN where it has none. 1 on average over the training set."""
+    """How far rows lie from the centre of a training set: mean square of z float32 (rows, F), NaN missing,
+    over the features `used` bool (F,) that a row has; float64 (rows,), NaN where it has none.
+    1 on average over the training set."""
     known = ~np.isnan(z) & used
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.square(np.where(known, z, 0), dtype=np.float64).sum(1) / known.sum(1)

@@ -1,14 +1,18 @@
-"""Losses. Each file but `values`, on which some are built, holds one as a class `Loss`; `train.loss` names the file, or one of the user's own.
+"""Losses. Each file but `values`, on which some are built, holds one as a class `Loss`;
+`train.loss` names the file, or one of the user's own.
 
-The loop knows sums over rows and counts of them, nothing else of a loss. S training sets have E members each; M is S * E.
+The loop knows sums over rows and counts of them, nothing else of a loss.
+S training sets have E members each; M is S * E.
 
     Loss(classes)                               names of the classes in index order; none where a value is predicted
     outputs                                     numbers that a network puts out for a row
     check(target)                               ValueError for targets that this loss does not take
-    standard(target, learns) -> center, spread  by which the targets of each set are standardised, float64 (S,) each, over the rows of `learns` (S, N)
-    rows(outputs, target, smoothing) -> (M, B)  loss of every row under every member: outputs (M, B, outputs), target float64 (S, B) standardised
-    answer(outputs, center, spread)             scores of a set, float64 (B, K), from its members' outputs (E, B, outputs): probabilities of classes
-                                                or, with K 1, values
+    standard(target, learns) -> center, spread  by which the targets of each set are standardised, float64 (S,) each,
+                                                over the rows of `learns` (S, N)
+    rows(outputs, target, smoothing) -> (M, B)  loss of every row under every member: outputs (M, B, outputs),
+                                                target float64 (S, B) standardised
+    answer(outputs, center, spread)             scores of a set, float64 (B, K), from its members' outputs (E, B,
+                                                outputs): probabilities of classes or, with K 1, values
     uncertainty(outputs, answer, spread)        what the members disagree about, float64 (B,); NaN of one member
 
 Baselines, metrics and what `predictions` holds follow from the classes: probabilities of each, or a value.
@@ -49,7 +53,8 @@ def name_of(setting: str, classes: list[str]) -> str:
 
 
 def loss(name: str, classes: list[str], code: Code | None = None) -> Loss:
-    """The loss of a file of this package, or of one of `code`, the user's own. InputError for one that is unknown or takes no such targets."""
+    """The loss of a file of this package, or of one of `code`, the user's own.
+    InputError for one that is unknown or takes no such targets."""
     kind = own_code.named(name, __name__, "Loss", code or {}, "train.loss")
     try:
         made: Loss = kind(classes)

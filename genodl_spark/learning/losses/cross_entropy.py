@@ -30,7 +30,9 @@ class Loss:
         from torch.nn import functional
 
         index = torch.from_numpy(target[0].astype(np.int64)).to(outputs.device).expand(outputs.shape[0], -1)
-        return functional.cross_entropy(outputs.flatten(0, 1), index.reshape(-1), label_smoothing=smoothing, reduction="none").view(index.shape)
+        return functional.cross_entropy(
+            outputs.flatten(0, 1), index.reshape(-1), label_smoothing=smoothing, reduction="none"
+        ).view(index.shape)
 
     def answer(self, outputs: torch.Tensor, center: float, spread: float) -> np.ndarray:
         """Mean probabilities of the members."""

@@ -1,4 +1,5 @@
-"""What losses of one value have in common: one output for a row, the mean of the members, the spread of their values."""
+"""What losses of one value have in common: one output for a row, the mean of the members,
+the spread of their values."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ class Values:
         pass
 
     def standard(self, target: np.ndarray, learns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.array([target[rows].mean() for rows in learns]), np.array([target[rows].std() or 1.0 for rows in learns])
+        return np.array([target[rows].mean() for rows in learns]), np.array(
+            [target[rows].std() or 1.0 for rows in learns]
+        )
 
     def value(self, outputs: torch.Tensor) -> torch.Tensor:
         """What every member predicts of the standardised target, float64 (E, B), of outputs (E, B, 1)."""
@@ -35,4 +38,8 @@ class Values:
 
     def uncertainty(self, outputs: torch.Tensor, answer: np.ndarray, spread: float) -> np.ndarray:
         """Standard deviation of the members' values."""
-        return self.value(outputs).std(0, correction=1).cpu().numpy() * spread if len(outputs) > 1 else undecided(len(answer))
+        return (
+            self.value(outputs).std(0, correction=1).cpu().numpy() * spread
+            if len(outputs) > 1
+            else undecided(len(answer))
+        )

@@ -1,13 +1,16 @@
-"""Networks. Each file but `layers`, of which they are built, holds one kind of model as a class `Network`; `model.kind` names the file.
+"""Networks. Each file but `layers`, of which they are built, holds one kind of model as a class `Network`;
+`model.kind` names the file.
 
-Every parameter and buffer has a leading dimension of members: networks of the same shape that share nothing but the batches
-they see (folds of a cross-validation, seeds of an ensemble). One member is an ensemble of one.
+Every parameter and buffer has a leading dimension of members: networks of the same shape that share nothing but
+the batches they see (folds of a cross-validation, seeds of an ensemble). One member is an ensemble of one.
 
-    Network(seeds, inputs, outputs, **options)     one seed per member; `inputs` the shape of a row by its encoding (see encodings/): (F,) for
-                                                   features, (4, L) for one-hot sequences in the order A, C, G, T, where an unknown base or
-                                                   padding is an all-zero column; a dictionary of shapes for several inputs by name
-    network(x, rows, epoch) -> (M, B, outputs)     x (M or 1, B, *inputs), or a dictionary of such; `rows` int64 (B,) and `epoch` key all that
-                                                   is random in training; without rows it is evaluation, where nothing is
+    Network(seeds, inputs, outputs, **options)     one seed per member; `inputs` the shape of a row by its encoding (see
+                                                   encodings/): (F,) for features, (4, L) for one-hot sequences in the
+                                                   order A, C, G, T, where an unknown base or padding is an all-zero
+                                                   column; a dictionary of shapes for several inputs by name
+    network(x, rows, epoch) -> (M, B, outputs)     x (M or 1, B, *inputs), or a dictionary of such;
+                                                   `rows` int64 (B,) and `epoch` key all that is random in training;
+                                                   without rows it is evaluation, where nothing is
     network.auxiliary                              None, or after a training forward a loss per row, (M, B), to be added
 """
 
@@ -26,8 +29,11 @@ from genodl_spark.learning.models.layers import MemberLinear, keyed_dropout, mix
 __all__ = ["MemberLinear", "build", "keyed_dropout", "mix", "network", "share_statistics"]
 
 
-def build(options: dict[str, Any], seeds: list[int], inputs: Shape, outputs: int, code: Code | None = None) -> nn.Module:
-    """The network that `options` describe: `kind` and the options of that kind. InputError for one that is unknown or out of range."""
+def build(
+    options: dict[str, Any], seeds: list[int], inputs: Shape, outputs: int, code: Code | None = None
+) -> nn.Module:
+    """The network that `options` describe: `kind` and the options of that kind.
+    InputError for one that is unknown or out of range."""
     rest = {key: value for key, value in options.items() if key != "kind"}
     try:
         made = network(options, code)(seeds=seeds, inputs=inputs, outputs=outputs, **rest)

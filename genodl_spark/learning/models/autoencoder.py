@@ -1,4 +1,5 @@
-"""Autoencoder and variational autoencoder (Kingma and Welling 2014) over standardised features, with a supervised head."""
+"""Autoencoder and variational autoencoder (Kingma and Welling 2014) over standardised features,
+with a supervised head."""
 
 from __future__ import annotations
 
@@ -6,7 +7,17 @@ import torch
 from torch import nn
 
 from genodl_spark.learning.models import mlp
-from genodl_spark.learning.models.layers import all_in_range, has_shape, in_range, is_flag, is_rate, keyed_kept, keyed_normal, keys, part
+from genodl_spark.learning.models.layers import (
+    all_in_range,
+    has_shape,
+    in_range,
+    is_flag,
+    is_rate,
+    keyed_kept,
+    keyed_normal,
+    keys,
+    part,
+)
 
 _LOG_VARIANCE = 10.0  # bound of the logarithm, so that its exponential stays finite
 
@@ -14,10 +25,11 @@ _LOG_VARIANCE = 10.0  # bound of the logarithm, so that its exponential stays fi
 class Network(nn.Module):
     """x (M or 1, B, F), standardised -> logits or values (M, B, outputs), linear in the mean of the latent variables.
 
-    `latent`: their number; `hidden`: widths of the encoder's hidden layers, in reverse those of the decoder. After a training
-    forward `auxiliary` (M, B) is `reconstruction` * (mean over features of the squared error) + `beta` * (divergence of the latent
-    distribution from a standard normal, of `variational` ones only, in nats). `denoising`: share of the inputs set to 0, their
-    mean, while all of them are to be reconstructed (Vincent et al. 2008). `dropout`: share of hidden units dropped in training.
+    `latent`: their number; `hidden`: widths of the encoder's hidden layers, in reverse those of the decoder.
+    After a training forward `auxiliary` (M, B) is `reconstruction` * (mean over features of the squared error) +
+    `beta` * (divergence of the latent distribution from a standard normal, of `variational` ones only, in nats).
+    `denoising`: share of the inputs set to 0, their mean, while all of them are to be reconstructed (Vincent et al.
+    2008). `dropout`: share of hidden units dropped in training.
     """
 
     def __init__(
@@ -70,7 +82,11 @@ class Network(nn.Module):
         """Latent means of a training batch; leaves its loss in `auxiliary`."""
         seen = x
         if self.denoising:
-            seen = torch.where(keyed_kept(x.shape[-1], self.denoising, rows, keys(self.seeds, epoch, 0, x.device)), x, torch.zeros_like(x))
+            seen = torch.where(
+                keyed_kept(x.shape[-1], self.denoising, rows, keys(self.seeds, epoch, 0, x.device)),
+                x,
+                torch.zeros_like(x),
+            )
         code = mean = self.encoder(seen, rows, epoch)
         divergence: torch.Tensor | float = 0.0
         if self.variational:

@@ -1,4 +1,5 @@
-"""Convolutional network (CNN) over one-hot sequences: a wide stem, residual dilated blocks, pooling over positions, a dense head.
+"""Convolutional network (CNN) over one-hot sequences: a wide stem, residual dilated blocks,
+pooling over positions, a dense head.
 
 Blocks are pre-activated (He et al. 2016) and widen by dilation (Yu and Koltun 2016; in genomics Kelley et al. 2018).
 """
@@ -35,11 +36,15 @@ from genodl_spark.learning.models.layers import (
 class _Block(nn.Module):
     """x (M, B, L, C) plus what a dilated and a pointwise convolution make of it."""
 
-    def __init__(self, seeds: list[int], channels: int, kernel: int, dilation: int, norm: str, shared: bool, layer: count[int]) -> None:
+    def __init__(
+        self, seeds: list[int], channels: int, kernel: int, dilation: int, norm: str, shared: bool, layer: count[int]
+    ) -> None:
         super().__init__()
         bias = norm != "batch"
         self.first = NORMS[norm](len(seeds), channels, shared)
-        self.wide = MemberConv(seeds, channels, channels, kernel, next(layer), dilation, bias=bias, shared_strands=shared)
+        self.wide = MemberConv(
+            seeds, channels, channels, kernel, next(layer), dilation, bias=bias, shared_strands=shared
+        )
         self.second = NORMS[norm](len(seeds), channels, shared)
         self.point = MemberConv(seeds, channels, channels, 1, next(layer), bias=bias, shared_strands=shared)
 
@@ -51,17 +56,18 @@ class _Block(nn.Module):
 class Network(nn.Module):
     """x (M or 1, B, 4, L), one-hot in the order A, C, G, T, all-zero where unknown -> logits or values (M, B, outputs).
 
-    `channels`: one stage for each of them, of one block for each of `dilations`; `pool`: maxima over so many positions between
-    stages. `stem_kernel`, `kernel`: taps of the stem and of the blocks. `norm`: layer, batch or none. `pooling` over positions:
-    attention, max or mean. `hidden`: widths of the dense layers after it; `dropout`: share of their inputs dropped in training.
+    `channels`: one stage for each of them, of one block for each of `dilations`; `pool`: maxima over so many positions
+    between stages. `stem_kernel`, `kernel`: taps of the stem and of the blocks. `norm`: layer, batch or none.
+    `pooling` over positions: attention, max or mean. `hidden`: widths of the dense layers after it;
+    `dropout`: share of their inputs dropped in training.
 
-    `reverse_complement`: `augment` turns a random half of the rows round in training; `equivariant` shares weights between the
-    strands, so that a sequence and its reverse complement have the same outputs (Shrikumar et al. 2017, Zhou et al. 2022): up
-    to the pooling, each channel has a twin that sees the other strand, and the dense head is averaged over both ways to read
-    the twins. `average_strands`: outputs of both strands are averaged in evaluation.
+    `reverse_complement`: `augment` turns a random half of the rows round in training; `equivariant` shares weights
+    between the strands, so that a sequence and its reverse complement have the same outputs (Shrikumar et al.
+    2017, Zhou et al. 2022): up to the pooling, each channel has a twin that sees the other strand, and the dense head
+    is averaged over both ways to read the twins. `average_strands`: outputs of both strands are averaged in evaluation.
 
-    Padding (zero columns before the first and after the last known base) counts as being beyond the ends. Its amount after the
-    last base changes nothing, unless strands are shared and pooled, whose windows are counted from both ends.
+    Padding (zero columns before the first and after the last known base) counts as being beyond the ends. Its amount
+    after the last base changes nothing, unless strands are shared and pooled, whose windows are counted from both ends.
     """
 
     def __init__(
@@ -96,19 +102,35 @@ class Network(nn.Module):
         is_rate("dropout", dropout)
         self.shared = shared = reverse_complement == "equivariant"
         if inputs[0] != 4 and (average_strands or reverse_complement != "none"):
-            raise InputError(f"found {inputs[0]} channels; only A, C, G, T have a reverse complement", "model.reverse_complement")
+            raise InputError(
+                f"found {inputs[0]} channels; only A, C, G, T have a reverse complement", "model.reverse_complement"
+            )
         if shared and any(width % 2 for width in channels):
-            raise InputError(f"found {channels}; expected even numbers: with equivariant, every channel has a twin", "model.channels")
-        self.seeds, self.pool, self.augment, self.average = seeds, pool, reverse_complement == "augment", average_strands and not shared
-        layer, bias = count(), norm != "batch"  # which would take away any bias before it
-        self.stem = MemberConv(seeds, inputs[0], channels[0], stem_kernel, next(layer), bias=bias, shared_strands=shared)
-        self.stages = nn.ModuleList(
-            nn.ModuleList(_Block(seeds, width, kernel, dilation, norm, shared, layer) for dilation in dilations) for width in channels
+            raise InputError(
+                f"found {channels}; expected even numbers: with equivariant, every channel has a twin", "model.channels"
+            )
+        self.seeds, self.pool, self.augment, self.average = (
+            seeds,
+            pool,
+            reverse_complement == "augment",
+            average_strands and not shared,
         )
-        self.between = nn.ModuleList(MemberConv(seeds, a, b, 1, next(layer), bias=bias, shared_strands=shared) for a, b in pairwise(channels))
+        layer, bias = count(), norm != "batch"  # which would take away any bias before it
+        self.stem = MemberConv(
+            seeds, inputs[0], channels[0], stem_kernel, next(layer), bias=bias, shared_strands=shared
+        )
+        self.stages = nn.ModuleList(
+            nn.ModuleList(_Block(seeds, width, kernel, dilation, norm, shared, layer) for dilation in dilations)
+            for width in channels
+        )
+        self.between = nn.ModuleList(
+            MemberConv(seeds, a, b, 1, next(layer), bias=bias, shared_strands=shared) for a, b in pairwise(channels)
+        )
         self.norm = NORMS[norm](len(seeds), channels[-1], shared)
         self.pooling = PositionPool(pooling, seeds, channels[-1], next(layer), shared)
-        self.head = mlp.Network(part(seeds, 0), (channels[-1],), outputs, [64] if hidden is None else hidden, dropout, dropout)
+        self.head = mlp.Network(
+            part(seeds, 0), (channels[-1],), outputs, [64] if hidden is None else hidden, dropout, dropout
+        )
 
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
         """`rows` int64 (B,) and `epoch` key the dropout and the strand; without rows nothing is random."""

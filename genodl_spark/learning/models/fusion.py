@@ -1,4 +1,5 @@
-"""Fusion of several blocks of features of one row (multi-omics): an encoder for each block, a fusion of what they say, a shared head."""
+"""Fusion of several blocks of features of one row (multi-omics): an encoder for each block,
+a fusion of what they say, a shared head."""
 
 from __future__ import annotations
 
@@ -8,18 +9,30 @@ from torch.nn import functional
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.learning.models import mlp
-from genodl_spark.learning.models.layers import SCALE, Attention, MemberLinear, all_in_range, has_shape, is_rate, keyed_bits, keys, one_of, part
+from genodl_spark.learning.models.layers import (
+    SCALE,
+    Attention,
+    MemberLinear,
+    all_in_range,
+    has_shape,
+    is_rate,
+    keyed_bits,
+    keys,
+    one_of,
+    part,
+)
 
 
 class Network(nn.Module):
     """x (M or 1, B, F), standardised -> logits or values (M, B, outputs).
 
-    `sizes`: features of each block, in the order of the features. `encoder`: widths of the layers of every block's encoder.
-    `fusion`: `concat` puts the blocks' encodings side by side, `gated` takes their mean under gated attention (Ilse et al. 2018).
-    `hidden`: widths of the dense layers after it. `dropout`: share of hidden units dropped in training, `input_dropout`: of
-    inputs, `modality_dropout`: of blocks, but never all that a row has.
+    `sizes`: features of each block, in the order of the features. `encoder`: widths of the layers of every block's
+    encoder. `fusion`: `concat` puts the blocks' encodings side by side, `gated` takes their mean under gated attention
+    (Ilse et al. 2018). `hidden`: widths of the dense layers after it. `dropout`: share of hidden units dropped
+    in training, `input_dropout`: of inputs, `modality_dropout`: of blocks, but never all that a row has.
 
-    A block whose features are all 0, the mean, is one that the row lacks: it has no part in the fusion, as a dropped one has none.
+    A block whose features are all 0, the mean, is one that the row lacks: it has no part in the fusion,
+    as a dropped one has none.
     """
 
     def __init__(
@@ -43,17 +56,22 @@ class Network(nn.Module):
         one_of("fusion", fusion, ["concat", "gated"])
         is_rate("modality_dropout", modality_dropout)
         if sizes is None or sum(sizes) != inputs[0]:
-            raise InputError(f"found {sizes}; expected the sizes of the blocks, {inputs[0]} features in all", "model.sizes")
+            raise InputError(
+                f"found {sizes}; expected the sizes of the blocks, {inputs[0]} features in all", "model.sizes"
+            )
         self.seeds, self.sizes, self.rate, self.dropout = seeds, sizes, modality_dropout, dropout
         blocks, width = len(sizes), encoder[-1]
         self.encoders = nn.ModuleList(
-            mlp.Network(part(seeds, 3 + b), (size,), width, encoder[:-1], dropout, input_dropout) for b, size in enumerate(sizes)
+            mlp.Network(part(seeds, 3 + b), (size,), width, encoder[:-1], dropout, input_dropout)
+            for b, size in enumerate(sizes)
         )
         self.gated = fusion == "gated"
         if self.gated:
             self.content, self.gate = (MemberLinear(part(seeds, number), width, width, 0) for number in (1, 2))
             self.attention = Attention(seeds, width, 0)
-        self.head = mlp.Network(part(seeds, 0), (width if self.gated else blocks * width,), outputs, hidden, dropout, dropout)
+        self.head = mlp.Network(
+            part(seeds, 0), (width if self.gated else blocks * width,), outputs, hidden, dropout, dropout
+        )
 
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
         """`rows` int64 (B,) and `epoch` key what is dropped; without rows nothing is."""
@@ -62,7 +80,10 @@ class Network(nn.Module):
         present = present | ~present.any(2, keepdim=True)  # a row without anything: its blocks are all at their means
         if rows is not None and self.rate:
             present = self._drop(present, keyed_bits(len(self.sizes), rows, keys(self.seeds, epoch, 0, x.device)))
-        encoded = torch.stack([functional.gelu(encode(values, rows, epoch)) for encode, values in zip(self.encoders, parts, strict=True)], 2)
+        encoded = torch.stack(
+            [functional.gelu(encode(values, rows, epoch)) for encode, values in zip(self.encoders, parts, strict=True)],
+            2,
+        )
         if not self.gated:
             fused = (encoded * present[..., None]).flatten(2)
         else:

@@ -1,9 +1,10 @@
-"""What the networks are built of: layers with a leading dimension of members, and randomness keyed by member, epoch and row.
+"""What the networks are built of: layers with a leading dimension of members, and randomness
+keyed by member, epoch and row.
 
-Keys and what is drawn by them stay out of compiled graphs: there the epoch is a symbol, which whole numbers beyond 64 bits break.
-So does `unpadded`, whose answer decides what is to be computed.
-Sequences lie as (M, B, L, C), channels last: layer norm needs no transposition then, and oneDNN computes convolutions of this
-layout at least as fast as of (B, C, L).
+Keys and what is drawn by them stay out of compiled graphs: there the epoch is a symbol, which whole numbers beyond 64
+bits break. So does `unpadded`, whose answer decides what is to be computed.
+Sequences lie as (M, B, L, C), channels last: layer norm needs no transposition then, and oneDNN computes convolutions
+of this layout at least as fast as of (B, C, L).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._compile import _disable_dynamo  # as torch.compiler.disable, but what that imports (seconds) is loaded on the first call
+
+# as torch.compiler.disable, but what that imports (seconds) is loaded on the first call
+from torch._compile import _disable_dynamo
 from torch.nn import functional
 
 from genodl_spark.core.errors import InputError
@@ -46,7 +49,8 @@ def keys(seeds: list[int], epoch: int, layer: int, device: torch.device) -> torc
 
 @_disable_dynamo
 def keyed_bits(units: int, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Random whole numbers int64 (M, B, units), below SCALE, that depend on member key, row and unit only, so that ranks and batches do not matter.
+    """Random whole numbers int64 (M, B, units), below SCALE, that depend on member key, row and unit only,
+    so that ranks and batches do not matter.
 
     `rows` int64 (B,): row numbers in the dataset. `key` int64 (M,): made of seed, epoch and layer.
     """
@@ -66,17 +70,22 @@ def keyed_dropout(x: torch.Tensor, rate: float, rows: torch.Tensor, key: torch.T
     """Dropout of x (M or 1, B, H) with a mask for every member; see `keyed_bits`."""
     if rate == 0:
         return x
-    return torch.where(keyed_kept(x.shape[-1], rate, rows, key), x / (1 - rate), torch.zeros((), dtype=x.dtype, device=x.device))
+    return torch.where(
+        keyed_kept(x.shape[-1], rate, rows, key), x / (1 - rate), torch.zeros((), dtype=x.dtype, device=x.device)
+    )
 
 
-def keyed_normal(units: int, rows: torch.Tensor, first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def keyed_normal(
+    units: int, rows: torch.Tensor, first: torch.Tensor, second: torch.Tensor, dtype: torch.dtype
+) -> torch.Tensor:
     """Standard normal (M, B, units) out of two keys (Box and Muller 1958); see `keyed_bits`. Its tails end at 5.8."""
     radius, angle = ((keyed_bits(units, rows, key).to(dtype) + 1) / SCALE for key in (first, second))
     return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
 
 
 def keyed_start(seeds: list[int], layer: int, shape: Sequence[int], bound: float) -> nn.Parameter:
-    """Parameter (M, *shape), uniform within `bound`; a member's start depends on its seed alone, not on its neighbours."""
+    """Parameter (M, *shape), uniform within `bound`; a member's start depends on its seed alone,
+    not on its neighbours."""
     values = torch.empty(len(seeds), *shape)
     for member, seed in enumerate(seeds):
         nn.init.uniform_(values[member], -bound, bound, generator=torch.Generator().manual_seed(mix(seed, layer)))
@@ -92,7 +101,8 @@ def each_member(function: Callable[..., torch.Tensor], x: torch.Tensor, *paramet
 
 
 def tied(half: torch.Tensor, *dims: int) -> torch.Tensor:
-    """Parameters (M, C / 2, ...) completed to (M, C, ...) so that a flip of `dims` changes nothing (Shrikumar et al. 2017).
+    """Parameters (M, C / 2, ...) completed to (M, C, ...) so that a flip of `dims` changes
+    nothing (Shrikumar et al. 2017).
 
     Channel c on one strand is channel C - 1 - c on the other, as A, C, G, T is flipped to T, G, C, A.
     """
@@ -100,7 +110,8 @@ def tied(half: torch.Tensor, *dims: int) -> torch.Tensor:
 
 
 class MemberLinear(nn.Module):
-    """x (M or 1, B, inputs) -> (M, B, outputs), with weights (M, inputs, outputs) of each member's own. `seeds`: one per member."""
+    """x (M or 1, B, inputs) -> (M, B, outputs), with weights (M, inputs, outputs) of each member's own.
+    `seeds`: one per member."""
 
     def __init__(self, seeds: list[int], inputs: int, outputs: int, layer: int) -> None:
         super().__init__()
@@ -112,10 +123,12 @@ class MemberLinear(nn.Module):
 
 
 class MemberConv(nn.Module):
-    """x (M or 1, B, L, inputs) -> (M, B, L / stride rounded up, outputs), with weights (M, outputs, inputs, kernel) as of nn.Conv1d.
+    """x (M or 1, B, L, inputs) -> (M, B, L / stride rounded up, outputs), with weights (M, outputs,
+    inputs, kernel) as of nn.Conv1d.
 
-    Zeros stand beyond the ends; an even kernel has one more of its taps to the right. `shared_strands`: the convolution of the
-    reverse complement is the reverse complement of the convolution; an even kernel has no middle, so it gets an empty tap.
+    Zeros stand beyond the ends; an even kernel has one more of its taps to the right.
+    `shared_strands`: the convolution of the reverse complement is the reverse complement of the convolution;
+    an even kernel has no middle, so it gets an empty tap.
     """
 
     def __init__(
@@ -188,16 +201,19 @@ class MemberLayerNorm(_MemberNorm):
         weight, bias = self.whole(self.weight, self.bias)
         if len(weight) == 1:
             return functional.layer_norm(x, x.shape[-1:], weight[0], bias[0], self.eps)
-        return torch.addcmul(bias[:, None, None], functional.layer_norm(x, x.shape[-1:], eps=self.eps), weight[:, None, None])
+        return torch.addcmul(
+            bias[:, None, None], functional.layer_norm(x, x.shape[-1:], eps=self.eps), weight[:, None, None]
+        )
 
 
 class MemberBatchNorm(_MemberNorm):
-    """x (M, B, L, C), normalised over the rows and positions of a whole batch, whatever the number of ranks; nn.BatchNorm1d for one of them.
+    """x (M, B, L, C), normalised over the rows and positions of a whole batch, whatever the number of ranks;
+    nn.BatchNorm1d for one of them.
 
-    The training loop sets `reduce`, a sum over ranks that gradients pass through (None: there is one rank), and, before a
-    forward, `weights` (M, B), 0 for rows that a member does not learn from (None: it learns from all); see `share_statistics`.
-    Padding takes no part. Every rank must call the layer equally often, if need be with no rows. In a batch without any row
-    to learn from the running statistics are used, as they are in evaluation.
+    The training loop sets `reduce`, a sum over ranks that gradients pass through (None: there is one rank), and,
+    before a forward, `weights` (M, B), 0 for rows that a member does not learn from (None: it learns from all); see
+    `share_statistics`. Padding takes no part. Every rank must call the layer equally often, if need be with no rows.
+    In a batch without any row to learn from the running statistics are used, as they are in evaluation.
     """
 
     momentum = 0.1
@@ -212,7 +228,9 @@ class MemberBatchNorm(_MemberNorm):
         self.weights: torch.Tensor | None = None
 
     def forward(self, x: torch.Tensor, training: bool, present: torch.Tensor | None = None) -> torch.Tensor:
-        weight, bias, running_mean, running_variance = self.whole(self.weight, self.bias, self.running_mean, self.running_variance)
+        weight, bias, running_mean, running_variance = self.whole(
+            self.weight, self.bias, self.running_mean, self.running_variance
+        )
         with torch.autocast(x.device.type, enabled=False):  # sums over a batch in half precision would be too coarse
             x = x.to(weight.dtype)
             if not training:
@@ -247,8 +265,11 @@ class MemberBatchNorm(_MemberNorm):
 NORMS: dict[str, Any] = {"layer": MemberLayerNorm, "batch": MemberBatchNorm, "none": lambda *_: NoNorm()}
 
 
-def share_statistics(network: nn.Module, reduce: Callable[[torch.Tensor], torch.Tensor] | None, weights: torch.Tensor | None) -> None:
-    """Tells every batch norm of a network how to sum over ranks, and which rows of the next batch each member learns from, (M, B)."""
+def share_statistics(
+    network: nn.Module, reduce: Callable[[torch.Tensor], torch.Tensor] | None, weights: torch.Tensor | None
+) -> None:
+    """Tells every batch norm of a network how to sum over ranks, and which rows of the next batch each
+    member learns from, (M, B)."""
     for module in network.modules():
         if isinstance(module, MemberBatchNorm):
             module.reduce, module.weights = reduce, weights
@@ -260,7 +281,9 @@ class Attention(nn.Module):
     def __init__(self, seeds: list[int], channels: int, layer: int, shared_strands: bool = False) -> None:
         super().__init__()
         self.shared_strands = shared_strands
-        self.weight = keyed_start(seeds, layer, (channels // 2 if shared_strands else channels,), 1 / math.sqrt(channels))
+        self.weight = keyed_start(
+            seeds, layer, (channels // 2 if shared_strands else channels,), 1 / math.sqrt(channels)
+        )
 
     def forward(self, x: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
         weight = tied(self.weight, 1) if self.shared_strands else self.weight
@@ -284,14 +307,17 @@ class PositionPool(nn.Module):
         if self.how == "max":
             return (x if present is None else x.masked_fill(~present[..., None], -math.inf)).amax(2)
         # Divided alike with and without a mask, so that no row depends on whether others of its batch have padding.
-        return masked(x, present).sum(2) / (x.new_full((1,), x.shape[2]) if present is None else present.sum(2, keepdim=True))
+        return masked(x, present).sum(2) / (
+            x.new_full((1,), x.shape[2]) if present is None else present.sum(2, keepdim=True)
+        )
 
 
 @_disable_dynamo
 def unpadded(x: torch.Tensor) -> torch.Tensor | None:
     """Positions of sequences x (M or 1, B, L, C) between their first and last known base, bool (M or 1, B, L).
 
-    None where all rows begin and end with one, which spares the layers their masks. A row without any known base is taken as it is.
+    None where all rows begin and end with one, which spares the layers their masks.
+    A row without any known base is taken as it is.
     """
     if bool(x[:, :, [0, -1]].ne(0).any(-1).all()):
         return None
@@ -305,11 +331,14 @@ def masked(x: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
     return x if present is None else x * present[..., None]
 
 
-def max_pool(x: torch.Tensor, present: torch.Tensor | None, factor: int, symmetric: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Maxima of x (M, B, L, C) over windows of `factor` positions, the last one being shorter: (M, B, L / factor rounded up, C).
+def max_pool(
+    x: torch.Tensor, present: torch.Tensor | None, factor: int, symmetric: bool
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Maxima of x (M, B, L, C) over windows of `factor` positions, the last one being shorter:
+    (M, B, L / factor rounded up, C).
 
-    `symmetric`: the windows of the reversed sequence are the reversed windows; there are L / factor rounded down, at least one,
-    longer than `factor` where L is no multiple of it, so that they meet both ends.
+    `symmetric`: the windows of the reversed sequence are the reversed windows; there are L / factor rounded down,
+    at least one, longer than `factor` where L is no multiple of it, so that they meet both ends.
     """
     length = x.shape[2]
     kernel = min(length, factor + length % factor) if symmetric else factor
@@ -361,4 +390,6 @@ def has_shape(kind: str, inputs: tuple[int, ...], dimensions: int) -> None:
     """InputError unless the inputs are what a kind takes: a vector of features (1 dimension) or a sequence (2)."""
     if len(inputs) != dimensions:
         wanted = "a vector of features" if dimensions == 1 else "a sequence (channels, positions)"
-        raise InputError(f"found {kind!r} for inputs of shape {tuple(inputs)}; it takes {wanted}: choose another kind", "model.kind")
+        raise InputError(
+            f"found {kind!r} for inputs of shape {tuple(inputs)}; it takes {wanted}: choose another kind", "model.kind"
+        )

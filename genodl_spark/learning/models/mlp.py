@@ -15,8 +15,8 @@ from genodl_spark.learning.models.layers import MemberLinear, all_in_range, is_r
 class Network(nn.Module):
     """x (M or 1, B, *inputs), standardised -> logits or values (M, B, outputs).
 
-    `hidden`: widths of the hidden layers; none of them makes a linear model. `dropout`: share of hidden units dropped in
-    training, `input_dropout`: of inputs.
+    `hidden`: widths of the hidden layers; none of them makes a linear model. `dropout`: share of hidden units dropped
+    in training, `input_dropout`: of inputs.
     """
 
     def __init__(

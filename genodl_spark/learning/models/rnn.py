@@ -1,4 +1,5 @@
-"""Recurrent network (RNN) over one-hot sequences: a convolution, a bidirectional GRU or LSTM, pooling over positions, a linear head.
+"""Recurrent network (RNN) over one-hot sequences: a convolution, a bidirectional GRU or LSTM,
+pooling over positions, a linear head.
 
 The form of DanQ (Quang and Xie 2016). The recurrence runs in torch's own kernels, once per member and layer.
 """
@@ -29,20 +30,25 @@ from genodl_spark.learning.models.layers import (
 
 
 class MemberRecurrence(nn.Module):
-    """x (M, B, L, inputs) -> states of both directions (M, B, L, 2 * units), or with `last` those where they end, (M, B, 2 * units).
+    """x (M, B, L, inputs) -> states of both directions (M, B, L, 2 * units), or with `last` those
+    where they end, (M, B, 2 * units).
 
-    Parameters have the names, order and shapes of nn.GRU or nn.LSTM, behind a dimension of members. `present` bool (M or 1, B, L):
-    positions after the last one that is have no part; None for whole rows.
+    Parameters have the names, order and shapes of nn.GRU or nn.LSTM, behind a dimension of members.
+    `present` bool (M or 1, B, L): positions after the last one that is have no part; None for whole rows.
     """
 
-    def __init__(self, cell: str, seeds: list[int], inputs: int, units: int, layers: int, layer: int, last: bool) -> None:
+    def __init__(
+        self, cell: str, seeds: list[int], inputs: int, units: int, layers: int, layer: int, last: bool
+    ) -> None:
         super().__init__()
         self.units, self.layers, self.last, self.lstm = units, layers, last, cell == "lstm"
         with torch.device("meta"):
             plain = (nn.LSTM if self.lstm else nn.GRU)(inputs, units, layers, bidirectional=True)
         self.names = [name for name, _ in plain.named_parameters()]
         for number, (name, parameter) in enumerate(plain.named_parameters()):
-            self.register_parameter(name, keyed_start(part(seeds, layer), number, parameter.shape, 1 / math.sqrt(units)))
+            self.register_parameter(
+                name, keyed_start(part(seeds, layer), number, parameter.shape, 1 / math.sqrt(units))
+            )
 
     def forward(self, x: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
         weights = [self.get_parameter(name) for name in self.names]
@@ -57,9 +63,11 @@ class MemberRecurrence(nn.Module):
         return torch.cat([last[-2], last[-1]], 1) if self.last else states
 
     def _padded(self, x: torch.Tensor, turned: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
-        """The same, where the other direction reads each row turned round within its length: `turned` (B, L) are the positions.
+        """The same, where the other direction reads each row turned round within its length:
+        `turned` (B, L) are the positions.
 
-        Not as packed sequences, whose products have shapes, and so roundings, that depend on the other rows of the batch.
+        Not as packed sequences, whose products have shapes, and so roundings, that depend
+        on the other rows of the batch.
         """
         turned = turned[..., None]
         for start in range(0, len(weights), 8):
@@ -71,7 +79,9 @@ class MemberRecurrence(nn.Module):
         end = turned[:, :1].expand(-1, -1, self.units)
         return torch.cat([ahead.gather(1, end), back.gather(1, end)], 2).squeeze(1)
 
-    def _run(self, x: torch.Tensor, weights: tuple[torch.Tensor, ...], layers: int, both: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(
+        self, x: torch.Tensor, weights: tuple[torch.Tensor, ...], layers: int, both: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """All states (B, L, .) and the last ones (layers and directions, B, units) of `layers` of the recurrence."""
         zero = x.new_zeros((2 if both else 1) * layers, len(x), self.units)
         # cuDNN has a backward pass in its training mode only; there is no dropout here that could differ.
@@ -83,10 +93,11 @@ class MemberRecurrence(nn.Module):
 class Network(nn.Module):
     """x (M or 1, B, 4, L), one-hot, all-zero where unknown -> logits or values (M, B, outputs).
 
-    `channels`, `kernel`, `stride`: of the convolution; `pool`: maxima over so many of its positions. `cell`: gru or lstm;
-    `units`: of each direction; `layers`: of the recurrence. `pooling` over positions: attention, max or mean, or `last`, the
-    state after the last position and, of the other direction, after the first. `dropout`: share of the pooled units dropped in
-    training. All-zero columns behind the last known base are left out: their number changes nothing.
+    `channels`, `kernel`, `stride`: of the convolution; `pool`: maxima over so many of its positions.
+    `cell`: gru or lstm; `units`: of each direction; `layers`: of the recurrence. `pooling` over positions:
+    attention, max or mean, or `last`, the state after the last position and, of the other direction, after the first.
+    `dropout`: share of the pooled units dropped in training. All-zero columns behind the last known base are left out:
+    their number changes nothing.
     """
 
     def __init__(
@@ -106,7 +117,14 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         has_shape("rnn", inputs, 2)
-        sizes = {"channels": channels, "kernel": kernel, "stride": stride, "pool": pool, "units": units, "layers": layers}
+        sizes = {
+            "channels": channels,
+            "kernel": kernel,
+            "stride": stride,
+            "pool": pool,
+            "units": units,
+            "layers": layers,
+        }
         for option, size in sizes.items():
             in_range(option, size, 1)
         one_of("cell", cell, ["gru", "lstm"])
@@ -123,7 +141,8 @@ class Network(nn.Module):
         x = x.transpose(2, 3).contiguous()
         present = unpadded(x)
         if present is not None:
-            present = present.flip(2).cumsum(2).flip(2).ne(0)[:, :, :: self.stride]  # what precedes the first base stays
+            # what precedes the first base stays
+            present = present.flip(2).cumsum(2).flip(2).ne(0)[:, :, :: self.stride]
         x = functional.gelu(self.stem(x))
         if self.pool > 1:
             x, present = max_pool(x, present, self.pool, symmetric=False)

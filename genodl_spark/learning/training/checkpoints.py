@@ -1,6 +1,7 @@
 """Checkpoints of training: one file each, whole or not there, in the lake's filesystem and without pickle.
 
-A checkpoint is a safetensors file whose metadata holds the rest of the state as JSON. A newer one takes the place of the older.
+A checkpoint is a safetensors file whose metadata holds the rest of the state as JSON.
+A newer one takes the place of the older.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def pack(tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> bytes:
     """Tensors of any dtype and device, and JSON-able state, as the bytes of one file."""
     from safetensors.torch import save
 
-    return save({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, {_STATE: json.dumps(state)})
+    return save(
+        {name: value.detach().cpu().contiguous() for name, value in tensors.items()}, {_STATE: json.dumps(state)}
+    )
 
 
 def unpack(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -35,7 +38,8 @@ def unpack(content: bytes) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         tensors = load(content)
     except SafetensorError as error:
         raise ValueError(f"not a safetensors file ({error})") from error
-    length = int.from_bytes(content[:8], "little")  # of the header (safetensors format): the loader of bytes keeps its metadata to itself
+    # of the header (safetensors format): the loader of bytes keeps its metadata to itself
+    length = int.from_bytes(content[:8], "little")
     metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
     if _STATE not in metadata:
         raise ValueError("a safetensors file without the state of a training")

@@ -33,8 +33,9 @@ COMPILED_STEPS = 2000  # fewer steps do not earn back what torch.compile takes
 
 @dataclass
 class Progress:
-    """Where a group's training stands, but for its tensors. `epoch` and `step` are those to be done next; `summed` is the loss of
-    every member over the rows of the epoch so far, `counted` how many rows it learnt from, `rows` how many all ranks saw."""
+    """Where a group's training stands, but for its tensors. `epoch` and `step` are those to be done next;
+    `summed` is the loss of every member over the rows of the epoch so far, `counted` how many rows it learnt from,
+    `rows` how many all ranks saw."""
 
     epoch: int = 0
     step: int = 0
@@ -67,7 +68,11 @@ class Group:
         self.validates = self._validates(data.folds)
         self.center, self.spread = rank.loss.standard(data.target, self.learns)
         self.scaling, self.coordinates, self.projection = fit_scaling(
-            data, self.learns, job, rank.encoding, None if job.allowed is None else job.allowed[start : start + rank.size]
+            data,
+            self.learns,
+            job,
+            rank.encoding,
+            None if job.allowed is None else job.allowed[start : start + rank.size],
         )
         inputs = rank.encoding.shape(job.layout.features) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
@@ -85,9 +90,13 @@ class Group:
         self.scaler = torch.amp.GradScaler(rank.device.type, enabled=o.amp == "fp16")
         self.kept = {name: value.clone() for name, value in self.network.state_dict().items()} if o.patience else {}
         self.forward: Any = self.network
-        if o.compile == "on" or (o.compile == "auto" and rank.device.type == "cuda" and self.epochs * self.per_epoch >= COMPILED_STEPS):
+        if o.compile == "on" or (
+            o.compile == "auto" and rank.device.type == "cuda" and self.epochs * self.per_epoch >= COMPILED_STEPS
+        ):
             # What torch compiles is loaded as code: not from a folder that anybody may have made.
-            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", storage.private_folder(tempfile.gettempdir(), "genodl-compiled"))
+            os.environ.setdefault(
+                "TORCHINDUCTOR_CACHE_DIR", storage.private_folder(tempfile.gettempdir(), "genodl-compiled")
+            )
             self.forward = torch.compile(self.network)
         self.progress = Progress(best=[math.inf] * len(seeds))
         self.ended = False
@@ -112,12 +121,15 @@ class Group:
         import torch
 
         if self.resident is not None:
-            return self.resident.index_select(int(self.coordinates is not None), torch.from_numpy(rows).to(self.rank.device))
+            return self.resident.index_select(
+                int(self.coordinates is not None), torch.from_numpy(rows).to(self.rank.device)
+            )
         part = torch.from_numpy(self.rank.data.x[rows] if self.coordinates is None else self.coordinates[:, rows])
         return part.pin_memory().to(self.rank.device, non_blocking=True) if self.rank.device.type == "cuda" else part
 
     def inputs(self, fetched: torch.Tensor) -> Any:
-        """What the networks take: standardised (S * E, rows, F), projected (S * E, rows, width) or of another encoding (1, rows, *shape)."""
+        """What the networks take: standardised (S * E, rows, F), projected (S * E, rows, width) or of another
+        encoding (1, rows, *shape)."""
         import torch
 
         if self.coordinates is not None:
@@ -138,7 +150,9 @@ class Group:
         """`chosen` bool (S, all rows) at some rows, for each member: (S * E, rows)."""
         import torch
 
-        return torch.from_numpy(chosen[:, rows]).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0)
+        return (
+            torch.from_numpy(chosen[:, rows]).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0)
+        )
 
     def _precision(self) -> Any:
         import torch
@@ -168,17 +182,20 @@ class Group:
             yield step, whole, made
 
     def backward(self, whole: np.ndarray, pieces: list[Piece], epoch: int) -> torch.Tensor:
-        """Leaves in every parameter the gradient of the mean loss over a whole batch, of which `pieces` are this rank's share.
+        """Leaves in every parameter the gradient of the mean loss over a whole batch,
+        of which `pieces` are this rank's share.
 
-        Returns sums over all ranks: the losses of every member, 0 for rows that it does not learn from, how many ranks know of a change of
-        ranks, and the rows seen: (S * E + 2,).
+        Returns sums over all ranks: the losses of every member, 0 for rows that it does not learn from,
+        how many ranks know of a change of ranks, and the rows seen: (S * E + 2,).
         """
         import torch
 
         from genodl_spark.learning import models
 
         o, device, ranks = self.job.options, self.rank.device, self.rank.ranks
-        counts = torch.from_numpy(self.learns[:, whole].sum(1)).to(device, self.rank.dtype).repeat_interleave(self.members)
+        counts = (
+            torch.from_numpy(self.learns[:, whole].sum(1)).to(device, self.rank.dtype).repeat_interleave(self.members)
+        )
         self.optimizer.zero_grad(set_to_none=True)
         measured = torch.zeros(len(self.sets) * self.members + 2, dtype=self.rank.dtype, device=device)
         measured[-2] = float(ranks.changed)
@@ -209,7 +226,9 @@ class Group:
         from genodl_spark.learning.training.optimization import clip_members, schedule
 
         o = self.job.options
-        factor = schedule(step, self.epochs * self.per_epoch, o.warmup_epochs * self.per_epoch, o.schedule, self.warm_start)
+        factor = schedule(
+            step, self.epochs * self.per_epoch, o.warmup_epochs * self.per_epoch, o.schedule, self.warm_start
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * factor * self.plateau.factor
         self.scaler.unscale_(self.optimizer)
@@ -221,7 +240,8 @@ class Group:
             self.average.update(step)
 
     def fit(self) -> list[dict[str, Any]]:
-        """Trains; returns per epoch the mean loss of each training set and, where there are validation rows, of each member on them."""
+        """Trains; returns per epoch the mean loss of each training set and, where there are validation rows,
+        of each member on them."""
         uri = storage.join(self.job.checkpoint, self.file) if self.job.checkpoint and self.rank.ranks.rank == 0 else ""
         with contextlib.closing(checkpoints.Writer(uri)) if uri else contextlib.nullcontext() as writer:
             self._fit(writer)
@@ -292,14 +312,21 @@ class Group:
     def _stop_at(self, step: int | None) -> None:
         if step is not None:
             where = f"in epoch {step // self.per_epoch + 1}, step {step % self.per_epoch + 1}"
-            raise InputError(f"found a loss that is not finite {where}; expected numbers, lower it or look for extreme values", "train.learning_rate")
+            raise InputError(
+                f"found a loss that is not finite {where}; expected numbers, lower it or look for extreme values",
+                "train.learning_rate",
+            )
 
     def _end_epoch(self) -> None:
         import torch
 
         p, o = self.progress, self.job.options
         per_member = np.array(p.summed) / np.maximum(np.repeat(p.counted, self.members), 1)
-        entry: dict[str, Any] = {"epoch": p.epoch + 1, "train": per_member.reshape(len(self.sets), -1).mean(1).tolist(), "rows": p.rows}
+        entry: dict[str, Any] = {
+            "epoch": p.epoch + 1,
+            "train": per_member.reshape(len(self.sets), -1).mean(1).tolist(),
+            "rows": p.rows,
+        }
         if self.validates.any():
             with self.average.instead() if self.average is not None else contextlib.nullcontext():
                 validation = self._validation_loss()
@@ -315,12 +342,16 @@ class Group:
         p.history.append(entry)
         if self.rank.ranks.rank == 0 and (p.epoch + 1) % max(1, self.epochs // 5) == 0:
             shown = f"epoch {p.epoch + 1} of {self.epochs}: loss {float(per_member.mean()):.4f}"
-            log.info("%s", shown + (f", validation {float(np.nanmean(entry['validation'])):.4f}" if "validation" in entry else ""))
+            log.info(
+                "%s",
+                shown + (f", validation {float(np.nanmean(entry['validation'])):.4f}" if "validation" in entry else ""),
+            )
         p.epoch, p.step, p.rows = p.epoch + 1, 0, 0
         p.summed, p.counted = [0.0] * len(p.summed), [0] * len(p.counted)
 
     def _settle(self) -> None:
-        """Leaves in the network what scores and what is registered: each member at its best epoch, else the averages, else the last weights."""
+        """Leaves in the network what scores and what is registered: each member at its best epoch,
+        else the averages, else the last weights."""
         import torch
 
         if self.kept and all(math.isfinite(best) for best in self.progress.best):
@@ -348,7 +379,11 @@ class Group:
         tensors, stored = checkpoints.unpack(content)
 
         def part(name: str) -> dict[str, torch.Tensor]:
-            return {key.removeprefix(f"{name}."): value.to(self.rank.device) for key, value in tensors.items() if key.startswith(f"{name}.")}
+            return {
+                key.removeprefix(f"{name}."): value.to(self.rank.device)
+                for key, value in tensors.items()
+                if key.startswith(f"{name}.")
+            }
 
         self.network.load_state_dict(part("network"))
         self.kept = part("kept") or self.kept
@@ -363,7 +398,13 @@ class Group:
         if self.progress.scaler:
             self.scaler.load_state_dict(self.progress.scaler)
         if self.rank.ranks.rank == 0:
-            log.info("going on at epoch %d of %d, step %d of %d", self.progress.epoch + 1, self.epochs, self.progress.step + 1, self.per_epoch)
+            log.info(
+                "going on at epoch %d of %d, step %d of %d",
+                self.progress.epoch + 1,
+                self.epochs,
+                self.progress.step + 1,
+                self.per_epoch,
+            )
 
     def _mine(self, chosen: np.ndarray, size: int) -> Iterator[np.ndarray]:
         """This rank's part of the chosen rows, in pieces."""
@@ -390,7 +431,8 @@ class Group:
         return self.rank.ranks.sum(summed, "validation loss") / counts
 
     def score(self) -> list[Any]:
-        """Class probabilities, or values, of this rank's part of the held-out rows, averaged over an ensemble's members."""
+        """Class probabilities, or values, of this rank's part of the held-out rows,
+        averaged over an ensemble's members."""
         import pyarrow as pa
         import torch
 
@@ -404,8 +446,13 @@ class Group:
                 for s, which in enumerate(self.sets):
                     mine = self.held_out[s, rows]
                     if mine.any():
-                        columns = [pa.array(np.full(mine.sum(), which.repeat), pa.int32()), pa.array(rows[mine], pa.int64())]
-                        columns.append(pa.array(list(scores[s, mine].reshape(int(mine.sum()), -1)), pa.list_(pa.float64())))
+                        columns = [
+                            pa.array(np.full(mine.sum(), which.repeat), pa.int32()),
+                            pa.array(rows[mine], pa.int64()),
+                        ]
+                        columns.append(
+                            pa.array(list(scores[s, mine].reshape(int(mine.sum()), -1)), pa.list_(pa.float64()))
+                        )
                         tables.append(pa.Table.from_arrays(columns, names=["repeat", "row_id", "scores"]))
         return tables
 
@@ -416,10 +463,17 @@ class Group:
 
         network: Any = self.network
         if self.projection is not None:
-            network = copy.deepcopy(network)  # ranks that are lost before the end are joined by others with the network as it is trained
-            network.fold(torch.from_numpy(self.projection).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0))
+            # ranks that are lost before the end are joined by others with the network as it is trained
+            network = copy.deepcopy(network)
+            network.fold(
+                torch.from_numpy(self.projection)
+                .to(self.rank.device, self.rank.dtype)
+                .repeat_interleave(self.members, 0)
+            )
         last = slice(-self.members, None)
-        tensors = {f"network.{name}": value[last].contiguous().cpu().float() for name, value in network.state_dict().items()}
+        tensors = {
+            f"network.{name}": value[last].contiguous().cpu().float() for name, value in network.state_dict().items()
+        }
         of_scaling = {"mean": self.scaling.mean, "inverse": self.scaling.inverse}
         declared = self.rank.encoding.tensors(self.job.layout.features)
         tensors |= {name: torch.from_numpy(value[-1].copy()) for name, value in of_scaling.items() if name in declared}
@@ -440,7 +494,8 @@ def mixed(z: Any, other: Any, share: torch.Tensor) -> Any:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of one forward, their packed values on the device, and of mixup each row's partner and the share of the row itself."""
+    """Rows of one forward, their packed values on the device, and of mixup each row's partner
+    and the share of the row itself."""
 
     rows: np.ndarray
     x: torch.Tensor

@@ -1,9 +1,10 @@
 """One plain training loop over Horovod.
 
-All networks of a job (every fold and repeat of a cross-validation, the registered model, each of them an ensemble) are
-members of one module and see the same batches; a mask says which rows each of them learns from. Gradients are sums over
-rows divided by counts that every rank knows, so that the number of ranks changes nothing but the order of additions. Whatever
-is random is a function of seed, epoch, step and row, so that a training that was cut off goes on as if it had not been.
+All networks of a job (every fold and repeat of a cross-validation, the registered model, each of them
+an ensemble) are members of one module and see the same batches; a mask says which rows each of them learns from.
+Gradients are sums over rows divided by counts that every rank knows, so that the number of ranks changes
+nothing but the order of additions. Whatever is random is a function of seed, epoch, step and row,
+so that a training that was cut off goes on as if it had not been.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
     """Runs the job on `ranks` processes at once, as `train.launcher` says; returns what rank 0 measured.
 
-    Where a rank is lost, with its process or with its machine, the others are ended and the job goes on from its last checkpoint, with
-    as many ranks as there are slots for, `train.restarts` times at most; `restarts` of the result counts them.
-    InputError when there are too few slots at the start, and for what a rank says of the user's input.
+    Where a rank is lost, with its process or with its machine, the others are ended and the job goes on from its last
+    checkpoint, with as many ranks as there are slots for, `train.restarts` times at most; `restarts` of the result
+    counts them. InputError when there are too few slots at the start, and for what a rank says of the user's input.
     """
     from genodl_spark.core.session import task_slots
 
@@ -41,7 +42,10 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
             storage.remove_file(failure)
         try:
             elastic = run_elastic_rank if o.elastic else None
-            return {**start_ranks(spark, launcher, o.hosts, ranks, run_alone, run_rank, elastic, job), "restarts": restarts}
+            return {
+                **start_ranks(spark, launcher, o.hosts, ranks, run_alone, run_rank, elastic, job),
+                "restarts": restarts,
+            }
         except Exception as error:
             if storage.kind(failure) == "file":
                 key, _, text = storage.read_bytes(failure).decode().partition("\n")
@@ -52,4 +56,6 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
             lost = str(error).strip().split("\n")[0][:200]
         if launcher == "spark":
             ranks = min(ranks, slots_left(spark, ranks))
-        log.warning("a rank was lost (%s): going on from the last checkpoint with %d ranks, restart %d", lost, ranks, restarts)
+        log.warning(
+            "a rank was lost (%s): going on from the last checkpoint with %d ranks, restart %d", lost, ranks, restarts
+        )

@@ -1,4 +1,5 @@
-"""What moves the weights beside the gradient: learning rates, clipping, averages of weights, mixed examples. Pure functions of torch.
+"""What moves the weights beside the gradient: learning rates, clipping, averages of weights, mixed examples.
+Pure functions of torch.
 
 Members of a network (its leading dimension) stay independent of each other throughout.
 """
@@ -16,7 +17,8 @@ import torch
 
 
 def schedule(step: int, total: int, warmup: float, kind: str = "cosine", start: float = 0.0) -> float:
-    """Factor of the learning rate: a linear warm-up from `start`, then a cosine to 0 (Loshchilov and Hutter 2017), or 1 for other kinds."""
+    """Factor of the learning rate: a linear warm-up from `start`, then a cosine to 0 (Loshchilov and Hutter
+    2017), or 1 for other kinds."""
     if step < warmup:
         return start + (1 - start) * (step + 1) / (warmup + 1)
     if kind != "cosine":
@@ -25,7 +27,8 @@ def schedule(step: int, total: int, warmup: float, kind: str = "cosine", start: 
 
 
 def scaled_rate(rate: float, batch: int, reference: int) -> tuple[float, float]:
-    """Learning rate for a batch, in proportion to a reference batch (Goyal et al. 2017); and where the warm-up starts, as a share of it.
+    """Learning rate for a batch, in proportion to a reference batch (Goyal et al. 2017);
+    and where the warm-up starts, as a share of it.
 
     A reference of 0 leaves the rate as it is, and the warm-up starts at 0.
     """
@@ -96,7 +99,8 @@ class Average:
 
 
 def mixture(rows: int, alpha: float, *key: int) -> tuple[float, np.ndarray]:
-    """Of mixup (Zhang et al. 2018) for one batch: the share of each row itself, from 0.5 to 1, and the place of its partner, int64 (rows,)."""
+    """Of mixup (Zhang et al. 2018) for one batch: the share of each row itself, from 0.5 to 1,
+    and the place of its partner, int64 (rows,)."""
     generator = np.random.default_rng([*key, 0x3187])
     share = float(generator.beta(alpha, alpha))
     return max(share, 1 - share), generator.permutation(rows)

@@ -21,13 +21,15 @@ FAILURE = "failure.txt"
 
 @dataclass(frozen=True)
 class Job:
-    """All that a rank needs. `classes` is empty where a value is predicted; `loss` is that of `train.loss`; `folds` is 0 for a fixed split;
-    `options` is the section `train` of the settings; `staging` is the URI of a folder for what the ranks write.
+    """All that a rank needs. `classes` is empty where a value is predicted; `loss` is that of `train.loss`;
+    `folds` is 0 for a fixed split; `options` is the section `train` of the settings;
+    `staging` is the URI of a folder for what the ranks write.
 
-    `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none. `stop_epoch`: end after so many
-    epochs of the schedule, 0 for all. `validate_folds`: with folds, what is held out from a training set validates it.
-    `threads`: of a rank; 0 for its share of the machine's. `allowed` bool (sets, features): what each training set may use, in the order of
-    `training_sets`; None for all. `null`: labels are shuffled among the training rows first, to see what the same network makes of nothing.
+    `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none.
+    `stop_epoch`: end after so many epochs of the schedule, 0 for all. `validate_folds`: with folds,
+    what is held out from a training set validates it. `threads`: of a rank; 0 for its share of the machine's.
+    `allowed` bool (sets, features): what each training set may use, in the order of `training_sets`; None for all.
+    `null`: labels are shuffled among the training rows first, to see what the same network makes of nothing.
     `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
     """
 
@@ -60,7 +62,8 @@ class Job:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Rows that one ensemble learns from: all but one fold of one repeat, or those of the registered model (fold -1)."""
+    """Rows that one ensemble learns from: all but one fold of one repeat,
+    or those of the registered model (fold -1)."""
 
     repeat: int
     fold: int
@@ -82,11 +85,14 @@ def held_out(codes: np.ndarray, sets: list[TrainingSet], folds: int) -> np.ndarr
     """Which rows each set is tested on, bool (S, rows): its fold; of a fixed split the rows for validation and test."""
     if folds == 0:
         return np.stack([codes[:, 0] > TRAIN for _ in sets])
-    return np.stack([codes[:, s.repeat] == s.fold if s.fold != REGISTERED else np.zeros(len(codes), bool) for s in sets])
+    return np.stack(
+        [codes[:, s.repeat] == s.fold if s.fold != REGISTERED else np.zeros(len(codes), bool) for s in sets]
+    )
 
 
 def shuffled_labels(target: np.ndarray, codes: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Targets (rows,), dealt anew among the rows that train and, of a fixed split, apart from them among those that validate.
+    """Targets (rows,), dealt anew among the rows that train and, of a fixed split,
+    apart from them among those that validate.
 
     `codes` int8 (rows, repeats) as in the table `examples`. Test rows of a fixed split keep theirs.
     """

@@ -31,7 +31,8 @@ _WEIGHTS = "model.safetensors"
 
 
 def run_rank(job: Job) -> dict[str, Any]:
-    """One rank's part, in a process that Horovod started. Returns the measurements of the run; rank 0 also writes the registered model."""
+    """One rank's part, in a process that Horovod started. Returns the measurements of the run;
+    rank 0 also writes the registered model."""
     return _run(job, Ranks, Rank.run)
 
 
@@ -41,7 +42,8 @@ def run_alone(job: Job) -> dict[str, Any]:
 
 
 def run_elastic_rank(job: Job) -> dict[str, Any]:
-    """One rank's part where ranks may be lost and may join: those that are left go on from the step that they had done together."""
+    """One rank's part where ranks may be lost and may join: those that are left go on from the step
+    that they had done together."""
     return _run(job, Ranks, lambda rank: together(rank, rank.run))
 
 
@@ -49,7 +51,9 @@ def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[Rank], dict[str, 
     import torch
 
     if not log.handlers and not logging.getLogger().handlers:
-        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+        )
         log.setLevel(logging.INFO)
     threads = torch.get_num_threads()
     started = time.perf_counter()
@@ -138,14 +142,19 @@ class Rank:
     def _earlier(self, name: str) -> bytes | None:
         """A file of the checkpoint folder, as rank 0 finds it."""
         uri = storage.join(self.job.checkpoint, name) if self.job.checkpoint else ""
-        return self.ranks.same(storage.read_bytes(uri) if self.ranks.rank == 0 and uri and storage.kind(uri) == "file" else None)
+        return self.ranks.same(
+            storage.read_bytes(uri) if self.ranks.rank == 0 and uri and storage.kind(uri) == "file" else None
+        )
 
     def join(self) -> None:
-        """All ranks take the state of rank 0, which is never a new one: its step, or the one before, is what all have done together."""
+        """All ranks take the state of rank 0, which is never a new one: its step, or the one before,
+        is what all have done together."""
         mine = None
         if self.ranks.rank == 0:
             tensors, state = self.group.state() if self.group is not None else ({}, {})
-            mine = checkpoints.pack(tensors, {"found": self.found, "start": self.group.start if self.group else -1, "progress": state})
+            mine = checkpoints.pack(
+                tensors, {"found": self.found, "start": self.group.start if self.group else -1, "progress": state}
+            )
         content = self.ranks.same(mine)
         if self.ranks.rank == 0 or content is None:
             return
@@ -160,7 +169,8 @@ class Rank:
         self.group.restore(content, shared["progress"])
 
     def _busy_percent(self, used: float, seconds: float) -> float:
-        """Of the GPU as its driver tells it for the last moments, else of the CPU threads that this rank computes with."""
+        """Of the GPU as its driver tells it for the last moments, else of the CPU threads
+        that this rank computes with."""
         import torch
 
         if self.device.type == "cuda":
@@ -170,7 +180,8 @@ class Rank:
         return 100 * used / max(seconds * torch.get_num_threads(), 1e-9)
 
     def _keep_scores(self, group: Group) -> str:
-        """Writes this rank's held-out scores below staging, into a folder of this attempt; returns the folder's name."""
+        """Writes this rank's held-out scores below staging, into a folder of this attempt;
+        returns the folder's name."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -192,6 +203,10 @@ class Rank:
         if layout.rows <= PROJECTED_ROWS and projects(job, self.encoding):
             width = min(layout.features, layout.rows)
         network = models.build(job.model, [0], self.encoding.shape(width), self.loss.outputs, job.code)
-        scaled = 0 if not self.encoding.scaled else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options.batch)
+        scaled = (
+            0
+            if not self.encoding.scaled
+            else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options.batch)
+        )
         per_set = job.options.ensemble * sum(p.numel() for p in network.parameters()) * 4 * 4 + scaled
         return max(1, MEMORY // max(per_set, 1))

@@ -1,4 +1,5 @@
-"""The processes that train together: how they are started, what they ask of each other, and what each runs on. The only file that imports Horovod."""
+"""The processes that train together: how they are started, what they ask of each other, and what each runs on.
+The only file that imports Horovod."""
 
 from __future__ import annotations
 
@@ -49,8 +50,8 @@ def start_ranks(
 ) -> dict[str, Any]:
     """Runs a job on `count` processes at once; returns what rank 0 returned.
 
-    `alone`, `rank` and `elastic` do the work of a single process, of one of several, and of one of several that may be lost and may
-    join; None where a lost rank is to end the others.
+    `alone`, `rank` and `elastic` do the work of a single process, of one of several, and of one of several that may
+    be lost and may join; None where a lost rank is to end the others.
     """
     from genodl_spark.core.session import rank_environment
 
@@ -68,15 +69,30 @@ def start_ranks(
     import horovod.spark
 
     # What ranks print is progress: stdout belongs to the run report.
-    common: dict[str, Any] = {"num_proc": count, "verbose": 0, "env": environment, "stdout": sys.stderr, "stderr": sys.stderr}
+    common: dict[str, Any] = {
+        "num_proc": count,
+        "verbose": 0,
+        "env": environment,
+        "stdout": sys.stderr,
+        "stderr": sys.stderr,
+    }
     with _handlers_kept():
         if elastic is None:
-            return dict(horovod.spark.run(rank, (job,), use_gloo=True, executable=spark.sparkContext.pythonExec, **common)[0])
-        return dict(horovod.spark.run_elastic(elastic, (job,), min_num_proc=1, max_num_proc=count, elastic_timeout=_JOIN_SECONDS, **common)[0])
+            return dict(
+                horovod.spark.run(rank, (job,), use_gloo=True, executable=spark.sparkContext.pythonExec, **common)[0]
+            )
+        return dict(
+            horovod.spark.run_elastic(
+                elastic, (job,), min_num_proc=1, max_num_proc=count, elastic_timeout=_JOIN_SECONDS, **common
+            )[0]
+        )
 
 
-def _on_this_machine(spark: SparkSession, count: int, environment: dict[str, str], work: tuple[Work, Any]) -> dict[str, Any]:
-    """A rank in each of `count` Spark tasks of a local session. Horovod's own services for Spark would listen on every address."""
+def _on_this_machine(
+    spark: SparkSession, count: int, environment: dict[str, str], work: tuple[Work, Any]
+) -> dict[str, Any]:
+    """A rank in each of `count` Spark tasks of a local session. Horovod's own services for Spark
+    would listen on every address."""
     python = spark.sparkContext.pythonExec
 
     def task(given: dict[str, str]) -> bytes:
@@ -84,14 +100,17 @@ def _on_this_machine(spark: SparkSession, count: int, environment: dict[str, str
 
     with _rendezvous(f"localhost:{count}", count, _LOOPBACK) as ranks:
         # A failing task ends the job, and the job's end the other tasks.
-        return dict(pickle.loads(spark.sparkContext.parallelize([given for _, given in ranks], count).map(task).collect()[0]))
+        return dict(
+            pickle.loads(spark.sparkContext.parallelize([given for _, given in ranks], count).map(task).collect()[0])
+        )
 
 
 def _on_hosts(hosts: str, count: int, environment: dict[str, str], work: tuple[Work, Any]) -> dict[str, Any]:
-    """Ranks as `horovodrun` places them on `hosts` (a:4,b:4): processes here, and through ssh on other machines, in the same folder.
+    """Ranks as `horovodrun` places them on `hosts` (a:4,b:4): processes here, and through ssh on other
+    machines, in the same folder.
 
-    Work, environment and results go through the processes' standard streams: Horovod's own launcher has the whole environment on command
-    lines, and serves the work, pickled, to whoever asks. InputError for fewer places than ranks.
+    Work, environment and results go through the processes' standard streams: Horovod's own launcher has the whole
+    environment on command lines, and serves the work, pickled, to whoever asks. InputError for fewer places than ranks.
     """
     from horovod.runner.common.util.env import is_exportable
     from horovod.runner.util.network import filter_local_addresses
@@ -103,7 +122,9 @@ def _on_hosts(hosts: str, count: int, environment: dict[str, str], work: tuple[W
         try:
             for host, given in ranks:
                 away = host if host in remote else ""
-                started.append(_started([sys.executable], away, given, {**exported, **environment} if away else environment, work))
+                started.append(
+                    _started([sys.executable], away, given, {**exported, **environment} if away else environment, work)
+                )
             with ThreadPoolExecutor(count) as pool:
                 results = [pool.submit(_result, process) for process in started]
                 try:
@@ -122,7 +143,8 @@ def _on_hosts(hosts: str, count: int, environment: dict[str, str], work: tuple[W
 
 @contextlib.contextmanager
 def _rendezvous(hosts: str, count: int, address: str) -> Iterator[list[tuple[str, dict[str, str]]]]:
-    """The store where ranks tell each other where they listen, on one address of this machine; yields each rank's host and environment.
+    """The store where ranks tell each other where they listen, on one address of this machine;
+    yields each rank's host and environment.
 
     It asks nobody for a password. On loopback it answers processes of this user alone.
     """
@@ -137,7 +159,10 @@ def _rendezvous(hosts: str, count: int, address: str) -> Iterator[list[tuple[str
     try:
         slots = get_host_assignments(parse_hosts(hosts), count, count)
     except ValueError:
-        raise InputError(f"found places for fewer than {count} ranks in {hosts!r}; expected one per rank, such as a:4,b:4", "train.hosts") from None
+        raise InputError(
+            f"found places for fewer than {count} ranks in {hosts!r}; expected one per rank, such as a:4,b:4",
+            "train.hosts",
+        ) from None
     server = Server((address, 0), RendezvousHandler, 0)
     server.init(slots)
     thread = threading.Thread(target=server.serve_forever, name="rendezvous", daemon=True)
@@ -153,7 +178,8 @@ def _rendezvous(hosts: str, count: int, address: str) -> Iterator[list[tuple[str
 
 
 def _user_of(client: tuple[str, int]) -> int | None:
-    """Number of the user whose process holds this end of a connection on loopback; None where the system does not tell."""
+    """Number of the user whose process holds this end of a connection on loopback;
+    None where the system does not tell."""
     here = f"{socket.inet_aton(client[0])[::-1].hex().upper()}:{client[1]:04X}"
     for name in ("tcp", "tcp6"):  # of tcp6 the last four bytes of the address
         with contextlib.suppress(OSError), open(f"/proc/net/{name}") as lines:
@@ -177,8 +203,11 @@ _BOOT = (
 )
 
 
-def _started(python: list[str], host: str, given: dict[str, str], environment: dict[str, str], work: tuple[Work, Any]) -> subprocess.Popen[bytes]:
-    """A rank's process, on this machine or through ssh on `host`, that has been told what to do; it ends when its standard input does."""
+def _started(
+    python: list[str], host: str, given: dict[str, str], environment: dict[str, str], work: tuple[Work, Any]
+) -> subprocess.Popen[bytes]:
+    """A rank's process, on this machine or through ssh on `host`, that has been told what to do;
+    it ends when its standard input does."""
     import cloudpickle
 
     command = [*python, "-P", "-c", _BOOT]
@@ -202,7 +231,8 @@ def _result(process: subprocess.Popen[bytes]) -> bytes:
 
 
 def take_part() -> None:
-    """The life of a rank's process: work from standard input, what rank 0 returns to standard output, and its end with whoever started it."""
+    """The life of a rank's process: work from standard input, what rank 0 returns to standard output,
+    and its end with whoever started it."""
     import psutil
 
     results: IO[bytes] = os.fdopen(os.dup(1), "wb")
@@ -262,7 +292,9 @@ class Ranks:
         """How statistics of a batch are summed over ranks; None where there is one."""
         return (lambda values: self.sum(values, "statistics")) if self.size > 1 else None
 
-    def sum_gradients(self, parameters: list[torch.nn.Parameter], measured: torch.Tensor, compress: bool) -> torch.Tensor:
+    def sum_gradients(
+        self, parameters: list[torch.nn.Parameter], measured: torch.Tensor, compress: bool
+    ) -> torch.Tensor:
         """Sums gradients over ranks, in place and in one message; returns the sum of `measured` (n,), which goes along.
 
         `compress`: gradients travel as float16 (`horovod.torch.Compression.fp16`), `measured` as it is.
@@ -274,24 +306,32 @@ class Ranks:
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         parts = [g.flatten() for g in grads]
         if compress:
-            flat = self._hvd.allreduce(torch.cat(parts), op=self._hvd.Sum, name="gradients", compression=self._hvd.Compression.fp16)
+            flat = self._hvd.allreduce(
+                torch.cat(parts), op=self._hvd.Sum, name="gradients", compression=self._hvd.Compression.fp16
+            )
             measured = self.sum(measured, "measured")
         else:
-            flat = self._hvd.allreduce_(torch.cat([*parts, measured.to(parts[0].dtype)]), op=self._hvd.Sum, name="gradients")
+            flat = self._hvd.allreduce_(
+                torch.cat([*parts, measured.to(parts[0].dtype)]), op=self._hvd.Sum, name="gradients"
+            )
             measured = flat[-len(measured) :]
-        for p, g, values in zip(parameters, grads, flat[: sum(map(len, parts))].split([len(part) for part in parts]), strict=True):
+        for p, g, values in zip(
+            parameters, grads, flat[: sum(map(len, parts))].split([len(part) for part in parts]), strict=True
+        ):
             p.grad = g.copy_(values.view_as(g))
         return measured
 
     def same(self, content: bytes | None) -> bytes | None:
         """What rank 0 has, on every rank."""
-        return self._hvd.broadcast_object(content, root_rank=0, name="same")  # by default named after the type, which differs over ranks
+        # by default named after the type, which differs over ranks
+        return self._hvd.broadcast_object(content, root_rank=0, name="same")
 
     def meet(self) -> None:
         self._hvd.barrier()
 
     def regroup(self) -> NoReturn:
-        """Leaves the work for the ranks to meet anew; called by all of them at the same step. `together` goes on from there."""
+        """Leaves the work for the ranks to meet anew; called by all of them at the same step.
+        `together` goes on from there."""
         from horovod.common.exceptions import HostsUpdatedInterrupt
 
         raise HostsUpdatedInterrupt(skip_sync=False)
@@ -309,7 +349,9 @@ class Alone(Ranks):
     def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
         return values
 
-    def sum_gradients(self, parameters: list[torch.nn.Parameter], measured: torch.Tensor, compress: bool) -> torch.Tensor:
+    def sum_gradients(
+        self, parameters: list[torch.nn.Parameter], measured: torch.Tensor, compress: bool
+    ) -> torch.Tensor:
         return measured
 
     def same(self, content: bytes | None) -> bytes | None:
@@ -333,7 +375,8 @@ class Member(Protocol):
 
 
 def together(member: Member, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Does `work` with ranks that may be lost and may join; it is begun again after each change, and goes on from what `join` left."""
+    """Does `work` with ranks that may be lost and may join; it is begun again after each change,
+    and goes on from what `join` left."""
     import horovod.torch as hvd
     from horovod.common.elastic import State
 
@@ -359,7 +402,8 @@ def together(member: Member, work: Callable[[], dict[str, Any]]) -> dict[str, An
 
 
 def device_of(ranks: Ranks) -> torch.device:
-    """The GPU that Spark gave this rank's task, else the one of its place on the machine; the CPU where there is none."""
+    """The GPU that Spark gave this rank's task, else the one of its place on the machine;
+    the CPU where there is none."""
     import torch
 
     if not torch.cuda.is_available():
@@ -400,7 +444,8 @@ def hardware(device: torch.device) -> dict[str, str]:
 def memory_kept() -> Iterator[None]:
     """Within, what a step frees stays with the process for the next one; at the end it goes back to the system.
 
-    glibc gives large blocks back at once, and touching fresh ones took a fifth of a CNN's step on a CPU. Nothing happens with other C libraries.
+    glibc gives large blocks back at once, and touching fresh ones took a fifth of a CNN's step on a CPU.
+    Nothing happens with other C libraries.
     """
     library: Any = None
     with contextlib.suppress(OSError, AttributeError):

@@ -22,15 +22,21 @@ def projects(job: Job, encoding: Encoding) -> bool:
 def fit_scaling(
     data: feed.Examples, learns: np.ndarray, job: Job, encoding: Encoding, allowed: np.ndarray | None = None
 ) -> tuple[quality.Scaling, np.ndarray | None, np.ndarray | None]:
-    """Scaling of every training set, of the features that it is `allowed`, and, for sets with fewer rows than features, their projection.
+    """Scaling of every training set, of the features that it is `allowed`, and, for sets with fewer rows
+    than features, their projection.
 
-    Every rank computes them from all rows, on one thread: a few additions in another order would turn axes of nearly equal
-    variance. Returns the scaling, coordinates float32 (S, rows, width) or None, and projections (S, features, width) or None.
+    Every rank computes them from all rows, on one thread: a few additions in another order would turn
+    axes of nearly equal variance. Returns the scaling, coordinates float32 (S, rows, width) or None,
+    and projections (S, features, width) or None.
     """
     from threadpoolctl import threadpool_limits
 
     if not encoding.scaled:
-        return quality.Scaling(np.zeros((len(learns), 1), np.float32), np.ones((len(learns), 1), np.float32)), None, None
+        return (
+            quality.Scaling(np.zeros((len(learns), 1), np.float32), np.ones((len(learns), 1), np.float32)),
+            None,
+            None,
+        )
     with threadpool_limits(1):
         origin = np.nan_to_num(encoding.floats(data.x[:1])[0])
         classes = data.target.astype(int) if job.select and job.classes else None
@@ -38,7 +44,9 @@ def fit_scaling(
         for start in range(0, len(data), 4096):
             part = slice(start, start + 4096)
             values = encoding.floats(data.x[part])
-            found = quality.moments(values, learns[:, part], origin, None if classes is None else classes[part], len(job.classes))
+            found = quality.moments(
+                values, learns[:, part], origin, None if classes is None else classes[part], len(job.classes)
+            )
             sums = found if sums is None else sums + found
         assert sums is not None
         scaling = quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)

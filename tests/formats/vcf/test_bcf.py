@@ -40,7 +40,10 @@ RECORDS = [
 def make(path: Path, records: int = 0) -> Path:
     rng = random.Random(0)
     lines = [record.replace(" ", "\t") for record in RECORDS]
-    lines += ["\t".join(["1", str(i), f"rs{i}", "A", "C", ".", "PASS", ".", "GT", *rng.choices(["0|0", "0|1", "1|1"], k=3)]) for i in range(records)]
+    lines += [
+        "\t".join(["1", str(i), f"rs{i}", "A", "C", ".", "PASS", ".", "GT", *rng.choices(["0|0", "0|1", "1|1"], k=3)])
+        for i in range(records)
+    ]
     text = path.with_suffix(".vcf")
     text.write_text(HEAD + "".join(line + "\n" for line in lines))
     pysam.bcftools.view("--no-version", "-Ob", "-o", str(path), str(text), catch_stdout=False)

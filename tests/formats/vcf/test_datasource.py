@@ -39,9 +39,25 @@ def test_typed_columns_options_and_broken_records(reading: SparkSession, tmp_pat
     (folder / "b.vcf").write_text(HEAD + "2\t7\t.\tC\tG\t.\t.\t.\tGT:AD\t1|1\t0/0\n")
     (folder / "notes.txt").write_text("no VCF")
     rows = reading.read.format("vcf").option("format", "*").load(str(folder))
-    assert rows.columns[-7:] == ["INFO_AF", "INFO_af_2", "INFO_DB", "FORMAT_GT", "FORMAT_AD", "_corrupt_record", "_reason"]
+    assert rows.columns[-7:] == [
+        "INFO_AF",
+        "INFO_af_2",
+        "INFO_DB",
+        "FORMAT_GT",
+        "FORMAT_AD",
+        "_corrupt_record",
+        "_reason",
+    ]
     one, bad, two = rows.orderBy("file", "line").collect()
-    assert (one.contig, one.chrom, one.pos, one.end, one.id, one.alts, one.qual) == ("1", "chr1", 5, 5, "rs1", ["G", "T"], 9.5)
+    assert (one.contig, one.chrom, one.pos, one.end, one.id, one.alts, one.qual) == (
+        "1",
+        "chr1",
+        5,
+        5,
+        "rs1",
+        ["G", "T"],
+        9.5,
+    )
     assert (one.INFO_AF, one.INFO_af_2, one.INFO_DB, one.line) == ([0.5, None], "a;b", True, 8)
     assert (one.FORMAT_GT, one.FORMAT_AD, one._reason) == (["0|1", "./."], [[3, 4, 5], None], None)
     assert (bad.file, bad.line, bad.pos, bad.gt, bad.INFO_DB) == ("a.vcf", 9, None, None, None)
@@ -50,7 +66,12 @@ def test_typed_columns_options_and_broken_records(reading: SparkSession, tmp_pat
 
     chosen = reading.read.format("vcf").option("info", "DB").load(f"{folder}/b.vcf,{folder}/[a].vcf")
     assert [c for c in chosen.columns if c.startswith(("INFO_", "FORMAT_"))] == ["INFO_DB"]
-    called = chosen.where("pos is not null").selectExpr("pos", "dosage(gt, n_samples) d", "genotype_at(gt, n_samples, 0) g").orderBy("pos").collect()
+    called = (
+        chosen.where("pos is not null")
+        .selectExpr("pos", "dosage(gt, n_samples) d", "genotype_at(gt, n_samples, 0) g")
+        .orderBy("pos")
+        .collect()
+    )
     assert [tuple(row) for row in called] == [(5, [1, None], "0|1"), (7, [2, 0], "1|1")]
     with pytest.raises(Exception, match="found POS 'x'") as failed:
         reading.read.format("vcf").option("mode", "failfast").load(str(folder)).count()
@@ -80,14 +101,19 @@ def test_splits_hold_every_record_once(reading: SparkSession, tmp_path: Path) ->
 @pytest.mark.parametrize("size", [100, 700, 1 << 20])
 def test_a_header_longer_than_a_split(tmp_path: Path, size: int) -> None:
     path = tmp_path / "a.vcf"
-    path.write_text(HEAD.replace("#CHROM", "##note=" + "x" * 900 + "\n#CHROM") + "".join(FIRST.replace("\t5\t", f"\t{i}\t") for i in range(30)))
+    path.write_text(
+        HEAD.replace("#CHROM", "##note=" + "x" * 900 + "\n#CHROM")
+        + "".join(FIRST.replace("\t5\t", f"\t{i}\t") for i in range(30))
+    )
     source = datasource.VcfDataSource({"path": str(path), "splitSize": str(size), "format": "*", "mode": "failfast"})
     reader = source.reader(source.schema())
     rows = pa.Table.from_batches([batch for piece in reader.partitions() for batch in reader.read(piece)])
     assert rows.column_names == source.schema().names
     assert rows.column("pos").to_pylist() == list(range(30))
     assert rows.column("FORMAT_AD").to_pylist() == [[[3, 4, 5], None]] * 30
-    assert [n for n in rows.column("line").to_pylist() if n is not None] == (list(range(9, 39)) if size == 1 << 20 else [])
+    assert [n for n in rows.column("line").to_pylist() if n is not None] == (
+        list(range(9, 39)) if size == 1 << 20 else []
+    )
 
 
 def test_functions_in_a_query_over_a_lake(genodl, tmp_path: Path) -> None:
@@ -97,7 +123,12 @@ def test_functions_in_a_query_over_a_lake(genodl, tmp_path: Path) -> None:
     assert genodl(ingest, "vcf", str(path), "--cohort", "c", "--lake", lake)[0] == 0
     join = "FROM variants v JOIN sample_sets s USING (sample_set) WHERE s.sample_id = 's1' ORDER BY pos"
     at = "genotype_at(v.gt, v.n_samples, s.position) g, dosage_at(v.gt, v.n_samples, s.position, 2) d"
-    code, report, _ = genodl(query, f"SELECT v.pos, {at}, alleles(v.gt, v.n_samples) a, allele_counts(v.gt, v.n_samples) c {join}", "--lake", lake)
+    code, report, _ = genodl(
+        query,
+        f"SELECT v.pos, {at}, alleles(v.gt, v.n_samples) a, allele_counts(v.gt, v.n_samples) c {join}",
+        "--lake",
+        lake,
+    )
     assert code == 0
     counted = {"copies": 1, "called": 2, "hom_ref": 0, "het": 1, "hom_alt": 0, "missing": 1}
     first, second = report["result"]

@@ -29,7 +29,11 @@ def header(info: dict[str, Field], format_: dict[str, Field], samples: int = 2, 
 def batch(*records: dict[str, Any]) -> pa.RecordBatch:
     """Rows of `variants` of these columns; the others are NULL."""
     return pa.RecordBatch.from_arrays(
-        [pa.array([{"n_samples": 2, "info": ".", **r}.get(f.name) for r in records], f.type) for f in vcf.VARIANTS_SCHEMA], schema=vcf.VARIANTS_SCHEMA
+        [
+            pa.array([{"n_samples": 2, "info": ".", **r}.get(f.name) for r in records], f.type)
+            for f in vcf.VARIANTS_SCHEMA
+        ],
+        schema=vcf.VARIANTS_SCHEMA,
     )
 
 
@@ -111,7 +115,9 @@ def check_format(column: vcf_fields.Column, value: Any, record: Any, samples: in
     other = record.format(column.key)
     for mine, theirs in zip(value, other, strict=True):
         present = [float(t) for t in np.atleast_1d(theirs) if not math.isnan(t) and t > -(2**31) + 1]
-        assert [v for v in ((mine or []) if column.listed else [mine]) if v is not None] == pytest.approx(present, rel=1e-5)
+        assert [v for v in ((mine or []) if column.listed else [mine]) if v is not None] == pytest.approx(
+            present, rel=1e-5
+        )
 
 
 WHOLE = st.integers(-(2**31), 2**31 - 1).map(str)
@@ -124,7 +130,16 @@ def one(type_: str, text: str) -> Any:
     if text == ".":
         return None
     if type_ == "String":
-        for encoded, plain in {"%3A": ":", "%3B": ";", "%3D": "=", "%2C": ",", "%0D": "\r", "%0A": "\n", "%09": "\t", "%25": "%"}.items():
+        for encoded, plain in {
+            "%3A": ":",
+            "%3B": ";",
+            "%3D": "=",
+            "%2C": ",",
+            "%0D": "\r",
+            "%0A": "\n",
+            "%09": "\t",
+            "%25": "%",
+        }.items():
             text = text.replace(encoded, plain)
         return text
     return int(text) if type_ == "Integer" else float(text)
@@ -152,12 +167,19 @@ def test_made_records_as_their_text_says(data: st.DataObject) -> None:
     keys = list(FIELDS)
     rows, info, samples = [], [], []
     for _ in range(data.draw(st.integers(0, 5))):
-        entries = {key: data.draw(values(FIELDS[key])) for key in data.draw(st.lists(st.sampled_from(keys), unique=True, max_size=5))}
+        entries = {
+            key: data.draw(values(FIELDS[key]))
+            for key in data.draw(st.lists(st.sampled_from(keys), unique=True, max_size=5))
+        }
         flag = data.draw(st.sampled_from(["", "FLAG", "FLAG=1", "FLAG=0"]))
-        parts = data.draw(st.permutations([*(f"{k}={v}" for k, v in entries.items()), "OTHER=x=y", "FREE", *filter(None, [flag])]))
+        parts = data.draw(
+            st.permutations([*(f"{k}={v}" for k, v in entries.items()), "OTHER=x=y", "FREE", *filter(None, [flag])])
+        )
         info.append((entries, flag in ("FLAG", "FLAG=1")))
         form = data.draw(st.none() | st.lists(st.sampled_from(keys), unique=True, min_size=1, max_size=4))
-        columns = [[data.draw(values(FIELDS[key])) for key in form or []][: data.draw(st.integers(1, 4))] for _ in range(2)]
+        columns = [
+            [data.draw(values(FIELDS[key])) for key in form or []][: data.draw(st.integers(1, 4))] for _ in range(2)
+        ]
         samples.append(None if form is None else [dict(zip(form, column, strict=False)) for column in columns])
         fields = None if form is None else "\t".join(":".join(column) for column in columns).encode()
         row = {"info": ";".join(parts), "format": None if form is None else ":".join(form), "fields": fields}
@@ -169,14 +191,18 @@ def test_made_records_as_their_text_says(data: st.DataObject) -> None:
     for key, field in FIELDS.items():
         assert found[f"INFO_{key}"] == [plain(field, entries.get(key)) for entries, _ in info]
         expected = [
-            None if s is None or (rows[i]["format"].split(":").count(key) == 0) else [plain(field, c.get(key)) for c in s]
+            None
+            if s is None or (rows[i]["format"].split(":").count(key) == 0)
+            else [plain(field, c.get(key)) for c in s]
             for i, s in enumerate(samples)
         ]
         assert found[f"FORMAT_{key}"] == expected
 
 
 def test_what_a_type_does_not_hold_is_null_and_told() -> None:
-    head = header({"N": Field(".", "Integer"), "F": Field("1", "Float"), "B": Field("1", "Integer")}, {"D": Field("1", "Integer")})
+    head = header(
+        {"N": Field(".", "Integer"), "F": Field("1", "Float"), "B": Field("1", "Integer")}, {"D": Field("1", "Integer")}
+    )
     rows = batch(
         {"info": "N=1,x,3;F=a_1;B=3000000000", "format": "GT:D", "gt": b"\x10\x00", "fields": b"7\t3000000000"},
         {"info": "N=5;F=1.5;B=99999999999999999999", "format": "D", "fields": b"\t."},
@@ -208,7 +234,9 @@ def test_gt_as_text() -> None:
     phased = np.array([[[False, True, False], [False, False, False]], [[False, False, False], [False, True, False]]])
     packed = genotypes.pack(alleles, phased).to_pylist()
     rows = batch({"gt": packed[0], "format": "GT"}, {}, {"gt": packed[1], "format": "GT"})
-    assert typed(rows, header({}, {"GT": Field("1", "String")}))[0] == {"FORMAT_GT": [["0|1", "./."], None, ["2", "0|1/1"]]}
+    assert typed(rows, header({}, {"GT": Field("1", "String")}))[0] == {
+        "FORMAT_GT": [["0|1", "./."], None, ["2", "0|1/1"]]
+    }
 
 
 def test_names_and_types_over_several_headers() -> None:
@@ -224,7 +252,8 @@ def test_names_and_types_over_several_headers() -> None:
         ("INFO_NEW", pa.int64(), False),
         ("FORMAT_DP", pa.int32(), False),
     ]
-    assert [c.name for c in vcf_fields.columns_of([first], ["AF", "DP"], ["GT"])] == ["INFO_AF", "INFO_DP", "FORMAT_GT"]  # DP, GT: reserved
+    # DP, GT: reserved
+    assert [c.name for c in vcf_fields.columns_of([first], ["AF", "DP"], ["GT"])] == ["INFO_AF", "INFO_DP", "FORMAT_GT"]
     with pytest.raises(InputError, match="no declaration of FORMAT NOPE"):
         vcf_fields.columns_of([first], None, ["NOPE"])
 

@@ -1,4 +1,5 @@
-"""Splitting and left-alignment against bcftools norm, record for record, and against the haplotypes that the records spell."""
+"""Splitting and left-alignment against bcftools norm, record for record, and against
+the haplotypes that the records spell."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ FASTA = {"1": "ACGTTTTTGCATGCATGCNNNNacgtacgtttttGRATCATCATCGGAAATTT", "2": "ttt
 
 
 def header_of(minor: int = 2, samples: str = "s1 s2 s3") -> str:
-    return HEAD.format(minor=minor) + "".join(f"\t{s}" for s in (["FORMAT", *samples.split()] if samples else [])) + "\n"
+    return (
+        HEAD.format(minor=minor) + "".join(f"\t{s}" for s in (["FORMAT", *samples.split()] if samples else [])) + "\n"
+    )
 
 
 def tabs(*records: str) -> list[str]:
@@ -76,13 +79,28 @@ def fasta(folder: Path, sequences: dict[str, str], name: str = "r.fa") -> str:
 def oracle(folder: Path, command: str, text: str, *options: str, older: bool = False) -> list[str]:
     """Records of bcftools COMMAND over the VCF `text`, by pysam; or what an older release said of it."""
     if older:
-        inputs = {"in.vcf": text.encode(), **{Path(option).name: Path(option).read_bytes() for option in options if option.startswith("/")}}
+        inputs = {
+            "in.vcf": text.encode(),
+            **{Path(option).name: Path(option).read_bytes() for option in options if option.startswith("/")},
+        }
         lines = answer(
-            ["bcftools", command, "--no-version", *(Path(option).name for option in options), "-o", "out.vcf", "in.vcf"], inputs, "out.vcf"
+            [
+                "bcftools",
+                command,
+                "--no-version",
+                *(Path(option).name for option in options),
+                "-o",
+                "out.vcf",
+                "in.vcf",
+            ],
+            inputs,
+            "out.vcf",
         )
     else:
         (folder / "in.vcf").write_text(text)
-        getattr(pysam.bcftools, command)(*options, "-o", str(folder / "out.vcf"), str(folder / "in.vcf"), catch_stdout=False)
+        getattr(pysam.bcftools, command)(
+            *options, "-o", str(folder / "out.vcf"), str(folder / "in.vcf"), catch_stdout=False
+        )
         lines = (folder / "out.vcf").read_text().splitlines()
     return [line for line in lines if not line.startswith("#")]
 
@@ -106,13 +124,18 @@ def joined(head: str, records: list[str]) -> str:
     return head + "".join(record + "\n" for record in records)
 
 
-def expected_of(folder: Path, head: str, records: list[str], split: bool, reference: str | None, older: bool = False) -> list[str]:
+def expected_of(
+    folder: Path, head: str, records: list[str], split: bool, reference: str | None, older: bool = False
+) -> list[str]:
     options = [*(["-m", "-any"] if split else []), *(["-f", reference] if reference else [])]
     return sorted(oracle(folder, "norm", joined(head, records), *options, older=older))
 
 
-def agree(folder: Path, head: str, records: list[str], split: bool, reference: str | None, older: bool = False) -> list[Normalised]:
-    """Ours and bcftools' records are the same text, in any order: of the records as bcftools writes them, and as they are."""
+def agree(
+    folder: Path, head: str, records: list[str], split: bool, reference: str | None, older: bool = False
+) -> list[Normalised]:
+    """Ours and bcftools' records are the same text, in any order: of the records as bcftools
+    writes them, and as they are."""
     expected = expected_of(folder, head, records, split, reference, older)
     raw = changed(joined(head, records), split, reference)
     assert sorted(canonical(folder, head, texts(raw))) == expected
@@ -139,7 +162,10 @@ SPLIT = tabs(
 
 def test_split_as_bcftools(tmp_path: Path) -> None:
     ours = agree(tmp_path, header_of(), SPLIT, True, None)
-    assert [(one.source_pos, one.source_ref, one.source_alts, one.alt_number) for one in ours[:2]] == [(1, "A", "C,G", 1), (1, "A", "C,G", 2)]
+    assert [(one.source_pos, one.source_ref, one.source_alts, one.alt_number) for one in ours[:2]] == [
+        (1, "A", "C,G", 1),
+        (1, "A", "C,G", 2),
+    ]
     assert [one.alt_number for one in ours[-2:]] == [0, 0]
     assert texts(ours)[:2] == tabs(
         "1 1 rs1;x A C 1.5 PASS AF=0.1;NAME=a;BOTH=1,2;WORD=x,y;GEN=0,1,2;ANY=7,8;ONE=1;DB "
@@ -191,11 +217,15 @@ def test_alignment_as_bcftools(tmp_path: Path, split: bool, older: bool) -> None
 
 
 def one_line(record: str, reference: str | None, split: bool = True, minor: int = 2, samples: str = "") -> list[str]:
-    return [text.replace("\t", " ") for text in texts(changed(header_of(minor, samples) + "\t".join(record.split(" ")) + "\n", split, reference))]
+    return [
+        text.replace("\t", " ")
+        for text in texts(changed(header_of(minor, samples) + "\t".join(record.split(" ")) + "\n", split, reference))
+    ]
 
 
 def test_case_codes_and_breakends(tmp_path: Path) -> None:
-    """Bases that come from the reference have its case, those of the record are upper where it changes; R of the reference is A."""
+    """Bases that come from the reference have its case, those of the record are upper where it changes;
+    R of the reference is A."""
     reference = fasta(tmp_path, FASTA)
     assert one_line("1 32 . tt t . . END=33", reference) == ["1 29 . gt g . . END=30"]
     assert one_line("2 10 . tC t . . .", reference) == ["2 10 . tC t . . ."]
@@ -207,9 +237,13 @@ def test_case_codes_and_breakends(tmp_path: Path) -> None:
 
 
 def test_keys_that_the_header_does_not_declare() -> None:
-    """bcftools drops them from split records; here they stay, and those that the specification reserves are split by its numbers."""
+    """bcftools drops them from split records; here they stay, and those that the specification reserves
+    are split by its numbers."""
     split = one_line("1 1 . A C,G . . AC=1,2;X=1,2;CIGAR=1M,1X GT:EC:Y 0/1:1,2:1,2", None, samples="s1")
-    assert split == ["1 1 . A C . . AC=1;X=1,2;CIGAR=1M GT:EC:Y 0/1:1:1,2", "1 1 . A G . . AC=2;X=1,2;CIGAR=1X GT:EC:Y 0/0:2:1,2"]
+    assert split == [
+        "1 1 . A C . . AC=1;X=1,2;CIGAR=1M GT:EC:Y 0/1:1:1,2",
+        "1 1 . A G . . AC=2;X=1,2;CIGAR=1X GT:EC:Y 0/0:2:1,2",
+    ]
 
 
 def genotypes(alleles: int, ploidy: int) -> list[tuple[int, ...]]:
@@ -223,14 +257,22 @@ def test_genotype_vectors_of_any_ploidy(ploidy: int, n_alts: int) -> None:
     names = ["".join(map(str, genotype)) for genotype in genotypes(n_alts + 1, ploidy)]
     alts = ",".join("A" * n for n in range(2, n_alts + 2))
     call = "/".join(["0"] * ploidy)
-    for number, line in enumerate(one_line(f"1 1 . A {alts} . . . GT:GL {call}:{','.join(names)}", None, samples="s1"), 1):
+    for number, line in enumerate(
+        one_line(f"1 1 . A {alts} . . . GT:GL {call}:{','.join(names)}", None, samples="s1"), 1
+    ):
         expected = ["".join(map(str, genotype)).replace("1", str(number)) for genotype in genotypes(2, ploidy)]
         assert line.split(" ")[9] == f"{call}:{','.join(expected)}"
 
 
 def test_calls_in_forms_of_later_versions() -> None:
-    assert one_line("1 1 . A C,G . . . GT |1/2", None, minor=4, samples="s1") == ["1 1 . A C . . . GT |1/0", "1 1 . A G . . . GT |0/1"]
-    assert one_line("1 1 . A C,G . . . GT:AD 1:", None, minor=5, samples="s1") == ["1 1 . A C . . . GT:AD 1:", "1 1 . A G . . . GT:AD 0:"]
+    assert one_line("1 1 . A C,G . . . GT |1/2", None, minor=4, samples="s1") == [
+        "1 1 . A C . . . GT |1/0",
+        "1 1 . A G . . . GT |0/1",
+    ]
+    assert one_line("1 1 . A C,G . . . GT:AD 1:", None, minor=5, samples="s1") == [
+        "1 1 . A C . . . GT:AD 1:",
+        "1 1 . A G . . . GT:AD 0:",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +354,9 @@ def test_needs(tmp_path: Path, ref: str, alt: str, expected: bool) -> None:
 
 
 MOTIFS = ["A", "C", "G", "T", "CA", "GT", "ATC", "N", "a", "ca", "gata", "AAAAC"]
-sequences = st.lists(st.tuples(st.sampled_from(MOTIFS), st.integers(1, 9)), min_size=1, max_size=8).map(lambda runs: "".join(m * n for m, n in runs))
+sequences = st.lists(st.tuples(st.sampled_from(MOTIFS), st.integers(1, 9)), min_size=1, max_size=8).map(
+    lambda runs: "".join(m * n for m, n in runs)
+)
 
 
 @st.composite
@@ -366,7 +410,18 @@ def records_over(draw: st.DrawFn, contigs: dict[str, str]) -> list[str]:
             subfields = [call, *(draw(st.sampled_from([".", vector(count)])) for count in (n + 1, n, genotypes))]
             kept = draw(st.integers(1, 4))
             samples.append(":".join(subfields[:kept]))
-        columns = [contig, str(start + 1), ".", ref, ",".join(alts), "9.50", "PASS", info or ".", "GT:AD:VAF:PL", *samples]
+        columns = [
+            contig,
+            str(start + 1),
+            ".",
+            ref,
+            ",".join(alts),
+            "9.50",
+            "PASS",
+            info or ".",
+            "GT:AD:VAF:PL",
+            *samples,
+        ]
         records.append("\t".join(columns))
     return records
 
@@ -378,7 +433,9 @@ def haplotype(sequence: str, pos: str, ref: str, alt: str) -> str:
 
 @settings(max_examples=12, deadline=None)
 @given(st.data(), st.tuples(sequences, sequences))
-def test_random_records_become_those_of_bcftools(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, pair: tuple[str, str]) -> None:
+def test_random_records_become_those_of_bcftools(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, pair: tuple[str, str]
+) -> None:
     folder = tmp_path_factory.mktemp("norm")
     contigs = dict(zip("12", pair, strict=True))
     reference = fasta(folder, contigs)
@@ -397,7 +454,9 @@ def test_random_records_become_those_of_bcftools(tmp_path_factory: pytest.TempPa
             for alt, source in zip(alts.split(","), kept, strict=True):
                 if source.isalpha():  # the record still spells the same sequence
                     sequence = contigs[contig]
-                    assert haplotype(sequence, pos, ref, alt) == haplotype(sequence, str(one.source_pos), one.source_ref, source)
+                    assert haplotype(sequence, pos, ref, alt) == haplotype(
+                        sequence, str(one.source_pos), one.source_ref, source
+                    )
     for record in records:  # split records together tell the whole of the calls
         columns = record.split("\t")
         parts = texts(changed(head + record + "\n", True, None))
@@ -451,7 +510,11 @@ def chosen(path: Path, most: int) -> tuple[str, list[str]]:
         ("gvcf_bio2zarr/NA12878.prod.chr20snippet.g.vcf.gz", None, 400),
         ("gvcf_bio2zarr/chr22.vcf.gz", None, 300),
         ("gvcf_1kg_chr22_hail/HG00187.hg38.g.vcf.gz", None, 400),
-        ("ref_grch38_chr20_21_10M/cohort-chr20_100k.vcf.gz", "ref_grch38_chr20_21_10M/grch38.chr20_and_21_10M.fa.gz", 2000),
+        (
+            "ref_grch38_chr20_21_10M/cohort-chr20_100k.vcf.gz",
+            "ref_grch38_chr20_21_10M/grch38.chr20_and_21_10M.fa.gz",
+            2000,
+        ),
         ("vc_na12878_chr20/truth.vcf.gz", "vc_na12878_chr20/ucsc.hg19.chr20.unittest.fasta.gz", 2000),
     ],
 )
@@ -464,7 +527,8 @@ def test_real_files_as_bcftools(tmp_path: Path, file: str, reference: str | None
 
 
 def test_moved_indels_of_a_real_chromosome(tmp_path: Path) -> None:
-    """Deletions and insertions put anywhere in repeats of chr20 come to where bcftools puts them; their own form comes back unchanged."""
+    """Deletions and insertions put anywhere in repeats of chr20 come to where bcftools puts them;
+    their own form comes back unchanged."""
     path = str(data("ref_grch38_chr20_21_10M", "grch38.chr20_and_21_10M.fa.gz"))
     with pysam.FastaFile(path) as file:
         sequence = file.fetch("chr20", 60_000, 160_000).upper()
@@ -484,11 +548,13 @@ def test_moved_indels_of_a_real_chromosome(tmp_path: Path) -> None:
 
 
 def test_slices_of_chromosomes(tmp_path: Path) -> None:
-    """A slice gives what the chromosome gives; beyond it, or where an indel may move out of it, the record is refused."""
+    """A slice gives what the chromosome gives; beyond it, or where an indel may move out of it,
+    the record is refused."""
     sequence = "GATTACA" * 3 + "CAGTTTTTTTTTTGCCAGAGAGAGATC" + "GATTACA" * 3
     whole = fasta(tmp_path, {"chr7": sequence}, "whole.fa")
     (tmp_path / "slices.fa").write_text(
-        f">exon2 hg19_chr7:11-30 second\n{sequence[10:30]}\n>exon1|x hg19_chr7:33-55\n{sequence[32:45]}\n{sequence[45:55]}\n>chrM\nACGT\n"
+        f">exon2 hg19_chr7:11-30 second\n{sequence[10:30]}\n>exon1|x hg19_chr7:33-55\n{sequence[32:45]}\n"
+        f"{sequence[45:55]}\n>chrM\nACGT\n"
     )
     slices = Reference(str(tmp_path / "slices.fa"))
     assert slices.piece("7", 32, 40) == slices.piece("chr7", 54, 55) == Piece("exon1|x", 32, 55)
@@ -505,7 +571,10 @@ def test_slices_of_chromosomes(tmp_path: Path) -> None:
 
 
 def test_slices_of_real_assays(tmp_path: Path) -> None:
-    with gzip.open(data("varimpact_brca1_sge_findlay", "regions.fa.gz"), "rb") as source, (tmp_path / "r.fa").open("wb") as target:
+    with (
+        gzip.open(data("varimpact_brca1_sge_findlay", "regions.fa.gz"), "rb") as source,
+        (tmp_path / "r.fa").open("wb") as target,
+    ):
         shutil.copyfileobj(source, target)
     reference = Reference(str(tmp_path / "r.fa"))
     assert reference.fetch("17", 41276029, 41276039) == b"TTACCAGATN"

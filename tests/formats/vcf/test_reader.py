@@ -36,7 +36,9 @@ HEAD = """##fileformat=VCFv4.{minor}
 
 def content(*records: str, samples: str = "s1 s2", minor: int = 2, head: str = HEAD) -> bytes:
     columns = "".join(f"\t{s}" for s in ["FORMAT", *samples.split()]) if samples else ""
-    return (head.format(minor=minor) + columns + "\n" + "".join("\t".join(r.split(" ")) + "\n" for r in records)).encode()
+    return (
+        head.format(minor=minor) + columns + "\n" + "".join("\t".join(r.split(" ")) + "\n" for r in records)
+    ).encode()
 
 
 def read(text: bytes, batch: int = 1000) -> tuple[list[dict], list[dict]]:
@@ -104,7 +106,12 @@ def test_real_files_agree_with_cyvcf2_and_with_their_text(file: str) -> None:
     for count, (row, expected) in enumerate(zip(good, oracle, strict=True)):
         if count % step:
             continue
-        assert (row["chrom"], row["pos"], row["end"], row["id"]) == (expected.CHROM, expected.POS, expected.end, expected.ID)
+        assert (row["chrom"], row["pos"], row["end"], row["id"]) == (
+            expected.CHROM,
+            expected.POS,
+            expected.end,
+            expected.ID,
+        )
         assert (row["ref"], row["alts"]) == (expected.REF, expected.ALT)
         assert (row["qual"] is None) == (expected.QUAL is None)
         assert row["qual"] is None or row["qual"] == pytest.approx(expected.QUAL, rel=1e-6)
@@ -118,8 +125,8 @@ def test_real_files_agree_with_cyvcf2_and_with_their_text(file: str) -> None:
                 np.testing.assert_array_equal(phased[0, :, 1], array[:, -1] == 1)
 
 
-# What is let through, and why. Rows of the table stand alone, so that a variant given twice stays twice (4.3 onwards permits
-# it); the SAMPLE line of 4.2 asks for Genomes, which the VCFs of TCGA and GDC lack.
+# What is let through, and why. Rows of the table stand alone, so that a variant given twice stays twice (4.3 onwards
+# permits it); the SAMPLE line of 4.2 asks for Genomes, which the VCFs of TCGA and GDC lack.
 LET_THROUGH = {
     f"{version}/failed_{name}.vcf"
     for version in ("4.1", "4.2")
@@ -179,9 +186,17 @@ def test_sites_without_samples_and_wide_alleles() -> None:
     assert (bad, good[0]["gt"], good[0]["format"], good[0]["n_samples"]) == ([], None, None, 0)
     assert read(content("1 5 . A T 1 .", samples="")) == (good, bad)  # INFO left out
     alts = ",".join("A" * n for n in range(2, 102))
-    good, bad = read(content(f"1 5 . A {alts} . . . GT 62/0 0/62", f"1 6 . A {alts} . . . GT 100|63 0/.", f"1 7 . A {alts} . . . GT 101/0 0/0"))
+    good, bad = read(
+        content(
+            f"1 5 . A {alts} . . . GT 62/0 0/62",
+            f"1 6 . A {alts} . . . GT 100|63 0/.",
+            f"1 7 . A {alts} . . . GT 101/0 0/0",
+        )
+    )
     assert [(r["gt"][2], calls(r)) for r in good] == [(1, ["62/0", "0/62"]), (2, ["100|63", "0/."])]
-    assert [(r["line"], r["reason"]) for r in bad] == [(10, "found allele 101 in GT; expected at most 100, the number of ALT alleles")]
+    assert [(r["line"], r["reason"]) for r in bad] == [
+        (10, "found allele 101 in GT; expected at most 100, the number of ALT alleles")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +250,9 @@ def test_a_bad_record_is_set_aside_and_its_neighbours_kept(record: str, reason: 
     good, bad = read(content(fine, record, fine))
     assert [r["line"] for r in good] == [8, 10]
     assert [calls(r) for r in good] == [["0|1", "1|1"]] * 2
-    assert [(r["line"], r["file"], r["source"], r["cohort"], r["text"]) for r in bad] == [(9, "v.vcf", "vcf", "c", record.replace(" ", "\t")[:4096])]
+    assert [(r["line"], r["file"], r["source"], r["cohort"], r["text"]) for r in bad] == [
+        (9, "v.vcf", "vcf", "c", record.replace(" ", "\t")[:4096])
+    ]
     assert reason in bad[0]["reason"]
 
 
@@ -280,8 +297,10 @@ def test_a_header_that_stands_again_is_passed_over_and_another_one_ends_the_file
     # Another file's meta lines say something else of what is below them; the calls are still those of the same people.
     _, bad = rows(whole + whole.replace(b"Depths", b"depths"))
     assert [(r["line"], r["text"]) for r in bad] == [(13, lines[4].replace("Depths", "depths"))]
-    for columns in ("#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT s2 s1", "#CHROM POS", "CHROM POS ID REF ALT QUAL FILTER INFO FORMAT s1 s2",
-                    "#chrom pos id ref alt qual filter info format s2 s1", "#CHROM 5 . A T . . . GT 0/1 0/1"):  # fmt: skip
+    for columns in ("#CHROM POS ID REF ALT QUAL FILTER INFO FORMAT s2 s1", "#CHROM POS",
+                    "CHROM POS ID REF ALT QUAL FILTER INFO FORMAT s1 s2",
+                    "#chrom pos id ref alt qual filter info format s2 s1",
+                    "#CHROM 5 . A T . . . GT 0/1 0/1"):  # fmt: skip
         with pytest.raises(InputError, match="another #CHROM line than the header's") as caught:
             rows(whole + ("\t".join(columns.split(" ")) + "\n").encode() + whole)
         assert (caught.value.file, caught.value.line) == ("v.vcf", 9)
@@ -299,9 +318,27 @@ def test_a_header_that_stands_again_is_passed_over_and_another_one_ends_the_file
         (2, '##INFO=<ID=AF,Number=.,Type=String,Description="a">', True, "1 5 . A T . . AF=common", True),
         (2, '##INFO=<ID=DB,Number=1,Type=Integer,Description="a">', True, "1 5 . A T . . DB", True),
         (2, '##INFO=<ID=DB,Number=1,Type=Integer,Description="a">', True, "1 5 . A T . . DB=x", False),
-        (2, '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">', True, "1 5 . A T . . . GT:GP 0/1:0,1,0 0:1,0,0", True),
-        (2, '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">', True, "1 5 . A T,G . . . GT:GP 0/1:0,1,0,0,0,0 0/1:1,0,0", True),
-        (2, '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">', True, "1 5 . A T,G . . . GT:GP 0/1:0,1 0/1:1,0,0", False),
+        (
+            2,
+            '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">',
+            True,
+            "1 5 . A T . . . GT:GP 0/1:0,1,0 0:1,0,0",
+            True,
+        ),
+        (
+            2,
+            '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">',
+            True,
+            "1 5 . A T,G . . . GT:GP 0/1:0,1,0,0,0,0 0/1:1,0,0",
+            True,
+        ),
+        (
+            2,
+            '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">',
+            True,
+            "1 5 . A T,G . . . GT:GP 0/1:0,1 0/1:1,0,0",
+            False,
+        ),
         (2, '##FORMAT=<ID=DP,Number=1,Type=String,Description="d">', True, "1 5 . A T . . . GT:DP 0/1:low 0/1:7", True),
         # A line that cannot be read says nothing of its key.
         (2, "##INFO=<ID=R2,Number=1,Type=Float,Description=no quotes, but commas>", True, "1 5 . A T . . R2=0.9", True),
@@ -318,7 +355,9 @@ def test_a_header_that_stands_again_is_passed_over_and_another_one_ends_the_file
         (3, '##SAMPLE=<ID=s1,Assay="Whole, genome",Mixture="x">', False, "1 5 . A T . . .", True),
     ],
 )
-def test_a_header_line_that_no_record_needs_is_set_aside(minor: int, meta: str, line_aside: bool, record: str, fits: bool) -> None:
+def test_a_header_line_that_no_record_needs_is_set_aside(
+    minor: int, meta: str, line_aside: bool, record: str, fits: bool
+) -> None:
     text = content(record, samples="s1 s2" if record.count(" ") > 7 else "", minor=minor)
     text = text.replace(b"##INFO=<ID=MY", meta.encode() + b"\n##INFO=<ID=MY", 1)
     good, bad = read(text)
@@ -331,13 +370,19 @@ def test_a_header_line_that_no_record_needs_is_set_aside(minor: int, meta: str, 
             read_header(line_blocks(io.BytesIO(text), "v.vcf"), "v.vcf", strict=True)
         assert (caught.value.file, caught.value.line) == ("v.vcf", 2)
     header, _ = read_header(line_blocks(io.BytesIO(text), "v.vcf"), "v.vcf")
-    assert header.lines == 8 and ("\0" not in header.text) and all(line.startswith("#") and line[:2] != "# " for line in header.text.split("\n"))
+    assert (
+        header.lines == 8
+        and ("\0" not in header.text)
+        and all(line.startswith("#") and line[:2] != "# " for line in header.text.split("\n"))
+    )
 
 
 @pytest.mark.parametrize("minor", range(6))
 def test_a_format_column_without_samples_is_one_of_sites(minor: int) -> None:
     head = HEAD + "\tFORMAT"
-    good, bad = read(content("1 5 . A T . . .", "1 6 . A T . . . GT", "1 7 . A T . . . GT 0/1", samples="", minor=minor, head=head))
+    good, bad = read(
+        content("1 5 . A T . . .", "1 6 . A T . . . GT", "1 7 . A T . . . GT 0/1", samples="", minor=minor, head=head)
+    )
     assert [(r["pos"], r["n_samples"], r["format"], r["gt"]) for r in good] == [(5, 0, None, None), (6, 0, "GT", None)]
     assert [(r["line"], r["reason"]) for r in bad] == [
         *[(7, "found a FORMAT column and no sample; expected samples after it, or no such column")] * (minor < 3),
@@ -367,7 +412,9 @@ def test_the_end_of_a_record(minor: int, record: str, end: int) -> None:
 
 def test_the_longest_block_of_vcf_4_5_is_the_end() -> None:
     head = HEAD.replace("##contig", '##FORMAT=<ID=LEN,Number=1,Type=Integer,Description="Length">\n##contig')
-    good, _ = read(content("1 100 . A <*> . . . GT:LEN 0/0:20 0/0:70", "1 100 . A T . . . GT:LEN 0/0:20 0/0:.", minor=5, head=head))
+    good, _ = read(
+        content("1 100 . A <*> . . . GT:LEN 0/0:20 0/0:70", "1 100 . A T . . . GT:LEN 0/0:20 0/0:.", minor=5, head=head)
+    )
     assert [r["end"] for r in good] == [169, 100]
 
 
@@ -417,7 +464,10 @@ def test_header_alone_blank_lines_and_windows_text() -> None:
 @pytest.mark.parametrize("kind", ["bgzip", "plain", "gzip"])
 def test_pieces_of_a_file_hold_its_records_once(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vcf, "_BLOCK", 3000)
-    text = content(*(f"1 {i} . A T . . MY={i} GT:AD 0|1:{'9' * (i % 37)}1,2 1/1:.,." for i in range(600)), *["1 x . A T . . . GT 0|1 0|1"] * 2)
+    text = content(
+        *(f"1 {i} . A T . . MY={i} GT:AD 0|1:{'9' * (i % 37)}1,2 1/1:.,." for i in range(600)),
+        *["1 x . A T . . . GT 0|1 0|1"] * 2,
+    )
     path = tmp_path / "v.vcf.gz"
     with path.open("wb") as sink:
         if kind == "bgzip":
@@ -475,9 +525,13 @@ def test_records_are_normalised_with_their_source_beside_them(tmp_path: Path) ->
 
 def test_values_that_hold_by_the_reservation_alone_are_divided_by_it() -> None:
     head = HEAD.replace(
-        "##contig", '##INFO=<ID=AC,Number=1,Type=Integer,Description="a">\n##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">\n##contig'
+        "##contig",
+        '##INFO=<ID=AC,Number=1,Type=Integer,Description="a">\n'
+        '##FORMAT=<ID=GP,Number=3,Type=Float,Description="g">\n##contig',
     )
-    text = content("1 9 . A C,G . . AC=3,4 GT:GP 1|2:0,1,2,3,4,5 0/1:7,8,9", "1 9 . A C,G . . AC=3 GT:GP 1|2 0/1", head=head)
+    text = content(
+        "1 9 . A C,G . . AC=3,4 GT:GP 1|2:0,1,2,3,4,5 0/1:7,8,9", "1 9 . A C,G . . AC=3 GT:GP 1|2 0/1", head=head
+    )
     header, blocks = read_header(line_blocks(io.BytesIO(text), "x"), "x")
     reader = vcf.Reader(header, "c", "v.vcf", normaliser=Normaliser(header, True, None))
     [(number, block)] = list(blocks)
@@ -497,8 +551,26 @@ one_call = st.lists(allele, min_size=1, max_size=3).flatmap(
         lambda separators: alleles[0] + "".join(s + a for s, a in zip(separators, alleles[1:], strict=True))
     )
 )
-record_text = st.tuples(st.integers(0, 10**6), st.booleans(), st.lists(one_call, min_size=3, max_size=3), st.sampled_from(["MY=3", ".", "DB"])).map(
-    lambda r: "\t".join(["1", str(r[0]), ".", "A", "C,G", ".", "PASS", r[3], "GT:AD" if r[1] else "GT", *[c + ":1,2,3" * r[1] for c in r[2]]])
+record_text = st.tuples(
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.lists(one_call, min_size=3, max_size=3),
+    st.sampled_from(["MY=3", ".", "DB"]),
+).map(
+    lambda r: "\t".join(
+        [
+            "1",
+            str(r[0]),
+            ".",
+            "A",
+            "C,G",
+            ".",
+            "PASS",
+            r[3],
+            "GT:AD" if r[1] else "GT",
+            *[c + ":1,2,3" * r[1] for c in r[2]],
+        ]
+    )
 )
 
 
@@ -513,11 +585,14 @@ def test_rows_hold_the_text_whatever_the_batch(records: list[str], batch: int, o
 
 
 def test_kernels_and_rules_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the compiled kernels take, the record rules read alike; and they do take it: nearly every record of real files."""
+    """What the compiled kernels take, the record rules read alike; and they do take it:
+    nearly every record of real files."""
     taken = total = 0
     certain = vcf.Reader._certain
 
-    def counting(self: vcf.Reader, number: int, text: np.ndarray, starts: np.ndarray, flags: np.ndarray) -> pa.RecordBatch:
+    def counting(
+        self: vcf.Reader, number: int, text: np.ndarray, starts: np.ndarray, flags: np.ndarray
+    ) -> pa.RecordBatch:
         nonlocal taken, total
         rows = certain(self, number, text, starts, flags)
         taken, total = taken + rows.num_rows, total + len(flags)

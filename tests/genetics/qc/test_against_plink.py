@@ -1,4 +1,5 @@
-"""Quality control against PLINK 2, statsmodels, exact fractions and literal loops; and any division of the variants gives the same sums."""
+"""Quality control against PLINK 2, statsmodels, exact fractions and literal loops;
+and any division of the variants gives the same sums."""
 
 from __future__ import annotations
 
@@ -20,17 +21,29 @@ from genodl_spark.genetics.qc.counts import histogram, measures, subfield
 from genodl_spark.genetics.qc.kinship import THIRD_DEGREE, PairSums, add_pairs, tiles
 from genodl_spark.genetics.qc.linkage import Pruner
 from genodl_spark.genetics.qc.samples import SampleSums, sample_statistics, sample_sums
-from genodl_spark.genetics.qc.variants import OTHER, TRANSITION, TRANSVERSION, hardy_weinberg, substitution, variant_statistics
+from genodl_spark.genetics.qc.variants import (
+    OTHER,
+    TRANSITION,
+    TRANSVERSION,
+    hardy_weinberg,
+    substitution,
+    variant_statistics,
+)
 from tests.goldens import answer
 
 Plink = Callable[..., list[list[str]]]
 
 
-def genotypes(variants: int, samples: int, seed: int = 0, missing: float = 0.02, populations: int = 3, linked: float = 0.5) -> np.ndarray:
-    """Dosages of a structured cohort with linkage, parents and a twin: sample 1 is the child of 0 and 2, 3 is a copy of 4."""
+def genotypes(
+    variants: int, samples: int, seed: int = 0, missing: float = 0.02, populations: int = 3, linked: float = 0.5
+) -> np.ndarray:
+    """Dosages of a structured cohort with linkage, parents and a twin: sample 1 is the child
+    of 0 and 2, 3 is a copy of 4."""
     random = np.random.default_rng(seed)
     base = random.beta(0.4, 0.8, variants).clip(0.005, 0.995)
-    share = np.stack([random.beta(9 * base, 9 * (1 - base)) for _ in range(populations)], 1)[:, np.arange(samples) % populations]
+    share = np.stack([random.beta(9 * base, 9 * (1 - base)) for _ in range(populations)], 1)[
+        :, np.arange(samples) % populations
+    ]
     haplotypes = random.random((2, variants, samples)) < share
     for v in range(1, variants):
         if random.random() < linked:
@@ -45,7 +58,8 @@ def genotypes(variants: int, samples: int, seed: int = 0, missing: float = 0.02,
 
 
 def positions(variants: int) -> np.ndarray:
-    return np.cumsum(np.random.default_rng(5).integers(0, 5, variants)) * 100 + 1  # many pairs are as far apart as a window is wide
+    # many pairs are as far apart as a window is wide
+    return np.cumsum(np.random.default_rng(5).integers(0, 5, variants)) * 100 + 1
 
 
 @pytest.fixture(scope="module", params=[0.0, 0.03], ids=["complete", "missing"])
@@ -67,7 +81,19 @@ def plink(dosages: np.ndarray) -> Plink:
     }
 
     def call(suffix: str, *arguments: str) -> list[list[str]]:
-        command = ["plink2", "--bfile", "d", "--threads", "1", "--memory", "800", "--bad-freqs", "--out", "o", *arguments]
+        command = [
+            "plink2",
+            "--bfile",
+            "d",
+            "--threads",
+            "1",
+            "--memory",
+            "800",
+            "--bad-freqs",
+            "--out",
+            "o",
+            *arguments,
+        ]
         return [line.split() for line in answer(command, inputs, f"o.{suffix}") if not line.startswith("#")]
 
     return call
@@ -112,12 +138,19 @@ def test_hardy_weinberg_is_exact(a: int, b: int, c: int) -> None:
 def test_hardy_weinberg_of_large_cohorts() -> None:
     from scipy import special
 
-    counts = np.array([[250_400, 499_000, 250_600], [81_000, 18_030, 970], [400, 5_000, 400], [0, 0, 1_000_000], [999_000, 1_000, 0]])
+    counts = np.array(
+        [[250_400, 499_000, 250_600], [81_000, 18_030, 970], [400, 5_000, 400], [0, 0, 1_000_000], [999_000, 1_000, 0]]
+    )
     p, mid_p = hardy_weinberg(counts)
     for (hom_ref, het, hom_alt), one, mid in zip(counts.tolist(), p, mid_p, strict=True):
         n, rare = hom_ref + het + hom_alt, 2 * min(hom_ref, hom_alt) + het
         h = np.arange(rare % 2, rare + 1, 2)
-        weights = h * np.log(2) - special.gammaln((rare - h) / 2 + 1) - special.gammaln(h + 1) - special.gammaln(n - (rare + h) / 2 + 1)
+        weights = (
+            h * np.log(2)
+            - special.gammaln((rare - h) / 2 + 1)
+            - special.gammaln(h + 1)
+            - special.gammaln(n - (rare + h) / 2 + 1)
+        )
         found = weights[het // 2]
         expected = special.logsumexp(weights[weights <= found + 1e-8]) - special.logsumexp(weights)
         ties = special.logsumexp(weights[np.abs(weights - found) <= 1e-8]) - special.logsumexp(weights)
@@ -129,7 +162,9 @@ def test_variants_are_those_of_plink(cohort: np.ndarray) -> None:
     found, call = variant_statistics(histogram(cohort)), plink(cohort)
     # PLINK prints six digits, so that half a unit of the last is 5e-6 of the value.
     np.testing.assert_allclose(found.hwe_p, [float(row[-1]) for row in call("hardy", "--hardy")], rtol=5.1e-6)
-    np.testing.assert_allclose(found.hwe_mid_p, [float(row[-1]) for row in call("hardy", "--hardy", "midp")], rtol=5.1e-6)
+    np.testing.assert_allclose(
+        found.hwe_mid_p, [float(row[-1]) for row in call("hardy", "--hardy", "midp")], rtol=5.1e-6
+    )
     frequencies = call("afreq", "--freq")
     np.testing.assert_allclose(found.frequency, [float(row[4]) for row in frequencies], rtol=5.1e-6)
     assert found.an.tolist() == [int(row[5]) for row in frequencies]
@@ -153,7 +188,9 @@ def test_samples_are_those_of_plink(cohort: np.ndarray) -> None:
     call, kinds = plink(cohort), np.array([TRANSITION, TRANSVERSION] * (len(cohort) // 2))
     found = sample_statistics(summed(cohort, kinds, [100, 700]))
     np.testing.assert_allclose(found.inbreeding, [float(row[-1]) for row in call("het", "--het")], atol=1e-6)
-    counts = np.array([row[2:] for row in call("scount", "--sample-counts", "cols=maybefid,homref,homalt,het,missing,dipsingle")], int).T
+    counts = np.array(
+        [row[2:] for row in call("scount", "--sample-counts", "cols=maybefid,homref,homalt,het,missing,dipsingle")], int
+    ).T
     for numbers, name in zip(counts, ("hom_ref", "hom_alt", "het", "singletons", "missing"), strict=True):
         assert numbers.tolist() == getattr(found, name).tolist(), name
     np.testing.assert_allclose(found.call_rate, 1 - found.missing / len(cohort))
@@ -187,7 +224,9 @@ def tile_sums(dosages: np.ndarray, cuts: list[int], size: int) -> list[PairSums]
     return total
 
 
-def relatives(dosages: np.ndarray, threshold: float = -math.inf, size: int = 50) -> dict[tuple[int, int], tuple[float, ...]]:
+def relatives(
+    dosages: np.ndarray, threshold: float = -math.inf, size: int = 50
+) -> dict[tuple[int, int], tuple[float, ...]]:
     found = {}
     for place, sums in zip(tiles(dosages.shape[1], size), tile_sums(dosages, [333], size), strict=True):
         p = king.kinship(sums, place, threshold)
@@ -213,7 +252,9 @@ def test_kinship_by_hand(missing: float) -> None:
         both = (dosages[:, i] >= 0) & (dosages[:, j] >= 0)
         a, b = dosages[both, i].astype(int), dosages[both, j].astype(int)
         assert (variants, het_het, ibs0) == (both.sum(), ((a == 1) & (b == 1)).sum(), (abs(a - b) == 2).sum())
-        assert kinship == pytest.approx(0.5 - ((a - b) ** 2).sum() / (4 * min((a == 1).sum(), (b == 1).sum())), abs=1e-12)
+        assert kinship == pytest.approx(
+            0.5 - ((a - b) ** 2).sum() / (4 * min((a == 1).sum(), (b == 1).sum())), abs=1e-12
+        )
     close = relatives(dosages, THIRD_DEGREE, 5)
     assert {(0, 1), (1, 2), (3, 4)} <= set(close)
     assert close[3, 4][3] == 0.5 and close[0, 1][3] == pytest.approx(0.25, abs=0.1)
@@ -226,7 +267,11 @@ def test_kinship_of_many_homozygous_variants() -> None:
     dosages[1900:, :4] = 1
     for (i, j), (variants, het_het, ibs0, _) in relatives(dosages).items():
         a, b = dosages[:, i], dosages[:, j]
-        expected = (((a >= 0) & (b >= 0)).sum(), ((a == 1) & (b == 1)).sum(), ((a == 0) & (b == 2) | (a == 2) & (b == 0)).sum())
+        expected = (
+            ((a >= 0) & (b >= 0)).sum(),
+            ((a == 1) & (b == 1)).sum(),
+            ((a == 0) & (b == 2) | (a == 2) & (b == 0)).sum(),
+        )
         assert (variants, het_het, ibs0) == expected
 
 
@@ -270,7 +315,9 @@ def test_components_of_few_samples() -> None:
     dosages = genotypes(200, 8, 4, 0.0)
     z = standardised(dosages).astype(np.float64)
     found = components(dosages, 6)
-    np.testing.assert_allclose(found.values, np.linalg.eigvalsh(z.T @ z / informative(dosages).sum())[::-1][:6], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        found.values, np.linalg.eigvalsh(z.T @ z / informative(dosages).sum())[::-1][:6], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_components_are_those_of_plink(cohort: np.ndarray) -> None:
@@ -278,7 +325,9 @@ def test_components_are_those_of_plink(cohort: np.ndarray) -> None:
     call = plink(kept)
     found = components(kept, 3)
     vectors = np.array([row[2:] for row in call("eigenvec", "--pca", "3", "meanimpute")], float)
-    np.testing.assert_allclose(found.values, [float(row[0]) for row in call("eigenval", "--pca", "3", "meanimpute")], rtol=1e-5)
+    np.testing.assert_allclose(
+        found.values, [float(row[0]) for row in call("eigenval", "--pca", "3", "meanimpute")], rtol=1e-5
+    )
     assert (np.abs((found.vectors * vectors).sum(0)) > 1 - 1e-6)[:2].all()
 
 
@@ -293,7 +342,15 @@ def pruned(dosages: np.ndarray, cuts: list[int], *settings: float) -> list[int]:
 
 @pytest.mark.parametrize(
     ("window", "step", "threshold"),
-    [("50", 5, 0.2), ("20", 1, 0.5), ("300", 7, 0.1), ("3000", 1, 0.2), ("2", 2, 0.3), ("10kb", 1, 0.2), ("300kb", 1, 0.05)],
+    [
+        ("50", 5, 0.2),
+        ("20", 1, 0.5),
+        ("300", 7, 0.1),
+        ("3000", 1, 0.2),
+        ("2", 2, 0.3),
+        ("10kb", 1, 0.2),
+        ("300kb", 1, 0.05),
+    ],
 )
 def test_pruning_is_that_of_plink(cohort: np.ndarray, window: str, step: int, threshold: float) -> None:
     kilobases = window.endswith("kb")
@@ -313,7 +370,9 @@ def test_pruning_is_that_of_plink(cohort: np.ndarray, window: str, step: int, th
     st.booleans(),
     st.sampled_from([0.0, 0.05, 0.4]),
 )
-def test_pruning_does_not_depend_on_blocks(seed: int, cuts: list[int], window: int, step: int, by_position: bool, missing: float) -> None:
+def test_pruning_does_not_depend_on_blocks(
+    seed: int, cuts: list[int], window: int, step: int, by_position: bool, missing: float
+) -> None:
     dosages = genotypes(150, 20, seed, missing)
     size = window * (100 if by_position else 1)
     kept = pruned(dosages, sorted(cuts), size, step, 0.3, by_position)

@@ -36,7 +36,10 @@ def test_files_of_one_size_are_dealt_out_evenly() -> None:
 @given(st.lists(st.lists(st.integers(0, 9), max_size=3), max_size=5), st.integers(1, 12))
 def test_batches_are_joined(parts: list[list[int]], rows: int) -> None:
     numbers = iter(range(10**6))
-    made = [[pa.RecordBatch.from_arrays([pa.array([next(numbers) for _ in range(n)], pa.int64())], ["n"]) for n in part] for part in parts]
+    made = [
+        [pa.RecordBatch.from_arrays([pa.array([next(numbers) for _ in range(n)], pa.int64())], ["n"]) for n in part]
+        for part in parts
+    ]
     found = [batch.column(0).to_pylist() for batch in passes._joined(made, rows)]
     assert [n for batch in found for n in batch] == list(range(next(numbers)))
     assert all(len(batch) == rows for batch in found[:-1])

@@ -1,4 +1,5 @@
-"""Kinds of networks against plain torch networks of the same weights, and what all of them owe: members, ranks and batches do not matter."""
+"""Kinds of networks against plain torch networks of the same weights, and what all of them owe:
+members, ranks and batches do not matter."""
 
 from __future__ import annotations
 
@@ -24,21 +25,55 @@ LENGTH, FEATURES, BATCH = 23, 9, 6
 KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "mlp": ({"kind": "mlp", "hidden": [6], "dropout": 0.3, "input_dropout": 0.2}, (FEATURES,)),
     "mlp of a sequence": ({"kind": "mlp", "hidden": [6]}, (4, LENGTH)),
-    "cnn": ({"kind": "cnn", "channels": [6, 8], "stem_kernel": 7, "kernel": 3, "dilations": [1, 2], "pool": 2, "dropout": 0.3}, (4, LENGTH)),
-    "cnn, both strands": (
-        {"kind": "cnn", "channels": [6], "hidden": [], "reverse_complement": "augment", "average_strands": True, "pooling": "max"},
+    "cnn": (
+        {
+            "kind": "cnn",
+            "channels": [6, 8],
+            "stem_kernel": 7,
+            "kernel": 3,
+            "dilations": [1, 2],
+            "pool": 2,
+            "dropout": 0.3,
+        },
         (4, LENGTH),
     ),
-    "cnn, shared strands": ({"kind": "cnn", "channels": [6], "norm": "none", "reverse_complement": "equivariant", "dropout": 0.3}, (4, LENGTH)),
-    "cnn, batch norm": ({"kind": "cnn", "channels": [6], "dilations": [1], "norm": "batch", "pooling": "mean"}, (4, LENGTH)),
+    "cnn, both strands": (
+        {
+            "kind": "cnn",
+            "channels": [6],
+            "hidden": [],
+            "reverse_complement": "augment",
+            "average_strands": True,
+            "pooling": "max",
+        },
+        (4, LENGTH),
+    ),
+    "cnn, shared strands": (
+        {"kind": "cnn", "channels": [6], "norm": "none", "reverse_complement": "equivariant", "dropout": 0.3},
+        (4, LENGTH),
+    ),
+    "cnn, batch norm": (
+        {"kind": "cnn", "channels": [6], "dilations": [1], "norm": "batch", "pooling": "mean"},
+        (4, LENGTH),
+    ),
     "gru": ({"kind": "rnn", "channels": 5, "units": 4, "pool": 2, "layers": 2, "dropout": 0.3}, (4, LENGTH)),
-    "lstm": ({"kind": "rnn", "channels": 5, "units": 4, "stride": 2, "pool": 1, "cell": "lstm", "pooling": "last"}, (4, LENGTH)),
+    "lstm": (
+        {"kind": "rnn", "channels": 5, "units": 4, "stride": 2, "pool": 1, "cell": "lstm", "pooling": "last"},
+        (4, LENGTH),
+    ),
     "autoencoder": ({"kind": "autoencoder", "hidden": [7], "latent": 3, "denoising": 0.2, "dropout": 0.2}, (FEATURES,)),
     "variational": ({"kind": "autoencoder", "hidden": [7], "latent": 3, "variational": True, "beta": 0.5}, (FEATURES,)),
-    "concat": ({"kind": "fusion", "sizes": [2, 3, 4], "encoder": [5, 6], "dropout": 0.2, "modality_dropout": 0.3}, (FEATURES,)),
-    "gated": ({"kind": "fusion", "sizes": [2, 3, 4], "fusion": "gated", "input_dropout": 0.2, "modality_dropout": 0.3}, (FEATURES,)),
+    "concat": (
+        {"kind": "fusion", "sizes": [2, 3, 4], "encoder": [5, 6], "dropout": 0.2, "modality_dropout": 0.3},
+        (FEATURES,),
+    ),
+    "gated": (
+        {"kind": "fusion", "sizes": [2, 3, 4], "fusion": "gated", "input_dropout": 0.2, "modality_dropout": 0.3},
+        (FEATURES,),
+    ),
 }
-SAMPLED = [kind for kind in KINDS if kind not in ("mlp of a sequence", "cnn, batch norm", "lstm")]  # those that draw something in training
+# those that draw something in training
+SAMPLED = [kind for kind in KINDS if kind not in ("mlp of a sequence", "cnn, batch norm", "lstm")]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -51,7 +86,8 @@ def one_thread() -> Iterator[None]:
 
 
 def build(kind: str, seeds: list[int], outputs: int = 2, **options: Any) -> nn.Module:
-    """A network in float64, moved off its start, where norms and biases are 1 and 0; each member in its own way, by its seed."""
+    """A network in float64, moved off its start, where norms and biases are 1 and 0;
+    each member in its own way, by its seed."""
     known, inputs = KINDS[kind]
     network = models.build({**known, **options}, seeds, inputs, outputs).double()
     return moved(network, seeds)
@@ -91,7 +127,8 @@ def loss(network: nn.Module, x: torch.Tensor, rows: torch.Tensor | None, epoch: 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_member_depends_on_its_seed_alone(kind: str) -> None:
-    """Outputs, losses and gradients of one among three are those of one by itself, whose parameters are a slice of theirs."""
+    """Outputs, losses and gradients of one among three are those of one by itself,
+    whose parameters are a slice of theirs."""
     x, rows = batch(kind), torch.arange(BATCH) + 40
     together, alone = build(kind, [7, 8, 9]), build(kind, [8])
     for name, tensor in together.state_dict().items():
@@ -173,7 +210,9 @@ def member(network: nn.Module, m: int) -> dict[str, torch.Tensor]:
 
 def dense(own: dict[str, torch.Tensor], prefix: str, x: torch.Tensor) -> torch.Tensor:
     """A plain perceptron of a member's weights `prefix`layers.N; x (B, inputs)."""
-    numbers = sorted(int(name.split(".")[-2]) for name in own if name.startswith(f"{prefix}layers.") and name.endswith("weight"))
+    numbers = sorted(
+        int(name.split(".")[-2]) for name in own if name.startswith(f"{prefix}layers.") and name.endswith("weight")
+    )
     for number in numbers:
         x = x if number == 0 else functional.gelu(x)
         x = functional.linear(x, own[f"{prefix}layers.{number}.weight"].T, own[f"{prefix}layers.{number}.bias"][0])
@@ -190,7 +229,9 @@ def test_cnn_is_a_plain_network(norm: str, m: int) -> None:
 
     def conv(name: str, x: torch.Tensor, dilation: int = 1) -> torch.Tensor:
         weight = own[f"{name}.weight"]
-        plain = nn.Conv1d(weight.shape[1], weight.shape[0], weight.shape[2], dilation=dilation, bias=norm != "batch").double()
+        plain = nn.Conv1d(
+            weight.shape[1], weight.shape[0], weight.shape[2], dilation=dilation, bias=norm != "batch"
+        ).double()
         plain.load_state_dict({part: own[f"{name}.{part}"] for part, _ in plain.named_parameters()})
         beyond = dilation * (weight.shape[2] - 1)
         return plain(functional.pad(x, (beyond // 2, beyond - beyond // 2)))
@@ -229,10 +270,14 @@ def test_rnn_is_a_plain_network(cell: str, pooling: str, m: int, padded: bool) -
         x[..., 0], x[..., -1] = torch.eye(4)[0], torch.eye(4)[1]
     own = member(network, m)
     plain = (nn.GRU if cell == "gru" else nn.LSTM)(5, 4, 2, bidirectional=True, batch_first=True).double()
-    plain.load_state_dict({name.removeprefix("recurrence."): tensor for name, tensor in own.items() if name.startswith("recurrence.")})
+    plain.load_state_dict(
+        {name.removeprefix("recurrence."): tensor for name, tensor in own.items() if name.startswith("recurrence.")}
+    )
     for row in range(BATCH):
         end = int(x[0, row].any(0).nonzero().max()) + 1
-        y = functional.gelu(functional.conv1d(x[0, row : row + 1, :, :end], own["stem.weight"], own["stem.bias"], stride=2, padding=2))
+        y = functional.gelu(
+            functional.conv1d(x[0, row : row + 1, :, :end], own["stem.weight"], own["stem.bias"], stride=2, padding=2)
+        )
         states, last = plain(functional.max_pool1d(y, 2, ceil_mode=True).transpose(1, 2))
         last = last[0] if cell == "lstm" else last
         pooled = {"mean": states.mean(1), "max": states.amax(1), "last": torch.cat([last[-2], last[-1]], 1)}[pooling]
@@ -241,7 +286,11 @@ def test_rnn_is_a_plain_network(cell: str, pooling: str, m: int, padded: bool) -
 
 @pytest.mark.parametrize("m", [0, 1])
 def test_variational_autoencoder_is_a_plain_network(m: int) -> None:
-    network, x, rows = build("variational", [3, 4], denoising=0.3, reconstruction=0.7), batch("variational"), torch.arange(BATCH)
+    network, x, rows = (
+        build("variational", [3, 4], denoising=0.3, reconstruction=0.7),
+        batch("variational"),
+        torch.arange(BATCH),
+    )
     own = member(network, m)
     mean, log_variance = dense(own, "encoder.", x[0]).chunk(2, 1)
     torch.testing.assert_close(network.encode(x)[m], mean, rtol=0, atol=1e-12)
@@ -255,7 +304,9 @@ def test_variational_autoencoder_is_a_plain_network(m: int) -> None:
     torch.testing.assert_close(outputs, dense(own, "head.", mean), rtol=0, atol=1e-12)
     noise = layers.keyed_normal(3, rows, *(layers.keys([3, 4], 3, n, x.device) for n in (1, 2)), dtype=torch.float64)[m]
     latent = torch.distributions.Normal(mean, (log_variance / 2).exp())
-    divergence = torch.distributions.kl_divergence(latent, torch.distributions.Normal(torch.zeros_like(mean), 1.0)).sum(1)
+    divergence = torch.distributions.kl_divergence(latent, torch.distributions.Normal(torch.zeros_like(mean), 1.0)).sum(
+        1
+    )
     error = functional.mse_loss(dense(own, "decoder.", mean + latent.scale * noise), x[0], reduction="none").mean(1)
     torch.testing.assert_close(network.auxiliary[m], 0.7 * error + 0.5 * divergence, rtol=0, atol=1e-12)
 
@@ -283,7 +334,9 @@ def test_fusion_is_a_plain_network(kind: str, m: int) -> None:
     own = member(network, m)
     present = torch.ones(BATCH, 3, dtype=torch.bool)
     present[0, 1] = False
-    encoded = torch.stack([functional.gelu(dense(own, f"encoders.{b}.", values)) for b, values in enumerate(x[0].split([2, 3, 4], 1))], 1)
+    encoded = torch.stack(
+        [functional.gelu(dense(own, f"encoders.{b}.", values)) for b, values in enumerate(x[0].split([2, 3, 4], 1))], 1
+    )
     if kind == "concat":
         fused = (encoded * present[..., None]).flatten(1)
     else:
@@ -298,7 +351,8 @@ def test_fusion_is_a_plain_network(kind: str, m: int) -> None:
 
 @pytest.mark.parametrize("kind", ["concat", "gated"])
 def test_modalities_are_dropped_whole_and_never_all(kind: str) -> None:
-    """What training makes of a row is what evaluation makes of it without some of its blocks, but never without all it has."""
+    """What training makes of a row is what evaluation makes of it without some of its blocks,
+    but never without all it has."""
     rate, rows = 0.6, torch.arange(200)
     network, x = build(kind, [3], dropout=0.0, input_dropout=0.0, modality_dropout=rate), batch(kind, 200)
     x[0, 150:, 2:5] = 0  # the last rows lack a block from the start
@@ -313,7 +367,8 @@ def test_modalities_are_dropped_whole_and_never_all(kind: str) -> None:
     distance = (torch.stack(without) - found).abs().amax(2)
     assert (distance.amin(0) < 1e-12).all()
     kept = torch.tensor(subsets)[distance.argmin(0)[:150]].sum(1)
-    share = [rate**3 + 3 * (1 - rate) * rate**2, 3 * (1 - rate) ** 2 * rate, (1 - rate) ** 3]  # of rows with 1, 2 and 3 blocks
+    # of rows with 1, 2 and 3 blocks
+    share = [rate**3 + 3 * (1 - rate) * rate**2, 3 * (1 - rate) ** 2 * rate, (1 - rate) ** 3]
     np.testing.assert_allclose(torch.bincount(kept, minlength=4)[1:] / 150, share, atol=0.1)
     lacking = subsets.index((False, True, False))
     assert (distance[lacking, 150:] > 1e-6).all()
@@ -333,17 +388,39 @@ def test_modalities_are_dropped_whole_and_never_all(kind: str) -> None:
     training=st.booleans(),
 )
 def test_shared_strands_give_a_sequence_and_its_reverse_complement_the_same_outputs(
-    length: int, stem: int, kernel: int, dilations: list[int], channels: list[int], pool: int, norm: str, pooling: str, padded: bool, training: bool
+    length: int,
+    stem: int,
+    kernel: int,
+    dilations: list[int],
+    channels: list[int],
+    pool: int,
+    norm: str,
+    pooling: str,
+    padded: bool,
+    training: bool,
 ) -> None:
-    options = {"channels": channels, "stem_kernel": stem, "kernel": kernel, "dilations": dilations, "pool": pool, "norm": norm, "pooling": pooling}
-    network = models.build({"kind": "cnn", "reverse_complement": "equivariant", "dropout": 0.2, **options}, [1, 2], (4, length), 3).double()
+    options = {
+        "channels": channels,
+        "stem_kernel": stem,
+        "kernel": kernel,
+        "dilations": dilations,
+        "pool": pool,
+        "norm": norm,
+        "pooling": pooling,
+    }
+    network = models.build(
+        {"kind": "cnn", "reverse_complement": "equivariant", "dropout": 0.2, **options}, [1, 2], (4, length), 3
+    ).double()
     moved(network, [1, 2])
     x = sequences(5, length, torch.Generator().manual_seed(length))
     if not padded:
         x[..., 0], x[..., -1] = torch.eye(4)[0], torch.eye(4)[1]
     rows = torch.arange(5) if training else None
-    torch.testing.assert_close(network(x, rows, 2), network(x.flip(2, 3), rows, 2), rtol=0, atol=1e-11 if training else 1e-12)
-    # Not with two channels: in the middle of a palindrome both are equal, and their layer norm is the sign of a rounding error.
+    torch.testing.assert_close(
+        network(x, rows, 2), network(x.flip(2, 3), rows, 2), rtol=0, atol=1e-11 if training else 1e-12
+    )
+    # Not with two channels: in the middle of a palindrome both are equal, and their layer norm
+    # is the sign of a rounding error.
     single = network.float()
     torch.testing.assert_close(single(x.float()), single(x.flip(2, 3).float()), rtol=0, atol=1e-5)
 
@@ -366,7 +443,8 @@ def test_strands_are_averaged_in_evaluation_and_drawn_in_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "dilation", "stride", "length"), [(1, 1, 1, 5), (4, 1, 1, 7), (4, 3, 1, 6), (5, 2, 1, 3), (6, 1, 3, 11), (3, 1, 2, 8)]
+    ("kernel", "dilation", "stride", "length"),
+    [(1, 1, 1, 5), (4, 1, 1, 7), (4, 3, 1, 6), (5, 2, 1, 3), (6, 1, 3, 11), (3, 1, 2, 8)],
 )
 def test_convolution_is_that_of_torch(kernel: int, dilation: int, stride: int, length: int) -> None:
     conv = layers.MemberConv([1, 2], 3, 4, kernel, 0, dilation, stride).double()
@@ -397,7 +475,9 @@ def test_padding_behind_a_sequence_changes_nothing(kind: str, pooling: str, extr
 @pytest.mark.parametrize(
     ("kind", "pooling"),
     [
-        *itertools.product(["cnn", "cnn, both strands", "cnn, shared strands", "cnn, batch norm"], ["attention", "mean", "max"]),
+        *itertools.product(
+            ["cnn", "cnn, both strands", "cnn, shared strands", "cnn, batch norm"], ["attention", "mean", "max"]
+        ),
         *itertools.product(["gru", "lstm"], ["attention", "mean", "max", "last"]),
     ],
 )
@@ -480,7 +560,8 @@ def test_rows_that_a_member_does_not_learn_from_have_no_part_in_its_statistics()
     mean, variance = learnt.mean(0), learnt.var(0, correction=0)
     torch.testing.assert_close(found[0], (x[0] - mean) / (variance + 1e-5).sqrt(), rtol=0, atol=1e-12)
     torch.testing.assert_close(norm.running_variance[0], 0.9 + 0.1 * learnt.var(0), rtol=0, atol=1e-12)
-    torch.testing.assert_close(found[1], x[1] / (1 + 1e-5) ** 0.5, rtol=0, atol=1e-12)  # it learns from none: its statistics stay
+    # it learns from none: its statistics stay
+    torch.testing.assert_close(found[1], x[1] / (1 + 1e-5) ** 0.5, rtol=0, atol=1e-12)
     assert torch.equal(norm.running_mean[1], torch.zeros(3)) and torch.equal(norm.running_variance[1], torch.ones(3))
 
 
@@ -524,7 +605,11 @@ def test_batch_norm_over_ranks_is_that_of_the_whole_batch(shares: list[slice], s
     expected = whole(x, rows)
     (expected.square().sum(2) * weights).sum().backward()
 
-    ranks, networks, outputs = Ranks(2), [build("cnn, batch norm", [1, 2], reverse_complement=strands) for _ in shares], [None, None]
+    ranks, networks, outputs = (
+        Ranks(2),
+        [build("cnn, batch norm", [1, 2], reverse_complement=strands) for _ in shares],
+        [None, None],
+    )
     failures: list[BaseException] = []
 
     def run(rank: int) -> None:

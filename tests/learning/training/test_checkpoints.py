@@ -13,7 +13,12 @@ from genodl_spark.learning.training import checkpoints
 
 
 def test_state_comes_back_bit_by_bit() -> None:
-    tensors = {"a": torch.randn(3, 2, dtype=torch.float64), "b.c": torch.arange(4).bfloat16(), "scalar": torch.tensor(3.0), "t": torch.randn(2, 3).T}
+    tensors = {
+        "a": torch.randn(3, 2, dtype=torch.float64),
+        "b.c": torch.arange(4).bfloat16(),
+        "scalar": torch.tensor(3.0),
+        "t": torch.randn(2, 3).T,
+    }
     state = {"epoch": 3, "best": [float("inf"), 0.1], "history": [{"train": [1e-17]}]}
     found, document = checkpoints.unpack(checkpoints.pack(tensors, state))
     assert document == state

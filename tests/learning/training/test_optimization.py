@@ -70,7 +70,9 @@ def test_mixtures_are_a_function_of_their_key() -> None:
     assert np.mean(shares) == pytest.approx(np.maximum(draws, 1 - draws).mean(), abs=0.01)
     share, places = optimization.mixture(8, 0.4, 1, 2, 3)
     assert sorted(places) == list(range(8))
-    assert optimization.mixture(8, 0.4, 1, 2, 3)[0] == share and (optimization.mixture(8, 0.4, 1, 2, 3)[1] == places).all()
+    assert (
+        optimization.mixture(8, 0.4, 1, 2, 3)[0] == share and (optimization.mixture(8, 0.4, 1, 2, 3)[1] == places).all()
+    )
 
 
 def test_the_first_step_that_is_not_finite() -> None:

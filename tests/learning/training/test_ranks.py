@@ -1,4 +1,5 @@
-"""Ranks started without Spark: they train as one process does, nobody else can reach them, and nothing of them is on a command line."""
+"""Ranks started without Spark: they train as one process does, nobody else can reach them,
+and nothing of them is on a command line."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def launched(j: plan.Job, launcher: str, hosts: str = "") -> dict[str, Any]:
 
 
 def test_two_ranks_of_horovodrun_train_as_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One here, one through ssh on another host: the same losses and weights; no listener beyond loopback, no secret on a command line."""
+    """One here, one through ssh on another host: the same losses and weights; no listener beyond loopback,
+    no secret on a command line."""
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
     ssh.write_text(f'#!/bin/sh\necho "$3" >>{tmp_path}/hosts\nshift 3\nexec sh -c "$@"\n')
@@ -74,7 +76,11 @@ def test_two_ranks_of_horovodrun_train_as_one_process(tmp_path: Path, monkeypatc
 
 
 def test_a_rank_that_fails_ends_the_others(tmp_path: Path) -> None:
-    j = job(tmp_path, options={"learning_rate": 1e200, "clip": 0.0, "epochs": 50, "warmup_epochs": 0.0, "batch": 7}, classes=0)
+    j = job(
+        tmp_path,
+        options={"learning_rate": 1e200, "clip": 0.0, "epochs": 50, "warmup_epochs": 0.0, "batch": 7},
+        classes=0,
+    )
     with pytest.raises(InputError, match=r"train.learning_rate: found a loss that is not finite in epoch"):
         launched(replace(j, checkpoint=""), "horovodrun")
 
@@ -90,7 +96,10 @@ def test_hosts_that_do_not_suffice_or_are_no_hosts(tmp_path: Path) -> None:
 
 def test_the_store_of_ranks_answers_their_own_user_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with ranks._rendezvous("localhost:2", 2, "127.0.0.1") as found:
-        assert [(host, env["HOROVOD_RANK"], env["HOROVOD_LOCAL_SIZE"]) for host, env in found] == [("localhost", "0", "2"), ("localhost", "1", "2")]
+        assert [(host, env["HOROVOD_RANK"], env["HOROVOD_LOCAL_SIZE"]) for host, env in found] == [
+            ("localhost", "0", "2"),
+            ("localhost", "1", "2"),
+        ]
         port = int(found[0][1]["HOROVOD_GLOO_RENDEZVOUS_PORT"])
         url = f"http://127.0.0.1:{port}/global/key"
         urllib.request.urlopen(urllib.request.Request(url, b"value", method="PUT")).close()

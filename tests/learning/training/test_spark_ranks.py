@@ -15,7 +15,8 @@ from tests.listening import watched
 
 
 def test_ranks_of_a_local_session_are_reached_from_this_machine_alone(spark: SparkSession, tmp_path: Path) -> None:
-    """They train as one process does, and neither they nor Spark listen beyond loopback; what connects to Spark has to authenticate."""
+    """They train as one process does, and neither they nor Spark listen beyond loopback;
+    what connects to Spark has to authenticate."""
     made = {}
     for name in ("process", "spark"):
         (tmp_path / name).mkdir()

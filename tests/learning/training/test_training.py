@@ -27,7 +27,15 @@ from tests.learning.test_feed import write
 OPTIONS = {**Train().model_dump(), "ensemble": 2, "epochs": 3, "min_steps": 0, "batch": 20, "dtype": "float64"}
 
 
-def job(folder: Path, *, classes: int = 3, folds: int = 0, features: int = 9, rows: int = 61, options: dict[str, Any] | None = None) -> plan.Job:
+def job(
+    folder: Path,
+    *,
+    classes: int = 3,
+    folds: int = 0,
+    features: int = 9,
+    rows: int = 61,
+    options: dict[str, Any] | None = None,
+) -> plan.Job:
     """A dataset whose first features tell the class; float32 with missing values."""
     generator = np.random.default_rng(3)
     target = generator.integers(0, max(classes, 2), rows).astype(float)
@@ -43,7 +51,20 @@ def job(folder: Path, *, classes: int = 3, folds: int = 0, features: int = 9, ro
     checkpoint = f"{staging}/checkpoint"
     chosen = Train().model_copy(update={**OPTIONS, **(options or {})})
     return plan.Job(
-        files, layout, "pyarrow", 1 << 30, [f"c{i}" for i in range(classes)], folds, "none", 1.0, 0, model, chosen, 5, staging, checkpoint
+        files,
+        layout,
+        "pyarrow",
+        1 << 30,
+        [f"c{i}" for i in range(classes)],
+        folds,
+        "none",
+        1.0,
+        0,
+        model,
+        chosen,
+        5,
+        staging,
+        checkpoint,
     )
 
 
@@ -51,7 +72,8 @@ def scores(j: plan.Job) -> dict[tuple[int, int], list[float]]:
     import pyarrow.parquet as pq
 
     folders = {path.rsplit("/", 1)[0] for path in storage.files_under(storage.join(j.staging, "held_out"))}
-    newest = max(folders, key=lambda folder: Path(storage.local_path(folder)).stat().st_mtime_ns)  # of one group of training sets
+    # of one group of training sets
+    newest = max(folders, key=lambda folder: Path(storage.local_path(folder)).stat().st_mtime_ns)
     parts = [pq.read_table(storage.local_path(path)) for path in storage.files_under(newest)]
     return {(r["repeat"], r["row_id"]): r["scores"] for part in parts for r in part.to_pylist()}
 
@@ -102,7 +124,8 @@ def test_a_label_of_a_held_out_row_changes_no_score_of_its_fold(tmp_path: Path) 
 
 
 def test_planted_noise_scores_chance(tmp_path: Path) -> None:
-    """Labels that nothing tells: selection of the best of 400 features inside each training set must not lift the held-out rows."""
+    """Labels that nothing tells: selection of the best of 400 features inside each training set must
+    not lift the held-out rows."""
     generator = np.random.default_rng(11)
     x, target = generator.normal(size=(80, 400)).astype(np.float32), np.arange(80) % 2 * 1.0
     folds = np.stack([generator.permutation(80) % 4 for _ in range(3)], 1).astype(np.int8)
@@ -110,7 +133,19 @@ def test_planted_noise_scores_chance(tmp_path: Path) -> None:
     model = {"kind": "mlp", "hidden": [16]}
     options = Train(**{**OPTIONS, "epochs": 20, "learning_rate": 0.01})
     noise = plan.Job(
-        files, feed.Layout(80, 400, "float32", 3), "pyarrow", 1 << 30, ["a", "b"], 4, "none", 1.0, 20, model, options, 1, str(tmp_path / "s")
+        files,
+        feed.Layout(80, 400, "float32", 3),
+        "pyarrow",
+        1 << 30,
+        ["a", "b"],
+        4,
+        "none",
+        1.0,
+        20,
+        model,
+        options,
+        1,
+        str(tmp_path / "s"),
     )
     result = rank.run_alone(noise)
     assert np.mean(result["history"][-1]["train"]) < 0.1  # it learnt its training rows by heart
@@ -127,7 +162,19 @@ def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
     files = write(tmp_path, x, target, folds, 1, 90)
     model, options = {"kind": "mlp", "hidden": [8]}, Train(**{**OPTIONS, "epochs": 15, "learning_rate": 0.01})
     real = plan.Job(
-        files, feed.Layout(90, 12, "float32", 2), "pyarrow", 1 << 30, ["a", "b"], 3, "none", 1.0, 0, model, options, 1, str(tmp_path / "r")
+        files,
+        feed.Layout(90, 12, "float32", 2),
+        "pyarrow",
+        1 << 30,
+        ["a", "b"],
+        3,
+        "none",
+        1.0,
+        0,
+        model,
+        options,
+        1,
+        str(tmp_path / "r"),
     )
     found = []
     for one in (real, replace(real, null=True, staging=str(tmp_path / "n"))):
@@ -143,11 +190,27 @@ def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("features", "rows", "classes"), [(9, 61, 3), (90, 40, 3), (9, 61, 0)])
-def test_the_registered_model_is_the_network_that_was_trained(tmp_path: Path, features: int, rows: int, classes: int) -> None:
-    """Its scores of the test rows, through the file and the batch kernel, are those of training; with and without projection."""
+def test_the_registered_model_is_the_network_that_was_trained(
+    tmp_path: Path, features: int, rows: int, classes: int
+) -> None:
+    """Its scores of the test rows, through the file and the batch kernel, are those of training;
+    with and without projection."""
     j = job(tmp_path, features=features, rows=rows, classes=classes)
     rank.run_alone(j)
-    card = Card(1, "id", "t", "label", ["a", "b", "c"][:classes], [f"f{i}" for i in range(features)], "float32", "none", j.model, 2, 1.0, 16)
+    card = Card(
+        1,
+        "id",
+        "t",
+        "label",
+        ["a", "b", "c"][:classes],
+        [f"f{i}" for i in range(features)],
+        "float32",
+        "none",
+        j.model,
+        2,
+        1.0,
+        16,
+    )
     predictor = Predictor(card, storage.read_bytes(storage.join(j.staging, "model.safetensors")), "x")
     data = feed.read(j.files, j.layout, "pyarrow")
     found = scores(j)
@@ -175,11 +238,17 @@ def test_a_member_is_a_plain_network() -> None:
     first, second = network.layers
     for m in range(2):
         hidden = functional.gelu(functional.linear(x[m], first.weight[m].T, first.bias[m, 0]))
-        torch.testing.assert_close(network(x)[m], functional.linear(hidden, second.weight[m].T, second.bias[m, 0]), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            network(x)[m], functional.linear(hidden, second.weight[m].T, second.bias[m, 0]), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_dropout_is_keyed_by_row_not_by_place() -> None:
-    x, rows, key = torch.ones(3, 40, 50), torch.arange(40), torch.tensor([models.mix(1, 2), models.mix(2, 2), models.mix(1, 3)])
+    x, rows, key = (
+        torch.ones(3, 40, 50),
+        torch.arange(40),
+        torch.tensor([models.mix(1, 2), models.mix(2, 2), models.mix(1, 3)]),
+    )
     dropped = models.keyed_dropout(x, 0.25, rows, key)
     order = torch.randperm(40)
     torch.testing.assert_close(models.keyed_dropout(x, 0.25, rows[order], key), dropped[:, order])
@@ -199,7 +268,8 @@ def gradients(j: plan.Job) -> list[np.ndarray]:
 
 
 def both(jobs: list[plan.Job]) -> list[tuple[list[np.ndarray], dict[str, Any], dict[str, Any]]]:
-    """First gradients, a whole run, and the same run stopped after three epochs and gone on with from its checkpoint."""
+    """First gradients, a whole run, and the same run stopped after three epochs and gone
+    on with from its checkpoint."""
     found = []
     for j in jobs:
         whole = gradients(j), rank.run_rank(replace(j, checkpoint=""))
@@ -209,7 +279,8 @@ def both(jobs: list[plan.Job]) -> list[tuple[list[np.ndarray], dict[str, Any], d
 
 
 def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gradients to 1e-10 (float64) or 1e-5 of the largest (float32), the first epochs' loss to 1e-4, the last validation loss to 1%."""
+    """Gradients to 1e-10 (float64) or 1e-5 of the largest (float32), the first epochs' loss to 1e-4,
+    the last validation loss to 1%."""
     import horovod.runner
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -220,7 +291,9 @@ def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         results[ranks] = horovod.runner.run(functools.partial(both, mine), num_proc=ranks, use_gloo=True)[0]
         for _, whole, resumed in results[ranks]:
             assert [entry["train"] for entry in resumed["history"]] == [entry["train"] for entry in whole["history"]]
-            assert [entry["validation"] for entry in resumed["history"]] == [entry["validation"] for entry in whole["history"]]
+            assert [entry["validation"] for entry in resumed["history"]] == [
+                entry["validation"] for entry in whole["history"]
+            ]
     pairs = [pair for ranks in (2, 3) for pair in zip(("float64", "float32"), results[1], results[ranks], strict=True)]
     for dtype, alone, shared in pairs:
         for one, two in zip(alone[0], shared[0], strict=True):
@@ -233,7 +306,15 @@ def test_ranks_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_allclose(histories[0][-1]["validation"], histories[1][-1]["validation"], rtol=0.01)
 
 
-ALL = {"ema": 0.9, "mixup": 0.4, "accumulate": 2, "patience": 3, "schedule": "plateau", "plateau_patience": 0, "scale_from": 10}
+ALL = {
+    "ema": 0.9,
+    "mixup": 0.4,
+    "accumulate": 2,
+    "patience": 3,
+    "schedule": "plateau",
+    "plateau_patience": 0,
+    "scale_from": 10,
+}
 
 
 def weights(j: plan.Job) -> bytes:
@@ -245,12 +326,16 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("options", [{}, ALL, {"amp": "bf16", "ema": 0.5}])
-def test_what_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
+def test_what_was_killed_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
     """Bit-identical weights and history, wherever a step was the last; and the same seed gives the same bits at all."""
     made = {}
     for name in ("whole", "again", "killed"):
         (tmp_path / name).mkdir()
-        made[name] = job(tmp_path / name, options={"dtype": "float32", "epochs": 6, "checkpoint_seconds": 1e-9, **options})
+        made[name] = job(
+            tmp_path / name, options={"dtype": "float32", "epochs": 6, "checkpoint_seconds": 1e-9, **options}
+        )
     result = rank.run_alone(made["whole"])
     assert all(entry["rows"] == 21 for entry in result["history"])  # a third of 61 rows trains
     rank.run_alone(replace(made["again"], checkpoint=""))
@@ -286,7 +371,8 @@ def test_rungs_of_a_schedule_are_the_whole_of_it(tmp_path: Path) -> None:
         found = rank.run_alone(replace(rungs, stop_epoch=stop, validate_folds=True))["history"]
         assert [entry["train"] for entry in found] == [entry["train"] for entry in expected[:stop]]
         np.testing.assert_array_equal([e["validation"] for e in found], [e["validation"] for e in expected[:stop]])
-    held = np.array(found[-1]["validation"]).reshape(7, 2)  # six folds of two repeats and the registered set, which nothing validates
+    # six folds of two repeats and the registered set, which nothing validates
+    held = np.array(found[-1]["validation"]).reshape(7, 2)
     assert np.isfinite(held[:6]).all() and np.isnan(held[6]).all()
     assert weights(rungs) == weights(whole)
 
@@ -328,15 +414,26 @@ def test_mixed_examples_are_those_of_the_formula(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
-    j = job(tmp_path, classes=0, options={"learning_rate": 1e200, "clip": 0.0, "epochs": 50, "warmup_epochs": 0.0, "batch": 7})
-    with pytest.raises(InputError, match=r"train.learning_rate: found a loss that is not finite in epoch \d+, step \d+; expected"):
+    j = job(
+        tmp_path,
+        classes=0,
+        options={"learning_rate": 1e200, "clip": 0.0, "epochs": 50, "warmup_epochs": 0.0, "batch": 7},
+    )
+    with pytest.raises(
+        InputError, match=r"train.learning_rate: found a loss that is not finite in epoch \d+, step \d+; expected"
+    ):
         rank.run_alone(j)
-    assert storage.read_bytes(storage.join(j.staging, "failure.txt")).decode().startswith("train.learning_rate\nfound a loss")
+    assert (
+        storage.read_bytes(storage.join(j.staging, "failure.txt"))
+        .decode()
+        .startswith("train.learning_rate\nfound a loss")
+    )
 
 
 def test_compiled_networks_learn_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled_with = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda network: compiled_with(network, backend="eager"))  # the graph, without minutes of C++
+    # the graph, without minutes of C++
+    monkeypatch.setattr(torch, "compile", lambda network: compiled_with(network, backend="eager"))
     histories = []
     for name in ("off", "on"):
         (tmp_path / name).mkdir()
