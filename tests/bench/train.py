@@ -78,7 +78,7 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
         layout=feed.Layout(rows, width, dtype, 1),
         backend="pyarrow",
         resident_bytes=1 << 32,
-        classes=CLASSES,
+        classes=[str(number) for number in range(CLASSES)],
         folds=0,
         transform="onehot" if kind == "cnn" else "none",
         max_missing=1.0,

@@ -23,6 +23,7 @@ from torch.nn import functional
 from genodl_spark.core.errors import InputError
 
 SCALE = 1 << 24  # of keyed random numbers: all that float32 can tell apart
+CACHED = 1 << 16  # of them that a thread makes at a time
 
 
 def mix(*parts: int) -> int:
@@ -48,17 +49,23 @@ def keys(seeds: list[int], epoch: int, layer: int, device: torch.device) -> torc
 
 
 @_disable_dynamo
-def keyed_bits(units: int, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Random whole numbers int64 (M, B, units), below SCALE, that depend on member key, row and unit only,
-    so that ranks and batches do not matter.
+def keyed_bits(units: int, rows: torch.Tensor, key: torch.Tensor, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    """Random whole numbers `dtype` (M, B, units), below SCALE, that depend on member key, row and unit only, so that
+    ranks and batches do not matter.
 
     `rows` int64 (B,): row numbers in the dataset. `key` int64 (M,): made of seed, epoch and layer.
     """
-    unit = torch.arange(units, device=rows.device, dtype=torch.int64)
-    state = key[:, None, None] + rows[None, :, None] * 0x632BE59BD9B4E019 + unit * -0x61C8864680B583EB
-    state = (state ^ (state >> 31)) * 0x7FB5D329728EA185
-    state = (state ^ (state >> 27)) * -0x7E25210B43D22BB3
-    return (state ^ (state >> 33)) & (SCALE - 1)
+    unit = torch.arange(units, device=rows.device, dtype=torch.int64) * -0x61C8864680B583EB
+    start = (key[:, None] + rows * 0x632BE59BD9B4E019)[..., None]
+    found = torch.empty(len(key), len(rows), units, dtype=dtype, device=rows.device)
+    # On a CPU so many rows at a time, and in place, as stay in its caches from one pass to the next.
+    at_once = max(CACHED * torch.get_num_threads() // max(len(key) * units, 1), 1) if rows.is_cpu else max(len(rows), 1)
+    for state, out in zip(start.split(at_once, 1), found.split(at_once, 1), strict=True):
+        state = state + unit
+        state.bitwise_xor_(state >> 31).mul_(0x7FB5D329728EA185)
+        state.bitwise_xor_(state >> 27).mul_(-0x7E25210B43D22BB3)
+        out.copy_(state.bitwise_xor_(state >> 33).bitwise_and_(SCALE - 1))
+    return found
 
 
 def keyed_kept(units: int, rate: float, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -66,13 +73,19 @@ def keyed_kept(units: int, rate: float, rows: torch.Tensor, key: torch.Tensor) -
     return keyed_bits(units, rows, key) >= math.ceil(rate * SCALE)
 
 
+@_disable_dynamo
+def keyed_divisor(units: int, rate: float, rows: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`dtype` (M, B, units): 1 - rate of what `keyed_kept` keeps, else infinite.
+    CPUs divide sooner than they choose."""
+    return keyed_bits(units, rows, key, dtype).ge_(math.ceil(rate * SCALE)).reciprocal_().mul_(1 - rate)
+
+
 def keyed_dropout(x: torch.Tensor, rate: float, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """Dropout of x (M or 1, B, H) with a mask for every member; see `keyed_bits`."""
     if rate == 0:
         return x
-    return torch.where(
-        keyed_kept(x.shape[-1], rate, rows, key), x / (1 - rate), torch.zeros((), dtype=x.dtype, device=x.device)
-    )
+    exact = torch.promote_types(x.dtype, torch.float32)  # half precision does not tell so many numbers apart
+    return (x / keyed_divisor(x.shape[-1], rate, rows, key, exact)).to(x.dtype)
 
 
 def keyed_normal(

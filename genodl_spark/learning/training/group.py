@@ -130,15 +130,13 @@ class Group:
     def inputs(self, fetched: torch.Tensor) -> Any:
         """What the networks take: standardised (S * E, rows, F), projected (S * E, rows, width) or of another
         encoding (1, rows, *shape)."""
-        import torch
-
         if self.coordinates is not None:
             z = fetched.to(self.rank.dtype)
         else:
             x = self.rank.encoding.tensor(fetched, self.rank.dtype)
             if not self.rank.encoding.scaled:
                 return each(x, lambda value: value[None])
-            z = torch.nan_to_num((x - self.mean[:, None]) * self.inverse[:, None], nan=0.0)
+            z = (x - self.mean[:, None]).mul_(self.inverse[:, None]).nan_to_num_(nan=0.0)
         return z.repeat_interleave(self.members, 0) if self.members > 1 else z
 
     def losses(self, outputs: torch.Tensor, rows: np.ndarray, smoothing: float) -> torch.Tensor:

@@ -637,6 +637,42 @@ def test_batch_norm_over_ranks_is_that_of_the_whole_batch(shares: list[slice], s
             torch.testing.assert_close(buffer, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("members", [1, 3])
+def test_keyed_numbers_are_those_of_one_key_row_and_unit(members: int, threads: int) -> None:
+    """However many are made at a time: here several pieces, the last one shorter."""
+    units, rows = 700, torch.arange(301) * 12345678901 + 7
+    key = layers.keys([5, 6, 7][:members], 2, 1, torch.device("cpu"))
+    torch.set_num_threads(threads)
+    try:
+        bits = layers.keyed_bits(units, rows, key)
+        as_floats = layers.keyed_bits(units, rows, key, torch.float32)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(as_floats.long(), bits)
+    for m, row, unit in [(0, 0, 0), (members - 1, 300, 699), (0, 93, 1), (members - 1, 94, 698), (0, 200, 350)]:
+        state = int(key[m]) + int(rows[row]) * 0x632BE59BD9B4E019 - unit * 0x61C8864680B583EB
+        for shift, factor in ((31, 0x7FB5D329728EA185), (27, -0x7E25210B43D22BB3), (33, 1)):
+            signed = (state + 2**63) % 2**64 - 2**63
+            state = (signed ^ (signed >> shift)) * factor
+        assert int(bits[m, row, unit]) == state % layers.SCALE
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.1, 2.0**-24, 1 - 2.0**-24])
+def test_what_dropout_keeps_is_divided_by_its_share_and_the_rest_is_nought(rate: float, dtype: torch.dtype) -> None:
+    rows, key = torch.arange(200), layers.keys([1, 2], 0, 0, torch.device("cpu"))
+    x = torch.randn(1, 200, 30, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
+    dropped = layers.keyed_dropout(x, rate, rows, key)
+    kept = layers.keyed_kept(30, rate, rows, key)
+    assert dropped.dtype == dtype
+    assert torch.equal(dropped, torch.where(kept, x / (1 - rate), torch.zeros((), dtype=dtype)))
+    (slope,) = torch.autograd.grad(dropped[1].sum(), x)
+    assert torch.equal(
+        slope[0], torch.where(kept[1], torch.ones((), dtype=dtype) / (1 - rate), torch.zeros((), dtype=dtype))
+    )
+
+
 def test_keyed_noise_is_normal() -> None:
     first, second = (layers.keys([1, 2], 0, n, torch.device("cpu")) for n in (1, 2))
     noise = layers.keyed_normal(20, torch.arange(500), first, second, torch.float64)
