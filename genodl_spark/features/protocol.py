@@ -73,7 +73,9 @@ class Choice:
 
 
 class Features(Protocol):
-    """Features of one kind. `dtype` of the packed values: int8 with -1 missing, or float32 with NaN missing.
+    """Features of one kind. `dtype` of the packed values, one of `packing.TYPES`: int8 with -1 missing,
+    float32 with NaN missing, uint8 or uint16 without a missing value; `sparse:uint16` and so on for rows of which all
+    but a few values are 0 (`packing.sparse_column`).
 
     `entity`: the kind of what has such features, person, sequence, variant, cell or site; a class that does not say so
     is about people. `encoding`: how networks take them (`transform` of a dataset) where the values alone do not decide:
@@ -126,6 +128,7 @@ def stored_rows(features: Features, lake: Snapshot, cohort: str, names: list[str
     return features.stored(lake, cohort, names) if owners[0] is owners[1] else None
 
 
-def batch_of(entities: pa.Array, x: np.ndarray, missing: np.ndarray) -> pa.RecordBatch:
-    """A batch of ROWS; x (rows, features) is not copied where it is contiguous."""
-    return pa.RecordBatch.from_arrays([entities, packing.column(x), pa.array(missing.astype(np.int32))], ROW_NAMES)
+def batch_of(entities: pa.Array, x: np.ndarray | pa.BinaryArray, missing: np.ndarray) -> pa.RecordBatch:
+    """A batch of ROWS; x (rows, values) is not copied where it is contiguous, nor where it is packed already."""
+    packed = packing.column(x) if isinstance(x, np.ndarray) else x
+    return pa.RecordBatch.from_arrays([entities, packed, pa.array(missing.astype(np.int32))], ROW_NAMES)

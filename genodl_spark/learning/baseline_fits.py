@@ -55,7 +55,8 @@ def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.n
     x = encoding.baseline(data.x[rows][:, used])
     if fits.external is not None:
         others = examples(tuple(fits.external[0]), fits.external[1])
-        tested, test_rows = others.x, np.arange(len(others))
+        test_rows = np.arange(len(others))
+        tested = others.x[test_rows]
     else:
         test_rows = np.flatnonzero(plan.held_out(data.folds, sets, fits.folds)[0])
         tested = data.x[test_rows]

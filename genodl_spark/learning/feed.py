@@ -40,14 +40,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Layout:
-    """Shape of a dataset: rows, features per row, `dtype` of the packed values, repeats of its split,
-    and packed values per row, `width`, where they are not one for each feature."""
+    """Shape of a dataset: rows, features per row, `dtype` of the packed values, repeats of its split; packed values per
+    row, `width`, where they are not one for each feature; and `entries` of all rows together, where rows are sparse."""
 
     rows: int
     features: int
     dtype: str
     repeats: int
     width: int = 0
+    entries: int = 0
 
     @property
     def values(self) -> int:
@@ -56,10 +57,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class Examples:
-    """A dataset in memory, by row number: x (rows, features) int8 with -1 missing or float32 with NaN missing;
-    target float64 (rows,); folds int8 (rows, repeats), as in the table `examples`."""
+    """A dataset in memory, by row number: x (rows, values) int8 with -1 missing or float32 with NaN missing,
+    or sparse, where x[rows] makes these rows whole; target float64 (rows,); folds int8 (rows, repeats),
+    as in the table `examples`."""
 
-    x: np.ndarray
+    x: packing.Rows
     target: np.ndarray
     folds: np.ndarray
 
@@ -88,8 +90,12 @@ def read(
             raise RuntimeError(
                 f"found {missing} rows missing and {doubled} doubled of {layout.rows}; run prepare again"
             )
+        if block.taken != layout.entries:
+            raise RuntimeError(
+                f"found {block.taken} entries of {layout.entries}; the dataset is damaged, run prepare again"
+            )
 
-    if layout.rows * layout.values * np.dtype(layout.dtype).itemsize <= resident_bytes:
+    if _Block.bytes(layout) <= resident_bytes:
         block = _Block(np.empty(_Block.bytes(layout), np.uint8), layout)
         decoded(block)
         return Examples(block.x, block.target, block.folds)
@@ -184,7 +190,8 @@ def _remove_unused(path: str) -> None:
 
 
 class _Block:
-    """One run of bytes that holds target, x, folds and how often each row was seen."""
+    """One run of bytes that holds target, x, folds and how often each row was seen.
+    Entries of sparse rows stand in the order in which they came."""
 
     def __init__(self, memory: np.ndarray, layout: Layout) -> None:
         self.layout = layout
@@ -194,17 +201,20 @@ class _Block:
             end = at + int(np.prod(shape)) * np.dtype(dtype).itemsize
             found.append(memory[at:end].view(dtype).reshape(shape))
             at = end
-        self.target, self.x, self.folds, self.seen = found
+        self.target, *x, self.folds, self.seen = found
+        self.x: packing.Rows = (
+            packing.SparseRows(x[2], x[0], x[1], layout.values) if packing.is_sparse(layout.dtype) else x[0]
+        )
+        self.taken = 0  # of the entries
+        self._taking = threading.Lock()
 
     @staticmethod
-    def _parts(layout: Layout) -> list[tuple[str, tuple[int, ...]]]:
+    def _parts(layout: Layout) -> list[tuple[Any, tuple[int, ...]]]:
         rows = layout.rows  # in the order of their alignment
-        return [
-            ("float64", (rows,)),
-            (layout.dtype, (rows, layout.values)),
-            ("int8", (rows, layout.repeats)),
-            ("uint8", (rows,)),
-        ]
+        x: list[tuple[Any, tuple[int, ...]]] = [(layout.dtype, (rows, layout.values))]
+        if packing.is_sparse(layout.dtype):
+            x = [("int64", (rows,)), ("int64", (rows,)), (packing.entry(layout.dtype), (layout.entries,))]
+        return [("float64", (rows,)), *x, ("int8", (rows, layout.repeats)), ("uint8", (rows,))]
 
     @classmethod
     def bytes(cls, layout: Layout) -> int:
@@ -220,16 +230,27 @@ class _Block:
         first, n = int(rows[0]) if len(rows) else 0, len(rows)
         # Rows of a training file are in order, so that most of what comes is one run.
         place: Any = slice(first, first + n) if n and rows[-1] - first == n - 1 and (np.diff(rows) == 1).all() else rows
-        self.x[place] = x
+        if isinstance(self.x, np.ndarray):
+            self.x[place] = x
+        else:
+            self._put_entries(place, x, self.x)
         self.target[place] = table.column("target").to_numpy()
         self.folds[place] = _rows(table.column("folds"), "int8", layout.repeats)
         np.add.at(self.seen, rows, 1)
 
+    def _put_entries(self, place: Any, found: packing.SparseRows, to: packing.SparseRows) -> None:
+        with self._taking:
+            start, self.taken = self.taken, self.taken + len(found.entries)
+        if start + len(found.entries) > len(to.entries):
+            raise RuntimeError(f"found more than {len(to.entries)} entries; the dataset is damaged, run prepare again")
+        to.entries[start : start + len(found.entries)] = found.entries
+        to.starts[place], to.counts[place] = start + found.starts, found.counts
 
-def _rows(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> np.ndarray:
-    """`packing.rows`. RuntimeError where they are not that."""
+
+def _rows(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> Any:
+    """`packing.packed`. RuntimeError where they are not that."""
     try:
-        return packing.rows(column, dtype, width)
+        return packing.packed(column, dtype, width)
     except ValueError as error:
         raise RuntimeError(f"{error}; the dataset is damaged, run prepare again") from error
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as checked
 
-from genodl_spark.core import own_code, storage
+from genodl_spark.core import own_code, packing, storage
 from genodl_spark.core.errors import Damaged, InputError
 from genodl_spark.core.own_code import Code, sha256
 from genodl_spark.lake.tables.learning import MODELS
@@ -36,9 +36,9 @@ Name = Annotated[str, Field(max_length=4096)]
 class Card:
     """What is to be known of a model beside its weights; stored as model.json.
 
-    `features`: identifiers in the order of the inputs. `classes`: empty for regression. `dtype`: of packed inputs, int8
-    with -1 missing or float32 with NaN missing. `temperature`: of the probabilities. `batch`: rows computed at once,
-    short batches are filled up, so that a row's score does not depend on its neighbours.
+    `features`: identifiers in the order of the inputs. `classes`: empty for regression. `dtype`: of packed inputs,
+    one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short batches are
+    filled up, so that a row's score does not depend on its neighbours.
     """
 
     format: int
@@ -47,7 +47,7 @@ class Card:
     label_column: Name
     classes: Annotated[list[Name], Field(max_length=1 << 16)]
     features: Annotated[list[Name], Field(min_length=1)]
-    dtype: Literal["int8", "uint8", "uint16", "float32"]
+    dtype: Annotated[str, Field(pattern=f"^({'|'.join(packing.TYPES)})$")]
     transform: Annotated[str, Field(pattern=r"^\w[\w.-]{0,200}$")]
     model: dict[str, Any]
     members: Annotated[int, Field(ge=1, le=4096)]
@@ -68,7 +68,7 @@ class Card:
                 encoding = encodings.encoding(self.transform)
             except InputError as error:
                 raise ValueError(f"a transform that is known here, {self.transform!r} is not") from error
-            if self.dtype not in encoding.dtypes:
+            if packing.values_of(self.dtype) not in encoding.dtypes:
                 raise ValueError(f"values of {' or '.join(encoding.dtypes)} with transform {self.transform}")
             if self.batch * 4 * encodings.size(encoding.shape(len(self.features))) > BATCH_BYTES:
                 raise ValueError("a batch of 16 GiB of inputs at most")

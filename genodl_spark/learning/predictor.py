@@ -186,7 +186,7 @@ class Predictor:
         return json.dumps({**found, "torch": torch.__version__}, sort_keys=True)
 
     def __call__(self, x: np.ndarray, calibrated: bool = True) -> np.ndarray:
-        """Scores of rows x (rows, features), int8 with -1 missing or float32 with NaN missing.
+        """Scores of rows x (rows, values), packed as the card says.
 
         Class probabilities float64 (rows, classes), at the card's temperature unless `calibrated` is off;
         or values float64 (rows,) for regression.
@@ -200,13 +200,13 @@ class Predictor:
         """Probabilities at the card's temperature; values as they are."""
         return metrics.sharpen(raw, self.card.temperature) if self.card.classes else raw
 
-    def scores(self, x: np.ndarray, lengths: np.ndarray | None = None) -> Scores:
+    def scores(self, x: packing.Rows, lengths: np.ndarray | None = None) -> Scores:
         """All that is to be said of rows x, as for a call. `lengths` int (rows,): of sequences,
         where rows may be parts of them."""
         import torch
 
         batch = self.card.batch
-        parts = []
+        parts: list[list[np.ndarray]] = []
         with torch.inference_mode():
             for start in range(0, len(x), batch):
                 part = x[start : start + batch]
@@ -214,11 +214,12 @@ class Predictor:
                 if len(part) < batch:
                     whole = np.zeros((batch, x.shape[1]), x.dtype)
                     whole[: len(part)] = part
-                parts.append([found[: len(part)] for found in self._batch(whole)])
+                found = [one[: len(part)] for one in self._batch(whole)]
+                of_part = None if lengths is None else lengths[start : start + batch]
+                parts.append([*found, self.reader.unusual(part, found[-1], of_part)])
         if not parts:
             return Scores(np.empty((0, max(len(self.card.classes), 1))), np.empty(0), np.empty(0), np.empty(0, bool))
-        raw, uncertainty, distance = (np.concatenate(found) for found in zip(*parts, strict=True))
-        return Scores(raw, uncertainty, distance, self.reader.unusual(x, distance, lengths))
+        return Scores(*(np.concatenate(found) for found in zip(*parts, strict=True)))
 
     def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         import torch
@@ -294,7 +295,7 @@ def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[
     width = predictor.width
     held: list[Batch] = []
     for rows in _whole(batches, predictor.card.batch):
-        x = packing.rows(rows.column("x"), predictor.card.dtype, width)
+        x = packing.packed(rows.column("x"), predictor.card.dtype, width)
         lengths = rows.column("length").to_numpy() if "length" in rows.schema.names else None
         held.append(Batch(rows.column("entity_id"), predictor.scores(x, lengths), rows.column("missing").to_numpy()))
         if sum(len(batch.missing) for batch in held) >= _AT_ONCE:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from genodl_spark.core import storage
+from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.session import task_slots
 from genodl_spark.features.protocol import entity_of
@@ -18,7 +18,7 @@ from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.entities import all_rows_about, check_column, tables_about
 from genodl_spark.lake.schema import identifier
 from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SPLITS
-from genodl_spark.learning import encodings, feed, metrics
+from genodl_spark.learning import feed, metrics
 from genodl_spark.learning.baseline_fits import Fits, fit
 from genodl_spark.learning.baselines import baseline_names
 from genodl_spark.learning.metrics import HeldOut, Interval, best_baseline
@@ -111,7 +111,7 @@ def _names(model: Chosen) -> list[str]:
 
 
 def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | None) -> Fits:
-    return fits_of(run, _dataset(run, model), external, model.row.seed, model.settings.evaluate)
+    return fits_of(run.under(model.as_trained), _dataset(run, model), external, model.row.seed, model.settings.evaluate)
 
 
 def _dataset(run: Run, model: Chosen) -> Row:
@@ -187,7 +187,7 @@ def _null(run: Run, model: Chosen) -> DataFrame:
 
     staging = storage.join(run.lake.uri, "_staging", f"null-{model.row.model_id}-{uuid.uuid4().hex[:12]}")
     try:
-        job = replace(job_of(run.under(model.settings), _dataset(run, model), staging), null=True, checkpoint="")
+        job = replace(job_of(run.under(model.as_trained), _dataset(run, model), staging), null=True, checkpoint="")
         log.info("training the network of model %s on shuffled labels", model.row.model_id)
         folders = training.launch(run.spark, job, model.settings.train.procs)["scored"]
         rows = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(
@@ -246,8 +246,12 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
     if names:
         packed = model.features.rows(run.sources, cohort, list(model.card.features)).join(numbered, "entity_id")
         packed.select(*feed.COLUMNS).write.parquet(staging)
-        width = encodings.encoding(model.card.transform, model.files.code()).width(len(model.card.features))
-        layout = feed.Layout(len(ids), len(model.card.features), model.card.dtype, 0, width)
+        width, dtype = model.encoding.width(len(model.card.features)), model.card.dtype
+        entries = 0
+        if packing.is_sparse(dtype):
+            size = packing.entry(dtype).itemsize
+            entries = run.spark.read.parquet(staging).agg(F.sum(F.octet_length("x"))).collect()[0][0] // size
+        layout = feed.Layout(len(ids), len(model.card.features), dtype, 0, width, entries)
         files = storage.files_under(staging, ".parquet")
         fitted = _fitted(run, _fits(run, model, (files, layout)), names).join(numbered, "row_id")
         rows = rows.unionByName(fitted.select(*common, "predictor", "repeat", "entity_id", "group", "target", *rest))

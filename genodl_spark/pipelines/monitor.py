@@ -34,7 +34,7 @@ from genodl_spark.job.run import Run, now
 from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS, PREDICTIONS
 from genodl_spark.lake.tables.operations import FINDINGS
-from genodl_spark.learning import drift, encodings, metrics
+from genodl_spark.learning import drift, metrics
 from genodl_spark.registry.models import Chosen, as_row, model_of
 
 if TYPE_CHECKING:
@@ -296,17 +296,18 @@ def _check_features(run: Run, scored: Scored, model: Chosen, entities: int) -> l
     if not rows:
         run.report.warn(f"{scored}: the training data is not in the lake any more, drift of features is not checked")
         return []
-    if encodings.encoding(card.transform, model.files.code()).width(len(card.features)) != len(card.features):
-        run.report.warn(f"{scored}: a row is not one value for each feature, drift of features is not checked")
-        return []
+    width = model.encoding.width(len(card.features))
+    names = _names(card.features, width)
     bins = drift.bins_for(rows, entities, options.bins)
 
     def count_reference() -> tuple[np.ndarray, np.ndarray]:
         examples = run.sources.read(EXAMPLES).where(F.col("dataset") == dataset)
-        most = int(np.clip(_SAMPLE_BYTES // (len(card.features) * np.dtype(card.dtype).itemsize), _FEWEST, _SAMPLE))
+        most = int(
+            np.clip(_SAMPLE_BYTES // (width * np.dtype(packing.values_of(card.dtype)).itemsize), _FEWEST, _SAMPLE)
+        )
         # evenly spaced, as rows lie in the order of identifiers
         some = examples.where(F.col("row_id") % -(-rows // most) == 0)
-        cuts = _cut_points(some, card.dtype, len(card.features), bins)
+        cuts = _cut_points(some, card.dtype, width, bins)
         return cuts, _histogram(examples, card.dtype, cuts)
 
     cuts, reference = run.sources.once(("histogram", dataset, bins), count_reference)
@@ -336,7 +337,7 @@ def _check_features(run: Run, scored: Scored, model: Chosen, entities: int) -> l
     ]
     worst = np.argsort(limits - found, kind="stable")[: options.worst].tolist()
     run.report.metrics.setdefault("worst_features", {})[str(scored)] = {
-        card.features[i]: round(float(found[i]), 4) for i in worst
+        names[i]: round(float(found[i]), 4) for i in worst
     }
     for i in worst:
         if drifted[i]:
@@ -344,17 +345,32 @@ def _check_features(run: Run, scored: Scored, model: Chosen, entities: int) -> l
                 f"PSI {found[i]:.2f}, limit {limits[i]:.2f}; KS {distance[i]:.2f}; missing {lacks[i]:.1%}, "
                 f"of the training data {lacked[i]:.1%}"
             )
-            checks.append(_of(scored, "feature", float(found[i]), float(limits[i]), alarm, text, card.features[i]))
+            checks.append(_of(scored, "feature", float(found[i]), float(limits[i]), alarm, text, names[i]))
     return checks
+
+
+def _names(features: list[str], width: int) -> list[str]:
+    """What the values of a packed row are called: features, or, where each of them has several in turn,
+    `feature[number]`, from 1."""
+    of_each, rest = divmod(width, len(features))
+    if rest or not of_each:
+        return [f"value {i + 1}" for i in range(width)]
+    return features if of_each == 1 else [f"{name}[{i + 1}]" for name in features for i in range(of_each)]
 
 
 def _cut_points(rows: DataFrame, dtype: str, width: int, bins: int) -> np.ndarray:
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        parts = [np.empty((0, width), dtype), *(packing.rows(batch.column("x"), dtype, width) for batch in batches)]
-        yield _packed(drift.cut_points(np.concatenate(parts), bins))
+        parts = [packing.rows(batch.column("x"), dtype, width) for batch in batches]
+        whole = np.concatenate([np.empty((0, width), packing.values_of(dtype)), *parts])
+        yield _packed(drift.cut_points(_comparable(whole), bins))
 
     row = rows.select("x").repartition(1).mapInArrow(kernel, "x binary").collect()[0]
-    return np.frombuffer(bytes(row.x), dtype).reshape(-1, width)
+    return np.frombuffer(bytes(row.x), _comparable(np.empty(0, packing.values_of(dtype))).dtype).reshape(-1, width)
+
+
+def _comparable(x: np.ndarray) -> np.ndarray:
+    """Packed values as `drift` takes them: categories int8, or numbers float32."""
+    return x if x.dtype == np.int8 else x.astype(np.float32, copy=False)
 
 
 def _histogram(rows: DataFrame, dtype: str, cuts: np.ndarray) -> np.ndarray:
@@ -372,9 +388,13 @@ def _histogram(rows: DataFrame, dtype: str, cuts: np.ndarray) -> np.ndarray:
 
         return kernel
 
-    counted = rows.select("x").mapInArrow(
-        summed(lambda batch: drift.histogram(packing.rows(batch.column("x"), dtype, shape[1]), cuts)), "x binary"
-    )
+    def count(batch: pa.RecordBatch) -> np.ndarray:
+        x = packing.packed(batch.column("x"), dtype, shape[1])
+        return sum(
+            (drift.histogram(_comparable(x[part]), cuts) for part in packing.parts(x)), np.zeros(shape, np.int64)
+        )
+
+    counted = rows.select("x").mapInArrow(summed(count), "x binary")
     added = counted.repartition(1).mapInArrow(
         summed(lambda batch: packing.rows(batch.column("x"), "int64", shape[0] * shape[1]).reshape(-1, *shape).sum(0)),
         "x binary",

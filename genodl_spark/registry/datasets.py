@@ -90,16 +90,21 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     numbered = run.spark.createDataFrame(_numbered(labels, assignment))
     rows = features.rows(run.sources, name, chosen).join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
     try:
-        largest, content = _content(rows, features.dtype, sets, assignment.folds)
         transform = features.encoding or s.quality.transform
-        if transform == "auto":
-            transform = _transform(largest) if features.dtype == "float32" else "none"
-        expected = encodings.encoding(transform, s.code_files).dtypes
-        if features.dtype not in expected:
+        # Between the two that are chosen from the values nothing differs but the scale.
+        encoding = encodings.encoding("none" if transform == "auto" else transform, s.code_files)
+        expected = encoding.dtypes
+        if features.dtype not in packing.TYPES or packing.values_of(features.dtype) not in expected:
             raise InputError(
                 f"found values of {features.dtype} for {transform}; expected {' or '.join(expected)}",
                 "quality.transform",
             )
+        layout = feed.Layout(
+            len(labels.entities), len(chosen), features.dtype, assignment.codes.shape[1], encoding.width(len(chosen))
+        )
+        largest, content, entries = _content(rows, layout, sets, assignment.folds)
+        if transform == "auto":
+            transform = _transform(largest) if features.dtype != "int8" else "none"
         digest = splits.split_hash(labels.entities, assignment.codes)
         shaped = [s.task, name, label, chosen, labels.classes, digest, transform, content]
         dataset = fingerprint(*shaped, *([] if allowed is None else [allowed.hex()]))[:16]
@@ -133,6 +138,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         "source_versions": versions,
         "warnings": warnings,
         "prepared_at": now(),
+        "entries": entries if packing.is_sparse(features.dtype) else None,
     }
     run.lake.merge(DATASETS, run.frame(DATASETS, [written]))
     return Row(**written), True
@@ -184,15 +190,25 @@ def _check_classes(labels: Labels, training: np.ndarray) -> None:
             )
 
 
-def _content(rows: DataFrame, dtype: str, sets: list[plan.TrainingSet], folds: int) -> tuple[np.ndarray, str]:
-    """Largest value, 0 at least, among the rows of each training set, float64 (S,), and a hash of what all rows
-    hold, whatever their order."""
+def _content(
+    rows: DataFrame, layout: feed.Layout, sets: list[plan.TrainingSet], folds: int
+) -> tuple[np.ndarray, str, int]:
+    """Largest value, 0 at least, among the rows of each training set, float64 (S,),
+    a hash of what all rows hold, whatever their order, and how many entries they have, where they are sparse.
+    InputError for rows that are not packed as `layout` says."""
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             packed = batch.column("x").to_pylist()
-            x = np.frombuffer(b"".join(packed), dtype).reshape(len(packed), -1)
-            of_row = np.fmax.reduce(x, 1, initial=0).astype(float)
+            try:
+                x = packing.packed(batch.column("x"), layout.dtype, layout.values)
+            except ValueError as error:
+                text = (
+                    f"{error} in rows of {layout.features} features; expected what the encoding takes, "
+                    "mend the features or it"
+                )
+                raise InputError(text, "quality.transform") from error
+            of_row = packing.largest(x)
             codes = np.frombuffer(b"".join(batch.column("folds").to_pylist()), np.int8).reshape(len(packed), -1)
             largest = np.where(plan.learns(codes, sets, folds), of_row, 0).max(1, initial=0)
             total = 0
@@ -205,13 +221,15 @@ def _content(rows: DataFrame, dtype: str, sets: list[plan.TrainingSet], folds: i
                     hashlib.blake2b(repr(rest).encode() + values, digest_size=16).digest(), "little"
                 )
             digest = str(total % _HASHES)
-            yield pa.RecordBatch.from_arrays([pa.array([largest.tolist()]), pa.array([digest])], ["largest", "digest"])
+            entries = len(x.entries) if isinstance(x, packing.SparseRows) else 0
+            columns = [pa.array([largest.tolist()]), pa.array([digest]), pa.array([entries], pa.int64())]
+            yield pa.RecordBatch.from_arrays(columns, ["largest", "digest", "entries"])
 
     columns = rows.select("row_id", "entity_id", "target", "folds", "x")
-    # some numbers and a hash per batch
-    found = columns.mapInArrow(kernel, "largest array<double>, digest string").collect()
+    # numbers and a hash per batch
+    found = columns.mapInArrow(kernel, "largest array<double>, digest string, entries bigint").collect()
     largest = np.max([row.largest for row in found] or [[0.0] * len(sets)], axis=0)
-    return largest, str(sum(int(row.digest) for row in found) % _HASHES)
+    return largest, str(sum(int(row.digest) for row in found) % _HASHES), sum(row.entries for row in found)
 
 
 _HASHES = 1 << 128
@@ -251,7 +269,7 @@ def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels,
 def layout_of(dataset: Row, code: Code) -> feed.Layout:
     """Shape of a prepared dataset; `code`: of an encoding of the user's own."""
     width = encodings.encoding(dataset.transform, code).width(dataset.n_features)
-    return feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats, width)
+    return feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats, width, dataset.entries or 0)
 
 
 def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:

@@ -15,7 +15,8 @@ from genodl_spark.features.protocol import Features
 from genodl_spark.job.config import Settings, from_stored
 from genodl_spark.job.run import Run
 from genodl_spark.lake.tables.learning import MODELS
-from genodl_spark.learning import model_files
+from genodl_spark.learning import encodings, model_files
+from genodl_spark.learning.encodings import Encoding
 from genodl_spark.learning.model_files import CARD, Card, ModelFiles
 
 if TYPE_CHECKING:
@@ -36,8 +37,17 @@ class Chosen:
         return self.files.uri
 
     @cached_property
+    def encoding(self) -> Encoding:
+        return encodings.encoding(self.card.transform, self.files.code())
+
+    @cached_property
     def features(self) -> Features:
-        return tasks.features(self.settings.with_code(self.files.code()))
+        return tasks.features(self.as_trained)
+
+    @cached_property
+    def as_trained(self) -> Settings:
+        """Its settings with the user's own code that it was trained with."""
+        return self.settings.with_code(self.files.code())
 
 
 def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:

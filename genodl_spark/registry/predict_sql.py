@@ -4,7 +4,8 @@
     genodl_predict('TASK', 'ACGT...')        or their text
     genodl_predict('TASK', x, feature_set)   a row of `expression` or `methylation`, whose order `feature_set` names;
                                              to a model of several blocks, the features of the others are missing
-    genodl_predict('TASK', map(...))         feature -> value; those that are not there are missing
+    genodl_predict('TASK', map(...))         feature -> value; those that are not there are missing, of counts 0
+    genodl_predict('TASK', x)                a row of another shape, packed as the column x of `examples` has it
 
 'TASK' is a text as it stands: a task, for its newest model where all of its models are of one label; 'TASK:LABEL',
 for the newest one of that label; or the ID of a model. The answer is a struct of predicted, probabilities,
@@ -30,7 +31,6 @@ from genodl_spark.genetics.sql_functions import frame
 from genodl_spark.genome import bases
 from genodl_spark.lake.tables.ingested import FEATURES
 from genodl_spark.lake.tables.learning import MODELS, PREDICTIONS
-from genodl_spark.learning import encodings
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.model_files import Card, ModelFiles
 from genodl_spark.registry.models import as_row, model_of, newest
@@ -88,8 +88,9 @@ def register(run: Run, names: Collection[str | None]) -> None:
 def _model(run: Run, name: str) -> _Model:
     model = model_of(run, as_row(named(run.lake.rows(MODELS, {}), name)))
     card = model.card
-    encoding = encodings.encoding(card.transform, model.files.code())
-    return _Model(model.files, _places(run, card.features) if encoding.by_name and card.dtype == "float32" else {})
+    return _Model(
+        model.files, _places(run, card.features) if model.encoding.by_name and card.dtype == "float32" else {}
+    )
 
 
 def named(models: pa.Table, name: str) -> dict[str, Any]:
@@ -185,9 +186,14 @@ def _packed(
         data, ends = packing.binary(pa.array(features, pa.binary()))
         if encoding.letters:
             return bases.centred(data.view(np.int8), ends, width), np.diff(ends)
-        if not encoding.by_name:
-            return packing.rows(pa.array(features, pa.binary()), card.dtype, predictor.width), None
-        x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
+        if not encoding.by_name or packing.is_sparse(card.dtype):
+            try:
+                return packing.rows(pa.array(features, pa.binary()), card.dtype, predictor.width), None
+            except ValueError as error:
+                raise InputError(
+                    f"{error}, as model {card.model_id} takes them; expected rows that are packed so", "SQL"
+                ) from error
+        x = np.full((len(features), width), packing.absent(card.dtype), card.dtype)
         sets = order[0].astype(object).where(order[0].notna(), "").to_numpy() if order else np.full(len(features), "")
         for name in set(sets):
             rows = np.flatnonzero(sets == name)
@@ -198,7 +204,7 @@ def _packed(
             f"found a map for model {card.model_id}, whose rows are no values by name; expected a packed row", "SQL"
         )
     position = {name: i for i, name in enumerate(card.features)}
-    x = np.full((len(features), width), np.nan if card.dtype == "float32" else -1, card.dtype)
+    x = np.full((len(features), width), packing.absent(card.dtype), packing.values_of(card.dtype))
     for row, pairs in enumerate(features):
         for name, value in pairs.items() if isinstance(pairs, dict) else pairs:
             if name in position and value is not None:

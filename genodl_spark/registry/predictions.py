@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark.core import session, storage
+from genodl_spark.core import packing, session, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.covariates import told
 from genodl_spark.features.protocol import Kernel, stored_rows
@@ -194,7 +194,7 @@ def score(
     and features that the cohort lacks."""
     whole = stored_rows(model.features, run.sources, cohort, model.card.features)
     if whole is not None:
-        width = len(model.card.features) * np.dtype(model.card.dtype).itemsize
+        width = model.encoding.width(len(model.card.features)) * np.dtype(packing.values_of(model.card.dtype)).itemsize
         pieces = _pieces(whole.files if files is None else files, session.task_slots(run.spark))
         reading = _Reading(whole.columns, whole.pack, max(_READ // width, 1))
         work: Kernel = partial(_write_pieces, pieces=pieces, reading=reading, scoring=scoring)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from genodl_spark.core import own_code
+from genodl_spark.core import own_code, packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.covariates import WithCovariates
 from genodl_spark.features.protocol import Features
@@ -20,10 +20,9 @@ from genodl_spark.job.config import Settings
 def features(settings: Settings) -> Features:
     """The features of the task that `settings` are for, with its covariates."""
     base: Features = _implementation(settings).features(settings)
-    if settings.covariates and base.encoding is not None:
-        raise InputError(
-            f"found covariates for features that networks take as {base.encoding}; expected none", "covariates"
-        )
+    taken = base.encoding or (base.dtype if packing.is_sparse(base.dtype) else None)
+    if settings.covariates and taken:
+        raise InputError(f"found covariates for features that networks take as {taken}; expected none", "covariates")
     return WithCovariates(base, settings.covariates) if settings.covariates else base
 
 

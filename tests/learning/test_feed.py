@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genodl_spark.learning import encodings, feed
+from tests.core.test_packing import sparse
 
 
-def write(folder: Path, x: np.ndarray, target: np.ndarray, folds: np.ndarray, files: int, group: int) -> list[str]:
+def write(
+    folder: Path, x: np.ndarray | list[bytes], target: np.ndarray, folds: np.ndarray, files: int, group: int
+) -> list[str]:
     """Examples in files with rows out of order and row groups of `group` rows."""
     order = np.random.default_rng(0).permutation(len(x))
     paths = []
@@ -28,7 +32,7 @@ def write(folder: Path, x: np.ndarray, target: np.ndarray, folds: np.ndarray, fi
         table = pa.table(
             {
                 "row_id": pa.array(rows, pa.int64()),
-                "x": pa.array([x[i].tobytes() for i in rows], pa.binary()),
+                "x": pa.array([row if isinstance(row := x[i], bytes) else row.tobytes() for i in rows], pa.binary()),
                 "target": target[rows],
                 "folds": pa.array([folds[i].tobytes() for i in rows], pa.binary()),
             }
@@ -54,6 +58,35 @@ def test_backends_read_the_same(tmp_path: Path, dtype: str) -> None:
     del found
     gc.collect()
     assert not list(tmp_path.glob("genodl-feed-*/*"))
+
+
+def test_sparse_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
+    x = (
+        np.random.default_rng(1).integers(1, 300, (53, 40)) * (np.random.default_rng(2).random((53, 40)) < 0.1)
+    ).astype(np.uint16)
+    x[7] = 0
+    target, folds = np.arange(53.0), np.zeros((53, 1), np.int8)
+    packed, entries = sparse(x).to_pylist(), int((x != 0).sum())
+    files = write(tmp_path, packed, target, folds, 3, 4)
+    layout = feed.Layout(53, 40, "sparse:uint16", 1, entries=entries)
+    for backend in ("petastorm", "pyarrow"):
+        for resident in (1 << 30, 1):
+            found = feed.read(files, layout, backend, resident, str(tmp_path), readers=2)
+            assert isinstance(found.x.entries, np.memmap) == (resident == 1)
+            np.testing.assert_array_equal(found.x[:], x)
+            np.testing.assert_array_equal(found.x[np.array([52, 7, 0])], x[[52, 7, 0]])
+            np.testing.assert_array_equal(found.target, target)
+    del found
+    gc.collect()
+    assert not list(tmp_path.glob("genodl-feed-*/*"))
+    for number, (bad, more) in enumerate(
+        ((packed[1], 0), (packed[5][:-1], 0), (packed[5][6:] + packed[5][:6], 0), (packed[5], 1), (packed[5], -1))
+    ):
+        (folder := tmp_path / str(number)).mkdir()
+        files = write(folder, [*packed[:5], bad, *packed[6:]], target, folds, 3, 4)
+        for resident in (1 << 30, 1):
+            with pytest.raises(RuntimeError, match="run prepare again"):
+                feed.read(files, replace(layout, entries=entries + more), "pyarrow", resident, str(tmp_path))
 
 
 def test_lost_doubled_and_foreign_rows_are_refused(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_regression_is_what_scikit_learn_and_scipy_say(ties: bool) -> None:
     ids=["binary", "classes", "values"],
 )
 def test_weights_are_sample_weights(held: HeldOut) -> None:
-    pooled = metrics._Pooled(held)
+    pooled = metrics._pooled(held)
     counts = np.random.default_rng(1).integers(1, 5, (80, 3)).astype(np.int32)
     weighted = pooled(counts)
     by_entity = np.argsort(np.argsort(held.entities))
@@ -253,7 +253,7 @@ def test_undefined_is_nan() -> None:
     fixed = replace(measured(20), target=np.full(20, 0.1))
     assert np.isnan([metrics.metrics(fixed)[name] for name in ("r2", "pearson", "spearman")]).all()
     assert metrics.metrics(fixed)["mae"] > 0
-    one_row = metrics._Pooled(measured(20))(np.eye(20, dtype=np.int32) * 20)
+    one_row = metrics._pooled(measured(20))(np.eye(20, dtype=np.int32) * 20)
     assert np.isnan([one_row[name] for name in ("r2", "pearson", "spearman")]).all() and (one_row["mae"] > 0).all()
     none = replace(held, scores=np.full((2, 20, 3), np.nan))
     assert np.isnan(list(metrics.metrics(none).values())).all() and none.n_test == 0

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.learning import encodings, feed, losses
 from genodl_spark.learning.model_files import new_card
 from genodl_spark.learning.predictor import Predictor, batch_rows
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.training import plan, rank
+from tests.core.test_packing import sparse
 from tests.learning.test_feed import write
 
 ROWS = 240
@@ -113,7 +115,21 @@ class Loss(Values):
         wanted = torch.from_numpy(target).to(outputs).repeat_interleave(len(outputs) // len(target), 0)
         return functional.huber_loss(outputs[..., 0], wanted, reduction="none")
 """
+COUNTS = b"""
+import torch
+from genodl_spark.learning.encodings import Shaped
+
+class Encoding(Shaped):
+    "Counts of a cell as logarithms of one more."
+
+    def shape(self, features):
+        return (features,)
+
+    def tensor(self, x, dtype):
+        return torch.log1p(x.to(dtype))
+"""
 CODE = {
+    "counts.py": COUNTS,
     "image.py": IMAGE,
     "convolution.py": CONVOLUTION,
     "pair.py": PAIR,
@@ -156,11 +172,13 @@ def trained(
     classes = options.pop("classes", ["a", "b"])
     loss = options.pop("loss", "auto")
     width = encodings.encoding(transform, CODE).width(features)
-    layout = feed.Layout(ROWS, features, str(x.dtype), 1, width)
+    dtype, entries = (f"sparse:{x.dtype}", int((x != 0).sum())) if options.pop("sparse", False) else (str(x.dtype), 0)
+    layout = feed.Layout(ROWS, features, dtype, 1, width, entries)
     settings = Train(
         **{"ensemble": 2, "epochs": 60, "min_steps": 0, "learning_rate": 0.02, "warmup_epochs": 0, **options}
     )
-    files, staging = write(tmp_path, x, target, folds, 4, 16), str(tmp_path / "staging")
+    rows = sparse(x).to_pylist() if packing.is_sparse(dtype) else x
+    files, staging = write(tmp_path, rows, target, folds, 4, 16), str(tmp_path / "staging")
     job = plan.Job(
         files,
         layout,
@@ -185,7 +203,7 @@ def trained(
         label_column="l",
         classes=classes,
         features=[f"f{i}" for i in range(features)],
-        dtype=str(x.dtype),
+        dtype=dtype,
         transform=transform,
         model=network,
         members=2,
@@ -211,6 +229,28 @@ def test_rows_of_any_shape_are_learnt_and_scored(
     assert np.isnan(found.distance).all() and not found.unusual.any()
     alone = model.scores(x[17:18])
     np.testing.assert_array_equal(alone.raw[0], found.raw[17])
+
+
+@pytest.mark.parametrize(("transform", "features"), [("asinh", 300), ("none", 60), ("counts.py", 60)])
+def test_sparse_rows_are_learnt_as_the_same_rows_whole(tmp_path: Path, transform: str, features: int) -> None:
+    """Standardised, on coordinates where features are more than rows, or as an encoding of one's own has them:
+    the same model to the last bit."""
+    generator = np.random.default_rng(3)
+    x = (generator.poisson(3, (ROWS, features)) * (generator.random((ROWS, features)) < 0.1)).astype(np.uint16)
+    target = (np.arange(ROWS) % 2).astype(float)
+    x[:, :4] = np.where(target[:, None] == 1, generator.poisson(6, (ROWS, 4)), 0)
+    network = {"kind": "mlp", "hidden": [8]}
+    (_, one), (_, other) = (
+        trained(folder(tmp_path, int(packed)), transform, network, x, target, features, epochs=8, sparse=packed)
+        for packed in (False, True)
+    )
+    weights = [(tmp_path / str(int(packed)) / "staging" / "model.safetensors").read_bytes() for packed in (False, True)]
+    assert weights[0] == weights[1]
+    found = other.scores(packing.packed(sparse(x), "sparse:uint16", features))
+    for name in ("raw", "uncertainty", "distance", "unusual"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(one.scores(x), name))
+    held = np.arange(ROWS) % 5 == 0
+    assert (found.raw[held].argmax(1) == target[held]).mean() > 0.9
 
 
 def test_baselines_see_what_networks_see() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.matrices import Places, arranged, places_of
 from genodl_spark.learning import encodings
 from genodl_spark.learning.model_files import FORMAT, Card, ModelFiles
 from genodl_spark.registry import predict_sql
+from tests.core.test_packing import sparse
 
 CARD = Card(FORMAT, "m", "t", "label", ["a", "b"], ["b1:x", "b1:y", "b2:x"], "float32", "none", {}, 1, 1.0, 64)
 PREDICTOR: Any = SimpleNamespace(card=CARD, encoding=encodings.encoding("none"), width=3)
@@ -72,6 +75,22 @@ def test_rows_that_do_not_fit_are_refused(row: list[float], order: str | None, f
     arguments: list[Any] = [packed(row)] if order is None else [packed(row), pd.Series([order])]
     with pytest.raises(InputError, match=found):
         predict_sql._packed(PREDICTOR, of, *arguments)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "sparse:uint16"])
+def test_counts_that_a_map_lacks_are_none(dtype: str) -> None:
+    """Counts have no missing value; a packed row is one of the type, all places of it or entries."""
+    card = replace(CARD, dtype=dtype)
+    predictor: Any = SimpleNamespace(card=card, encoding=encodings.encoding("none"), width=3)
+    x, _ = predict_sql._packed(predictor, model(), pd.Series([{"b2:x": 700, "other": 1}, {"b1:x": 2}, {}]))
+    assert (x.dtype, x.tolist()) == (np.uint16, [[0, 0, 700], [2, 0, 0], [0, 0, 0]])
+    column = sparse(x) if packing.is_sparse(dtype) else packing.column(x)
+    np.testing.assert_array_equal(predict_sql._packed(predictor, model(), pd.Series(column.to_pylist()))[0], x)
+    bad = b"\3\0\0\0\1\0" if packing.is_sparse(dtype) else b"\0\0"
+    with pytest.raises(
+        InputError, match="ascending order below 3" if packing.is_sparse(dtype) else "1 packed features; exp"
+    ):
+        predict_sql._packed(predictor, model(), pd.Series([bad]))
 
 
 def test_a_name_means_one_model_or_is_refused() -> None:

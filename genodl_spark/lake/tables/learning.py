@@ -15,7 +15,7 @@ EXAMPLES = Table(
         required(
             "x",
             "binary",
-            "Packed little-endian values: int8 with -1 missing (of sequences base codes), or float32 with NaN missing",
+            "Packed little-endian values of the dataset's dtype (of sequences base codes); -1 or NaN is a missing one",
         ),
         required("target", "double", "Class index, or the value for regression"),
         required(
@@ -62,7 +62,11 @@ DATASETS = Table(
         LABEL_COLUMN,
         required("rows", "bigint", "Labelled rows"),
         required("n_features", "int", "Features per row"),
-        required("dtype", "string", "int8 or float32"),
+        required(
+            "dtype",
+            "string",
+            "Of packed values: int8, uint8, uint16 or float32; behind sparse: of entries, those that are not 0",
+        ),
         required("classes", "array<string>", "Class names in index order; empty for regression"),
         required("features", "array<string>", "Feature identifiers in packed order"),
         Column(
@@ -80,6 +84,7 @@ DATASETS = Table(
         required("source_versions", "map<string,bigint>", "Version of every table read"),
         required("warnings", "array<string>", "What the preparation noticed"),
         required("prepared_at", "timestamp", "When, UTC"),
+        Column("entries", "bigint", "Entries of all rows together, of a sparse dtype; else NULL"),
     ),
     key=("dataset",),
     checks={"rows": "rows >= 0"},

@@ -18,7 +18,8 @@ or one of the user's own.
                                            that each may have
     learnt(x, learns, scaling, cut)        these tensors, but for `mean` and `inverse`: what training rows are like
     reader(tensors, device)                what a model sees of packed rows, see `Reader`
-    dtypes                                 types that packed values may have
+    dtypes                                 types that packed values may have; rows of sparse ones come whole,
+                                           a batch at a time
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from genodl_spark.core import own_code
+from genodl_spark.core import own_code, packing
 from genodl_spark.core.own_code import Code
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from genodl_spark.learning.scaling import Scaling
 
 Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
-DTYPES = ("int8", "uint8", "uint16", "float32")  # with -1 or NaN for a missing value, where the type has one
 
 
 class Reader(Protocol):
@@ -73,7 +73,7 @@ class Encoding(Protocol):
 
     def tensors(self, features: int) -> dict[str, list[tuple[int, ...]]]: ...
 
-    def learnt(self, x: np.ndarray, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]: ...
+    def learnt(self, x: packing.Rows, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]: ...
 
     def reader(self, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Reader: ...
 
@@ -82,7 +82,7 @@ class Shaped:
     """Rows of a shape of their own, which networks take as they are and nothing is measured of: a start for encodings
     of one file, which say `shape` and `tensor`, and `width` where it is not the product of the shape."""
 
-    dtypes = DTYPES
+    dtypes: tuple[str, ...] = packing.VALUES
     scaled = False
     projectable = False
     by_name = False
@@ -111,7 +111,7 @@ class Shaped:
     def tensors(self, features: int) -> dict[str, list[tuple[int, ...]]]:
         return {}
 
-    def learnt(self, x: np.ndarray, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
+    def learnt(self, x: packing.Rows, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
         return {}
 
     def reader(self, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Reader:

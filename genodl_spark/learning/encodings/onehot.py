@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from genodl_spark.core import packing
 from genodl_spark.genome import bases
 from genodl_spark.learning.scaling import Scaling, fences
 
@@ -62,11 +63,11 @@ class Encoding:
         # Models of before know nothing of length and variety.
         return {"mean": [(1,)], "inverse": [(1,)], "background": [(64,)], "usual": [(3, 2), (2,)]}
 
-    def learnt(self, x: np.ndarray, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
+    def learnt(self, x: packing.Rows, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
         """The background of base codes, float32 (64,), and the ends of what is usual among training rows, all packed
         rows x those where `learns` bool (rows,): of bits per base, entropy of triplets, bases, float64 (3, 2).
         `cut`: sequences may have been longer than a row."""
-        parts = [x[start : start + 4096][learns[start : start + 4096]] for start in range(0, len(x), 4096)]
+        parts = [x[part][learns[part]] for part in packing.parts(x)]
         bits = background(sum((triplets(part) for part in parts), np.zeros(64, np.int64)))
         distance, entropy, length = (
             np.concatenate([of(part) for part in parts])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from genodl_spark.core import packing
 from genodl_spark.learning.scaling import Scaling, fences
 
 if TYPE_CHECKING:
@@ -23,9 +24,10 @@ def on_linear_scale(largest: float) -> bool:
 
 
 class Values:
-    """Stored values (rows, F), int8 with -1 missing or float32 with NaN missing, standardised in every training set."""
+    """Stored values (rows, F), int8 with -1 missing, float32 with NaN missing, or counts, uint8 or uint16,
+    standardised in every training set."""
 
-    dtypes = ("int8", "float32")
+    dtypes = packing.VALUES
     scaled = True
     projectable = True
     by_name = True
@@ -49,7 +51,7 @@ class Values:
         import torch
 
         found = x.to(dtype)
-        return found if x.is_floating_point() else found.masked_fill_(x < 0, torch.nan)
+        return found if x.is_floating_point() or not x.dtype.is_signed else found.masked_fill_(x < 0, torch.nan)
 
     def baseline(self, x: np.ndarray) -> np.ndarray:
         return self.floats(x)
@@ -57,11 +59,11 @@ class Values:
     def tensors(self, features: int) -> dict[str, list[tuple[int, ...]]]:
         return {"mean": [(features,)], "inverse": [(features,)], "background": [(0,)], "usual": [(2,)]}
 
-    def learnt(self, x: np.ndarray, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
+    def learnt(self, x: packing.Rows, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
         """`usual` float64 (2,): ends of the mean squares of standardised training rows, all packed rows x those
         where `learns` bool (rows,)."""
         mean, inverse = scaling.mean[-1], scaling.inverse[-1]
-        parts = (x[start : start + 4096][learns[start : start + 4096]] for start in range(0, len(x), 4096))
+        parts = (x[part][learns[part]] for part in packing.parts(x))
         found = [mean_square((self.floats(part) - mean) * inverse, inverse > 0) for part in parts]
         return {"background": np.zeros(0, np.float32), "usual": np.array(fences(np.concatenate(found)))}
 

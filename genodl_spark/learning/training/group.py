@@ -112,9 +112,9 @@ class Group:
         import torch
 
         source = self.rank.data.x if self.coordinates is None else self.coordinates
-        if self.rank.device.type != "cuda" or source.nbytes > self.job.device_bytes:
+        if self.rank.device.type != "cuda" or math.prod(source.shape) * source.dtype.itemsize > self.job.device_bytes:
             return None
-        return torch.from_numpy(np.ascontiguousarray(source)).to(self.rank.device)
+        return torch.from_numpy(np.ascontiguousarray(source[:])).to(self.rank.device)
 
     def fetch(self, rows: np.ndarray) -> torch.Tensor:
         """Packed values (rows, F), or coordinates (S, rows, width), of some rows, on the device."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from genodl_spark.core import packing
 from genodl_spark.learning import feed
 from genodl_spark.learning import scaling as quality
 from genodl_spark.learning.encodings import Encoding
@@ -41,8 +42,7 @@ def fit_scaling(
         origin = np.nan_to_num(encoding.floats(data.x[:1])[0])
         classes = data.target.astype(int) if job.select and job.classes else None
         sums: quality.Moments | None = None
-        for start in range(0, len(data), 4096):
-            part = slice(start, start + 4096)
+        for part in packing.parts(data.x):
             values = encoding.floats(data.x[part])
             found = quality.moments(
                 values, learns[:, part], origin, None if classes is None else classes[part], len(job.classes)
@@ -53,15 +53,19 @@ def fit_scaling(
         most = int(learns.sum(1).max())
         if most > PROJECTED_ROWS or job.layout.features <= most or not projects(job, encoding):
             return scaling, None, None
-        values = encoding.floats(data.x)
         found_axes = []
-        for s in range(len(learns)):
-            z = np.nan_to_num((values - scaling.mean[s]) * scaling.inverse[s])
-            axes = quality.principal_axes(z[learns[s]])
-            found_axes.append((z @ axes, axes))
+        parts = [slice(start, start + PROJECTED_ROWS) for start in range(0, len(data), PROJECTED_ROWS)]
+        for mean, inverse, rows in zip(scaling.mean, scaling.inverse, map(np.flatnonzero, learns), strict=True):
+            axes = quality.principal_axes(_standard(encoding.floats(data.x[rows]), mean, inverse))
+            inside = np.concatenate([_standard(encoding.floats(data.x[part]), mean, inverse) @ axes for part in parts])
+            found_axes.append((inside, axes))
         width = max(axes.shape[1] for _, axes in found_axes)
         coordinates = np.zeros((len(learns), len(data), width), np.float32)
         projection = np.zeros((len(learns), job.layout.features, width), np.float32)
         for s, (inside, axes) in enumerate(found_axes):
             coordinates[s, :, : axes.shape[1]], projection[s, :, : axes.shape[1]] = inside, axes
         return scaling, coordinates, projection
+
+
+def _standard(values: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    return np.nan_to_num((values - mean) * inverse)
