@@ -7,6 +7,7 @@ import io
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,44 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
 
     Without a master anywhere the session runs on all cores of this machine, with two task slots at least.
     """
-    from pyspark.logger import PySparkLogger
     from pyspark.sql import SparkSession
+
+    chosen = _chosen(app, settings, master)
+    _start_jvm(chosen)
+    builder = SparkSession.builder
+    for key, value in chosen.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    assert spark._jvm is not None
+    # another thread may have built it, and then it is active there
+    spark._jvm.SparkSession.setActiveSession(spark._jsparkSession)
+    conf = dict(spark.sparkContext.getConf().getAll())
+    if _SHUFFLE not in conf:
+        spark.conf.set(_SHUFFLE, str(shuffle_partitions(conf, task_slots(spark))))
+    _ship_package(spark)
+    return spark
+
+
+def start_ahead(app: str, settings: Mapping[str, str], master: str | None = None) -> None:
+    """Has the JVM start beside what this thread does before it calls `build` of the same, such as importing libraries.
+
+    What goes wrong goes wrong again in `build`, which tells it.
+    """
+    import pyspark.sql  # noqa: F401  here: of two threads that import modules which import each other, one may find half of one
+
+    chosen = _chosen(app, settings, master)
+
+    def start() -> None:
+        with contextlib.suppress(Exception):
+            _start_jvm(chosen)
+
+    threading.Thread(target=start, name="jvm", daemon=True).start()
+
+
+def _chosen(app: str, settings: Mapping[str, str], master: str | None) -> dict[str, str]:
+    """All properties of a session; the environment of its JVM, and what is logged of it,
+    are as they should be from then on."""
+    from pyspark.logger import PySparkLogger
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
@@ -58,23 +95,14 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
     submitted = _submitted()
     # two ranks need two slots
     chosen = master or submitted.get("spark.master") or f"local[{max(2, os.cpu_count() or 1)}]"
-    builder = SparkSession.builder.appName(app).master(chosen)
     settings = {"spark.redaction.regex": redaction.SPARK_PATTERN, **settings}
     if chosen.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         settings = {**_ON_ONE_MACHINE, **settings}
-    chosen_values = {
+    kept = {
         key: value for key, value in {**settings, **_ALWAYS}.items() if key in _ALWAYS or submitted.get(key) is None
     }
-    _start_jvm({"spark.master": chosen, "spark.app.name": app, **chosen_values})
-    for key, value in chosen_values.items():
-        builder = builder.config(key, value)
-    spark = builder.getOrCreate()
-    conf = dict(spark.sparkContext.getConf().getAll())
-    if _SHUFFLE not in conf:
-        spark.conf.set(_SHUFFLE, str(shuffle_partitions(conf, task_slots(spark))))
-    _ship_package(spark)
-    return spark
+    return {"spark.master": chosen, "spark.app.name": app, **kept}
 
 
 def place(master: str | None) -> str:

@@ -104,7 +104,15 @@ class Run:
 
     @cached_property
     def spark(self) -> SparkSession:
-        return session.build(f"genodl {self.report.job}", self.settings.spark, self.master)
+        return session.build(*self._session)
+
+    def start_ahead(self) -> None:
+        """Has the JVM start while this thread does something else."""
+        session.start_ahead(*self._session)
+
+    @property
+    def _session(self) -> tuple[str, dict[str, str], str | None]:
+        return f"genodl {self.report.job}", self.settings.spark, self.master
 
     @cached_property
     def lake(self) -> Lake:

@@ -134,16 +134,43 @@ class Lake:
                 if cohort is None or file.partition.get("cohort", cohort) == cohort
             )
             self._read.add(asked)
-        reader = self.spark.read.format("delta")
-        if version is not None:
-            reader = reader.option("versionAsOf", version)
-        rows = reader.load(self.path(table))
+        rows = None if held or version is not None else self._few_rows(table)
+        if rows is None:
+            reader = self.spark.read.format("delta")
+            if version is not None:
+                reader = reader.option("versionAsOf", version)
+            rows = reader.load(self.path(table))
         lacking = _check_columns(table, rows.schema, self.path(table), version is not None and version != newest)
         if lacking:
             from pyspark.sql import functions as F
 
             rows = rows.withColumns({column.name: F.lit(None).cast(column.type) for column in lacking})
         return rows
+
+    def _few_rows(self, table: Table) -> DataFrame | None:
+        """The newest version of a table whose files are listed beside it, few, small and whole
+        on a local disk; None of any other.
+
+        To find out which files a query needs Delta replays the log by Spark jobs, which takes longer
+        than reading all of few files. Where one of them has changed or is gone, Delta is asked after all,
+        as the query may need it or not.
+        """
+        from pyspark.sql import DataFrame as Frame
+
+        if not storage.is_local(self.uri):
+            return None
+        log, nothing = delta_log(self.spark, self.path(table))
+        snapshot = log.update(False, nothing, nothing)
+        version = int(snapshot.version())
+        listed, beside = self._listed(table, version).get("allFiles"), snapshot.checksumOpt()
+        if not listed or any(file.get("deletionVector") for file in listed):
+            return None
+        if beside.isEmpty() or beside.get().allFiles().isEmpty() or sum(file["size"] for file in listed) > _FEW_BYTES:
+            return None
+        files = self.files(table, version)
+        if self.damaged(files) or not all(storage.kind(file.uri) == "file" for file in files):
+            return None
+        return Frame(log.createDataFrame(snapshot, beside.get().allFiles().get(), False, nothing), self.spark)
 
     def hold(self, files: Iterable[StoredFile]) -> None:
         """Holds files against the checksums that the log has, once each: the JVM knows nothing of these.

@@ -39,6 +39,7 @@ def query(run: Run, sql: str) -> None:
     nothing of it was analysed or run then.
     """
     run.require_lake()
+    run.start_ahead()  # libraries are loaded meanwhile
     from py4j.protocol import Py4JJavaError
     from pyspark.errors import (
         AnalysisException,
