@@ -7,7 +7,9 @@ import contextlib
 import importlib
 import io
 import pkgutil
+import select
 import sys
+import threading
 from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING
@@ -34,6 +36,7 @@ def shell(run: Run, given: Arguments) -> int:
     from genodl_spark.job.shell import LEAVE, History, statements
 
     run.require_lake()
+    ready = _warmed(run)
     common = {"--lake": [run.lake_uri], "--set": given.set}
     common |= {f"--{name}": [value] for name in ("config", "master") if (value := getattr(given, name))}
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
@@ -56,9 +59,23 @@ def shell(run: Run, given: Arguments) -> int:
                 break
             if terminal and history.add(statement):
                 _remember(statement)
+            ready.wait()
             codes.append(_run(statement, common, terminal))
     run.report.metrics.update(statements=len(codes), failed=sum(1 for code in codes if code))
     return next((code for code in codes if code), 0)
+
+
+def _warmed(run: Run) -> threading.Event:
+    """Has a session on this machine start while nobody has asked for anything yet; the event says when statements may
+    run. A script has its statements there already, which may ask for no session at all."""
+    with contextlib.suppress(OSError, ValueError):  # standard input that is no file
+        if session.place(run.master) == "local" and not select.select([sys.stdin], [], [], 0)[0]:
+            from genodl_spark.pipelines.query import warm
+
+            return warm(run)
+    ready = threading.Event()
+    ready.set()
+    return ready
 
 
 def _run(statement: str, common: dict[str, list[str]], terminal: bool) -> int:

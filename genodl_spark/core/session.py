@@ -352,6 +352,6 @@ def stop() -> None:
         return
     from pyspark.sql import SparkSession
 
-    active = SparkSession.getActiveSession()
+    active = SparkSession.getActiveSession() or SparkSession._instantiatedSession  # another thread may have built it
     if active is not None and not _sharers:
         active.stop()

@@ -170,6 +170,8 @@ class Lake:
         files = self.files(table, version)
         if self.damaged(files) or not all(storage.kind(file.uri) == "file" for file in files):
             return None
+        jvm: Any = self.spark._jvm
+        jvm.SparkSession.setActiveSession(self.spark._jsparkSession)  # the one that Delta makes the rows in
         return Frame(log.createDataFrame(snapshot, beside.get().allFiles().get(), False, nothing), self.spark)
 
     def hold(self, files: Iterable[StoredFile]) -> None:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.output import cell, plain, reader_left
 from genodl_spark.job.config import from_stored
-from genodl_spark.job.run import Run
+from genodl_spark.job.run import Report, Run
 from genodl_spark.lake import statements
 from genodl_spark.lake.duck import Duck
-from genodl_spark.lake.tables.learning import MODELS
+from genodl_spark.lake.schema import identifier
+from genodl_spark.lake.tables.learning import MODELS, PREDICTIONS
 from genodl_spark.registry.listings import LISTINGS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 SHOWN = 1000
+_SMALL = 1 << 20  # bytes of a table that a session is warmed with, at most
 
 
 # What a task says of a value that an expression cannot take, as Spark names it in the JVM.
@@ -77,6 +81,56 @@ def query(run: Run, sql: str) -> None:
         raise InputError(
             f"{statements.first_line(cause.getMessage())}; expected values that the query can take", "SQL"
         ) from error
+
+
+def warm(run: Run) -> threading.Event:
+    """Has another thread start the session and answer a question of the lake's smallest table, with a window, so that
+    a statement to come finds it all loaded. Nothing of the answer is kept, and no view of others is changed.
+
+    The event is set once libraries are loaded: before that this thread is not to load any. What fails there fails
+    again where it is asked for, and is told there.
+    """
+    loaded = threading.Event()
+
+    def work() -> None:
+        try:
+            import pandas  # noqa: F401  what a session, a statement and its row of `runs` load where they need it
+            import pyspark.sql
+            import pyspark.testing  # noqa: F401
+
+            from genodl_spark.registry.sql import FUNCTIONS, provide
+        except Exception:
+            return
+        finally:
+            loaded.set()
+        with contextlib.suppress(Exception):
+            apart = run.under(run.settings, Report("query"))
+            apart.__dict__.update(spark=run.spark.newSession())
+            apart.__dict__.pop("lake", None)
+            lake, jvm = apart.lake, apart.spark._jvm
+            stored = run.stored
+            versions = ((table, stored.version(table)) for table in stored.existing())
+            sizes = [(sum(file.size for file in stored.files(t, v)), t) for t, v in versions if v is not None]
+            small = sorted(((size, table) for size, table in sizes if 0 < size <= _SMALL), key=itemgetter(0))
+            relation, columns = (
+                ("predictions_latest", ("task", "value"))
+                if any(table.name == PREDICTIONS.name for _, table in small)
+                else (small[0][1].name, (small[0][1].columns[0].name,) * 2)
+            )
+            group, value = map(identifier, columns)
+            ranked = f"SELECT *, row_number() OVER (PARTITION BY {group} ORDER BY {value} DESC) AS _k FROM {relation}"
+            wanted = f"SELECT {group}, count(*) AS n, round(avg(_k), 3) AS m"
+            sql = f"{wanted} FROM ({ranked}) GROUP BY {group} ORDER BY {group}"
+            parser = apart.spark._jsparkSession.sessionState().sqlParser()
+            statement = statements.judged(jvm, parser, sql, FUNCTIONS)
+            named = provide(apart, statement)
+            rows = session.planned(apart.spark, statement.plan)
+            lake.hold_plan(rows, named)
+            for _ in rows.toLocalIterator():
+                pass
+
+    threading.Thread(target=work, name="warm", daemon=True).start()
+    return loaded
 
 
 def query_duckdb(run: Run, sql: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from genodl_spark.core import session
@@ -44,3 +46,26 @@ def test_a_cluster_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert [session.place(master) for master in masters] == ["local"] * 4 + ["cluster"] * 3
     assert [config.load(place=place).spark["spark.ui.enabled"] for place in ("local", "cluster")] == ["false", "true"]
     assert config.load(None, None, ["spark.ui.enabled=true"]).spark["spark.ui.enabled"] == "true"
+
+
+def test_an_archive_of_classes_is_used_whole_and_with_our_own_conf_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = Path(session.__file__).parents[2] / "conf"
+    (tmp_path / "jre").mkdir()
+    monkeypatch.delenv(session.SUBMITTED, raising=False)
+    monkeypatch.setenv("SPARK_CONF_DIR", str(conf))
+    monkeypatch.setattr(session.sys, "prefix", str(tmp_path))
+    found = session.ClassArchive.found.__wrapped__
+    assert found(session.ClassArchive) is None
+    archive = tmp_path / "jre" / "classes-4.jsa"
+    archive.write_bytes(b"abc")  # cut off: a JVM crashes over it
+    assert found(session.ClassArchive) is None
+    archive.write_bytes(b"abcd")
+    made = found(session.ClassArchive)
+    assert made is not None and made.path == archive and f"-XX:SharedArchiveFile={archive}" in made.options
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    assert found(session.ClassArchive) is None
+    monkeypatch.setenv("SPARK_CONF_DIR", str(conf))
+    monkeypatch.setenv(session.SUBMITTED, "1")  # the JVM runs already
+    assert found(session.ClassArchive) is None

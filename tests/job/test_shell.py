@@ -8,11 +8,14 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from genodl_spark.core.errors import InputError
+from genodl_spark.job import config
+from genodl_spark.job.run import Report, Run
 from genodl_spark.job.shell import (
     History,
     WithoutLast,
@@ -25,6 +28,7 @@ from genodl_spark.job.shell import (
     without_result,
     words_of,
 )
+from genodl_spark.pipelines import query
 from jobs import shell
 
 VERBS = ("list", "query", "train")
@@ -187,3 +191,24 @@ def test_long_answers_go_through_the_pager(
         sys.stdout.write(text)
     assert capfd.readouterr().out == ("" if through else text)
     assert os.path.exists(tmp_path / "seen") == through and (not through or (tmp_path / "seen").read_text() == text)
+
+
+def test_a_session_is_warmed_while_nobody_asks_for_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def warm(run: Run) -> threading.Event:
+        asked.append(run.lake_uri)
+        return threading.Event()
+
+    monkeypatch.setattr(query, "warm", warm)
+    here, cluster = (Run(Report("shell"), config.load(), "L", master) for master in ("local[2]", "spark://a:7077"))
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        assert shell._warmed(cluster).is_set() and asked == []
+        assert not shell._warmed(here).is_set() and asked == ["L"]
+        os.write(writer, b"list tables\n")
+        assert shell._warmed(here).is_set() and asked == ["L"]  # a script
+        os.close(writer)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert shell._warmed(here).is_set() and asked == ["L"]
