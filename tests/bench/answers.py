@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import meter
+
 from jobs.demo import SQL
-from tests.bench import meter
 
 GENODL = str(Path(sys.prefix) / "bin" / "genodl")
 STATEMENT = " ".join(SQL.split())
