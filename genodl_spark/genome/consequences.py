@@ -324,8 +324,8 @@ class Pairs:
             self.terms[rows[hold]] |= _BIT[term]
         described = hgvs.substituted(old, new, number + 1, lost)
         for row in np.flatnonzero(holds["stop_lost"]):
-            tail = self._tail(rows[row])
-            described[row] = hgvs.extension(tail, chr(new[row]), int(number[row]) + 1, self.code)
+            behind = self.spliced[begin[row] + first[row] + 3 : self.spliced_of[t[row] + 1]]
+            described[row] = hgvs.extension(behind, chr(new[row]), int(number[row]) + 1, self.code)
         letters = np.frombuffer(b"acgtn", np.uint8)
         texts = np.full((len(rows), 7), ord("/"), np.uint8)
         for side, bases in ((0, codon), (4, changed)):
@@ -341,12 +341,6 @@ class Pairs:
             ),
             "hgvs_p": pc.if_else(pa.array(known), pa.array(described, pa.string()), pa.scalar(None, pa.string())),
         }
-
-    def _tail(self, row: int) -> np.ndarray:
-        """Bases of the row's transcript behind its coding region."""
-        t = self.transcript[row]
-        found: np.ndarray = self.spliced[self.spliced_of[t] + self.c1[row] : self.spliced_of[t + 1]]
-        return found
 
     def _other_changes(self, rows: np.ndarray) -> dict[str, pa.Array]:
         """Of insertions, deletions and longer substitutions: one by one, as their proteins differ in length."""

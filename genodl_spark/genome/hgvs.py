@@ -64,10 +64,10 @@ def protein_change(
     changed = np.concatenate([spliced[:q0], alt, spliced[q1:]])
     shift = len(alt) - (q1 - q0)
     whole_start = phase == 0
-    if whole_start and q0 < c0 + 3 and shift and len(changed) >= len(spliced) - c0:
-        kept = changed[len(changed) - (len(spliced) - c0) :]
-        if np.array_equal(kept, spliced[c0:]):
-            return Change(("start_retained_variant",), hgvs_p=SAME)
+    starts = whole_start and q0 < c0 + 3
+    moves = starts and bool(shift) and (q0 < c0 or not _reads_start(changed[c0 : c0 + 3], code))
+    if moves and np.array_equal(changed[-(len(spliced) - c0) :], spliced[c0:]):
+        return Change(("start_retained_variant",), hgvs_p=SAME)
     if q0 < c0:
         return Change(("start_lost",), hgvs_p="p.Met1?") if whole_start else Change(("coding_sequence_variant",))
     first = c0 + phase
@@ -100,7 +100,7 @@ def protein_change(
     if tail == protein[index:] and (shift or "*" in old):
         return Change(("stop_retained_variant",), hgvs_p=f"p.Ter{index + 1}=" if old == "*" else SAME, **written)
     terms = []
-    start_lost = whole_start and q0 < c0 + 3 and not _reads_start(changed[c0 : c0 + 3], protein, code)
+    start_lost = starts and not _reads_start(changed[c0 : c0 + 3], code) and old[:1] != new[:1]
     gains, loses = "*" in new and "*" not in old, "*" in old and "*" not in new
     if start_lost:
         terms.append("start_lost")
@@ -134,9 +134,8 @@ def protein_change(
     return Change(tuple(terms), hgvs_p=described, **written)
 
 
-def _reads_start(codon: np.ndarray, protein: str, code: np.ndarray) -> bool:
-    reads = translated(codon, code).decode()
-    return reads == "M" or reads == protein[:1]
+def _reads_start(codon: np.ndarray, code: np.ndarray) -> bool:
+    return translated(codon, code) == b"M"
 
 
 def _three(residues: str) -> str:

@@ -232,12 +232,8 @@ class Oracle:
             return None
         before, after = read(old[gene.c0 : gene.c1]), to_stop(read(new[gene.c0 :]))
         starts = at < gene.c0 + 3
-        if (
-            starts
-            and shift
-            and len(new) >= len(old) - gene.c0
-            and new[len(new) - len(old) + gene.c0 :] == old[gene.c0 :]
-        ):
+        moves = starts and shift and (at < gene.c0 or new[gene.c0 : gene.c0 + 3] != "ATG")
+        if moves and new.endswith(old[gene.c0 :]):
             return {"start_retained_variant"}
         if at < gene.c0:
             return {"start_lost"}
@@ -388,11 +384,81 @@ def test_consequences_are_those_of_transcripts_mutated_base_by_base(strand: str)
             if isinstance(protein, str):
                 old, new, _ = oracle.mutated()
                 before, after = read(old[gene.c0 : gene.c1]), to_stop(read(new[gene.c0 :]))
-                expected = "?" if "start_lost" in row["terms"] else after  # type: ignore[operator]
+                named = next((term for term in row["terms"] if term.startswith("start_")), "")  # type: ignore[attr-defined]
+                expected = {"start_lost": "?", "start_retained_variant": before}.get(named, after)
                 assert applied_to_protein(before, protein, after) == expected, (protein, variant, gene)
-            protein_known = {"missense_variant", "frameshift_variant", "stop_gained", "inframe_deletion", "stop_lost"}
+            protein_known = {"missense_variant", "frameshift_variant", "stop_gained", "inframe_deletion"}
             assert not protein_known & set(row["terms"]) or protein is not None, row  # type: ignore[arg-type]
     assert seen >= set(TERMS) - {
         "non_coding_transcript_exon_variant", "non_coding_transcript_variant", "NMD_transcript_variant",
         "intergenic_variant", "incomplete_terminal_codon_variant", "start_retained_variant",
     }  # fmt: skip
+
+
+def test_transcripts_without_coding_region_and_with_a_part_of_one() -> None:
+    rng = random.Random(1)
+    genome = "".join(rng.choice("ACGT") for _ in range(300)) + "GCATGCATAAACCTGGC" + "A" * 12_000
+    rows: list[dict[str, object]] = [
+        {"type": "exon", "start": 51, "end": 100, "strand": "+", "transcript_id": "N", "gene_id": "A"},
+        {"type": "exon", "start": 201, "end": 260, "strand": "+", "transcript_id": "N", "gene_id": "A"},
+        # a coding region that begins within a codon (GC, two bases) and ends within one (A), with no exon rows
+        {"type": "CDS", "start": 301, "end": 318, "strand": "+", "phase": 2, "transcript_id": "P", "gene_id": "B"},
+        {"type": "transcript", "start": 301, "end": 318, "strand": "+", "transcript_id": "P", "gene_id": "B",
+         "transcript_biotype": "nonsense_mediated_decay"},
+        {"type": "exon", "start": 1, "end": 9, "strand": None, "transcript_id": "no strand", "gene_id": "C"},
+    ]  # fmt: skip
+
+    def found(pos: int, ref: str, alt: str, name: str) -> tuple[object, ...]:
+        (row,) = [row for row in annotated(genome, rows, [(pos, ref, alt)]) if row["transcript_id"] == name]
+        return tuple(row[key] for key in ("terms", "hgvs_c", "hgvs_p", "codons", "cds_position", "protein_position"))
+
+    nmd = "NMD_transcript_variant"
+    base = genome[59]
+    assert found(60, base, "G" if base != "G" else "T", "N")[0] == ["non_coding_transcript_exon_variant"]
+    assert found(150, genome[149], "A" if genome[149] != "A" else "C", "N")[:2] == (
+        ["intron_variant", "non_coding_transcript_variant"],
+        f"n.50+50{genome[149]}>{'A' if genome[149] != 'A' else 'C'}",
+    )
+    assert found(302, "C", "T", "P") == (["coding_sequence_variant", nmd], "c.2C>T", None, None, 2, None)
+    assert found(304, "T", "A", "P") == (["missense_variant", nmd], "c.4T>A", "p.Met1Lys", "aTg/aAg", 4, 1)
+    assert found(310, "A", "AT", "P")[:2] == (["frameshift_variant", nmd], "c.10_11insT")
+    assert found(318, "A", "G", "P")[0] == ["incomplete_terminal_codon_variant", "coding_sequence_variant", nmd]
+    assert found(5300, "A", "C", "P")[0] == ["downstream_gene_variant"]
+    alone = annotated(genome, rows, [(5_319, "A", "C")])
+    assert [(row["terms"], row["transcript_id"], row["picked"]) for row in alone] == [
+        (["intergenic_variant"], None, True)
+    ]
+
+
+def test_the_picked_row_is_the_most_severe_and_then_the_preferred_transcript() -> None:
+    genome = "A" * 100 + "ATGAAACGGTAA" + "A" * 100
+    exon = {"type": "exon", "start": 96, "end": 117, "strand": "+", "gene_id": "G"}
+    cds = {"type": "CDS", "start": 101, "end": 112, "strand": "+", "phase": 0, "gene_id": "G"}
+    rows: list[dict[str, object]] = [
+        *({**part, "transcript_id": "T1"} for part in (exon, cds)),
+        *({**part, "transcript_id": "T2", "tags": ["basic", "MANE_Select"]} for part in (exon, cds)),
+        {**exon, "transcript_id": "T0"},
+    ]
+    found = annotated(genome, rows, [(108, "G", "A"), (98, "A", "G"), (5_000, "A", "G")])
+    assert [(row["variant"], row["transcript_id"], row["terms"]) for row in found if row["picked"]] == [
+        (0, "T2", ["missense_variant"]),
+        (1, "T2", ["5_prime_UTR_variant"]),
+        (2, "T2", ["downstream_gene_variant"]),
+    ]
+
+
+def test_mitochondrial_codons_and_unknown_bases() -> None:
+    genome = "ATGTGAATAGGNAANTAA"
+    rows: list[dict[str, object]] = [
+        {"type": kind, "start": 1, "end": 18, "strand": "+", "phase": 0, "transcript_id": "T", "gene_id": "G"}
+        for kind in ("exon", "CDS")
+    ]
+    made = Variants.of_alleles(np.array([6, 9, 11, 14]), pa.array(["A", "A", "g", "A"]), pa.array(["G", "G", "a", "C"]))
+    stretch = Stretch(0, base_codes(np.frombuffer(genome.encode(), np.uint8)))
+    found = {
+        name: consequences(made, transcripts_of(rows), stretch, code_of(name)).column("hgvs_p").to_pylist()
+        for name in ("1", "MT")
+    }
+    # TGA is a stop but in mitochondria; ATA is Ile there not, but Met; GGN is Gly whatever N is, AAN not known
+    assert found["1"] == ["p.Ter2TrpextTer4", "p.Ile3Met", None, None]
+    assert found["MT"] == ["p.Trp2=", "p.Met3=", None, None]
