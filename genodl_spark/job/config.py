@@ -66,8 +66,17 @@ class Target(Section):
     )
     kind: str = Field(
         "auto",
-        pattern="^(auto|classes|regression)$",
-        description="classes or regression; auto means regression where the label column is called value.",
+        pattern="^(auto|classes|regression|none)$",
+        description="classes or regression; auto means regression where the label column is called value; "
+        "none learns from rows without labels.",
+    )
+    values: Names = Field(
+        [], description="Label columns that are values whatever target.kind says, where there are several."
+    )
+    event: Text | None = Field(
+        None,
+        description="Column that says whether the event came at the time in the label column: "
+        "1 or 0, true or false, yes or no.",
     )
 
 
@@ -158,7 +167,9 @@ class Settings(Section):
         description="Task of genodl_spark/tasks that reads the features, or a Python file of your own "
         "with a function features(settings).",
     )
-    label: Text = Field("label", description="Column that holds the label.")
+    label: Text = Field(
+        "label", description="Column that holds the label; several, with commas between them, are learnt together."
+    )
     metric: str = Field(
         "balanced_accuracy",
         description="The metric that models are compared by, such as balanced_accuracy, macro_f1, auroc, "

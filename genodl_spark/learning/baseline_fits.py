@@ -10,6 +10,8 @@ import numpy as np
 
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import baselines, encodings, feed, metrics
+from genodl_spark.learning.baselines import learning_times
+from genodl_spark.learning.heads import Head, labelled, targets
 from genodl_spark.learning.metrics import HeldOut
 from genodl_spark.learning.splits import VALIDATION
 from genodl_spark.learning.training import plan
@@ -24,7 +26,7 @@ class Fits:
     layout: feed.Layout
     external: tuple[list[str], feed.Layout] | None
     transform: str
-    classes: int
+    heads: list[Head]
     folds: int
     seed: int
     max_rows: int
@@ -38,11 +40,16 @@ def examples(files: tuple[str, ...], layout: feed.Layout) -> feed.Examples:
     return feed.read(list(files), layout, "pyarrow")
 
 
-def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fits one baseline on one training set; returns row numbers and scores of the rows that it is tested on."""
+def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Fits one baseline for one head on the rows of a training set that have a label of it.
+
+    Returns row numbers and scores, float64 (rows, scores), of the rows that it is tested on and that have one.
+    """
+    wanted, own = fits.heads[head], targets(fits.heads)[head]
     data = examples(tuple(fits.files), fits.layout)
     sets = [plan.TrainingSet(repeat, fold)]
-    rows = np.flatnonzero(plan.learns(data.folds, sets, fits.folds)[0])
+    known = labelled(data.target[:, own])
+    rows = np.flatnonzero(plan.learns(data.folds, sets, fits.folds)[0] & known)
     if len(rows) > fits.max_rows:
         rows = np.sort(np.random.default_rng([fits.seed, repeat, fold + 1]).choice(rows, fits.max_rows, replace=False))
     # Of a fixed split the one set that is described is the registered model's.
@@ -55,26 +62,41 @@ def fit(fits: Fits, name: str, repeat: int, fold: int) -> tuple[np.ndarray, np.n
     x = encoding.baseline(data.x[rows][:, used])
     if fits.external is not None:
         others = examples(tuple(fits.external[0]), fits.external[1])
-        test_rows = np.arange(len(others))
+        test_rows = np.flatnonzero(labelled(others.target[:, own]))
         tested = others.x[test_rows]
     else:
-        test_rows = np.flatnonzero(plan.held_out(data.folds, sets, fits.folds)[0])
+        test_rows = np.flatnonzero(plan.held_out(data.folds, sets, fits.folds)[0] & known)
         tested = data.x[test_rows]
     others_x = encoding.baseline(tested[:, used])
-    scores = baselines.fit_predict(
-        name, x, data.target[rows], others_x, fits.classes, fits.seed, fits.options.get(name)
-    )
-    return test_rows, scores
+    target = data.target[rows, own]
+    learnt = learning_times(target[:, 0], target[:, 1] > 0) if wanted.kind == "time" else target[:, 0]
+    scores = baselines.fit_predict(name, x, learnt, others_x, len(wanted.classes), fits.seed, fits.options.get(name))
+    return test_rows, scores.reshape(len(test_rows), -1)
 
 
-def inner_metric(fits: Fits, name: str, metric: str, classes: list[str]) -> float:
-    """A baseline's metric over the inner folds, pooled, or on the validation rows; no test row counts."""
+def inner_metric(fits: Fits, name: str, metric: str) -> float:
+    """A baseline's metric over the inner folds, pooled, or on the validation rows, mean over heads;
+    no test row counts."""
     data = examples(tuple(fits.files), fits.layout)
     folds = range(fits.folds) if fits.folds else [plan.REGISTERED]
-    parts = [fit(fits, name, 0, fold) for fold in folds]
-    rows, scores = np.concatenate([ids for ids, _ in parts]), np.concatenate([values for _, values in parts])
-    if not fits.folds:
-        inside = data.folds[rows, 0] == VALIDATION
-        rows, scores = rows[inside], scores[inside]
-    ids = rows.astype(str)
-    return metrics.metrics(HeldOut(ids, ids, data.target[rows], scores[None], classes))[metric]
+    found = []
+    for head, own in enumerate(targets(fits.heads)):
+        parts = [fit(fits, name, head, 0, fold) for fold in folds]
+        rows, scores = np.concatenate([ids for ids, _ in parts]), np.concatenate([values for _, values in parts])
+        if not fits.folds:
+            inside = data.folds[rows, 0] == VALIDATION
+            rows, scores = rows[inside], scores[inside]
+        found.append(
+            of_head(fits.heads[head], rows.astype(str), rows.astype(str), data.target[rows, own], scores[None])
+        )
+    return metrics.metrics(found)[metric]
+
+
+def of_head(head: Head, entities: np.ndarray, groups: np.ndarray, target: np.ndarray, scores: np.ndarray) -> HeldOut:
+    """Held-out predictions of one head: target (N, numbers) and scores (R, N, scores) as the head has them."""
+    event = target[:, 1] > 0 if head.kind == "time" else None
+    first = target[:, 0] if head.numbers else np.zeros(len(target))
+    classes = list(head.classes)
+    return HeldOut(
+        entities, groups, first, scores if classes else scores[..., 0], classes, event, head.label, head.kind
+    )

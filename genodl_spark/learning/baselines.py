@@ -8,7 +8,7 @@ nothing is fitted on the rows to be scored. One thread, so that the number of co
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.learning import baselines
+from genodl_spark.learning.heads import Head
 from genodl_spark.learning.settings import Evaluation
 
 NAMES = ("majority", "linear_svm", "logistic", "random_forest", "decision_tree")
@@ -270,9 +271,28 @@ def _softmax(z: np.ndarray) -> np.ndarray:
     return e / e.sum(1, keepdims=True)
 
 
-def baseline_names(settings: Evaluation, n_classes: int) -> list[str]:
-    """The baselines asked for that are ones of `n_classes` classes, 0 for regression.
-    InputError for an unknown one, or option of one."""
+def learning_times(times: np.ndarray, event: np.ndarray) -> np.ndarray:
+    """What baselines of values learn of times, so that a greater value stands for a longer time: float64 (n,).
+
+    times (n,) above 0, event (n,) whether it came then. Minus the martingale residuals of a model without features:
+    the hazard that has been accumulated by a row's time (Nelson 1972, Aalen 1978), less 1 where the event came.
+    Residuals of that kind let any regression learn from times of which some are cut off (Therneau,
+    Grambsch and Fleming 1990, Biometrika 77).
+    """
+    order = np.argsort(times, kind="stable")
+    distinct, first, of_row = np.unique(times[order], return_index=True, return_inverse=True)
+    came = np.bincount(of_row, event[order].astype(np.float64), len(distinct))
+    hazard = np.cumsum(came / (len(times) - first))
+    found = np.empty(len(times))
+    found[order] = hazard[of_row] - event[order]
+    return found
+
+
+def baseline_names(settings: Evaluation, heads: Sequence[Head]) -> list[str]:
+    """The baselines asked for that there are for such heads; what is logistic for classes is ridge for values.
+
+    InputError for an unknown one, or option of one.
+    """
     known = {*baselines.NAMES, *baselines.REGRESSION_NAMES}
     for name in settings.baselines:
         if name not in known:
@@ -284,6 +304,7 @@ def baseline_names(settings: Evaluation, n_classes: int) -> list[str]:
             if option not in baselines.SPACES.get(name, {}):
                 expected = ", ".join(f"{n}.{o}" for n, space in baselines.SPACES.items() for o in space)
                 raise InputError(f"found option {name}.{option}; expected some of {expected}", "evaluate.options")
-    kind = baselines.names(n_classes)
-    same = {"logistic": "ridge"} if not n_classes else {}
+    most = max((len(head.classes) for head in heads if head.kind != "none"), default=None)
+    kind = names(most) if most is not None else ()
+    same = {"logistic": "ridge"} if not most else {}
     return list(dict.fromkeys(n for name in settings.baselines if (n := same.get(name, name)) in kind))

@@ -35,13 +35,15 @@ from genodl_spark.core.errors import MEND, Damaged
 from genodl_spark.lake.files import opened
 
 COLUMNS = ["row_id", "x", "target", "folds"]
+TARGETS = "targets"  # in place of `target` where a row has more than one number, or none
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Layout:
     """Shape of a dataset: rows, features per row, `dtype` of the packed values, repeats of its split; packed values per
-    row, `width`, where they are not one for each feature; and `entries` of all rows together, where rows are sparse."""
+    row, `width`, where they are not one for each feature; `entries` of all rows together, where rows are sparse; and
+    numbers of a row's target."""
 
     rows: int
     features: int
@@ -49,16 +51,28 @@ class Layout:
     repeats: int
     width: int = 0
     entries: int = 0
+    targets: int = 1
 
     @property
     def values(self) -> int:
         return self.width or self.features
 
+    @property
+    def columns(self) -> list[str]:
+        """Columns of `examples` that hold it."""
+        return [target_column(self.targets) if name == "target" else name for name in COLUMNS]
+
+
+def target_column(numbers: int) -> str:
+    """The column of `examples` that holds targets of so many numbers."""
+    return "target" if numbers == 1 else TARGETS
+
 
 @dataclass(frozen=True)
 class Examples:
-    """A dataset in memory, by row number: x (rows, values) int8 with -1 missing or float32 with NaN missing,
-    or sparse, where x[rows] makes these rows whole; target float64 (rows,); folds int8 (rows, repeats),
+    """A dataset in memory, by row number: x (rows, values) int8 with -1 missing or float32 with NaN missing, or sparse,
+    where x[rows] makes these rows whole; target float64 (rows, targets), NaN for a number that a row lacks;
+    folds int8 (rows, repeats),
     as in the table `examples`."""
 
     x: packing.Rows
@@ -214,7 +228,7 @@ class _Block:
         x: list[tuple[Any, tuple[int, ...]]] = [(layout.dtype, (rows, layout.values))]
         if packing.is_sparse(layout.dtype):
             x = [("int64", (rows,)), ("int64", (rows,)), (packing.entry(layout.dtype), (layout.entries,))]
-        return [("float64", (rows,)), *x, ("int8", (rows, layout.repeats)), ("uint8", (rows,))]
+        return [("float64", (rows, layout.targets)), *x, ("int8", (rows, layout.repeats)), ("uint8", (rows,))]
 
     @classmethod
     def bytes(cls, layout: Layout) -> int:
@@ -234,7 +248,7 @@ class _Block:
             self.x[place] = x
         else:
             self._put_entries(place, x, self.x)
-        self.target[place] = table.column("target").to_numpy()
+        self.target[place] = _targets(table, layout.targets)
         self.folds[place] = _rows(table.column("folds"), "int8", layout.repeats)
         np.add.at(self.seen, rows, 1)
 
@@ -247,6 +261,14 @@ class _Block:
         to.starts[place], to.counts[place] = start + found.starts, found.counts
 
 
+def _targets(table: pa.Table | pa.RecordBatch, numbers: int) -> np.ndarray:
+    """Targets of rows, float64 (rows, numbers)."""
+    found: np.ndarray = (
+        table.column("target").to_numpy()[:, None] if numbers == 1 else _rows(table.column(TARGETS), "float64", numbers)
+    )
+    return found
+
+
 def _rows(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> Any:
     """`packing.packed`. RuntimeError where they are not that."""
     try:
@@ -256,12 +278,12 @@ def _rows(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> Any:
 
 
 def _decode(files: list[str], block: _Block, backend: str, scratch: str | None, readers: int) -> None:
-    tables = _petastorm if backend == "petastorm" else _pyarrow
+    tables, columns = _petastorm if backend == "petastorm" else _pyarrow, block.layout.columns
     block.seen[:] = 0
 
     def decode(paths: list[str]) -> None:
         try:
-            for table in tables(paths):
+            for table in tables(paths, columns):
                 block.put(table)
         except pa.ArrowException as error:
             raise Damaged(
@@ -302,7 +324,7 @@ class _local:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _petastorm(paths: list[str]) -> Iterator[pa.Table]:
+def _petastorm(paths: list[str], columns: list[str]) -> Iterator[pa.Table]:
     """Row groups as Petastorm's reader loads them, before it makes an object of every value.
 
     Its dummy pool is the only one that neither loses rows nor changes their order (uber/petastorm, thread pool):
@@ -335,7 +357,7 @@ def _petastorm(paths: list[str]) -> Iterator[pa.Table]:
         reader = Reader(
             filesystem,
             local,
-            schema_fields=COLUMNS,
+            schema_fields=columns,
             worker_class=TableWorker,
             reader_pool=DummyPool(),
             shuffle_row_groups=False,
@@ -349,11 +371,11 @@ def _petastorm(paths: list[str]) -> Iterator[pa.Table]:
             reader.join()
 
 
-def _pyarrow(paths: list[str]) -> Iterator[pa.Table]:
+def _pyarrow(paths: list[str], columns: list[str]) -> Iterator[pa.Table]:
     for path in paths:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=COLUMNS, use_threads=False)
+                yield file.read_row_group(group, columns=columns, use_threads=False)
 
 
 def permutation(rows: int, seed: int, epoch: int) -> np.ndarray:

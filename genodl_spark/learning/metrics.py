@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from genodl_spark.learning.heads import Head
+
 CLASSIFICATION = (
     "accuracy",
     "balanced_accuracy",
@@ -28,7 +30,9 @@ CLASSIFICATION = (
     "nmi",
 )
 REGRESSION = ("r2", "pearson", "spearman", "c_index", "mae", "mse")
-LOWER_IS_BETTER = ("brier", "ece", "mae", "mse")
+TIMES = ("c_index",)
+UNLABELLED = ("reconstruction_error",)
+LOWER_IS_BETTER = ("brier", "ece", "mae", "mse", *UNLABELLED)
 ECE_BINS = 15
 
 _CHUNK = 1 << 20  # rows x draws that are in memory at once: about 60 MB at the peak
@@ -53,7 +57,9 @@ class HeldOut:
     entities: (N,) str, distinct. groups: (N,) str, equal to entities where there is no group. target:
     (N,) float64, class index or value. scores: float64, class probabilities (R, N, C) or values (R, N),
     for R repeats of the cross-validation (1 for a fixed split); NaN where a row was not evaluated in that repeat.
-    classes: names in index order, empty for regression. Any order of rows gives the same results.
+    classes: names in index order, empty for regression. event: (N,) bool, of times:
+    whether the event came by `target`, or nothing is known of later. label and kind: of the head (see heads.py),
+    which is classes or values unless it is said. Any order of rows gives the same results.
     """
 
     entities: np.ndarray
@@ -61,9 +67,14 @@ class HeldOut:
     target: np.ndarray
     scores: np.ndarray
     classes: list[str]
+    event: np.ndarray | None = None
+    label: str = ""
+    kind: str = ""
 
     def __post_init__(self) -> None:
         n = len(self.entities)
+        if (self.event is not None) != (self.kind == "time") or (self.event is not None and self.event.shape != (n,)):
+            raise ValueError("events do not fit the entities; expected one for each, of times alone")
         width = (len(self.classes),) if self.classes else ()
         if (
             self.scores.shape != (*self.scores.shape[:1], n, *width)
@@ -81,6 +92,12 @@ class HeldOut:
         if self.classes and n and not np.isin(self.target, np.arange(len(self.classes))).all():
             raise ValueError(f"target holds something else than a class index below {len(self.classes)}")
 
+    def of(self, rows: np.ndarray) -> HeldOut:
+        """Some of its rows, by bool (N,) or their numbers."""
+        event = None if self.event is None else self.event[rows]
+        parts = {"entities": self.entities[rows], "groups": self.groups[rows], "target": self.target[rows]}
+        return replace(self, **parts, scores=self.scores[:, rows], event=event)
+
     @property
     def evaluated(self) -> np.ndarray:
         """(R, N) bool: which rows were evaluated in which repeat."""
@@ -88,13 +105,29 @@ class HeldOut:
         return ~(missing.any(2) if self.classes else missing)
 
     @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that it has."""
+        return _OF_KIND[self.kind or ("classes" if self.classes else "value")]
+
+    @property
     def n_test(self) -> int:
         """Distinct entities evaluated in one repeat at least."""
         return int(self.evaluated.any(0).sum())
 
 
-def metrics(held: HeldOut) -> dict[str, float]:
+Held = HeldOut | Sequence[HeldOut]  # of one head, or of each of several
+
+
+def n_test(held: Held) -> int:
+    """Distinct entities evaluated, of one head at least."""
+    return len(
+        {entity for one in _several(held) for entity in np.asarray(one.entities, str)[one.evaluated.any(0)].tolist()}
+    )
+
+
+def metrics(held: Held) -> dict[str, float]:
     """Mean over repeats of each pooled metric; NaN where undefined in every repeat.
+    Of several heads the mean over those that have the metric.
 
     Classification (predicted: the class of the highest probability, the first of equals):
     accuracy; balanced_accuracy: mean recall of the classes present in the target (Brodersen et al. 2010);
@@ -108,40 +141,39 @@ def metrics(held: HeldOut) -> dict[str, float]:
     15 equal-width bins of the highest probability, each open below and closed above (Guo et al. 2017); ari:
     adjusted Rand index of the predicted classes (Hubert and Arabie 1985); nmi: their mutual information with the target
     over the mean of both entropies; both are 1 where all rows are of one class and are said to be.
-    Regression: r2 against the mean of the target; pearson; spearman with average ranks; c_index:
-    share of the pairs of rows with different targets that the scores put in the same order,
-    ties of scores count half (Harrell et al. 1982); mae; mse.
+    Regression: r2 against the mean of the target; pearson; spearman with average ranks; c_index: share of the pairs
+    of rows with different targets that the scores put in the same order, ties of scores count half (Harrell et al.
+    1982); mae; mse. Times: c_index over the pairs of which the earlier row has the event. Rows without labels:
+    reconstruction_error, the mean of the scores.
     """
-    return _Pooled(held).values()
+    return _pooled(held).values()
 
 
-def intervals(held: HeldOut, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
+def intervals(held: Held, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
     """Each metric with the 95% percentile interval of a group bootstrap (Efron 1979;
     groups as in Field and Welsh 2007).
 
-    As many groups as there are are drawn with replacement, the same draw for all repeats.
+    As many groups as there are are drawn with replacement, the same draw for all repeats, and for all of several heads.
     Draws in which a metric is undefined are left out of its interval. `resamples` 0 gives NaN ends. With few rows
     the interval of ece lies too high, even above its value: copies of rows look less calibrated than the rows.
     """
-    pooled = _Pooled(held)
+    pooled = _pooled(held)
     drawn = [pooled(counts) for counts in pooled.draws(resamples, seed, 0)]
     return {
         name: Interval(value, *_percentiles([part[name] for part in drawn])) for name, value in pooled.values().items()
     }
 
 
-def paired(a: HeldOut, b: HeldOut, metric: str, resamples: int = 1000, seed: int = 0) -> Interval:
+def paired(a: Held, b: Held, metric: str, resamples: int = 1000, seed: int = 0) -> Interval:
     """metric(a) - metric(b) with its 95% interval, both evaluated on the same draws.
 
-    a and b hold the same entities (in any order), groups, targets and repeats, else ValueError.
-    A row that one of them lacks in a repeat is left out of both there.
+    a and b hold the same entities (in any order), groups, targets and repeats, of each of several heads,
+    else ValueError. A row that one of them lacks in a repeat is left out of both there.
     """
     return paired_mean([(a, b)], metric, resamples, seed)
 
 
-def paired_mean(
-    pairs: Sequence[tuple[HeldOut, HeldOut]], metric: str, resamples: int = 1000, seed: int = 0
-) -> Interval:
+def paired_mean(pairs: Sequence[tuple[Held, Held]], metric: str, resamples: int = 1000, seed: int = 0) -> Interval:
     """Mean over pairs of metric(a) - metric(b), each pair with draws of its own.
 
     For pairs of different data or splits. Seeds on one set of test rows share its sampling error:
@@ -173,14 +205,7 @@ def by_group(
     parts = {}
     for value in np.unique(column[known]):
         rows = known & (column == value)
-        part = replace(
-            held,
-            entities=held.entities[rows],
-            groups=held.groups[rows],
-            target=held.target[rows],
-            scores=held.scores[:, rows],
-        )
-        parts[str(value)] = intervals(part, resamples, seed)
+        parts[str(value)] = intervals(held.of(rows), resamples, seed)
     return parts
 
 
@@ -285,38 +310,32 @@ def pr_curves(held: HeldOut, points: int = 500) -> dict[str, tuple[np.ndarray, n
     return curves
 
 
-class _Pooled:
-    """Pooled metrics as a function of the weights of the groups; what does not depend on the weights is computed once.
+def _several(held: Held) -> list[HeldOut]:
+    return [held] if isinstance(held, HeldOut) else list(held)
 
-    `keep` (R, N) bool, in the rows of `held`, restricts what counts as evaluated; `only` the metrics.
-    """
 
-    def __init__(self, held: HeldOut, keep: np.ndarray | None = None, only: str | None = None) -> None:
-        evaluated = held.evaluated if keep is None else keep & held.evaluated
-        # Sums and draws follow the order of identifiers, so that the order of rows changes no bit.
-        order = np.argsort(np.asarray(held.entities, str), kind="stable")
-        order = order[evaluated.any(0)[order]]
-        names, unit = np.unique(np.asarray(held.groups, str)[order], return_inverse=True)
-        self.n_groups = len(names)
-        self.names = (only,) if only else CLASSIFICATION if held.classes else REGRESSION
-        self.rows = max(len(order), len(held.classes) ** 2, 1)
-        self.repeats: list[Weighted] = []
-        for scores, mask in zip(held.scores, evaluated, strict=True):
-            used = mask[order]
-            arguments = (unit[used], held.target[order][used], scores[order][used], self.n_groups)
-            self.repeats.append(
-                _classification(*arguments, set(self.names))
-                if held.classes
-                else _regression(*arguments, set(self.names))
-            )
+def _pooled(held: Held, keep: Sequence[np.ndarray] | None = None, only: str | None = None) -> _Draws:
+    """Pooled metrics of one head, or their means over several. `keep`: of each head, see `_Pooled`;
+    `only`: the metric wanted."""
+    heads = _several(held)
+    kept = keep or [one.evaluated for one in heads]
+    names = np.unique(
+        np.concatenate([np.asarray(one.groups, str)[rows.any(0)] for one, rows in zip(heads, kept, strict=True)])
+    )
+    wanted = [(one, rows) for one, rows in zip(heads, kept, strict=True) if only is None or only in one.metrics]
+    parts = [_Pooled(one, names, rows, only) for one, rows in wanted]
+    return parts[0] if len(parts) == 1 else _Mean(parts, len(names))
+
+
+class _Draws:
+    """Metrics as a function of the weights of groups, `n_groups` of them, over some `rows`."""
+
+    n_groups: int
+    rows: int
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
-        """counts (groups, draws) int32 -> each metric, (draws,) float64:
-        mean over the repeats in which it is defined."""
-        with np.errstate(all="ignore"):
-            values = [weighted(counts) for weighted in self.repeats] if self.n_groups else []
-            draws = counts.shape[1]
-            return {name: _mean(np.array([v[name] for v in values]).reshape(len(values), draws)) for name in self.names}
+        """counts (groups, draws) int32 -> each metric, (draws,) float64."""
+        raise NotImplementedError
 
     def values(self) -> dict[str, float]:
         return {name: float(drawn[0]) for name, drawn in self(np.ones((self.n_groups, 1), np.int32)).items()}
@@ -331,6 +350,55 @@ class _Pooled:
             for i in range(width):
                 counts[:, i] = np.bincount(generator.integers(0, self.n_groups, self.n_groups), minlength=self.n_groups)
             yield counts
+
+
+class _Mean(_Draws):
+    """Metrics of several heads: each the unweighted mean over those that have it and of which it is defined."""
+
+    def __init__(self, parts: list[_Pooled], n_groups: int) -> None:
+        self.parts, self.n_groups, self.rows = parts, n_groups, sum(part.rows for part in parts)
+
+    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        found: dict[str, list[np.ndarray]] = {}
+        for part in self.parts:
+            for name, drawn in part(counts).items():
+                found.setdefault(name, []).append(drawn)
+        return {name: _mean(np.array(drawn)) for name, drawn in found.items()}
+
+
+class _Pooled(_Draws):
+    """Pooled metrics of one head; what does not depend on the weights is computed once.
+
+    `names` (G,): of all groups, in order. `evaluated` (R, N) bool, in the rows of `held`: what counts;
+    `only`: the metric wanted.
+    """
+
+    def __init__(self, held: HeldOut, names: np.ndarray, evaluated: np.ndarray, only: str | None = None) -> None:
+        # Sums and draws follow the order of identifiers, so that the order of rows changes no bit.
+        order = np.argsort(np.asarray(held.entities, str), kind="stable")
+        order = order[evaluated.any(0)[order]]
+        unit = np.searchsorted(names, np.asarray(held.groups, str)[order])
+        self.n_groups = len(names)
+        self.names = (only,) if only else held.metrics
+        self.rows = max(len(order), len(held.classes) ** 2, 1)
+        self.repeats: list[Weighted] = []
+        for scores, mask in zip(held.scores, evaluated, strict=True):
+            used = mask[order]
+            rows = order[used]
+            arguments = (unit[used], held.target[rows], scores[rows], self.n_groups)
+            if held.event is not None:
+                self.repeats.append(_times(unit[used], held.target[rows], scores[rows], held.event[rows]))
+            elif held.kind == "none":
+                self.repeats.append(_errors(unit[used], scores[rows], len(names)))
+            else:
+                self.repeats.append((_classification if held.classes else _regression)(*arguments, set(self.names)))
+
+    def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
+        """The mean over the repeats in which a metric is defined."""
+        with np.errstate(all="ignore"):
+            values = [weighted(counts) for weighted in self.repeats] if self.n_groups else []
+            draws = counts.shape[1]
+            return {name: _mean(np.array([v[name] for v in values]).reshape(len(values), draws)) for name in self.names}
 
 
 def _classification(
@@ -519,14 +587,31 @@ def _spearman(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Calla
     return weighted
 
 
-def _concordance(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Share of the pairs with different targets that the scores put in the same order.
+def _times(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, event: np.ndarray) -> Weighted:
+    """unit (n,): group index of each row; target, scores (n,); event (n,) bool."""
+    concordance = _concordance(unit, target, scores, event)
+    return lambda counts: {"c_index": concordance(counts)}
+
+
+def _errors(unit: np.ndarray, scores: np.ndarray, n_groups: int) -> Weighted:
+    """unit (n,): group index of each row; scores (n,)."""
+    rows, sums = np.bincount(unit, minlength=n_groups), np.bincount(unit, scores, n_groups)
+    return lambda counts: {"reconstruction_error": sums @ counts / (rows @ counts)}
+
+
+def _concordance(
+    unit: np.ndarray, target: np.ndarray, scores: np.ndarray, event: np.ndarray | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Share of the pairs with different targets that the scores put in the same order; where there is an `event` (n,)
+    bool, of the pairs of which the row of the lower target has it. Of equal targets those with it are the lower.
 
     The ranks of two different targets, written in binary, differ first in one bit:
     at each bit the rows of 0 are held against those of 1 that share the bits above, in the order of their scores.
     That is n log n, where pairs would be n * n.
     """
     rank = np.unique(target, return_inverse=True)[1]
+    if event is not None:
+        rank = 2 * rank + ~event
     place = np.unique(scores, return_inverse=True)[1]
     ties = len(scores) + 1
     levels = []
@@ -541,7 +626,8 @@ def _concordance(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Ca
             np.searchsorted(ranked, block[upper] * ties, "left"),
             np.searchsorted(ranked, (block[upper] + 1) * ties, "left"),
         ]
-        levels.append((unit[order], (rank[order] >> bit & 1) == 0, unit[upper], *edges, *ends))
+        lower = (rank[order] >> bit & 1) == 0
+        levels.append((unit[order], lower if event is None else lower & event[order], unit[upper], *edges, *ends))
 
     def weighted(counts: np.ndarray) -> np.ndarray:
         agreed, total = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
@@ -556,10 +642,21 @@ def _concordance(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Ca
     return weighted
 
 
-def _together(a: HeldOut, b: HeldOut, metric: str) -> tuple[_Pooled, _Pooled]:
-    known = CLASSIFICATION if a.classes else REGRESSION
+def _together(a: Held, b: Held, metric: str) -> tuple[_Draws, _Draws]:
+    several_a, several_b = _several(a), _several(b)
+    known = dict.fromkeys(name for one in several_a for name in one.metrics)
     if metric not in known:
         raise ValueError(f"found metric {metric!r}; expected one of {', '.join(known)}")
+    if [one.label for one in several_a] != [one.label for one in several_b]:
+        raise ValueError("the two predictions differ in their heads; expected the same")
+    kept = [_both(*pair) for pair in zip(several_a, several_b, strict=True)]
+    return _pooled(several_a, [rows for rows, _ in kept], metric), _pooled(
+        several_b, [rows for _, rows in kept], metric
+    )
+
+
+def _both(a: HeldOut, b: HeldOut) -> tuple[np.ndarray, np.ndarray]:
+    """What both have evaluated, bool (R, N), in the rows of each."""
     left, right = (np.argsort(np.asarray(held.entities, str), kind="stable") for held in (a, b))
     same = (
         a.scores.shape == b.scores.shape and a.classes == b.classes and np.array_equal(a.target[left], b.target[right])
@@ -575,7 +672,7 @@ def _together(a: HeldOut, b: HeldOut, metric: str) -> tuple[_Pooled, _Pooled]:
     both = a.evaluated[:, left] & b.evaluated[:, right]
     keep_a, keep_b = np.empty_like(both), np.empty_like(both)
     keep_a[:, left], keep_b[:, right] = both, both
-    return _Pooled(a, keep_a, metric), _Pooled(b, keep_b, metric)
+    return keep_a, keep_b
 
 
 def _one_against_rest(held: HeldOut) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -627,11 +724,14 @@ def calibrated(scores: np.ndarray, target: np.ndarray, folds: np.ndarray, regist
     return out
 
 
-def headline_metric(metric: str, n_classes: int) -> str:
-    """The task's own metric; for regression, where that is one of classes, the coefficient of determination."""
-    if metric in (CLASSIFICATION if n_classes else REGRESSION):
-        return metric
-    return "balanced_accuracy" if n_classes else "r2"
+_OF_KIND = {"classes": CLASSIFICATION, "value": REGRESSION, "time": TIMES, "none": UNLABELLED}
+_HEADLINES = {"classes": "balanced_accuracy", "value": "r2", "time": "c_index", "none": "reconstruction_error"}
+
+
+def headline_metric(metric: str, heads: Sequence[Head]) -> str:
+    """The task's own metric where a head has it, else that of the first head's kind: balanced accuracy,
+    coefficient of determination, c_index."""
+    return metric if any(metric in _OF_KIND[head.kind] for head in heads) else _HEADLINES[heads[0].kind]
 
 
 def best_baseline(values: dict[str, float], metric: str) -> str | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as checked
 
@@ -17,7 +19,8 @@ from genodl_spark.core import own_code, packing, storage
 from genodl_spark.core.errors import Damaged, InputError
 from genodl_spark.core.own_code import Code, sha256
 from genodl_spark.lake.tables.learning import MODELS
-from genodl_spark.learning import encodings
+from genodl_spark.learning import encodings, heads, metrics
+from genodl_spark.learning.heads import Head
 
 if TYPE_CHECKING:
     from genodl_spark.lake.delta import Lake
@@ -30,15 +33,34 @@ _OPTIONS = 4096  # entries of a list among them
 _ADVICE = "restore it from a copy, or train the model again with --force"
 
 Name = Annotated[str, Field(max_length=4096)]
+Temperature = Annotated[float, Field(ge=0.01, le=100)]  # what is fitted lies from e**-3 to e**3
+
+
+@checked(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+class HeadCard:
+    """One of a model's heads: the column of its labels, its kind, its classes,
+    and the temperature of their probabilities."""
+
+    label: Name
+    kind: Literal["classes", "value", "time", "none"]
+    classes: Annotated[list[Name], Field(max_length=1 << 16)]
+    temperature: Temperature = 1.0
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> HeadCard:
+        if (len(self.classes) > 1) != (self.kind == "classes"):
+            raise ValueError("two classes at least of the kind classes, else none")
+        return self
 
 
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class Card:
     """What is to be known of a model beside its weights; stored as model.json.
 
-    `features`: identifiers in the order of the inputs. `classes`: empty for regression. `dtype`: of packed inputs,
-    one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short batches are
-    filled up, so that a row's score does not depend on its neighbours.
+    `features`: identifiers in the order of the inputs. `classes`: empty for regression. `heads`: what is predicted,
+    where `label_column` and `classes` do not say it all, with the temperature of each in `temperatures`. `dtype`: of
+    packed inputs, one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short
+    batches are filled up, so that a row's score does not depend on its neighbours.
     """
 
     format: int
@@ -51,18 +73,50 @@ class Card:
     transform: Annotated[str, Field(pattern=r"^\w[\w.-]{0,200}$")]
     model: dict[str, Any]
     members: Annotated[int, Field(ge=1, le=4096)]
-    temperature: Annotated[float, Field(ge=0.01, le=100)]  # what is fitted lies from e**-3 to e**3
+    temperature: Temperature
     batch: Annotated[int, Field(ge=1, le=1 << 20)]
     # models of before have none: what their classes mean
     loss: Annotated[str, Field(pattern=r"^\w[\w.-]{0,200}$")] = "auto"
+    heads: Annotated[list[HeadCard], Field(max_length=1 << 12)] = dataclasses.field(default_factory=list)
+
+    @property
+    def predicted(self) -> list[Head]:
+        """What the model predicts."""
+        found = [Head(head.label, head.kind, tuple(head.classes)) for head in self.heads]
+        return found or heads.one(self.label_column, self.classes)
+
+    @property
+    def temperatures(self) -> list[float]:
+        """Of the probabilities of each head."""
+        return [head.temperature for head in self.heads] or [self.temperature]
+
+    def tempered(self, temperatures: list[float]) -> Card:
+        """The same card with other temperatures of its heads."""
+        if not self.heads:
+            return dataclasses.replace(self, temperature=temperatures[0])
+        pairs = zip(self.heads, temperatures, strict=True)
+        return dataclasses.replace(self, heads=[dataclasses.replace(head, temperature=value) for head, value in pairs])
+
+    def calibrated(self, raw: np.ndarray) -> np.ndarray:
+        """Scores (..., scores of all heads) with each head's probabilities at its temperature; values as they are."""
+        found = raw.copy()
+        for head, own, temperature in zip(
+            self.predicted, heads.answers(self.predicted), self.temperatures, strict=True
+        ):
+            if head.classes:
+                found[..., own] = metrics.sharpen(raw[..., own], temperature)
+        return found
 
     @model_validator(mode="after")
     def _fits_together(self) -> Card:
-        for what, names in (("classes", self.classes), ("features", self.features)):
+        named = [("classes", self.classes), ("features", self.features), ("heads", [head.label for head in self.heads])]
+        for what, names in [*named, *((f"classes of {head.label}", head.classes) for head in self.heads)]:
             if len(set(names)) < len(names):
                 raise ValueError(f"{what} that are named once each")
         if len(self.classes) == 1:
             raise ValueError("no classes, or two at least")
+        if self.heads and self.classes:
+            raise ValueError("classes of the heads alone, where there are heads")
         if not own_code.is_own(self.transform):  # one of the user's own is asked where its code may run
             try:
                 encoding = encodings.encoding(self.transform)
@@ -106,10 +160,12 @@ def card_of(content: bytes, origin: str) -> Card:
         raise InputError(f"{_what_is_wrong(error)}; {_ADVICE}", origin) from error
 
 
-def new_card(**values: Any) -> Card:
+def new_card(predicted: Sequence[Head], **values: Any) -> Card:
     """The card of a model that is to be trained. InputError for what no card may say."""
+    of_heads = heads.shapes(predicted)
     try:
-        return Card(format=FORMAT, temperature=1.0, **values)
+        several = [HeadCard(head.label, head.kind, list(head.classes)) for head in predicted if of_heads["heads"]]  # type: ignore[arg-type]
+        return Card(format=FORMAT, temperature=1.0, classes=of_heads["classes"], heads=several, **values)
     except ValidationError as error:
         raise InputError(_what_is_wrong(error), "model") from error
 

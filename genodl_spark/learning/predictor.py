@@ -18,7 +18,7 @@ from genodl_spark.core import own_code, packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.lake.delta import Lake
-from genodl_spark.learning import encodings, losses, metrics
+from genodl_spark.learning import encodings, losses
 from genodl_spark.learning.model_files import BATCH_BYTES, CARD, WEIGHTS, Card, ModelFiles, registered
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ def batch_rows(batch: int, shape: encodings.Shape) -> int:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model says of B rows. `raw` float64 (B, classes), probabilities before calibration, or (B, 1), values.
+    """What a model says of B rows. `raw` float64 (B, scores): of each head, side by side,
+    probabilities before calibration, or a value.
 
-    `uncertainty` float64 (B,): what the members of an ensemble, or passes with dropout, disagree about,
+    `uncertainty` float64 (B, heads): what the members of an ensemble, or passes with dropout, disagree about,
     as the loss has it (see losses/); NaN where there is one answer only.
     `distance` float64 (B,): how far a row is from those of training, bits per base or mean square;
     NaN of a row without any value. `unusual` bool (B,): which rows are unlike those of training, by distance and,
@@ -89,7 +90,7 @@ def _network(
             "found a batch of more than 16 GiB of inputs; expected a smaller one, train it again",
             storage.join(origin, CARD),
         )
-    expected: dict[str, tuple[int, ...]] = {"target": (2,)}
+    expected: dict[str, tuple[int, ...]] = {"target": (loss.measures,)}
     for name, shapes in encoding.tensors(len(card.features)).items():
         found = tuple(tensors[name].shape) if name in tensors else ()
         expected[name] = found if found in shapes else shapes[0]
@@ -154,13 +155,14 @@ class Predictor:
             torch.set_num_threads(threads)
         try:
             self.encoding = encodings.encoding(card.transform, code)
-            self.loss = losses.loss(losses.name_of(card.loss, card.classes), card.classes, code)
+            inputs = self.encoding.shape(len(card.features))
+            self.loss = losses.loss(losses.name_of(card.loss, card.predicted), card.predicted, inputs, code)
         except InputError as error:  # of what the card says
             raise InputError(str(error), storage.join(origin, CARD)) from error
         self.width = self.encoding.width(len(card.features))
         tensors = _tensors(weights, storage.join(origin, WEIGHTS))
         self.network = _network(card, self.encoding, self.loss, tensors, origin, code or {})
-        self.center, self.spread = tensors["target"].tolist()
+        self.standard = tensors["target"].double().numpy()
         if self.passes and card.model.get("norm") == "batch":
             raise InputError(
                 "found batch norm, which passes with dropout would feed with other rows; expected 0", "predict.passes"
@@ -188,17 +190,13 @@ class Predictor:
     def __call__(self, x: np.ndarray, calibrated: bool = True) -> np.ndarray:
         """Scores of rows x (rows, values), packed as the card says.
 
-        Class probabilities float64 (rows, classes), at the card's temperature unless `calibrated` is off;
-        or values float64 (rows,) for regression.
+        Of each head, side by side, class probabilities, at the card's temperature unless `calibrated` is off,
+        or a value: float64 (rows, scores); (rows,) of values alone.
         """
         raw = self.scores(x).raw
-        if not self.card.classes:
+        if raw.shape[1] == 1:
             return raw[:, 0]
-        return self.calibrated(raw) if calibrated else raw
-
-    def calibrated(self, raw: np.ndarray) -> np.ndarray:
-        """Probabilities at the card's temperature; values as they are."""
-        return metrics.sharpen(raw, self.card.temperature) if self.card.classes else raw
+        return self.card.calibrated(raw) if calibrated else raw
 
     def scores(self, x: packing.Rows, lengths: np.ndarray | None = None) -> Scores:
         """All that is to be said of rows x, as for a call. `lengths` int (rows,): of sequences,
@@ -218,7 +216,9 @@ class Predictor:
                 of_part = None if lengths is None else lengths[start : start + batch]
                 parts.append([*found, self.reader.unusual(part, found[-1], of_part)])
         if not parts:
-            return Scores(np.empty((0, max(len(self.card.classes), 1))), np.empty(0), np.empty(0), np.empty(0, bool))
+            of_heads = self.card.predicted
+            raw, uncertainty = np.empty((0, sum(head.scores for head in of_heads))), np.empty((0, len(of_heads)))
+            return Scores(raw, uncertainty, np.empty(0), np.empty(0, bool))
         return Scores(*(np.concatenate(found) for found in zip(*parts, strict=True)))
 
     def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -229,26 +229,22 @@ class Predictor:
             packed = torch.from_numpy(x).to(self.device)
         inputs, distance = self.reader(x, packed)
         kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
+        first = encodings.each(inputs, lambda value: value[None])
         with torch.autocast(self.device.type, kind, enabled=kind is not None):
-            outputs = self._answers(inputs, len(x)).float()
-        return (*self._combined(outputs), distance)
+            outputs = self._answers(first, len(x)).float()
+        answer = self.loss.answer(outputs, self.standard, first)
+        return answer, self.loss.uncertainty(outputs, answer, self.standard).reshape(len(answer), -1), distance
 
-    def _answers(self, inputs: Any, rows: int) -> torch.Tensor:
-        """Outputs of every member, or of every pass, (E, B, C)."""
+    def _answers(self, first: Any, rows: int) -> torch.Tensor:
+        """Outputs of every member, or of every pass, (E, B, C), for inputs (1, B, ...)."""
         import torch
 
-        first = encodings.each(inputs, lambda value: value[None])
         if not self.passes:
             found: torch.Tensor = self.network(first)
             return found
         # Every row is given the same masks, so that neither its neighbours nor its place among them matter.
         same = torch.zeros(rows, dtype=torch.int64, device=self.device)
         return torch.cat([self.network(first, same, number) for number in range(self.passes)])
-
-    def _combined(self, outputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """The answer to B rows, float64 (B, C or 1), and how uncertain it is, float64 (B,), from (E, B, outputs)."""
-        answer = self.loss.answer(outputs, self.center, self.spread)
-        return answer, self.loss.uncertainty(outputs, answer, self.spread)
 
 
 def load(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:
@@ -350,9 +346,9 @@ def score(rows: DataFrame, model: ModelFiles | str, calibrated: bool = True, tru
     """Scores rows (entity_id string, x binary, missing int) with a model, given by its files or as LAKE/models/ID;
     they may be a stream.
 
-    `trusted`: whether code of its user's that is stored with it may run. Returns entity_id, scores (probabilities in
-    the order of the card's classes, or one value) and missing, the number of the model's features that the row lacks.
-    InputError where the model is not registered in its lake, or its files are not those that were.
+    `trusted`: whether code of its user's that is stored with it may run. Returns entity_id, scores (of each head, side
+    by side, probabilities in the order of its classes, or one value) and missing, the number of the model's features
+    that the row lacks. InputError where the model is not registered in its lake, or its files are not those that were.
     """
     if isinstance(model, str):
         folder, _, model_id = model.rstrip("/").rpartition("/")
@@ -363,7 +359,7 @@ def score(rows: DataFrame, model: ModelFiles | str, calibrated: bool = True, tru
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         predictor = cached(files)
         for batch in scored(predictor, batches):
-            found = predictor.calibrated(batch.scores.raw) if calibrated else batch.scores.raw
+            found = predictor.card.calibrated(batch.scores.raw) if calibrated else batch.scores.raw
             offsets = np.arange(len(found) + 1, dtype=np.int32) * found.shape[1]
             packed = pa.ListArray.from_arrays(pa.array(offsets), pa.array(found.ravel()))
             columns = [batch.entities, packed, pa.array(batch.missing, pa.int32())]

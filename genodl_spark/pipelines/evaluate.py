@@ -10,6 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+
 from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.session import task_slots
@@ -17,18 +20,19 @@ from genodl_spark.features.protocol import entity_of
 from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.entities import all_rows_about, check_column, tables_about
 from genodl_spark.lake.schema import identifier
-from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SPLITS
+from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, HELD_OUT, SPLITS
 from genodl_spark.learning import feed, metrics
 from genodl_spark.learning.baseline_fits import Fits, fit
 from genodl_spark.learning.baselines import baseline_names
+from genodl_spark.learning.heads import labelled, targets
 from genodl_spark.learning.metrics import HeldOut, Interval, best_baseline
 from genodl_spark.learning.training import launch as training
 from genodl_spark.learning.training import plan
-from genodl_spark.registry.datasets import job_of
+from genodl_spark.registry.datasets import job_of, numbered_rows
 from genodl_spark.registry.labels import labelled_cohorts, read_labels
 from genodl_spark.registry.models import Chosen, chosen_model
 from genodl_spark.registry.predictions import scored_rows
-from genodl_spark.registry.scores import MODEL, fits_of, headline, held_out
+from genodl_spark.registry.scores import HEAD, MODEL, fits_of, headline, held_out, of_heads, with_targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +111,7 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
 
 
 def _names(model: Chosen) -> list[str]:
-    return baseline_names(model.settings.evaluate, len(model.card.classes))
+    return baseline_names(model.settings.evaluate, model.card.predicted)
 
 
 def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | None) -> Fits:
@@ -121,14 +125,15 @@ def _dataset(run: Run, model: Chosen) -> Row:
 
 
 def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
-    """Scores of the baselines on the rows held out: predictor, repeat, row_id, scores;
+    """Scores of the baselines on the rows held out: predictor, repeat, row_id, of (number of the head), scores;
     each Spark task does a share of the fits."""
     from pyspark.storagelevel import StorageLevel
 
     if fits.external is not None or not fits.folds:
-        work = [(name, 0, plan.REGISTERED) for name in names]
+        sets = [(0, plan.REGISTERED)]
     else:
-        work = [(name, r, k) for name in names for r in range(fits.layout.repeats) for k in range(fits.folds)]
+        sets = [(r, k) for r in range(fits.layout.repeats) for k in range(fits.folds)]
+    work = [(name, head, *which) for name in names for head in range(len(fits.heads)) for which in sets]
     # A task costs a fraction of a second: several to a core, for balance, but not one per fit.
     # Every task gets some of each kind.
     tasks = min(len(work), 8 * task_slots(run.spark))
@@ -138,19 +143,14 @@ def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
 
         for frame in frames:
             for task in frame["id"]:
-                for name, repeat, fold in work[task::tasks]:
-                    ids, scores = fit(fits, name, repeat, fold)
+                for name, head, repeat, fold in work[task::tasks]:
+                    ids, scores = fit(fits, name, head, repeat, fold)
                     yield pd.DataFrame(
-                        {
-                            "predictor": name,
-                            "repeat": repeat,
-                            "row_id": ids,
-                            "scores": list(scores.reshape(len(ids), -1)),
-                        }
+                        {"predictor": name, "repeat": repeat, "row_id": ids, "of": head, "scores": list(scores)}
                     )
 
     rows = run.spark.range(0, tasks, 1, tasks).mapInPandas(
-        kernel, "predictor string, repeat int, row_id bigint, scores array<double>"
+        kernel, "predictor string, repeat int, row_id bigint, of int, scores array<double>"
     )
     return rows.persist(StorageLevel.DISK_ONLY)
 
@@ -167,10 +167,14 @@ def _score_folds(run: Run, model: Chosen) -> int:
     if scored is None:
         return 0
     own = run.lake.read(HELD_OUT).where((F.col("model_id") == model.row.model_id) & (F.col("predictor") == MODEL))
-    own = own.where(F.col("cohort") == model.row.cohort).drop("predictor", "scores", "row_id")
-    numbers = run.lake.read(EXAMPLES).where(F.col("dataset") == model.row.dataset).select("row_id", "entity_id")
-    rows = own.join(scored.join(numbers, "row_id").drop("row_id"), ["repeat", "entity_id"]).select(
-        *HELD_OUT.column_names
+    own = own.where(F.col("cohort") == model.row.cohort).drop("predictor", "scores")
+    found = with_targets(run, _dataset(run, model), scored).select(
+        "predictor", "repeat", "entity_id", F.col("head").alias("of"), "scores"
+    )
+    rows = (
+        own.join(found, ["repeat", "entity_id"])
+        .where(F.col("head").eqNullSafe(F.col("of")))
+        .select(*HELD_OUT.column_names)
     )
     run.lake.replace(HELD_OUT, rows, {"model_id": model.row.model_id, "cohort": model.row.cohort, "predictor": names})
     return (
@@ -193,7 +197,9 @@ def _null(run: Run, model: Chosen) -> DataFrame:
         rows = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(
             *(storage.join(staging, name) for name in folders)
         )
-        rows = rows.select(F.lit(NULL).alias("predictor"), "repeat", "row_id", "scores").persist(StorageLevel.DISK_ONLY)
+        rows = rows.select(
+            F.lit(NULL).alias("predictor"), "repeat", "row_id", F.lit(None).cast("int").alias("of"), "scores"
+        ).persist(StorageLevel.DISK_ONLY)
         rows.count()  # before the files go
         return rows
     finally:
@@ -205,7 +211,7 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
     less those of people who trained it."""
     from pyspark.sql import functions as F
 
-    labels = read_labels(run, model.features, cohort, model.row.label_column, list(model.card.classes))
+    labels = read_labels(run, model.features, cohort, model.row.label_column, model.card.predicted)
     for warning in labels.warnings:
         run.report.warn(warning)
     splits = run.lake.read(SPLITS).where(
@@ -229,39 +235,39 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
             f"found no sample of cohort {cohort} that did not train the model; expected some, name another cohort",
             "--cohort",
         )
-    ids = [
-        (labels.entities[i], number, labels.groups[i] if labels.groups else None, float(labels.target[i]), b"")
-        for number, i in enumerate(kept)
-    ]
-    numbered = run.spark.createDataFrame(
-        ids, "entity_id string, row_id bigint, group string, target double, folds binary"
-    )
+    mine = numbered_rows(labels, np.empty((len(labels.entities), 0), np.int8)).take(kept).drop_columns("row_id")
+    numbered = run.spark.createDataFrame(mine.append_column("row_id", pa.array(np.arange(len(kept)))))
     scored = scored_rows(run, model, cohort, calibrated=False)
     staging = storage.join(run.lake.uri, "_staging", f"evaluate-{model.row.model_id}-{uuid.uuid4().hex[:12]}")
     common = [F.lit(model.row.model_id).alias("model_id"), F.lit(cohort).alias("cohort")]
     rest = [F.lit("external").alias("role"), F.lit(None).cast("int").alias("fold"), F.col("scores")]
-    rows = scored.join(numbered, "entity_id").withColumn("predictor", F.lit(MODEL)).withColumn("repeat", F.lit(0))
-    rows = rows.select(*common, "predictor", "repeat", "entity_id", "group", "target", *rest)
+    columns: list[Any] = [*common, "predictor", "repeat", "entity_id", "group", "head", "target", "event", *rest]
+    rows = of_heads(scored.join(numbered, "entity_id"), model.card.predicted)
+    rows = rows.withColumn("predictor", F.lit(MODEL)).withColumn("repeat", F.lit(0)).select(*columns)
     names = _names(model)
     if names:
         packed = model.features.rows(run.sources, cohort, list(model.card.features)).join(numbered, "entity_id")
-        packed.select(*feed.COLUMNS).write.parquet(staging)
+        packed.select(*feed.COLUMNS, feed.TARGETS).write.parquet(staging)
         width, dtype = model.encoding.width(len(model.card.features)), model.card.dtype
         entries = 0
         if packing.is_sparse(dtype):
             size = packing.entry(dtype).itemsize
             entries = run.spark.read.parquet(staging).agg(F.sum(F.octet_length("x"))).collect()[0][0] // size
-        layout = feed.Layout(len(ids), len(model.card.features), dtype, 0, width, entries)
+        numbers = labels.target.shape[1]
+        layout = feed.Layout(len(kept), len(model.card.features), dtype, 0, width, entries, numbers)
         files = storage.files_under(staging, ".parquet")
-        fitted = _fitted(run, _fits(run, model, (files, layout)), names).join(numbered, "row_id")
-        rows = rows.unionByName(fitted.select(*common, "predictor", "repeat", "entity_id", "group", "target", *rest))
-    run.lake.replace(HELD_OUT, rows, {"model_id": model.row.model_id, "cohort": cohort})
+        fitted = of_heads(
+            _fitted(run, _fits(run, model, (files, layout)), names).join(numbered, "row_id"), model.card.predicted
+        )
+        rows = rows.unionByName(fitted.select(*columns))
+    run.lake.replace(HELD_OUT, rows.select(*HELD_OUT.column_names), {"model_id": model.row.model_id, "cohort": cohort})
     scored.unpersist()
     storage.remove_directory(staging)
-    return len(ids) * (1 + len(names))
+    known = sum(int(labelled(labels.target[kept][:, own]).sum()) for own in targets(labels.heads))
+    return known * (1 + len(names))
 
 
-def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], digest: str) -> list[dict[str, Any]]:
+def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, list[HeldOut]], digest: str) -> list[dict[str, Any]]:
     """Rows of `evaluations`: the model, its baselines, the paired difference to the best of them,
     and the model by report.by."""
     s, seed = model.settings, int(model.row.seed)
@@ -273,9 +279,11 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
             numbers = {key: None if math.isnan(value) else value for key, value in interval._asdict().items()}
             rows.append({**common, "predictor": predictor, "by": by, "metric": metric, "n_test": n_test, **numbers})
 
-    n_test = held[MODEL].n_test
+    n_test = metrics.n_test(held[MODEL])
     for name, scores in held.items():
         add(name, "", n_test, metrics.intervals(scores, s.evaluate.resamples, seed))
+        for one in scores if len(scores) > 1 else []:
+            add(name, f"{HEAD}={one.label}", one.n_test, metrics.intervals(one, s.evaluate.resamples, seed))
     metric = headline(model)
     best = best_baseline(
         {name: metrics.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL)}, metric
@@ -293,9 +301,17 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, HeldOut], dig
             row.entity_id: row.value
             for row in described.select("entity_id", F.col(identifier(s.report.by)).alias("value")).collect()
         }
-        labels = [values.get(entity) for entity in held[MODEL].entities]
-        for value, found in metrics.by_group(held[MODEL], labels, s.evaluate.resamples, seed).items():
-            add(MODEL, f"{s.report.by}={value}", sum(label == value for label in labels), found)
+        for value in sorted({str(value) for value in values.values() if value is not None}):
+            rows_of = [
+                one.of(np.array([str(values.get(e)) == value for e in one.entities], bool)) for one in held[MODEL]
+            ]
+            if any(one.n_test for one in rows_of):
+                add(
+                    MODEL,
+                    f"{s.report.by}={value}",
+                    metrics.n_test(rows_of),
+                    metrics.intervals(rows_of, s.evaluate.resamples, seed),
+                )
     return rows
 
 
@@ -305,7 +321,14 @@ def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]
     by: dict[str, Any] = {}
     for row in sorted(rows, key=lambda row: (row.predictor, row.by, row.metric)):
         value = {"value": row.value, "low": row.low, "high": row.high}
-        if row.by:
+        if row.by.startswith(f"{HEAD}="):
+            heads = found.setdefault("heads", {}).setdefault(
+                row.by.partition("=")[2], {"model": {}, "baselines": {}, "n_test": row.n_test}
+            )
+            (heads["model"] if row.predictor == MODEL else heads["baselines"].setdefault(row.predictor, {}))[
+                row.metric
+            ] = value
+        elif row.by:
             by.setdefault(row.by.partition("=")[2], {"n_test": row.n_test})[row.metric] = value
         elif row.predictor == MODEL:
             found["model"][row.metric] = value

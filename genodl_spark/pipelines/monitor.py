@@ -412,12 +412,22 @@ def _check_scores(run: Run, scored: Scored, model: Chosen) -> list[Finding]:
     temperature and each row once."""
     from pyspark.sql import functions as F
 
-    options, classes = run.settings.monitor, list(model.card.classes)
+    options = run.settings.monitor
+    of_label = dict(
+        zip(
+            [head.label for head in model.card.predicted],
+            zip(model.card.predicted, model.card.temperatures, strict=True),
+            strict=True,
+        )
+    )
+    head, temperature = of_label[scored.label_column]
+    classes = list(head.classes)
     held = run.sources.read(HELD_OUT).where(
         (F.col("model_id") == scored.model_id) & (F.col("cohort") == model.row.cohort)
     )
     held = held.where((F.col("predictor") == "model") & F.col("role").isin("fold", "test") & (F.col("repeat") == 0))
-    highest = partial(_highest, classes=classes, temperature=model.card.temperature)
+    held = held.where(F.col("head").isNull() | (F.col("head") == head.label))
+    highest = partial(_highest, classes=classes, temperature=temperature)
     usual, usual_classes = _few(held.mapInArrow(highest, "entity_id string, value double, predicted string"), classes)
     found, found_classes = _few(run.sources.read(PREDICTIONS).where(_mine(scored) & ~F.col("in_training")), classes)
     if not len(usual) or not len(found):

@@ -18,7 +18,7 @@ from genodl_spark.learning.metrics import LOWER_IS_BETTER, Interval
 from genodl_spark.learning.settings import Dimension
 from genodl_spark.learning.tuning import as_trial
 from genodl_spark.registry.models import HISTORY, Chosen, model_of
-from genodl_spark.registry.scores import MODEL, headline, held_out
+from genodl_spark.registry.scores import HEAD, MODEL, headline, held_out
 from genodl_spark.report import content
 from genodl_spark.report import page as pages
 
@@ -70,16 +70,21 @@ def report(run: Run, output: str) -> None:
 def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.ModelSection:
     scores: dict[str, dict[str, Interval]] = {MODEL: {}}
     by: dict[str, dict[str, Interval]] = {}
+    heads: dict[str, dict[str, Interval]] = {}
     difference, by_column = None, ""
     for row in rows:
         interval = Interval(*(math.nan if value is None else value for value in (row.value, row.low, row.high)))
         if row.predictor.startswith(f"{MODEL} - "):
             difference = (row.predictor.removeprefix(f"{MODEL} - "), interval)
+        elif row.by.startswith(f"{HEAD}="):
+            if row.predictor == MODEL:
+                heads.setdefault(row.by.partition("=")[2], {})[row.metric] = interval
         elif row.by:
             by_column, _, value = row.by.partition("=")
             by.setdefault(value, {})[row.metric] = interval
         else:
             scores.setdefault(row.predictor, {})[row.metric] = interval
+    held = held_out(run, model, cohort)[MODEL]
     external = cohort != model.row.cohort
     split = (
         f"external: trained on {model.row.cohort}"
@@ -109,7 +114,8 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.M
         by=by,
         train_loss=train_loss,
         validation_loss=validation_loss,
-        held=held_out(run, model, cohort)[MODEL],
+        held=held[0] if [one.kind in ("classes", "value") for one in held] == [True] else None,
+        heads=heads,
     )
 
 

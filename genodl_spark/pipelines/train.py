@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +13,17 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
 from genodl_spark.job.config import stored
 from genodl_spark.job.run import Run, code_of, fingerprint, now
-from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS
+from genodl_spark.lake.tables.learning import HELD_OUT, MODELS
 from genodl_spark.lake.transactions import retried
 from genodl_spark.learning import encodings, losses, metrics, model_files
+from genodl_spark.learning.heads import Head
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
 from genodl_spark.registry import tracking
-from genodl_spark.registry.datasets import dataset_of, job_of, with_blocks
+from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, with_blocks
 from genodl_spark.registry.models import HISTORY
+from genodl_spark.registry.scores import with_targets
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -69,11 +70,11 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         model_id=model_id,
         task=dataset.task,
         label_column=dataset.label_column,
-        classes=list(dataset.classes),
+        predicted=heads_of_row(dataset),
         features=list(dataset.features),
         dtype=dataset.dtype,
         transform=dataset.transform,
-        loss=losses.name_of(s.train.loss, list(dataset.classes)),
+        loss=losses.name_of(s.train.loss, heads_of_row(dataset)),
         model=with_blocks(s.model, dataset.features),
         members=s.train.ensemble,
         batch=batch_rows(
@@ -84,14 +85,13 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     job = job_of(run, dataset, staging)
     run.pin(staging)
     result = training.launch(run.spark, job, s.train.procs)
-    written, temperature = _keep_held_out(
+    written, temperatures = _keep_held_out(
         run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]]
     )
     if not written:
-        lack = (
-            "`evaluate` has nothing "
-            f"to measure{' and the probabilities are not calibrated (temperature 1)' if dataset.classes else ''}"
-        )
+        classes = any(head.classes for head in card.predicted)
+        uncalibrated = " and the probabilities are not calibrated (temperature 1)" if classes else ""
+        lack = f"`evaluate` has nothing to measure{uncalibrated}"
         run.report.warn(
             f"no row was held out from training, so that nothing tells how good the model is: {lack}; "
             "hold some out with split"
@@ -100,7 +100,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     uri = run.lake.model_uri(model_id)
     storage.write_json(storage.join(uri, HISTORY), result["history"])
     weights = storage.read_bytes(storage.join(staging, WEIGHTS))
-    files = model_files.publish(uri, replace(card, temperature=temperature), weights, s.own_code())
+    files = model_files.publish(uri, card.tempered(temperatures), weights, s.own_code())
     row = {
         "model_id": model_id,
         "task": dataset.task,
@@ -109,6 +109,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         "dataset": dataset.dataset,
         "split_hash": dataset.split_hash,
         "classes": list(dataset.classes),
+        "heads": dataset.heads,
         "n_features": dataset.n_features,
         "settings": stored(s),
         "seed": s.seed,
@@ -116,7 +117,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         "code": code,
         "fingerprint": digest,
         "source_versions": dataset.source_versions,
-        "metrics": _metrics(result, temperature),
+        "metrics": _metrics(result, card.predicted, temperatures),
         "trained_at": now(),
         **model_files.columns(files),
     }
@@ -139,47 +140,48 @@ def _register(run: Run, row: dict[str, Any]) -> None:
     run.lake.merge(MODELS, run.frame(MODELS, [{**row, "model_version": newest + 1}]), since=seen)
 
 
-def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) -> tuple[int, float]:
-    """Moves what the ranks scored into `held_out`; returns the number of rows, and the temperature that suits them."""
+def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) -> tuple[int, list[float]]:
+    """Moves what the ranks scored into `held_out`; returns the number of rows, and the temperature
+    that suits those of each head."""
     from pyspark.sql import functions as F
 
     scored = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(*folders)
-    examples = run.lake.read(EXAMPLES).where(F.col("dataset") == dataset.dataset)
     code = F.conv(F.hex(F.substring("folds", F.col("repeat") + 1, 1)), 16, 10).cast("int")
     role = F.lit("fold") if dataset.folds else F.when(F.col("code") == 1, "validation").otherwise("test")
-    rows = scored.join(examples.select("row_id", "entity_id", "group", "target", "folds"), "row_id").withColumn(
-        "code", code
-    )
+    rows = with_targets(run, dataset, scored).withColumn("code", code)
     rows = rows.select(
         F.lit(model_id).alias("model_id"),
         F.lit(dataset.cohort).alias("cohort"),
         F.lit("model").alias("predictor"),
-        *("repeat", "entity_id", "group", "target"),
+        *("repeat", "entity_id", "group", "head", "target", "event"),
         role.alias("role"),
         (F.col("code") if dataset.folds else F.lit(None)).cast("int").alias("fold"),
         "scores",
     )
-    run.lake.replace(HELD_OUT, rows, {"model_id": model_id})
-    if not dataset.classes:
-        return rows.count(), 1.0
-    kept = (
-        run.lake.read(HELD_OUT)
-        .where((F.col("model_id") == model_id) & (F.col("role") != "test"))
-        .select("target", "scores")
-        .collect()
-    )
-    total = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id).count()
-    if not kept:
-        return total, 1.0
-    return total, metrics.temperature(np.array([row.scores for row in kept]), np.array([row.target for row in kept]))
+    run.lake.replace(HELD_OUT, rows.select(*HELD_OUT.column_names), {"model_id": model_id})
+    stored = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id)
+    heads = heads_of_row(dataset)
+    kept: list[list[Row]] = [[] for _ in heads]
+    if any(head.classes for head in heads):
+        number = {head.label if len(heads) > 1 else None: i for i, head in enumerate(heads)}
+        for row in stored.where(F.col("role") != "test").select("head", "target", "scores").collect():
+            kept[number[row.head]].append(row)
+    temperatures = [
+        metrics.temperature(np.array([row.scores for row in rows]), np.array([row.target for row in rows]))
+        if head.classes and rows
+        else 1.0
+        for head, rows in zip(heads, kept, strict=True)
+    ]
+    return stored.count(), temperatures
 
 
-def _metrics(result: dict[str, Any], temperature: float) -> dict[str, float]:
+def _metrics(result: dict[str, Any], heads: list[Head], temperatures: list[float]) -> dict[str, float]:
+    of_heads = {f"temperature {head.label}": t for head, t in zip(heads, temperatures, strict=True) if head.classes}
     last = result["history"][-1]
     figures = {
         "epochs": float(last["epoch"]),
         "train_loss": float(last["train"][-1]),
-        "temperature": temperature,
+        **(of_heads if len(heads) > 1 else {"temperature": temperatures[0]}),
         "train_seconds": float(result["seconds"]),
         "feed_seconds": float(result["feed_seconds"]),
         "rows_per_second": float(result["rows_per_second"]),

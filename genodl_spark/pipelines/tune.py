@@ -31,7 +31,7 @@ from genodl_spark.learning.settings import Dimension, Train
 from genodl_spark.learning.splits import Split
 from genodl_spark.learning.training import plan, rank
 from genodl_spark.learning.tuning import Space, Storage, Study, Trial, as_trial, typed
-from genodl_spark.registry.datasets import dataset_of, job_of, roles
+from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, roles
 from genodl_spark.registry.scores import MODEL, fits_of
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def tune(
     run.require_lake()
     s = run.settings
     space = search_space(s)
-    baseline_names(s.evaluate, 0)
+    baseline_names(s.evaluate, [])
     store = tuning.open_storage(s.tune.storage or tuning.default_storage(run.lake_uri))
     final = s.model_copy(update={"split": outer_split(s)})
     dataset, fresh = dataset_of(run.under(final), cohort, label)
@@ -69,7 +69,7 @@ def tune(
         fresh = fresh or dealt
     search = _Search(run, inner, store)
     best, changed = search.network(space, run_alone or rank.run_alone)
-    tuned, wrote = search.baselines(baseline_names(s.evaluate, len(dataset.classes)))
+    tuned, wrote = search.baselines(baseline_names(s.evaluate, heads_of_row(dataset)))
     chosen = best.values | {
         f"evaluate.options.{name}.{key}": value for name, trial in tuned.items() for key, value in trial.values.items()
     }
@@ -182,7 +182,7 @@ class _Search:
         """The best settings of each baseline that has any to search, by the task's metric on the same inner
         rows, with as many trials."""
         d = self.dataset
-        metric = headline_metric(self.settings.metric, len(d.classes))
+        metric = headline_metric(self.settings.metric, heads_of_row(d))
         fits = fits_of(self.run, d, None, self.settings.seed, self.settings.evaluate)
         found: dict[str, Trial] = {}
         changed = False
@@ -195,8 +195,8 @@ class _Search:
             def work(trial: Trial, before: list[Trial], name: str = name) -> tuple[Trial, Fits]:
                 return trial, replace(fits, options={name: trial.values})
 
-            def task(given: tuple[Trial, Fits], name: str = name, classes: tuple[str, ...] = tuple(d.classes)) -> Trial:
-                return tuning.measured(given[0], lambda: inner_metric(given[1], name, metric, list(classes)))
+            def task(given: tuple[Trial, Fits], name: str = name) -> Trial:
+                return tuning.measured(given[0], lambda: inner_metric(given[1], name, metric))
 
             study, ran = self._run(name, metric, space, work, task)
             changed = changed or ran

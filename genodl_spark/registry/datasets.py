@@ -22,8 +22,9 @@ from genodl_spark.lake.entities import tables_about
 from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES, SPLITS
 from genodl_spark.learning import encodings, feed, splits
 from genodl_spark.learning.encodings.values import LINEAR_SCALE, on_linear_scale
+from genodl_spark.learning.heads import Head, heads_of, labelled, shapes, targets
 from genodl_spark.learning.training import plan
-from genodl_spark.registry.labels import Labels, labelled_cohorts, read_labels
+from genodl_spark.registry.labels import Labels, label_of, labelled_cohorts, read_labels
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
@@ -41,7 +42,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
 
     s = run.settings
     features = tasks.features(s)
-    label = label or s.label
+    label = label_of(s, label)
     name = run.cohort(cohort, labelled_cohorts(run, features, label, cohort), f"data for {s.task}")
     shaped_by = {
         "settings": {
@@ -69,7 +70,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     labels = read_labels(run, features, name, label)
     assignment = splits.assign(
         labels.entities,
-        [labels.classes[int(t)] for t in labels.target] if labels.classes else None,
+        labels.strata,
         labels.groups,
         labels.published,
         s.split,
@@ -78,7 +79,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     splits.audit(assignment, labels.entities, labels.groups)
     sets = plan.training_sets(assignment.codes.shape[1] if assignment.folds else 0, assignment.folds)
     learns = plan.learns(assignment.codes, sets, assignment.folds)
-    _check_classes(labels, learns[-1])
+    _check_heads(labels, learns[-1])
     choice = features.choose(run.sources, name, labels.entities, learns)
     chosen, allowed = choice.names, None if choice.allowed is None else np.packbits(choice.allowed).tobytes()
     if not chosen:
@@ -87,7 +88,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
             "or quality.max_missing",
             "quality",
         )
-    numbered = run.spark.createDataFrame(_numbered(labels, assignment))
+    numbered = run.spark.createDataFrame(numbered_rows(labels, assignment.codes))
     rows = features.rows(run.sources, name, chosen).join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
     try:
         transform = features.encoding or s.quality.transform
@@ -100,14 +101,24 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
                 "quality.transform",
             )
         layout = feed.Layout(
-            len(labels.entities), len(chosen), features.dtype, assignment.codes.shape[1], encoding.width(len(chosen))
+            len(labels.entities),
+            len(chosen),
+            features.dtype,
+            assignment.codes.shape[1],
+            encoding.width(len(chosen)),
+            targets=labels.target.shape[1],
         )
         largest, content, entries = _content(rows, layout, sets, assignment.folds)
         if transform == "auto":
             transform = _transform(largest) if features.dtype != "int8" else "none"
         digest = splits.split_hash(labels.entities, assignment.codes)
-        shaped = [s.task, name, label, chosen, labels.classes, digest, transform, content]
-        dataset = fingerprint(*shaped, *([] if allowed is None else [allowed.hex()]))[:16]
+        of_heads = shapes(labels.heads)
+        shaped = [s.task, name, label, chosen, of_heads["classes"], digest, transform, content]
+        beside = [
+            *([] if allowed is None else [allowed.hex()]),
+            *([] if of_heads["heads"] is None else [of_heads["heads"]]),
+        ]
+        dataset = fingerprint(*shaped, *beside)[:16]
         warnings = [*labels.warnings, *assignment.warnings, *told(features, run.sources, name, chosen)]
         for warning in warnings:
             run.report.warn(warning)
@@ -126,7 +137,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         "rows": len(labels.entities),
         "n_features": len(chosen),
         "dtype": features.dtype,
-        "classes": labels.classes,
+        **of_heads,
         "features": chosen,
         "allowed": allowed,
         "transform": transform,
@@ -172,22 +183,28 @@ def _transform(largest: np.ndarray) -> str:
 _SHAPING = ("blocks", "covariates", "target", "split", "quality", "sequence", "seed", "implementation", "feed")
 
 
-def _check_classes(labels: Labels, training: np.ndarray) -> None:
-    if labels.classes and len(labels.classes) < 2:
-        raise InputError(
-            f"found one class, {labels.classes[0]!r}; expected at least two, name another label column", "--label"
-        )
+def _check_heads(labels: Labels, training: np.ndarray) -> None:
+    """InputError where the rows of `training` bool (rows,) lack what a head is to learn."""
+    for head in labels.heads:
+        if len(head.classes) == 1:
+            text = (
+                f"found one class, {head.classes[0]!r}, in {head.label}; expected at least two, "
+                "name another label column"
+            )
+            raise InputError(text, "--label")
     if not training.any():
         raise InputError("found no row to train on; expected some, give the training part a larger share", "split")
-    if labels.classes:
-        present = {int(t) for t in labels.target[training]}
-        lacking = [name for i, name in enumerate(labels.classes) if i not in present]
+    for head, own in zip(labels.heads, targets(labels.heads), strict=True):
+        learnt = labels.target[training & labelled(labels.target[:, own]), own]
+        if not len(learnt):
+            raise InputError(f"found no training row with a {head.label}; expected some", "split")
+        if head.kind == "time" and not learnt[:, 1].any():
+            raise InputError(f"found no training row whose event has come in {head.label}; expected some", "split")
+        present = {int(index) for index in learnt[:, 0]} if head.classes else set()
+        lacking = [name for i, name in enumerate(head.classes) if i not in present]
         if lacking:
-            raise InputError(
-                f"found no training row of class {lacking[0]!r}; expected some of each, "
-                "name the classes with target.classes",
-                "split",
-            )
+            text = f"found no training row of class {lacking[0]!r} in {head.label}; expected some of each"
+            raise InputError(f"{text}, name the classes with target.classes", "split")
 
 
 def _content(
@@ -196,6 +213,7 @@ def _content(
     """Largest value, 0 at least, among the rows of each training set, float64 (S,),
     a hash of what all rows hold, whatever their order, and how many entries they have, where they are sparse.
     InputError for rows that are not packed as `layout` says."""
+    numbers = feed.target_column(layout.targets)
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -213,7 +231,7 @@ def _content(
             largest = np.where(plan.learns(codes, sets, folds), of_row, 0).max(1, initial=0)
             total = 0
             others = zip(
-                *(batch.column(name).to_pylist() for name in ("row_id", "entity_id", "target", "folds")), strict=True
+                *(batch.column(name).to_pylist() for name in ("row_id", "entity_id", numbers, "folds")), strict=True
             )
             # one step per entity; a sum, as rows come in any order
             for values, rest in zip(packed, others, strict=True):
@@ -225,7 +243,7 @@ def _content(
             columns = [pa.array([largest.tolist()]), pa.array([digest]), pa.array([entries], pa.int64())]
             yield pa.RecordBatch.from_arrays(columns, ["largest", "digest", "entries"])
 
-    columns = rows.select("row_id", "entity_id", "target", "folds", "x")
+    columns = rows.select("row_id", "entity_id", numbers, "folds", "x")
     # numbers and a hash per batch
     found = columns.mapInArrow(kernel, "largest array<double>, digest string, entries bigint").collect()
     largest = np.max([row.largest for row in found] or [[0.0] * len(sets)], axis=0)
@@ -235,15 +253,18 @@ def _content(
 _HASHES = 1 << 128
 
 
-def _numbered(labels: Labels, assignment: splits.Assignment) -> pa.Table:
-    """The columns of `examples` that do not come from features."""
-    n, repeats = assignment.codes.shape
+def numbered_rows(labels: Labels, codes: np.ndarray) -> pa.Table:
+    """The columns of `examples` that do not come from features; `codes` int8 (entities, repeats): their split."""
+    n, repeats = codes.shape
     folds = packing.binary_array(
-        np.ascontiguousarray(assignment.codes).view(np.uint8).ravel(), np.arange(n + 1, dtype=np.int32) * repeats
+        np.ascontiguousarray(codes).view(np.uint8).ravel(), np.arange(n + 1, dtype=np.int32) * repeats
     )
     groups = pa.array(labels.groups if labels.groups is not None else [None] * n, pa.string())
+    single = labels.target.shape[1] == 1
+    target = pa.array(labels.target[:, 0] if single else np.full(n, np.nan), pa.float64())
+    several = pa.nulls(n, pa.binary()) if single else packing.column(labels.target)
     columns = {"entity_id": pa.array(labels.entities), "row_id": pa.array(np.arange(n)), "group": groups}
-    return pa.table({**columns, "target": pa.array(labels.target, pa.float64()), "folds": folds})
+    return pa.table({**columns, "target": target, feed.TARGETS: several, "folds": folds})
 
 
 def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels, assignment: splits.Assignment) -> None:
@@ -269,7 +290,14 @@ def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels,
 def layout_of(dataset: Row, code: Code) -> feed.Layout:
     """Shape of a prepared dataset; `code`: of an encoding of the user's own."""
     width = encodings.encoding(dataset.transform, code).width(dataset.n_features)
-    return feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats, width, dataset.entries or 0)
+    numbers = sum(head.numbers for head in heads_of_row(dataset))
+    entries = dataset.entries or 0
+    return feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats, width, entries, numbers)
+
+
+def heads_of_row(dataset: Row) -> list[Head]:
+    """What a prepared dataset is to teach."""
+    return heads_of(dataset.label_column, dataset.classes, dataset.heads)
 
 
 def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
@@ -283,7 +311,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         layout=layout_of(dataset, s.code_files),
         backend=s.feed.backend,
         resident_bytes=s.feed.resident_bytes,
-        classes=list(dataset.classes),
+        heads=heads_of_row(dataset),
         loss=s.train.loss,
         folds=dataset.folds,
         transform=dataset.transform,

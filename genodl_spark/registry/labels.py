@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import reduce
+from operator import or_
+from typing import NamedTuple
 
 import numpy as np
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number
 from genodl_spark.features.protocol import Features, entity_of
+from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
 from genodl_spark.lake.entities import all_rows_about, check_column
 from genodl_spark.lake.schema import PERSON, identifier
+from genodl_spark.learning.heads import Head, labelled
 
 TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labelled entities in the order of their identifiers; `target` is the class index, or the value for regression."""
+    """Entities with a label of one head at least, in the order of their identifiers; `target` float64 (entities,
+    numbers) as `heads` have it."""
 
     entities: list[str]
     target: np.ndarray
-    classes: list[str]
+    heads: list[Head]
     groups: list[str] | None
     published: list[str | None] | None
     warnings: list[str]
+
+    @property
+    def strata(self) -> list[str] | None:
+        """The class of each entity, where there is one column of classes and no more; by it splits are stratified."""
+        if [head.kind for head in self.heads] != ["classes"]:
+            return None
+        return [self.heads[0].classes[int(index)] for index in self.target[:, 0]]
+
+
+def label_of(settings: Settings, asked: str | None) -> str:
+    """The label column that a command means, or several with commas between them.
+    InputError for one where nothing is labelled."""
+    if settings.target.kind != "none":
+        return asked or settings.label
+    if asked not in (None, UNLABELLED):
+        raise InputError(f"found a label, {asked!r}, for target.kind none; expected none of the two", "--label")
+    return UNLABELLED
+
+
+def several_of(label: str) -> list[str]:
+    """Names that stand with commas between them."""
+    return [name.strip() for name in label.split(",")]
+
+
+def _columns(settings: Settings, label: str, known: Collection[str]) -> list[str]:
+    """The columns that a label names; a comma may also stand in the name of one."""
+    if settings.target.kind == "none":
+        return []
+    several = several_of(label)
+    if label in known or len(several) < 2:
+        return [label]
+    if twice := sorted({name for name in several if several.count(name) > 1}):
+        raise InputError(f"found {twice[0]!r} twice in {label!r}; expected each column once", "--label")
+    return several
 
 
 def labelled_cohorts(run: Run, features: Features, label: str, named: str | None) -> list[str]:
@@ -39,104 +79,180 @@ def labelled_cohorts(run: Run, features: Features, label: str, named: str | None
     if len(found) < 2 or named is not None:
         return found
     rows = all_rows_about(run.sources, entity_of(features))
-    if label not in rows.columns:
+    columns = [name for name in _columns(run.settings, label, rows.columns) if name in rows.columns]
+    if not columns:
         return found
-    column = F.col(identifier(label))
-    labelled = {row.cohort for row in rows.where(column.isNotNull()).select("cohort").distinct().collect()}
+    some = reduce(or_, (F.col(identifier(name)).isNotNull() for name in columns))
+    labelled = {row.cohort for row in rows.where(some).select("cohort").distinct().collect()}
     return [name for name in found if name in labelled] or found
 
 
-def read_labels(run: Run, features: Features, cohort: str, label: str, classes: list[str] | None = None) -> Labels:
-    """Labels of a cohort's entities that have features; those without a label are left out and counted.
+def read_labels(run: Run, features: Features, cohort: str, label: str, heads: list[Head] | None = None) -> Labels:
+    """Labels of a cohort's entities that have features; those without any label are left out and counted.
 
-    `classes`: those of a model, in its order; rows of other classes are left out. None: the task's own.
+    `heads`: those of a model; rows of other classes than theirs are left out. None: the task's own.
     """
     from pyspark.sql import functions as F
 
     s = run.settings
     kind = entity_of(features)
     kind_is = "sample" if kind == PERSON else kind
-    entities_are = f"{kind_is}s"
     described = all_rows_about(run.sources, kind, cohort).drop("cohort")
-    group, published = (s.split.group, s.split.column) if classes is None else (s.split.group, None)
-    wanted = {"label": label, "group": group if group != TCGA_PATIENT else None, "published": published}
-    for key, column in wanted.items():
-        if column is not None:
-            check_column(
-                described, kind, column, {"label": "--label", "group": "split.group", "published": "split.column"}[key]
-            )
-    columns = [
-        F.col(identifier(column)).alias(key) if column else F.lit(None).cast("string").alias(key)
-        for key, column in wanted.items()
+    group, published = s.split.group, s.split.column if heads is None else None
+    names = _columns(s, label, described.columns) if heads is None else [head.label for head in heads if head.numbers]
+    event = s.target.event if heads is None or heads[0].kind == "time" else None
+    wanted = [("--label", name) for name in names]
+    beside = [
+        ("target.event", event),
+        ("split.group", group if group != TCGA_PATIENT else None),
+        ("split.column", published),
     ]
+    for key, column in [*wanted, *beside]:
+        if column is not None:
+            check_column(described, kind, column, key)
+    if event is not None and len(names) > 1:
+        raise InputError(f"found {event!r} for the labels {label!r}; expected one label, the time", "target.event")
+    columns = [F.col(identifier(column)) if column else F.lit(None).cast("string") for _, column in [*wanted, *beside]]
     with_data = set(features.entities(run.sources, cohort))
+    numbered = [column.alias(f"c{i}") for i, column in enumerate(columns)]
     # there may be millions of sequences, which are long as rows of Spark's
-    found = described.select("entity_id", *columns).toArrow().columns
+    found = described.select("entity_id", *numbered).toArrow().columns
     values = zip(*(column.to_pylist() for column in found), strict=True)
     rows = [
-        _Labelled(entity, *(None if text is None else known(text) for text in texts))
+        _Described(entity, [None if text is None else known(text) for text in texts])
         for entity, *texts in values
         if entity in with_data
     ]
+    if not names:  # whoever has features, described or not
+        rows += [_Described(entity, [None] * len(columns)) for entity in with_data - {row.entity_id for row in rows}]
     rows.sort(key=lambda row: row.entity_id)
-    labelled = [row for row in rows if row.label is not None]
-    warnings = (
-        [f"{len(rows) - len(labelled)} of {len(rows)} {entities_are} have no {label}"]
-        if len(labelled) < len(rows)
-        else []
-    )
-    regression = s.target.kind == "regression" or (s.target.kind == "auto" and label == "value")
-    if classes is not None:
-        regression = not classes
-    if regression:
-        target = _values(labelled, label, kind_is)
-        names: list[str] = []
-    else:
-        names = classes or s.target.classes or sorted({row.label for row in labelled})
-        absent = set(s.target.classes) - {row.label for row in labelled} if classes is None else set()
-        if absent:
-            raise InputError(
-                f"found no {kind_is} of class {sorted(absent)[0]!r} in {label}; expected some", "target.classes"
-            )
-        index = {name: i for i, name in enumerate(names)}
-        others = Counter(row.label for row in labelled if row.label not in index)
-        if others:
-            named = ", ".join(repr(name) for name in sorted(others)[:CLASSES_NAMED]) + (
-                " ..." if len(others) > CLASSES_NAMED else ""
-            )
-            warnings.append(
-                f"{others.total()} {entities_are} of other classes ({named}) than {', '.join(names)} are left out"
-            )
-        labelled = [row for row in labelled if row.label in index]
-        target = np.array([index[row.label] for row in labelled], float)
-    if not labelled:
+    reading = _Reading(s, kind_is, [row.entity_id for row in rows])
+    parts: list[tuple[Head, np.ndarray]] = []
+    for i, name in enumerate(names):
+        texts = [row.texts[i] for row in rows]
+        given = heads[i] if heads is not None else None
+        if event is not None:
+            parts.append(reading.times(name, texts, event, [row.texts[len(names)] for row in rows]))
+        elif given.kind == "value" if given is not None else _is_value(s, name):
+            parts.append(reading.values(name, texts))
+        else:
+            parts.append(reading.classes(name, texts, given))
+    if not names:
+        parts.append((Head(label, "none"), np.empty((len(rows), 0))))
+    there = np.any([labelled(target) for _, target in parts], axis=0)
+    if not there.any():
         advice = "ingest a sample table with it" if kind == PERSON else "ingest a table that has it"
         raise InputError(
             f"found no {kind_is} of cohort {cohort} with data and a {label}; expected some, {advice}", "--label"
         )
-    entities = [row.entity_id for row in labelled]
+    kept = [row for row, is_labelled in zip(rows, there, strict=True) if is_labelled]
+    entities = [row.entity_id for row in kept]
     groups = None
     if group == TCGA_PATIENT:
         groups = [entity[:12] for entity in entities]
     elif group is not None:
-        groups = [row.group if row.group is not None else f"\0{row.entity_id}" for row in labelled]
-    return Labels(entities, target, names, groups, [row.published for row in labelled] if published else None, warnings)
+        groups = [row.texts[-2] if row.texts[-2] is not None else f"\0{row.entity_id}" for row in kept]
+    target = np.concatenate([target[there] for _, target in parts], 1)
+    published_values = [row.texts[-1] for row in kept] if published else None
+    return Labels(entities, target, [head for head, _ in parts], groups, published_values, reading.warnings)
 
 
-class _Labelled(NamedTuple):
+def _is_value(settings: Settings, column: str) -> bool:
+    """Whether the labels of a column are values, by the settings of a task."""
+    target = settings.target
+    return target.kind == "regression" or column in target.values or (target.kind == "auto" and column == "value")
+
+
+def _is_value(settings: Settings, column: str) -> bool:
+    """Whether the labels of a column are values, by the settings of a task."""
+    target = settings.target
+    return target.kind == "regression" or column in target.values or (target.kind == "auto" and column == "value")
+
+
+class _Described(NamedTuple):
+    """An entity with what is said of it: labels, event, group and published part."""
+
     entity_id: str
-    label: Any
-    group: str | None
-    published: str | None
+    texts: list[str | None]
 
 
-def _values(rows: list[_Labelled], label: str, kind: str) -> np.ndarray:
-    values = [number(row.label or "") for row in rows]
-    for row, value in zip(rows, values, strict=True):
-        if value is None:
-            found = f"found {row.label!r} in {label} of {kind} {row.entity_id}"
-            raise InputError(f"{found}; expected a finite number, as {label} is to be regressed", label)
-    return np.array(values, float)
+class _Reading:
+    """Reads columns of labels of some entities, each float64 (entities, numbers of its head),
+    NaN where an entity has no label."""
+
+    def __init__(self, settings: Settings, kind: str, entities: list[str]) -> None:
+        self.target, self.kind, self.entities = settings.target, kind, entities
+        self.warnings: list[str] = []
+
+    def _lacking(self, name: str, texts: Sequence[str | None]) -> None:
+        lacking = sum(text is None for text in texts)
+        if lacking:
+            self.warnings.append(f"{lacking} of {len(texts)} {self.kind}s have no {name}")
+
+    def classes(self, name: str, texts: list[str | None], given: Head | None) -> tuple[Head, np.ndarray]:
+        """Class indices; `given`: the head of a model, whose classes are in its order."""
+        self._lacking(name, texts)
+        there = {text for text in texts if text is not None}
+        names = list(given.classes) if given is not None else self.target.classes or sorted(there)
+        absent = set(self.target.classes) - there if given is None else set()
+        if absent:
+            raise InputError(
+                f"found no {self.kind} of class {sorted(absent)[0]!r} in {name}; expected some", "target.classes"
+            )
+        index = {class_: i for i, class_ in enumerate(names)}
+        others = Counter(text for text in texts if text is not None and text not in index)
+        if others:
+            shown = ", ".join(repr(other) for other in sorted(others)[:CLASSES_NAMED]) + (
+                " ..." if len(others) > CLASSES_NAMED else ""
+            )
+            self.warnings.append(
+                f"{others.total()} {self.kind}s of other classes ({shown}) than {', '.join(names)} are left out"
+            )
+        target = np.array([[index.get(text, np.nan) if text is not None else np.nan] for text in texts], float).reshape(
+            -1, 1
+        )
+        return Head(name, "classes", tuple(names)), target
+
+    def values(self, name: str, texts: list[str | None]) -> tuple[Head, np.ndarray]:
+        self._lacking(name, texts)
+        return Head(name, "value"), self._numbers(name, texts)[:, None]
+
+    def times(self, name: str, texts: list[str | None], event: str, came: list[str | None]) -> tuple[Head, np.ndarray]:
+        """Times and whether the event came; those that are not above 0 tell nothing, and are left out."""
+        self._lacking(f"{name} and {event}", [a if b is not None else None for a, b in zip(texts, came, strict=True)])
+        events = np.array(
+            [
+                np.nan if text is None else self._event(event, text, entity)
+                for text, entity in zip(came, self.entities, strict=True)
+            ]
+        )
+        target = np.column_stack([self._numbers(name, texts), events])
+        early = target[:, 0] <= 0
+        if early.any():
+            self.warnings.append(f"{int(early.sum())} {self.kind}s with a {name} of 0 or less are left out")
+            target[early] = np.nan
+        target[np.isnan(target).any(1)] = np.nan
+        return Head(name, "time"), target
+
+    def _event(self, column: str, text: str, entity: str) -> float:
+        """1 where the event came, 0 where it had not; tables write 1:DECEASED, too."""
+        found = _EVENTS.get(text.partition(":")[0].strip().lower())
+        if found is None:
+            raise InputError(
+                f"found {text!r} in {column} of {self.kind} {entity}; expected 1 or 0, true or false, yes or no",
+                "target.event",
+            )
+        return found
+
+    def _numbers(self, name: str, texts: list[str | None]) -> np.ndarray:
+        values = [np.nan if text is None else number(text) for text in texts]
+        for entity, text, value in zip(self.entities, texts, values, strict=True):
+            if value is None:
+                found = f"found {text!r} in {name} of {self.kind} {entity}"
+                raise InputError(f"{found}; expected a finite number, as {name} is to be regressed", name)
+        return np.array(values, float)
 
 
+UNLABELLED = "none"  # label_column of what learns from rows alone
+_EVENTS = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
 CLASSES_NAMED = 5  # classes that a warning names

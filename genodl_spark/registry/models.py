@@ -18,6 +18,7 @@ from genodl_spark.lake.tables.learning import MODELS
 from genodl_spark.learning import encodings, model_files
 from genodl_spark.learning.encodings import Encoding
 from genodl_spark.learning.model_files import CARD, Card, ModelFiles
+from genodl_spark.registry.labels import label_of, several_of
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -57,15 +58,23 @@ def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
     if model_id is not None:
         models = models.filter(pc.equal(models.column("model_id"), model_id))
     if model_id is None or label is not None:
-        models = models.filter(pc.equal(models.column("label_column"), label or s.label))
+        models = of_label(models, label_of(s, label))
     if not models.num_rows:
         wanted = (
             f"model {model_id} of task {s.task}"
             if model_id is not None
-            else f"model of task {s.task} for label {label or s.label}"
+            else f"model of task {s.task} for label {label_of(s, label)}"
         )
         raise InputError(f"found no {wanted}; expected one, run train first, or see genodl list models", "--model")
     return model_of(run, as_row(newest(models)))
+
+
+def of_label(models: pa.Table, label: str) -> pa.Table:
+    """Rows of `models` for a label column; where there is none, those for several that it is one of."""
+    column = models.column("label_column")
+    exact = models.filter(pc.equal(column, label))
+    among = [label in several_of(text) for text in column.to_pylist()]
+    return exact if exact.num_rows else models.filter(pa.array(among, pa.bool_()))
 
 
 def newest(models: pa.Table) -> dict[str, Any]:

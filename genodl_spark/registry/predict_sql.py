@@ -7,9 +7,10 @@
     genodl_predict('TASK', map(...))         feature -> value; those that are not there are missing, of counts 0
     genodl_predict('TASK', x)                a row of another shape, packed as the column x of `examples` has it
 
-'TASK' is a text as it stands: a task, for its newest model where all of its models are of one label; 'TASK:LABEL',
-for the newest one of that label; or the ID of a model. The answer is a struct of predicted, probabilities,
-value, uncertainty, out_of_distribution and abstained, as in `predictions`; all of them NULL where the features are.
+'TASK' is a text as it stands: a task, for its newest model where all of its models are of one label;
+'TASK:LABEL', for the newest one of that label, or of several of which it is one; or the ID of a model.
+A model of several labels answers for the one that is named. The answer is a struct of predicted, probabilities, value,
+uncertainty, out_of_distribution and abstained, as in `predictions`; all of them NULL where the features are.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from genodl_spark.lake.tables.ingested import FEATURES
 from genodl_spark.lake.tables.learning import MODELS, PREDICTIONS
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.model_files import Card, ModelFiles
-from genodl_spark.registry.models import as_row, model_of, newest
+from genodl_spark.registry.models import as_row, model_of, newest, of_label
 from genodl_spark.registry.predictions import Local, Scoring
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class _Model:
     wanted and where they go."""
 
     files: ModelFiles
+    head: int
     places: dict[str, Places | None]
 
 
@@ -88,9 +90,18 @@ def register(run: Run, names: Collection[str | None]) -> None:
 def _model(run: Run, name: str) -> _Model:
     model = model_of(run, as_row(named(run.lake.rows(MODELS, {}), name)))
     card = model.card
-    return _Model(
-        model.files, _places(run, card.features) if model.encoding.by_name and card.dtype == "float32" else {}
-    )
+    places = _places(run, card.features) if model.encoding.by_name and card.dtype == "float32" else {}
+    return _Model(model.files, _head(card, name), places)
+
+
+def _head(card: Card, name: str) -> int:
+    """Which head of a model a statement means. InputError where it has several and none is named."""
+    labels = [head.label for head in card.predicted]
+    asked = name.removeprefix(f"{card.task}:")
+    if len(labels) > 1 and asked not in labels:
+        choices = ", ".join(repr(f"{card.task}:{label}") for label in labels)
+        raise InputError(f"found {name!r}, a model of {len(labels)} labels; expected one of {choices}", "SQL")
+    return labels.index(asked) if len(labels) > 1 else 0
 
 
 def named(models: pa.Table, name: str) -> dict[str, Any]:
@@ -101,6 +112,9 @@ def named(models: pa.Table, name: str) -> dict[str, Any]:
     rows = models.filter(
         pc.or_(pc.or_(pc.equal(models.column("model_id"), name), pc.equal(task, name)), pc.equal(both, name))
     )
+    if not rows.num_rows and ":" in name:
+        of, _, one = name.partition(":")
+        rows = of_label(models.filter(pc.equal(task, of)), one)
     meant = sorted(set(zip(rows.column("task").to_pylist(), rows.column("label_column").to_pylist(), strict=True)))
     if len(meant) > 1:
         choices = ", ".join(repr(":".join(pair)) for pair in meant)
@@ -155,7 +169,7 @@ def _answers(
         predictor = kernel.cached(model.files, scoring.precision, scoring.passes)
         x, lengths = _packed(predictor, model, features.iloc[rows], *(o.iloc[rows] for o in order))
         batch = kernel.Batch(pa.array([""] * len(rows)), predictor.scores(x, lengths), np.zeros(len(rows), np.int32))
-        parts.append(pa.Table.from_batches([scoring.rows(predictor, batch, {})]).select(list(_ANSWER)))
+        parts.append(pa.Table.from_batches([scoring.rows(predictor, batch, {})[model.head]]).select(list(_ANSWER)))
         places.append(rows)
     missing = np.flatnonzero(~given)
     parts.append(pa.table({name: pa.nulls(len(missing), type_) for name, type_ in types.items()}))

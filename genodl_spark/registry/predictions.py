@@ -25,6 +25,7 @@ from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.learning import PREDICTIONS, SPLITS
 from genodl_spark.learning import predictor as kernel
+from genodl_spark.learning.heads import Head, answers
 from genodl_spark.learning.model_files import ModelFiles
 from genodl_spark.learning.predictor import Batch, Predictor
 from genodl_spark.registry.models import Chosen
@@ -92,20 +93,37 @@ class Scoring:
             for name, value in {**self.constants, "computed_on": predictor.computed_on}.items()
         }
 
-    def rows(self, predictor: Predictor, batch: Batch, same: Mapping[str, pa.Array]) -> pa.RecordBatch:
-        """Rows of `predictions` of one batch; `same`: columns of one value, of as many rows at least."""
-        classes, scores = predictor.card.classes, batch.scores
-        calibrated = predictor.calibrated(scores.raw)
+    def rows(self, predictor: Predictor, batch: Batch, same: Mapping[str, pa.Array]) -> list[pa.RecordBatch]:
+        """Rows of `predictions` of one batch, for each head; `same`: columns of one value, of as many rows at least."""
+        heads = predictor.card.predicted
+        calibrated = predictor.card.calibrated(batch.scores.raw)
+        each = enumerate(zip(heads, answers(heads), strict=True))
+        return [
+            self._of_head(head, number, batch, calibrated[:, own], batch.scores.raw[:, own], same)
+            for number, (head, own) in each
+        ]
+
+    def _of_head(
+        self,
+        head: Head,
+        number: int,
+        batch: Batch,
+        calibrated: np.ndarray,
+        raw: np.ndarray,
+        same: Mapping[str, pa.Array],
+    ) -> pa.RecordBatch:
+        classes, scores = head.classes, batch.scores
         count = len(calibrated)
         unusual = scores.unusual
         best = calibrated.argmax(1) if classes else np.zeros(count, np.int64)
         value = calibrated[np.arange(count), best]
         columns: dict[str, pa.Array] = {
             **{name: column.slice(0, count) for name, column in same.items()},
+            "label_column": pa.repeat(head.label, count),
             "entity_id": batch.entities,
             "value": pa.array(value),
-            "raw_value": pa.array(scores.raw[np.arange(count), best]),
-            "uncertainty": _known(scores.uncertainty),
+            "raw_value": pa.array(raw[np.arange(count), best]),
+            "uncertainty": _known(scores.uncertainty[:, number]),
             "distance": _known(scores.distance),
             "out_of_distribution": pa.array(unusual),
             "abstained": pa.array(unusual | (value < self.least_probability) if classes else unusual),
@@ -133,7 +151,8 @@ class Scoring:
             if len(batch.entities) > most:
                 most = len(batch.entities)
                 same = self.same(predictor, most)
-            writer.write(self.rows(predictor, batch, same))
+            for rows in self.rows(predictor, batch, same):
+                writer.write(rows)
         for part in writer.close():
             columns = [pa.array([part.as_json()]), pa.array([part.rows]), pa.array([missing], pa.int32())]
             yield pa.RecordBatch.from_arrays(columns, ["part", "rows", "missing"])
@@ -157,7 +176,6 @@ def scoring_of(run: Run, model: Chosen, cohort: str, versions: Mapping[str, int]
     constants = {
         "task": model.row.task,
         "cohort": cohort,
-        "label_column": model.row.label_column,
         "model_id": model.row.model_id,
         "model_version": pa.scalar(model.row.model_version, pa.int32()),
         "source_versions": pa.scalar(sorted(versions.items()), pa.map_(pa.string(), pa.int64())),
@@ -293,7 +311,9 @@ def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
         model.files, was["precision"], was["passes"], 0.0, {}, Local(pa.array([], pa.string())), Local(None), "", ""
     )
     (batch,) = kernel.scored(predictor, rows.to_batches())
-    again = scoring.rows(predictor, batch, scoring.same(predictor, 1)).to_pylist()[0]
+    labels = [head.label for head in model.card.predicted]
+    of_head = scoring.rows(predictor, batch, scoring.same(predictor, 1))[labels.index(row.label_column)]
+    again = of_head.to_pylist()[0]
     return {name: again[name] for name in (*RESCORED, "computed_on")}
 
 

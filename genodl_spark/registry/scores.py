@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from genodl_spark.core import packing
 from genodl_spark.job.run import Run
+from genodl_spark.lake.schema import identifier
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT
 from genodl_spark.learning import feed
-from genodl_spark.learning.baseline_fits import Fits
+from genodl_spark.learning.baseline_fits import Fits, of_head
+from genodl_spark.learning.heads import Head, answers, labelled, stored, targets
 from genodl_spark.learning.metrics import HeldOut, calibrated, headline_metric
 from genodl_spark.learning.settings import Evaluation
-from genodl_spark.registry.datasets import allowed_of, layout_of
+from genodl_spark.registry.datasets import allowed_of, heads_of_row, layout_of
 from genodl_spark.registry.models import Chosen
 
 if TYPE_CHECKING:
-    from pyspark.sql import Row
+    from pyspark.sql import DataFrame, Row
 
 MODEL = "model"
+HEAD = "label"  # `by` of the rows of `evaluations` that are of one of several heads
 
 
 def fits_of(
@@ -31,7 +38,7 @@ def fits_of(
         layout=layout_of(dataset, run.settings.code_files),
         external=external,
         transform=dataset.transform,
-        classes=len(dataset.classes),
+        heads=heads_of_row(dataset),
         folds=dataset.folds,
         seed=seed,
         max_rows=settings.max_rows,
@@ -41,26 +48,109 @@ def fits_of(
     )
 
 
-def held_out(run: Run, model: Chosen, cohort: str) -> dict[str, HeldOut]:
-    """Scores on held-out rows (test, out-of-fold or external) of the model, calibrated, and of each baseline.
+def with_targets(run: Run, dataset: Row, scored: DataFrame) -> DataFrame:
+    """Rows of scores by row_id, as ranks and baselines leave them, with what `examples` says of the rows
+    and as `of_heads` has them."""
+    from pyspark.sql import functions as F
+
+    examples = run.lake.read(EXAMPLES).where(F.col("dataset") == dataset.dataset)
+    rows = scored.join(examples.select("row_id", "entity_id", "group", "target", feed.TARGETS, "folds"), "row_id").drop(
+        "row_id"
+    )
+    return of_heads(rows, heads_of_row(dataset))
+
+
+def of_heads(rows: DataFrame, heads: list[Head]) -> DataFrame:
+    """One row for each head of which a row has a label, with head, target and event as in `held_out`, and its scores.
+
+    `rows`: target and targets as in `examples`, and scores of all heads side by side, or, where there is a column `of`
+    and it is not NULL, of the head of that number; their other columns go along.
+    """
+    from pyspark.sql import functions as F
+
+    rows = rows if "of" in rows.columns else rows.withColumn("of", F.lit(None).cast("int"))
+    if stored(heads) is None:
+        missing = {"head": F.lit(None).cast("string"), "event": F.lit(None).cast("boolean")}
+        return rows.drop(feed.TARGETS, "of").withColumns(missing)
+    others = [field for field in rows.schema.fields if field.name not in ("target", feed.TARGETS, "scores", "of")]
+    numbers, single = sum(head.numbers for head in heads), len(heads) == 1
+
+    def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            several = numbers != 1
+            column = batch.column(feed.TARGETS if several else "target")
+            target = packing.rows(column, "float64", numbers) if several else column.to_numpy()[:, None]
+            of = batch.column("of").fill_null(-1).to_numpy()
+            for number, (head, own, answer) in enumerate(zip(heads, targets(heads), answers(heads), strict=True)):
+                known = labelled(target[:, own])
+                for whole, chosen in ((True, known & (of < 0)), (False, known & (of == number))):
+                    part = batch.filter(pa.array(chosen))
+                    count = part.num_rows
+                    if not count:
+                        continue
+                    scores = part.column("scores").flatten().to_numpy().reshape(count, -1)
+                    scores = np.ascontiguousarray(scores[:, answer] if whole else scores)
+                    mine = target[chosen, own]
+                    ends = np.arange(count + 1, dtype=np.int32) * scores.shape[1]
+                    yield pa.RecordBatch.from_arrays(
+                        [
+                            *(part.column(field.name) for field in others),
+                            pa.nulls(count, pa.string()) if single else pa.repeat(head.label, count),
+                            pa.array(mine[:, 0] if head.numbers else np.full(count, np.nan)),
+                            pa.array(mine[:, 1] > 0) if head.kind == "time" else pa.nulls(count, pa.bool_()),
+                            pa.ListArray.from_arrays(pa.array(ends), pa.array(scores.ravel())),
+                        ],
+                        [*(field.name for field in others), *_OF_HEAD],
+                    )
+
+    schema = ", ".join(
+        [
+            *(f"{identifier(field.name)} {field.dataType.simpleString()}" for field in others),
+            *(f"{n} {t}" for n, t in _OF_HEAD.items()),
+        ]
+    )
+    return rows.mapInArrow(kernel, schema)
+
+
+_OF_HEAD = {"head": "string", "target": "double", "event": "boolean", "scores": "array<double>"}
+
+
+def held_out(run: Run, model: Chosen, cohort: str) -> dict[str, list[HeldOut]]:
+    """Scores on held-out rows (test, out-of-fold or external) of the model, calibrated,
+    and of each baseline; of each head.
 
     The temperature of out-of-fold scores comes from the other folds of the repeat, so that no row calibrates itself.
     """
+    found: dict[str, list[HeldOut]] = {}
+    table = _stored(run, model, cohort)
+    for head, temperature in zip(model.card.predicted, model.card.temperatures, strict=True):
+        mine = table.filter(pc.equal(table.column("head"), head.label))
+        for predictor, held in _of_head(mine, head, temperature).items():
+            found.setdefault(predictor, []).append(held)
+    return found
+
+
+def _stored(run: Run, model: Chosen, cohort: str) -> pa.Table:
+    """Rows of `held_out` that are measured, each with its head."""
     from pyspark.sql import functions as F
 
     rows = run.lake.read(HELD_OUT).where(
         (F.col("model_id") == model.row.model_id) & (F.col("cohort") == cohort) & (F.col("role") != "validation")
     )
-    table = rows.select("predictor", "repeat", "entity_id", "group", "target", "fold", "role", "scores").toArrow()
+    head = F.coalesce("head", F.lit(model.card.predicted[0].label)).alias("head")
+    return rows.select(head, "predictor", "repeat", "entity_id", "group", "target", "event", "fold", "scores").toArrow()
+
+
+def _of_head(table: pa.Table, head: Head, temperature: float) -> dict[str, HeldOut]:
+    """Held-out scores of one head by predictor, out of its rows."""
     predictors = np.array(table.column("predictor").to_pylist(), object)
     entity = np.array(table.column("entity_id").to_pylist(), object).astype(str)
     names, index = np.unique(entity, return_inverse=True)
     repeat = table.column("repeat").to_numpy()
-    classes = list(model.card.classes)
-    width = max(len(classes), 1)
-    values = table.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, width)
-    target = np.zeros(len(names))
-    target[index] = table.column("target").to_numpy()
+    values = table.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, head.scores)
+    target = np.zeros((len(names), head.numbers))
+    parts = (table.column("target").to_numpy(), table.column("event").fill_null(False).to_numpy())
+    target[index] = np.column_stack(parts)[:, : head.numbers]
     groups = names.copy().astype(object)
     for i, group in zip(index, table.column("group").to_pylist(), strict=True):
         if group is not None:
@@ -69,17 +159,15 @@ def held_out(run: Run, model: Chosen, cohort: str) -> dict[str, HeldOut]:
     found = {}
     for predictor in sorted(set(predictors)):
         mine = predictors == predictor
-        scores = np.full((int(repeat.max()) + 1, len(names), width), np.nan)
+        scores = np.full((int(repeat.max(initial=0)) + 1, len(names), head.scores), np.nan)
         scores[repeat[mine], index[mine]] = values[mine]
-        if predictor == MODEL and classes:
+        if predictor == MODEL and head.classes:
             folds = np.full(scores.shape[:2], -1)
             folds[repeat[mine], index[mine]] = fold[mine]
-            scores = calibrated(scores, target, folds, model.card.temperature)
-        found[str(predictor)] = HeldOut(
-            names, groups.astype(str), target, scores if classes else scores[..., 0], classes
-        )
+            scores = calibrated(scores, target[:, 0], folds, temperature)
+        found[str(predictor)] = of_head(head, names, groups.astype(str), target, scores)
     return found
 
 
 def headline(model: Chosen) -> str:
-    return headline_metric(model.settings.metric, len(model.card.classes))
+    return headline_metric(model.settings.metric, model.card.predicted)

@@ -32,6 +32,7 @@ METRICS = {
     "c_index": "C index",
     "mae": "MAE",
     "mse": "MSE",
+    "reconstruction_error": "Reconstruction error",
 }
 
 
@@ -39,11 +40,11 @@ METRICS = {
 class ModelSection:
     """One model on one cohort.
 
-    `scores`: predictor -> metric -> Interval; the first predictor is the model, the rest its baselines.
-    `metric`: the one that `difference`, (baseline, Interval of model - baseline), is about.
-    `settings`: the few worth showing. `by`: value of `by_column` -> metric -> Interval.
-    `train_loss` (epochs, k) and `validation_loss` (epochs, members), float, NaN where training had stopped.
-    `held`: the model's predictions, for the pictures; without it there are none but the losses.
+    `scores`: predictor -> metric -> Interval; the first predictor is the model, the rest its baselines. `metric`: the
+    one that `difference`, (baseline, Interval of model - baseline), is about. `settings`: the few worth showing.
+    `by`: value of `by_column` -> metric -> Interval. `train_loss` (epochs, k) and `validation_loss` (epochs, members),
+    float, NaN where training had stopped. `held`: the model's predictions of classes or values, for the pictures;
+    without it there are none but the losses. `heads`: label -> metric -> Interval, of a model of several.
     """
 
     task: str
@@ -62,6 +63,7 @@ class ModelSection:
     train_loss: np.ndarray | None = None
     validation_loss: np.ndarray | None = None
     held: HeldOut | None = None
+    heads: dict[str, dict[str, Interval]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 

@@ -111,6 +111,8 @@ def _section(model: ModelSection, index: int) -> str:
         )
     if model.difference is not None:
         parts.append(_difference(model.metric, *model.difference))
+    if model.heads:
+        parts.append(f"<h3>By label</h3>{_score_table(model.heads, 'Label')}")
     if model.by:
         parts.append(f"<h3>By {escape(model.by_column)}</h3>{_score_table(model.by, model.by_column)}")
     parts.append(f"<div class=pictures>{''.join(pictures(model, f'm{index}'))}</div>")

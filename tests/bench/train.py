@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from genodl_spark.learning import encodings
+from genodl_spark.learning import encodings, heads
 from genodl_spark.learning.training import plan, rank
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def job(kind: str, folder: str, ranks: int, epochs: int, **options: Any) -> Any:
         layout=feed.Layout(rows, width, dtype, 1),
         backend="pyarrow",
         resident_bytes=1 << 32,
-        classes=[str(number) for number in range(CLASSES)],
+        heads=heads.one("label", [f"c{i}" for i in range(CLASSES)]),
         folds=0,
         transform="onehot" if kind == "cnn" else "none",
         max_missing=1.0,
@@ -110,7 +110,7 @@ def bare(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[s
     network = models.build(j.model, [1], encodings.encoding(j.transform).shape(j.layout.features), CLASSES).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     mean, inverse = torch.from_numpy(data.x.mean(0)).to(device), torch.from_numpy(1 / data.x.std(0)).to(device)
-    target = torch.from_numpy(data.target.astype(np.int64))
+    target = torch.from_numpy(data.target[:, 0].astype(np.int64))
     bases = torch.arange(4, dtype=torch.int8, device=device)[:, None]
     amp = torch.autocast(device.type, torch.bfloat16, enabled=options.get("amp") == "bf16")
     started = time.perf_counter()

@@ -13,7 +13,7 @@ import torch
 
 from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import encodings, feed, losses
+from genodl_spark.learning import encodings, feed, heads, losses
 from genodl_spark.learning.model_files import new_card
 from genodl_spark.learning.predictor import Predictor, batch_rows
 from genodl_spark.learning.settings import Train
@@ -111,9 +111,8 @@ from torch.nn import functional
 from genodl_spark.learning.losses.values import Values
 
 class Loss(Values):
-    def rows(self, outputs, target, smoothing):
-        wanted = torch.from_numpy(target).to(outputs).repeat_interleave(len(outputs) // len(target), 0)
-        return functional.huber_loss(outputs[..., 0], wanted, reduction="none")
+    def rows(self, outputs, target, standard, inputs, smoothing):
+        return functional.huber_loss(outputs[..., 0], self.wanted(outputs, target, standard), reduction="none")
 """
 COUNTS = b"""
 import torch
@@ -171,6 +170,7 @@ def trained(
     transform = f"{kind}.py" if f"{kind}.py" in CODE else kind
     classes = options.pop("classes", ["a", "b"])
     loss = options.pop("loss", "auto")
+    predicted = heads.one("l", classes)
     width = encodings.encoding(transform, CODE).width(features)
     dtype, entries = (f"sparse:{x.dtype}", int((x != 0).sum())) if options.pop("sparse", False) else (str(x.dtype), 0)
     layout = feed.Layout(ROWS, features, dtype, 1, width, entries)
@@ -184,7 +184,7 @@ def trained(
         layout,
         "pyarrow",
         1 << 30,
-        classes,
+        predicted,
         0,
         transform,
         1.0,
@@ -201,14 +201,14 @@ def trained(
         model_id="m",
         task="t",
         label_column="l",
-        classes=classes,
+        predicted=predicted,
         features=[f"f{i}" for i in range(features)],
         dtype=dtype,
         transform=transform,
         model=network,
         members=2,
         batch=batch_rows(0, encodings.encoding(transform, CODE).shape(features)),
-        loss=losses.name_of(loss, classes),
+        loss=losses.name_of(loss, predicted),
     )
     return result, Predictor(card, (tmp_path / "staging" / "model.safetensors").read_bytes(), "m", code=CODE)
 
@@ -288,10 +288,11 @@ def test_losses_of_values(tmp_path: Path, loss: str, least: float) -> None:
 def test_poisson_is_that_of_the_definition() -> None:
     from scipy.stats import poisson
 
-    counts, logs = np.array([[0.0, 1.0, 4.0]]), torch.tensor([[[-1.0], [0.5], [1.0]]], dtype=torch.float64)
-    found = losses.loss("poisson", []).rows(logs, counts, 0.0).numpy()
+    poisson_loss = losses.loss("poisson", heads.one("l", []), (1,))
+    counts, logs = np.array([[0.0], [1.0], [4.0]]), torch.tensor([[[-1.0], [0.5], [1.0]]], dtype=torch.float64)
+    found = poisson_loss.rows(logs, counts, poisson_loss.standard(counts, np.ones((1, 3), bool)), None, 0.0).numpy()
     # Stirling's formula stands for the logarithm of the factorial above 1.
-    np.testing.assert_allclose(found[0], -poisson.logpmf(counts[0], np.exp(logs[0, :, 0].numpy())), atol=0.03)
+    np.testing.assert_allclose(found[0], -poisson.logpmf(counts[:, 0], np.exp(logs[0, :, 0].numpy())), atol=0.03)
 
 
 def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
@@ -303,7 +304,7 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
         ("gone.py", [], "no file gone.py"),
     ):
         with pytest.raises(InputError, match=found):
-            losses.loss(name, classes, CODE)
+            losses.loss(name, heads.one("l", classes), (3,), CODE)
     for name, found in (
         ("values", "no class Encoding"),
         ("os.path", "expected a file"),
@@ -357,7 +358,7 @@ def test_the_encoding_of_a_card_is_checked_without_running_code() -> None:
         model_id="m",
         task="t",
         label_column="l",
-        classes=["a", "b"],
+        predicted=heads.one("l", ["a", "b"]),
         features=["f"],
         dtype="uint8",
         transform="image.py",

@@ -24,7 +24,7 @@ from pyspark.sql import Row
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.job import conf, config
-from genodl_spark.learning import baselines, feed, splits, tuning
+from genodl_spark.learning import baselines, feed, heads, splits, tuning
 from genodl_spark.learning.settings import Dimension, Train
 from genodl_spark.learning.training import plan
 from genodl_spark.learning.tuning import COMPLETE, FAILED, PRUNED, Space, Study, Trial
@@ -289,7 +289,7 @@ JOB = plan.Job(
     feed.Layout(100, 3, "float32", 1),
     "pyarrow",
     1,
-    ["a", "b"],
+    heads.one("label", ["a", "b"]),
     0,
     "none",
     1.0,

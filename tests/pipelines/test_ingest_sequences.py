@@ -119,7 +119,7 @@ def test_a_cohort_of_sequences(genodl, lake: Lake, tmp_path: Path) -> None:
     padded = ["." * (4 - len(s) // 2) + s + "." * (4 - len(s) + len(s) // 2) for s in text.values()]
     onehot = encodings.encoding(dataset.transform).floats(data.x)
     np.testing.assert_array_equal(onehot, [[[letter == base for letter in s] for base in BASES] for s in padded])
-    assert data.target.tolist() == [0.0 if name == "s01" else i % 2 for i, name in enumerate(text)]
+    assert data.target[:, 0].tolist() == [0.0 if name == "s01" else i % 2 for i, name in enumerate(text)]
     roles = ["train" if name == "s01" else role for name, role in split.items()]
     assert [("train", "validation", "test")[code] for code in data.folds[:, 0]] == roles
 

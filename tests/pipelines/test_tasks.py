@@ -349,8 +349,8 @@ def test_a_users_own_task_in_one_file(genodl, lake: Lake, tmp_path: Path) -> Non
     )
     (tmp_path / "loss.py").write_text(
         "import torch\nfrom torch.nn import functional\nfrom genodl_spark.learning.losses.values import Values\n\n"
-        "class Loss(Values):\n    def rows(self, outputs, target, smoothing):\n"
-        "        wanted = torch.from_numpy(target).to(outputs).repeat_interleave(len(outputs) // len(target), 0)\n"
+        "class Loss(Values):\n    def rows(self, outputs, target, standard, inputs, smoothing):\n"
+        "        wanted = self.wanted(outputs, target, standard)\n"
         "        return functional.huber_loss(outputs[..., 0], wanted, reduction='none', delta=3.0)\n"
     )
     (tmp_path / "years.toml").write_text(

@@ -55,7 +55,7 @@ def ancestry(lake: str, cohort: str, seeds: int = 5) -> Iterator[Line]:
         model_id = verb("evaluate", *common, "--set", "evaluate.resamples=0")["metrics"]["model_id"]
         run = Run(Report("reference"), config.load("ancestry"), lake)
         held.append(held_out(run, chosen_model(run, None, model_id), cohort))
-    joined = {name: together([h[name] for h in held]) for name in held[0]}
+    joined = {name: together([h[name][0] for h in held]) for name in held[0]}
     yield from lines("ancestry", f"{cohort}, {seeds} splits", joined, "macro_f1", time.perf_counter() - started)
 
 

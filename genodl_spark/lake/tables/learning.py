@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from genodl_spark.lake.schema import COHORT, LABEL_COLUMN, OF_TASK, TASK, Column, Table, required
 
+_HEADS = (
+    "JSON list of what is predicted, label, kind (classes, value, time, none) and classes of each; "
+    "NULL of one column of classes or values"
+)
+
 EXAMPLES = Table(
     "examples",
     "Rows that training reads: one per labelled entity of a dataset, features packed in the dataset's order",
@@ -17,7 +22,16 @@ EXAMPLES = Table(
             "binary",
             "Packed little-endian values of the dataset's dtype (of sequences base codes); -1 or NaN is a missing one",
         ),
-        required("target", "double", "Class index, or the value for regression"),
+        required(
+            "target",
+            "double",
+            "Class index, or the value for regression; NaN where `targets` holds more than one number, or none",
+        ),
+        Column(
+            "targets",
+            "binary",
+            "float64 for each number of the dataset's heads, NaN where the row has no label of one; NULL of one number",
+        ),
         required(
             "folds", "binary", "int8 per repeat: fold index; or one byte: 0 train, 1 validation, 2 test; -1 not used"
         ),
@@ -68,6 +82,7 @@ DATASETS = Table(
             "Of packed values: int8, uint8, uint16 or float32; behind sparse: of entries, those that are not 0",
         ),
         required("classes", "array<string>", "Class names in index order; empty for regression"),
+        Column("heads", "string", _HEADS),
         required("features", "array<string>", "Feature identifiers in packed order"),
         Column(
             "allowed",
@@ -104,6 +119,7 @@ MODELS = Table(
         required("dataset", "string", "Dataset that trained it"),
         required("split_hash", "string", "SHA-256 of the split"),
         required("classes", "array<string>", "Class names in index order; empty for regression"),
+        Column("heads", "string", _HEADS),
         required("n_features", "int", "Features that it takes"),
         required("settings", "string", "Effective settings, JSON"),
         required("seed", "bigint", "Seed"),
@@ -141,7 +157,9 @@ HELD_OUT = Table(
         required("repeat", "int", "Repeat of the cross-validation, from 0"),
         required("entity_id", "string", "Entity scored"),
         Column("group", "string", "Group that the split keeps together"),
-        required("target", "double", "True class index, or true value"),
+        Column("head", "string", "Column of the label, of a model of several; NULL of one"),
+        required("target", "double", "True class index, value or time; NaN of a row that has no label"),
+        Column("event", "boolean", "Of a time, whether the event came then; else nothing is known of later"),
         required("role", "string", "fold, validation, test or external"),
         Column("fold", "int", "Fold that held the entity out; NULL unless role is fold"),
         required("scores", "array<double>", "Probability per class before calibration, or one value"),

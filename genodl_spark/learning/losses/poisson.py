@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,15 +17,16 @@ class Loss(Values):
         if len(target) and target.min() < 0:
             raise ValueError(f"found the target {target.min():g}; expected counts, 0 or more")
 
-    def standard(self, target: np.ndarray, learns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def standard(self, target: np.ndarray, learns: np.ndarray) -> np.ndarray:
         """Counts are not standardised; networks start at a log mean of 0."""
-        return np.zeros(len(learns)), np.ones(len(learns))
+        return np.tile([0.0, 1.0], (len(learns), 1))
 
-    def rows(self, outputs: torch.Tensor, target: np.ndarray, smoothing: float) -> torch.Tensor:
-        import torch
+    def rows(
+        self, outputs: torch.Tensor, target: np.ndarray, standard: np.ndarray, inputs: Any, smoothing: float
+    ) -> torch.Tensor:
         from torch.nn import functional
 
-        wanted = torch.from_numpy(target).to(outputs).repeat_interleave(len(outputs) // len(target), 0)
+        wanted = self.wanted(outputs, target, standard)
         return functional.poisson_nll_loss(outputs[..., 0], wanted, log_input=True, full=True, reduction="none")
 
     def value(self, outputs: torch.Tensor) -> torch.Tensor:

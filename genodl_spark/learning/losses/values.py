@@ -3,43 +3,51 @@ the spread of their values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark.learning.losses import undecided
+from genodl_spark.learning.heads import Head
+from genodl_spark.learning.losses import SAID, members, undecided
 
 if TYPE_CHECKING:
     import torch
 
+    from genodl_spark.learning.encodings import Shape
+
 
 class Values:
-    """Targets are standardised in each training set, so that one learning rate suits all units."""
+    """Targets are standardised in each training set, by their mean and standard deviation,
+    so that one learning rate suits all units."""
 
-    def __init__(self, classes: list[str]) -> None:
-        if classes:
-            raise ValueError("the target is one of classes; expected a value, or a loss of classes")
-        self.classes, self.outputs = classes, 1
+    outputs = 1
+    measures = 2
+
+    def __init__(self, head: Head, inputs: Shape) -> None:
+        if head.kind != "value":
+            raise ValueError(f"the target is {SAID[head.kind]}; expected a value, or a loss of that")
 
     def check(self, target: np.ndarray) -> None:
         pass
 
-    def standard(self, target: np.ndarray, learns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.array([target[rows].mean() for rows in learns]), np.array(
-            [target[rows].std() or 1.0 for rows in learns]
-        )
+    def standard(self, target: np.ndarray, learns: np.ndarray) -> np.ndarray:
+        of_sets = [target[rows, 0] for rows in learns]
+        return np.array([(values.mean(), values.std() or 1.0) for values in of_sets])
+
+    def wanted(self, outputs: torch.Tensor, target: np.ndarray, standard: np.ndarray) -> torch.Tensor:
+        """The standardised target of every row for every member, (M, B)."""
+        return members((target[None, :, 0] - standard[:, :1]) / standard[:, 1:], outputs)
 
     def value(self, outputs: torch.Tensor) -> torch.Tensor:
         """What every member predicts of the standardised target, float64 (E, B), of outputs (E, B, 1)."""
         return outputs[..., 0].double()
 
-    def answer(self, outputs: torch.Tensor, center: float, spread: float) -> np.ndarray:
+    def answer(self, outputs: torch.Tensor, standard: np.ndarray, inputs: Any) -> np.ndarray:
+        center, spread = standard.tolist()
         return (self.value(outputs).mean(0).cpu().numpy() * spread + center)[:, None]
 
-    def uncertainty(self, outputs: torch.Tensor, answer: np.ndarray, spread: float) -> np.ndarray:
+    def uncertainty(self, outputs: torch.Tensor, answer: np.ndarray, standard: np.ndarray) -> np.ndarray:
         """Standard deviation of the members' values."""
-        return (
-            self.value(outputs).std(0, correction=1).cpu().numpy() * spread
-            if len(outputs) > 1
-            else undecided(len(answer))
-        )
+        if len(outputs) < 2:
+            return undecided(len(answer))
+        return self.value(outputs).std(0, correction=1).cpu().numpy() * standard[1]

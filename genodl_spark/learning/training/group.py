@@ -66,7 +66,7 @@ class Group:
         self.rows = np.flatnonzero(self.learns.any(0))
         self.held_out = held_out(data.folds, sets, job.folds)
         self.validates = self._validates(data.folds)
-        self.center, self.spread = rank.loss.standard(data.target, self.learns)
+        self.standard = rank.loss.standard(data.target, self.learns)
         self.scaling, self.coordinates, self.projection = fit_scaling(
             data,
             self.learns,
@@ -139,10 +139,11 @@ class Group:
             z = (x - self.mean[:, None]).mul_(self.inverse[:, None]).nan_to_num_(nan=0.0)
         return z.repeat_interleave(self.members, 0) if self.members > 1 else z
 
-    def losses(self, outputs: torch.Tensor, rows: np.ndarray, smoothing: float) -> torch.Tensor:
+    def losses(self, outputs: torch.Tensor, rows: np.ndarray, inputs: Any, smoothing: float) -> torch.Tensor:
         """Loss of every row under every member, (S * E, rows)."""
-        target = (self.rank.data.target[rows][None] - self.center[:, None]) / self.spread[:, None]
-        return self.rank.loss.rows(outputs.to(self.rank.dtype), target, smoothing)
+        return self.rank.loss.rows(
+            outputs.to(self.rank.dtype), self.rank.data.target[rows], self.standard, inputs, smoothing
+        )
 
     def weights(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
         """`chosen` bool (S, all rows) at some rows, for each member: (S * E, rows)."""
@@ -208,9 +209,9 @@ class Group:
                     share = 1 - (1 - piece.share) * other
                     z = mixed(z, self.inputs(piece.partner_x), share)
                 outputs = self.forward(z, torch.from_numpy(piece.rows).to(device), epoch)
-            losses = self.losses(outputs, piece.rows, o.label_smoothing)
+            losses = self.losses(outputs, piece.rows, z, o.label_smoothing)
             if share is not None and piece.partners is not None:
-                losses = share * losses + (1 - share) * self.losses(outputs, piece.partners, o.label_smoothing)
+                losses = share * losses + (1 - share) * self.losses(outputs, piece.partners, z, o.label_smoothing)
             masked = losses * learnt
             auxiliary = getattr(self.network, "auxiliary", None)
             total = masked if auxiliary is None else masked + auxiliary.to(masked.dtype) * learnt
@@ -410,9 +411,15 @@ class Group:
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
-    def _outputs(self, rows: np.ndarray) -> torch.Tensor:
+    def _outputs(self, rows: np.ndarray) -> tuple[torch.Tensor, Any]:
+        """Of rows what the networks say, (S * E, rows, outputs), and what they took."""
         with self._precision():
-            return self.network(self.inputs(self.fetch(rows))).to(self.rank.dtype)
+            z = self.inputs(self.fetch(rows))
+            return self.network(z).to(self.rank.dtype), z
+
+    def _taken(self, z: Any, s: int) -> Any:
+        """What the networks of one set took, (1, B, ...): the same for all of its members."""
+        return each(z, lambda value: value[s * self.members % len(value)][None])
 
     def _validation_loss(self) -> torch.Tensor:
         """Mean loss of every member on the rows that validate it, float64 (S * E,); NaN without such rows."""
@@ -422,7 +429,8 @@ class Group:
         summed = torch.zeros(len(self.sets) * self.members, dtype=torch.float64)
         with torch.no_grad():
             for rows in self._mine(self.validates.any(0), self.job.options.batch):
-                losses = self.losses(self._outputs(rows), rows, 0.0) * self.weights(rows, self.validates)
+                outputs, z = self._outputs(rows)
+                losses = self.losses(outputs, rows, z, 0.0) * self.weights(rows, self.validates)
                 summed += losses.sum(1).double().cpu()
         self.network.train()
         counts = torch.from_numpy(self.validates.sum(1).repeat(self.members))
@@ -438,9 +446,12 @@ class Group:
         tables = []
         with torch.no_grad():
             for rows in self._mine(self.held_out.any(0), self.job.options.batch):
-                of_sets = self._outputs(rows).unflatten(0, (len(self.sets), -1))
-                each = zip(of_sets, self.center, self.spread, strict=True)
-                scores = np.stack([self.rank.loss.answer(outputs, center, spread) for outputs, center, spread in each])
+                outputs, z = self._outputs(rows)
+                of_sets = outputs.unflatten(0, (len(self.sets), -1))
+                taken = (self._taken(z, s) for s in range(len(self.sets)))
+                scores = np.stack(
+                    [self.rank.loss.answer(*one) for one in zip(of_sets, self.standard, taken, strict=True)]
+                )
                 for s, which in enumerate(self.sets):
                     mine = self.held_out[s, rows]
                     if mine.any():
@@ -475,7 +486,7 @@ class Group:
         of_scaling = {"mean": self.scaling.mean, "inverse": self.scaling.inverse}
         declared = self.rank.encoding.tensors(self.job.layout.features)
         tensors |= {name: torch.from_numpy(value[-1].copy()) for name, value in of_scaling.items() if name in declared}
-        tensors["target"] = torch.tensor([self.center[-1], self.spread[-1]], dtype=torch.float64)
+        tensors["target"] = torch.from_numpy(self.standard[-1].astype(np.float64))
         learnt = self.rank.encoding.learnt(self.rank.data.x, self.learns[-1], self.scaling, self.job.cut)
         tensors |= {name: torch.from_numpy(value) for name, value in learnt.items()}
         return save(tensors)

@@ -11,6 +11,7 @@ import numpy as np
 
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import feed
+from genodl_spark.learning.heads import Head, labelled
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.splits import TRAIN, UNUSED, VALIDATION
 
@@ -21,9 +22,8 @@ FAILURE = "failure.txt"
 
 @dataclass(frozen=True)
 class Job:
-    """All that a rank needs. `classes` is empty where a value is predicted; `loss` is that of `train.loss`;
-    `folds` is 0 for a fixed split; `options` is the section `train` of the settings;
-    `staging` is the URI of a folder for what the ranks write.
+    """All that a rank needs. `heads`: what is predicted; `loss` is that of `train.loss`; `folds` is 0 for a fixed
+    split; `options` is the section `train` of the settings; `staging` is the URI of a folder for what the ranks write.
 
     `checkpoint`: URI of a folder for checkpoints, from which the same job goes on; empty for none.
     `stop_epoch`: end after so many epochs of the schedule, 0 for all. `validate_folds`: with folds,
@@ -37,7 +37,7 @@ class Job:
     layout: feed.Layout
     backend: str
     resident_bytes: int
-    classes: list[str]
+    heads: list[Head]
     folds: int
     transform: str
     max_missing: float
@@ -90,16 +90,19 @@ def held_out(codes: np.ndarray, sets: list[TrainingSet], folds: int) -> np.ndarr
     )
 
 
-def shuffled_labels(target: np.ndarray, codes: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Targets (rows,), dealt anew among the rows that train and, of a fixed split,
+def shuffled_labels(target: np.ndarray, heads: list[slice], codes: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Targets (rows, numbers), dealt anew among the rows that train and, of a fixed split,
     apart from them among those that validate.
 
+    Each head's, whose numbers stand at `heads`, go among the rows that have a label of it.
     `codes` int8 (rows, repeats) as in the table `examples`. Test rows of a fixed split keep theirs.
     """
     found = target.copy()
     generator = np.random.default_rng([seed, len(target)])
-    for rows in [codes[:, 0] != UNUSED] if folds else [codes[:, 0] == TRAIN, codes[:, 0] == VALIDATION]:
-        found[rows] = generator.permutation(target[rows])
+    for own in heads:
+        known = labelled(target[:, own])
+        for rows in [codes[:, 0] != UNUSED] if folds else [codes[:, 0] == TRAIN, codes[:, 0] == VALIDATION]:
+            found[rows & known, own] = generator.permutation(target[rows & known, own])
     return found
 
 

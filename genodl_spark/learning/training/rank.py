@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import encodings, feed, losses
+from genodl_spark.learning import encodings, feed, heads, losses
 from genodl_spark.learning.training import checkpoints
 from genodl_spark.learning.training.group import Group
 from genodl_spark.learning.training.plan import FAILURE, REGISTERED, Job, log, shuffled_labels, training_sets
@@ -60,7 +60,9 @@ def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[Rank], dict[str, 
     # Before the ranks meet, so that none waits for one that reads.
     data = feed.read(job.files, job.layout, job.backend, job.resident_bytes, readers=job.readers)
     if job.null:
-        data = replace(data, target=shuffled_labels(data.target, data.folds, job.folds, job.seed))
+        data = replace(
+            data, target=shuffled_labels(data.target, heads.targets(job.heads), data.folds, job.folds, job.seed)
+        )
     feed_seconds = time.perf_counter() - started
     them = ranks()
     try:
@@ -84,7 +86,8 @@ class Rank:
         self.job, self.ranks, self.device, self.data = job, ranks, device, data
         self.dtype = getattr(torch, job.options.dtype)
         self.encoding = encodings.encoding(job.transform, job.code)
-        self.loss = losses.loss(losses.name_of(job.loss, job.classes), job.classes, job.code)
+        inputs = self.encoding.shape(job.layout.features)
+        self.loss = losses.loss(job.loss, job.heads, inputs, job.code)
         try:
             self.loss.check(data.target)
         except ValueError as error:

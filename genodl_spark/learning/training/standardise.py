@@ -17,7 +17,20 @@ def projects(job: Job, encoding: Encoding) -> bool:
     """Whether the network can be trained on coordinates and turned into one over features afterwards."""
     from genodl_spark.learning import models
 
-    return encoding.projectable and getattr(models.network(job.model, job.code), "fold", None) is not None
+    # a network that tells its inputs again has no others as outputs
+    retold = any(head.kind == "none" for head in job.heads)
+    return (
+        encoding.projectable and not retold and getattr(models.network(job.model, job.code), "fold", None) is not None
+    )
+
+
+def _classes_of(job: Job) -> tuple[str, ...]:
+    """Classes whose means select features; none where all features are taken.
+    InputError where there is more to predict than one class."""
+    if job.select and [head.kind for head in job.heads] != ["classes"]:
+        text = f"found {job.select} for {', '.join(head.label for head in job.heads)}; expected 0"
+        raise InputError(f"{text}: the F statistic is of one column of classes", "quality.select")
+    return job.heads[0].classes if job.select else ()
 
 
 def fit_scaling(
@@ -40,12 +53,13 @@ def fit_scaling(
         )
     with threadpool_limits(1):
         origin = np.nan_to_num(encoding.floats(data.x[:1])[0])
-        classes = data.target.astype(int) if job.select and job.classes else None
+        names = _classes_of(job)
+        classes = data.target[:, 0].astype(int) if names else None
         sums: quality.Moments | None = None
         for part in packing.parts(data.x):
             values = encoding.floats(data.x[part])
             found = quality.moments(
-                values, learns[:, part], origin, None if classes is None else classes[part], len(job.classes)
+                values, learns[:, part], origin, None if classes is None else classes[part], len(names)
             )
             sums = found if sums is None else sums + found
         assert sums is not None

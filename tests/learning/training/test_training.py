@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import feed, models
+from genodl_spark.learning import feed, heads, models
 from genodl_spark.learning.model_files import Card
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.learning.settings import Train
@@ -55,7 +55,7 @@ def job(
         layout,
         "pyarrow",
         1 << 30,
-        [f"c{i}" for i in range(classes)],
+        heads.one("label", [f"c{i}" for i in range(classes)]),
         folds,
         "none",
         1.0,
@@ -93,9 +93,9 @@ def test_every_fold_is_scored_by_networks_that_never_saw_it(tmp_path: Path, clas
     predicted = np.array([found[0, i] for i in range(61)])
     if classes:
         np.testing.assert_allclose(predicted.sum(1), 1, atol=1e-12)
-        assert (predicted.argmax(1) == data.target).mean() > 0.6
+        assert (predicted.argmax(1) == data.target[:, 0]).mean() > 0.6
     else:
-        assert np.corrcoef(predicted[:, 0], data.target)[0, 1] > 0.6
+        assert np.corrcoef(predicted[:, 0], data.target[:, 0])[0, 1] > 0.6
 
 
 def test_a_label_of_a_held_out_row_changes_no_score_of_its_fold(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_label_of_a_held_out_row_changes_no_score_of_its_fold(tmp_path: Path) 
     data = feed.read(j.files, j.layout, "pyarrow")
     rank.run_alone(j)
     fold = data.folds[0, 0]
-    changed = data.target.copy()
+    changed = data.target[:, 0].copy()
     mine = data.folds[:, 0] == fold
     changed[mine] = (changed[mine] + 1) % 3
     other = plan.Job(
@@ -137,7 +137,7 @@ def test_planted_noise_scores_chance(tmp_path: Path) -> None:
         feed.Layout(80, 400, "float32", 3),
         "pyarrow",
         1 << 30,
-        ["a", "b"],
+        heads.one("label", ["a", "b"]),
         4,
         "none",
         1.0,
@@ -166,7 +166,7 @@ def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
         feed.Layout(90, 12, "float32", 2),
         "pyarrow",
         1 << 30,
-        ["a", "b"],
+        heads.one("label", ["a", "b"]),
         3,
         "none",
         1.0,
@@ -184,7 +184,7 @@ def test_shuffled_labels_teach_nothing(tmp_path: Path) -> None:
 
     # Each role is dealt by itself, and test rows keep their labels.
     codes = np.repeat([0, 1, 2, -1], [30, 30, 20, 10]).astype(np.int8)[:, None]
-    dealt = plan.shuffled_labels(np.arange(90.0), codes, 0, 1)
+    dealt = plan.shuffled_labels(np.arange(90.0)[:, None], [slice(0, 1)], codes, 0, 1)[:, 0]
     assert sorted(dealt[:30]) == list(range(30)) and sorted(dealt[30:60]) == list(range(30, 60))
     assert (dealt[:30] != np.arange(30)).any() and (dealt[60:] == np.arange(60, 90)).all()
 
@@ -403,7 +403,7 @@ def test_mixed_examples_are_those_of_the_formula(tmp_path: Path) -> None:
     mixed = torch.from_numpy(group.learns[:, piece.partners])
     share = torch.where(mixed, torch.tensor(piece.share, dtype=torch.float64), 1.0)
     outputs = group.network(share[..., None] * z + (1 - share[..., None]) * other)
-    target = torch.from_numpy(group.rank.data.target.astype(int))
+    target = torch.from_numpy(group.rank.data.target[:, 0].astype(int))
     loss = sum(
         weight * functional.cross_entropy(outputs.flatten(0, 1), target[rows].repeat(7), reduction="none").view(7, -1)
         for weight, rows in ((share, piece.rows), (1 - share, piece.partners))
