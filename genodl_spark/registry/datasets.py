@@ -302,7 +302,10 @@ def heads_of_row(dataset: Row) -> list[Head]:
 
 def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
     """What ranks are told of a training on a prepared dataset, with checkpoints below `staging`."""
-    s = run.settings
+    s, heads = run.settings, heads_of_row(dataset)
+    if s.quality.select and [head.kind for head in heads] != ["classes"]:
+        text = f"found {s.quality.select} for the label {dataset.label_column}; expected 0"
+        raise InputError(f"{text}: the F statistic is of one column of classes", "quality.select")
     version = run.lake.version(EXAMPLES)
     assert version is not None
     run.sources.versions[EXAMPLES.name] = version
@@ -311,7 +314,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         layout=layout_of(dataset, s.code_files),
         backend=s.feed.backend,
         resident_bytes=s.feed.resident_bytes,
-        heads=heads_of_row(dataset),
+        heads=heads,
         loss=s.train.loss,
         folds=dataset.folds,
         transform=dataset.transform,

@@ -163,12 +163,6 @@ def _is_value(settings: Settings, column: str) -> bool:
     return target.kind == "regression" or column in target.values or (target.kind == "auto" and column == "value")
 
 
-def _is_value(settings: Settings, column: str) -> bool:
-    """Whether the labels of a column are values, by the settings of a task."""
-    target = settings.target
-    return target.kind == "regression" or column in target.values or (target.kind == "auto" and column == "value")
-
-
 class _Described(NamedTuple):
     """An entity with what is said of it: labels, event, group and published part."""
 

@@ -24,15 +24,6 @@ def projects(job: Job, encoding: Encoding) -> bool:
     )
 
 
-def _classes_of(job: Job) -> tuple[str, ...]:
-    """Classes whose means select features; none where all features are taken.
-    InputError where there is more to predict than one class."""
-    if job.select and [head.kind for head in job.heads] != ["classes"]:
-        text = f"found {job.select} for {', '.join(head.label for head in job.heads)}; expected 0"
-        raise InputError(f"{text}: the F statistic is of one column of classes", "quality.select")
-    return job.heads[0].classes if job.select else ()
-
-
 def fit_scaling(
     data: feed.Examples, learns: np.ndarray, job: Job, encoding: Encoding, allowed: np.ndarray | None = None
 ) -> tuple[quality.Scaling, np.ndarray | None, np.ndarray | None]:
@@ -53,7 +44,7 @@ def fit_scaling(
         )
     with threadpool_limits(1):
         origin = np.nan_to_num(encoding.floats(data.x[:1])[0])
-        names = _classes_of(job)
+        names = job.heads[0].classes if job.select else ()
         classes = data.target[:, 0].astype(int) if names else None
         sums: quality.Moments | None = None
         for part in packing.parts(data.x):
