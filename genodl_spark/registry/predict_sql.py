@@ -56,8 +56,8 @@ class _Model:
     wanted and where they go."""
 
     files: ModelFiles
-    head: int
     places: dict[str, Places | None]
+    head: int = 0
 
 
 def register(run: Run, names: Collection[str | None]) -> None:
@@ -91,7 +91,7 @@ def _model(run: Run, name: str) -> _Model:
     model = model_of(run, as_row(named(run.lake.rows(MODELS, {}), name)))
     card = model.card
     places = _places(run, card.features) if model.encoding.by_name and card.dtype == "float32" else {}
-    return _Model(model.files, _head(card, name), places)
+    return _Model(model.files, places, _head(card, name))
 
 
 def _head(card: Card, name: str) -> int:
