@@ -63,7 +63,7 @@ def trained(
     settings = Train(
         **{"ensemble": 3, "epochs": 60, "min_steps": 0, "learning_rate": 0.02, "warmup_epochs": 0, **options}
     )
-    layout = feed.Layout(len(x), x.shape[1], "float32", 1, 0, target.shape[1])
+    layout = feed.Layout(len(x), x.shape[1], "float32", 1, targets=target.shape[1])
     model = network or {"kind": "mlp", "hidden": [16], "dropout": 0.0}
     backend = options.get("backend", "petastorm")
     job = plan.Job(
@@ -147,7 +147,7 @@ def test_backends_and_pieces_change_nothing_for_several_heads(tmp_path: Path) ->
         result, _ = trained(tmp_path / str(number), SEVERAL, x, target, epochs=3, dtype="float64", **options)
         histories.append([entry["train"] for entry in result["history"]])
         again = feed.read(
-            [f"file://{tmp_path}/{number}/rows.parquet"], feed.Layout(ROWS, 8, "float32", 1, 0, 3), backend
+            [f"file://{tmp_path}/{number}/rows.parquet"], feed.Layout(ROWS, 8, "float32", 1, targets=3), backend
         )
         np.testing.assert_array_equal(again.target, target)
     np.testing.assert_allclose(histories[0], histories[1], rtol=1e-9)
