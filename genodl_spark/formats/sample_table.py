@@ -1,4 +1,8 @@
-"""Sample tables: a `sample_id` column and any others (label, split, batch, patient, traits), as text."""
+"""Sample tables: a `sample_id` column and any others (label, split, batch, patient, traits), as text.
+
+Clinical tables of portals have other names for that column, several rows of one case, words of their own for a
+missing value, and in TCGA's two more lines of names below the header: `_PORTALS` tells one by its column.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import itertools
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -26,17 +30,48 @@ class SampleTable:
     """Rows of a sample table by sample_id; every value text without blanks around it, None where missing.
 
     `renamed`: columns stored under another name. `notes`: what was odd and is read all the same, for the run report.
+    `merged`: how many rows of the file one row here is made of, where these are several. `portal`: whether it is a
+    portal's, whose rows may be of cases that samples are named after. `file`: its name.
     """
 
     columns: list[str]
     rows: dict[str, list[str | None]]
     renamed: dict[str, str]
     notes: list[str] = field(default_factory=list)
+    merged: dict[str, int] = field(default_factory=dict)
+    portal: bool = False
+    file: str = ""
+
+
+# What portals call the column that names rows, samples before cases.
+_PORTALS = (
+    "Tumor_Sample_Barcode", "bcr_sample_barcode", "sample_submitter_id", "cases.samples.submitter_id",
+    "bcr_patient_barcode", "case_submitter_id", "cases.submitter_id", "submitter_id", "geo_accession",
+)  # fmt: skip
+_PORTALS_MISSING = re.compile(r"'?--|\[(not |unknown|discrepancy|pending|completed|unavailable)[^]]*\]", re.IGNORECASE)
+
+
+def is_missing_at_portals(text: str) -> bool:
+    return _PORTALS_MISSING.fullmatch(text.strip()) is not None
 
 
 def column_name(name: str) -> str:
     """The name under which a column of the user is stored."""
     return _UNSTORABLE.sub("_", name.strip())
+
+
+def column_names(names: Iterable[str]) -> dict[str, str]:
+    """Names under which columns that a portal has named are stored, each another one in any case."""
+    stored: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        made = base = column_name(name) or "column"
+        number = 2
+        while made.lower() in taken:
+            made, number = f"{base}_{number}", number + 1
+        taken.add(made.lower())
+        stored[name] = made
+    return stored
 
 
 def read(raw: BinaryIO, file: str) -> SampleTable:
@@ -54,12 +89,19 @@ def read(raw: BinaryIO, file: str) -> SampleTable:
         names = [name.strip() for name in delimited.cells(head, delimiter)]
     except Unreadable as error:
         raise InputError(str(error), file, 1) from error
-    if ID not in names:
+    folded_names = {name.lower(): name for name in reversed(names)}
+    own = (
+        ID
+        if ID in names
+        else next((folded_names[one.lower()] for one in _PORTALS if one.lower() in folded_names), None)
+    )
+    if own is None:
         raise InputError(
             f"found columns {', '.join(map(shown, names[:8]))}; expected one called {ID}, rename it in the header",
             file,
             1,
         )
+    portal = own != ID
     stored = [column_name(name) for name in names]
     folded: set[str] = set()
     for name, column in zip(names, stored, strict=True):
@@ -70,26 +112,34 @@ def read(raw: BinaryIO, file: str) -> SampleTable:
         if (fault := fault_of_name(name)) is not None:
             raise InputError(f"found {fault}; expected a column name, mend it", file, 1)
         folded.add(column.lower())
-    key = names.index(ID)
+    key = names.index(own)
     others = [i for i in range(len(names)) if i != key]
     rows: dict[str, list[str | None]] = {}
     lines_of: dict[str, int] = {}
+    merged: dict[str, int] = {}
     trimmed, words = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
     for line, row in _records(text, delimiter, len(names), file):
         sample = row[key]
+        if portal and line <= 3 and (sample.lower() == own.lower() or sample.startswith("CDE_ID:")):
+            continue  # TCGA's further lines of names
         fault = fault_of_name(sample) or (f"a word for a missing value, {shown(sample)}" if sample in MISSING else None)
         if fault is not None:
             raise InputError(
                 f"found {fault} as {ID}; expected the sample's identifier as in the data files, mend it", file, line
             )
-        if sample in rows:
+        if portal and sample in rows:
+            merged[sample] = merged.get(sample, 1) + 1
+        elif sample in rows:
             raise InputError(
                 f"{ID} {sample!r} stands twice, first on line {lines_of[sample]}; expected each sample once", file, line
             )
         lines_of[sample] = line
+        if portal:
+            row = ["" if is_missing_at_portals(cell) else cell for cell in row]
         cells = [with_point(row[i]) if delimiter == ";" else row[i] for i in others]
-        rows[sample] = [known(cell) for cell in cells]
-        for i, cell, value in zip(others, cells, rows[sample], strict=True):
+        told = [known(cell) for cell in cells]
+        rows[sample] = [_both(*pair) for pair in zip(rows[sample], told, strict=True)] if sample in rows else told
+        for i, cell, value in zip(others, cells, told, strict=True):
             if cell != cell.strip() and value is not None:
                 trimmed[stored[i], value] += 1
             if cell.strip() in DOUBTFUL or (value is None and cell.strip() not in ("", "NA")):
@@ -97,12 +147,23 @@ def read(raw: BinaryIO, file: str) -> SampleTable:
     if not rows:
         raise InputError("no sample below the header; expected one line per sample", file, 2)
     renamed = {names[i]: stored[i] for i in others if names[i] != stored[i]}
-    return SampleTable(
-        [stored[i] for i in others],
-        rows,
-        renamed,
-        [f"{posixpath.basename(file)}: {note}" for note in _notes(delimiter, trimmed, words)],
-    )
+    notes = list(_notes(delimiter, trimmed, words))
+    if portal:
+        notes.append(f"rows are named by column {own}")
+    if merged:
+        notes.append(
+            f"{sum(merged.values())} rows of {len(merged)} names are one row each, {next(iter(merged))} the first"
+        )
+    base = posixpath.basename(file)
+    columns = [stored[i] for i in others]
+    return SampleTable(columns, rows, renamed, [f"{base}: {note}" for note in notes], merged, portal, base)
+
+
+def _both(first: str | None, second: str | None) -> str | None:
+    """Cells of two rows that are one: texts that differ stand with semicolons between them."""
+    if first is None or second is None:
+        return first or second
+    return first if second in first.split("; ") else f"{first}; {second}"
 
 
 def _notes(delimiter: str, trimmed: Counter[tuple[str, str]], words: Counter[tuple[str, str]]) -> Iterator[str]:
@@ -159,20 +220,25 @@ def _swallowed(row: list[str], delimiter: str, width: int) -> str | None:
 
 
 def joined(tables: list[SampleTable]) -> Iterator[SampleTable]:
-    """Tables that follow each other and have the same columns as one, in which the last row of a sample stands."""
-    for _, alike in itertools.groupby(tables, key=lambda table: table.columns):
+    """Tables that follow each other and have the same columns as one, in which the last row of a sample stands;
+    of portals all, as a file for each case has the columns that it needs."""
+    for _, alike in itertools.groupby(tables, key=lambda table: () if table.portal else tuple(table.columns)):
         first, *more = alike
-        rows, notes, renamed = dict(first.rows), list(first.notes), dict(first.renamed)
-        for table in more:
-            rows |= table.rows
-            notes += table.notes
+        columns = list(dict.fromkeys(name for table in (first, *more) for name in table.columns))
+        rows, renamed, merged = dict[str, list[str | None]](), dict[str, str](), dict[str, int]()
+        for table in (first, *more):
+            places = {name: i for i, name in enumerate(table.columns)}
+            for sample, cells in table.rows.items():
+                rows[sample] = [cells[places[name]] if name in places else None for name in columns]
             renamed |= table.renamed
-        yield SampleTable(first.columns, rows, renamed, notes)
+            merged |= table.merged
+        notes = [note for table in (first, *more) for note in table.notes]
+        yield SampleTable(columns, rows, renamed, notes, merged, first.portal, first.file)
 
 
 def check_covers(table: SampleTable, samples: list[str], table_file: str, data_file: str) -> list[str]:
     """Samples of the table that the data lack. InputError when the table lacks a sample of the data."""
-    lacking = [sample for sample in samples if sample not in table.rows]
+    lacking = [sample for sample in samples if sample not in table.rows and not table.portal]
     if lacking:
         raise InputError(
             f"found no row for {len(lacking)} of {len(samples)} samples of {data_file}, {lacking[0]!r} the first; "

@@ -129,6 +129,17 @@ def first_line(uri: str) -> bytes:
         return next(line_blocks(raw, uri), (1, b""))[1].partition(b"\n")[0]
 
 
+def first_lines(uri: str, count: int) -> list[bytes]:
+    """The first lines of a file, at most so many, without their ends. InputError as for `line_blocks`."""
+    found: list[bytes] = []
+    with storage.open_input(uri) as raw:
+        for _, block in line_blocks(raw, uri, 1 << 16):
+            found += block.split(b"\n", count)[:-1]
+            if len(found) >= count:
+                break
+    return found[:count]
+
+
 def count_lines(uri: str, split: Split) -> int:
     """Lines that `split_blocks` gives, without putting blocks together; one for a file of a byte-order mark alone.
     InputError as there."""

@@ -51,6 +51,37 @@ class Ingest(Section):
         description="What a file is whose name the lake has from another folder, where the samples do not tell: "
         "another edition, which replaces that one; another file, kept beside it; or ask, which refuses it.",
     )
+    lines: str = Field(
+        "auto",
+        pattern="^(auto|features|samples)$",
+        description="What the lines of a plain matrix are: features, samples, or auto, which goes by their names.",
+    )
+    gdc_column: str = Field(
+        "unstranded",
+        min_length=1,
+        description="Column of GDC gene counts that is stored: unstranded, stranded_first and stranded_second are "
+        "counts; beside them are tpm_unstranded, fpkm_unstranded and fpkm_uq_unstranded.",
+    )
+    gdc_name: str = Field(
+        "sample",
+        pattern="^(aliquot|sample|case)$",
+        description="What names the samples of GDC files, by a sheet or their barcodes: aliquot, sample or case.",
+    )
+    aliquots: Names = Field(
+        ["type", "vial", "portion", "-plate"],
+        description="Which of several aliquots of a sample stands for it: the first by these parts of its barcode in "
+        "turn, the smallest first, or with - in front the largest.",
+    )
+    ensembl_versions: str = Field(
+        "drop",
+        pattern="^(drop|keep)$",
+        description="Versions behind Ensembl identifiers of features, as in ENSG00000141510.18.",
+    )
+    methylation: str = Field(
+        "auto",
+        pattern="^(auto|beta|M)$",
+        description="What values of methylation are: beta (0 to 1), M, or auto, which goes by their range.",
+    )
     strict: bool = Field(
         False,
         description="A VCF whose header has a line that breaks the specification is refused, "

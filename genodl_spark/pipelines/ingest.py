@@ -47,6 +47,8 @@ def ingest(
     uris = _expand(run, paths, kind)
     table = None if samples is None else read_samples(samples)
     headers = dict(zip(uris, concurrently(partial(kind.header, settings=run.settings), uris), strict=True))
+    headers = kind.together(run, headers, table)
+    uris = list(headers)
     kind.tell(run, headers)
     given = Lot(kind, [], headers, block or "", kind.all_options(run.settings, reference))
     if table is not None and samples is not None:
@@ -81,6 +83,9 @@ def ingest(
     elif given.samples and beside is None:
         known = {sample for order in given.samples.values() for sample in order}
         merge_samples(run, name, SampleTable([], {s: [] for s in sorted(known)}, {}))
+    fresh = {file.uri: header for file, header in given.fresh_headers.items()}
+    for said in kind.tables(fresh):
+        merge_samples(run, name, said)
     arrival.take_back()
     # The manifest comes last: a file is in it only when all that it brought is in the lake.
     run.lake.merge(SOURCES, run.frame(SOURCES, manifest))

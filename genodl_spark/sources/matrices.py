@@ -9,11 +9,13 @@ file after file, by a second round of tasks.
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import posixpath
+import re
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,15 +26,21 @@ import pyarrow as pa
 
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
-from genodl_spark.formats import matrix
-from genodl_spark.formats.matrix import Header, Row
+from genodl_spark.core.text_values import order_hash
+from genodl_spark.formats import barcodes, ensembl, gdc_sheet, matrix, matrix_files
+from genodl_spark.formats.gdc_counts import GdcCounts, named_after
+from genodl_spark.formats.gdc_sheet import Change, Sheet
+from genodl_spark.formats.matrix import MatrixFile, Row, Samples
+from genodl_spark.formats.sample_table import SampleTable
 from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.ingested import FEATURES, SOURCES
+from genodl_spark.lake.tables.portals import HARMONISATION, PROBES, UNITS
 from genodl_spark.sources.arrival import Arrival
-from genodl_spark.sources.engine import Counts, SourceFile, discard
+from genodl_spark.sources.engine import Counts, SourceFile, discard, tell
+from genodl_spark.sources.manifest import concurrently
 from genodl_spark.sources.protocol import BLOCK, SourceKind
 
 if TYPE_CHECKING:
@@ -44,34 +52,86 @@ _PIECES_PER_SLOT = 4  # so that the last task to end is not long alone
 _BATCH = 16 << 20  # bytes of values in a batch of rows
 _UNKNOWN = ""  # the file of values that an older version put together
 _TRIES = 5
+_SHAPING = {"lines", "gdc_column", "gdc_name", "aliquots", "ensembl_versions", "methylation"}
 _REPORT = "table string, feature_set string, part string"
 _REPORTED = pa.schema([(name, pa.string()) for name in ("table", "feature_set", "part")])
 
 
 class MatrixKind(SourceKind):
-    """Matrices, features x samples, into a table of packed rows."""
+    """Matrices of any format (`formats/matrix_files.py`) into a table of packed rows. `changes`, `columns`: files that
+    come under other names or not at all, and what sheets say of samples, once `together` has seen all."""
 
+    changes: Sequence[Change] = ()
+    columns: SampleTable | None = None
     takes = frozenset({BLOCK})
     joins = True
+    # The GDC's client leaves its protocol beside what it fetched.
+    files = re.compile(r"(?<!\.parcel)$")
 
-    def header(self, uri: str, settings: Settings) -> Header:
-        with storage.open_input(uri) as raw:
-            return matrix.read_header(raw, uri)
+    def header(self, uri: str, settings: Settings) -> MatrixFile:
+        return matrix_files.read_header(uri, settings.ingest.lines, settings.ingest.gdc_column)
 
-    def samples(self, header: Header) -> list[str]:
+    def together(self, run: Run, headers: dict[str, MatrixFile], table: SampleTable | None) -> dict[str, MatrixFile]:
+        """Files under the names that sheets among them give, one of each sample of the GDC; plain tables as the sample
+        table shows them."""
+        settings = run.settings.ingest
+        barcodes.check_order(settings.aliquots, "ingest.aliquots")
+        sheets = [header for header in headers.values() if isinstance(header, Sheet)]
+        data = {uri: header for uri, header in headers.items() if not isinstance(header, Sheet)}
+        if sheets and not any(isinstance(header, GdcCounts) for header in data.values()):
+            uris = [uri for sheet in sheets for uri in gdc_sheet.beside(sheet) if uri not in data]
+            data |= dict(zip(uris, concurrently(partial(self.header, settings=run.settings), uris), strict=True))
+        counts = {uri: header for uri, header in data.items() if isinstance(header, GdcCounts)}
+        named = gdc_sheet.named(counts, sheets, settings.gdc_name, settings.aliquots)
+        self.changes, self.columns = named.changes, named.columns
+        for note in named.notes:
+            run.report.warn(note)
+        if table is not None:
+            known = set(table.rows)
+            data = {uri: matrix_files.fitted(uri, one, known, settings.lines != "auto") for uri, one in data.items()}
+        return {
+            uri: named.headers.get(uri, header)
+            for uri, header in data.items()
+            if uri not in counts or uri in named.headers
+        }
+
+    def options(self, settings: Settings, reference: str | None) -> str:
+        own = settings.ingest.model_dump(include=_SHAPING)
+        usual = type(settings.ingest)().model_dump(include=_SHAPING)
+        said = [f"{name}={value}" for name, value in sorted(own.items()) if value != usual[name]]
+        # Another sheet may give the same files to other samples.
+        names = sorted(f"{change.name}>{change.became}" for change in self.changes if change.action == "renamed")
+        return " ".join([*said, f"names={order_hash(names)}"] if names else said)
+
+    def samples(self, header: MatrixFile) -> list[str]:
         return header.samples
 
-    def tell(self, run: Run, headers: Mapping[str, Header]) -> None:
-        """How the files are cut into cells: a metric, and a warning for what is not the usual way."""
+    def tables(self, headers: Mapping[str, MatrixFile]) -> list[SampleTable]:
+        """What the files themselves say of their samples."""
+        found = [header.columns for header in headers.values() if header.columns is not None]
+        return [*found, self.columns] if self.columns is not None else found
+
+    def unit(self, said: str | None, lowest: float | None, highest: float | None, settings: Settings) -> str | None:
+        """The unit of a file's values, by what the file says and by their range."""
+        return said
+
+    def tell(self, run: Run, headers: Mapping[str, MatrixFile]) -> None:
+        """How the files are read: a metric, and a warning for what is not the usual way."""
         files: dict[str, list[str]] = {}
         for uri, header in headers.items():
             files.setdefault(header.described(), []).append(posixpath.basename(uri))
         run.report.metrics["read_as"] = {described: len(names) for described, names in files.items()}
-        for described in {
-            header.described(): None for header in headers.values() if header.bare or header.decimal == ","
-        }:
+        for described in {header.described(): None for header in headers.values() if header.odd}:
             first, *more = files[described]
             run.report.warn(f"{first}{f' and {len(more)} more files' if more else ''}: read with {described}")
+        tell(run, [f"{posixpath.basename(uri)}: {note}" for uri, header in headers.items() for note in header.notes])
+        gdc = [uri for uri, header in headers.items() if isinstance(header, GdcCounts)]
+        renamed = {change.uri for change in self.changes if change.action == "renamed"}
+        if unnamed := [uri for uri in gdc if uri not in renamed and headers[uri].samples == [named_after(uri)]]:
+            run.report.warn(
+                f"{len(unnamed)} samples are called after their files, {headers[unnamed[0]].samples[0]} the first: "
+                "no sheet of the GDC names them"
+            )
 
     def stored_samples(self, run: Run, cohort: str, block: str, files: list[str]) -> dict[str, set[str]]:
         from pyspark.sql import functions as F
@@ -86,9 +146,11 @@ class MatrixKind(SourceKind):
             for row in rows.groupBy("file").agg(F.collect_set("sample_id").alias("people")).collect()
         }
 
-    def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
+    def bring(self, arrival: Arrival, files: dict[SourceFile, MatrixFile]) -> dict[str, Counts]:
         arrival.settle()
-        rows = ingest_matrices(arrival.run, self.table, arrival.cohort, arrival.data.block, files, arrival.refuse)
+        rows = ingest_matrices(
+            arrival.run, self.table, arrival.cohort, arrival.data.block, files, arrival.refuse, self.unit, self.changes
+        )
         return {file: Counts(count) for file, count in rows.items()}
 
 
@@ -105,6 +167,8 @@ class _Target:
     staging: str
     run: int
     name: str
+    versions: bool = True  # whether those of Ensembl identifiers stay
+    beside: tuple[tuple[str, str], ...] = ()  # where rows of `harmonisation` and `probes` go, by the table's name
 
     def rows(self, rows: list[tuple[str, str, Row]]) -> pa.RecordBatch:
         """Samples, feature sets and what is known of them, as rows of the table."""
@@ -135,6 +199,15 @@ class _Target:
         writer.write(pa.RecordBatch.from_arrays(columns, schema=FEATURES.arrow_schema()))
         return writer.close()
 
+    def said(self, table: Table, rows: list[dict[str, Any]], task: str) -> list[Part]:
+        """A file of `harmonisation` or `probes`, where there are rows for one."""
+        if not rows:
+            return []
+        writer = PartWriter(table, dict(self.beside)[table.name], f"{self.name}-{task}")
+        whose = {"cohort": self.cohort, "source": self.table.name, "block": self.block}
+        writer.write(pa.RecordBatch.from_pylist([whose | row for row in rows], table.arrow_schema()))
+        return writer.close()
+
 
 @dataclass(frozen=True)
 class _Matrix:
@@ -142,8 +215,19 @@ class _Matrix:
 
     uri: str
     name: str
-    header: Header
+    header: MatrixFile
     shared: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """Features of a file as they are stored: their set, its names, an origin of zeros, and what was made of names
+    (old to new)."""
+
+    feature_set: str
+    names: list[str]
+    origin: np.ndarray
+    changed: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -161,18 +245,21 @@ def ingest_matrices(
     table: Table,
     cohort: str,
     block: str,
-    files: dict[SourceFile, Header],
+    files: dict[SourceFile, MatrixFile],
     check: Callable[[], None] = lambda: None,
+    unit: _Unit = lambda said, lowest, highest, settings: said,
+    changes: Sequence[Change] = (),
 ) -> dict[str, int]:
     """Puts the values of matrices into `table`, each file in place of what it brought before;
     returns the samples of each, by name.
 
     The outcome is that of the files one after another, in this order. InputError for a file that cannot be read:
     then nothing has changed. `check` is called before anything is committed.
+    `unit` says what values are, by what a file says and their range; `changes` go to `harmonisation`.
     """
     for attempt in itertools.count(1):
         try:
-            _ingest(run, table, cohort, block, files, check)
+            _ingest(run, table, cohort, block, files, check, unit, changes)
             break
         except Conflict:
             if attempt == _TRIES:
@@ -182,15 +269,37 @@ def ingest_matrices(
     return {file.name: len(header.samples) for file, header in files.items()}
 
 
+_Unit = Callable[[str | None, float | None, float | None, Settings], str | None]
+_SAID = (HARMONISATION, PROBES)  # what tasks write beside rows and orders
+_BESIDE = (*_SAID, UNITS)
+
+
 def _ingest(
-    run: Run, table: Table, cohort: str, block: str, files: dict[SourceFile, Header], check: Callable[[], None]
+    run: Run,
+    table: Table,
+    cohort: str,
+    block: str,
+    files: dict[SourceFile, MatrixFile],
+    check: Callable[[], None],
+    unit: _Unit,
+    changes: Sequence[Change],
 ) -> None:
     lake = run.lake
-    new = [one for one in (table, FEATURES) if not lake.exists(one)]
+    every = (table, FEATURES, *_BESIDE)
+    new = [one for one in every if not lake.exists(one)]
     name = uuid.uuid4().hex[:12]
     staging = storage.join(lake.uri, "_staging", f"ingest-{name}")
     target = _Target(
-        table, cohort, block, lake.path(table), lake.path(FEATURES), staging, run.settings.ingest.sample_chunk, name
+        table,
+        cohort,
+        block,
+        lake.path(table),
+        lake.path(FEATURES),
+        staging,
+        run.settings.ingest.sample_chunk,
+        name,
+        run.settings.ingest.ensembl_versions == "keep",
+        tuple((one.name, lake.path(one)) for one in _SAID),
     )
     try:
         version = lake.seen(table)
@@ -205,6 +314,7 @@ def _ingest(
         work = partial(_read, groups=groups, target=target, known=frozenset(known))
         found = run.spark.range(0, len(groups), 1, len(groups)).mapInArrow(work, _REPORT).collect()
         parts, orders = _sorted(found)
+        beside = _beside(run, target, found, files, unit, changes)
         if plan.shared:
             orders_of = {key: _names_of(run, part) for key, part in orders.items()} | known
             rows = _rows_to_join(run, target, plan, parts[_STAGED])
@@ -223,14 +333,21 @@ def _ingest(
             lake.commit(FEATURES, list(orders.values()), {**whose, "feature_set": sorted(orders)})
         where = {"cohort": cohort, "block": block}
         lake.commit(table, parts[table.name], {**where, **plan.replaced}, exclusive=where, since=version)
+        brought = sorted({file.name for file in files} | {posixpath.basename(change.uri) for change in changes})
+        for one in _BESIDE:
+            if beside[one.name] or lake.exists(one):
+                whose = {"cohort": cohort, "source": table.name, "block": block}
+                lake.commit(one, beside[one.name], {**whose, "file": brought})
+                run.wrote(one, sum(part.rows for part in beside[one.name]))
     except BaseException:
-        discard(run, [table, FEATURES], name, new)
+        discard(run, list(every), name, new)
         raise
     finally:
         storage.remove_directory(staging)
     run.wrote(FEATURES, sum(part.rows for part in orders.values()))
 
 
+_APART = {one.name for one in _BESIDE}  # reports that _beside takes
 _STAGED, _UNUSED = "staged", "unused"  # what _sorted calls files beside those of tables
 
 
@@ -239,6 +356,8 @@ def _sorted(reports: Iterable[Any]) -> tuple[defaultdict[str, list[Part]], dict[
     parts: defaultdict[str, list[Part]] = defaultdict(list)
     orders: dict[str, Part] = {}
     for report in reports:
+        if report.table in _APART:
+            continue
         part = Part.from_json(report.part)
         if report.table != FEATURES.name:
             parts[report.table].append(part)
@@ -247,6 +366,80 @@ def _sorted(reports: Iterable[Any]) -> tuple[defaultdict[str, list[Part]], dict[
         else:
             orders[report.feature_set] = part
     return parts, orders
+
+
+def _beside(
+    run: Run,
+    target: _Target,
+    reports: Iterable[Any],
+    files: Mapping[SourceFile, MatrixFile],
+    unit: _Unit,
+    changes: Sequence[Change],
+) -> dict[str, list[Part]]:
+    """Files of `harmonisation`, `probes` and `units` for a commit, and totals of the first for the report.
+    Of tasks that met the same features one's are taken.
+
+    InputError where files of a block have values of different units.
+    """
+    lake = run.lake
+    found: dict[str, dict[str, Part]] = {one.name: {} for one in _SAID}
+    ranges: dict[str, list[Any]] = {}
+    for report in reports:
+        if report.table == UNITS.name:
+            ranges[report.feature_set] = json.loads(report.part)
+        for one in _SAID:
+            if report.table == one.name:
+                part = Part.from_json(report.part)
+                if found[one.name].setdefault(report.feature_set, part) is not part:
+                    storage.remove_file(storage.join(lake.path(one), unquote(part.path)))
+    parts = {one.name: list(found.get(one.name, {}).values()) for one in _BESIDE}
+    whose = {"cohort": target.cohort, "source": target.table.name, "block": target.block}
+    units = _units(run, target, ranges, files, unit)
+    names = {file.uri: file.name for file in files}
+    changed = [
+        whose
+        | {"what": "sample", "name": change.name, "action": change.action, "became": change.became}
+        | {"reason": change.reason, "file": names.get(change.uri, posixpath.basename(change.uri))}
+        for change in changes
+        if change.action == "dropped" or change.uri in names
+    ]
+    for one, rows in ((HARMONISATION, changed), (UNITS, units)):
+        if rows:
+            writer = PartWriter(one, lake.path(one), f"{target.name}-beside")
+            writer.write(pa.RecordBatch.from_pylist(rows, one.arrow_schema()))
+            parts[one.name] += writer.close()
+    totals: Counter[str] = Counter(f"samples {row['action']}" for row in changed)
+    for part in found[HARMONISATION.name].values():
+        totals["features renamed or dropped"] += part.rows
+    if totals:
+        run.report.metrics["harmonised"] = dict(totals)
+    return parts
+
+
+def _units(
+    run: Run, target: _Target, ranges: Mapping[str, list[Any]], files: Mapping[SourceFile, MatrixFile], unit: _Unit
+) -> list[dict[str, Any]]:
+    """Rows of `units` for the files of this run. InputError where one differs from others of the block."""
+    whose = {"cohort": target.cohort, "source": target.table.name, "block": target.block}
+    fresh = {file.name for file in files}
+    others = {
+        row["unit"]: row["file"]
+        for row in run.lake.rows(UNITS, whose).to_pylist()
+        if row["file"] not in fresh and row["unit"]
+    }
+    rows = []
+    for file, header in files.items():
+        lowest, highest, missing = ranges[file.name]
+        said = unit(header.unit, lowest, highest, run.settings)
+        other, stored = next(((name, of) for of, name in others.items() if said not in (None, of)), (None, None))
+        if other is not None:
+            found = f"found values in {said}, where those of {other} are in {stored}"
+            raise InputError(f"{found}; expected one unit in a block: name another with --block", file.uri)
+        if said is not None:
+            others[said] = file.name
+        row = {"unit": said, "lowest": lowest, "highest": highest, "missing": missing, "file": file.name}
+        rows.append(whose | row)
+    return rows
 
 
 def _dealt(matrices: list[_Matrix], sizes: list[int], most: int) -> list[list[_Matrix]]:
@@ -260,7 +453,7 @@ def _dealt(matrices: list[_Matrix], sizes: list[int], most: int) -> list[list[_M
     return groups
 
 
-def _plan(run: Run, target: _Target, files: dict[SourceFile, Header]) -> _Plan:
+def _plan(run: Run, target: _Target, files: dict[SourceFile, MatrixFile]) -> _Plan:
     """Which samples stand in several files, or in rows of the lake that hold values of others than these."""
     from pyspark.sql import functions as F
 
@@ -389,35 +582,84 @@ def _read(
             name: PartWriter(target.table, uri, f"{target.name}-{task}") for name, uri in _places(target).items()
         }
         reports: list[tuple[str | None, ...]] = []
-        written = set(known)
+        written, told = set(known), set[str]()
         for one in groups[index]:
-            samples = iter(one.header.samples)
-            with storage.open_input(one.uri) as raw:
-                blocks = matrix.read_features(raw, one.header, one.uri)
-                with matrix.transposed(blocks, len(one.header.samples), target.run) as (names, runs):
-                    if not names:
-                        raise InputError(
-                            "the matrix has no feature below its header; expected one line per feature", one.uri
-                        )
-                    feature_set, origin = matrix.feature_set(names), np.zeros(len(names), np.int64)
-                    if feature_set not in written:
-                        reports += [
-                            (FEATURES.name, feature_set, part.as_json())
-                            for part in target.order(feature_set, names, task)
-                        ]
-                        written.add(feature_set)
-                    for values in runs:
-                        made = [
-                            (sample, feature_set, Row(names, x, [one.name], origin))
-                            for x, sample in zip(values, samples, strict=False)
-                        ]
-                        assert len(made) == len(values)
-                        aside = [row for row in made if row[0] in one.shared]
-                        writers[_STAGED].write(target.rows(aside))
-                        writers[target.table.name].write(target.rows([row for row in made if row[0] not in one.shared]))
+            reports += _of_file(one, target, writers, written, told, task)
         reports += [(name, None, part.as_json()) for name, writer in writers.items() for part in writer.close()]
         if reports:
             yield _report(reports)
+
+
+def _of_file(
+    one: _Matrix, target: _Target, writers: dict[str, PartWriter], written: set[str], told: set[str], task: str
+) -> Iterator[tuple[str | None, ...]]:
+    """Writes the rows of a file's samples; reports of the orders that are not `written`, of what was made of their
+    names, and of the file."""
+    lowest = highest = None
+    missing = count = 0
+    for run in one.header.runs(one.uri, target.run):
+        order = _order_of(run, target, one.uri)
+        if order.feature_set not in written:
+            for part in target.order(order.feature_set, order.names, task):
+                yield FEATURES.name, order.feature_set, part.as_json()
+            written.add(order.feature_set)
+        key = f"{order.feature_set} {len(order.changed)} {len(run.left)} {run.symbols is not None}"
+        if key not in told:
+            told.add(key)
+            for table, rows in _said(run, order, one.name):
+                for part in target.said(table, rows, task):
+                    yield table.name, key, part.as_json()
+        known = run.values[~np.isnan(run.values)]
+        missing += run.values.size - known.size
+        if known.size:
+            low, high = float(known.min()), float(known.max())
+            lowest, highest = (
+                min(low, low if lowest is None else lowest),
+                max(high, high if highest is None else highest),
+            )
+        made = [
+            (sample, order.feature_set, Row(order.names, x, [one.name], order.origin))
+            for sample, x in zip(run.samples, run.values, strict=True)
+        ]
+        count += len(made)
+        writers[_STAGED].write(target.rows([row for row in made if row[0] in one.shared]))
+        writers[target.table.name].write(target.rows([row for row in made if row[0] not in one.shared]))
+    if count != len(one.header.samples):
+        found = f"found {count} samples, where the head of the file has {len(one.header.samples)}"
+        raise InputError(f"{found}; expected as many: it has changed while it was read, run this again", one.uri)
+    yield UNITS.name, one.name, json.dumps([lowest, highest, missing])
+
+
+_orders_made: list[tuple[list[str], bool, _Order]] = []  # files of one release have the same features
+
+
+def _order_of(run: Samples, target: _Target, uri: str) -> _Order:
+    if _orders_made and _orders_made[0][0] is run.features and _orders_made[0][1] == target.versions:
+        return _orders_made[0][2]
+    names, changed = (run.features, {}) if target.versions else ensembl.without_versions(run.features, uri)
+    made = _Order(matrix.feature_set(names), names, np.zeros(len(names), np.int64), changed)
+    _orders_made[:] = [(run.features, target.versions, made)]
+    return made
+
+
+def _said(run: Samples, order: _Order, file: str) -> list[tuple[Table, list[dict[str, Any]]]]:
+    """Rows of `harmonisation` and `probes` for the features of a file."""
+    changed: list[dict[str, Any]] = [
+        {"what": "feature", "name": old, "action": "renamed", "became": new, "reason": "without the version of Ensembl"}
+        for old, new in order.changed.items()
+    ]
+    changed += [
+        {"what": "feature", "name": name, "action": "dropped", "became": None, "reason": "a total of reads, no feature"}
+        for name in run.left
+    ]
+    symbols = [
+        {"feature_id": name, "symbol": symbol}
+        for name, symbol in zip(order.names, run.symbols or [None] * len(order.names), strict=True)
+        if symbol
+    ]
+    return [
+        (table, [row | {"file": file} for row in rows]) for table, rows in zip(_SAID, (changed, symbols), strict=True)
+    ]
 
 
 def _places(target: _Target) -> dict[str, str]:

@@ -1,10 +1,19 @@
-"""DNA methylation matrices."""
+"""DNA methylation matrices: beta or M values, told apart by their range and stored as they are."""
 
 from __future__ import annotations
 
+from genodl_spark.job.config import Settings
 from genodl_spark.lake.tables.ingested import METHYLATION
 from genodl_spark.sources.matrices import MatrixKind
 
 
 class Source(MatrixKind):
     table = METHYLATION
+
+    def unit(self, said: str | None, lowest: float | None, highest: float | None, settings: Settings) -> str | None:
+        """Beta where all values are within 0 and 1, M where some are below 0; nobody knows of others."""
+        if settings.ingest.methylation != "auto":
+            return settings.ingest.methylation
+        if lowest is None or highest is None:
+            return None
+        return "M" if lowest < 0 else "beta" if highest <= 1 else None

@@ -18,6 +18,7 @@ import pyarrow as pa
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import streams
+from genodl_spark.formats.sample_table import SampleTable
 from genodl_spark.formats.streams import Note, Split
 from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
@@ -62,6 +63,15 @@ class SourceKind(ABC):
     def people(self, header: Any) -> list[str]:
         """Samples that the file names, in its order: none of them may have withdrawn consent."""
         return self.samples(header) or []
+
+    def together(self, run: Run, headers: dict[str, Any], table: SampleTable | None) -> dict[str, Any]:
+        """Headers by URI as all files of a command, and the sample table beside them, show them: files that say how
+        others are called are not among them, nor are files that others stand for."""
+        return headers
+
+    def tables(self, headers: Mapping[str, Any]) -> list[SampleTable]:
+        """What the files themselves say of their samples, beside their data."""
+        return []
 
     def options(self, settings: Settings, reference: str | None) -> str:
         """What shapes the rows beside the content of the files. A file that the lake has,
@@ -175,11 +185,15 @@ class RecordSource(SourceKind):
             raise NotImplementedError(f"a source whose files are several pieces of {self.unit}s counts them")
         return streams.count_lines(piece.uri, piece.split)
 
+    def reader(self, run: Run, cohort: str, files: Mapping[SourceFile, Any]) -> Reader:
+        """What the engine asks for the records of files."""
+        headers, uri = {file.uri: header for file, header in files.items()}, run.lake.path
+        return _Reader(self, cohort, headers, uri(self.table), uri(QUARANTINE), self.name, self.unit)
+
     def bring(self, arrival: Arrival, files: dict[SourceFile, Any]) -> dict[str, Counts]:
-        run, uri = arrival.run, arrival.run.lake.path
-        headers = {file.uri: header for file, header in files.items()}
-        reader = _Reader(self, arrival.cohort, headers, uri(self.table), uri(QUARANTINE), self.name, self.unit)
-        return counts(ingest_files(run, arrival.cohort, self.table, reader, list(files), arrival.settle))
+        run, cohort = arrival.run, arrival.cohort
+        reader = self.reader(run, cohort, files)
+        return counts(ingest_files(run, cohort, self.table, reader, list(files), arrival.settle))
 
     def refused(self, cohort: str, file: str, bad: Iterable[tuple[int, str, str]] = ()) -> pa.RecordBatch:
         """Rows of `quarantine` for records: number, what was found and expected, and the record as text."""
