@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup check test test-cluster test-faults fuzz demo demo-data reference bench bench-vcf bench-feed \
-	bench-train bench-predict wheel clean
+	bench-train bench-predict bench-gdc wheel clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
@@ -54,6 +54,9 @@ bench-train: setup ## the training loop beside a bare torch loop, two ranks besi
 
 bench-predict: setup ## batch inference beside a bare torch loop and pyspark's predict_batch_udf
 	@$(RUN) .venv/bin/python tests/bench/predict.py
+
+bench-gdc: setup ## 5,000 files of gene counts in one job, beside a pandas loop: time, memory
+	@$(RUN) .venv/bin/python tests/bench/gdc.py
 
 bench: bench-feed bench-train bench-predict bench-vcf ## all benchmarks
 

@@ -1,4 +1,4 @@
-"""Reads VCF, expression, methylation, sequence or phenotype files, or those of a kind of your own, into the lake."""
+"""Reads VCF, expression, methylation, mutation, sequence or phenotype files, or those of a kind of your own, into the lake."""
 
 from __future__ import annotations
 

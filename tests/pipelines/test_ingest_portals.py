@@ -103,9 +103,7 @@ def test_mutations_and_methylation(genodl, lake: Lake, tmp_path: Path) -> None:
     assert "samples in lines" in "".join(report["warnings"])
     assert stored(lake, "c", METHYLATION) == {"s1": {"cg1": 0.5, "cg2": 1.0}, "s2": {"cg1": 0.0, "cg2": None}}
     code, _, line = genodl(ingest, "methylation", str(tmp_path / "m.tsv"), *at)
-    assert code == 2 and line.endswith(
-        "found values in M, where those of beta.tsv are in beta; expected one unit in a block: name another with --block"
-    ), line
+    assert code == 2 and "found values in M, where those of beta.tsv are in beta; expected one unit in" in line
     assert set(stored(lake, "c", METHYLATION)) == {"s1", "s2"}
     assert genodl(ingest, "methylation", str(tmp_path / "m.tsv"), "--block", "m", *at)[0] == 0
     assert {row.unit for row in lake.read(UNITS).collect()} == {"beta", "M"}

@@ -244,17 +244,19 @@ def test_what_cannot_be_a_source_is_refused(tmp_path: Path, name: str, text: str
 
 
 def test_kinds_are_the_files_with_a_source() -> None:
-    assert list(sources.kinds()) == ["expression", "methylation", "phenotypes", "sequences", "vcf"]
+    assert list(sources.kinds()) == ["expression", "methylation", "mutations", "phenotypes", "sequences", "vcf"]
     assert {kind: sources.load(kind).table.name for kind in sources.kinds()} == {
         "expression": "expression",
         "methylation": "methylation",
+        "mutations": "mutations",
         "phenotypes": "samples",
         "sequences": "sequences",
         "vcf": "variants",
     }
     assert "./mine.py" in sources.kinds() and "bam" not in sources.kinds()
     with pytest.raises(
-        InputError, match="found 'bam'; expected expression, methylation, phenotypes, sequences, vcf, or the path"
+        InputError,
+        match="found 'bam'; expected expression, methylation, mutations, phenotypes, sequences, vcf, or the path",
     ):
         sources.load("bam")
 
