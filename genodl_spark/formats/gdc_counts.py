@@ -23,6 +23,7 @@ GENE = ("gene_id", "gene", "#gene")
 SYMBOL = ("gene_name", "gene_symbol", "symbol")
 COUNTS = ("unstranded", "stranded_first", "stranded_second")
 UNITS = {**dict.fromkeys(COUNTS, "counts"), "tpm": "TPM", "fpkm": "FPKM", "fpkm_uq": "FPKM-UQ"}
+_WHOLE = 64 << 20  # bytes of a block: a file is one
 _TOTALS = r"^(N_[A-Za-z]+|__[a-z_]+)$"
 _WITHOUT_HEADER = re.compile(rb"(ENS[A-Z]*G\d{11}[\w.]*|__[a-z_]+)\t[^\t]*")
 
@@ -63,7 +64,8 @@ class GdcCounts(MatrixFile):
 
     def runs(self, uri: str, size: int) -> Iterator[Samples]:
         with storage.open_input(uri) as raw:
-            text = b"".join(block for _, block in line_blocks(raw, uri))
+            blocks = [block for _, block in line_blocks(raw, uri, _WHOLE)]
+        text = blocks[0] if len(blocks) == 1 else b"".join(blocks)
         at = 0
         for _ in range(self.above):
             at = text.index(b"\n", at) + 1
@@ -95,14 +97,13 @@ class _Genes:
     left: tuple[str, ...]
 
 
-_last: list[tuple[bytes, _Genes]] = []  # files of one release have the same genes: their names are made once
+_last: list[tuple[list[pa.Array], _Genes]] = []  # files of one release have the same genes: their names are made once
 
 
 def _genes(named: list[pa.Array], lines: np.ndarray, uri: str) -> _Genes:
     """Names of the rows that are genes, and their symbols where `named` has them.
     InputError for one that stands twice or is none."""
-    text = b"".join(b"" if buffer is None else bytes(buffer) for column in named for buffer in column.buffers())
-    if _last and _last[0][0] == text:
+    if _last and len(_last[0][0]) == len(named) and all(map(pa.Array.equals, _last[0][0], named)):
         return _last[0][1]
     column = named[0]
     totals = pc.match_substring_regex(column, _TOTALS)
@@ -123,7 +124,7 @@ def _genes(named: list[pa.Array], lines: np.ndarray, uri: str) -> _Genes:
             seen[name] = line
     symbols = None if len(named) < 2 else [text or None for text in named[1].filter(pa.array(kept)).to_pylist()]
     made = _Genes(names, kept, symbols, tuple(column.filter(totals).to_pylist()))
-    _last[:] = [(text, made)]
+    _last[:] = [(named, made)]
     return made
 
 

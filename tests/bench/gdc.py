@@ -21,7 +21,16 @@ sys.path.insert(0, str(ROOT))
 
 from tests.bench.meter import Cost, measure  # noqa: E402
 
-COLUMNS = "gene_id gene_name gene_type unstranded stranded_first stranded_second tpm_unstranded fpkm_unstranded".split()
+COLUMNS = [
+    "gene_id",
+    "gene_name",
+    "gene_type",
+    "unstranded",
+    "stranded_first",
+    "stranded_second",
+    "tpm_unstranded",
+    "fpkm_unstranded",
+]
 KINDS = 8  # of bodies: the files differ in their totals
 LOOP = """
 import sys, pathlib, pandas as pd
@@ -40,7 +49,8 @@ def make(folder: Path, first: int, count: int, genes: int) -> None:
     for kind in range(KINDS):
         counts = np.random.default_rng(kind).negative_binomial(0.3, 0.001, genes)
         rows = [
-            f"ENSG{i:011d}.{i % 20 + 1}\tSYM{i}\tprotein_coding\t{c}\t{c // 2}\t{c - c // 2}\t{c / 37:.4f}\t{c / 71:.4f}\n"
+            f"ENSG{i:011d}.{i % 20 + 1}\tSYM{i}\tprotein_coding\t{c}\t{c // 2}\t{c - c // 2}\t{c / 37:.4f}\t"
+            f"{c / 71:.4f}\n"
             for i, c in enumerate(counts.tolist())
         ]
         bodies.append("".join(rows))
