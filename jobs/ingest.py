@@ -1,4 +1,4 @@
-"""Reads VCF, expression, methylation, mutation, sequence or phenotype files, or those of a kind of your own, into the lake."""
+"""Reads files of a kind of source, such as VCF, expression or phenotypes, or of a kind of your own, into the lake."""
 
 from __future__ import annotations
 
