@@ -147,6 +147,7 @@ def _prediction(run: Run, row: Row) -> dict[str, Any]:
     stored = {
         name: row[name]
         for name in (
+            "label_column",
             "predicted",
             "value",
             "uncertainty",

@@ -145,7 +145,7 @@ def test_rows_of_any_shape_go_the_whole_road(genodl, lake: Lake, tmp_path: Path)
 
     for name in ("p07", "s07"):
         code, report, line = genodl(lineage, "predictions", *at, *OWN, "--key", name)
-        traced = {found["prediction"]["task"]: found["scored_again"] for found in report["result"]}
+        traced = {found["model"]["task"]: found["scored_again"] for found in report["result"]}
         kinds = {"pairs"} if name == "s07" else EXPECTED.keys() - {"pairs"}
         assert traced == {kind: {"identical": True, "same_hardware": True} for kind in kinds}, (line, report)
 

@@ -124,7 +124,8 @@ def _heads(lake: Lake, genodl, task: str, at: tuple[str, ...]) -> None:
         assert (size.predicted, size.probabilities, size.value) == (None, None, row.scores[2])
     assert genodl(predict, task, *at)[1]["status"] == "unchanged"
     code, report, line = genodl(lineage, "predictions", *at, "--key", "p03")
-    assert code == 0, line
+    again = {found["prediction"]["label_column"]: found["scored_again"]["identical"] for found in report["result"]}
+    assert again == {"kind": True, "size": True}, line
     sql = "SELECT e.sample_id, genodl_predict('heads:size', e.x, e.feature_set).value AS v FROM expression e ORDER BY 1"
     code, report, line = genodl(query, sql, *at)
     assert code == 0, line
