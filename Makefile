@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-cluster test-faults fuzz demo demo-data reference bench bench-vcf bench-feed \
-	bench-train bench-predict bench-gdc wheel clean
+.PHONY: help setup check test test-cluster test-faults fuzz demo demo-data reference bench bench-vcf bench-plink \
+	bench-feed bench-train bench-predict bench-gdc wheel clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
@@ -46,6 +46,9 @@ reference: demo-data ## accuracy on real data beside published figures (long)
 bench-vcf: setup ## cohort VCFs in and asked, beside plink2 and bcftools: time, memory, bytes (long)
 	@$(RUN) .venv/bin/python tests/bench/vcf.py
 
+bench-plink: setup ## a PLINK .bed in beside the VCF of the same cohort: CPU seconds
+	@$(RUN) .venv/bin/python tests/bench/plink.py
+
 bench-feed: setup ## the feed beside a bare pyarrow scan and Petastorm's own loaders
 	@$(RUN) .venv/bin/python tests/bench/feed.py
 
@@ -58,7 +61,7 @@ bench-predict: setup ## batch inference beside a bare torch loop and pyspark's p
 bench-gdc: setup ## 5,000 files of gene counts in one job, beside a pandas loop: time, memory
 	@$(RUN) .venv/bin/python tests/bench/gdc.py
 
-bench: bench-feed bench-train bench-predict bench-vcf ## all benchmarks
+bench: bench-feed bench-train bench-predict bench-plink bench-vcf ## all benchmarks
 
 wheel: setup ## the wheel for spark-submit --py-files, into dist/
 	@bash docker/wheel.sh

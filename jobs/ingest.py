@@ -18,7 +18,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     made.add_argument("--samples", metavar="TSV", help="sample table: sample_id and any other columns")
     made.add_argument("--block", metavar="NAME", help="name of this matrix among several of the cohort")
-    made.add_argument("--reference", metavar="FASTA", help="left-align and trim the alleles of a VCF against it")
+    made.add_argument("--reference", metavar="FASTA", help="what alleles of genotypes and variants are held against")
     return run_job(
         "ingest",
         made,

@@ -96,6 +96,11 @@ def splits(uri: str, target: int) -> list[Split]:
     return [Split(size * i // pieces, size * (i + 1) // pieces) for i in range(pieces)]
 
 
+def whole(uri: str) -> Split:
+    """A file as one piece."""
+    return Split(0, storage.size(uri))
+
+
 def split_blocks(uri: str, split: Split, size: int = BLOCK, longest: int = LONGEST) -> Iterator[bytes]:
     """Yields the lines of one split (the module says which these are) in blocks of whole lines of about `size` bytes.
 

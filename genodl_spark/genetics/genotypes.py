@@ -98,6 +98,23 @@ def pack(alleles: np.ndarray, phased: np.ndarray) -> pa.BinaryArray:
     return pa.array([_plain(a, p) for a, p in zip(alleles, phased, strict=True)], pa.binary())
 
 
+def from_bed(rows: np.ndarray, samples: int, exchanged: np.ndarray) -> pa.BinaryArray:
+    """Packed records from rows of a PLINK .bed, uint8 (V, ceil(S / 4)) in SNP-major order: 0/0 0/1 1/1 or ./. of each
+    sample, and the bytes that `pack` makes of these.
+
+    REF is the second allele of the .bim; the first where `exchanged` bool (V,).
+    """
+    room = 2 * rows.shape[1] + 16
+    if len(rows) * room > _MOST_BYTES and len(rows) > 1:
+        half = len(rows) // 2
+        parts = (slice(None, half), slice(half, None))
+        return pa.concat_arrays([from_bed(rows[part], samples, exchanged[part]) for part in parts])
+    out, offsets = np.empty(len(rows) * room, np.uint8), np.empty(len(rows) + 1, np.int32)
+    turned = np.ascontiguousarray(exchanged, np.uint8)
+    _checked(kernels.call("bed", np.ascontiguousarray(rows), len(rows), samples, turned, out, offsets), samples)
+    return packing.binary_array(out[: offsets[-1]].copy(), offsets)
+
+
 def _plain(alleles: np.ndarray, phased: np.ndarray) -> bytes:
     width = 1 if alleles.max(initial=0) <= HIGHEST_ALLELE[1] else 2
     values = ((alleles.astype(np.int32) + 1) << 1) | phased
@@ -267,6 +284,7 @@ __all__ = [
     "counts",
     "dosages",
     "fields_without",
+    "from_bed",
     "histogram",
     "pack",
     "sample_text",

@@ -16,6 +16,9 @@ from genodl_spark.core.errors import InputError, Refused
 # Section 1.6.1 item 4: an ambiguity code of the reference stands for the first of its bases.
 _REDUCED = bytes.maketrans(b"RYMKWSBDHVrymkwsbdhv", b"ACAGACCAAAacagaccaaa")
 _SLICE = re.compile(r"([^_\s]+)_([^:\s]+):([0-9]+)-([0-9]+)")
+_NO_BUILD = ""
+_EXAMPLES = 5
+_SMALL, _LARGEST = 4 << 20, 64 << 20  # bytes of a file that is read whole, as stored and as text
 _WINDOW = 1 << 16  # bases kept from the last read: records mostly come in order
 _HEADER_BLOCK = 1 << 17
 
@@ -31,24 +34,26 @@ class Piece:
 
 class Reference:
     """A FASTA, plain or bgzipped, with its .fai (.gzi): made beside it where it is not there,
-    so open it once before many workers do.
+    so open it once before many workers do. A small one without is read whole, gzipped or not, and nothing is made.
 
     Contigs answer to their name with and without chr, M to MT.
     A sequence whose description begins BUILD_CHROM:START-END (1-based, both included) is that slice of the chromosome;
     it answers to its own name from 1 on as well, unless that is the chromosome's.
-    InputError for a file that cannot be read, a slice of another length, slices of two builds. Pickles as its path.
+    InputError for a file that cannot be read, a slice of another length, slices of two builds, unless one is asked for:
+    then those of others are not there. Pickles as its path.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, build: str | None = None) -> None:
+        self.path, self.build = path, build
         verbosity = pysam.set_verbosity(0)
+        self._fasta: pysam.FastaFile | _Held
         try:
-            self._fasta = pysam.FastaFile(path)
+            self._fasta = _held(path) or pysam.FastaFile(path)
         except (OSError, ValueError) as error:
             found = "no FASTA that can be read" if Path(path).exists() else "no such file"
             what = (
                 f"found {found}; expected FASTA text, plain or bgzipped, with the index "
-                "that samtools faidx makes beside it"
+                f"that samtools faidx makes beside it (of up to {_SMALL >> 20} MiB none is needed)"
             )
             raise InputError(what, path) from error
         finally:
@@ -60,6 +65,8 @@ class Reference:
             length = self._fasta.get_reference_length(name)
             described = _SLICE.match(description)
             chromosome = None if described is None else _plain(described.group(2))
+            if described is not None and build not in (None, described.group(1)):
+                continue
             if described is not None and chromosome is not None:
                 builds.add(described.group(1))
                 first, last = int(described.group(3)), int(described.group(4))
@@ -75,14 +82,28 @@ class Reference:
             raise InputError(
                 f"found slices of {' and '.join(sorted(builds))}; expected those of one build, keep one in a file", path
             )
+        self._said_build = next(iter(builds), None)
         for pieces in self._pieces.values():
             pieces.sort(key=lambda piece: piece.start)
         for name, piece in self._exact.items():
             self._pieces.setdefault(_plain(name), [piece])
         self._held: tuple[str, int, bytes] = ("", 0, b"")
 
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return (Reference, (self.path,))
+    def __reduce__(self) -> tuple[type, tuple[str, str | None]]:
+        return (Reference, (self.path, self.build))
+
+    @staticmethod
+    def builds(path: str) -> list[str]:
+        """Builds that slices of a FASTA are said to be of, sorted; none for chromosomes."""
+        open_ = Reference(path, _NO_BUILD)
+        found = (_SLICE.match(description) for _, description in open_._descriptions())
+        return sorted({one.group(1) for one in found if one is not None})
+
+    def said(self) -> str:
+        """Its build and first contigs, for a message."""
+        names = sorted(self._pieces)
+        more = ", ..." if len(names) > _EXAMPLES else ""
+        return f"{self._said_build or 'a reference'} with contigs {', '.join(names[:_EXAMPLES])}{more}"
 
     def __contains__(self, contig: str) -> bool:
         return contig in self._exact or _plain(contig) in self._pieces
@@ -130,6 +151,9 @@ class Reference:
     def _descriptions(self) -> Iterator[tuple[str, str]]:
         """(name, the rest of its line) of every sequence: read from the gaps that the index leaves between
         sequences, as pysam gives none."""
+        if isinstance(self._fasta, _Held):
+            yield from ((name, text) for name, (text, _) in self._fasta.sequences.items())
+            return
         read = _reader(self.path)
         end = 0
         for line in Path(self.path + ".fai").read_text().splitlines():
@@ -139,6 +163,40 @@ class Reference:
             yield name, heading[len(name) :].strip()
             rows, rest = divmod(length, bases) if bases else (0, 0)
             end = offset + rows * width + rest
+
+
+class _Held:
+    """A small FASTA in memory, asked as pysam's is. `sequences`: description and bases by name."""
+
+    def __init__(self, text: str) -> None:
+        self.sequences: dict[str, tuple[str, str]] = {}
+        for record in text.split("\n>"):
+            heading, _, bases = record.removeprefix(">").partition("\n")
+            name, *rest = heading.split(None, 1)
+            if name in self.sequences:
+                raise ValueError(f"sequence {name} stands twice")
+            self.sequences[name] = (rest[0].strip() if rest else "", "".join(bases.split()))
+
+    def fetch(self, name: str, start: int, end: int) -> str:
+        return self.sequences[name][1][start:end]
+
+    def get_reference_length(self, name: str) -> int:
+        return len(self.sequences[name][1])
+
+
+def _held(path: str) -> _Held | None:
+    """A small FASTA that has no index; None for any other. OSError, ValueError for what cannot be read."""
+    if Path(f"{path}.fai").exists() or not 0 < Path(path).stat().st_size <= _SMALL:
+        return None
+    content = Path(path).read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        with gzip.open(path) as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            return None
+    if not content.startswith(b">") or content[1:2].isspace():
+        raise ValueError("no FASTA")
+    return _Held(content.decode("ascii", "replace").replace("\r\n", "\n"))
 
 
 def _plain(contig: str) -> str:

@@ -82,6 +82,12 @@ class Ingest(Section):
         pattern="^(auto|beta|M)$",
         description="What values of methylation are: beta (0 to 1), M, or auto, which goes by their range.",
     )
+    call_probability: float = Field(
+        0.9,
+        gt=0.5,
+        le=1,
+        description="The probability from which a genotype of a BGEN file is a call; below it is missing.",
+    )
     strict: bool = Field(
         False,
         description="A VCF whose header has a line that breaks the specification is refused, "

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql.types import StructType
 
-PERSON, SEQUENCE, SITE = "person", "sequence", "site"
-ENTITIES = (PERSON, SEQUENCE, "variant", "cell", SITE)
+PERSON, SEQUENCE, VARIANT, SITE = "person", "sequence", "variant", "site"
+ENTITIES = (PERSON, SEQUENCE, VARIANT, "cell", SITE)
 OF_TASK = "of task"  # the kind of entity that the row's task is about
 
 

@@ -619,6 +619,65 @@ int64_t genodl_pack(
     return result;
 }
 
+/* Packs rows of a PLINK .bed, each (samples + 3) / 4 bytes of 2 bits a sample, as 0/0 0/1 1/1 ./. of REF and ALT, byte
+ * for byte as genodl_pack does: REF is the second allele of the .bim, where `exchanged` the first. Two bits of a .bed:
+ * 0 both are the first allele, 1 missing, 2 one of each, 3 both the second. What stands behind the last sample counts
+ * for nobody. Room: 16 bytes and twice the row. */
+WIDE static u8 *put_bed(u8 *to, const u8 *row, uint64_t *codes, int64_t samples, int exchanged) {
+    const uint64_t low = 0x5555555555555555u;
+    int64_t bytes = (samples + 3) / 4, words = (bytes + 7) / 8, counts[4] = {0};
+    uint64_t turned = exchanged ? low : 0, last = samples % 32 ? ((uint64_t)1 << samples % 32 * 2) - 1 : ~(uint64_t)0;
+    codes[words - 1] = 0;
+    memcpy(codes, row, (size_t)bytes);
+    for (int64_t w = 0; w < words; w++) {
+        uint64_t high = codes[w] >> 1 & low, l = (codes[w] & low) ^ high, h = (~high ^ (turned & ~l)) & low;
+        uint64_t own = w == words - 1 ? last : ~(uint64_t)0;
+        l &= own, h &= own;
+        codes[w] = l | h << 1;
+        counts[1] += __builtin_popcountll(l & ~h);
+        counts[2] += __builtin_popcountll(h & ~l);
+        counts[3] += __builtin_popcountll(l & h);
+    }
+    counts[0] = samples - counts[1] - counts[2] - counts[3];
+    int base = 0;
+    for (int c = 1; c < 4; c++)
+        if (counts[c] > counts[base]) base = c;
+    if ((samples - counts[base]) * 4 > bytes) {
+        *to++ = 3 << 4 | 2;
+        memcpy(to, codes, (size_t)bytes);
+        return to + bytes;
+    }
+    *to++ = 3 << 4 | SPARSE;
+    *to++ = (u8)base;
+    int64_t passed = -1;
+    for (int64_t w = 0; w < words; w++) {
+        uint64_t x = codes[w] ^ low * (uint64_t)base, other = (x | x >> 1) & low & (w == words - 1 ? last : low);
+        for (; other; other &= other - 1) {
+            int at = __builtin_ctzll(other), code = (int)(codes[w] >> at & 3);
+            int64_t s = w * 32 + at / 2;
+            to = put_varint(to, (uint64_t)(s - passed - 1) * 3 + (uint64_t)(code - (code > base)));
+            passed = s;
+        }
+    }
+    return to;
+}
+
+int64_t genodl_bed(
+    const u8 *rows, int64_t records, int64_t samples, const u8 *exchanged, u8 *out, int32_t *offsets) {
+    offsets[0] = 0;
+    if (samples < 1 || samples > MOST_SAMPLES) return records ? fault(0, TOO_MANY_SAMPLES) : 0;
+    int64_t bytes = (samples + 3) / 4;
+    uint64_t *codes = malloc((size_t)bytes + 8);
+    if (!codes) return fault(0, NO_MEMORY);
+    u8 *to = out;
+    for (int64_t r = 0; r < records; r++) {
+        to = put_bed(to, rows + r * bytes, codes, samples, exchanged[r]);
+        offsets[r + 1] = (int32_t)(to - out);
+    }
+    free(codes);
+    return 0;
+}
+
 /* ---- VCF text ---- */
 
 enum { SLOW = 1, BLANK = 2 };

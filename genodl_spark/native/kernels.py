@@ -27,6 +27,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "genodl_ploidy": (_N, [_P, _P, _N, _N, _P]),
     "genodl_sample_text": (_N, [_P, _N, _P, _N, _N, _P, _N, _I, _P, _N]),
     "genodl_pack": (_N, [_P, _P, _N, _N, _N, _P, _P]),
+    "genodl_bed": (_N, [_P, _N, _N, _P, _P, _P]),
     "genodl_count_lines": (_N, [_P, _N]),
     "genodl_lines": (_N, [_P, _N, _I, _N, _P, _P]),
     "genodl_fixed": (None, [_P, _N, _P, _P, _I, _P, _P, _P, _P, _P, _I, _I, _P, _P, _P, _P, _P]),

@@ -54,11 +54,11 @@ def ingest(
     if table is not None and samples is not None:
         _check_covers(run, given, table, samples)
     name = _cohort(run, cohort)
-    given.files = source_files(run, uris)
+    given.files = source_files(run, kind, uris)
     beside = None
     if table is not None and samples is not None:
         uri = storage.absolute(samples)
-        beside = Lot(BESIDE, source_files(run, [uri]), {uri: table}, place=samples, about=kind.about)
+        beside = Lot(BESIDE, source_files(run, BESIDE, [uri]), {uri: table}, place=samples, about=kind.about)
     arrival = Arrival(run, name, given, beside, reference)
     if arrival.is_known:
         run.report.status = "unchanged"
@@ -77,22 +77,22 @@ def ingest(
         manifest_row(name, kind, given.block, f, header, counts[f.name], given.options)
         for f, header in given.fresh_headers.items()
     ]
+    fresh = {file.uri: header for file, header in given.fresh_headers.items()}
+    for said in kind.tables(fresh):
+        merge_samples(run, name, said)
     if beside is not None and beside.fresh:
         merged = Counts(merge_samples(run, name, beside.headers[beside.files[0].uri], kind.about))
         manifest += [manifest_row(name, BESIDE, "", f, None, merged) for f in beside.fresh]
     elif given.samples and beside is None:
         known = {sample for order in given.samples.values() for sample in order}
         merge_samples(run, name, SampleTable([], {s: [] for s in sorted(known)}, {}))
-    fresh = {file.uri: header for file, header in given.fresh_headers.items()}
-    for said in kind.tables(fresh):
-        merge_samples(run, name, said)
     arrival.take_back()
     # The manifest comes last: a file is in it only when all that it brought is in the lake.
     run.lake.merge(SOURCES, run.frame(SOURCES, manifest))
     run.wrote(SOURCES, len(manifest))
 
 
-_EXPECTED = {REFERENCE: ("a FASTA", "it aligns the alleles of"), BLOCK: ("a block", "blocks are for")}
+_EXPECTED = {REFERENCE: ("a FASTA", "alleles are held against it of"), BLOCK: ("a block", "blocks are for")}
 
 
 def _refuse_options(kind: SourceKind, options: dict[str, Any]) -> None:
@@ -134,6 +134,8 @@ def _expand(run: Run, paths: list[str], kind: SourceKind) -> list[str]:
         if found == "absent":
             raise InputError("no such file; expected a readable file or directory, check the path", path)
         uris += [uri] if found == "file" else _files_of(run, uri, kind)
+    belonging = {one for uri in uris for one in kind.beside(uri)}
+    uris = [uri for uri in uris if uri not in belonging]
     if not uris:
         raise InputError(
             f"found no file of {kind.name} in the directory; expected at least one, hidden ones do not count", paths[0]
@@ -145,7 +147,8 @@ def _files_of(run: Run, folder: str, kind: SourceKind) -> list[str]:
     """The files of a directory: none that are hidden, and those named as the kind's are.
     Tells what it finds and what it leaves."""
     below, name = storage.files_under(folder), kind.files or _SUFFIX
-    taken = [uri for uri in below if not storage.is_hidden(uri, folder) and (kind.files is None or name.search(uri))]
+    named = [uri for uri in below if not storage.is_hidden(uri, folder) and (kind.files is None or name.search(uri))]
+    taken = [uri for uri in named if kind.is_one(uri)]
     suffixes = Counter(match.group().lower() if (match := name.search(uri)) else "" for uri in taken)
     log.info(
         "%s: %s",
@@ -155,7 +158,7 @@ def _files_of(run: Run, folder: str, kind: SourceKind) -> list[str]:
     counts = run.report.metrics.setdefault("files", {})
     for suffix, count in suffixes.items():
         counts[suffix] = counts.get(suffix, 0) + count
-    known = set(taken)
+    known = {one for uri in taken for one in (uri, *kind.beside(uri))}
     # The index or the checksum of a file has its name and one suffix more.
     left = [uri[len(folder) + 1 :] for uri in below if uri not in known and posixpath.splitext(uri)[0] not in known]
     if left:

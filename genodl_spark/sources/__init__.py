@@ -6,6 +6,7 @@ A `Source` is a `protocol.SourceKind`, most simply a `protocol.RecordSource`:
 
     files, table, takes           which names of a directory are its files; the table that they fill;
                                   which of --block and --reference it takes
+    is_one(uri), beside(uri)      whether a file of such a name is one of them; files that belong to it, as .bim to .bed
     header(uri, settings)         what the head of a file says, for what follows; InputError, before anything is written
     samples(header)               who the file has data of; None where that is known only when its records are read
     options(settings, reference)  what else shapes its rows, as it stands in `sources`: a file that is sent again

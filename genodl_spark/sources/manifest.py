@@ -6,6 +6,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -21,8 +22,20 @@ from genodl_spark.sources.protocol import SourceKind
 _FEW_BYTES = 256 << 20  # of files that are hashed sooner here than by a Spark job
 
 
-def source_files(run: Run, uris: list[str]) -> list[SourceFile]:
-    """The files with the hashes of their content: tasks read what would keep this process long."""
+def source_files(run: Run, kind: SourceKind, uris: list[str]) -> list[SourceFile]:
+    """The files with the hashes and sizes of their content, and of what belongs to them."""
+    sets = [[uri, *kind.beside(uri)] for uri in uris]
+    found = iter(_hashed(run, [uri for one in sets for uri in one]))
+    made = []
+    for uri, *beside in sets:
+        parts = [next(found) for _ in (uri, *beside)]
+        digest = sha256(" ".join(part for part, _ in parts).encode()).hexdigest() if beside else parts[0][0]
+        made.append(SourceFile(uri, posixpath.basename(uri), digest, sum(size for _, size in parts)))
+    return made
+
+
+def _hashed(run: Run, uris: list[str]) -> list[tuple[str, int]]:
+    """SHA-256 and bytes of files: tasks read what would keep this process long."""
     sizes = concurrently(storage.size, uris)
     if sum(sizes) <= _FEW_BYTES:
         hashes = concurrently(storage.content_hash, uris)
@@ -33,9 +46,7 @@ def source_files(run: Run, uris: list[str]) -> list[SourceFile]:
         )
         found = {row.file: (row.sha256, row.bytes) for row in tasks.collect()}
         hashes = [found[i] for i in range(len(uris))]
-    return [
-        SourceFile(uri, posixpath.basename(uri), digest, size) for uri, (digest, size) in zip(uris, hashes, strict=True)
-    ]
+    return hashes
 
 
 def _hashes(batches: Iterable[pa.RecordBatch], uris: list[str]) -> Iterator[pa.RecordBatch]:

@@ -28,6 +28,7 @@ from genodl_spark.lake.tables.ingested import QUARANTINE
 from genodl_spark.sources.engine import Counts, Piece, Reader, SourceFile, counts, ingest_files
 
 if TYPE_CHECKING:
+    from genodl_spark.formats.sample_table import SampleTable
     from genodl_spark.sources.arrival import Arrival
 
 BLOCK, REFERENCE = "block", "reference"  # what options of the command line a kind may take
@@ -49,6 +50,14 @@ class SourceKind(ABC):
 
     def __init__(self, name: str, code: str = "") -> None:
         self.name, self.code = name, code
+
+    def is_one(self, uri: str) -> bool:
+        """Whether a file of a directory is one of the kind's, where its name says that it may be."""
+        return True
+
+    def beside(self, uri: str) -> Sequence[str]:
+        """Files that belong to the one at `uri`, as a .bim to its .bed: their content counts as its own."""
+        return ()
 
     def header(self, uri: str, settings: Settings) -> Any:
         """What the head of a file says. InputError for a file that is not of this kind;

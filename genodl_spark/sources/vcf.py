@@ -1,14 +1,21 @@
-"""Cohort VCFs into the lake: their records, their sample orders, and the builds that they may have."""
+"""Files of a cohort's genotypes into the lake, VCF and BCF, PLINK and BGEN, told apart by their first bytes:
+their records, their sample orders, and the builds that they may have."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
 
+from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.formats import bgen, plink, sample_table
+from genodl_spark.formats.sample_table import SampleTable
+from genodl_spark.formats.sites import GenotypeHeader, Rows
 from genodl_spark.formats.streams import Note, Split
 from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.formats.vcf.header import Header
@@ -25,24 +32,49 @@ from genodl_spark.sources.arrival import Arrival
 from genodl_spark.sources.engine import Counts, Piece, Reader, SourceFile, counts, ingest_files, tell
 from genodl_spark.sources.protocol import REFERENCE, SourceKind
 
+_FIRST = 32  # bytes that tell PLINK and BGEN
+
+
+def _format(uri: str) -> ModuleType:
+    """What reads a file: `plink`, `bgen`, or `vcf` for all others."""
+    with storage.open_input(uri) as raw:
+        first = raw.read(_FIRST)
+    return plink if plink.is_plink(first) else bgen if bgen.is_bgen(first) else vcf
+
 
 class Source(SourceKind):
-    """VCF and BCF."""
+    """VCF and BCF, PLINK's .bed with its .bim and .fam, and BGEN."""
 
-    files = vcf.FILE_NAME
+    files = re.compile(rf"{vcf.FILE_NAME.pattern}|\.(bed|bgen)$", re.IGNORECASE)
     table = VARIANTS
     takes = frozenset({REFERENCE})
 
+    def is_one(self, uri: str) -> bool:
+        return bool(vcf.FILE_NAME.search(uri)) or _format(uri) is not vcf  # a .bed may as well hold intervals
+
+    def beside(self, uri: str) -> Sequence[str]:
+        found = vcf if vcf.FILE_NAME.search(uri) else _format(uri)
+        return () if found is vcf else [one for one in found.beside(uri) if storage.kind(one) == "file"]
+
     def header(self, uri: str, settings: Settings) -> Header:
-        return vcf.header_of(uri, settings.ingest.strict)
+        found = _format(uri)
+        header: Header = vcf.header_of(uri, settings.ingest.strict) if found is vcf else found.header_of(uri)
+        return header
+
+    def tables(self, headers: Mapping[str, Header]) -> list[SampleTable]:
+        people = (header.people for header in headers.values() if isinstance(header, GenotypeHeader))
+        return list(sample_table.joined([table for table in people if table is not None]))
 
     def samples(self, header: Header) -> list[str]:
         return header.samples
 
     def options(self, settings: Settings, reference: str | None) -> str:
-        """The normalisation that is asked for."""
-        chosen = ["split"] if settings.ingest.split_alleles else []
-        return " ".join([*chosen, *([f"align={reference}"] if reference else [])])
+        """The normalisation that is asked for, and from which probability on a genotype is a call."""
+        s = settings.ingest
+        chosen = ["split"] if s.split_alleles else []
+        chosen += [f"align={reference}"] if reference else []
+        usual = type(s)().call_probability
+        return " ".join([*chosen, *([f"call={s.call_probability}"] if s.call_probability != usual else [])])
 
     def manifest(self, header: Header) -> dict[str, Any]:
         return {"header": header.text, "build": build_of(header.contigs)}
@@ -74,20 +106,23 @@ class Source(SourceKind):
             s.line_bytes,
             s.split_alleles,
             reference,
+            frozenset(f.uri for f, header in files.items() if isinstance(header, GenotypeHeader) and header.human),
+            s.call_probability,
         )
         aside = [vcf.Reader(header, cohort, file.name).of_header() for file, header in files.items() if header.aside]
         beside = pa.Table.from_batches(aside, QUARANTINE.arrow_schema()).combine_chunks().to_batches()
         brought = ingest_files(
             run, cohort, VARIANTS, reader, list(files), arrival.settle, beside=beside[0] if beside else None
         )
-        _tell_headers(run, files)
+        _tell_headers(run, files, reference is not None)
         _write_sample_sets(run, list(files.values()))
         return counts(brought)
 
 
 @dataclass(frozen=True)
 class _VcfReader(Reader):
-    """Reads VCFs and BCFs; `variants`, `quarantine`: URIs of the tables. See `engine.Reader`.
+    """Reads files of genotypes; `variants`, `quarantine`: URIs of the tables. `human`: URIs of files whose numbers of
+    chromosomes are those of people. See `engine.Reader`.
 
     Tasks read headers again: those of many files would be long to send.
     """
@@ -100,15 +135,32 @@ class _VcfReader(Reader):
     line_bytes: int
     split_alleles: bool
     reference: str | None
+    human: frozenset[str]
+    call_probability: float
     source: str = vcf.SOURCE
 
     def splits(self, uri: str, target: int) -> list[Split]:
-        return vcf.splits(uri, target)
+        found = _format(uri)
+        if found is bgen:  # records can be told apart from the first one on alone
+            return [Split(0, storage.size(uri))]
+        return plink.splits(uri, target) if found is plink else vcf.splits(uri, target)
+
+    def length(self, piece: Piece) -> int:
+        return plink.length(piece.uri, piece.split) if _format(piece.uri) is plink else super().length(piece)
 
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
         return [(VARIANTS, self.variants), (QUARANTINE, self.quarantine)]
 
     def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
+        found = _format(piece.uri)
+        if found is not vcf:
+            samples, human = found.samples_of(piece.uri), piece.uri in self.human
+            of = Rows(self.cohort, piece.name, self.bin_width, samples, human, self.source)
+            if found is plink:
+                yield from plink.read(piece.uri, piece.split, of, self.reference, note)
+            else:
+                yield from bgen.read(piece.uri, of, self.reference, note, self.call_probability, self.split_alleles)
+            return
         header = vcf.header_of(piece.uri)
         normaliser = None
         if self.split_alleles or self.reference is not None:
@@ -120,9 +172,13 @@ class _VcfReader(Reader):
             yield from reader.batches(number, block, self.batch)
 
 
-def _tell_headers(run: Run, files: Mapping[SourceFile, Header]) -> None:
+def _tell_headers(run: Run, files: Mapping[SourceFile, Header], aligned: bool) -> None:
     told = []
     for file, header in files.items():
+        if isinstance(header, GenotypeHeader):
+            told += [f"{file.name}: {note}" for note in header.notes]
+            if not aligned:
+                told.append(f"REF and ALT of {file.name} are as it has them; --reference holds them against a FASTA")
         for line, reason, _ in header.aside[:1]:
             found = f"{len(header.aside)} header lines of {file.name} break the specification"
             told.append(

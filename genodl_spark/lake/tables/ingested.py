@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genodl_spark.lake.schema import COHORT, OF_TASK, SEQUENCE, SITE, Column, Table, required
+from genodl_spark.lake.schema import COHORT, OF_TASK, SEQUENCE, SITE, VARIANT, Column, Table, required
 
 SOURCES = Table(
     "sources",
@@ -12,7 +12,8 @@ SOURCES = Table(
         required(
             "source",
             "string",
-            "Kind of source: vcf, expression, methylation, sequences, phenotypes, samples, or the name of a user's own",
+            "Kind of source: vcf, expression, methylation, sequences, variants, phenotypes, samples, "
+            "or the name of a user's own",
         ),
         required("block", "string", "Block of a matrix, empty for other sources"),
         required(
@@ -201,6 +202,34 @@ FEATURES = Table(
     key=("cohort", "source", "block", "feature_set", "position"),
     checks={"position": "position >= 0"},
     made_by="ingest",
+)
+VARIANT_EFFECTS = Table(
+    "variant_effects",
+    "One row per variant of a table of measured effects; its label or value and further columns are in `labels`",
+    (
+        COHORT,
+        required(
+            "variant_id",
+            "string",
+            "chrom:pos:ref:alt, and behind it what tells rows of one variant apart: entity_id in `labels`",
+        ),
+        required("contig", "string", "Contig by the name that cohorts share, as in `variants`"),
+        required("chrom", "string", "Chromosome as in the file"),
+        required("pos", "bigint", "Position of the first base of ref, 1-based"),
+        required("ref", "string", "Reference allele in upper case; - for none"),
+        required("alt", "string", "Other allele in upper case; - for none"),
+        Column("build", "string", "Genome build of the reference that ref was found in, as it says; NULL without"),
+        required("file", "string", "File name of the source"),
+        required("line", "bigint", "Line in the file, 1-based"),
+    ),
+    key=("cohort", "variant_id"),
+    partitioned_by=("cohort",),
+    clustered_by=("contig", "pos"),
+    checks={"position": "pos > 0", "alleles": "length(ref) > 0 AND length(alt) > 0"},
+    entity="variant_id",
+    kind=VARIANT,
+    file="file",
+    made_by="ingest variants",
 )
 QUARANTINE = Table(
     "quarantine",

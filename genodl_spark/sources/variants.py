@@ -1,0 +1,62 @@
+"""Tables of variants with measured effects into the lake, their REF held against a FASTA where one is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from genodl_spark.formats import streams, variant_table
+from genodl_spark.formats.entity_table import Batches
+from genodl_spark.formats.streams import Note, Split
+from genodl_spark.formats.variant_table import References, VariantHeader
+from genodl_spark.job.config import Settings
+from genodl_spark.job.run import Run
+from genodl_spark.lake.tables.ingested import VARIANT_EFFECTS
+from genodl_spark.sources.arrival import Arrival
+from genodl_spark.sources.engine import Counts, Piece, SourceFile
+from genodl_spark.sources.labelled import LabelledKind
+from genodl_spark.sources.protocol import REFERENCE
+
+
+class Source(LabelledKind):
+    """Variant tables."""
+
+    files = variant_table.FILE_NAME
+    table = VARIANT_EFFECTS
+    takes = frozenset({REFERENCE})
+
+    def header(self, uri: str, settings: Settings) -> VariantHeader:
+        return variant_table.header_of(uri)
+
+    def options(self, settings: Settings, reference: str | None) -> str:
+        return f"reference={reference}" if reference else ""
+
+    def tell(self, run: Run, headers: Mapping[str, VariantHeader]) -> None:
+        for uri, header in headers.items():
+            name = uri.rpartition("/")[2]
+            if header.repeated:
+                found = f"{len(header.repeated)} variants stand several times in {name}"
+                run.report.warn(f"{found}: {', '.join(header.told_by)} stands behind their names")
+            for place, first in header.repeats.items():
+                column = f"column {place + 1} of {name} has the name and the values of column {first + 1}"
+                run.report.warn(f"{column}, {header.columns[first]}, and is passed over")
+
+    def bring(self, arrival: Arrival, files: dict[SourceFile, VariantHeader]) -> dict[str, Counts]:
+        if arrival.reference is not None:
+            for header in files.values():  # makes its index before many tasks want it, and says what is wrong with it
+                References(arrival.reference, header)
+        return super().bring(arrival, files)
+
+    def splits(self, uri: str, header: VariantHeader, target: int) -> list[Split]:
+        return streams.splits(uri, target)
+
+    def read(
+        self, piece: Piece, header: VariantHeader, cohort: str, reference: str | None, note: Note
+    ) -> Iterator[Batches]:
+        references = None if reference is None else References(reference, header)
+        return variant_table.read(piece.uri, piece.split, piece.first, header, cohort, piece.name, references, note)
+
+    def why_none(self, header: VariantHeader, reference: str | None) -> str:
+        if reference is None:
+            return ""
+        said = References(reference, header).said()
+        return f" against {said}, where the table has contigs {', '.join(header.contigs)}: is it the same build?"
