@@ -28,7 +28,6 @@ from genodl_spark.lake.tables.ingested import QUARANTINE
 from genodl_spark.sources.engine import Counts, Piece, Reader, SourceFile, counts, ingest_files
 
 if TYPE_CHECKING:
-    from genodl_spark.formats.sample_table import SampleTable
     from genodl_spark.sources.arrival import Arrival
 
 BLOCK, REFERENCE = "block", "reference"  # what options of the command line a kind may take

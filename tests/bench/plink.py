@@ -42,7 +42,8 @@ def main() -> int:
         work.mkdir(parents=True, exist_ok=True)
         source = simulated("A", 1, chosen.samples, chosen.length, work)
         stem = source.vcf.with_suffix("").with_suffix("")
-        subprocess.run(["plink2", "--vcf", str(source.vcf), "--make-bed", "--silent", "--out", str(stem)], check=True)
+        biallelic = ["--max-alleles", "2", "--make-bed"]  # a .bim has no others, some in a thousand here
+        subprocess.run(["plink2", "--vcf", str(source.vcf), *biallelic, "--silent", "--out", str(stem)], check=True)
         inputs = {"VCF": source.vcf, "PLINK": Path(f"{stem}.bed")}
         costs: dict[str, list[meter.Cost]] = {name: [] for name in inputs}
         for _ in range(chosen.repeat):

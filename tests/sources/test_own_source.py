@@ -221,7 +221,7 @@ def test_a_source_of_ones_own_goes_all_the_way(
         ("tableless.py", DEPTHS.replace("table = TABLE", ""), "found no table"),
         ("taken.py", DEPTHS.replace('"depths"', '"variants"'), "found 'variants' as the name of a table"),
         ("caps.py", DEPTHS.replace('"depths"', '"Depths"'), "found 'Depths' as the name of a table"),
-        ("nofile.py", DEPTHS.replace('required("file", "string", "File"), ', ""), "expected columns cohort and file"),
+        ("nofile.py", DEPTHS.replace('required("file", "string", "File"),', ""), "expected columns cohort and file"),
         (
             "type.py",
             DEPTHS.replace('"int", "Reads"', '"integers", "Reads"'),
@@ -244,19 +244,28 @@ def test_what_cannot_be_a_source_is_refused(tmp_path: Path, name: str, text: str
 
 
 def test_kinds_are_the_files_with_a_source() -> None:
-    assert list(sources.kinds()) == ["expression", "methylation", "mutations", "phenotypes", "sequences", "vcf"]
+    assert list(sources.kinds()) == [
+        "expression",
+        "methylation",
+        "mutations",
+        "phenotypes",
+        "sequences",
+        "variants",
+        "vcf",
+    ]
     assert {kind: sources.load(kind).table.name for kind in sources.kinds()} == {
         "expression": "expression",
         "methylation": "methylation",
         "mutations": "mutations",
         "phenotypes": "samples",
         "sequences": "sequences",
+        "variants": "variant_effects",
         "vcf": "variants",
     }
     assert "./mine.py" in sources.kinds() and "bam" not in sources.kinds()
     with pytest.raises(
         InputError,
-        match="found 'bam'; expected expression, methylation, mutations, phenotypes, sequences, vcf, or the path",
+        match="found 'bam'; expected expression, methylation, mutations, phenotypes, sequences, variants, vcf, or",
     ):
         sources.load("bam")
 
