@@ -32,6 +32,29 @@ class Piece:
     end: int
 
 
+@dataclass(frozen=True)
+class Slice:
+    """The part of a chromosome that the description of a sequence says it is: bases `first` to `last`, 1-based, closed.
+    `text`: how it says so."""
+
+    build: str
+    contig: str
+    first: int
+    last: int
+    text: str
+
+    @property
+    def length(self) -> int:
+        """Bases; none where they are not numbered from 1."""
+        return self.last - self.first + 1 if self.first > 0 else 0
+
+
+def slice_of(description: str) -> Slice | None:
+    """The slice that a description begins with as BUILD_CHROM:START-END; None where it does not."""
+    match = _SLICE.match(description)
+    return None if match is None else Slice(match[1], match[2], int(match[3]), int(match[4]), match.group())
+
+
 class Reference:
     """A FASTA, plain or bgzipped, with its .fai (.gzi): made beside it where it is not there,
     so open it once before many workers do. A small one without is read whole, gzipped or not, and nothing is made.
@@ -63,19 +86,18 @@ class Reference:
         builds = set()
         for name, description in self._descriptions():
             length = self._fasta.get_reference_length(name)
-            described = _SLICE.match(description)
-            chromosome = None if described is None else _plain(described.group(2))
-            if described is not None and build not in (None, described.group(1)):
+            described = slice_of(description)
+            chromosome = None if described is None else _plain(described.contig)
+            if described is not None and build not in (None, described.build):
                 continue
             if described is not None and chromosome is not None:
-                builds.add(described.group(1))
-                first, last = int(described.group(3)), int(described.group(4))
-                if first < 1 or last - first + 1 != length:
+                builds.add(described.build)
+                if described.length != length:
                     raise InputError(
-                        f"found {length} bases in {name}; expected those of {described.group()}, mend its description",
+                        f"found {length} bases in {name}; expected those of {described.text}, mend its description",
                         path,
                     )
-                self._pieces.setdefault(chromosome, []).append(Piece(name, first - 1, last))
+                self._pieces.setdefault(chromosome, []).append(Piece(name, described.first - 1, described.last))
             if chromosome != _plain(name):
                 self._exact[name] = Piece(name, 0, length)
         if len(builds) > 1:

@@ -93,6 +93,10 @@ class Ingest(Section):
         description="A VCF whose header has a line that breaks the specification is refused, "
         "also where records can be read without it.",
     )
+    layer: Text = Field("X", description="Which matrix of an h5ad is read: X, raw, or the name of a layer.")
+    feature_type: Text = Field(
+        "Gene Expression", description="Which features of 10x are read where a file has several types of them."
+    )
 
 
 class Target(Section):

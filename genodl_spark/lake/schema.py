@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql.types import StructType
 
-PERSON, SEQUENCE, VARIANT, SITE = "person", "sequence", "variant", "site"
-ENTITIES = (PERSON, SEQUENCE, VARIANT, "cell", SITE)
+PERSON, SEQUENCE, VARIANT, CELL, SITE = "person", "sequence", "variant", "cell", "site"
+ENTITIES = (PERSON, SEQUENCE, VARIANT, CELL, SITE)
 OF_TASK = "of task"  # the kind of entity that the row's task is about
 
 

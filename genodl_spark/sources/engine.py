@@ -113,17 +113,19 @@ def ingest_files(
     settle: Callable[[], None],
     check: Callable[[dict[str, Brought]], None] | None = None,
     beside: pa.RecordBatch | None = None,
+    also: Sequence[Table] = (),
 ) -> dict[str, Brought]:
-    """Puts the records of files into `table` and `quarantine`, each file in place of what it brought before;
-    returns what each brought, by name.
+    """Puts the records of files into `table`, and what they have for tables `also`, and `quarantine`, each file in
+    place of what it brought before; returns what each brought, by name.
 
     `settle` is called when all is read and nothing is committed; `check` sees what came, and all that is there
-    before the commit. `beside`: rows of `quarantine` that are no records, such as lines of headers. Both tables
-    change in one transaction each, after every file has been read to its end and what came of them has passed:
-    one that is cut off leaves no trace.
+    before the commit. `beside`: rows of `quarantine` that are no records, such as lines of headers. All tables
+    change in one transaction each, `table` behind those of `also`, after every file has been read to its end and what
+    came of them has passed: one that is cut off leaves no trace.
     """
     lake, names = run.lake, [file.name for file in files]
-    new = [one for one in (table, QUARANTINE) if not lake.exists(one)]
+    tables = [*also, table, QUARANTINE]
+    new = [one for one in tables if not lake.exists(one)]
     run_name = uuid.uuid4().hex[:12]
     try:
         pieces = _numbered(run, reader, _pieces(run, reader, files))
@@ -132,7 +134,7 @@ def ingest_files(
         for row in _each(run, pieces, partial(_write, pieces=pieces, reader=reader, name=run_name), _REPORT):
             _add(brought[row["file"]], row, table)
     except BaseException:
-        discard(run, [table, QUARANTINE], run_name, new)
+        discard(run, tables, run_name, new)
         raise
     # A compaction may have put several files' rows together; `commit` takes them apart by these columns.
     where: dict[str, str | list[str]] = {"cohort": cohort, "file": names}
@@ -142,6 +144,8 @@ def ingest_files(
         if check is not None:
             since = lake.seen(table)
             check(brought)
+        for one in also:
+            lake.commit(one, parts_of(brought, one), where)
         lake.commit(table, parts_of(brought, table), where, since=since)
 
     try:
@@ -153,12 +157,14 @@ def ingest_files(
             {**where, "source": reader.source},
         )
     except (InputError, Conflict):  # after any other error a version may know of the files
-        discard(run, [table, QUARANTINE], run_name, new)
+        discard(run, tables, run_name, new)
         raise
     _warn_of_quarantine(run, brought, reader.unit)
     _tell_notes(run, brought, reader.unit)
     quarantined = sum(b.quarantined for b in brought.values())
     run.wrote(table, sum(b.rows for b in brought.values()), quarantined=quarantined)
+    for one in also:
+        run.wrote(one, sum(part.rows for part in parts_of(brought, one)))
     run.wrote(QUARANTINE, quarantined + (0 if beside is None else beside.num_rows))
     return brought
 

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -31,6 +31,13 @@ from genodl_spark.sources.protocol import SourceKind
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+
+class Labelled(Protocol):
+    """The header of a file. `others`: columns of its entities, with the names under which `labels` has them."""
+
+    @property
+    def others(self) -> dict[str, str]: ...
 
 
 class LabelledKind(SourceKind):
@@ -70,7 +77,7 @@ class LabelledKind(SourceKind):
         try:
             check = partial(_check, run, cohort, self, files, staging, arrival.reference)
             brought = ingest_files(run, cohort, self.table, reader, list(files), arrival.settle, check)
-            _merge_labels(run, cohort, self, files, brought, staging)
+            merge_labels(run, cohort, self, files, brought, staging)
         finally:
             storage.remove_directory(staging)
         self.settled(run, cohort)
@@ -108,19 +115,11 @@ def _check(
     reference: str | None,
     brought: dict[str, Brought],
 ) -> None:
-    from pyspark.sql import functions as F
-
     table, what = kind.table, kind.table.kind
     for file in files:
         if not brought[file.name].rows + brought[file.name].quarantined:
             raise InputError(f"no {what} below the header; expected one line per {what}", file.uri, 2)
-    new = _read(
-        run,
-        run.lake.path(table),
-        parts_of(brought, table),
-        f"{identifier(table.entity)} string, file string, line bigint",
-    )
-    if new is None:
+    if not any(brought[file.name].rows for file in files):
         file = next(iter(files))
         found = brought[file.name]
         assert found.first_bad is not None  # as there are records
@@ -131,19 +130,38 @@ def _check(
             file.uri,
             found.first_bad[0],
         )
+    check_entities(run, table, {"cohort": cohort}, files, staging, brought)
+
+
+def check_entities(
+    run: Run,
+    table: Table,
+    of: Mapping[str, str],
+    files: Mapping[SourceFile, Labelled],
+    staging: str,
+    brought: dict[str, Brought],
+) -> None:
+    """InputError for an entity that stands twice among rows of `table` that have the values `of`, a cohort or a block
+    of one, and for one that was forgotten or is of somebody who has withdrawn consent."""
+    from pyspark.sql import functions as F
+
+    cohort, what = of["cohort"], table.kind
+    new = _rows_brought(run, table, brought)
+    if new is None:
+        return
     if hashes := withdrawn(run, cohort):
         asked = [(new, what, table.entity, "that was forgotten")]
         for columns, rows in _labels(run, files, brought, staging):
             asked += [
                 (rows, PERSON, name, f"whose {name} has withdrawn consent") for name in columns if names_people(name)
             ]
-        for rows, of, name, why in asked:
-            for row in rows.where(is_withdrawn(hashes, cohort, of, name)).orderBy("file", "line").limit(1).collect():
+        for rows, entity, name, why in asked:
+            for row in (
+                rows.where(is_withdrawn(hashes, cohort, entity, name)).orderBy("file", "line").limit(1).collect()
+            ):
                 uri = next(file.uri for file in files if file.name == row.file)
                 raise InputError(f"found a {what} {why}; expected none, leave it out", uri, row.line)
-    stored = run.lake.read(table).where(
-        (F.col("cohort") == cohort) & ~F.col("file").isin([file.name for file in files])
-    )
+    stored = run.lake.read(table).where(condition(of)).where(~F.col("file").isin([file.name for file in files]))
     place = F.struct("new", "file", "line")
     both = new.withColumn("new", F.lit(True)).unionByName(
         stored.select(table.entity, "file", "line").withColumn("new", F.lit(False))
@@ -161,7 +179,7 @@ def _check(
 
 
 def _labels(
-    run: Run, files: Mapping[SourceFile, Header], brought: dict[str, Brought], staging: str
+    run: Run, files: Mapping[SourceFile, Labelled], brought: dict[str, Brought], staging: str
 ) -> Iterator[tuple[list[str], DataFrame]]:
     """Columns of the files beside the table's own, and rows of `labels` with them,
     of files of the same columns at once."""
@@ -180,15 +198,15 @@ def _labels(
             yield list(columns), rows
 
 
-def _merge_labels(
+def merge_labels(
     run: Run,
     cohort: str,
-    kind: LabelledKind,
-    files: dict[SourceFile, Header],
+    kind: SourceKind,
+    files: Mapping[SourceFile, Labelled],
     brought: dict[str, Brought],
     staging: str,
 ) -> None:
-    """A column that a file lacks stays as it is for the file's entities.
+    """Puts what was written aside into `labels`. A column that a file lacks stays as it is for the file's entities.
     What a file held before and holds no more goes."""
     mine = {"cohort": cohort, "entity": kind.table.kind}
     new = [rows for _, rows in _labels(run, files, brought, staging)]
@@ -207,6 +225,11 @@ def _merge_labels(
         if len(gone["entity_id"]):
             run.lake.rewrite(LABELS, mine, Without(gone))
     run.wrote(LABELS, sum(part.rows for part in parts_of(brought, LABELS)))
+
+
+def _rows_brought(run: Run, table: Table, brought: dict[str, Brought]) -> DataFrame | None:
+    columns = f"{identifier(table.entity)} string, file string, line bigint"
+    return _read(run, run.lake.path(table), parts_of(brought, table), columns)
 
 
 def _read(run: Run, uri: str, parts: list[Part], schema: str) -> DataFrame | None:

@@ -24,13 +24,14 @@ _FEW_BYTES = 256 << 20  # of files that are hashed sooner here than by a Spark j
 
 def source_files(run: Run, kind: SourceKind, uris: list[str]) -> list[SourceFile]:
     """The files with the hashes and sizes of their content, and of what belongs to them."""
-    sets = [[uri, *kind.beside(uri)] for uri in uris]
+    sets = [[uri, *others] for uri, others in zip(uris, concurrently(kind.beside, uris), strict=True)]
     found = iter(_hashed(run, [uri for one in sets for uri in one]))
     made = []
     for uri, *beside in sets:
         parts = [next(found) for _ in (uri, *beside)]
         digest = sha256(" ".join(part for part, _ in parts).encode()).hexdigest() if beside else parts[0][0]
-        made.append(SourceFile(uri, posixpath.basename(uri), digest, sum(size for _, size in parts)))
+        name = "/".join(uri.split("/")[-2:]) if beside and kind.by_folder else posixpath.basename(uri)
+        made.append(SourceFile(uri, name, digest, sum(size for _, size in parts)))
     return made
 
 
@@ -93,7 +94,7 @@ def damaged(run: Run, cohort: str, kind: SourceKind, given: set[str], known: Ite
     InputError where rows of others of the `known` stand there too, which nothing would bring back.
     """
     found: set[str] = set()
-    for table in (kind.table, QUARANTINE) if given and "file" in kind.table.column_names else ():
+    for table in (kind.table, *kind.also, QUARANTINE) if given and "file" in kind.table.column_names else ():
         version = run.lake.version(table)
         if version is None:
             continue

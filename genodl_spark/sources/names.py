@@ -8,7 +8,6 @@ chr2/calls.vcf.gz), and `ingest.same_name` says which it is. Files given togethe
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,9 +31,7 @@ def named_files(
     known = _known(run, cohort, kind.name, block) if files else []
     at, given = {row.uri: row for row in known}, {file.uri for file in files}
     alike = {
-        file.uri: [
-            row for row in known if row.uri not in given and posixpath.basename(row.uri) == posixpath.basename(file.uri)
-        ]
+        file.uri: [row for row in known if row.uri not in given and _ends_alike(row.uri, file)]
         for file in files
         if file.uri not in at
     }
@@ -58,7 +55,8 @@ def named_files(
         if edition is not None and (edition is same or _is_edition(run, file, cohort, edition)):
             found[file.uri] = edition.file
         else:
-            found[file.uri] = _distinct(file.uri, taken | set(found.values()), given - {file.uri})
+            others = given - {file.uri}
+            found[file.uri] = _distinct(file.uri, taken | set(found.values()), others, file.name.count("/") + 1)
             twin = next((row.file for row in known if row.sha256 == file.sha256), None)
             if twin is not None and not kind.adds:
                 run.report.warn(
@@ -117,10 +115,15 @@ def _check_same_people(run: Run, file: SourceFile, cohort: str, theirs: set[str]
     )
 
 
-def _distinct(uri: str, taken: set[str], others: Iterable[str]) -> str:
-    """The shortest end of `uri`, of whole names, that no other file has."""
+def _ends_alike(uri: str, file: SourceFile) -> bool:
+    """Whether a file has the name of another, with its folder where it goes by that too."""
+    return uri.split("/")[-file.name.count("/") - 1 :] == file.name.split("/")
+
+
+def _distinct(uri: str, taken: set[str], others: Iterable[str], least: int) -> str:
+    """The shortest end of `uri`, of whole names, `least` or more, that no other file has."""
     parts, ends = uri.split("/"), [other.split("/") for other in others]
-    for size in range(1, len(parts)):
+    for size in range(least, len(parts)):
         name = "/".join(parts[-size:])
         if name not in taken and all(other[-size:] != parts[-size:] for other in ends):
             return name

@@ -11,6 +11,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -25,7 +26,7 @@ from genodl_spark.job.run import Run
 from genodl_spark.lake.schema import OF_TASK, PERSON, Table
 from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.ingested import QUARANTINE
-from genodl_spark.sources.engine import Counts, Piece, Reader, SourceFile, counts, ingest_files
+from genodl_spark.sources.engine import Brought, Counts, Piece, Reader, SourceFile, counts, ingest_files
 
 if TYPE_CHECKING:
     from genodl_spark.sources.arrival import Arrival
@@ -42,6 +43,9 @@ class SourceKind(ABC):
     # names of the files that a directory stands for; None: all that are not hidden
     files: ClassVar[re.Pattern[str] | None] = None
     table: Table
+    also: ClassVar[tuple[Table, ...]] = ()  # tables that its files fill beside, with a column `file` too
+    # files that are read with others go by the name of their folder too: they are called alike in every folder
+    by_folder: ClassVar[bool] = False
     takes: ClassVar[frozenset[str]] = frozenset()
     # what a file brings is added to what is there: it takes nothing away when it comes again
     adds: ClassVar[bool] = False
@@ -55,7 +59,8 @@ class SourceKind(ABC):
         return True
 
     def beside(self, uri: str) -> Sequence[str]:
-        """Files that belong to the one at `uri`, as a .bim to its .bed: their content counts as its own."""
+        """Files that belong to the one at `uri`, as a .bim to its .bed: their content counts as its own.
+        InputError where one is missing."""
         return ()
 
     def header(self, uri: str, settings: Settings) -> Any:
@@ -175,8 +180,8 @@ class RecordSource(SourceKind):
 
     @abstractmethod
     def read(self, piece: Piece, header: Any, cohort: str, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
-        """Batches of (`table`, `quarantine`) rows of a piece, whose first line or record is number `piece.first`;
-        see `refused`. Runs in a task.
+        """Batches of (`table`, those of `also`, `quarantine`) rows of a piece, whose first line or record is number
+        `piece.first`; see `refused`. Runs in a task.
 
         `note(number, what)` tells the user of a record that is not stored as it is.
         InputError for a file that cannot be read on.
@@ -195,13 +200,30 @@ class RecordSource(SourceKind):
 
     def reader(self, run: Run, cohort: str, files: Mapping[SourceFile, Any]) -> Reader:
         """What the engine asks for the records of files."""
-        headers, uri = {file.uri: header for file, header in files.items()}, run.lake.path
-        return _Reader(self, cohort, headers, uri(self.table), uri(QUARANTINE), self.name, self.unit)
+        headers = {file.uri: header for file, header in files.items()}
+        targets = [(table, run.lake.path(table)) for table in (self.table, *self.also, QUARANTINE)]
+        return _Reader(self, cohort, headers, targets, self.name, self.unit)
 
     def bring(self, arrival: Arrival, files: dict[SourceFile, Any]) -> dict[str, Counts]:
         run, cohort = arrival.run, arrival.cohort
+        check = partial(self.check_brought, run, cohort, list(files))
         reader = self.reader(run, cohort, files)
-        return counts(ingest_files(run, cohort, self.table, reader, list(files), arrival.settle))
+        return counts(ingest_files(run, cohort, self.table, reader, list(files), arrival.settle, check, also=self.also))
+
+    def check_brought(self, run: Run, cohort: str, files: list[SourceFile], brought: dict[str, Brought]) -> None:
+        """InputError where what has come may not be stored: here, where a file has no row that can be.
+        Asked before the commit, and once more where another run has come first."""
+        for file in files:
+            if not brought[file.name].rows:
+                bad = brought[file.name].first_bad
+                what = f"found no row for {self.table.name} in the file"
+                if bad is not None:
+                    what = f"{what}: {bad[1]}"
+                raise InputError(
+                    what if bad is not None else f"{what}; expected at least one",
+                    file.uri,
+                    None if bad is None else bad[0],
+                )
 
     def refused(self, cohort: str, file: str, bad: Iterable[tuple[int, str, str]] = ()) -> pa.RecordBatch:
         """Rows of `quarantine` for records: number, what was found and expected, and the record as text."""
@@ -222,8 +244,7 @@ class _Reader(Reader):
     kind: RecordSource
     cohort: str
     headers: dict[str, Any]
-    uri: str
-    quarantine: str
+    places: list[tuple[Table, str]]
     source: str
     unit: str
 
@@ -234,7 +255,7 @@ class _Reader(Reader):
         return self.kind.length(piece)
 
     def targets(self, piece: Piece) -> list[tuple[Table, str]]:
-        return [(self.kind.table, self.uri), (QUARANTINE, self.quarantine)]
+        return self.places
 
     def batches(self, piece: Piece, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
         return self.kind.read(piece, self.headers[piece.uri], self.cohort, note)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from genodl_spark.lake.schema import COHORT, OF_TASK, SEQUENCE, SITE, VARIANT, Column, Table, required
+from genodl_spark.lake.schema import CELL, COHORT, OF_TASK, SEQUENCE, SITE, VARIANT, Column, Table, required
 
 SOURCES = Table(
     "sources",
@@ -12,8 +12,7 @@ SOURCES = Table(
         required(
             "source",
             "string",
-            "Kind of source: vcf, expression, methylation, sequences, variants, phenotypes, samples, "
-            "or the name of a user's own",
+            "Kind of source: as `genodl ingest` names it, samples for those of --samples, or the name of a user's own",
         ),
         required("block", "string", "Block of a matrix, empty for other sources"),
         required(
@@ -188,12 +187,40 @@ SEQUENCES = Table(
     file="file",
     made_by="ingest sequences",
 )
+CELLS = Table(
+    "cells",
+    "One row per cell of a cohort and block: what was counted in it; its label and further columns are in `labels`",
+    (
+        COHORT,
+        required("block", "string", "Block of features, empty where there is one matrix"),
+        required("cell_id", "string", "Cell identifier, such as its barcode: entity_id in `labels`"),
+        required("feature_set", "string", "Order of the features: key into `features`"),
+        required(
+            "x",
+            "binary",
+            "Values that are not 0, in the unit of the source, as packed entries sparse:float32 "
+            "(layout: genodl_spark/core/packing.py)",
+        ),
+        required("n_values", "int", "Entries in x"),
+        required("n_features", "int", "Features of the order, counted or not"),
+        required("total", "double", "Sum of the values"),
+        required("file", "string", "File name of the source"),
+        required("line", "bigint", "Number of the cell in the file, from 1"),
+    ),
+    key=("cohort", "block", "cell_id"),
+    partitioned_by=("cohort",),
+    checks={"packed": "octet_length(x) = 8 * n_values AND n_values <= n_features"},
+    entity="cell_id",
+    kind=CELL,
+    file="file",
+    made_by="ingest cells",
+)
 FEATURES = Table(
     "features",
     "Order of the features in packed matrix rows",
     (
         COHORT,
-        required("source", "string", "Table that the features belong to: expression or methylation"),
+        required("source", "string", "Table that the features belong to: expression, methylation or cells"),
         required("block", "string", "Block of the matrix"),
         required("feature_set", "string", "Hash of the ordered feature identifiers"),
         required("position", "int", "0-based position in the packed row"),

@@ -1,0 +1,188 @@
+"""BAM and CRAM files: what their headers and indexes say, and reads of a region on demand, through htslib.
+
+The files stay where they are. Positions are 1-based, intervals closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pysam
+
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.core.text_values import fault_of_name
+from genodl_spark.genome.contigs import shared_contig
+
+FILE_NAME = re.compile(r"\.(bam|cram)$", re.IGNORECASE)
+_BATCH = 16_384  # reads
+_MATE_KNOWN = 1, 8  # flags: paired; mate unmapped
+READS = pa.schema(
+    [
+        pa.field("name", pa.string(), False),
+        pa.field("flag", pa.uint16(), False),
+        pa.field("contig", pa.string(), False),  # as in the file
+        pa.field("pos", pa.int64(), False),  # first aligned base
+        pa.field("end", pa.int64(), False),  # last aligned base
+        pa.field("mapq", pa.uint8(), False),  # 255: not known
+        pa.field("cigar", pa.string()),  # NULL without
+        pa.field("mate_contig", pa.string()),  # NULL where the mate is not there or not placed
+        pa.field("mate_pos", pa.int64()),
+        pa.field("template_length", pa.int32(), False),
+        pa.field("sequence", pa.string()),  # on the reference's strand, as stored; NULL without
+        pa.field("qualities", pa.binary()),  # a byte for each base, phred scaled; NULL without
+        pa.field("read_group", pa.string()),  # NULL without
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself. `samples`: ID of the read groups of each; empty where no group names one.
+    `counts` int64 (contigs, 2): mapped reads and unmapped ones of each contig, and `unplaced` of none, from the index
+    of a BAM; None without."""
+
+    uri: str
+    format: str
+    text: str
+    sort_order: str | None
+    contigs: list[str]
+    lengths: list[int]
+    samples: dict[str, list[str]]
+    index: str | None
+    reference: str | None
+    counts: np.ndarray | None
+    unplaced: int | None
+
+
+def header_of(uri: str, reference: str | None = None) -> Header:
+    """InputError for a file that is neither BAM nor CRAM, is cut off, has no contigs or a sample without a name,
+    and for an index that is none."""
+    with _opened(uri, reference) as file:
+        header = file.header.to_dict()
+        if not file.references:
+            raise InputError("found no contig in the header; expected aligned reads, with @SQ lines", uri)
+        samples: dict[str, list[str]] = {}
+        for group in header.get("RG", []):
+            if (name := group.get("SM")) is not None:
+                if (fault := fault_of_name(name)) is not None:
+                    raise InputError(f"found {fault} as SM of read group {group.get('ID')}; expected a sample", uri)
+                samples.setdefault(name, []).append(group.get("ID", ""))
+        index = _index(uri, file)
+        counts = unplaced = None
+        if index is not None and file.is_bam:
+            found = file.get_index_statistics()
+            counts = np.array([(one.mapped, one.unmapped) for one in found], np.int64).reshape(-1, 2)
+            unplaced = int(file.nocoordinate)
+        return Header(
+            uri,
+            "BAM" if file.is_bam else "CRAM",
+            str(file.header),
+            header.get("HD", {}).get("SO"),
+            list(file.references),
+            list(file.lengths),
+            samples,
+            index,
+            reference,
+            counts,
+            unplaced,
+        )
+
+
+def reads(
+    uri: str, contig: str, first: int, last: int, reference: str | None = None, without: int = 0, batch: int = _BATCH
+) -> Iterator[pa.RecordBatch]:
+    """Placed reads that overlap bases [`first`, `last`] of a contig, in the order of the file: batches of READS.
+
+    `contig` may be named with or without chr. `reference`: the FASTA of a CRAM. `without`: reads with any of these
+    flags are left out. InputError for a file without an index, a contig that it lacks, and one that is cut off.
+    """
+    with _opened(uri, reference) as file:
+        if _index(uri, file) is None:
+            raise InputError(f"found no index beside the file; expected one: samtools index {uri}", uri)
+        names = {shared_contig(name): name for name in file.references}
+        name = contig if contig in file.references else names.get(shared_contig(contig))
+        if name is None:
+            known = ", ".join(file.references[:3])
+            raise InputError(f"found no contig {contig} in the file; expected one of {known}, ...", uri)
+        rows: list[tuple[Any, ...]] = []
+        found = file.fetch(name, max(first - 1, 0), max(last, 0)) if last >= max(first, 1) else iter(())
+        with _whole(uri):
+            for read in found:
+                if read.flag & without:
+                    continue
+                rows.append(_row(read))
+                if len(rows) >= batch:
+                    yield _batch(rows)
+                    rows = []
+        yield _batch(rows)
+
+
+def _row(read: pysam.AlignedSegment) -> tuple[Any, ...]:
+    paired = (read.flag & _MATE_KNOWN[0]) and not read.flag & _MATE_KNOWN[1] and read.next_reference_id >= 0
+    qualities = read.query_qualities
+    return (
+        read.query_name,
+        read.flag,
+        read.reference_name,
+        read.reference_start + 1,
+        read.reference_end or read.reference_start + 1,
+        read.mapping_quality,
+        read.cigarstring,
+        read.next_reference_name if paired else None,
+        read.next_reference_start + 1 if paired else None,
+        read.template_length,
+        read.query_sequence,
+        None if qualities is None else bytes(qualities),
+        read.get_tag("RG") if read.has_tag("RG") else None,
+    )
+
+
+def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    columns = list(zip(*rows, strict=True)) or [()] * len(READS)
+    arrays = [pa.array(column, one.type) for column, one in zip(columns, READS, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=READS)
+
+
+@contextlib.contextmanager
+def _opened(uri: str, reference: str | None) -> Iterator[pysam.AlignmentFile]:
+    path = storage.local_path(uri) if storage.is_local(uri) else uri
+    verbosity = pysam.set_verbosity(0)
+    try:
+        file = pysam.AlignmentFile(path, reference_filename=reference, check_sq=False)
+    except (OSError, ValueError) as error:
+        if storage.kind(uri) == "absent":
+            raise InputError("no such file; expected a readable file, check the path", uri) from error
+        what = f"found what htslib cannot read ({str(error).splitlines()[0][:120]})"
+        raise InputError(f"{what}; expected a whole BAM or CRAM: fetch it again, or convert it", uri) from error
+    finally:
+        pysam.set_verbosity(verbosity)
+    with file:
+        if not (file.is_bam or file.is_cram):
+            raise InputError("found SAM text; expected BAM or CRAM: samtools view -b makes one", uri)
+        yield file
+
+
+@contextlib.contextmanager
+def _whole(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        what = f"found reads that cannot be decoded ({str(error).splitlines()[0][:120]})"
+        raise InputError(f"{what}; expected a whole file, and of a CRAM its reference", uri) from error
+
+
+def _index(uri: str, file: pysam.AlignmentFile) -> str | None:
+    """Where the index of a file lies, as htslib looks for it; None without. InputError for one that is none."""
+    stem = re.sub(r"\.[^./]*$", "", uri)
+    endings = (".bai", ".csi") if file.is_bam else (".crai",)
+    found = next((at + end for end in endings for at in (uri, stem) if storage.kind(at + end) == "file"), None)
+    if found is not None and not file.has_index():
+        raise InputError("found no index in it; expected that of the file beside it, make it again", found)
+    return found

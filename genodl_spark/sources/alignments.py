@@ -1,0 +1,99 @@
+"""BAM and CRAM files, known to the lake by what they hold; their reads stay where they are, see `formats.alignment`."""
+
+from __future__ import annotations
+
+import posixpath
+import uuid
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from genodl_spark.core.errors import Conflict, InputError
+from genodl_spark.formats import alignment
+from genodl_spark.formats.alignment import Header
+from genodl_spark.genome.builds import build_of
+from genodl_spark.job.config import Settings
+from genodl_spark.job.run import Run
+from genodl_spark.lake.parts import PartWriter
+from genodl_spark.lake.tables.genomes import ALIGNMENTS
+from genodl_spark.sources.arrival import Arrival
+from genodl_spark.sources.engine import Counts, SourceFile, discard, tell
+from genodl_spark.sources.protocol import REFERENCE, SourceKind
+
+
+class Source(SourceKind):
+    """BAM and CRAM."""
+
+    files = alignment.FILE_NAME
+    table = ALIGNMENTS
+    takes = frozenset({REFERENCE})
+
+    def beside(self, uri: str) -> list[str]:
+        """The index: its counts are stored."""
+        index = alignment.header_of(uri).index
+        return [] if index is None else [index]
+
+    def header(self, uri: str, settings: Settings) -> Header:
+        return alignment.header_of(uri)
+
+    def samples(self, header: Header) -> list[str]:
+        return list(_samples(header))
+
+    def options(self, settings: Settings, reference: str | None) -> str:
+        return "" if reference is None else f"reference={reference}"
+
+    def tell(self, run: Run, headers: Mapping[str, Header]) -> None:
+        told = []
+        for uri, header in headers.items():
+            name = posixpath.basename(uri)
+            if header.index is None:
+                told.append(f"{name} has no index: its reads are not counted, and no region of them can be read")
+            if not header.samples:
+                sample = next(iter(_samples(header)))
+                told.append(f"{name} has no read group that names a sample: it is stored as sample {sample}")
+        tell(run, told)
+
+    def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
+        """A row for each sample of each file."""
+        run, lake, name = arrival.run, arrival.run.lake, uuid.uuid4().hex[:12]
+        new = [] if lake.exists(ALIGNMENTS) else [ALIGNMENTS]
+        writer = PartWriter(ALIGNMENTS, lake.path(ALIGNMENTS), name)
+        found: dict[str, Counts] = {}
+        for file, header in files.items():
+            rows = list(_rows(arrival.cohort, file.name, header, arrival.reference))
+            writer.write(pa.RecordBatch.from_pylist(rows, schema=ALIGNMENTS.arrow_schema()))
+            found[file.name] = Counts(len(rows))
+        parts = writer.close()
+        try:
+            arrival.settle()
+            lake.commit(ALIGNMENTS, parts, {"cohort": arrival.cohort, "file": list(found)})
+        except (InputError, Conflict):
+            discard(run, [ALIGNMENTS], name, new)
+            raise
+        run.wrote(ALIGNMENTS, sum(part.rows for part in parts))
+        return found
+
+
+def _samples(header: Header) -> dict[str, list[str]]:
+    """Read groups of each sample; the file's name stands for one that it does not name."""
+    return header.samples or {posixpath.splitext(posixpath.basename(header.uri))[0]: []}
+
+
+def _rows(cohort: str, file: str, header: Header, reference: str | None) -> list[dict[str, object]]:
+    of_file = {
+        "cohort": cohort,
+        "format": header.format,
+        "uri": header.uri,
+        "index": header.index,
+        "reference": reference,
+        "sort_order": header.sort_order,
+        "build": build_of(dict(zip(header.contigs, header.lengths, strict=True))),
+        "contigs": header.contigs,
+        "lengths": header.lengths,
+        "mapped": None if header.counts is None else header.counts[:, 0].tolist(),
+        "unmapped": None if header.counts is None else header.counts[:, 1].tolist(),
+        "unplaced": header.unplaced,
+        "header": header.text,
+        "file": file,
+    }
+    return [{**of_file, "sample_id": sample, "read_groups": groups} for sample, groups in _samples(header).items()]
