@@ -244,28 +244,19 @@ def test_what_cannot_be_a_source_is_refused(tmp_path: Path, name: str, text: str
 
 
 def test_kinds_are_the_files_with_a_source() -> None:
-    assert list(sources.kinds()) == [
-        "expression",
-        "methylation",
-        "mutations",
-        "phenotypes",
-        "sequences",
-        "variants",
-        "vcf",
-    ]
-    assert {kind: sources.load(kind).table.name for kind in sources.kinds()} == {
-        "expression": "expression",
-        "methylation": "methylation",
-        "mutations": "mutations",
+    usual = ("alignments", "annotations", "cells", "expression", "methylation", "mutations", "reference", "sequences")
+    tables = {
+        **{name: name for name in usual},
         "phenotypes": "samples",
-        "sequences": "sequences",
         "variants": "variant_effects",
         "vcf": "variants",
     }
+    assert list(sources.kinds()) == sorted(tables)
+    assert {kind: sources.load(kind).table.name for kind in sources.kinds()} == tables
     assert "./mine.py" in sources.kinds() and "bam" not in sources.kinds()
     with pytest.raises(
         InputError,
-        match="found 'bam'; expected expression, methylation, mutations, phenotypes, sequences, variants, vcf, or",
+        match=f"found 'bam'; expected {', '.join(sorted(tables))}, or the path",
     ):
         sources.load("bam")
 
