@@ -20,8 +20,8 @@ check: setup ## lint, format, types, layers
 test: check ## all checks, then the tests of one machine, in two processes
 	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults tests
 
-goldens: setup ## ask plink2 and bcftools (of apt-get) again what tests compare with, and say what has changed
-	@rm -rf tests/golden/plink2 tests/golden/bcftools; export GENODL_GOLDENS=ask; \
+goldens: setup ## ask plink2, bcftools and R with edgeR, DESeq2, preprocessCore and sva (of apt-get) again what tests compare with, and say what has changed
+	@rm -rf tests/golden/plink2 tests/golden/bcftools tests/golden/Rscript; export GENODL_GOLDENS=ask; \
 	$(PYTEST) tests/genetics/qc tests/formats/vcf -k plink\ or\ alignment_as && \
 	git status --short tests/golden
 
