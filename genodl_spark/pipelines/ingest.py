@@ -77,15 +77,17 @@ def ingest(
         manifest_row(name, kind, given.block, f, header, counts[f.name], given.options)
         for f, header in given.fresh_headers.items()
     ]
-    fresh = {file.uri: header for file, header in given.fresh_headers.items()}
-    for said in kind.tables(fresh):
+    described = kind.tables({file.uri: header for file, header in given.fresh_headers.items()})
+    for said in described:
         merge_samples(run, name, said)
     if beside is not None and beside.fresh:
         merged = Counts(merge_samples(run, name, beside.headers[beside.files[0].uri], kind.about))
         manifest += [manifest_row(name, BESIDE, "", f, None, merged) for f in beside.fresh]
     elif given.samples and beside is None:
         known = {sample for order in given.samples.values() for sample in order}
-        merge_samples(run, name, SampleTable([], {s: [] for s in sorted(known)}, {}))
+        known -= {sample for said in described for sample in said.rows}
+        if known or not described:
+            merge_samples(run, name, SampleTable([], {s: [] for s in sorted(known)}, {}))
     arrival.take_back()
     # The manifest comes last: a file is in it only when all that it brought is in the lake.
     run.lake.merge(SOURCES, run.frame(SOURCES, manifest))

@@ -168,6 +168,7 @@ def test_the_threshold_of_a_call(tmp_path: Path) -> None:
     path = write(tmp_path / "d.bgen", [record(samples, ["A", "C"], 8, False)], 3)
     assert calls(rows_of(path)[0][0]) == [[-1, -1], [0, 1], [1, 1]]
     assert calls(rows_of(path, 0.89)[0][0]) == [[0, 1], [0, 1], [1, 1]]
+    assert calls(rows_of(path, 230 / 255)[0][0]) == [[-1, -1], [0, 1], [1, 1]]  # which is enough
     assert dosages(rows_of(path)[0][0]) == [[1.102], [1.098], [2.0]]
 
 

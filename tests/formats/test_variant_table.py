@@ -92,6 +92,8 @@ def test_rows_of_one_variant_are_told_apart_by_columns(tmp_path: Path) -> None:
     rows, labels, _, _ = rows_of(path)
     names = ["1:5:A:C:x:37", "1:5:A:C:x:38a", "1:5:A:C:y:37", "1:6:A:C"]
     assert [r["variant_id"] for r in rows] == [r["entity_id"] for r in labels] == names
+    path.write_text(head + "1\t5\tA\tC\t1\tx\tp\tr\t4\n1\t5\tA\tC\t2\ty\tp\tr\t5\n")
+    assert variant_table.header_of(str(path)).told_by == ("element",)
     path.write_text(head + "1\t5\tA\tC\t1\tx\tp\tr\t4\n2\t5\tA\tC\t1\tx\tp\tr\t4\n1\t5\ta\tC\t2\tx\tp\tr\t5\n")
     with pytest.raises(InputError, match="variant 1:5:A:C:x:p:r stands twice, first on line 2") as caught:
         variant_table.header_of(str(path))
