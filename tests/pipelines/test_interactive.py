@@ -75,6 +75,8 @@ def frozen(lake: Lake, tmp_path: Path) -> Lake:
     with tarfile.open(LAKE) as archive:
         archive.extractall(tmp_path / "frozen", filter="data")
     (tmp_path / "frozen" / "lake").rename(storage.local_path(lake.uri))
+    for table in lake.existing():  # columns that came later, as `genodl maintain` adds them
+        lake.upgrade(table)
     like = lake.rows(PREDICTIONS, {"task": "binding"}).slice(0, 6).to_pylist()
     values = (float("nan"), float("inf"), -0.0, None, 2.675, 1e-20)
     named = {"task": "odd é'x", "cohort": "c'o=h%20 ü", "model_id": "odd"}
