@@ -41,7 +41,9 @@ def test_the_list_of_verbs_says_what_each_does() -> None:
     shown, seconds = ran("-m", "jobs", "--help")
     lines = {line.split()[0]: line.split(maxsplit=1)[1] for line in shown.splitlines() if line.startswith("  ")}
     assert sorted(lines) == VERBS
-    assert lines["ingest"].startswith("Reads VCF,") and all(line.endswith(".") for line in lines.values())
+    assert lines["ingest"].startswith("Reads files of a kind of source,") and all(
+        line.endswith(".") for line in lines.values()
+    )
     assert seconds < 1.5  # 0.1 on a quiet machine; with the libraries of analysis 4.8
 
 

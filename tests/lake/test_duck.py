@@ -136,7 +136,7 @@ def test_a_log_without_lists_is_read_all_the_same(stored: StoredLake) -> None:
         return [
             tables,
             rows(stored, "SELECT * FROM predictions ORDER BY task, label_column, entity_id"),
-            rows(stored, "SELECT * FROM models"),
+            rows(stored, "SELECT * FROM evaluations"),
         ]
 
     before = seen()

@@ -137,7 +137,7 @@ def test_uncertainty_is_what_members_disagree_about() -> None:
     entropy = lambda p: -(p * np.log(p)).sum(-1)  # noqa: E731
     found = model.scores(x)
     np.testing.assert_allclose(found.raw, each.mean(0), atol=1e-6)
-    np.testing.assert_allclose(found.uncertainty, entropy(each.mean(0)) - entropy(each).mean(0), atol=1e-6)
+    np.testing.assert_allclose(found.uncertainty[:, 0], entropy(each.mean(0)) - entropy(each).mean(0), atol=1e-6)
     assert found.uncertainty.min() >= 0
     assert np.isnan(predictor("mlp", 1, 3).scores(x).uncertainty).all()
     values = predict.Predictor(card("mlp", 4, 0), weights("mlp", 4, 0, 10.0), "w")
@@ -145,7 +145,7 @@ def test_uncertainty_is_what_members_disagree_about() -> None:
         outputs = values.network(z[None])[..., 0].double().numpy()
     found = values.scores(x)
     np.testing.assert_allclose(found.raw[:, 0], outputs.mean(0) * 2 + 10, atol=1e-5)
-    np.testing.assert_allclose(found.uncertainty, outputs.std(0, ddof=1) * 2, atol=1e-5)
+    np.testing.assert_allclose(found.uncertainty[:, 0], outputs.std(0, ddof=1) * 2, atol=1e-5)
 
 
 def test_passes_with_dropout_stand_in_for_members() -> None:
