@@ -203,6 +203,13 @@ class Settings(Section):
     tracking: Tracking = Tracking()
     ingest: Ingest = Ingest()
     qc: QualityControl = QualityControl()
+    annotation: str = Field(
+        "", description="Cohort of the annotation that annotate takes; empty for the only one in the lake."
+    )
+    reference: str = Field(
+        "",
+        description="Cohort of the reference that annotate takes; empty for that of the annotation, or the only one.",
+    )
     implementation: str = Field(
         "",
         description="Task of genodl_spark/tasks that reads the features, or a Python file of your own "
