@@ -23,6 +23,7 @@ test: check ## all checks, then the tests of one machine, in two processes
 goldens: setup ## ask plink2, bcftools and R with edgeR, DESeq2, preprocessCore and sva (of apt-get) again what tests compare with, and say what has changed
 	@rm -rf tests/golden/plink2 tests/golden/bcftools tests/golden/Rscript; export GENODL_GOLDENS=ask; \
 	$(PYTEST) tests/genetics/qc tests/formats/vcf -k plink\ or\ alignment_as && \
+	$(PYTEST) tests/learning/preprocessing && \
 	git status --short tests/golden
 
 test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
