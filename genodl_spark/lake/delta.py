@@ -6,10 +6,10 @@ has committed since it looked:
 | write | depends on | where that has changed |
 |---|---|---|
 | append | nothing but the columns | never lost; after a change of columns it is done again |
-| replace, delete, commit, merge | all rows of the table | done again on the table as it is then, with the same new
-files | | the same with `exclusive` | rows of that name, and files that go | another run's of that name: Conflict;
-otherwise done again | | the same with `since` | rows at that version, all or those of `exclusive` | Conflict:
-the caller made from them what is written, and looks again | | rewrite | files that may hold the rows | done again |
+| replace, delete, commit, merge | all rows of the table | done again on the table as it is then, same new files |
+| the same with `exclusive` | rows of that name, files that go | another run's of that name: Conflict; else done again |
+| the same with `since` | rows at that version, all or of `exclusive` | Conflict: the caller looks again, makes anew |
+| rewrite | files that may hold the rows | done again |
 | compact | the files that it joins | Conflict: nothing is lost, the next upkeep joins what is there then |
 | create, upgrade, the first of any | the table's columns | the other run's table or columns are taken |
 """

@@ -7,8 +7,10 @@ import uuid
 from collections import Counter
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.genetics.annotation import Against, write_consequences
@@ -88,15 +90,28 @@ def _chosen(run: Run, table: Table, named: str, key: str) -> str:
 
 
 def _names(files: list[StoredFile]) -> dict[str, str]:
-    """Contigs as the files have them, by the names that cohorts share."""
+    """Contigs as the files have them, by the names that cohorts share. Of files of one contig, as those of variants
+    are, the first row of the first file tells it."""
     found: dict[str, str] = {}
     for file in files:
+        contig = file.partition.get("contig")
+        if contig in found:
+            continue
+        if contig is not None:
+            with opened(file.uri, file.checksum, _first_group) as stored:
+                batches = stored.iter_batches(1, _first_group(stored.metadata), ["chrom"], use_threads=False)
+                for batch in islice(batches, 1):
+                    found[contig] = batch.column("chrom")[0].as_py()
+            continue
         with opened(file.uri, file.checksum) as stored:
-            columns = ["chrom"] if "contig" in file.partition else ["contig", "chrom"]
-            for batch in stored.iter_batches(1 << 16, columns=columns, use_threads=False):
-                for row in pa.Table.from_batches([batch]).group_by(columns).aggregate([]).to_pylist():
-                    found.setdefault(file.partition.get("contig") or row["contig"], row["chrom"])
+            for batch in stored.iter_batches(1 << 16, columns=["contig", "chrom"], use_threads=False):
+                for row in pa.Table.from_batches([batch]).group_by(["contig", "chrom"]).aggregate([]).to_pylist():
+                    found.setdefault(row["contig"], row["chrom"])
     return found
+
+
+def _first_group(footer: pq.FileMetaData) -> list[int]:
+    return [0] if footer.num_row_groups else []
 
 
 def _tell_names(run: Run, variants: dict[str, str], annotation: dict[str, str]) -> None:

@@ -283,7 +283,7 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, list[HeldOut]
     for name, scores in held.items():
         add(name, "", n_test, metrics.intervals(scores, s.evaluate.resamples, seed))
         for one in scores if len(scores) > 1 else []:
-            add(name, f"{HEAD}={one.label}", one.n_test, metrics.intervals(one, s.evaluate.resamples, seed))
+            add(name, f"{HEAD}{one.label}", one.n_test, metrics.intervals(one, s.evaluate.resamples, seed))
     metric = headline(model)
     best = best_baseline(
         {name: metrics.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL)}, metric
@@ -321,9 +321,9 @@ def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]
     by: dict[str, Any] = {}
     for row in sorted(rows, key=lambda row: (row.predictor, row.by, row.metric)):
         value = {"value": row.value, "low": row.low, "high": row.high}
-        if row.by.startswith(f"{HEAD}="):
+        if row.by.startswith(HEAD):
             heads = found.setdefault("heads", {}).setdefault(
-                row.by.partition("=")[2], {"model": {}, "baselines": {}, "n_test": row.n_test}
+                row.by.removeprefix(HEAD), {"model": {}, "baselines": {}, "n_test": row.n_test}
             )
             (heads["model"] if row.predictor == MODEL else heads["baselines"].setdefault(row.predictor, {}))[
                 row.metric

@@ -76,9 +76,9 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.M
         interval = Interval(*(math.nan if value is None else value for value in (row.value, row.low, row.high)))
         if row.predictor.startswith(f"{MODEL} - "):
             difference = (row.predictor.removeprefix(f"{MODEL} - "), interval)
-        elif row.by.startswith(f"{HEAD}="):
+        elif row.by.startswith(HEAD):
             if row.predictor == MODEL:
-                heads.setdefault(row.by.partition("=")[2], {})[row.metric] = interval
+                heads.setdefault(row.by.removeprefix(HEAD), {})[row.metric] = interval
         elif row.by:
             by_column, _, value = row.by.partition("=")
             by.setdefault(value, {})[row.metric] = interval

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
 MODEL = "model"
-HEAD = "label"  # `by` of the rows of `evaluations` that are of one of several heads
+HEAD = "="  # what `by` begins with in rows of `evaluations` of one of several heads; no column is called nothing
 
 
 def fits_of(

@@ -183,7 +183,7 @@ EVALUATIONS = Table(
             "string",
             "model, a baseline's name, or `model - NAME`: the paired difference to the best baseline",
         ),
-        required("by", "string", "COLUMN=VALUE of report.by; empty for all rows"),
+        required("by", "string", "COLUMN=VALUE of report.by; =LABEL for one of several labels; empty for all rows"),
         required("metric", "string", "Metric's name"),
         Column("value", "double", "Mean over repeats of the pooled metric; NULL where undefined"),
         Column("low", "double", "Lower end of the 95% group bootstrap"),
