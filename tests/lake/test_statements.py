@@ -215,7 +215,9 @@ def test_statements_are_judged_from_their_plan(spark: SparkSession, lake: Lake) 
     assert set(calls) == {"genodl_predict", "dosage"} and set(calls["genodl_predict"]) == {"ox\t:a", None}
     for name in ("nowhere", "a", "predictions_nothing", "stream"):
         with pytest.raises(
-            InputError, match=f"found relation {name}, expected one of the lake's views: datasets, evaluations, "
+            InputError,
+            match=f"found relation {name}, expected one of the lake's views: alignments, annotations, cells, "
+            "consequences, datasets, evaluations, ",
         ):
             views.register(lake, [name])
 

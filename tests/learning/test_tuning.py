@@ -473,11 +473,14 @@ def test_a_study_rebuilt_from_its_trials_goes_on_the_same_way() -> None:
 
 def test_never_more_trials_under_way_than_the_window() -> None:
     lock, running, most = threading.Lock(), [0], [0]
+    first = threading.Barrier(3)
 
     def work(trial: Trial, before: list[Trial]) -> Trial:
         with lock:
             running[0] += 1
             most[0] = max(most[0], running[0])
+        if trial.number < 3:
+            first.wait(60)  # the window is full once, however slow the machine is
         time.sleep(0.005)
         with lock:
             running[0] -= 1
