@@ -9,6 +9,7 @@ import numpy as np
 
 UNKNOWN_BASE, NO_BASE = -1, -2
 _KNOWN_BASES, _AMBIGUOUS_BASES = ("A", "C", "G", "TU"), "RYSWKMBDHVN"  # IUPAC-IUB 1984, without its gaps
+LETTERS = np.frombuffer(b"ACGTN", np.uint8)  # by base code, the last for an unknown base
 _BLOCK = 1 << 20  # k-mers, or counts of them, at a time
 
 
@@ -26,6 +27,11 @@ _BASE_OF_BYTE = _base_table()
 def base_codes(text: np.ndarray) -> np.ndarray:
     """Base codes of letters in either case, uint8 (n,) of ASCII: int8 (n,), -2 for what is no letter of IUPAC."""
     return _BASE_OF_BYTE[text]
+
+
+def spelled(codes: np.ndarray) -> str:
+    """Base codes int8 (n,) as text, N for an unknown base."""
+    return LETTERS[np.where(codes < 0, 4, codes)].tobytes().decode()
 
 
 def centred(codes: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:

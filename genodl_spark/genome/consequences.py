@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.genome import hgvs
-from genodl_spark.genome.bases import base_codes
+from genodl_spark.genome.bases import base_codes, spelled
 from genodl_spark.genome.codons import STOP, amino_acids
-from genodl_spark.genome.transcripts import NAMES, Transcripts, complement
+from genodl_spark.genome.transcripts import NAMES, Transcripts, complement, replaced
 
 NEARBY = 5000  # bases beside a transcript that are still upstream or downstream of it
 _HIGH, _MODERATE, _LOW, _MODIFIER = "HIGH", "MODERATE", "LOW", "MODIFIER"
@@ -346,22 +346,39 @@ class Pairs:
         """Of insertions, deletions and longer substitutions: one by one, as their proteins differ in length."""
         texts: dict[str, list[str | None]] = {"codons": [], "amino_acids": [], "hgvs_p": []}
         for row in rows.tolist():
-            t = self.transcript[row]
-            v = self.variant[row]
-            alt = self.variants.alt[self.variants.alt_of[v] : self.variants.alt_of[v + 1]]
-            change = hgvs.protein_change(
-                self.spliced[self.spliced_of[t] : self.spliced_of[t + 1]],
-                (int(self.c0[row]), int(self.c1[row])),
-                int(self.transcripts.phase[t]),
-                (int(self.q0[row]), int(self.q1[row])),
-                alt if self.forward[row] else complement(alt[::-1]),
-                self.code,
-            )
+            spliced, place, alt = self._change(row)
+            coding, phase = (int(self.c0[row]), int(self.c1[row])), int(self.transcripts.phase[self.transcript[row]])
+            change = hgvs.protein_change(spliced, coding, phase, place, alt, self.code)
             for term in change.terms:
                 self.terms[row] |= _BIT[term]
             for name, values in texts.items():
                 values.append(getattr(change, name))
         return {name: pa.array(values, pa.string()) for name, values in texts.items()}
+
+    def _change(self, row: int) -> tuple[np.ndarray, tuple[int, int], np.ndarray]:
+        """Of a pair: the bases of its transcript, int8, and those that then stand where bases [q0, q1) did."""
+        t, v = self.transcript[row], self.variant[row]
+        alt = self.variants.alt[self.variants.alt_of[v] : self.variants.alt_of[v + 1]]
+        spliced = self.spliced[self.spliced_of[t] : self.spliced_of[t + 1]]
+        return (
+            spliced,
+            (int(self.q0[row]), int(self.q1[row])),
+            alt if self.forward[row] else complement(alt[::-1]),
+        )
+
+    def three_prime_ends(self) -> pa.Table:
+        """3' untranslated regions that variants change, a row per pair whose change lies in one exon and behind the
+        stop codon: `variant` int64, `transcript_id`, and the region `before` and `after` it, text in the order of
+        transcription, N for an unknown base."""
+        rows = np.flatnonzero(self.in_one & self.coding & ~self.lost & (self.q0 >= self.c1))
+        texts: tuple[list[str], list[str]] = [], []
+        for row in rows.tolist():
+            spliced, place, alt = self._change(row)
+            for side, bases in zip(texts, (spliced, replaced(spliced, place, alt)), strict=True):
+                side.append(spelled(bases[self.c1[row] :]))
+        ids = self.transcripts.names["transcript_id"].take(pa.array(self.transcript[rows]))
+        before, after = (pa.array(side, pa.large_string()) for side in texts)
+        return pa.table({"variant": self.variant[rows], "transcript_id": ids, "before": before, "after": after})
 
     def table(self) -> pa.Table:
         t, taken = self.transcripts, pa.array(self.transcript)

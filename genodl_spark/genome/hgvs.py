@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genodl_spark.genome.bases import LETTERS, spelled
 from genodl_spark.genome.codons import THREE, translated
-from genodl_spark.genome.transcripts import complement
+from genodl_spark.genome.transcripts import complement, replaced
 
 if TYPE_CHECKING:
     from genodl_spark.genome.consequences import Pairs, Stretch, Variants
 
 SAME = "p.="  # the protein is what it was
-_LETTERS = np.frombuffer(b"ACGTN", np.uint8)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def protein_change(
     counts as retained.
     """
     (c0, c1), (q0, q1) = coding, place
-    changed = np.concatenate([spliced[:q0], alt, spliced[q1:]])
+    changed = replaced(spliced, place, alt)
     shift = len(alt) - (q1 - q0)
     whole_start = phase == 0
     starts = whole_start and q0 < c0 + 3
@@ -145,12 +145,8 @@ def _three(residues: str) -> str:
 def _cased(bases: np.ndarray, begin: int, q0: int, q1: int, end: int) -> str:
     """Bases [begin, end) in lower case, of them [q0, q1) in upper; - for none."""
     parts = [(begin, q0, False), (q0, q1, True), (q1, end, False)]
-    texts = [_spelled(bases[a:b]) for a, b, _ in parts]
+    texts = [spelled(bases[a:b]) for a, b, _ in parts]
     return "".join(text if upper else text.lower() for text, (_, _, upper) in zip(texts, parts, strict=True)) or "-"
-
-
-def _spelled(bases: np.ndarray) -> str:
-    return _LETTERS[np.where(bases < 0, 4, bases)].tobytes().decode()
 
 
 def _from_first_difference(protein: str, tail: str, index: int) -> str | None:
@@ -338,7 +334,7 @@ def _details(
     within = np.arange(len(alt)) - np.repeat(alt_of[:-1], size)
     mirrored = np.repeat(alt_of[:-1], size) + np.repeat(size, size) - 1 - within
     codes = np.where(flips, complement(alt[mirrored]), alt) if len(alt) else alt
-    letters = np.ascontiguousarray(_LETTERS[np.where(codes < 0, 4, codes)])
+    letters = np.ascontiguousarray(LETTERS[np.where(codes < 0, 4, codes)])
     sequences = pa.LargeStringArray.from_buffers(
         len(which), pa.py_buffer(alt_of.astype(np.int64)), pa.py_buffer(letters)
     )

@@ -114,6 +114,11 @@ def complement(codes: np.ndarray) -> np.ndarray:
     return found
 
 
+def replaced(spliced: np.ndarray, place: tuple[int, int], alt: np.ndarray) -> np.ndarray:
+    """Bases of a transcript, int8, after a change: `alt` stands where bases [place) did."""
+    return np.concatenate([spliced[: place[0]], alt, spliced[place[1] :]])
+
+
 def of_features(features: pa.Table) -> Transcripts:
     """Transcripts of the rows of one contig in the table `annotations`: exons, coding parts and stop codons by
     transcript_id. One without exons has its coding parts for exons; one without a strand is left out.
