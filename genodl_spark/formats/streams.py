@@ -30,6 +30,7 @@ _READ = 1 << 20
 # What the inflater leaves unused after a gzip member is copied: small pieces keep that cheap
 # for files of thousands of members.
 _PIECE = 1 << 16
+_TOLD = 8  # bytes that tell UTF-16 without a mark
 _BOM = b"\xef\xbb\xbf"
 # is told of a line that is not stored as it is: its number, from 1, and the end of "lines ..."
 Note = Callable[[int, str], None]
@@ -314,15 +315,30 @@ def _is_gzip(first: bytes) -> bool:
 
 def _refuse_foreign(first: bytes, file: str) -> None:
     kind = next((kind for magic, kind in _FOREIGN.items() if first.startswith(magic)), None)
+    if kind is None and _alternating(first[:_TOLD]):
+        kind = "text in UTF-16"
     if kind is not None:
         raise InputError(
             f"found {kind}; expected text in UTF-8, plain or compressed by gzip or bgzip: convert the file", file, 1
         )
 
 
+def _alternating(first: bytes) -> bool:
+    """Whether every other byte is zero and none between: letters of UTF-16 without a mark in front."""
+    halves = first[::2], first[1::2]
+    return len(first) == _TOLD and any(not any(a) and all(b) for a, b in (halves, halves[::-1]))
+
+
 def _inflated(read: Callable[[int], bytes], file: str) -> Iterator[bytes]:
     """The text of a whole file in chunks of at most 1 MiB. Broken as for `bgzf.blocks`,
-    InputError for what is no text by its first bytes."""
+    InputError for what is no text by its first bytes, as they are stored and as they are inflated."""
+    texts = _texts(read, file)
+    head = next(texts, b"")
+    _refuse_foreign(head, file)
+    yield from itertools.chain([head] if head else [], texts)
+
+
+def _texts(read: Callable[[int], bytes], file: str) -> Iterator[bytes]:
     first = read(_READ)
     while 0 < len(first) < bgzf.LARGEST and (more := read(_READ)):  # a stream may return less than it was asked for
         first += more

@@ -44,7 +44,8 @@ def read_all(folder: Path, level: str = "sample") -> tuple[Values, gdc_sheet.Nam
     counts = {uri: header for uri, header in headers.items() if isinstance(header, GdcCounts)}
     named = gdc_sheet.named(counts, sheets, level, ORDER)
     found: Values = {}
-    for uri, header in named.headers.items():
+    tables = {uri: header for uri, header in headers.items() if not isinstance(header, Sheet | GdcCounts)}
+    for uri, header in (named.headers | tables).items():
         found |= values_of(Path(uri.removeprefix("file://")), header)
     return found, named
 
@@ -137,6 +138,7 @@ GDC_CHANGES: dict[str, tuple[Callable[[str], str | bytes], str | None]] = {
     "an empty table": (lambda text: text[: text.index("N_")], "found no gene below the header"),
     "a missing tag": (lambda text: text.replace("gene_id", "id"), r":2: .*expected column gene_id"),
     "UTF-16": (lambda text: text.encode("utf-16"), "text in UTF-16"),
+    "duplicated aliquot": (lambda text: text, None),
     "cut off": (lambda text: text[:-9], r":6: found 5 columns; expected 6"),
     "a decimal as a count": (lambda text: text.replace("\t10\t", "\t10.5\t"), r":4: found 10.5 as a count of reads"),
     "a gene twice": (lambda text: text.replace("005.6", "003.15"), r":5: .*stands twice, first on line 4"),
@@ -145,7 +147,7 @@ SERIES_CHANGES: dict[str, tuple[Callable[[str], str | bytes], str | None]] = {
     "header a line lower": (lambda text: "\n" + text.replace('"ID_REF"', '\n"ID_REF"'), None),
     "tag renamed": (lambda text: text.replace("table_begin", "table_start"), "found a line without a tag before"),
     "column order": (lambda text: "\n".join(map(swapped, text.split("\n"))), None),
-    "two begins": (
+    "two table_begin": (
         lambda text: text.replace('"1053', '!series_matrix_table_begin\n"1053'),
         r":12: found a second table",
     ),
@@ -175,9 +177,12 @@ def swapped(line: str) -> str:
 @pytest.mark.parametrize("name", GDC_CHANGES)
 def test_changed_counts_are_the_same_or_refused(tmp_path: Path, plain: tuple[Values, Values], name: str) -> None:
     change, refusal = GDC_CHANGES[name]
-    portal(tmp_path / "gdc", change)
+    more = ALIQUOTS[:1] if name == "duplicated aliquot" else []
+    portal(tmp_path / "gdc", change, [*ALIQUOTS, *more])
     if refusal is None:
-        assert read_all(tmp_path / "gdc")[0] == plain[0]
+        values, named = read_all(tmp_path / "gdc")
+        assert values == plain[0]
+        assert [one.name for one in named.changes if one.action == "dropped"] == more
         return
     with pytest.raises(InputError, match=refusal) as caught:
         read_all(tmp_path / "gdc")
