@@ -42,6 +42,10 @@ READS = pa.schema(
 )
 
 
+# The last container of a CRAM, of 30 bytes in version 2.1 and of 38 from 3.0 on, has no reference and the start "EOF".
+_END, _END_AT, _ENDS = b"\xff\xff\xff\xff\x0f\xe0EOF", 4, (30, 38)
+
+
 @dataclass(frozen=True)
 class Header:
     """What a file says of itself. `samples`: ID of the read groups of each; empty where no group names one.
@@ -65,6 +69,8 @@ def header_of(uri: str, reference: str | None = None) -> Header:
     """InputError for a file that is neither BAM nor CRAM, is cut off, has no contigs or a sample without a name,
     and for an index that is none."""
     with _opened(uri, reference) as file:
+        if file.is_cram:  # of a BAM htslib looks itself
+            _check_end(uri)
         header = file.header.to_dict()
         if not file.references:
             raise InputError("found no contig in the header; expected aligned reads, with @SQ lines", uri)
@@ -176,6 +182,16 @@ def _whole(uri: str) -> Iterator[None]:
     except (OSError, ValueError) as error:
         what = f"found reads that cannot be decoded ({str(error).splitlines()[0][:120]})"
         raise InputError(f"{what}; expected a whole file, and of a CRAM its reference", uri) from error
+
+
+def _check_end(uri: str) -> None:
+    """InputError for a CRAM without the empty container that ends it, from version 2.1 on."""
+    fs, path = storage.filesystem(uri)
+    with fs.open_input_file(path) as raw:
+        version = tuple(raw.read_at(2, len(b"CRAM")))
+        last = raw.read_at(_ENDS[-1], max(raw.size() - _ENDS[-1], 0))
+    if version >= (2, 1) and all(last[-size:][_END_AT : _END_AT + len(_END)] != _END for size in _ENDS):
+        raise InputError("found a CRAM that is cut off, without its last container; expected a whole file", uri)
 
 
 def _index(uri: str, file: pysam.AlignmentFile) -> str | None:
