@@ -17,16 +17,15 @@ import pyarrow as pa
 from genodl_spark.core import own_code, packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
-from genodl_spark.lake.delta import Lake
-from genodl_spark.learning import encodings, losses
+from genodl_spark.learning import devices, encodings, losses
 from genodl_spark.learning.model_files import BATCH_BYTES, CARD, WEIGHTS, Card, ModelFiles, registered
 
 if TYPE_CHECKING:
     import torch
     from pyspark.sql import DataFrame
 
-PRECISIONS = ("float32", "bf16", "fp16")
 _INPUT_BYTES = 1 << 20  # float32 inputs of a batch: they and what networks make of them stay in a core's cache
+_GPU_INPUT_BYTES, _GPU_ROWS = 1 << 24, 1 << 14  # of a batch on a GPU: most of it is idle with fewer
 _AT_ONCE = 8192  # rows whose scores are given back at once
 
 
@@ -134,7 +133,8 @@ class Predictor:
     """A model in memory: packed features in, probabilities or values out.
 
     `passes`: with dropout, in place of members, where the model is one network; 0 for none.
-    `threads`: of torch on a CPU; None leaves them.
+    `threads`: of torch on a CPU; None leaves them. `batch`: rows computed at once, the card's or on a GPU a multiple
+    of them; short batches are filled up.
     """
 
     def __init__(
@@ -170,6 +170,8 @@ class Predictor:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network.to(self.device).eval()
         self.reader = self.encoding.reader(tensors, self.device)
+        at_once = min(_GPU_INPUT_BYTES // (4 * encodings.size(inputs)), _GPU_ROWS) if self.device.type == "cuda" else 0
+        self.batch = card.batch * max(at_once // card.batch, 1)
 
     @property
     def computed_on(self) -> str:
@@ -181,7 +183,7 @@ class Predictor:
         found = {
             "device": named,
             "precision": self.precision,
-            "batch": self.card.batch,
+            "batch": self.batch,
             "threads": threads,
             "passes": self.passes,
         }
@@ -203,7 +205,8 @@ class Predictor:
         where rows may be parts of them."""
         import torch
 
-        batch = self.card.batch
+        batch = self.batch
+        devices.allow_tf32(self.precision == "tf32")
         parts: list[list[np.ndarray]] = []
         with torch.inference_mode():
             for start in range(0, len(x), batch):
@@ -222,15 +225,12 @@ class Predictor:
         return Scores(*(np.concatenate(found) for found in zip(*parts, strict=True)))
 
     def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        import torch
-
         with warnings.catch_warnings():  # torch warns of memory that it may not write to, and does not
             warnings.simplefilter("ignore", UserWarning)
-            packed = torch.from_numpy(x).to(self.device)
+            packed = devices.placed(x, self.device)
         inputs, distance = self.reader(x, packed)
-        kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.precision)
         first = encodings.each(inputs, lambda value: value[None])
-        with torch.autocast(self.device.type, kind, enabled=kind is not None):
+        with devices.precision(self.precision, self.device):
             outputs = self._answers(first, len(x)).float()
         answer = self.loss.answer(outputs, self.standard, first)
         return answer, self.loss.uncertainty(outputs, answer, self.standard).reshape(len(answer), -1), distance
@@ -286,11 +286,11 @@ def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[
     """Scores batches of rows (entity_id string, x binary, missing int; length int of sequences that x may
     be a part of), some thousands at once.
 
-    No batch of the model but the last is filled up.
+    No batch of the predictor but the last is filled up.
     """
     width = predictor.width
     held: list[Batch] = []
-    for rows in _whole(batches, predictor.card.batch):
+    for rows in _whole(batches, predictor.batch):
         x = packing.packed(rows.column("x"), predictor.card.dtype, width)
         lengths = rows.column("length").to_numpy() if "length" in rows.schema.names else None
         held.append(Batch(rows.column("entity_id"), predictor.scores(x, lengths), rows.column("missing").to_numpy()))
@@ -351,6 +351,8 @@ def score(rows: DataFrame, model: ModelFiles | str, calibrated: bool = True, tru
     that the row lacks. InputError where the model is not registered in its lake, or its files are not those that were.
     """
     if isinstance(model, str):
+        from genodl_spark.lake.delta import Lake  # which the kernel does without
+
         folder, _, model_id = model.rstrip("/").rpartition("/")
         model = registered(Lake(rows.sparkSession, folder.rpartition("/")[0]), model_id, trusted)
     files = model

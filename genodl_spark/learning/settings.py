@@ -112,7 +112,9 @@ class Train(Section):
         "0 leaves it as it is.",
     )
     amp: str = Field(
-        "off", pattern="^(off|bf16|fp16)$", description="Mixed precision: what networks multiply in; off for none."
+        "off",
+        pattern="^(off|tf32|bf16|fp16)$",
+        description="Mixed precision: what networks multiply in; tf32 is for GPUs, off for float32.",
     )
     accumulate: int = Field(
         1, ge=1, description="Pieces that a rank computes its share of a batch in, one after the other, to save memory."
@@ -180,7 +182,11 @@ class Predict(Section):
         description="Rows that a model computes at once, fixed when it is trained; short batches are filled up; "
         "0 for what suits the width of a row.",
     )
-    precision: str = Field("float32", pattern="^(float32|bf16|fp16)$", description="What networks multiply in.")
+    precision: str = Field(
+        "float32",
+        pattern="^(float32|tf32|bf16|fp16)$",
+        description="What networks multiply in; tf32 is for GPUs, the same as float32 elsewhere.",
+    )
     passes: int = Field(
         0,
         ge=0,

@@ -131,18 +131,15 @@ def bare(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[s
     return {"rows_per_second": len(data) * epochs / (time.perf_counter() - started)}
 
 
-def plain(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[str, Any]:
-    """A network of torch's own layers of the same shape, in the bare loop: what members and keyed dropout cost."""
+def own_layers(kind: str, width: int) -> Any:
+    """A network of torch's own layers of the shape of MODELS[kind], over rows of so many features or positions."""
     import torch
     from torch import nn
 
-    from genodl_spark.learning import models
-
-    width = SHAPES[kind][1]
     if kind == "mlp":
         first, second = MODELS[kind]["hidden"]
         drop = nn.Dropout(0.1)
-        stack: nn.Module = nn.Sequential(
+        return nn.Sequential(
             nn.Linear(width, first),
             nn.GELU(),
             drop,
@@ -151,36 +148,41 @@ def plain(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[
             drop,
             nn.Linear(second, CLASSES),
         )
-    else:
-        channels = MODELS[kind]["channels"][0]
+    channels = MODELS[kind]["channels"][0]
 
-        class Block(nn.Module):
-            def __init__(self, dilation: int) -> None:
-                super().__init__()
-                self.first, self.second = nn.GroupNorm(1, channels), nn.GroupNorm(1, channels)
-                self.wide = nn.Conv1d(channels, channels, 5, padding="same", dilation=dilation)
-                self.point = nn.Conv1d(channels, channels, 1)
+    class Block(nn.Module):
+        def __init__(self, dilation: int) -> None:
+            super().__init__()
+            self.first, self.second = nn.GroupNorm(1, channels), nn.GroupNorm(1, channels)
+            self.wide = nn.Conv1d(channels, channels, 5, padding="same", dilation=dilation)
+            self.point = nn.Conv1d(channels, channels, 1)
 
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                y = self.wide(nn.functional.gelu(self.first(x)))
-                return x + self.point(nn.functional.gelu(self.second(y)))
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.wide(nn.functional.gelu(self.first(x)))
+            return x + self.point(nn.functional.gelu(self.second(y)))
 
-        blocks = [Block(dilation) for dilation in MODELS[kind]["dilations"]]
-        dense = [nn.Dropout(0.1), nn.Linear(channels, 32), nn.GELU(), nn.Dropout(0.1), nn.Linear(32, CLASSES)]
-        stack = nn.Sequential(
-            nn.Conv1d(4, channels, 15, padding="same"),
-            *blocks,
-            nn.GroupNorm(1, channels),
-            nn.GELU(),
-            nn.AdaptiveAvgPool1d(1),
-            nn.Flatten(),
-            *dense,
-        )
+    return nn.Sequential(
+        nn.Conv1d(4, channels, 15, padding="same"),
+        *(Block(dilation) for dilation in MODELS[kind]["dilations"]),
+        nn.GroupNorm(1, channels),
+        nn.GELU(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        *(nn.Dropout(0.1), nn.Linear(channels, 32), nn.GELU(), nn.Dropout(0.1), nn.Linear(32, CLASSES)),
+    )
+
+
+def plain(kind: str, folder: str, epochs: int, options: dict[str, Any]) -> dict[str, Any]:
+    """That network in the bare loop: what members and keyed dropout cost."""
+    import torch
+    from torch import nn
+
+    from genodl_spark.learning import models
 
     class Members(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.stack = stack
+            self.stack = own_layers(kind, SHAPES[kind][1])
 
         def forward(self, x: torch.Tensor, rows: torch.Tensor, epoch: int) -> torch.Tensor:
             return self.stack(x[0])[None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_selection import f_classif
@@ -118,4 +119,18 @@ def test_variety_and_extent_of_sequences() -> None:
     assert onehot.spans(codes).tolist() == [6, 6, 4, 0, 4]
     assert onehot.usual_lengths(np.full(50, 30)) == (20, 45)
     assert onehot.usual_lengths(np.full(50, 30), cut=True) == (20, np.inf)
+
+
+@pytest.mark.parametrize("length", [50, 3, 2])
+def test_sequences_are_measured_on_a_device_as_in_numpy(length: int) -> None:
+    generator = np.random.default_rng(0)
+    codes = generator.integers(0, 4, (300, 50), np.int8)
+    codes[generator.random(codes.shape) < 0.05] = -1
+    codes[:5], codes[5], codes[6:40, 30:] = -1, 0, -1
+    bits, codes = onehot.background(onehot.triplets(codes)), codes[:, :length].copy()
+    packed = torch.from_numpy(codes)
+    found = onehot.bits_per_base_there(packed, torch.from_numpy(bits)), onehot.triplet_entropy_there(packed)
+    expected = onehot.bits_per_base(codes, bits), onehot.triplet_entropy(codes)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.numpy(), other, rtol=1e-12, atol=1e-12)
     assert onehot.usual_lengths(np.empty(0, int)) == (0, np.inf)

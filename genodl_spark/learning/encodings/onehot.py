@@ -6,6 +6,7 @@ Packed rows are base codes int8 (rows, L), A C G T are 0 1 2 3, -1 is an unknown
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from genodl_spark.core import packing
 from genodl_spark.genome import bases
+from genodl_spark.learning.devices import placed
 from genodl_spark.learning.scaling import Scaling, fences
 
 if TYPE_CHECKING:
@@ -79,13 +81,17 @@ class Encoding:
         }
 
     def reader(self, tensors: Mapping[str, torch.Tensor], device: torch.device) -> SequenceReader:
-        return SequenceReader(self, tensors)
+        return SequenceReader(self, tensors, device)
 
 
 class SequenceReader:
-    """Indicators; the distance of a row is its bits per base against the background of the training sequences."""
+    """Indicators; the distance of a row is its bits per base against the background of the training sequences.
 
-    def __init__(self, encoding: Encoding, tensors: Mapping[str, torch.Tensor]) -> None:
+    A GPU measures rows itself: networks take less time there than a core would for that.
+    """
+
+    def __init__(self, encoding: Encoding, tensors: Mapping[str, torch.Tensor], device: torch.device) -> None:
+        self.device, self.bits = device, tensors["background"].to(device)
         self.encoding, self.background, self.usual = (
             encoding,
             tensors["background"].numpy(),
@@ -95,7 +101,10 @@ class SequenceReader:
     def __call__(self, x: np.ndarray, packed: torch.Tensor) -> tuple[torch.Tensor, np.ndarray]:
         import torch
 
-        return self.encoding.tensor(packed, torch.float32), bits_per_base(x, self.background)
+        inputs = self.encoding.tensor(packed, torch.float32)
+        if self.device.type == "cpu":
+            return inputs, bits_per_base(x, self.background)
+        return inputs, bits_per_base_there(packed, self.bits).cpu().numpy()
 
     def unusual(self, x: np.ndarray, distance: np.ndarray, lengths: np.ndarray | None) -> np.ndarray:
         """Sequences whose composition is farther from the background, or nearer, than is usual,
@@ -106,7 +115,11 @@ class SequenceReader:
             return odd
         (least, _), (shortest, longest) = self.usual[1:]
         length = spans(x) if lengths is None else lengths
-        return odd | (triplet_entropy(x) < least) | (length < shortest) | (length > longest)
+        if self.device.type == "cpu":
+            entropy = triplet_entropy(x)
+        else:
+            entropy = triplet_entropy_there(placed(x, self.device)).cpu().numpy()
+        return odd | (entropy < least) | (length < shortest) | (length > longest)
 
 
 def triplets(codes: np.ndarray) -> np.ndarray:
@@ -153,6 +166,31 @@ def triplet_entropy(codes: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         share = counts / total[:, None]
         return np.where(total > 0, -np.where(share > 0, share * np.log2(share), 0).sum(1), np.nan)
+
+
+def bits_per_base_there(codes: torch.Tensor, bits: torch.Tensor) -> torch.Tensor:
+    """`bits_per_base` on any device, float64 (rows,), up to the order of the sum."""
+    found, unknown = _triplets_there(codes)
+    each = bits.double()[found].masked_fill_(unknown, 0.0)
+    return each.sum(1) / (~unknown).sum(1)
+
+
+def triplet_entropy_there(codes: torch.Tensor) -> torch.Tensor:
+    """`triplet_entropy` on any device, float64 (rows,)."""
+    import torch
+
+    found, unknown = _triplets_there(codes)
+    rows = torch.arange(len(codes), device=codes.device)[:, None] * 64
+    counts = torch.bincount((found + rows)[~unknown], minlength=64 * len(codes)).view(-1, 64).double()
+    share = counts / counts.sum(1, keepdim=True)
+    return torch.special.entr(share).sum(1) / math.log(2)
+
+
+def _triplets_there(codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Index of each triplet, int64 (rows, length - 2), and which of them have an unknown base and index 0."""
+    first, second, third = codes[:, :-2], codes[:, 1:-1], codes[:, 2:]
+    unknown = (first | second | third) < 0
+    return (first * 16 + second * 4 + third).masked_fill_(unknown, 0).long(), unknown
 
 
 def spans(codes: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ import numpy as np
 from genodl_spark.core import own_code
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
+from genodl_spark.learning.devices import placed
 from genodl_spark.learning.heads import Head
 
 if TYPE_CHECKING:
@@ -93,6 +94,4 @@ def undecided(rows: int) -> np.ndarray:
 def members(values: np.ndarray, outputs: torch.Tensor) -> torch.Tensor:
     """Values of each training set, (S, ...), for each of its members, as `outputs` (M,
     ...) has them: a tensor (M, ...)."""
-    import torch
-
-    return torch.from_numpy(values).to(outputs).repeat_interleave(len(outputs) // len(values), 0)
+    return placed(values, outputs.device, outputs.dtype).repeat_interleave(len(outputs) // len(values), 0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genodl_spark.learning.devices import placed
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.losses import SAID, undecided
 
@@ -33,10 +34,9 @@ class Loss:
         self, outputs: torch.Tensor, target: np.ndarray, standard: np.ndarray, inputs: Any, smoothing: float
     ) -> torch.Tensor:
         """`smoothing`: share of a label that is spread over all classes."""
-        import torch
         from torch.nn import functional
 
-        index = torch.from_numpy(target[:, 0].astype(np.int64)).to(outputs.device).expand(outputs.shape[0], -1)
+        index = placed(target[:, 0].astype(np.int64), outputs.device).expand(outputs.shape[0], -1)
         flat = outputs.flatten(0, 1)
         return functional.cross_entropy(flat, index.reshape(-1), label_smoothing=smoothing, reduction="none").view(
             index.shape

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genodl_spark.learning.devices import placed
 from genodl_spark.learning.heads import Head, answers, labelled, places, targets
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ class Heads:
             there = np.flatnonzero(labelled(target[:, own]))
             heads[there] += 1
             if len(there):  # a head of which no row of the batch has a label has no gradient of it
-                at = torch.from_numpy(there).to(outputs.device)
+                at = placed(there, outputs.device)
                 losses = part.rows(outputs[:, at, output], target[there, own], standard[:, measure], None, smoothing)
                 found = found.index_add(1, at, losses)
-        return found / torch.from_numpy(np.maximum(heads, 1)).to(outputs)
+        return found / placed(np.maximum(heads, 1), outputs.device, outputs.dtype)
 
     def answer(self, outputs: torch.Tensor, standard: np.ndarray, inputs: Any) -> np.ndarray:
         return np.concatenate(

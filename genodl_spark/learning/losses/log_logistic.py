@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from genodl_spark.learning.devices import placed
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.losses import SAID, members, undecided
 
@@ -50,13 +51,12 @@ class Loss:
     def rows(
         self, outputs: torch.Tensor, target: np.ndarray, standard: np.ndarray, inputs: Any, smoothing: float
     ) -> torch.Tensor:
-        import torch
         from torch.nn import functional
 
         at = members((np.log(target[None, :, 0]) - standard[:, :1]) / standard[:, 1:], outputs)
         log_scale = outputs[..., 1].clamp(-_LOG_SCALE, _LOG_SCALE)
         z = (at - outputs[..., 0]) / log_scale.exp()
-        came = torch.from_numpy(target[:, 1]).to(outputs)
+        came = placed(target[:, 1], outputs.device, outputs.dtype)
         return functional.softplus(z) - came * (z - functional.softplus(z) - log_scale)
 
     def answer(self, outputs: torch.Tensor, standard: np.ndarray, inputs: Any) -> np.ndarray:

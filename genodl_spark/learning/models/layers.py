@@ -1,8 +1,9 @@
 """What the networks are built of: layers with a leading dimension of members, and randomness
 keyed by member, epoch and row.
 
-Keys and what is drawn by them stay out of compiled graphs: there the epoch is a symbol, which whole numbers beyond 64
-bits break. So does `unpadded`, whose answer decides what is to be computed.
+Keys stay out of compiled graphs: there the epoch is a symbol, which whole numbers beyond 64 bits break. So does what is
+drawn by them on a CPU; on a GPU a compiled graph draws it where it is used, which spares the memory a dozen passes.
+`unpadded` stays out too, whose answer decides what is to be computed.
 Sequences lie as (M, B, L, C), channels last: layer norm needs no transposition then, and oneDNN computes convolutions
 of this layout at least as fast as of (B, C, L).
 """
@@ -22,6 +23,7 @@ from torch.nn import functional
 
 from genodl_spark.core.errors import InputError
 
+_FIRST, _SECOND = 0x7FB5D329728EA185, -0x7E25210B43D22BB3  # of Mix01 (Stafford 2011, Better Bit Mixing), as int64
 SCALE = 1 << 24  # of keyed random numbers: all that float32 can tell apart
 CACHED = 1 << 16  # of them that a thread makes at a time
 
@@ -45,27 +47,44 @@ def part(seeds: list[int], number: int) -> list[int]:
 @_disable_dynamo
 def keys(seeds: list[int], epoch: int, layer: int, device: torch.device) -> torch.Tensor:
     """Keys int64 (M,) of what a layer draws in an epoch."""
-    return torch.tensor([mix(seed, epoch, layer, 1) for seed in seeds], dtype=torch.int64, device=device)
+    made = torch.tensor([mix(seed, epoch, layer, 1) for seed in seeds], dtype=torch.int64)
+    return made.to(device, non_blocking=True)
 
 
-@_disable_dynamo
 def keyed_bits(units: int, rows: torch.Tensor, key: torch.Tensor, dtype: torch.dtype = torch.int64) -> torch.Tensor:
     """Random whole numbers `dtype` (M, B, units), below SCALE, that depend on member key, row and unit only, so that
     ranks and batches do not matter.
 
     `rows` int64 (B,): row numbers in the dataset. `key` int64 (M,): made of seed, epoch and layer.
     """
-    unit = torch.arange(units, device=rows.device, dtype=torch.int64) * -0x61C8864680B583EB
-    start = (key[:, None] + rows * 0x632BE59BD9B4E019)[..., None]
-    found = torch.empty(len(key), len(rows), units, dtype=dtype, device=rows.device)
-    # On a CPU so many rows at a time, and in place, as stay in its caches from one pass to the next.
-    at_once = max(CACHED * torch.get_num_threads() // max(len(key) * units, 1), 1) if rows.is_cpu else max(len(rows), 1)
+    if rows.is_cpu:
+        return _keyed_bits_on_cpu(units, rows, key, dtype)
+    state = _keyed_states(rows, key) + _of_units(units, rows.device)
+    state = (state ^ (state >> 31)) * _FIRST
+    state = (state ^ (state >> 27)) * _SECOND
+    return ((state ^ (state >> 33)) & (SCALE - 1)).to(dtype)
+
+
+@_disable_dynamo
+def _keyed_bits_on_cpu(units: int, rows: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The same: so many rows at a time, and in place, as stay in the caches from one pass to the next."""
+    start, unit = _keyed_states(rows, key), _of_units(units, rows.device)
+    found = torch.empty(len(key), len(rows), units, dtype=dtype)
+    at_once = max(CACHED * torch.get_num_threads() // max(len(key) * units, 1), 1)
     for state, out in zip(start.split(at_once, 1), found.split(at_once, 1), strict=True):
         state = state + unit
-        state.bitwise_xor_(state >> 31).mul_(0x7FB5D329728EA185)
-        state.bitwise_xor_(state >> 27).mul_(-0x7E25210B43D22BB3)
+        state.bitwise_xor_(state >> 31).mul_(_FIRST)
+        state.bitwise_xor_(state >> 27).mul_(_SECOND)
         out.copy_(state.bitwise_xor_(state >> 33).bitwise_and_(SCALE - 1))
     return found
+
+
+def _keyed_states(rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    return (key[:, None] + rows * 0x632BE59BD9B4E019)[..., None]
+
+
+def _of_units(units: int, device: torch.device) -> torch.Tensor:
+    return torch.arange(units, device=device, dtype=torch.int64) * -0x61C8864680B583EB
 
 
 def keyed_kept(units: int, rate: float, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -73,7 +92,6 @@ def keyed_kept(units: int, rate: float, rows: torch.Tensor, key: torch.Tensor) -
     return keyed_bits(units, rows, key) >= math.ceil(rate * SCALE)
 
 
-@_disable_dynamo
 def keyed_divisor(units: int, rate: float, rows: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """`dtype` (M, B, units): 1 - rate of what `keyed_kept` keeps, else infinite.
     CPUs divide sooner than they choose."""

@@ -17,6 +17,7 @@ import numpy as np
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.learning import feed
+from genodl_spark.learning.devices import placed, precision
 from genodl_spark.learning.encodings import each
 from genodl_spark.learning.splits import VALIDATION
 from genodl_spark.learning.training import checkpoints
@@ -77,8 +78,8 @@ class Group:
         inputs = rank.encoding.shape(job.layout.features) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
         self.network = models.build(job.model, seeds, inputs, rank.loss.outputs, job.code).to(rank.device, rank.dtype)
-        self.mean = torch.from_numpy(self.scaling.mean).to(rank.device, rank.dtype)
-        self.inverse = torch.from_numpy(self.scaling.inverse).to(rank.device, rank.dtype)
+        self.mean = placed(self.scaling.mean, rank.device, rank.dtype)
+        self.inverse = placed(self.scaling.inverse, rank.device, rank.dtype)
         self.resident = self._resident()
         self.per_epoch = feed.steps(len(self.rows), o.batch)
         self.epochs = epochs(o, len(self.rows))
@@ -121,9 +122,7 @@ class Group:
         import torch
 
         if self.resident is not None:
-            return self.resident.index_select(
-                int(self.coordinates is not None), torch.from_numpy(rows).to(self.rank.device)
-            )
+            return self.resident.index_select(int(self.coordinates is not None), placed(rows, self.rank.device))
         part = torch.from_numpy(self.rank.data.x[rows] if self.coordinates is None else self.coordinates[:, rows])
         return part.pin_memory().to(self.rank.device, non_blocking=True) if self.rank.device.type == "cuda" else part
 
@@ -147,18 +146,7 @@ class Group:
 
     def weights(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
         """`chosen` bool (S, all rows) at some rows, for each member: (S * E, rows)."""
-        import torch
-
-        return (
-            torch.from_numpy(chosen[:, rows]).to(self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0)
-        )
-
-    def _precision(self) -> Any:
-        import torch
-
-        kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        amp = self.job.options.amp
-        return torch.autocast(self.rank.device.type, dtype=kinds[amp]) if amp in kinds else contextlib.nullcontext()
+        return placed(chosen[:, rows], self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0)
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[int, np.ndarray, list[Piece]]]:
         """Per step its number, the rows of the whole batch, and this rank's share in `accumulate` pieces."""
@@ -192,23 +180,21 @@ class Group:
         from genodl_spark.learning import models
 
         o, device, ranks = self.job.options, self.rank.device, self.rank.ranks
-        counts = (
-            torch.from_numpy(self.learns[:, whole].sum(1)).to(device, self.rank.dtype).repeat_interleave(self.members)
-        )
+        counts = placed(self.learns[:, whole].sum(1), device, self.rank.dtype).repeat_interleave(self.members)
         self.optimizer.zero_grad(set_to_none=True)
         measured = torch.zeros(len(self.sets) * self.members + 2, dtype=self.rank.dtype, device=device)
         measured[-2] = float(ranks.changed)
         for piece in pieces:
             learnt = self.weights(piece.rows, self.learns)
             models.share_statistics(self.network, ranks.reduce(), learnt)
-            with self._precision():
+            with precision(o.amp, device):
                 z, share = self.inputs(piece.x), None
                 if piece.partners is not None and piece.partner_x is not None:
                     # A member must not meet a row that is held out from it: there the row stays unmixed.
                     other = self.weights(piece.partners, self.learns)
                     share = 1 - (1 - piece.share) * other
                     z = mixed(z, self.inputs(piece.partner_x), share)
-                outputs = self.forward(z, torch.from_numpy(piece.rows).to(device), epoch)
+                outputs = self.forward(z, placed(piece.rows, device), epoch)
             losses = self.losses(outputs, piece.rows, z, o.label_smoothing)
             if share is not None and piece.partners is not None:
                 losses = share * losses + (1 - share) * self.losses(outputs, piece.partners, z, o.label_smoothing)
@@ -413,7 +399,7 @@ class Group:
 
     def _outputs(self, rows: np.ndarray) -> tuple[torch.Tensor, Any]:
         """Of rows what the networks say, (S * E, rows, outputs), and what they took."""
-        with self._precision():
+        with precision(self.job.options.amp, self.rank.device):
             z = self.inputs(self.fetch(rows))
             return self.network(z).to(self.rank.dtype), z
 
@@ -426,15 +412,15 @@ class Group:
         import torch
 
         self.network.eval()
-        summed = torch.zeros(len(self.sets) * self.members, dtype=torch.float64)
+        summed = torch.zeros(len(self.sets) * self.members, dtype=torch.float64, device=self.rank.device)
         with torch.no_grad():
             for rows in self._mine(self.validates.any(0), self.job.options.batch):
                 outputs, z = self._outputs(rows)
                 losses = self.losses(outputs, rows, z, 0.0) * self.weights(rows, self.validates)
-                summed += losses.sum(1).double().cpu()
+                summed += losses.sum(1).double()
         self.network.train()
         counts = torch.from_numpy(self.validates.sum(1).repeat(self.members))
-        return self.rank.ranks.sum(summed, "validation loss") / counts
+        return self.rank.ranks.sum(summed.cpu(), "validation loss") / counts
 
     def score(self) -> list[Any]:
         """Class probabilities, or values, of this rank's part of the held-out rows,
@@ -474,11 +460,7 @@ class Group:
         if self.projection is not None:
             # ranks that are lost before the end are joined by others with the network as it is trained
             network = copy.deepcopy(network)
-            network.fold(
-                torch.from_numpy(self.projection)
-                .to(self.rank.device, self.rank.dtype)
-                .repeat_interleave(self.members, 0)
-            )
+            network.fold(placed(self.projection, self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0))
         last = slice(-self.members, None)
         tensors = {
             f"network.{name}": value[last].contiguous().cpu().float() for name, value in network.state_dict().items()

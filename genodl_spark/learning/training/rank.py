@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.learning import encodings, feed, heads, losses
+from genodl_spark.learning.devices import allow_tf32
 from genodl_spark.learning.training import checkpoints
 from genodl_spark.learning.training.group import Group
 from genodl_spark.learning.training.plan import FAILURE, REGISTERED, Job, log, shuffled_labels, training_sets
@@ -85,6 +86,7 @@ class Rank:
 
         self.job, self.ranks, self.device, self.data = job, ranks, device, data
         self.dtype = getattr(torch, job.options.dtype)
+        allow_tf32(job.options.amp == "tf32")
         self.encoding = encodings.encoding(job.transform, job.code)
         inputs = self.encoding.shape(job.layout.features)
         self.loss = losses.loss(job.loss, job.heads, inputs, job.code)

@@ -410,9 +410,8 @@ def device_of(ranks: Ranks) -> torch.device:
         return torch.device("cpu")
     given: list[str] = []
     if isinstance(ranks, Alone):
-        from pyspark import TaskContext
-
-        context = TaskContext.get()
+        spark = sys.modules.get("pyspark")  # a process that has not loaded it is none of its tasks
+        context = spark.TaskContext.get() if spark is not None else None
         given = context.resources()["gpu"].addresses if context is not None and "gpu" in context.resources() else []
     else:
         with contextlib.suppress(Exception):  # outside horovod.spark there is nobody to ask
@@ -421,6 +420,8 @@ def device_of(ranks: Ranks) -> torch.device:
             given = get_available_devices()
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # It fills new memory with NaN otherwise, a pass over each tensor, to show who reads what nobody wrote.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device("cuda", int(given[0]) if given else ranks.local_rank % torch.cuda.device_count())
 
 

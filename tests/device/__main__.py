@@ -1,0 +1,108 @@
+"""Our training loop and batch kernel on a machine with a GPU, where neither Spark nor Horovod need be: values beside
+the CPU's, speeds beside bare torch loops and the card's peaks.
+
+    python3 -m tests.device                         all of it on the GPU; says so where there is none, and ends with 0
+    python3 -m tests.device --device cpu --small    the same road on a CPU, in seconds
+
+Needs torch, numpy, pyarrow, pydantic, safetensors, scipy, threadpoolctl and isal. No kernel of genodl_spark/native is
+asked: those read files, not tensors. A section that fails prints its traceback, and the next one follows; the exit
+code is 1 then, or where a check failed. Every row is a line of JSON, which also goes to $OUT/device.jsonl.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+
+def main(arguments: list[str] | None = None) -> int:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--device", choices=["auto", "cuda", "cpu"], default="auto")
+    made.add_argument("--small", action="store_true", help="few rows, one round")
+    made.add_argument("--only", default="", help="sections by their names, with commas between; empty for all")
+    made.add_argument("--seconds", type=float, default=240, help="no measurement begins later than this")
+    a = made.parse_args(arguments)
+    # before CUDA begins: products of matrices then repeat themselves to the last bit
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    if a.device != "cpu" and not torch.cuda.is_available():
+        print("skipped: torch sees no GPU here; --device cpu --small goes the same road on a CPU")
+        return 0
+    return run(torch, "cpu" if a.device == "cpu" else "cuda", a.small, a.only, time.monotonic() + a.seconds)
+
+
+def run(torch: Any, name: str, small: bool, only: str, deadline: float) -> int:
+    from genodl_spark.learning.training.ranks import Alone, device_of
+    from tests.device import checks, speed
+    from tests.device.work import Report
+
+    device = device_of(Alone()) if name == "cuda" else torch.device("cpu")
+    torch.set_num_threads(min(torch.get_num_threads(), 4))  # what the CPU has to do here is small
+    report = Report()
+    on = torch.cuda.get_device_name(device) if name == "cuda" else platform.processor() or platform.machine()
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "cuda": torch.version.cuda or ""}
+    report.add("machine", device=on, date=str(date.today()), cores=os.cpu_count(), **versions)
+    with tempfile.TemporaryDirectory(prefix="genodl-device-") as folder:
+        measured = speed.Speed(report, folder, device, small, deadline)
+        for section, parts in sections(report, folder, device, small, checks, speed, measured).items():
+            if only and section not in only.split(","):
+                continue
+            for part in parts:
+                started = time.monotonic()
+                try:
+                    part()
+                except Exception as error:
+                    traceback.print_exc(file=sys.stdout)
+                    at = traceback.extract_tb(error.__traceback__)[-1]
+                    where = f"{os.path.basename(at.filename)}:{at.lineno}"
+                    report.add(
+                        "errors", part=section, ok=False, error=f"{type(error).__name__}: {error}"[:300], at=where
+                    )
+                print(f"# {section}: {time.monotonic() - started:.1f} s", flush=True)
+    for section in dict.fromkeys(row["section"] for row in report.rows):
+        print(f"\n## {section}\n{report.table(section)}")
+    print(f"\n{report.failed} failed")
+    return 1 if report.failed else 0
+
+
+def sections(
+    report: Any, folder: str, device: Any, small: bool, checks: Any, speed: Any, measured: Any
+) -> dict[str, list[Callable[[], None]]]:
+    """The parts of every section, in their order: what is most worth knowing comes first."""
+
+    def of(function: Callable[..., None], *given: Any) -> Callable[[], None]:
+        return lambda: function(*given)
+
+    gpu = device.type == "cuda"
+    training = speed.TRAINING if gpu else [("mlp", 256, "off", False, 1), ("cnn", 256, "bf16", False, 2)]
+    inference = speed.INFERENCE if gpu else [("mlp", "float32")]
+    profiled = [("mlp", 512, "off"), ("cnn", 512, "bf16"), ("mlp", 8192, "bf16"), ("cnn", 4096, "bf16")]
+    small_checks = (report, folder, device, small)
+    return {
+        "checks": [
+            of(checks.randomness, report, device),
+            of(checks.waits, report, folder, device),
+            of(checks.the_same_again, *small_checks),
+            of(checks.inference, *small_checks),
+            of(checks.precisions, *small_checks),
+            of(checks.against_the_cpu, *small_checks),
+            of(checks.checkpoint_tensors, report, folder, device),
+        ],
+        "peaks": [of(measured.measure_peaks), of(measured.gather)],
+        "steps": [of(measured.profile, *what) for what in profiled if gpu],
+        "inference": [of(measured.inference, *what) for what in inference],
+        "training": [of(measured.training, *what) for what in training],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
