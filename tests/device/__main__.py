@@ -83,7 +83,7 @@ def sections(
         return lambda: function(*given)
 
     gpu = device.type == "cuda"
-    training = speed.TRAINING if gpu else [("mlp", 256, "off", False, 1), ("cnn", 256, "bf16", False, 2)]
+    training = speed.TRAINING if gpu else [("mlp", 64, "off", False, 1), ("cnn", 64, "bf16", False, 2)]
     inference = speed.INFERENCE if gpu else [("mlp", "float32")]
     profiled = [("mlp", 512, "off"), ("cnn", 512, "bf16"), ("mlp", 8192, "bf16"), ("cnn", 4096, "bf16")]
     small_checks = (report, folder, device, small)

@@ -62,8 +62,8 @@ class Speed:
     def __init__(self, report: Report, folder: str, device: torch.device, small: bool, deadline: float) -> None:
         self.report, self.folder, self.device, self.small, self.deadline = report, folder, device, small, deadline
         self.rounds, self.seconds = (1, 0.0) if small else (5, 0.4)
-        sizes = (1024, 512) if small else (12 * 8192, 1 << 16)
-        self.rows = {"mlp": Rows("genotypes", sizes[0], 1000), "cnn": Rows("sequences", sizes[1], 200)}
+        features, sequences = ((512, 200), (128, 60)) if small else ((12 * 8192, 1000), (1 << 16, 200))
+        self.rows = {"mlp": Rows("genotypes", *features), "cnn": Rows("sequences", *sequences)}
         self.rows["wide"] = self.rows["mlp"]
         self.peaks: dict[str, float] = {}
         self.copied = 0.0
@@ -71,7 +71,7 @@ class Speed:
     def job(self, network: str, **options: Any) -> Any:
         model = WIDE if network == "wide" else MODELS[network]
         if self.small:
-            options["batch"] = 256
+            options["batch"] = 64
         return job(self.folder, self.rows[network], model, {"epochs": 1_000_000, "schedule": "constant", **options})
 
     def timed(self, what: Callable[[], Any]) -> float:

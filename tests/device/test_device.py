@@ -33,7 +33,7 @@ def test_the_small_road_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     rows = [json.loads(line) for line in (tmp_path / "device.jsonl").read_text().splitlines()]
     assert code == 0, [row for row in rows if row.get("ok") is False]
     assert {row["section"] for row in rows} == {"machine", "checks", "peaks", "gather", "inference", "training"}
-    assert sum(row["section"] == "checks" and row["ok"] for row in rows) >= 15
+    assert sum(row["section"] == "checks" and row["ok"] for row in rows) >= 14
     assert all(row["of_bare"] > 0 for row in rows if row["section"] in ("inference", "training"))
 
 
