@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,19 +21,26 @@ def placed(values: np.ndarray, device: torch.device, dtype: torch.dtype | None =
     return torch.from_numpy(values).to(device, dtype, non_blocking=True)
 
 
-def precision(kind: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Within, networks multiply in bf16 or fp16 where `kind` is that, else in float32."""
+@contextlib.contextmanager
+def precision(kind: str, device: torch.device) -> Iterator[None]:
+    """Within, networks multiply in `kind`: bf16, fp16, or tf32, which is float32 but on a GPU; else in float32."""
     import torch
 
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(kind)
-    return torch.autocast(device.type, half) if half else contextlib.nullcontext()
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    allow_tf32(kind == "tf32")
+    try:
+        with torch.autocast(device.type, half) if half else contextlib.nullcontext():
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def allow_tf32(allowed: bool) -> None:
-    """Whether this process's GPU may multiply float32 with ten bits of mantissa (TF32), which is many times as fast.
+    """Whether this process's GPU may multiply float32 with ten bits of mantissa (TF32), which is many times as fast:
+    also outside of `precision`, where backward passes are.
 
-    Without this call torch lets convolutions do so and matrix products not. It holds for backward passes too, so that
-    it cannot be a part of `precision`.
+    Without this call torch lets convolutions do so and products of matrices not.
     """
     import torch
 

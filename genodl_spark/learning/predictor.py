@@ -206,7 +206,6 @@ class Predictor:
         import torch
 
         batch = self.batch
-        devices.allow_tf32(self.precision == "tf32")
         parts: list[list[np.ndarray]] = []
         with torch.inference_mode():
             for start in range(0, len(x), batch):

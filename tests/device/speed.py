@@ -146,7 +146,7 @@ class Speed:
         alone = replace(j, options=j.options.model_copy(update={"ensemble": 1}))
         loops: dict[str, Callable[[int], Any]] = {"ours": Ours(j, self.device)}
         loops["bare"] = Bare(alone, OneMember(alone).to(self.device), self.device)
-        if network != "wide":
+        if network != "wide" and not compiled:  # a compiler takes half a minute for each
             loops["torch"] = Bare(alone, OwnLayers(own_layers(network, j.layout.features)).to(self.device), self.device)
         # the first epochs are compiled one by one, until their number is a symbol
         seconds, times = self.alternating(loops, 4 if compiled else 1)
