@@ -1,8 +1,8 @@
 """Our training loop and batch kernel on a machine with a GPU, where neither Spark nor Horovod need be: values beside
 the CPU's, speeds beside bare torch loops and the card's peaks.
 
-    python3 -m tests.device                         all of it on the GPU; says so where there is none, and ends with 0
-    python3 -m tests.device --device cpu --small    the same road on a CPU, in seconds
+    python tests/device/__main__.py                         all of it on the GPU; where there is none it says so
+    python tests/device/__main__.py --device cpu --small    the same road on a CPU, in seconds
 
 Needs torch, numpy, pyarrow, pydantic, safetensors, scipy, threadpoolctl and isal. No kernel of genodl_spark/native is
 asked: those read files, not tensors. A section that fails prints its traceback, and the next one follows; the exit
@@ -20,7 +20,10 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import date
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def main(arguments: list[str] | None = None) -> int:
