@@ -43,6 +43,10 @@ class MatrixFeatures:
     def cohorts(self, lake: Snapshot) -> list[str]:
         return lake.cohorts(self.table)
 
+    def blocks_of(self, lake: Snapshot, cohort: str) -> list[str]:
+        """Blocks that the cohort has rows of, sorted."""
+        return sorted({block for block, _ in self._used(lake, cohort)})
+
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
         return sorted(row.sample_id for row in self._stored(lake, cohort).select("sample_id").distinct().collect())
 

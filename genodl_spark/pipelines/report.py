@@ -1,4 +1,5 @@
-"""A page for people: what the lake holds, and how every evaluated model does beside its baselines."""
+"""Pages for people: what the lake holds, how every evaluated model does beside its baselines, and the data of every
+cohort."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import numpy as np
 from genodl_spark.core import redaction, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.run import Run
+from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.lake.tables.learning import EVALUATIONS, MODELS, TRIALS
 from genodl_spark.lake.tables.operations import RUNS
 from genodl_spark.learning import tuning
@@ -19,8 +21,10 @@ from genodl_spark.learning.settings import Dimension
 from genodl_spark.learning.tuning import as_trial
 from genodl_spark.registry.models import HISTORY, Chosen, model_of
 from genodl_spark.registry.scores import HEAD, MODEL, headline, held_out
-from genodl_spark.report import content
+from genodl_spark.registry.treated import before_and_after
+from genodl_spark.report import content, data_page
 from genodl_spark.report import page as pages
+from genodl_spark.sources.described import described
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -30,7 +34,7 @@ RUNS_SHOWN = 50
 
 
 def report(run: Run, output: str) -> None:
-    """Writes OUTPUT/index.html, whole or not at all."""
+    """Writes OUTPUT/index.html, whole or not at all, after a page data-COHORT.html for each cohort."""
     from pyspark.sql import functions as F
 
     run.require_lake()
@@ -45,6 +49,7 @@ def report(run: Run, output: str) -> None:
             sections.append(_section(run, model_of(run, row), cohort, rows))
         except InputError as error:  # one model that cannot be read hides no other
             run.report.warn(f"left out: {error}")
+    data = _data_pages(run, output, models)
     tables = [
         content.TableRow(table.name, run.lake.count(table), version, table.doc)
         for table in run.lake.existing()
@@ -61,10 +66,39 @@ def report(run: Run, output: str) -> None:
         warnings=warnings,
         models=sections,
         studies=studies(run.lake.read(TRIALS).collect()),
+        data=data,
     )
     uri = storage.join(storage.absolute(output), PAGE)
     storage.write_bytes(uri, pages.render(page).encode())
-    run.report.metrics.update({"page": uri, "models": len(sections), "studies": len(page.studies)})
+    counts = {"models": len(sections), "studies": len(page.studies), "cohorts": len(data)}
+    run.report.metrics.update({"page": uri, **counts})
+
+
+def _data_pages(run: Run, output: str, models: dict[str, Row]) -> list[content.DataLink]:
+    """Writes a page about the data of each cohort, with what its newest models do to measured values."""
+    made = []
+    for cohort in sorted(set(run.sources.rows(SOURCES, {}).column("cohort").to_pylist())):
+        mine = sorted((m for m in models.values() if m.cohort == cohort), key=lambda m: m.model_version)
+        newest = {(m.task, m.label_column): m for m in mine}
+        also, batches = [], []
+        for _, row in sorted(newest.items()):
+            try:
+                model = model_of(run, row)
+                treated = before_and_after(run.sources, model)
+            except InputError as error:  # one model that cannot be read hides no other
+                run.report.warn(f"{cohort}, model {row.model_id}: left out: {error}")
+                continue
+            batches.append(getattr(model.settings.quality, "batch", ""))
+            also += [] if treated is None else [treated]
+        found = described(run.sources, cohort, also)
+        for text in found.warnings:
+            run.report.warn(text)
+        first = [*filter(None, batches), "batch", *sorted({m.label_column for m in newest.values()}), "label"]
+        name = data_page.name_of(cohort)
+        html = data_page.render(cohort, redaction.text(run.lake.uri), found.facts, found.columns, first, PAGE)
+        storage.write_bytes(storage.join(storage.absolute(output), name), html.encode())
+        made.append(content.DataLink(name, cohort, ", ".join(found.sources), found.files, found.rows))
+    return made
 
 
 def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.ModelSection:

@@ -110,6 +110,17 @@ class RunRow:
 
 
 @dataclass(frozen=True)
+class DataLink:
+    """The page of a cohort's data beside this one, by its name, and how much there is."""
+
+    page: str
+    cohort: str
+    sources: str
+    files: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class Page:
     """The whole report. `made`: when, as it shall read; left empty, the same content gives the same bytes."""
 
@@ -121,11 +132,12 @@ class Page:
     warnings: list[str] = field(default_factory=list)
     models: list[ModelSection] = field(default_factory=list)
     studies: list[StudySection] = field(default_factory=list)
+    data: list[DataLink] = field(default_factory=list)
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
     """Aligned columns as text: numbers to the right, floats and Intervals to 3 digits, "-" for None and NaN."""
-    texts = [[_cell(value) for value in row] for row in [list(header), *rows]]
+    texts = [[cell_text(value) for value in row] for row in [list(header), *rows]]
     right = [
         all(isinstance(row[i], (int, float, tuple, type(None), np.number)) for row in rows) for i in range(len(header))
     ]
@@ -140,7 +152,8 @@ def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """A value as a table shows it: floats to 3 digits, thousands apart, "-" for None and NaN."""
     if isinstance(value, Interval):
         return (
             number(value.value)
@@ -157,6 +170,11 @@ def _cell(value: Any) -> str:
 
 def _width(text: str) -> int:
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def several(count: int, word: str) -> str:
+    """A count and what is counted."""
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 def number(value: float) -> str:

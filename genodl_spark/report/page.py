@@ -27,6 +27,15 @@ def render(page: Page) -> str:
         links = (f'<li><a href="#model-{i}">{_heading(model)}</a></li>' for i, model in enumerate(page.models))
         parts.append(f"<nav aria-label=Models><ul>{''.join(links)}</ul></nav>")
     parts.append(_warnings(page.warnings))
+    if page.data:
+        rows = [
+            [f'<a href="{escape(d.page)}">{escape(d.cohort)}</a>', escape(d.sources), f"{d.files:,}", f"{d.rows:,}"]
+            for d in page.data
+        ]
+        parts.append(
+            "<section><h2>Data</h2>"
+            f"{html_table(['Cohort', 'Sources', 'Files', 'Rows'], rows, numbers=(2, 3), label=True)}</section>"
+        )
     if page.tables:
         rows = [
             [escape(t.name), "" if t.rows is None else f"{t.rows:,}", str(t.version), escape(t.doc)]
@@ -34,7 +43,7 @@ def render(page: Page) -> str:
         ]
         parts.append(
             "<section><h2>Tables</h2>"
-            f"{_html_table(['Table', 'Rows', 'Version', 'One row is'], rows, numbers=(1, 2))}</section>"
+            f"{html_table(['Table', 'Rows', 'Version', 'One row is'], rows, numbers=(1, 2))}</section>"
         )
     if page.runs:
         rows = [
@@ -48,14 +57,19 @@ def render(page: Page) -> str:
         ]
         parts.append(
             "<section><h2>Runs</h2>"
-            f"{_html_table(['Job', 'Status', 'Seconds', 'Started, UTC'], rows, numbers=(2,))}</section>"
+            f"{html_table(['Job', 'Status', 'Seconds', 'Started, UTC'], rows, numbers=(2,))}</section>"
         )
     parts += [_section(model, i) for i, model in enumerate(page.models)]
     parts += [_study(study, i) for i, study in enumerate(page.studies)]
+    return document(page.title, parts)
+
+
+def document(title: str, parts: Sequence[str]) -> str:
+    """Parts of a page, HTML, as a whole one."""
     body = "\n".join(filter(None, parts))
     return (
         f"<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
-        f'<meta name=viewport content="width=device-width, initial-scale=1">\n<title>{escape(page.title)}</title>\n'
+        f'<meta name=viewport content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
@@ -72,7 +86,7 @@ def _warnings(warnings: Sequence[str]) -> str:
     )
 
 
-def _html_table(
+def html_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = (), label: bool = False
 ) -> str:
     """A table of cells that are HTML already. `numbers`: columns set to the right.
@@ -127,7 +141,7 @@ def _section(model: ModelSection, index: int) -> str:
         ]
         parts.append(
             "<h3>Classes</h3>"
-            f"{_html_table(['Class', 'Rows', 'Precision', 'Recall', 'F1'], rows, range(1, 5), label=True)}"
+            f"{html_table(['Class', 'Rows', 'Precision', 'Recall', 'F1'], rows, range(1, 5), label=True)}"
         )
     return "".join(parts) + "</section>"
 
@@ -150,7 +164,7 @@ def _study(study: StudySection, index: int) -> str:
     heading = f"{escape(study.task)}: {escape(study.label)} in {escape(study.cohort)}, search"
     parts = [f"<section id=study-{index}><h2>{heading}</h2><dl>{listed}</dl>"]
     rows = [[escape(name), escape(first), escape(best)] for name, (first, best) in study.settings.items()]
-    parts.append(_html_table(["Setting", "Task as it is", "Best"], rows, (1, 2), label=True))
+    parts.append(html_table(["Setting", "Task as it is", "Best"], rows, (1, 2), label=True))
     if study.baselines:
         cells = [
             [
@@ -164,7 +178,7 @@ def _study(study: StudySection, index: int) -> str:
         ]
         parts.append("<h3>Baselines, searched on the same rows</h3>")
         parts.append(
-            _html_table(["Baseline", "Metric", "First trial", "Best", "Its settings"], cells, (2, 3), label=True)
+            html_table(["Baseline", "Metric", "First trial", "Best", "Its settings"], cells, (2, 3), label=True)
         )
     figures = []
     if any(study.rungs):
@@ -217,7 +231,7 @@ def _score_table(scores: dict[str, dict[str, Interval]], corner: str, best: bool
             )
             cells.append(value + ends)
         rows.append(cells)
-    return _html_table(header, rows, range(1, len(header)), label=True)
+    return html_table(header, rows, range(1, len(header)), label=True)
 
 
 def _best(values: dict[str, float], metric: str) -> set[str]:
@@ -270,6 +284,8 @@ dt {{ font-size: .78rem }} dd {{ margin: 0 }}
   border-left: 4px solid var(--s4); background: var(--wash) }}
 .failed {{ color: var(--bad); font-weight: 600 }}
 .pictures {{ display: flex; flex-wrap: wrap; gap: 1.2rem 2rem; align-items: flex-end; margin: 1.2rem 0 }}
+.beside {{ display: flex; flex-wrap: wrap; gap: 0 2.5rem; align-items: flex-start }}
+.beside > div {{ min-width: 0; max-width: 100% }}
 figure {{ margin: 0; max-width: 100% }} figcaption {{ max-width: 26rem; font-size: .83rem }}
 figcaption b {{ color: var(--ink) }}
 svg {{ max-width: 100%; height: auto; color: var(--ink); stroke-linejoin: round; stroke-linecap: butt }}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from sklearn.metrics import auc
 from genodl_spark.learning import metrics as evaluate
 from genodl_spark.learning.metrics import HeldOut
 from genodl_spark.report.content import ModelSection, StudySection, captioned, escape, number
+from genodl_spark.report.facts import Bars, Cloud
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -371,3 +374,104 @@ def _scatter(held: HeldOut) -> Figure:
 
 def variables(colours: Sequence[str]) -> str:
     return "".join(f"--s{i}:{colour};" for i, colour in enumerate(colours))
+
+
+_MARKERS = "osD^vPX"
+_COLOURED = 7  # values of a column that have a colour of their own
+
+
+def bars(drawn: Bars) -> Figure:
+    from matplotlib.ticker import MaxNLocator, NullLocator
+
+    shown = drawn.histogram
+    figure, axes = _figure(3.9, 2.5)
+    low, high = shown.edges[0], shown.edges[-1]
+    axes.bar(
+        shown.edges[:-1],
+        shown.counts,
+        width=np.diff(shown.edges),
+        align="edge",
+        color=_SERIES[0],
+        alpha=0.75,
+        linewidth=0,
+    )
+    axes.set(xlabel=drawn.across, ylabel=drawn.up, xlim=(low - 0.02 * (high - low), high + 0.02 * (high - low)))
+    if drawn.log:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.5)
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(_plain)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(_percent if drawn.percent else _plain)
+    if shown.asinh:
+        values = _decades(float(np.sinh(low)), float(np.sinh(high)))
+        axes.set_xticks(np.arcsinh(values), [_plain(value) for value in values])
+    _grid(axes)
+    return figure
+
+
+def _plain(value: float, _: object = None) -> str:
+    return f"{value:,.10g}" if abs(value) < 1e6 else f"{value:.3g}".replace("e+0", "e").replace("e+", "e")
+
+
+def _percent(value: float, _: object = None) -> str:
+    return f"{100 * value:.3g}%"
+
+
+def _decades(low: float, high: float) -> np.ndarray:
+    """0 and powers of ten of either sign from `low` to `high`, every other one where they are many."""
+    powers = 10.0 ** np.arange(0, 39)
+    values = np.concatenate([-powers[::-1], [0.0], powers])
+    found = values[(values >= low) & (values <= high)]
+    step = -(-len(found) // 8)
+    kept = [value for value in found if value == 0 or round(math.log10(abs(value))) % step == 0]
+    return np.array(kept if len(kept) > 1 else [low, high])
+
+
+def dots(cloud: Cloud, column: str, values: Sequence[str | None]) -> Figure:
+    """The first two components, coloured by a column; without one, all alike."""
+    counts = Counter(value for value in values if value is not None)
+    ordered = sorted(counts, key=lambda value: (-counts[value], value))
+    own = sorted(ordered if len(ordered) <= _COLOURED else ordered[: _COLOURED - 1])
+    figure, axes = _figure(3.9, 3.4)
+    alpha = float(np.clip(14 / np.sqrt(max(len(values), 1)), 0.45, 0.9))
+    two = (
+        cloud.points[:, :2] if cloud.points.shape[1] > 1 else np.column_stack([cloud.points, np.zeros(len(cloud.ids))])
+    )
+    groups: list[tuple[str, list[int], str, str]] = []
+    others = [i for i, value in enumerate(values) if value is not None and value not in own]
+    if others:
+        groups.append((f"{len(ordered) - len(own)} other values", others, _FAINT, "p"))
+    lacking = [i for i, value in enumerate(values) if value is None]
+    if lacking and column:
+        groups.append((f"no {column}", lacking, _FAINT, "x"))
+    elif lacking:
+        groups.append(("", lacking, _SERIES[0], "o"))
+    for place, name in enumerate(own):
+        rows = [i for i, value in enumerate(values) if value == name]
+        groups.append((name, rows, _SERIES[place % len(_SERIES)], _MARKERS[place % len(_MARKERS)]))
+    handles = {}
+    for name, rows, colour, marker in groups:
+        (handles[name],) = axes.plot(
+            *two[rows].T,
+            marker,
+            color=colour,
+            markersize=3.6,
+            markeredgewidth=0.8 if marker == "x" else 0,
+            alpha=alpha,
+        )
+    shares = [*cloud.shares.tolist(), 0.0]
+    axes.set(xlabel=f"PC1, {shares[0]:.1%} of the variance", ylabel=f"PC2, {shares[1]:.1%}")
+    axes.tick_params(labelbottom=False, labelleft=False)
+    _grid(axes)
+    if column:
+        names = [*own, *(name for name in handles if name not in own)]
+        axes.legend(
+            [handles[name] for name in names],
+            [f"{_short(name)}" for name in names],
+            title=_short(column, 24),
+            loc="upper left",
+            bbox_to_anchor=(1.02, 1),
+            handletextpad=0.2,
+        )
+    return figure

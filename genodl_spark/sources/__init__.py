@@ -15,6 +15,7 @@ A `Source` is a `protocol.SourceKind`, most simply a `protocol.RecordSource`:
     read(piece, header, cohort, note)   for a piece of a file, in a task: Arrow batches of `table` and of `quarantine`;
                                         records have numbers of the
                                   `unit` that is counted, lines or records
+    facts(lake, cohort)           what the page of a cohort's data says of what it brought
     bring(arrival, files)         all of it, for a kind that is not read record by record;
                                   by default `engine.ingest_files` around `read`
 

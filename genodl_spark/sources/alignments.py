@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import uuid
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -19,6 +20,10 @@ from genodl_spark.lake.tables.genomes import ALIGNMENTS
 from genodl_spark.sources.arrival import Arrival
 from genodl_spark.sources.engine import Counts, SourceFile, discard, tell
 from genodl_spark.sources.protocol import REFERENCE, SourceKind
+
+if TYPE_CHECKING:
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
 
 
 class Source(SourceKind):
@@ -52,6 +57,11 @@ class Source(SourceKind):
                 sample = next(iter(_samples(header)))
                 told.append(f"{name} has no read group that names a sample: it is stored as sample {sample}")
         tell(run, told)
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        from genodl_spark.sources.genome_facts import of_alignments  # loads what draws pages
+
+        return of_alignments(lake, cohort)
 
     def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
         """A row for each sample of each file."""

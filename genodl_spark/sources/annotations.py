@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,12 +17,21 @@ from genodl_spark.lake.tables.genomes import ANNOTATIONS
 from genodl_spark.sources.engine import Piece
 from genodl_spark.sources.protocol import RecordSource
 
+if TYPE_CHECKING:
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
+
 
 class Source(RecordSource):
     """The header of a file is its format."""
 
     files = annotation.FILE_NAME
     table = ANNOTATIONS
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        from genodl_spark.sources.genome_facts import of_annotations  # loads what draws pages
+
+        return of_annotations(lake, cohort)
 
     def header(self, uri: str, settings: Settings) -> str:
         return annotation.header_of(uri)

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,10 @@ from genodl_spark.sources.arrival import Arrival
 from genodl_spark.sources.engine import Counts, Piece, Reader, SourceFile, counts, ingest_files, tell
 from genodl_spark.sources.labelled import check_entities, merge_labels
 from genodl_spark.sources.protocol import BLOCK, SourceKind
+
+if TYPE_CHECKING:
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
 
 _HDF5 = b"\x89HDF"
 
@@ -58,6 +62,11 @@ class Source(SourceKind):
             described[header.described] = described.get(header.described, 0) + 1
         run.report.metrics["read_as"] = described
         tell(run, [f"{posixpath.basename(uri)}: {note}" for uri, header in headers.items() for note in header.notes])
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        from genodl_spark.sources.cell_facts import facts_of  # loads what draws pages
+
+        return facts_of(lake, cohort)
 
     def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
         """InputError for a cell that stands twice in a block of the cohort."""

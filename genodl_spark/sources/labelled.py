@@ -32,6 +32,9 @@ from genodl_spark.sources.protocol import SourceKind
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
+
 
 class Labelled(Protocol):
     """The header of a file. `others`: columns of its entities, with the names under which `labels` has them."""
@@ -58,6 +61,11 @@ class LabelledKind(SourceKind):
     def settled(self, run: Run, cohort: str) -> None:
         """Called when all is in the lake."""
         return None
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        from genodl_spark.sources.labelled_facts import measured, some  # loads what draws pages
+
+        return some(measured(lake, self.table, cohort))
 
     def bring(self, arrival: Arrival, files: dict[SourceFile, Any]) -> dict[str, Counts]:
         """Records into the table and `quarantine`, and their other columns into `labels`.

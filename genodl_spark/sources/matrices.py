@@ -46,6 +46,9 @@ from genodl_spark.sources.protocol import BLOCK, SourceKind
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
+
 log = logging.getLogger("genodl")
 
 _PIECES_PER_SLOT = 4  # so that the last task to end is not long alone
@@ -132,6 +135,11 @@ class MatrixKind(SourceKind):
                 f"{len(unnamed)} samples are called after their files, {headers[unnamed[0]].samples[0]} the first: "
                 "no sheet of the GDC names them"
             )
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        from genodl_spark.sources.matrix_facts import facts_of  # loads what draws pages
+
+        return facts_of(lake, self.table, cohort)
 
     def stored_samples(self, run: Run, cohort: str, block: str, files: list[str]) -> dict[str, set[str]]:
         from pyspark.sql import functions as F

@@ -28,6 +28,9 @@ from genodl_spark.sources.samples import merge_samples
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
+
 
 class Source(RecordSource):
     """Mutation annotation files."""
@@ -44,6 +47,11 @@ class Source(RecordSource):
     def read(self, piece: Piece, header: Header, cohort: str, note: Note) -> Iterator[Sequence[pa.RecordBatch]]:
         for rows, bad in maf.read(piece.uri, piece.split, piece.first, header, cohort, piece.name):
             yield rows, self.refused(cohort, piece.name, bad)
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        from genodl_spark.sources.genome_facts import of_mutations  # loads what draws pages
+
+        return of_mutations(lake, cohort)
 
     def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
         """Records into `mutations` and `quarantine`, their samples into `samples`.

@@ -29,6 +29,8 @@ from genodl_spark.lake.tables.ingested import QUARANTINE
 from genodl_spark.sources.engine import Brought, Counts, Piece, Reader, SourceFile, counts, ingest_files
 
 if TYPE_CHECKING:
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
     from genodl_spark.sources.arrival import Arrival
 
 BLOCK, REFERENCE = "block", "reference"  # what options of the command line a kind may take
@@ -126,6 +128,11 @@ class SourceKind(ABC):
     def bring(self, arrival: Arrival, files: dict[SourceFile, Any]) -> dict[str, Counts]:
         """Puts files (with their headers) into the lake; what each brought, by name.
         `arrival.settle()` comes before the first commit."""
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        """What a page about a cohort's data says of what this kind has brought, beside counts of files and records.
+        Figures are added up where the rows are (`lake/summaries.py`); none where there is nothing to be said."""
+        return []
 
     def declare(self, place: str) -> None:
         """Makes the table of a user's own kind one of a lake: it says that this kind brings its rows,

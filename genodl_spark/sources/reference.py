@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -18,6 +19,10 @@ from genodl_spark.lake.tables.genomes import REFERENCE, REFERENCE_BASES
 from genodl_spark.sources.engine import Brought, Piece, SourceFile, parts_of
 from genodl_spark.sources.protocol import RecordSource
 
+if TYPE_CHECKING:
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
+
 
 class Source(RecordSource):
     """FASTA."""
@@ -26,6 +31,11 @@ class Source(RecordSource):
     table = REFERENCE
     also = (REFERENCE_BASES,)
     unit = "record"
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        from genodl_spark.sources.genome_facts import of_reference  # loads what draws pages
+
+        return of_reference(lake, cohort)
 
     def header(self, uri: str, settings: Settings) -> None:
         reference_fasta.check(uri)

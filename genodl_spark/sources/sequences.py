@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from genodl_spark.formats import sequence_table
 from genodl_spark.formats.entity_table import Batches, Header
@@ -13,6 +14,10 @@ from genodl_spark.lake.delta import condition
 from genodl_spark.lake.tables.ingested import LABELS, SAMPLES, SEQUENCES, SOURCES
 from genodl_spark.sources.engine import Piece
 from genodl_spark.sources.labelled import LabelledKind
+
+if TYPE_CHECKING:
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
 
 
 class Source(LabelledKind):
@@ -36,6 +41,11 @@ class Source(LabelledKind):
                 "sequences moves to labels"
             )
         return found
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        from genodl_spark.sources.labelled_facts import sequences, some  # loads what draws pages
+
+        return some(sequences(lake, cohort)) + super().facts(lake, cohort)
 
     def splits(self, uri: str, header: Header, target: int) -> list[Split]:
         return sequence_table.splits(uri, header, target)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -32,6 +32,10 @@ from genodl_spark.sources.arrival import Arrival
 from genodl_spark.sources.engine import Counts, Piece, Reader, SourceFile, counts, ingest_files, tell
 from genodl_spark.sources.protocol import REFERENCE, SourceKind
 
+if TYPE_CHECKING:
+    from genodl_spark.lake.snapshot import Snapshot
+    from genodl_spark.report.facts import Facts
+
 _FIRST = 32  # bytes that tell PLINK and BGEN
 
 
@@ -48,6 +52,11 @@ class Source(SourceKind):
     files = re.compile(rf"{vcf.FILE_NAME.pattern}|\.(bed|bgen)$", re.IGNORECASE)
     table = VARIANTS
     takes = frozenset({REFERENCE})
+
+    def facts(self, lake: Snapshot, cohort: str) -> list[Facts]:
+        from genodl_spark.sources.genotype_facts import facts_of  # loads what draws pages
+
+        return facts_of(lake, cohort)
 
     def is_one(self, uri: str) -> bool:
         return bool(vcf.FILE_NAME.search(uri)) or _format(uri) is not vcf  # a .bed may as well hold intervals

@@ -19,7 +19,11 @@ import pytest
 
 from genodl_spark.core import storage
 from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.summaries import Reading
 from genodl_spark.lake.tables import TABLES
+from genodl_spark.lake.tables.ingested import SAMPLES
+from genodl_spark.report.measures import Columns
 from jobs import export, forget, ingest, lineage, maintain, monitor, predict, query, verify
 from jobs import report as report_job
 from tests.frozen.make import FACTS, GONE, LAKE, MODELS, PEOPLE, TASKS, digest, processor, rows_of
@@ -206,6 +210,19 @@ def test_it_is_read_traced_and_watched(genodl, frozen: Lake, tmp_path: Path) -> 
     assert {row["model_id"] for row in rows(frozen, "models") if row["model_id"] in page} == {
         row["model_id"] for row in measured
     }
+    # A page about the data of each cohort; in tasks the figures are those that this process adds up.
+    names = {path.stem.removeprefix("data-") for path in (tmp_path / "page").glob("data-*.html")}
+    assert names == {"bound", "driven", "people"} and all(f'href="data-{name}.html"' in page for name in names)
+    people = (tmp_path / "page" / "data-people.html").read_text()
+    assert "SUBJ0005" in people and "coloured by site" in people and GONE not in people
+    assert "Before and after: tumor_type, status" in people
+    lake = Snapshot(frozen)
+    here, there = (
+        Reading(SAMPLES, {"cohort": "people"}, few=few).summarise(lake, Columns("sample_id", PEOPLE[:2]))
+        for few in (1 << 20, 0)
+    )
+    assert here.rows == 24 and vars(here).keys() == vars(there).keys()
+    assert (here.rows, here.known, here.values, here.of) == (there.rows, there.known, there.values, there.of)
 
 
 def test_it_is_kept_up_and_scored_again(genodl, frozen: Lake, tmp_path: Path) -> None:
