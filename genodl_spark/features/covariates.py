@@ -1,4 +1,4 @@
-"""Columns of the sample table beside features of another kind."""
+"""Columns of the sample table, and burdens of genes, beside features of another kind."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number, shown
-from genodl_spark.features.protocol import ROW_NAMES, ROWS, Changed, Choice, Features, StoredRows, entity_of
+from genodl_spark.features.burdens import BurdenFeatures
+from genodl_spark.features.protocol import ROWS, Changed, Choice, Features, StoredRows, batch_of, entity_of
 from genodl_spark.lake.entities import check_column, rows_about, table_about
-from genodl_spark.lake.schema import Table, identifier
+from genodl_spark.lake.schema import PERSON, Table, identifier
 from genodl_spark.learning.encodings.values import Values
 
 if TYPE_CHECKING:
@@ -20,14 +23,14 @@ if TYPE_CHECKING:
 
     from genodl_spark.lake.snapshot import Snapshot
 
-_STORED = Values()
-COVARIATE = "covariate:"
+_STORED, _BURDENS = Values(), BurdenFeatures()
+COVARIATE, BURDEN = "covariate:", "burden:"
 
 
 @dataclass(frozen=True)
 class WithCovariates:
     """Other features and, behind them, columns of the sample table, or of `labels`: numbers as they are,
-    text as one indicator per value.
+    text as one indicator per value. `burden:GENE:CLASS` is no column: people have that of BurdenFeatures.
 
     Their identifiers are `covariate:COLUMN` and `covariate:COLUMN=VALUE`; the values that text takes are those
     of the samples that the features are chosen over. A column whose known values there are all numbers is a number:
@@ -44,8 +47,14 @@ class WithCovariates:
         return entity_of(self.base)
 
     @property
+    def burdens(self) -> list[str]:
+        """Burdens among the covariates, as BurdenFeatures call them."""
+        return [column.removeprefix(BURDEN) for column in self.columns if column.startswith(BURDEN)]
+
+    @property
     def tables(self) -> tuple[Table, ...]:
-        return (*self.base.tables, table_about(self.entity))
+        more = _BURDENS.tables if self.burdens else ()
+        return tuple(dict.fromkeys((*self.base.tables, *more, table_about(self.entity))))
 
     def _described(self, lake: Snapshot, cohort: str) -> DataFrame:
         from pyspark.sql import functions as F
@@ -62,14 +71,20 @@ class WithCovariates:
         from pyspark.sql import functions as F
 
         rows = self._described(lake, cohort)
-        for column in self.columns:
+        columns = [column for column in self.columns if not column.startswith(BURDEN)]
+        if self.burdens and self.entity != PERSON:
+            found = f"found {BURDEN}{self.burdens[0]} for features of each {self.entity}"
+            raise InputError(f"{found}; expected burdens for those of people", "covariates")
+        if self.burdens:
+            _BURDENS.check(lake, cohort, self.burdens, "covariates")
+        for column in columns:
             check_column(rows, self.entity, column, "covariates")
         wanted = {entity for entity, learnt in zip(entities, learns.any(0), strict=True) if learnt}
         table = rows.select(
-            "entity_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(self.columns))
+            "entity_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(columns))
         ).collect()
-        added: list[str] = []
-        for i, column in enumerate(self.columns):
+        added = [f"{COVARIATE}{BURDEN}{name}" for name in self.burdens]
+        for i, column in enumerate(columns):
             texts = (known(row[f"c{i}"]) for row in table if row.entity_id in wanted and row[f"c{i}"] is not None)
             values = {text for text in texts if text is not None}
             if all(number(value) is not None for value in values):
@@ -92,6 +107,15 @@ class WithCovariates:
         columns = sorted({column for column, _ in wanted if column in described.columns})
         attached = described.select("entity_id", *(F.col(identifier(c)).alias(f"c{i}") for i, c in enumerate(columns)))
         rows = base.join(attached, "entity_id", "left")
+        burdened = [j for j, (column, _) in enumerate(wanted) if column.startswith(BURDEN)]
+        if burdened:
+            asked = [wanted[j][0].removeprefix(BURDEN) for j in burdened]
+            added = _BURDENS.rows(lake, cohort, asked)
+            rows = rows.join(
+                added.select("entity_id", F.col("x").alias("burdens"), F.col("missing").alias("lacking")),
+                "entity_id",
+                "left",
+            )
         dtype = self.base.dtype
 
         def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -101,12 +125,14 @@ class WithCovariates:
                 for j, (column, value) in enumerate(wanted):
                     if column in columns:
                         more[:, j] = covariate(batch.column(f"c{columns.index(column)}").to_pylist(), value)
+                missing = np.full(batch.num_rows, sum(column not in columns for column, _ in wanted) - len(burdened))
+                if burdened:
+                    there = batch.column("burdens").is_valid().to_numpy(zero_copy_only=False)
+                    packed = b"".join(batch.column("burdens").drop_null().to_pylist())
+                    more[np.ix_(there, burdened)] = np.frombuffer(packed, np.float32).reshape(-1, len(burdened))
+                    missing += pc.fill_null(batch.column("lacking"), len(burdened)).to_numpy()
                 x = np.concatenate([_STORED.floats(stored), more], 1)
-                missing = np.asarray(batch.column("missing")) + sum(column not in columns for column, _ in wanted)
-                packed = pa.array([row.tobytes() for row in x], pa.binary())
-                yield pa.RecordBatch.from_arrays(
-                    [batch.column("entity_id"), packed, pa.array(missing.astype(np.int32))], ROW_NAMES
-                )
+                yield batch_of(batch.column("entity_id"), x, np.asarray(batch.column("missing")) + missing)
 
         return rows.mapInArrow(kernel, ROWS)
 
@@ -142,10 +168,12 @@ class WithCovariates:
         found = lake.changed(
             table, cohort, since.get(table.name), list(filter(None, (table.kind_in, table.entity))), columns
         )
-        if base is None or found is None:
+        burdens = _BURDENS.changed(lake, cohort, since) if self.burdens else None
+        if base is None or found is None or (self.burdens and burdens is None):
             return None
         rows = found[0].where(F.col(table.kind_in) == self.entity) if table.kind_in else found[0]
-        return Changed(base.entities.union(rows.select(F.col(table.entity).alias("entity_id"))).distinct(), None)
+        changed = base.entities.union(rows.select(F.col(table.entity).alias("entity_id")))
+        return Changed((changed if burdens is None else changed.union(burdens.entities)).distinct(), None)
 
 
 def _parts(name: str) -> tuple[str, str | None]:

@@ -19,11 +19,11 @@ from genodl_spark.lake.tables.ingested import SAMPLE_SETS, VARIANTS
 
 if TYPE_CHECKING:
     import pandas as pd
-    from pyspark.sql import DataFrame
+    from pyspark.sql import Column, DataFrame
 
     from genodl_spark.lake.snapshot import Snapshot
 
-_SITE = ["chrom", "pos", "ref", "alt"]
+SITE = ["chrom", "pos", "ref", "alt"]
 _CHUNK = 256  # samples per piece when genotypes are transposed
 
 
@@ -53,20 +53,6 @@ class GenotypeFeatures:
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
         return sorted(row.sample_id for row in sample_orders(lake, cohort).select("sample_id").distinct().collect())
 
-    def _alleles(self, lake: Snapshot, cohort: str) -> DataFrame:
-        """One row per record and ALT allele that can be a feature."""
-        from pyspark.sql import functions as F
-
-        rows = lake.read(VARIANTS, cohort).where((F.col("cohort") == cohort) & F.col("gt").isNotNull())
-        chrom = F.regexp_replace("contig", "^(?i:chr)", "")
-        rows = rows.select(
-            F.when(chrom == "M", "MT").otherwise(chrom).alias("chrom"),
-            *("pos", F.upper("ref").alias("ref"), "sample_set", "n_samples", "gt"),
-            F.posexplode("alts").alias("place", "alt"),
-        )
-        spelled = rows.where(F.col("alt").rlike(f"^{SPELLED}$"))
-        return spelled.withColumn("allele", F.col("place") + 1).withColumn("alt", F.upper("alt"))  # as `folded`
-
     def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         from pyspark.sql import functions as F
 
@@ -90,7 +76,7 @@ class GenotypeFeatures:
                         counts[rows, s] = genotypes.counts(records.column("gt"), samples, allele, mine)[:, :3]
                 ends = pa.array(np.arange(batch.num_rows + 1, dtype=np.int32) * (3 * sets))
                 packed = pa.ListArray.from_arrays(ends, pa.array(counts.ravel()))
-                yield pa.RecordBatch.from_arrays([*(batch.column(name) for name in _SITE), packed], [*_SITE, "counts"])
+                yield pa.RecordBatch.from_arrays([*(batch.column(name) for name in SITE), packed], [*SITE, "counts"])
 
         def judge(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for batch in batches:
@@ -106,11 +92,11 @@ class GenotypeFeatures:
                 )
                 some = pa.array(passes.any(1))
                 bits = pa.array([row.tobytes() for row in np.packbits(passes, 1)], pa.binary())
-                columns = [batch.column(name) for name in _SITE]
-                yield pa.RecordBatch.from_arrays([*columns, bits], [*_SITE, "passes"]).filter(some)
+                columns = [batch.column(name) for name in SITE]
+                yield pa.RecordBatch.from_arrays([*columns, bits], [*SITE, "passes"]).filter(some)
 
         site = "chrom string, pos bigint, ref string, alt string"
-        counted = self._alleles(lake, cohort).mapInArrow(count, f"{site}, counts array<bigint>").groupBy(*_SITE)
+        counted = spelled_alleles(lake, cohort).mapInArrow(count, f"{site}, counts array<bigint>").groupBy(*SITE)
         sums = counted.agg(F.array(*(F.sum(F.col("counts")[i]) for i in range(3 * sets))).alias("counts"))
         passed = sums.mapInArrow(judge, f"{site}, passes binary").persist()
         try:
@@ -128,7 +114,7 @@ class GenotypeFeatures:
         most, total = self.max_features, passed.count()
         taken = min(2 * most, total) if most else total
         while True:
-            rows = passed.orderBy(F.xxhash64(*_SITE), *_SITE).limit(taken).collect()
+            rows = passed.orderBy(F.xxhash64(*SITE), *SITE).limit(taken).collect()
             packed = np.frombuffer(b"".join(bytes(row.passes) for row in rows), np.uint8).reshape(len(rows), -1)
             allowed = np.unpackbits(packed, axis=1, count=sets).astype(bool).T
             if most:
@@ -145,7 +131,7 @@ class GenotypeFeatures:
         wanted += [(chrom, pos, alt, ref, i, True) for chrom, pos, ref, alt, i, _ in wanted]
         schema = "chrom string, pos bigint, ref string, alt string, feature int, exchanged boolean"
         sites = F.broadcast(lake.spark.createDataFrame(wanted, schema))
-        alleles = self._alleles(lake, cohort).join(sites, _SITE)
+        alleles = spelled_alleles(lake, cohort).join(sites, SITE)
         columns = ["sample_set", "n_samples", "gt", "allele", "feature", "exchanged"]
         pieces = alleles.select(*columns).mapInArrow(
             _transpose, "sample_set string, chunk int, features binary, payload binary"
@@ -193,6 +179,27 @@ class GenotypeFeatures:
         return Changed(rows.select(F.col("sample_id").alias("entity_id")).distinct(), None)
 
 
+def spelled_alleles(lake: Snapshot, cohort: str) -> DataFrame:
+    """One row per record with genotypes and ALT allele that is all bases: SITE, `allele` (its number in the calls),
+    sample_set, n_samples, gt."""
+    from pyspark.sql import functions as F
+
+    rows = lake.read(VARIANTS, cohort).where((F.col("cohort") == cohort) & F.col("gt").isNotNull())
+    alts = F.posexplode("alts").alias("place", "alt")
+    rows = rows.select("contig", "pos", "ref", "sample_set", "n_samples", "gt", alts)
+    rows = rows.where(F.col("alt").rlike(f"^{SPELLED}$")).withColumn("allele", F.col("place") + 1)
+    return rows.select(*site_columns(), "allele", "sample_set", "n_samples", "gt")
+
+
+def site_columns() -> list[Column]:
+    """SITE of rows with contig, pos, ref and alt, as features call it: bases as `folded` has them."""
+    from pyspark.sql import functions as F
+
+    chrom = F.regexp_replace("contig", "^(?i:chr)", "")
+    named = F.when(chrom == "M", "MT").otherwise(chrom).alias("chrom")
+    return [named, F.col("pos"), F.upper("ref").alias("ref"), F.upper("alt").alias("alt")]
+
+
 def _site_of(feature: str) -> tuple[str, int, str, str]:
     chrom, pos, ref, alt = feature.rsplit(":", 3)
     return chrom, int(pos), folded(ref), folded(alt)
@@ -236,7 +243,7 @@ def _assembler(width: int) -> Any:
         for features, payload in parts:
             values = payload.reshape(samples, features.size)
             # A site that stands in several records: one by one, the call wins over the missing one.
-            for columns in _distinct(features):
+            for columns in distinct(features):
                 x[:, features[columns]] = np.maximum(x[:, features[columns]], values[:, columns])
             covered[features] = True
         start = int(pieces["chunk"].iloc[0]) * _CHUNK
@@ -252,7 +259,7 @@ def _assembler(width: int) -> Any:
     return assemble
 
 
-def _distinct(values: np.ndarray) -> Iterator[np.ndarray]:
+def distinct(values: np.ndarray) -> Iterator[np.ndarray]:
     """Positions of `values` in as few groups as have no value twice."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]

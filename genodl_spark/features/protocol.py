@@ -1,4 +1,4 @@
-"""Sample-major features of a cohort, out of the lake's tables: packed matrices, genotypes, sequences, and covariates.
+"""Sample-major features of a cohort, out of the lake's tables: matrices, genotypes, burdens, sequences, covariates.
 
 Each kind of feature answers the same two questions: which features a cohort has (`choose`),
 and what their values are for each entity, in a given order (`rows`). Preparing a dataset asks both;

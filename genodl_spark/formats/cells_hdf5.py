@@ -13,6 +13,7 @@ Read with h5py: ranges of cells come from the file as they are asked for, whatev
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import MISSING
 from genodl_spark.formats import counted_cells
-from genodl_spark.formats.counted_cells import AT_ONCE, Header, Run, checked_columns, checked_features
+from genodl_spark.formats.counted_cells import AT_ONCE, Genes, Header, Run, checked_columns, checked_features
 from genodl_spark.formats.matrix_market import of_type
 
 FILE_NAME = re.compile(r"\.(h5ad|h5)$", re.IGNORECASE)
@@ -71,12 +72,21 @@ def header_of(uri: str, layer: str, feature_type: str) -> Header:
     raise InputError(f"found {found}; expected {expected}", uri)
 
 
-def features(uri: str, header: Header) -> list[str]:
-    """Identifiers of the features, in order."""
+def genes(uri: str, header: Header) -> Genes:
+    """The features, in order."""
     layout: _Layout = header.layout
+    path, field = layout.names
+    table = path if field else posixpath.dirname(path)
     with _opened(uri) as file, _whole(uri):
         names = _names(file, layout.names)
-        return names if layout.types is None else of_type(names, _texts(file[layout.types][:]), layout.kept or "", uri)
+        if not layout.table:  # of 10x: symbols stand beside identifiers
+            beside = f"{table}/{'name' if table.endswith('/features') else 'gene_names'}"
+            symbols = {"symbol": beside} if beside in file else {}
+            found = Genes.of(names, lambda name: [*_texts(file[symbols[name]][:])], symbols)
+        else:
+            columns, _ = _columns_of(file, table, field)
+            found = Genes.of(names, lambda name: _column(file, table, name, slice(None)).to_pylist(), columns)
+        return found if layout.types is None else found.of_type(_texts(file[layout.types][:]), layout.kept or "")
 
 
 def read(

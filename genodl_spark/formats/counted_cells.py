@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import compress
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -55,6 +56,39 @@ class Header:
         """The table `labels` as far as the file fills it."""
         more = (Column(stored, "string", f"Column {name} of the file") for name, stored in self.others.items())
         return Table(LABELS.name, LABELS.doc, (*LABELS.columns, *more), LABELS.key, checks=LABELS.checks)
+
+
+SYMBOLS = (  # columns of a table of genes, in lower case
+    *("gene_symbols", "gene_symbol", "symbol", "symbols", "gene_name", "gene_names", "gene_short_name"),
+    *("feature_name", "hgnc_symbol", "name"),
+)
+IDENTIFIERS = ("gene_ids", "gene_id", "ensembl_id", "ensembl_ids", "ensembl_gene_id", "ensembl", "feature_id")
+
+
+@dataclass(frozen=True)
+class Genes:
+    """Features in order: `names`, as `features` has them, and the symbols and identifiers that a file has beside these,
+    None for a missing one; both None where it has neither. Where they are called by symbols these are `symbols`."""
+
+    names: list[str]
+    symbols: list[str | None] | None = None
+    ids: list[str | None] | None = None
+
+    @classmethod
+    def of(cls, names: list[str], column: Callable[[str], list[str | None]], columns: Iterable[str]) -> Genes:
+        """Of the `columns` of a table of genes beside their names; `column` reads one."""
+        at = {name.lower(): name for name in columns}
+        read = [next((column(at[name]) for name in wanted if name in at), None) for wanted in (SYMBOLS, IDENTIFIERS)]
+        symbols, ids = (None if values == names else values for values in read)
+        return cls(names, [*names] if symbols is None and ids is not None else symbols, ids)
+
+    def of_type(self, types: Sequence[str | None], wanted: str) -> Genes:
+        """Those of one type."""
+        kept = [type_ == wanted for type_ in types]
+        names, symbols, ids = (
+            None if values is None else list(compress(values, kept)) for values in (self.names, self.symbols, self.ids)
+        )
+        return Genes(cast(list[str], names), symbols, ids)
 
 
 def checked_columns(names: Sequence[str], uri: str, line: int | None = None) -> tuple[str, ...]:

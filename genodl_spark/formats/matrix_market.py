@@ -19,7 +19,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, shown
 from genodl_spark.formats import counted_cells, delimited
-from genodl_spark.formats.counted_cells import AT_ONCE, Header, Run, checked_columns, checked_features
+from genodl_spark.formats.counted_cells import AT_ONCE, Genes, Header, Run, checked_columns, checked_features
 from genodl_spark.formats.delimited import Unreadable
 from genodl_spark.formats.streams import line_blocks
 
@@ -118,11 +118,12 @@ def header_of(uri: str, feature_type: str) -> Header:
     return Header(layout, described, columns, len(names), feature_set, others, tuple(notes))
 
 
-def features(header: Header) -> list[str]:
-    """Identifiers of the features, in order."""
+def genes(header: Header) -> Genes:
+    """The features, in order."""
     layout: _Layout = header.layout
     side = _read_side(layout.genes, header, "genes")
-    return side.names if layout.kept is None else of_type(side.names, side.columns[_TYPE], layout.kept, layout.genes)
+    found = Genes.of(side.names, side.columns.__getitem__, side.columns)
+    return found if layout.kept is None else found.of_type(side.columns[_TYPE], layout.kept)
 
 
 def of_type(names: Sequence[str], types: Sequence[str | None], wanted: str, place: str) -> list[str]:
@@ -358,7 +359,8 @@ def _side(uri: str, lines: list[str], count: int, what: str) -> _Side:
             checked_columns([name for i, name in enumerate(named) if i != key], uri, 1)
     else:
         # 10x writes identifier, symbol and type of a feature.
-        columns = {_TYPE: [row[2] for row in rows]} if what == "genes" and width > 2 else {}
+        columns = {"symbol": [known(row[1]) for row in rows]} if what == "genes" and width > 1 else {}
+        columns |= {_TYPE: [row[2] for row in rows]} if what == "genes" and width > 2 else {}
         if what == "cells" and width > 1:
             notes = [f"{posixpath.basename(uri)} has {width - 1} columns without a name, which are not read"]
     return _Side([row[key] for row in rows], first, columns, notes)

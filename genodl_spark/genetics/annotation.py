@@ -7,11 +7,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genodl_spark.genome import structural
 from genodl_spark.genome.bases import base_codes
 from genodl_spark.genome.codons import code_of
 from genodl_spark.genome.consequences import NEARBY, Stretch, Variants, consequences
@@ -20,11 +22,10 @@ from genodl_spark.lake.files import StoredFile, opened, rows_of
 from genodl_spark.lake.parts import PartWriter
 from genodl_spark.lake.tables.consequences import CONSEQUENCES
 from genodl_spark.lake.tables.genomes import ANNOTATIONS
-from genodl_spark.lake.tables.ingested import VARIANTS
 
 _BLOCK = 1 << 16  # variants at once
+_LONG = 1 << 9  # of those that may each reach over all transcripts of a contig
 _SITE = ["pos", "ref", "alt"]
-_SPELLED = "^[ACGTNacgtn]+$"
 _FEATURES = [
     *("type", "start", "end", "strand", "phase", "gene_id", "gene_name", "transcript_id", "transcript_version"),
     *("protein_id", "transcript_biotype", "tags"),
@@ -52,7 +53,8 @@ def write_consequences(
     """For mapInArrow over indices into `shares`, files of one contig each: writes their rows of CONSEQUENCES.
 
     Gives the files written, and counts as JSON: alleles; those near a transcript (`near`), on no transcript's contig
-    (`apart`), not spelled in bases (`symbolic`); REF compared with the reference (`compared`), other there (`differ`).
+    (`apart`), not spelled in bases (`symbolic`), of these such that do not say what they change (`unclear`); REF
+    compared with the reference (`compared`), other there (`differ`). Beside them, alleles that are no change (`none`).
     """
     for index in (i for batch in batches for i in batch.column(0).to_pylist()):
         writer = PartWriter(CONSEQUENCES, target, f"{name}-{index:05d}")
@@ -76,49 +78,82 @@ def write_consequences(
 
 
 def _rows(files: list[StoredFile], contig: str, against: Against, counts: Counter[str]) -> Iterator[pa.Table]:
-    alleles = _alleles(files, counts)
-    counts["alleles"] += alleles.num_rows
-    if not alleles.num_rows:
+    alleles, others = _alleles(files, counts)
+    count = alleles.num_rows + others.num_rows
+    counts["alleles"] += count
+    if not count:
         return
     features = [batch for file in against.annotations for batch in rows_of(file, _FEATURES, "contig", contig)]
     schema = pa.schema([ANNOTATIONS.arrow_schema().field(name) for name in _FEATURES])
     transcripts = of_features(pa.Table.from_batches(features).cast(schema) if features else schema.empty_table())
-    counts["apart"] += 0 if len(transcripts) else alleles.num_rows
+    counts["apart"] += 0 if len(transcripts) else count
+    code = code_of(contig)
+    for start in range(0, others.num_rows, _LONG):
+        block = others.slice(start, _LONG).combine_chunks()
+        yield _by_place(block, transcripts, code, counts)
+    if not alleles.num_rows:
+        return
     bases = _bases(against.bases, contig, _span(alleles, transcripts))
     for start in range(0, alleles.num_rows, _BLOCK):
         block = alleles.slice(start, _BLOCK).combine_chunks()
         pos, ref, alt = (block[name].combine_chunks() for name in _SITE)
         variants = Variants.of_alleles(pos.to_numpy(), ref, alt)
         first, last = _span(block, None)
-        found = consequences(variants, transcripts.between(first - NEARBY, last + NEARBY), bases, code_of(contig))
-        counts["near"] += int(pc.sum(pc.and_(found["picked"], found["transcript_id"].is_valid())).as_py() or 0)
+        found = consequences(variants, transcripts.between(first - NEARBY, last + NEARBY), bases, code)
         _compare(pos.to_numpy(), ref, bases, counts)
-        found = found.set_column(
-            found.column_names.index("transcript_id"), "transcript_id", pc.fill_null(found["transcript_id"], "")
-        )
-        for name, column in (("pos", pos), ("ref", ref), ("alt", alt)):
-            found = found.append_column(name, column.take(found["variant"].combine_chunks()))
-        yield found
+        yield _sited(found, block, counts)
 
 
-def _alleles(files: list[StoredFile], counts: Counter[str]) -> pa.Table:
-    """Distinct POS, REF and ALT of the files, in order, of alleles that are spelled in bases."""
-    made = [pa.table({field: pa.array([], VARIANTS.arrow_schema().field(of).type if of != "alts" else pa.string())
-                      for field, of in (("pos", "pos"), ("ref", "ref"), ("alt", "alts"))})]  # fmt: skip
+def _by_place(block: pa.Table, transcripts: Transcripts, code: np.ndarray, counts: Counter[str]) -> pa.Table:
+    """Rows of alleles that are not spelled in bases; what is not known of them is in `note`."""
+    position, end, kind = (block[name].to_numpy() for name in ("pos", "end", "kind"))
+    start, last, kind, note = structural.placed(position, end, block["alt"], kind)
+    counts["symbolic"] += block.num_rows
+    counts["unclear"] += int((kind == structural.UNKNOWN).sum())
+    variants = Variants.of_stretches(start, last, kind)
+    near = transcripts.between(int(start.min()) - NEARBY, int(last.max()) + NEARBY)
+    found = consequences(variants, near, Stretch(0, np.zeros(0, np.int8)), code)
+    return _sited(found, block.append_column("note", note), counts)
+
+
+def _sited(found: pa.Table, block: pa.Table, counts: Counter[str]) -> pa.Table:
+    """Consequences with what `block` has of their variants."""
+    counts["near"] += int(pc.sum(pc.and_(found["picked"], found["transcript_id"].is_valid())).as_py() or 0)
+    place = found.column_names.index("transcript_id")
+    found = found.set_column(place, "transcript_id", pc.fill_null(found["transcript_id"], ""))
+    of = found["variant"].combine_chunks()
+    for name in (*_SITE, "end", "note"):
+        known = name in block.column_names
+        found = found.append_column(name, block[name].take(of) if known else _NOTHING[name](len(of)))
+    return found
+
+
+_NOTHING = {name: partial(pa.nulls, type=kind) for name, kind in (("end", pa.int64()), ("note", pa.string()))}
+
+
+def _alleles(files: list[StoredFile], counts: Counter[str]) -> tuple[pa.Table, pa.Table]:
+    """Distinct POS, REF and ALT of the files, in order, of alleles that are spelled in bases; and those that are not,
+    with the last base of their record, `end`, and their `kind`."""
+    schema = pa.schema([("pos", pa.int64()), ("ref", pa.string()), ("alt", pa.string())])
+    wider = schema.append(pa.field("end", pa.int64())).append(pa.field("kind", pa.int8()))
+    spelled, others = [schema.empty_table()], [wider.empty_table()]
     for file in files:
         with opened(file.uri, file.checksum) as stored:
-            for batch in stored.iter_batches(1 << 16, columns=["pos", "ref", "alts"], use_threads=False):
+            for batch in stored.iter_batches(1 << 16, columns=["pos", "ref", "alts", "end"], use_threads=False):
                 of, alt = pc.list_parent_indices(batch.column("alts")), batch.column("alts").flatten()
-                rows = pa.table({"pos": batch.column("pos").take(of), "ref": batch.column("ref").take(of), "alt": alt})
-                spelled = pc.and_(
-                    pc.match_substring_regex(rows["alt"], _SPELLED), pc.match_substring_regex(rows["ref"], _SPELLED)
-                )
-                changes = pc.and_(spelled, pc.not_equal(pc.utf8_upper(rows["ref"]), pc.utf8_upper(rows["alt"])))
-                kept = rows.filter(changes)
-                counts["symbolic"] += rows.num_rows - kept.num_rows
-                made.append(kept)
-    rows = pa.concat_tables(made).group_by(_SITE).aggregate([]).select(_SITE)
-    return rows.take(pc.sort_indices(rows, [(name, "ascending") for name in _SITE]))
+                pos, ref, end = (batch.column(name).take(of) for name in ("pos", "ref", "end"))
+                kind = structural.kinds(ref, alt)
+                rows = pa.table([pos, ref, alt, end, pa.array(kind)], schema=wider)
+                plain, none = kind == structural.SPELLED, kind == structural.NONE
+                counts["none"] += int(none.sum())
+                spelled.append(rows.select(_SITE).filter(pa.array(plain)))
+                others.append(rows.filter(pa.array(~plain & ~none)))
+    return _distinct(pa.concat_tables(spelled)), _distinct(pa.concat_tables(others))
+
+
+def _distinct(rows: pa.Table) -> pa.Table:
+    found = rows.group_by(rows.column_names).aggregate([]).select(rows.column_names)
+    return found.take(pc.sort_indices(found, [(name, "ascending") for name in found.column_names]))
 
 
 def _span(alleles: pa.Table, transcripts: Transcripts | None) -> tuple[int, int]:

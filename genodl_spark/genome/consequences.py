@@ -5,7 +5,8 @@ insertion or deletion counts where the record has it, and only HGVS moves it, to
 sequence. All pairs of a variant and a transcript are worked on at once, by interval; only changes of a coding
 sequence that are no substitution of one base are looked at one by one, in `hgvs.protein_change`.
 An insertion between an exon and an intron, or between an untranslated region and a coding one, lengthens the exon,
-and the untranslated region.
+and the untranslated region. Alleles that are no bases (`structural`) have terms by place, those that VEP gives
+structural variants, and neither codons nor HGVS; deletions and insertions also those of splice sites.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark.genome import hgvs
+from genodl_spark.genome import hgvs, structural
 from genodl_spark.genome.bases import base_codes, spelled
 from genodl_spark.genome.codons import STOP, amino_acids
 from genodl_spark.genome.transcripts import NAMES, Transcripts, complement, replaced
@@ -31,6 +32,9 @@ _RANKED = {  # the most severe first
     "frameshift_variant": _HIGH,
     "stop_lost": _HIGH,
     "start_lost": _HIGH,
+    "transcript_amplification": _HIGH,
+    "feature_elongation": _HIGH,
+    "feature_truncation": _HIGH,
     "inframe_insertion": _MODERATE,
     "inframe_deletion": _MODERATE,
     "missense_variant": _MODERATE,
@@ -53,9 +57,18 @@ _RANKED = {  # the most severe first
     "upstream_gene_variant": _MODIFIER,
     "downstream_gene_variant": _MODIFIER,
     "intergenic_variant": _MODIFIER,
+    "sequence_variant": _MODIFIER,
 }
 TERMS = list(_RANKED)
 IMPACTS = list(_RANKED.values())
+CLASSES = {  # what a change does to a protein, as tests of genes take variants together
+    "lof": [
+        *("transcript_ablation", "splice_acceptor_variant", "splice_donor_variant", "stop_gained"),
+        *("frameshift_variant", "stop_lost", "start_lost"),
+    ],
+    "missense": ["missense_variant"],
+    "synonymous": ["synonymous_variant"],
+}
 _BIT = {term: np.int64(1) << place for place, term in enumerate(TERMS)}
 
 
@@ -65,12 +78,14 @@ class Variants:
 
     `start`, `end` int64 (N,): without the bases that both alleles begin or end with; an insertion has start == end.
     `alt` int8: base codes one behind the other, those of variant n at [alt_of[n], alt_of[n + 1]), int64 (N + 1,).
+    `kind` int8 (N,): of `structural`; what is not spelled has no bases here.
     """
 
     start: np.ndarray
     end: np.ndarray
     alt: np.ndarray
     alt_of: np.ndarray
+    kind: np.ndarray
 
     @classmethod
     def of_alleles(cls, position: np.ndarray, ref: pa.Array, alt: pa.Array) -> Variants:
@@ -84,7 +99,13 @@ class Variants:
         size = alt_size - front - back
         kept = np.concatenate([[0], np.cumsum(size)])
         places = np.repeat(alt_of[:-1] + front - kept[:-1], size) + np.arange(kept[-1])
-        return cls(start, position - 1 + ref_size - back, alt_codes[places], kept)
+        kind = np.full(len(start), structural.SPELLED, np.int8)
+        return cls(start, position - 1 + ref_size - back, alt_codes[places], kept, kind)
+
+    @classmethod
+    def of_stretches(cls, start: np.ndarray, end: np.ndarray, kind: np.ndarray) -> Variants:
+        """Of alleles that are no bases, as `structural.placed` has them."""
+        return cls(start, end, np.zeros(0, np.int8), np.zeros(len(start) + 1, np.int64), kind)
 
     def __len__(self) -> int:
         return len(self.start)
@@ -138,7 +159,8 @@ class Stretch:
 
 
 def consequences(variants: Variants, transcripts: Transcripts, bases: Stretch, code: np.ndarray) -> pa.Table:
-    """A row per variant and transcript within NEARBY bases of it, and one per variant that has none; by variant.
+    """A row per variant and transcript within NEARBY bases of it, and one per variant that has none, intergenic or of
+    a kind that does not tell (`sequence_variant`); by variant.
 
     `variant` int64: which of them. `terms`: the ranked ones, the most severe first; `impact` that of the first, `rank`
     its place among all, from 1. `picked`: the row of the variant that is most severe, of several the one whose
@@ -157,7 +179,7 @@ class Pairs:
         self.variants, self.transcripts, self.bases, self.code = variants, transcripts, bases, code
         self.variant, self.transcript = _near(variants, transcripts)
         v, t = self.variant, self.transcript
-        self.start, self.end = variants.start[v], variants.end[v]
+        self.start, self.end, self.kind = variants.start[v], variants.end[v], variants.kind[v]
         self.size = np.diff(variants.alt_of)[v]
         self.strand = transcripts.strand[t]
         self.forward = self.strand > 0
@@ -169,8 +191,15 @@ class Pairs:
             0,
             np.where(before == self.forward, _BIT["upstream_gene_variant"], _BIT["downstream_gene_variant"]),
         )
-        self.lost = self.inside & (self.start <= first) & (self.end >= last) & (self.size < self.end - self.start)
-        self.terms[self.lost] = _BIT["transcript_ablation"]
+        whole = self.inside & (self.start <= first) & (self.end >= last)
+        goes = np.isin(self.kind, (structural.SPELLED, structural.DELETION)) & (self.size < self.end - self.start)
+        doubles = self.kind == structural.DUPLICATION
+        self.terms[whole & goes] = _BIT["transcript_ablation"]
+        self.terms[whole & doubles] = _BIT["transcript_amplification"]
+        self.entire = whole & (goes | doubles)
+        part, longer = self.inside & ~self.entire, doubles | (self.kind == structural.INSERTION)
+        self.terms[part & (self.kind == structural.DELETION)] |= _BIT["feature_truncation"]
+        self.terms[part & longer & (self.start >= first) & (self.end <= last)] |= _BIT["feature_elongation"]
         self.coding = transcripts.coding[t]
         self._exons()
         self._introns()
@@ -179,7 +208,7 @@ class Pairs:
         self._coding_changes()
 
     def _within(self) -> np.ndarray:
-        return np.flatnonzero(self.inside & ~self.lost)
+        return np.flatnonzero(self.inside & ~self.entire)
 
     def _exons(self) -> None:
         """`touched`: how many exons a variant changes; `exon`: the first of them in the order of the genome.
@@ -241,6 +270,8 @@ class Pairs:
         bits = np.zeros(len(row), np.int64)
         for term, hold in holds.items():
             bits |= np.where(hold, _BIT[term], 0)
+        vague = np.isin(self.kind[row], (structural.DUPLICATION, structural.INVERSION, structural.COPIES))
+        bits[vague | (self.kind[row] == structural.BREAKEND)] &= _BIT["intron_variant"]
         found = np.bitwise_or.reduceat(bits, firsts)
         self._drop(found, "splice_region_variant", ("splice_donor_variant", "splice_acceptor_variant"))
         self._drop(found, "splice_donor_region_variant", ("splice_donor_5th_base_variant",))
@@ -254,14 +285,14 @@ class Pairs:
 
     def _regions(self) -> None:
         """Terms of exons and of kinds of transcripts; `in_coding`: pairs that change the coding sequence."""
-        t, exonic = self.transcript, (self.touched > 0) & ~self.lost
+        t, exonic = self.transcript, (self.touched > 0) & ~self.entire
         c0, c1 = self.transcripts.coding_start[t], self.transcripts.coding_end[t]
         insertion = self.start == self.end
         self.c0, self.c1 = c0, c1
         five = exonic & self.coding & ((self.q0 < c0) | (insertion & (self.q0 == c0)))
         three = exonic & self.coding & ((self.q1 > c1) | (insertion & (self.q1 == c1)))
         self.in_coding = exonic & self.coding & (self.q0 < c1) & (self.q1 > c0)
-        within = self.inside & ~self.lost
+        within = self.inside & ~self.entire
         biotype = pc.equal(self.transcripts.names["biotype"], "nonsense_mediated_decay")
         decays = pc.fill_null(biotype, False).combine_chunks().to_numpy(zero_copy_only=False)[t]
         holds = {
@@ -277,8 +308,10 @@ class Pairs:
     def _coding_changes(self) -> None:
         """Terms, codons, amino acids and HGVS p. of the pairs that change a coding sequence."""
         rows = np.flatnonzero(self.in_coding)
-        within = self.in_one[rows]
-        self.terms[rows[~within]] |= _BIT["coding_sequence_variant"]  # part of an intron goes as well
+        within = (self.in_one & (self.kind == structural.SPELLED))[rows]
+        self.terms[rows[~within]] |= _BIT[
+            "coding_sequence_variant"
+        ]  # part of an intron goes as well, or it is no bases
         rows = rows[within]
         self.spliced, self.spliced_of = self.transcripts.spliced(self.bases.at)
         single = (self.q1[rows] - self.q0[rows] == 1) & (self.size[rows] == 1)
@@ -370,7 +403,8 @@ class Pairs:
         """3' untranslated regions that variants change, a row per pair whose change lies in one exon and behind the
         stop codon: `variant` int64, `transcript_id`, and the region `before` and `after` it, text in the order of
         transcription, N for an unknown base."""
-        rows = np.flatnonzero(self.in_one & self.coding & ~self.lost & (self.q0 >= self.c1))
+        spelled_out = self.kind == structural.SPELLED
+        rows = np.flatnonzero(self.in_one & spelled_out & self.coding & ~self.entire & (self.q0 >= self.c1))
         texts: tuple[list[str], list[str]] = [], []
         for row in rows.tolist():
             spliced, place, alt = self._change(row)
@@ -413,12 +447,13 @@ class Pairs:
         missing = np.flatnonzero(alone)
         if not len(missing):
             return made
-        place = TERMS.index("intergenic_variant")
+        unknown = self.variants.kind[missing] == structural.UNKNOWN
+        place = np.where(unknown, TERMS.index("sequence_variant"), TERMS.index("intergenic_variant"))
         rest = {
             "variant": pa.array(missing),
-            "terms": _lists(np.full(len(missing), _BIT["intergenic_variant"])),
-            "impact": pa.array([IMPACTS[place]] * len(missing)),
-            "rank": pa.array(np.full(len(missing), place + 1, np.int32)),
+            "terms": _lists(np.int64(1) << place),
+            "impact": pa.array(np.array(IMPACTS, object)[place], pa.string()),
+            "rank": pa.array((place + 1).astype(np.int32)),
             "picked": pa.array(np.ones(len(missing), bool)),
         }
         both = pa.concat_tables(
@@ -441,7 +476,8 @@ class Pairs:
 
 
 def _near(variants: Variants, transcripts: Transcripts) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of variants and transcripts within NEARBY bases of each other, by variant: int64 (P,) each."""
+    """Pairs of variants and transcripts within NEARBY bases of each other, by variant: int64 (P,) each. None of
+    variants of which is not known where they end."""
     order = np.argsort(variants.start, kind="stable")
     start, longest = variants.start[order], int((variants.end - variants.start).max(initial=0))
     first = np.searchsorted(start, transcripts.start - NEARBY - longest, "left")
@@ -450,6 +486,7 @@ def _near(variants: Variants, transcripts: Transcripts) -> tuple[np.ndarray, np.
     variant = order[np.repeat(first - (np.cumsum(count) - count), count) + np.arange(count.sum())]
     transcript = np.repeat(np.arange(len(transcripts)), count)
     reach = np.maximum(variants.end, variants.start + 1)[variant] > transcripts.start[transcript] - NEARBY
+    reach &= variants.kind[variant] != structural.UNKNOWN
     variant, transcript = variant[reach], transcript[reach]
     by_variant = np.argsort(variant, kind="stable")
     return variant[by_variant], transcript[by_variant]

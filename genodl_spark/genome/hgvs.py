@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genodl_spark.genome import structural
 from genodl_spark.genome.bases import LETTERS, spelled
 from genodl_spark.genome.codons import THREE, translated
 from genodl_spark.genome.transcripts import complement, replaced
@@ -198,10 +199,11 @@ def _range(protein: str, index: int, size: int) -> str:
 
 def coding_dna(pairs: Pairs) -> pa.Array:
     """HGVS c., or n. of transcripts without a coding region, of every pair: NULL where a variant reaches out of its
-    transcript."""
+    transcript, and for what is not spelled in bases."""
     variants, transcripts, bases = pairs.variants, pairs.transcripts, pairs.bases
     begins, ends = transcripts.start[pairs.transcript], transcripts.end[pairs.transcript]
-    rows = np.flatnonzero(pairs.inside & (pairs.start >= begins) & (pairs.end <= ends))
+    spelled_out = pairs.kind == structural.SPELLED
+    rows = np.flatnonzero(pairs.inside & spelled_out & (pairs.start >= begins) & (pairs.end <= ends))
     texts = np.full(len(pairs.start), -1, np.int64)
     texts[rows] = np.arange(len(rows))
     v, forward = pairs.variant[rows], pairs.forward[rows]
@@ -264,7 +266,7 @@ def _slack(variants: Variants, bases: Stretch, step: int) -> np.ndarray:
     A round for each base, of those that have moved so far."""
     size, gone = np.diff(variants.alt_of), variants.end - variants.start
     moved = np.zeros(len(size), np.int64)
-    active = np.flatnonzero((size == 0) != (gone == 0))
+    active = np.flatnonzero(((size == 0) != (gone == 0)) & (variants.kind == structural.SPELLED))
     while len(active):
         k, length = moved[active], np.maximum(size, gone)[active]
         from_alt = (size[active] > 0) & (k < length)

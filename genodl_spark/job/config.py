@@ -226,7 +226,11 @@ class Settings(Section):
     blocks: Names = Field(
         [], description="Blocks of features that the task takes; empty for those that it takes by itself."
     )
-    covariates: Names = Field([], description="Columns of the sample table, or of labels, that are features too.")
+    covariates: Names = Field(
+        [],
+        description="Columns of the sample table, or of labels, that are features too; burden:GENE:CLASS is what "
+        "variants do to a gene: copies of alleles of lof, missense, synonymous or a term of the Sequence Ontology.",
+    )
     min_feature_overlap: float = Field(
         0.5, ge=0, le=1, description="Share of a model's features that a cohort has to have to be scored."
     )

@@ -135,9 +135,12 @@ def _check(run: Run, counts: Counter[str], sides: tuple[dict[str, str], dict[str
     if counts["differ"] * 2 > counts["compared"]:
         found = f"found another base in the reference for {counts['differ']} of {counts['compared']} variants"
         raise InputError(f"{found}; expected the genome build of the variants", "reference")
-    if not counts["compared"]:
+    if not counts["compared"] and counts["alleles"] > counts["symbolic"]:
         run.report.warn("the reference has none of the variants' bases: what they do to codons is not known")
     if counts["differ"]:
         run.report.warn(f"{counts['differ']} variants have another REF than the reference, whose base counts")
     if counts["symbolic"]:
-        run.report.warn(f"{counts['symbolic']} alleles are not spelled in bases, or change none: they have no rows")
+        unclear = f"; {counts['unclear']} of them do not say what they change" if counts["unclear"] else ""
+        run.report.warn(f"{counts['symbolic']} alleles are not spelled in bases: they have terms by place{unclear}")
+    if counts["none"]:
+        run.report.warn(f"{counts['none']} alleles are no change (*, <*>, <NON_REF>, REF once more): they have no rows")

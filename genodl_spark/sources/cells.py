@@ -23,6 +23,7 @@ from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import PartWriter
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.ingested import CELLS, FEATURES, QUARANTINE
+from genodl_spark.lake.tables.portals import PROBES
 from genodl_spark.sources.arrival import Arrival
 from genodl_spark.sources.engine import Counts, Piece, Reader, SourceFile, counts, ingest_files, tell
 from genodl_spark.sources.labelled import check_entities, merge_labels
@@ -77,7 +78,7 @@ class Source(SourceKind):
 
         def settle() -> None:
             arrival.settle()
-            _write_orders(run, cohort, block, headers)
+            _write_genes(run, cohort, block, files)
 
         check = partial(check_entities, run, CELLS, {"cohort": cohort, "block": block}, files, staging)
         try:
@@ -138,18 +139,34 @@ class _CellReader(Reader):
             yield rows, labels, none
 
 
-def _write_orders(run: Run, cohort: str, block: str, headers: Mapping[str, Header]) -> None:
-    """The orders of features that `features` does not have; before the rows, which are read by them."""
+def _write_genes(run: Run, cohort: str, block: str, files: Mapping[SourceFile, Header]) -> None:
+    """The orders of features that `features` does not have, and the symbols that files give them; before the rows,
+    which are read by the former. Of files with the same features the first tells the symbols."""
     lake, of = run.lake, {"cohort": cohort, "source": CELLS.name, "block": block}
     known = set(lake.rows(FEATURES, of).column("feature_set").to_pylist()) if lake.exists(FEATURES) else set()
-    fresh = {header.feature_set: (uri, header) for uri, header in headers.items() if header.feature_set not in known}
-    writer = PartWriter(FEATURES, lake.path(FEATURES), uuid.uuid4().hex[:12])
-    for feature_set, (uri, header) in fresh.items():
-        names = cells_hdf5.features(uri, header) if _is_hdf5(uri) else matrix_market.features(header)
-        columns: list[Any] = [pa.repeat(pa.scalar(value), len(names)) for value in (*of.values(), feature_set)]
-        columns += [pa.array(np.arange(len(names), dtype=np.int32)), pa.array(names, pa.string())]
-        writer.write(pa.RecordBatch.from_arrays(columns, schema=FEATURES.arrow_schema()))
-    parts = writer.close()
+    firsts = {header.feature_set: (file, header) for file, header in reversed(list(files.items()))}
+    fresh = sorted(firsts.keys() - known)
+    orders, symbols = (PartWriter(table, lake.path(table), uuid.uuid4().hex[:12]) for table in (FEATURES, PROBES))
+    for feature_set, (file, header) in firsts.items():
+        genes = cells_hdf5.genes(file.uri, header) if _is_hdf5(file.uri) else matrix_market.genes(header)
+        size = len(genes.names)
+        names = pa.array(genes.names, pa.string())
+        if feature_set in fresh:
+            columns: list[Any] = [pa.repeat(pa.scalar(value), size) for value in (*of.values(), feature_set)]
+            columns += [pa.array(np.arange(size, dtype=np.int32)), names]
+            orders.write(pa.RecordBatch.from_arrays(columns, schema=FEATURES.arrow_schema()))
+        if genes.symbols is not None:
+            columns = [pa.repeat(pa.scalar(value), size) for value in of.values()]
+            columns += [names, pa.array(genes.symbols, pa.string()), pa.repeat(pa.scalar(file.name), size)]
+            columns.append(pa.nulls(size, pa.string()) if genes.ids is None else pa.array(genes.ids, pa.string()))
+            named = pa.Table.from_arrays(columns, schema=PROBES.arrow_schema()).filter(columns[4].is_valid())
+            for batch in named.to_batches():
+                symbols.write(batch)
+    parts = orders.close()
     if parts:
-        lake.commit(FEATURES, parts, {**of, "feature_set": sorted(fresh)})
+        lake.commit(FEATURES, parts, {**of, "feature_set": fresh})
     run.wrote(FEATURES, sum(part.rows for part in parts))
+    parts = symbols.close()
+    if parts or lake.exists(PROBES):
+        lake.commit(PROBES, parts, {**of, "file": sorted(file.name for file in files)})
+        run.wrote(PROBES, sum(part.rows for part in parts))

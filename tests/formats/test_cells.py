@@ -53,9 +53,9 @@ def read(path: Path, layer: str = "X") -> tuple[np.ndarray, pa.Table, pa.Table, 
         middle = header.cells // 2 if header.ranges else 0
         found: Iterator = cells_hdf5.read(uri, header, "c", "b", "f", 0, middle) if middle else iter(())
         parts = [*found, *cells_hdf5.read(uri, header, "c", "b", "f", middle, header.cells)]
-        names = cells_hdf5.features(uri, header)
+        names = cells_hdf5.genes(uri, header).names
     else:
-        parts, names = list(matrix_market.read(uri, header, "c", "b", "f")), matrix_market.features(header)
+        parts, names = list(matrix_market.read(uri, header, "c", "b", "f")), matrix_market.genes(header).names
     rows, labels = (pa.Table.from_batches(one) for one in zip(*parts, strict=True))
     values = packing.rows(rows.column("x"), "sparse:float32", header.features)
     assert rows.column("n_values").to_pylist() == (values != 0).sum(1).tolist()
@@ -118,6 +118,30 @@ def test_h5ad_of_every_layout(tmp_path: Path, layout: str, form: str) -> None:
     assert set(labels.column("share").to_pylist()) == {"0.5"}
 
 
+@pytest.mark.parametrize("layout", ["compound", "types"])
+def test_genes_that_are_called_by_symbols_keep_their_identifiers(tmp_path: Path, layout: str) -> None:
+    path = anndata(tmp_path / "a.h5ad", counted(), layout, "csr")
+    ids = [f"ENSG{i}" for i in range(GENES)]
+    with h5py.File(path, "a") as file:
+        if layout == "compound":
+            del file["var"]
+            rows = [(f"g{i}".encode(), one.encode(), i) for i, one in enumerate(ids)]
+            file["var"] = np.array(rows, [("index", "S8"), ("Gene_IDs", "S8"), ("n_cells", "<i8")])
+        else:
+            file.create_dataset("var/Gene_IDs", data=ids, dtype=TEXT)
+            file["var"].attrs.create("column-order", ["Gene_IDs"], dtype=TEXT)
+    found = cells_hdf5.genes(path.as_uri(), header_of(path))
+    assert (found.names, found.symbols, found.ids) == (found.names, found.names, ids) and found.names[1] == "g1"
+
+
+def test_symbols_and_identifiers_among_columns_of_genes() -> None:
+    columns: dict[str, list[str | None]] = {"chrom": ["1", "2"], "Symbol": ["A", None], "gene_id": ["x", "y"]}
+    found = counted_cells.Genes.of(["x", "y"], columns.__getitem__, columns)
+    assert (found.symbols, found.ids) == (["A", None], None)  # identifiers are the names already
+    assert found.of_type(["a", "b"], "b") == counted_cells.Genes(["y"], [None])
+    assert counted_cells.Genes.of(["x", "y"], columns.__getitem__, ["chrom"]) == counted_cells.Genes(["x", "y"])
+
+
 def test_raw_values_layers_and_columns_of_other_types(tmp_path: Path) -> None:
     matrix, path = counted(), tmp_path / "a.h5ad"
     anndata(path, matrix, "types", "csr")
@@ -164,6 +188,8 @@ def test_files_of_10x(tmp_path: Path, version: int) -> None:
     kept = GENES - 4 if version == 3 else GENES
     assert (values == matrix.toarray()[:, :kept]).all() and genes == [f"ENSG{i}" for i in range(kept)]
     assert rows.column("cell_id")[0].as_py() == "AC0-1"
+    found = cells_hdf5.genes(path.as_uri(), header_of(path))
+    assert (found.symbols, found.ids) == ([f"n{i}" for i in range(kept)], None)
     if version == 3:
         header = header_of(path, feature_type="Antibody Capture")
         assert header.features == 4 and "4 features of type Antibody Capture are read" in header.notes[0]
@@ -201,6 +227,8 @@ def test_folders_in_every_order(tmp_path: Path, order: str, names: str) -> None:
     values, rows, labels, genes = read(folder(tmp_path / "a", matrix, order, names))
     assert (values == matrix.toarray()).all() and genes == [f"g{i}" for i in range(GENES)]
     assert rows.column("cell_id").to_pylist() == [f"c{i}" for i in range(CELLS)]
+    found = matrix_market.genes(header_of(tmp_path / "a" / ("counts.mtx.gz" if names == "ours" else "x_matrix.mtx")))
+    assert found.symbols == (None if names == "ours" else [f"name{i}" for i in range(GENES)])
     if names == "ours":
         assert labels.column("label").to_pylist() == ["AB"[i % 2] for i in range(CELLS)]
         assert labels.column("batch").to_pylist() == [str(i % 3) if i % 3 else None for i in range(CELLS)]

@@ -393,6 +393,7 @@ def test_consequences_are_those_of_transcripts_mutated_base_by_base(strand: str)
     assert seen >= set(TERMS) - {
         "non_coding_transcript_exon_variant", "non_coding_transcript_variant", "NMD_transcript_variant",
         "intergenic_variant", "incomplete_terminal_codon_variant", "start_retained_variant",
+        "transcript_amplification", "feature_elongation", "feature_truncation", "sequence_variant",
     }  # fmt: skip
 
 

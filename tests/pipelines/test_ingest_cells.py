@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from genodl_spark.core import packing
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.ingested import CELLS, FEATURES, LABELS, SAMPLES, SOURCES
+from genodl_spark.lake.tables.portals import PROBES
 from jobs import ingest
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -67,7 +68,8 @@ def folder(path: Path, cells: dict[str, str], values: np.ndarray) -> str:
     """A folder of counts (genes, cells), and a column `label` of its cells."""
     path.mkdir(exist_ok=True)
     scipy.io.mmwrite(str(path / "matrix.mtx"), scipy.sparse.coo_matrix(values), symmetry="general")
-    (path / "genes.tsv").write_text("\n".join(["gene_id", *(f"g{i}" for i in range(len(values))), ""]))
+    genes = [f"g{i}\tS{i}" for i in range(len(values))]
+    (path / "genes.tsv").write_text("\n".join(["gene_id\tgene_name", *genes, ""]))
     rows = [f"{name}\t{label}" for name, label in cells.items()]
     (path / "cells.tsv").write_text("\n".join(["cell_id\tlabel", *rows, ""]))
     return str(path)
@@ -79,6 +81,9 @@ def test_another_edition_and_a_cell_that_stands_twice(genodl, lake: Lake, tmp_pa
     one = folder(tmp_path / "one", {"a": "x", "b": "y", "c": "x"}, values)
     two = folder(tmp_path / "two", {"d": "x", "e": "NA"}, values[:, :2])
     assert genodl(ingest, "cells", one, *common)[0] == 0
+    probes = lake.read(PROBES).where("source = 'cells'").orderBy("feature_id").collect()
+    told = [(r.cohort, r.feature_id, r.symbol, r.gene_id, r.file) for r in probes]
+    assert told == [("e", f"g{i}", f"S{i}", None, "one/matrix.mtx") for i in range(2)]
     assert genodl(ingest, "cells", two, *common)[0] == 0  # files of folders: of one name, and not the same
     # The labels alone have changed, and a cell has gone: its file is another edition.
     folder(tmp_path / "one", {"a": "z", "b": "y"}, values[:, :2])

@@ -30,13 +30,14 @@ HARMONISATION = Table(
 )
 PROBES = Table(
     "probes",
-    "One row per feature of a matrix file that the file gives a gene symbol for",
+    "One row per feature of a file of a matrix or of cells that the file gives a gene symbol for",
     (
         COHORT,
         *_MATRIX,
         required("feature_id", "string", "Feature as in `features`"),
         required("symbol", "string", "Gene symbol as in the file; several stand as they do there"),
         required("file", "string", "File name of the source, the first of those that have the same features"),
+        Column("gene_id", "string", "Gene identifier that the file has beside one that is called by its symbol"),
     ),
     key=("cohort", "source", "block", "file", "feature_id"),
     file="file",
