@@ -1,5 +1,6 @@
-"""Consequences of a cohort's variants, in tasks: files of `variants`, `annotations` and `reference_bases` to files of
-`consequences`, a stretch of a contig after the other. Loops go over contigs and blocks, not over records."""
+"""Consequences of a cohort's variants, in tasks: files of `variants` and `variant_effects`, `annotations` and
+`reference_bases` to files of `consequences`, a stretch of a contig after the other. Loops go over contigs and blocks,
+not over records."""
 
 from __future__ import annotations
 
@@ -44,13 +45,14 @@ class Against:
 
 def write_consequences(
     batches: Iterable[pa.RecordBatch],
-    shares: list[list[StoredFile]],
+    shares: list[tuple[str, list[StoredFile]]],
     cohort: str,
     against: Against,
     target: str,
     name: str,
 ) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `shares`, files of one contig each: writes their rows of CONSEQUENCES.
+    """For mapInArrow over indices into `shares`, a contig and files with its variants: writes their rows of
+    CONSEQUENCES.
 
     Gives the files written, and counts as JSON: alleles; those near a transcript (`near`), on no transcript's contig
     (`apart`), not spelled in bases (`symbolic`), of these such that do not say what they change (`unclear`); REF
@@ -59,8 +61,8 @@ def write_consequences(
     for index in (i for batch in batches for i in batch.column(0).to_pylist()):
         writer = PartWriter(CONSEQUENCES, target, f"{name}-{index:05d}")
         counts: Counter[str] = Counter()
-        contig = shares[index][0].partition["contig"]
-        for made in _rows(shares[index], contig, against, counts):
+        contig, files = shares[index]
+        for made in _rows(files, contig, against, counts):
             fixed = {"cohort": cohort, "contig": contig, "annotation": against.annotation}
             fixed["fingerprint"] = against.fingerprint
             columns = [
@@ -78,7 +80,7 @@ def write_consequences(
 
 
 def _rows(files: list[StoredFile], contig: str, against: Against, counts: Counter[str]) -> Iterator[pa.Table]:
-    alleles, others = _alleles(files, counts)
+    alleles, others = _alleles(files, contig, counts)
     count = alleles.num_rows + others.num_rows
     counts["alleles"] += count
     if not count:
@@ -97,7 +99,7 @@ def _rows(files: list[StoredFile], contig: str, against: Against, counts: Counte
     for start in range(0, alleles.num_rows, _BLOCK):
         block = alleles.slice(start, _BLOCK).combine_chunks()
         pos, ref, alt = (block[name].combine_chunks() for name in _SITE)
-        variants = Variants.of_alleles(pos.to_numpy(), ref, alt)
+        variants = Variants.of_alleles(pos.to_numpy(), ref, pc.if_else(pc.equal(alt, "-"), "", alt))
         first, last = _span(block, None)
         found = consequences(variants, transcripts.between(first - NEARBY, last + NEARBY), bases, code)
         _compare(pos.to_numpy(), ref, bases, counts)
@@ -131,24 +133,35 @@ def _sited(found: pa.Table, block: pa.Table, counts: Counter[str]) -> pa.Table:
 _NOTHING = {name: partial(pa.nulls, type=kind) for name, kind in (("end", pa.int64()), ("note", pa.string()))}
 
 
-def _alleles(files: list[StoredFile], counts: Counter[str]) -> tuple[pa.Table, pa.Table]:
+def _alleles(files: list[StoredFile], contig: str, counts: Counter[str]) -> tuple[pa.Table, pa.Table]:
     """Distinct POS, REF and ALT of the files, in order, of alleles that are spelled in bases; and those that are not,
     with the last base of their record, `end`, and their `kind`."""
     schema = pa.schema([("pos", pa.int64()), ("ref", pa.string()), ("alt", pa.string())])
     wider = schema.append(pa.field("end", pa.int64())).append(pa.field("kind", pa.int8()))
     spelled, others = [schema.empty_table()], [wider.empty_table()]
     for file in files:
-        with opened(file.uri, file.checksum) as stored:
-            for batch in stored.iter_batches(1 << 16, columns=["pos", "ref", "alts", "end"], use_threads=False):
-                of, alt = pc.list_parent_indices(batch.column("alts")), batch.column("alts").flatten()
-                pos, ref, end = (batch.column(name).take(of) for name in ("pos", "ref", "end"))
-                kind = structural.kinds(ref, alt)
-                rows = pa.table([pos, ref, alt, end, pa.array(kind)], schema=wider)
-                plain, none = kind == structural.SPELLED, kind == structural.NONE
-                counts["none"] += int(none.sum())
-                spelled.append(rows.select(_SITE).filter(pa.array(plain)))
-                others.append(rows.filter(pa.array(~plain & ~none)))
+        for pos, ref, alt, end in _records(file, contig):
+            kind = structural.kinds(ref, alt)
+            rows = pa.table([pos, ref, alt, end, pa.array(kind)], schema=wider)
+            plain, none = kind == structural.SPELLED, kind == structural.NONE
+            counts["none"] += int(none.sum())
+            spelled.append(rows.select(_SITE).filter(pa.array(plain)))
+            others.append(rows.filter(pa.array(~plain & ~none)))
     return _distinct(pa.concat_tables(spelled)), _distinct(pa.concat_tables(others))
+
+
+def _records(file: StoredFile, contig: str) -> Iterator[tuple[pa.Array, ...]]:
+    """POS, REF, ALT and the last base, an element for each ALT allele."""
+    if "contig" not in file.partition:  # of `variant_effects`
+        for batch in rows_of(file, _SITE, "contig", contig):
+            pos, ref, alt = (batch.column(name) for name in _SITE)
+            yield pos, ref, alt, pc.subtract(pc.add(pos, pc.binary_length(ref).cast(pa.int64())), 1)
+        return
+    with opened(file.uri, file.checksum) as stored:
+        for batch in stored.iter_batches(1 << 16, columns=["pos", "ref", "alts", "end"], use_threads=False):
+            of, alt = pc.list_parent_indices(batch.column("alts")), batch.column("alts").flatten()
+            pos, ref, end = (batch.column(name).take(of) for name in ("pos", "ref", "end"))
+            yield pos, ref, alt, end
 
 
 def _distinct(rows: pa.Table) -> pa.Table:

@@ -21,13 +21,13 @@ _PATTERNS = {
     INVERSION: r"^<INV(:[^>]*)?>$",
     COPIES: r"^<CNV(:[^>]*)?>$",
     BREAKEND: rf"[\[\]]|^\.{BASES}$|^{BASES}\.$",
-    SPELLED: f"^{BASES}$",
+    SPELLED: f"^({BASES}|-)$",  # - for none, in tables of variants
 }
 _RANGES = (DELETION, DUPLICATION, INVERSION, COPIES)  # which say nothing without the place where they end
 _NOTES = {
     COPIES: "how many copies there are is not known",
     BREAKEND: "what this end of a breakend does",
-    UNKNOWN: "a symbolic allele that is no kind of change",
+    UNKNOWN: "an allele that does not say what it changes",
 }
 _ENDLESS = "neither END nor SVLEN says where it ends"
 
@@ -39,7 +39,7 @@ def kinds(ref: pa.Array, alt: pa.Array) -> np.ndarray:
         found[pc.match_substring_regex(alt, pattern).to_numpy(zero_copy_only=False)] = kind
     found[pc.equal(pc.utf8_upper(ref), pc.utf8_upper(alt)).to_numpy(zero_copy_only=False)] = NONE
     letters = pc.match_substring_regex(ref, f"^{BASES}$").to_numpy(zero_copy_only=False)
-    found[~letters & (found == SPELLED)] = UNKNOWN
+    found[~letters & (found == SPELLED)] = UNKNOWN  # something comes in beside a base, on one side or the other
     return found
 
 

@@ -20,9 +20,10 @@ from genodl_spark.lake.parts import Part
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.consequences import CONSEQUENCES
 from genodl_spark.lake.tables.genomes import ANNOTATIONS, REFERENCE_BASES
-from genodl_spark.lake.tables.ingested import VARIANTS
+from genodl_spark.lake.tables.ingested import VARIANT_EFFECTS, VARIANTS
 from genodl_spark.sources.engine import discard
 
+_OF = (VARIANTS, VARIANT_EFFECTS)
 _SHOWN = 3  # names of a side in a message
 
 
@@ -34,11 +35,12 @@ def annotate(run: Run, cohort: str | None) -> None:
     """
     run.require_lake()
     sources = run.sources
-    name = run.cohort(cohort, sources.cohorts(VARIANTS), "variants")
+    having = {one for table in _OF for one in sources.cohorts(table)}
+    name = run.cohort(cohort, sorted(having), "variants")
     annotation = _chosen(run, ANNOTATIONS, run.settings.annotation, "annotation")
     reference = _chosen(run, REFERENCE_BASES, run.settings.reference or annotation, "reference")
     files = {table.name: sources.cohort_files(table, of) for table, of in (
-        (VARIANTS, name), (ANNOTATIONS, annotation), (REFERENCE_BASES, reference))}  # fmt: skip
+        *((table, name) for table in _OF), (ANNOTATIONS, annotation), (REFERENCE_BASES, reference))}  # fmt: skip
     paths = [sorted(file.path for file in some) for some in files.values()]
     digest = fingerprint(name, annotation, reference, paths, code_of(__name__))
     before = sources.cohort_files(CONSEQUENCES, name)
@@ -47,17 +49,20 @@ def annotate(run: Run, cohort: str | None) -> None:
         run.wrote(CONSEQUENCES, 0)
         return
     plain = {key: [replace(file, statistics={}) for file in some] for key, some in files.items()}
+    variants = [file for table in _OF for file in plain[table.name]]
     shares: dict[str, list[StoredFile]] = {}
-    for file in plain[VARIANTS.name]:
-        shares.setdefault(file.partition["contig"], []).append(file)
-    sides = _names(plain[VARIANTS.name]), _names(plain[ANNOTATIONS.name])
+    for file in variants:
+        contigs = [file.partition["contig"]] if "contig" in file.partition else list(_names([file]))
+        for contig in contigs:
+            shares.setdefault(contig, []).append(file)
+    sides = _names(variants), _names(plain[ANNOTATIONS.name])
     _tell_names(run, *sides)
     task = uuid.uuid4().hex[:12]
     new = [] if run.lake.exists(CONSEQUENCES) else [CONSEQUENCES]
     run.lake.create(CONSEQUENCES)
     work = partial(
         write_consequences,
-        shares=list(shares.values()),
+        shares=list(shares.items()),
         cohort=name,
         against=Against(annotation, plain[ANNOTATIONS.name], plain[REFERENCE_BASES.name], digest),
         target=run.lake.path(CONSEQUENCES),
@@ -90,7 +95,7 @@ def _chosen(run: Run, table: Table, named: str, key: str) -> str:
 
 
 def _names(files: list[StoredFile]) -> dict[str, str]:
-    """Contigs as the files have them, by the names that cohorts share. Of files of one contig, as those of variants
+    """Contigs as the files have them, by the names that cohorts share. Of files of one contig, as those of `variants`
     are, the first row of the first file tells it."""
     found: dict[str, str] = {}
     for file in files:
