@@ -70,7 +70,7 @@ class GdcCounts(MatrixFile):
         for _ in range(self.above):
             at = text.index(b"\n", at) + 1
         texts = [self.gene] if self.symbol is None else [self.gene, self.symbol]
-        named, (values,), lines = named_columns.read(text[at:], self.width, texts, [self.value], self.above + 1, uri)
+        named, (values,), lines = named_columns.read(text, self.width, texts, [self.value], self.above + 1, uri, at)
         genes = _genes(named, lines, uri)
         if not genes.names:
             raise InputError("found no gene below the header; expected one line per gene", uri, self.above + 1)

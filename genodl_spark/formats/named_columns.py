@@ -1,6 +1,7 @@
 """Some columns of a block of delimited text, found by their names in the header: how files of portals are read.
 
-A block goes through Arrow's reader; where that finds anything out of order, line by line.
+A block goes through a kernel where its numbers are counts, or through Arrow's reader; where that finds anything out of
+order, line by line.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import MISSING, WORDS, known, shown
 from genodl_spark.formats import delimited
 from genodl_spark.formats.delimited import Unreadable
+from genodl_spark.native import kernels
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -47,18 +49,43 @@ def place(names: Sequence[str], wanted: Sequence[str]) -> int | None:
 
 
 def read(
-    block: bytes, width: int, texts: Sequence[int], numbers: Sequence[int], first: int, file: str
+    block: bytes, width: int, texts: Sequence[int], numbers: Sequence[int], first: int, file: str, start: int = 0
 ) -> tuple[list[pa.Array], list[pa.Array], np.ndarray]:
-    """Columns of a block of whole lines between tabs, by their places among `width`: `texts` as strings, without a
-    missing value; `numbers` as float32, NULL where missing; and the lines of the rows, of which `first` is the first.
+    """Columns of the whole lines from `start` on in a block, between tabs, by their places among `width`: `texts` as
+    strings, without a missing value; `numbers` as float32, NULL where missing; and the lines of the rows, of which
+    `first` is the first.
 
     Blank lines are passed over, and so are empty cells behind the last column. InputError, with the line, for one
     of another number of cells, and for a cell in `numbers` that is no number within float32.
     """
+    found = _counts(np.frombuffer(block, np.uint8, offset=start), width, texts, numbers, first)
+    if found is not None:
+        return found
+    block = block[start:]
     return _fast(block, width, texts, numbers, first) or _slow(block, width, texts, numbers, first, file)
 
 
 _Read = tuple[list[pa.Array], list[pa.Array], np.ndarray]
+
+
+def _counts(block: np.ndarray, width: int, texts: Sequence[int], numbers: Sequence[int], first: int) -> _Read | None:
+    """Where all numbers are digits, cells are ASCII, and every line has as many: less than half of Arrow's time."""
+    if width < 2 or len({*texts, *numbers}) < len(texts) + len(numbers):
+        return None
+    role = np.zeros(width, np.int8)
+    role[list(texts)], role[list(numbers)] = np.arange(1, len(texts) + 1), -np.arange(1, len(numbers) + 1)
+    room = len(block) // width  # a line has a byte for each cell at least
+    cells = np.empty((len(texts), len(block)), np.uint8)
+    ends = np.empty((len(texts), room + 1), np.int32)
+    values = np.empty((len(numbers), room), np.float32)
+    rows = kernels.call("columns", block, len(block), width, role, room, cells, ends, values)
+    if rows < 0:
+        return None
+    named = [
+        pa.StringArray.from_buffers(rows, pa.py_buffer(end[: rows + 1].copy()), pa.py_buffer(cell[: end[rows]].copy()))
+        for cell, end in zip(cells, ends, strict=True)
+    ]
+    return named, [pa.array(value[:rows]) for value in values], np.arange(first, first + rows)
 
 
 def _fast(block: bytes, width: int, texts: Sequence[int], numbers: Sequence[int], first: int) -> _Read | None:
@@ -82,7 +109,7 @@ def _fast(block: bytes, width: int, texts: Sequence[int], numbers: Sequence[int]
     except pa.ArrowInvalid:
         return None
     # A line of blanks alone is a row of empty cells where there is one column.
-    if table.num_rows != block.count(b"\n") or width < 2:
+    if table.num_rows != kernels.call("count_lines", block, len(block)) or width < 2:
         return None
     read = [table.column(f"f{i}").chunk(0) if table.num_rows else pa.array([], types[f"f{i}"]) for i in numbers]
     for column in read:

@@ -77,7 +77,7 @@ def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK, longest: int = LONG
     try:
         for block in lines:
             yield number, block
-            number += block.count(b"\n")
+            number += kernels.call("count_lines", block, len(block))
     except Broken as broken:
         line = number + lines.ends_held()
         raise InputError(f"{broken} after line {line}; {_MEND}", file, line) from broken
@@ -126,7 +126,7 @@ def numbered_blocks(uri: str, split: Split, first: int) -> Iterator[tuple[int, b
         return
     for block in split_blocks(uri, split):
         yield first, block
-        first += block.count(b"\n")
+        first += kernels.call("count_lines", block, len(block))
 
 
 def first_line(uri: str) -> bytes:

@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 /* A named processor, such as arch=haswell, would be met by that processor alone;
  * a level is met by all that have its instructions. */
@@ -1189,4 +1192,62 @@ int64_t genodl_gather_lists(
     lists[n] = (int32_t)pieces;
     offsets[pieces] = at;
     return pieces;
+}
+
+/* ---- tables of text ---- */
+
+static inline const u8 *next_stop(const u8 *at, const u8 *end) {
+#ifdef __SSE2__
+    const __m128i tab = _mm_set1_epi8('\t'), feed = _mm_set1_epi8('\n');
+    for (; end - at >= 16; at += 16) {
+        __m128i some = _mm_loadu_si128((const __m128i *)at);
+        int found = _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(some, tab), _mm_cmpeq_epi8(some, feed)));
+        if (found) return at + __builtin_ctz((unsigned)found);
+    }
+#endif
+    while (at < end && *at != '\t' && *at != '\n') at++;
+    return at;
+}
+
+/* ASCII without quotes and CR, which text readers take in ways of their own. */
+WIDE static int is_plain(const u8 *text, int64_t n) {
+    u8 odd = 0;
+    for (int64_t i = 0; i < n; i++) odd |= (text[i] & 0x80) | (text[i] == '"') | (text[i] == '\r');
+    return !odd;
+}
+
+/* Columns of lines of `width` cells between tabs, by what `role` says of each: 0 none; k > 0, text k - 1, whose bytes
+ * come to `texts` + (k - 1) n and ends to `ends` + (k - 1) (room + 1); k < 0, whole number -k - 1, to `numbers` +
+ * (-k - 1) room. Every line ends in LF. Returns the lines; -1 for one of other cells, a number that is not 1 to 15
+ * digits, more lines than `room`, and text that is not plain. */
+int64_t genodl_columns(
+    const u8 *text, int64_t n, int width, const int8_t *role, int64_t room, u8 *texts, int32_t *ends, float *numbers) {
+    if (n >= INT32_MAX || !is_plain(text, n)) return -1;
+    const u8 *at = text, *end = text + n;
+    int64_t r = 0;
+    for (int c = 0; c < width; c++)
+        if (role[c] > 0) ends[(role[c] - 1) * (room + 1)] = 0;
+    for (; at < end; r++) {
+        if (r >= room) return -1;
+        for (int c = 0; c < width; c++) {
+            const u8 *stop = next_stop(at, end);
+            if (stop >= end || *stop != (c + 1 < width ? '\t' : '\n')) return -1;
+            int64_t size = stop - at;
+            if (role[c] > 0) {
+                int32_t *last = ends + (role[c] - 1) * (room + 1) + r;
+                memcpy(texts + (role[c] - 1) * n + *last, at, (size_t)size);
+                last[1] = *last + (int32_t)size;
+            } else if (role[c] < 0) {
+                int64_t value = 0;
+                if (size < 1 || size > 15) return -1;
+                for (; at < stop; at++) {
+                    if (!is_digit(*at)) return -1;
+                    value = 10 * value + (*at - '0');
+                }
+                numbers[(-role[c] - 1) * room + r] = (float)value;
+            }
+            at = stop + 1;
+        }
+    }
+    return r;
 }

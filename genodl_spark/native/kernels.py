@@ -2,7 +2,7 @@
 Arrays must be contiguous; none is copied.
 
 A packed genotype column is Arrow binary: `data` and int32 `offsets` (V + 1) in it.
-What they do stands in genotypes.py and formats/vcf/reader.py.
+What they do stands in genotypes.py, formats/vcf/reader.py and formats/named_columns.py.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "genodl_samples": (None, [_P, _N, _P, _P, _N, _I, *[_P] * 10]),
     "genodl_gather": (None, [_P, _N, _P, _P, _N, _P, _P]),
     "genodl_gather_lists": (_N, [_P, _N, _P, _P, _N, _I, _P, _P, _P]),
+    "genodl_columns": (_N, [_P, _N, _I, _P, _N, _P, _P, _P]),
 }
 
 

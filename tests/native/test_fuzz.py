@@ -22,6 +22,8 @@ def test_mutated_payloads_and_text_under_the_sanitizers() -> None:
         "100",
         "--rows",
         "1000",
+        "--tables",
+        "2000",
         "--seed",
         "1",
     ]
