@@ -115,7 +115,9 @@ class BurdenFeatures:
         parts = pieces.groupBy("chunk", "bucket").applyInPandas(_added, "person int, bucket int, x binary")
         by_person = parts.groupBy("person").agg(F.collect_list(F.struct("bucket", "x")).alias("parts"))
         numbers = pa.array(np.arange(len(samples.names), dtype=np.int32))
-        people = lake.spark.createDataFrame(pa.table({"entity_id": pa.array(samples.names), "person": numbers}))
+        people = lake.spark.createDataFrame(
+            pa.table({"entity_id": pa.array(samples.names, pa.string()), "person": numbers})
+        )
         usual = np.where(known & ~has, 0, np.nan).astype(np.float32)
 
         def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -267,10 +269,8 @@ def _pieces(samples: Samples) -> Any:
                     first = int(people[0]) // _PEOPLE if len(people) else 0
                     for chunk in range(first, int(people[-1]) // _PEOPLE + 1 if len(people) else 0):
                         a, b = np.searchsorted(people, (chunk * _PEOPLE, (chunk + 1) * _PEOPLE))
-                        part = [people[a:b] - chunk * _PEOPLE, *said, np.ascontiguousarray(copies[mine, a:b].T)]
-                        rows.append(
-                            (chunk, one, *(values.astype(values.dtype, copy=False).tobytes() for values in part))
-                        )
+                        part = [people[a:b] - chunk * _PEOPLE, *said, copies[mine, a:b].T]
+                        rows.append((chunk, one, *(values.tobytes() for values in part)))
                 columns = zip(*rows, strict=True) if rows else [[]] * len(_PIECE)
                 yield pa.RecordBatch.from_arrays(
                     [pa.array(values, kind) for values, kind in zip(columns, _PIECE.types, strict=True)], schema=_PIECE
