@@ -54,7 +54,7 @@ class WithCovariates:
     @property
     def tables(self) -> tuple[Table, ...]:
         more = _BURDENS.tables if self.burdens else ()
-        return tuple(dict.fromkeys((*self.base.tables, *more, table_about(self.entity))))
+        return tuple({table.name: table for table in (*self.base.tables, *more, table_about(self.entity))}.values())
 
     def _described(self, lake: Snapshot, cohort: str) -> DataFrame:
         from pyspark.sql import functions as F

@@ -1,14 +1,16 @@
-"""Burdens of genes: added up by hand, and of an annotated cohort as features and as covariates."""
+"""Consequences as features: burdens of genes, beside other features too, and what variants with measured effects do."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.burdens import BurdenFeatures, burdens
+from genodl_spark.features.consequences import FEATURES, ConsequenceFeatures, encoded
 from genodl_spark.features.covariates import WithCovariates
 from genodl_spark.features.genotypes import GenotypeFeatures
 from genodl_spark.lake.delta import Lake
@@ -28,6 +30,44 @@ def test_called_copies_are_added_up() -> None:
     assert np.isnan(burdens(x, np.zeros(0, int), np.zeros(0, int), 2)).all()
 
 
+def test_consequences_as_numbers() -> None:
+    rows = [
+        (["missense_variant", "splice_region_variant"], 8, 3, "cGg/cAg", "R/Q"),
+        (["synonymous_variant"], 3, 1, "atG/atA", "M"),
+        (["stop_gained"], 1, 1, "Aaa/Taa", "K/*"),
+        (["intron_variant"], None, None, None, None),
+        (["frameshift_variant", "of_another_time"], 9, 3, "cggGTt/cgT", "RV/X"),
+        (["inframe_insertion"], 4, 2, "-/ACG", "-/T"),
+    ]
+    schema = pa.schema(
+        [
+            ("terms", pa.list_(pa.string())),
+            ("cds_position", pa.int64()),
+            ("protein_position", pa.int64()),
+            ("codons", pa.string()),
+            ("amino_acids", pa.string()),
+        ]
+    )
+    batch = pa.RecordBatch.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema)
+    x = encoded(batch)
+    assert x.dtype == np.float32
+    numbers = [FEATURES.index(name) for name in ("cds_position", "protein_position")]
+    np.testing.assert_array_equal(x[:, numbers], [[8, 3], [3, 1], [1, 1], [np.nan, np.nan], [9, 3], [4, 2]])
+    x[:, numbers] = 0
+    assert [[FEATURES[i] for i in np.flatnonzero(row)] for row in x] == [
+        [
+            *("term:missense_variant", "term:splice_region_variant", "codon_position:2"),
+            *("amino_acid:R", "becomes:Q"),
+        ],
+        ["term:synonymous_variant", "codon_position:3", "amino_acid:M", "becomes:M"],
+        ["term:stop_gained", "codon_position:1", "amino_acid:K", "becomes:*"],
+        ["term:intron_variant"],
+        ["term:frameshift_variant"],
+        ["term:inframe_insertion", "codon_position:3"],
+    ]
+    assert set(np.unique(x)) == {0, 1}
+
+
 def _gene(name: str, symbol: str, first: int) -> str:
     """A transcript ATG AAA CGG TAA, 20 bases of untranslated region on both sides of it."""
     fields = f'gene_id "{name}"; gene_name "{symbol}"; transcript_id "T{name}"; transcript_biotype "protein_coding";'
@@ -45,6 +85,42 @@ def _vcf(path: Path, people: str, records: list[str]) -> str:
 
 def _values(rows) -> dict[str, list[float]]:
     return {row.entity_id: np.frombuffer(row.x, np.float32).tolist() for row in rows.collect()}
+
+
+def _effects(genodl, lake: Lake, folder: Path) -> None:
+    """A table of effects beside the cohort: annotated, chosen, packed and prepared."""
+    variants = [
+        "10008 g a LOF",
+        "10009 G A FUNC",
+        "10004 A T LOF",
+        "28000 C T FUNC",
+        "10004 AAA - LOF",
+        "9990 - G FUNC",
+    ]
+    lines = ["chrom\tpos\tref\talt\tlabel", *("\t".join(["chr20", *line.split()]) for line in variants)]
+    (folder / "v.tsv").write_text("\n".join([*lines, ""]))
+    at = ("--lake", lake.uri)
+    assert genodl(ingest, "variants", str(folder / "v.tsv"), "--cohort", "e", *at)[0] == 0
+    code, report, _ = genodl(annotate, "--cohort", "e", *at)
+    assert code == 0 and report["metrics"]["unclear"] == 1 and report["rows"]["consequences"]["written"] == 6
+    features, snapshot = ConsequenceFeatures(), Snapshot(lake)
+    entities = features.entities(snapshot, "e")
+    assert entities == sorted(f"chr20:{line.rsplit(' ', 1)[0].upper().replace(' ', ':')}" for line in variants)
+    learns = np.array([[True] * 6, ["A:T" in name for name in entities]])
+    choice = features.choose(snapshot, "e", entities, learns)
+    terms = ["stop_gained", "inframe_deletion", "missense_variant", "synonymous_variant"]
+    assert choice.names[:6] == [f"term:{term}" for term in (*terms, "intergenic_variant", "sequence_variant")]
+    assert choice.allowed is not None
+    assert [name for name, may in zip(choice.names, choice.allowed[1], strict=True) if may] == [
+        *("term:stop_gained", "codon_position:1", "amino_acid:K", "becomes:*", "cds_position", "protein_position")
+    ]
+    names = ["becomes:Q", "term:inframe_deletion", "cds_position", "term:nothing"]
+    rows = features.rows(snapshot, "e", names).collect()
+    values = {row.entity_id: np.nan_to_num(np.frombuffer(row.x, np.float32), nan=-1).tolist() for row in rows}
+    assert {row.missing for row in rows} == {1} and values["chr20:10008:G:A"] == [1, 0, 8, -1]
+    assert values["chr20:10004:AAA:-"] == [0, 1, 4, -1] and values["chr20:28000:C:T"] == [0, 0, -1, -1]
+    code, report, _ = genodl(prepare, "variant_effect", "--set", "split.folds=2", *at)
+    assert code == 0 and report["rows"]["examples"]["written"] == 6
 
 
 def test_burdens_of_an_annotated_cohort(genodl, lake: Lake, tmp_path: Path) -> None:
@@ -98,12 +174,13 @@ def test_burdens_of_an_annotated_cohort(genodl, lake: Lake, tmp_path: Path) -> N
     ):
         with pytest.raises(InputError, match=said):
             WithCovariates(GenotypeFeatures(), [f"burden:{asked}"]).choose(snapshot, "c", ["a"], learns[:, :1])
+    _effects(genodl, lake, tmp_path)
     (tmp_path / "s.tsv").write_text("sample_id\tvalue\na\t1\nb\t2\nc\t3\nd\t4\n")
     more = _vcf(tmp_path / "late.vcf", "abcd", ["25000 C A 0/0 0/1 0/0 0/0"])
     code, *_ = genodl(ingest, "vcf", more, "--samples", str(tmp_path / "s.tsv"), "--cohort", "c", *at)
     assert code == 0
-    code, _, told = genodl(prepare, "gene_burden", "--label", "value", "--set", "split.folds=2", *at)
-    assert code == 2 and "found no consequences of 20:25000:C:A" in told and "genodl annotate again" in told
+    with pytest.raises(InputError, match="found no consequences of 20:25000:C:A, .* run genodl annotate again"):
+        features.rows(Snapshot(lake), "c", choice.names)
     assert genodl(forget, "--cohort", "c", "--sample", "b", *at)[0] == 0
     assert genodl(annotate, "--cohort", "c", *at)[0] == 0
     code, report, _ = genodl(prepare, "gene_burden", "--label", "value", "--set", "split.folds=2", *at)
