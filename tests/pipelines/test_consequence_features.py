@@ -8,13 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from genodl_spark import tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.burdens import BurdenFeatures, burdens
-from genodl_spark.features.consequences import FEATURES, ConsequenceFeatures, encoded
+from genodl_spark.features.consequences import FEATURES, encoded
 from genodl_spark.features.covariates import WithCovariates
 from genodl_spark.features.genotypes import GenotypeFeatures
+from genodl_spark.job import config
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.learning import DATASETS
 from jobs import annotate, forget, ingest, prepare
 
 NAN = float("nan")
@@ -83,90 +86,63 @@ def _vcf(path: Path, people: str, records: list[str]) -> str:
     return str(path)
 
 
-def _values(rows) -> dict[str, list[float]]:
-    return {row.entity_id: np.frombuffer(row.x, np.float32).tolist() for row in rows.collect()}
+def _filled(rows) -> dict[str, list[float]]:
+    """Packed values by entity, -1 where one is missing."""
+    return {row.entity_id: np.nan_to_num(np.frombuffer(row.x, np.float32), nan=-1).tolist() for row in rows}
 
 
-def _effects(genodl, lake: Lake, folder: Path) -> None:
-    """A table of effects beside the cohort: annotated, chosen, packed and prepared."""
-    variants = [
-        "10008 g a LOF",
-        "10009 G A FUNC",
-        "10004 A T LOF",
-        "28000 C T FUNC",
-        "10004 AAA - LOF",
-        "9990 - G FUNC",
-    ]
-    lines = ["chrom\tpos\tref\talt\tlabel", *("\t".join(["chr20", *line.split()]) for line in variants)]
-    (folder / "v.tsv").write_text("\n".join([*lines, ""]))
-    at = ("--lake", lake.uri)
-    assert genodl(ingest, "variants", str(folder / "v.tsv"), "--cohort", "e", *at)[0] == 0
-    code, report, _ = genodl(annotate, "--cohort", "e", *at)
-    assert code == 0 and report["metrics"]["unclear"] == 1 and report["rows"]["consequences"]["written"] == 6
-    features, snapshot = ConsequenceFeatures(), Snapshot(lake)
-    entities = features.entities(snapshot, "e")
-    assert entities == sorted(f"chr20:{line.rsplit(' ', 1)[0].upper().replace(' ', ':')}" for line in variants)
-    learns = np.array([[True] * 6, ["A:T" in name for name in entities]])
-    choice = features.choose(snapshot, "e", entities, learns)
-    terms = ["stop_gained", "inframe_deletion", "missense_variant", "synonymous_variant"]
-    assert choice.names[:6] == [f"term:{term}" for term in (*terms, "intergenic_variant", "sequence_variant")]
-    assert choice.allowed is not None
-    assert [name for name, may in zip(choice.names, choice.allowed[1], strict=True) if may] == [
-        *("term:stop_gained", "codon_position:1", "amino_acid:K", "becomes:*", "cds_position", "protein_position")
-    ]
-    names = ["becomes:Q", "term:inframe_deletion", "cds_position", "term:nothing"]
-    rows = features.rows(snapshot, "e", names).collect()
-    values = {row.entity_id: np.nan_to_num(np.frombuffer(row.x, np.float32), nan=-1).tolist() for row in rows}
-    assert {row.missing for row in rows} == {1} and values["chr20:10008:G:A"] == [1, 0, 8, -1]
-    assert values["chr20:10004:AAA:-"] == [0, 1, 4, -1] and values["chr20:28000:C:T"] == [0, 0, -1, -1]
-    code, report, _ = genodl(prepare, "variant_effect", "--set", "split.folds=2", *at)
-    assert code == 0 and report["rows"]["examples"]["written"] == 6
-
-
-def test_burdens_of_an_annotated_cohort(genodl, lake: Lake, tmp_path: Path) -> None:
+def test_consequences_of_a_cohort_and_of_a_table_of_effects(genodl, lake: Lake, tmp_path: Path) -> None:
     genome = bytearray(b"C" * 30_000)
     for first in (10_001, 20_001):
         genome[first - 1 : first + 11] = b"ATGAAACGGTAA"
     (tmp_path / "g.fa").write_text(f">20\n{genome.decode()}\n")
     (tmp_path / "g.gtf").write_text(_gene("G1", "ONE", 10_001) + _gene("G2", "TWO", 20_001))
-    at = ("--lake", lake.uri)
-    genodl(ingest, "reference", str(tmp_path / "g.fa"), "--cohort", "a", *at)
-    genodl(ingest, "annotations", str(tmp_path / "g.gtf"), "--cohort", "a", *at)
+    (tmp_path / "s.tsv").write_text("sample_id\tvalue\na\t1\nb\t2\nc\t3\nd\t4\n")
     joint = [
         "10004 A T,G 0/1 2/2 ./. 0/0",  # AAA of ONE: T a stop, G a missense
         "10008 G A 0/0 0/1 1/1 ./.",  # CGG: CAG, missense
         "10008 G A ./. ./. 0/1 0/1",  # the same site again: what is called counts, once
         "20009 G A 1|1 .|. 0|1 0|0",  # CGG of TWO: CGA, synonymous
     ]
-    genodl(ingest, "vcf", _vcf(tmp_path / "joint.vcf", "abcd", joint), "--cohort", "c", *at)
     alone = ["20004 A T 0/1", "20009 G A 1/1"]  # a call set of its own for b, of whom one site was missing
-    code, *_ = genodl(ingest, "vcf", _vcf(tmp_path / "b.vcf", "b", alone), "--cohort", "c", *at)
-    assert code == 0
+    effects = ["10008 g a LOF", "10009 G A FUNC", "10004 A T LOF", "28000 C T FUNC", "10004 AAA - LOF", "9990 - G FUNC"]
+    lines = ["chrom\tpos\tref\talt\tlabel", *("\t".join(["chr20", *line.split()]) for line in effects)]
+    (tmp_path / "v.tsv").write_text("\n".join([*lines, ""]))
+
+    def done(verb, *argv: str) -> dict:
+        code, report, line = genodl(verb, *argv, "--lake", lake.uri)
+        assert code == 0, line
+        return report
+
+    done(ingest, "reference", str(tmp_path / "g.fa"), "--cohort", "a")
+    done(ingest, "annotations", str(tmp_path / "g.gtf"), "--cohort", "a")
+    samples = ("--samples", str(tmp_path / "s.tsv"), "--cohort", "c")
+    done(ingest, "vcf", _vcf(tmp_path / "joint.vcf", "abcd", joint), *samples)
     features = BurdenFeatures()
     assert features.cohorts(Snapshot(lake)) == []
-    assert genodl(annotate, "--cohort", "c", *at)[0] == 0
-    snapshot = Snapshot(lake)
-    assert (features.cohorts(snapshot), features.entities(snapshot, "c")) == (["c"], ["a", "b", "c", "d"])
+    done(annotate)
+    done(ingest, "vcf", _vcf(tmp_path / "b.vcf", "b", alone), *samples)
+    done(ingest, "variants", str(tmp_path / "v.tsv"), "--cohort", "c")
+    with pytest.raises(InputError, match="found no consequences of 20:20004:A:T, which cohort c has"):
+        features.rows(Snapshot(lake), "c", ["G1:lof"])
+    assert done(annotate)["metrics"]["unclear"] == 1
+
+    snapshot, people = Snapshot(lake), ["a", "b", "c", "d"]
+    assert (features.cohorts(snapshot), features.entities(snapshot, "c")) == (["c"], people)
     learns = np.array([[True, True, True, True], [False, False, True, True]])
-    choice = features.choose(snapshot, "c", ["a", "b", "c", "d"], learns)
+    choice = features.choose(snapshot, "c", people, learns)
     assert choice.names == ["G1:lof", "G1:missense", "G2:lof", "G2:synonymous"]
     assert choice.allowed is not None and choice.allowed.tolist() == [[True] * 4, [False, True, False, True]]
-    rows = features.rows(snapshot, "c", [*choice.names, "G2:missense", "TWO:stop_gained", "NONE:lof"])
-    assert sorted({row.missing for row in rows.collect()}) == [1]
-    expected = {
-        "a": [1, 0, NAN, 2, 0, NAN, NAN],
-        "b": [0, 3, 1, 2, 0, 1, NAN],
-        "c": [NAN, 2, NAN, 1, 0, NAN, NAN],
-        "d": [0, 1, NAN, 0, 0, NAN, NAN],
-    }
-    assert {name: np.nan_to_num(x, nan=-1).tolist() for name, x in _values(rows).items()} == {
-        name: np.nan_to_num(x, nan=-1).tolist() for name, x in expected.items()
+    rows = features.rows(snapshot, "c", [*choice.names, "G2:missense", "TWO:stop_gained", "NONE:lof"]).collect()
+    assert {row.missing for row in rows} == {1} and _filled(rows) == {
+        "a": [1, 0, -1, 2, 0, -1, -1],
+        "b": [0, 3, 1, 2, 0, 1, -1],
+        "c": [-1, 2, -1, 1, 0, -1, -1],
+        "d": [0, 1, -1, 0, 0, -1, -1],
     }
     both = WithCovariates(GenotypeFeatures(), ["burden:ONE:missense", "burden:G1:lof"])
     names = ["20:10004:A:T", "covariate:burden:ONE:missense", "covariate:burden:G1:lof"]
-    chosen = both.choose(snapshot, "c", ["a", "b", "c", "d"], learns)
-    assert chosen.names[-2:] == names[1:] and "consequences" in [table.name for table in both.tables]
-    made = {name: np.nan_to_num(x, nan=-1).tolist() for name, x in _values(both.rows(snapshot, "c", names)).items()}
+    made = _filled(both.rows(snapshot, "c", names).collect())
     assert made == {"a": [1, 0, 1], "b": [0, 3, 0], "c": [-1, 2, -1], "d": [0, 1, 0]}
     for asked, said in (
         ("THREE:lof", "found no gene 'THREE' in the consequences of cohort c: THREE asked for, G1, G2, ONE there"),
@@ -174,14 +150,27 @@ def test_burdens_of_an_annotated_cohort(genodl, lake: Lake, tmp_path: Path) -> N
     ):
         with pytest.raises(InputError, match=said):
             WithCovariates(GenotypeFeatures(), [f"burden:{asked}"]).choose(snapshot, "c", ["a"], learns[:, :1])
-    _effects(genodl, lake, tmp_path)
-    (tmp_path / "s.tsv").write_text("sample_id\tvalue\na\t1\nb\t2\nc\t3\nd\t4\n")
-    more = _vcf(tmp_path / "late.vcf", "abcd", ["25000 C A 0/0 0/1 0/0 0/0"])
-    code, *_ = genodl(ingest, "vcf", more, "--samples", str(tmp_path / "s.tsv"), "--cohort", "c", *at)
-    assert code == 0
-    with pytest.raises(InputError, match="found no consequences of 20:25000:C:A, which cohort c has"):
-        features.rows(Snapshot(lake), "c", choice.names)
-    assert genodl(forget, "--cohort", "c", "--sample", "b", *at)[0] == 0
-    assert genodl(annotate, "--cohort", "c", *at)[0] == 0
-    code, report, _ = genodl(prepare, "gene_burden", "--label", "value", "--set", "split.folds=2", *at)
-    assert code == 0 and report["rows"]["examples"]["written"] == 3
+
+    of_effects = tasks.features(config.load("variant_effect"))
+    entities = of_effects.entities(snapshot, "c")
+    assert entities == sorted(f"chr20:{line.rsplit(' ', 1)[0].upper().replace(' ', ':')}" for line in effects)
+    choice = of_effects.choose(snapshot, "c", entities, np.array([[True] * 6, ["A:T" in name for name in entities]]))
+    terms = ["stop_gained", "inframe_deletion", "missense_variant", "synonymous_variant"]
+    assert choice.names[:6] == [f"term:{term}" for term in (*terms, "intergenic_variant", "sequence_variant")]
+    assert choice.allowed is not None
+    assert [name for name, may in zip(choice.names, choice.allowed[1], strict=True) if may] == [
+        *("term:stop_gained", "codon_position:1", "amino_acid:K", "becomes:*", "cds_position", "protein_position")
+    ]
+    names = ["becomes:Q", "term:inframe_deletion", "cds_position", "term:nothing"]
+    rows = of_effects.rows(snapshot, "c", names).collect()
+    values = _filled(rows)
+    assert {row.missing for row in rows} == {1} and values["chr20:10008:G:A"] == [1, 0, 8, -1]
+    assert values["chr20:10004:AAA:-"] == [0, 1, 4, -1] and values["chr20:28000:C:T"] == [0, 0, -1, -1]
+
+    done(forget, "--cohort", "c", "--sample", "b")
+    asked = ("split.folds=2", "blocks=lof,missense", "covariates=burden:TWO:synonymous,value")
+    report = done(prepare, "gene_burden", "--label", "value", *(part for one in asked for part in ("--set", one)))
+    assert report["rows"]["examples"]["written"] == 3
+    (dataset,) = lake.read(DATASETS).collect()
+    assert dataset.features == ["G1:lof", "G1:missense", "covariate:burden:TWO:synonymous", "covariate:value"]
+    assert "consequences" in dict(dataset.source_versions)
