@@ -10,10 +10,13 @@ import pytest
 
 from genodl_spark import tasks
 from genodl_spark.core.errors import InputError
+from genodl_spark.features import burdens as module
 from genodl_spark.features.burdens import BurdenFeatures, burdens
 from genodl_spark.features.consequences import FEATURES, encoded
 from genodl_spark.features.covariates import WithCovariates
 from genodl_spark.features.genotypes import GenotypeFeatures
+from genodl_spark.genetics import genotypes
+from genodl_spark.genetics.cohort import Samples
 from genodl_spark.job import config
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
@@ -31,6 +34,43 @@ def test_called_copies_are_added_up() -> None:
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, np.array(expected, np.float32))
     assert np.isnan(burdens(x, np.zeros(0, int), np.zeros(0, int), 2)).all()
+
+
+def test_ranges_of_people_and_of_features_meet_at_their_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random calls of two orders of samples, added up by ranges of 3 people and 2 features, against one by one."""
+    monkeypatch.setattr(module, "_PEOPLE", 3)
+    monkeypatch.setattr(module, "_FEATURES", 2)
+    draw = np.random.default_rng(4)
+    people, width, sites = 8, 5, 6
+    samples = Samples([f"p{i}" for i in range(people)], {"one": draw.permutation(8), "two": np.array([7, 2, 4])})
+    owners = [sorted(draw.choice(width, draw.integers(1, 3), replace=False).tolist()) for _ in range(sites)]
+    called = np.full((people, sites), -1)
+    rows: list[dict[str, object]] = []
+    for sample_set, places in samples.places.items():
+        for site in range(sites):
+            alleles = draw.integers(-1, 2, (1, len(places), 2)).astype(np.int16)
+            (gt,) = genotypes.pack(alleles, np.zeros(alleles.shape, bool)).to_pylist()
+            copies = np.where((alleles[0] < 0).any(1), -1, alleles[0].sum(1))
+            called[places, site] = np.maximum(called[places, site], copies)
+            fixed = {"site": 100 - site, "allele": 1, "sample_set": sample_set, "n_samples": len(places), "gt": gt}
+            for bucket in sorted({owner // 2 for owner in owners[site]}):
+                rows.append({**fixed, "bucket": bucket, "features": [o for o in owners[site] if o // 2 == bucket]})
+    types = {"bucket": pa.int32(), "features": pa.list_(pa.int32()), "allele": pa.int32(), "n_samples": pa.int32()}
+    schema = pa.schema([(name, types.get(name, {"site": pa.int64(), "gt": pa.binary()}.get(name, pa.string())))
+                        for name in rows[0]])  # fmt: skip
+    pieces = pa.Table.from_batches(module._pieces(samples)([pa.RecordBatch.from_pylist(rows, schema)])).to_pandas()
+    found = np.full((people, 6), np.nan, np.float32)
+    for (_, bucket), some in pieces.groupby(["chunk", "bucket"]):
+        for row in module._added(some).itertuples():
+            found[row.person, 2 * bucket : 2 * bucket + 2] = np.frombuffer(row.x, np.float32)
+    expected = np.full((people, 6), np.nan)
+    for person in range(people):
+        for feature in range(width):
+            copies = [called[person, site] for site in range(sites) if feature in owners[site]]
+            known = [one for one in copies if one >= 0]
+            expected[person, feature] = sum(known) if known else np.nan
+    np.testing.assert_array_equal(found, expected)
+    assert {len(some) for some in owners} == {1, 2} and np.isnan(expected[:, :width]).any()
 
 
 def test_consequences_as_numbers() -> None:
