@@ -17,6 +17,7 @@ from genodl_spark.features.protocol import ROWS, Changed, Choice, Features, Stor
 from genodl_spark.lake.entities import check_column, rows_about, table_about
 from genodl_spark.lake.schema import PERSON, Table, identifier
 from genodl_spark.learning.encodings.values import Values
+from genodl_spark.learning.preprocessing import COVARIATE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from genodl_spark.lake.snapshot import Snapshot
 
 _STORED, _BURDENS = Values(), BurdenFeatures()
-COVARIATE, BURDEN = "covariate:", "burden:"
+BURDEN = "burden:"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,12 @@ class WithCovariates:
 
     Their identifiers are `covariate:COLUMN` and `covariate:COLUMN=VALUE`; the values that text takes are those
     of the samples that the features are chosen over. A column whose known values there are all numbers is a number:
-    a text elsewhere is missing.
+    a text elsewhere is missing. `batch`: a column of them that has indicators whatever its values are.
     """
 
     base: Features
     columns: list[str]
+    batch: str = ""
     dtype: str = "float32"
     encoding: str | None = None
 
@@ -87,7 +89,7 @@ class WithCovariates:
         for i, column in enumerate(columns):
             texts = (known(row[f"c{i}"]) for row in table if row.entity_id in wanted and row[f"c{i}"] is not None)
             values = {text for text in texts if text is not None}
-            if all(number(value) is not None for value in values):
+            if column != self.batch and all(number(value) is not None for value in values):
                 added.append(f"{COVARIATE}{column}")
             else:
                 added += [f"{COVARIATE}{column}={value}" for value in sorted(values)]

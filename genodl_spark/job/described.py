@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import pkgutil
 import re
 import types
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from genodl_spark.core import redaction
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.config import Settings
 
-BASELINES = "evaluate.options"
+BASELINES, STEPS = "evaluate.options", "quality.options"
 _WORDS = {
     bool: "true or false",
     int: "whole number",
@@ -59,6 +60,8 @@ def described(settings: Settings, key: str | None = None) -> list[Described]:
         return found
     if f"{key}.".startswith(f"{BASELINES}."):
         found += _baselines(settings)
+    if f"{key}.".startswith(f"{STEPS}."):
+        found += _steps(settings)
     if key.startswith("spark.") and key.removeprefix("spark.") not in ("", "."):
         info = Settings.model_fields["spark"]
         return [
@@ -209,6 +212,19 @@ def _baselines(settings: Settings) -> Iterator[Described]:
             default = baselines.STARTS[baseline][option]
             value = settings.evaluate.options.get(baseline, {}).get(option, default)
             yield Described(f"{BASELINES}.{baseline}.{option}", f"searched: {choices}", default, value, said)
+
+
+def _steps(settings: Settings) -> Iterator[Described]:
+    """Options of every step before networks, which their classes describe."""
+    from genodl_spark.learning import preprocessing
+
+    for name in sorted(found.name for found in pkgutil.iter_modules(preprocessing.__path__)):
+        step = preprocessing.step_of(name, {})
+        chosen = settings.quality.options.get(name, {})
+        for option, info in type(step).model_fields.items():
+            said = f"{_first(type(step))} {info.description}"
+            usual = getattr(step, option)
+            yield Described(f"{STEPS}.{name}.{option}", _type(info), usual, chosen.get(option, usual), said)
 
 
 def _sentences(text: str, pattern: str) -> list[str]:

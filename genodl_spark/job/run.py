@@ -253,7 +253,7 @@ def code_of(
     """
     if settings is None:
         return source_hash.of_modules(stage)
-    from genodl_spark.learning import encodings, losses
+    from genodl_spark.learning import encodings, losses, preprocessing
 
     names = own_names(settings.model_dump(include={"implementation", "model", "quality", "train"}))
     if network:
@@ -262,7 +262,7 @@ def code_of(
         for key in ("model.kind", "train.loss"):
             names.pop(key, None)
     # which of their files a dataset means is known only when it is made
-    rooms = [encodings, losses] if network else [encodings]
+    rooms = [encodings, losses, preprocessing] if network else [encodings]
     found_by_name = [f"{room.__name__}.{kind.name}" for room in rooms for kind in pkgutil.iter_modules(room.__path__)]
     for key, folder in (("implementation", "tasks"), ("model.kind", "learning.models")):
         if key in names and not own_code.is_own(names[key]):

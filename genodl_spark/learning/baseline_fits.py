@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import baselines, encodings, feed, metrics
 from genodl_spark.learning.baselines import learning_times
-from genodl_spark.learning.heads import Head, labelled, targets
+from genodl_spark.learning.encodings.values import Values
+from genodl_spark.learning.heads import Head, classes_of, labelled, targets
 from genodl_spark.learning.metrics import HeldOut
+from genodl_spark.learning.preprocessing import Chain, Fitted
 from genodl_spark.learning.splits import VALIDATION
 from genodl_spark.learning.training import plan
 
@@ -33,6 +36,12 @@ class Fits:
     options: dict[str, dict[str, Any]]
     allowed: np.ndarray | None
     code: Code
+    chain: Chain | None = None
+    lengths: np.ndarray | None = None
+
+
+_STORED = Values()
+_TREATMENTS: dict[tuple[object, ...], Fitted] = {}
 
 
 @lru_cache(maxsize=2)
@@ -59,7 +68,10 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
         else fits.allowed[repeat * fits.folds + fold if fold != plan.REGISTERED else -1]
     )
     encoding = encodings.encoding(fits.transform, fits.code)
-    x = encoding.baseline(data.x[rows][:, used])
+    learnt_from, treated = rows, lambda found: found
+    if fits.chain is not None:
+        learnt_from, treated = _treatment(fits, data, rows)
+    x = encoding.baseline(treated(data.x[learnt_from])[:, used])
     if fits.external is not None:
         others = examples(tuple(fits.external[0]), fits.external[1])
         test_rows = np.flatnonzero(labelled(others.target[:, own]))
@@ -67,8 +79,8 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     else:
         test_rows = np.flatnonzero(plan.held_out(data.folds, sets, fits.folds)[0] & known)
         tested = data.x[test_rows]
-    others_x = encoding.baseline(tested[:, used])
-    target = data.target[rows, own]
+    others_x = encoding.baseline(treated(tested)[:, used])
+    target = data.target[learnt_from, own]
     learnt = learning_times(target[:, 0], target[:, 1] > 0) if wanted.kind == "time" else target[:, 0]
     scores = baselines.fit_predict(name, x, learnt, others_x, len(wanted.classes), fits.seed, fits.options.get(name))
     if (
@@ -76,6 +88,22 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     ):  # sums of residuals are 0 but for their last bits, which are not to put rows of different folds in an order
         scores = scores.round(12)
     return test_rows, scores.reshape(len(test_rows), -1)
+
+
+def _treatment(
+    fits: Fits, data: feed.Examples, rows: np.ndarray
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Those of some training rows that are learnt from, and what they make of packed rows first. It is found once
+    for baselines that follow each other on the same rows."""
+    key = (tuple(fits.files), rows.tobytes(), repr(fits.chain and (fits.chain.entries, fits.chain.steps)))
+    if key not in _TREATMENTS:
+        assert fits.chain is not None
+        classes = classes_of(fits.heads, data.target[rows])
+        _TREATMENTS.clear()
+        _TREATMENTS[key] = fits.chain.fit(_STORED.floats(data.x[rows]), classes, fits.lengths)
+    found, chain = _TREATMENTS[key], fits.chain
+    assert chain is not None
+    return rows[found.used], lambda x: chain.apply(_STORED.floats(x), found.tensors)
 
 
 def inner_metric(fits: Fits, name: str, metric: str) -> float:

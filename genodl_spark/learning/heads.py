@@ -79,6 +79,14 @@ def answers(heads: Sequence[Head]) -> list[slice]:
     return places([head.scores for head in heads])
 
 
+def classes_of(heads: Sequence[Head], target: np.ndarray) -> np.ndarray | None:
+    """Class of every row, int64 (rows,), -1 for none, by its target (rows, numbers); None unless one column of classes
+    is predicted."""
+    if [head.kind for head in heads] != ["classes"]:
+        return None
+    return np.where(labelled(target), np.nan_to_num(target[:, 0]), -1).astype(np.int64)
+
+
 def labelled(target: np.ndarray) -> np.ndarray:
     """Which rows have a label of the head whose numbers are `target` float64 (rows, numbers): bool (rows,)."""
     return ~np.isnan(target).any(-1)

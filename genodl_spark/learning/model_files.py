@@ -21,6 +21,7 @@ from genodl_spark.core.own_code import Code, sha256
 from genodl_spark.lake.tables.learning import MODELS
 from genodl_spark.learning import encodings, heads, metrics
 from genodl_spark.learning.heads import Head
+from genodl_spark.learning.preprocessing import Chain
 
 if TYPE_CHECKING:
     from genodl_spark.lake.delta import Lake
@@ -60,7 +61,8 @@ class Card:
     `features`: identifiers in the order of the inputs. `classes`: empty for regression. `heads`: what is predicted,
     where `label_column` and `classes` do not say it all, with the temperature of each in `temperatures`. `dtype`: of
     packed inputs, one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short
-    batches are filled up, so that a row's score does not depend on its neighbours.
+    batches are filled up, so that a row's score does not depend on its neighbours. `steps`, `options` and `batches`:
+    what is done to measured values first, and the column that tells batches.
     """
 
     format: int
@@ -78,6 +80,14 @@ class Card:
     # models of before have none: what their classes mean
     loss: Annotated[str, Field(pattern=r"^\w[\w.-]{0,200}$")] = "auto"
     heads: Annotated[list[HeadCard], Field(max_length=1 << 12)] = dataclasses.field(default_factory=list)
+    steps: Annotated[list[Name], Field(max_length=64)] = dataclasses.field(default_factory=list)
+    options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    batches: Name = ""
+
+    @property
+    def chain(self) -> Chain | None:
+        """What is done to measured values first. InputError for what no chain is."""
+        return Chain(self.steps, self.options, self.features, self.batches) if self.steps else None
 
     @property
     def predicted(self) -> list[Head]:
@@ -126,6 +136,14 @@ class Card:
                 raise ValueError(f"values of {' or '.join(encoding.dtypes)} with transform {self.transform}")
             if self.batch * 4 * encodings.size(encoding.shape(len(self.features))) > BATCH_BYTES:
                 raise ValueError("a batch of 16 GiB of inputs at most")
+        try:
+            treated = self.chain is not None
+        except InputError as error:
+            raise ValueError(f"steps that are known here: {error}") from error
+        if treated and self.dtype not in ("int8", "float32"):
+            raise ValueError("steps of measured values alone")
+        if not _small(self.options):
+            raise ValueError("options of steps that are words, numbers, and short lists or tables of them")
         if not _small(self.model):
             raise ValueError("options of a network that are words, numbers, and short lists or tables of them")
         return self

@@ -18,7 +18,9 @@ from genodl_spark.core import own_code, packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import devices, encodings, losses
+from genodl_spark.learning.encodings.values import Values
 from genodl_spark.learning.model_files import BATCH_BYTES, CARD, WEIGHTS, Card, ModelFiles, registered
+from genodl_spark.learning.preprocessing import STEP
 
 if TYPE_CHECKING:
     import torch
@@ -161,6 +163,15 @@ class Predictor:
             raise InputError(str(error), storage.join(origin, CARD)) from error
         self.width = self.encoding.width(len(card.features))
         tensors = _tensors(weights, storage.join(origin, WEIGHTS))
+        self.chain, self.treatment = card.chain, {}
+        if self.chain is not None:
+            names = [name for name in tensors if name.startswith(STEP)]
+            self.treatment = {name: tensors.pop(name).double().numpy() for name in names}
+            try:
+                self.chain.check(self.treatment)
+            except ValueError as error:
+                text = f"not the weights of this model's card ({error}); expected those, train it again"
+                raise InputError(text, storage.join(origin, WEIGHTS)) from error
         self.network = _network(card, self.encoding, self.loss, tensors, origin, code or {})
         self.standard = tensors["target"].double().numpy()
         if self.passes and card.model.get("norm") == "batch":
@@ -209,7 +220,7 @@ class Predictor:
         parts: list[list[np.ndarray]] = []
         with torch.inference_mode():
             for start in range(0, len(x), batch):
-                part = x[start : start + batch]
+                part = self._treated(x[start : start + batch])
                 whole = part
                 if len(part) < batch:
                     whole = np.zeros((batch, x.shape[1]), x.dtype)
@@ -222,6 +233,14 @@ class Predictor:
             raw, uncertainty = np.empty((0, sum(head.scores for head in of_heads))), np.empty((0, len(of_heads)))
             return Scores(raw, uncertainty, np.empty(0), np.empty(0, bool))
         return Scores(*(np.concatenate(found) for found in zip(*parts, strict=True)))
+
+    def _treated(self, x: np.ndarray) -> np.ndarray:
+        """Rows after what is done to measured values first: computed as many at once as ever, so that none depends on
+        how many there are."""
+        if self.chain is None:
+            return x
+        stored = Values().floats(x)
+        return self.chain.apply(stored[np.arange(self.batch) % len(x)], self.treatment)[: len(x)]
 
     def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with warnings.catch_warnings():  # torch warns of memory that it may not write to, and does not

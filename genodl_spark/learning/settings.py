@@ -31,9 +31,31 @@ class Quality(Section):
         description="What is done to measured values first: asinh, none, or auto, which is asinh where values exceed "
         "50; or a Python file with a class Encoding, that says what packed rows are to networks.",
     )
+    steps: Names = Field(
+        [],
+        description="Treatments of measured values, one after the other, each fitted on the training rows of every "
+        "training set: files of genodl_spark/learning/preprocessing, as tmm, or tmm@mrna for the block mrna alone.",
+    )
+    options: dict[str, dict[str, Any]] = Field(
+        {},
+        description="Options of the steps, in place of their fixed ones: the step as quality.steps has it, "
+        "then option, then value. Which there are: genodl settings quality.options.",
+    )
+    batch: Text = Field(
+        "", description="Column of the sample table, or of labels, that tells the batches that combat corrects for."
+    )
+    annotation: Text = Field("", description="Ingested annotation whose genes give the lengths that tpm divides by.")
     select: int = Field(
         0, ge=0, description="The best so many features by F statistic, chosen in each training set; 0 for all."
     )
+
+    @model_validator(mode="after")
+    def _steps(self) -> Quality:
+        if self.steps or self.options:
+            from genodl_spark.learning.preprocessing import steps_of
+
+            steps_of(self.steps, self.options)
+        return self
 
 
 class Sequences(Section):

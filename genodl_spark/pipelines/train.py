@@ -13,7 +13,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
 from genodl_spark.job.config import stored
 from genodl_spark.job.run import Run, code_of, fingerprint, now
-from genodl_spark.lake.tables.learning import HELD_OUT, MODELS
+from genodl_spark.lake.tables.learning import HELD_OUT, MODELS, TREATMENTS
 from genodl_spark.lake.transactions import retried
 from genodl_spark.learning import encodings, losses, metrics, model_files
 from genodl_spark.learning.heads import Head
@@ -77,6 +77,9 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         loss=losses.name_of(s.train.loss, heads_of_row(dataset)),
         model=with_blocks(s.model, dataset.features),
         members=s.train.ensemble,
+        steps=s.quality.steps,
+        options=s.quality.options if s.quality.steps else {},
+        batches=s.quality.batch,
         batch=batch_rows(
             s.predict.batch, encodings.encoding(dataset.transform, s.code_files).shape(dataset.n_features)
         ),
@@ -97,6 +100,8 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
             "hold some out with split"
         )
     run.lake.create(MODELS)  # says what is wrong with the table before files stand beside it
+    if result["treatments"]:
+        _keep_treatments(run, dataset, model_id, [storage.join(staging, name) for name in result["treatments"]])
     uri = run.lake.model_uri(model_id)
     storage.write_json(storage.join(uri, HISTORY), result["history"])
     weights = storage.read_bytes(storage.join(staging, WEIGHTS))
@@ -173,6 +178,23 @@ def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) ->
         for head, rows in zip(heads, kept, strict=True)
     ]
     return stored.count(), temperatures
+
+
+def _keep_treatments(run: Run, dataset: Row, model_id: str, files: list[str]) -> None:
+    """Moves what the steps of every training set were fitted to into `treatments`."""
+    from pyspark.sql import functions as F
+
+    quality = run.settings.quality
+    kept = run.spark.read.schema("repeat int, fold int, rows bigint, rows_sha256 string, tensors binary").parquet(
+        *files
+    )
+    beside = {
+        "model_id": model_id,
+        "steps": json.dumps({"steps": quality.steps, "options": quality.options}, sort_keys=True),
+        "dataset": dataset.dataset,
+    }
+    rows = kept.withColumns({name: F.lit(value) for name, value in beside.items()})
+    run.lake.replace(TREATMENTS, rows.select(*TREATMENTS.column_names), {"model_id": model_id})
 
 
 def _metrics(result: dict[str, Any], heads: list[Head], temperatures: list[float]) -> dict[str, float]:

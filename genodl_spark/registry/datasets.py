@@ -23,7 +23,10 @@ from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES, SPLITS
 from genodl_spark.learning import encodings, feed, splits
 from genodl_spark.learning.encodings.values import LINEAR_SCALE, on_linear_scale
 from genodl_spark.learning.heads import Head, heads_of, labelled, shapes, targets
+from genodl_spark.learning.preprocessing import Chain
+from genodl_spark.learning.settings import Quality
 from genodl_spark.learning.training import plan
+from genodl_spark.registry.gene_lengths import lengths_of
 from genodl_spark.registry.labels import Labels, label_of, labelled_cohorts, read_labels
 
 if TYPE_CHECKING:
@@ -95,6 +98,10 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         # Between the two that are chosen from the values nothing differs but the scale.
         encoding = encodings.encoding("none" if transform == "auto" else transform, s.code_files)
         expected = encoding.dtypes
+        if s.quality.steps and not encoding.scaled:
+            text = f"found steps for values that networks take as {transform} has it; expected none"
+            raise InputError(text, "quality.steps")
+        chain_of(s.quality, chosen)
         if features.dtype not in packing.TYPES or packing.values_of(features.dtype) not in expected:
             raise InputError(
                 f"found values of {features.dtype} for {transform}; expected {' or '.join(expected)}",
@@ -110,7 +117,8 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         )
         largest, content, entries = _content(rows, layout, sets, assignment.folds)
         if transform == "auto":
-            transform = _transform(largest) if features.dtype != "int8" else "none"
+            # what steps make of the values has a scale of its own
+            transform = _transform(largest) if features.dtype != "int8" and not s.quality.steps else "none"
         digest = splits.split_hash(labels.entities, assignment.codes)
         of_heads = shapes(labels.heads)
         shaped = [s.task, name, label, chosen, of_heads["classes"], digest, transform, content]
@@ -330,8 +338,15 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         device_bytes=s.feed.device_bytes,
         allowed=allowed_of(dataset),
         cut=s.sequence.length > 0,
+        chain=chain_of(s.quality, list(dataset.features)),
+        lengths=lengths_of(run, list(dataset.features)),
         code=s.code_files,
     )
+
+
+def chain_of(quality: Quality, features: list[str]) -> Chain | None:
+    """What is done to the values of some features first. InputError where steps do not fit them."""
+    return Chain(quality.steps, quality.options, features, quality.batch) if quality.steps else None
 
 
 def with_blocks(model: dict[str, Any], features: list[str]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from genodl_spark.learning.baseline_fits import Fits, of_head
 from genodl_spark.learning.heads import Head, answers, labelled, stored, targets
 from genodl_spark.learning.metrics import HeldOut, calibrated, headline_metric
 from genodl_spark.learning.settings import Evaluation
-from genodl_spark.registry.datasets import allowed_of, heads_of_row, layout_of
+from genodl_spark.registry.datasets import allowed_of, chain_of, heads_of_row, layout_of
+from genodl_spark.registry.gene_lengths import lengths_of
 from genodl_spark.registry.models import Chosen
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def fits_of(
         options=settings.options,
         allowed=allowed_of(dataset),
         code=run.settings.code_files,
+        chain=chain_of(run.settings.quality, list(dataset.features)),
+        lengths=lengths_of(run, list(dataset.features)),
     )
 
 

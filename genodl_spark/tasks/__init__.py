@@ -21,9 +21,19 @@ def features(settings: Settings) -> Features:
     """The features of the task that `settings` are for, with its covariates."""
     base: Features = _implementation(settings).features(settings)
     taken = base.encoding or (base.dtype if packing.is_sparse(base.dtype) else None)
-    if settings.covariates and taken:
-        raise InputError(f"found covariates for features that networks take as {taken}; expected none", "covariates")
-    return WithCovariates(base, settings.covariates) if settings.covariates else base
+    quality = settings.quality
+    columns = [*settings.covariates, *([quality.batch] if quality.batch else [])]
+    for key, what, found in (
+        ("covariates", "covariates", settings.covariates),
+        ("quality.batch", "batches", quality.batch),
+        ("quality.steps", "steps", quality.steps),
+    ):
+        if found and taken:
+            raise InputError(f"found {what} for features that networks take as {taken}; expected none", key)
+    if quality.batch in settings.covariates:
+        text = f"found {quality.batch!r} among the covariates; expected another column"
+        raise InputError(f"{text}: networks do not see what batches are told by", "quality.batch")
+    return WithCovariates(base, columns, quality.batch) if columns else base
 
 
 def _implementation(settings: Settings) -> Any:

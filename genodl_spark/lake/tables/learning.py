@@ -147,6 +147,26 @@ MODELS = Table(
     kind="model",
     made_by="train TASK --force",
 )
+TREATMENTS = Table(
+    "treatments",
+    "What the steps before networks were fitted to: a row for each training set of a model that has steps",
+    (
+        required("model_id", "string", "Model"),
+        required("repeat", "int", "Repeat of the cross-validation, from 0"),
+        required("fold", "int", "Fold that was held out; -1 for the rows that the registered model learnt from"),
+        required("steps", "string", "The steps and their options, JSON"),
+        required("dataset", "string", "Dataset whose rows they learnt from"),
+        required("rows", "bigint", "Rows that they learnt from, without those that a step has left out"),
+        required("rows_sha256", "string", "SHA-256 of their row_id in ascending order, int64 little-endian"),
+        required("tensors", "binary", "What was learnt: float64 arrays by step.NUMBER.NAME, as a safetensors file"),
+    ),
+    key=("model_id", "repeat", "fold"),
+    partitioned_by=("model_id",),
+    checks={"rows": "rows >= 2"},
+    entity="model_id",
+    kind="model",
+    made_by="train TASK --force",
+)
 HELD_OUT = Table(
     "held_out",
     "Scores of rows that no training saw: of a model's networks, and of the baselines fitted on the same rows",

@@ -64,17 +64,19 @@ class Group:
         data, job, o = rank.data, rank.job, rank.job.options
         self.members = o.ensemble
         self.learns = learns(data.folds, sets, job.folds)
+        allowed = None if job.allowed is None else job.allowed[start : start + rank.size]
+        found = fit_scaling(data, self.learns, job, rank.encoding, allowed)
+        self.learns, self.scaling, self.treated, self.treatments = (
+            found.learns,
+            found.scaling,
+            found.x,
+            found.treatments,
+        )
+        self.coordinates, self.projection = found.coordinates, found.projection
         self.rows = np.flatnonzero(self.learns.any(0))
         self.held_out = held_out(data.folds, sets, job.folds)
         self.validates = self._validates(data.folds)
         self.standard = rank.loss.standard(data.target, self.learns)
-        self.scaling, self.coordinates, self.projection = fit_scaling(
-            data,
-            self.learns,
-            job,
-            rank.encoding,
-            None if job.allowed is None else job.allowed[start : start + rank.size],
-        )
         inputs = rank.encoding.shape(job.layout.features) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
         self.network = models.build(job.model, seeds, inputs, rank.loss.outputs, job.code).to(rank.device, rank.dtype)
@@ -118,7 +120,7 @@ class Group:
         return torch.from_numpy(np.ascontiguousarray(source[:])).to(self.rank.device)
 
     def fetch(self, rows: np.ndarray) -> torch.Tensor:
-        """Packed values (rows, F), or coordinates (S, rows, width), of some rows, on the device."""
+        """Packed values (rows, F), or coordinates or treated rows (S, rows, width), of some rows, on the device."""
         import torch
 
         if self.resident is not None:
@@ -469,7 +471,9 @@ class Group:
         declared = self.rank.encoding.tensors(self.job.layout.features)
         tensors |= {name: torch.from_numpy(value[-1].copy()) for name, value in of_scaling.items() if name in declared}
         tensors["target"] = torch.from_numpy(self.standard[-1].astype(np.float64))
-        learnt = self.rank.encoding.learnt(self.rank.data.x, self.learns[-1], self.scaling, self.job.cut)
+        for name, value in self.treatments[-1].items() if self.treatments else ():
+            tensors[name] = torch.from_numpy(value.copy())
+        learnt = self.rank.encoding.learnt(self.treated, self.learns[-1], self.scaling, self.job.cut)
         tensors |= {name: torch.from_numpy(value) for name, value in learnt.items()}
         return save(tensors)
 

@@ -12,6 +12,7 @@ import numpy as np
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import feed
 from genodl_spark.learning.heads import Head, labelled
+from genodl_spark.learning.preprocessing import Chain
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.splits import TRAIN, UNUSED, VALIDATION
 
@@ -30,6 +31,7 @@ class Job:
     what is held out from a training set validates it. `threads`: of a rank; 0 for its share of the machine's.
     `allowed` bool (sets, features): what each training set may use, in the order of `training_sets`; None for all.
     `null`: labels are shuffled among the training rows first, to see what the same network makes of nothing.
+    `chain`: what is done to measured values first; None for nothing. `lengths` float64 (F,): of features, for it.
     `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
     """
 
@@ -56,6 +58,8 @@ class Job:
     allowed: np.ndarray | None = None
     null: bool = False
     cut: bool = False
+    chain: Chain | None = None
+    lengths: np.ndarray | None = None
     loss: str = "auto"
     code: Code = field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import math
@@ -13,6 +14,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
@@ -110,6 +113,7 @@ class Rank:
         return {
             "history": [entry for found in ordered for entry in found["history"]],
             "scored": [found["scored"] for found in ordered if "scored" in found],
+            "treatments": [found["treatments"] for found in ordered if "treatments" in found],
             "seconds": seconds,
             "feed_stall_percent": 100 * self.waited / max(self.looped, 1e-9),
             "busy_percent": self._busy_percent(time.process_time() - busy, seconds),
@@ -135,6 +139,8 @@ class Rank:
         found: dict[str, Any] = {"history": group.fit()}
         if group.ended:  # else it stopped at stop_epoch, and the rest is for another call
             found["scored"] = self._keep_scores(group)
+            if group.treatments and self.ranks.rank == 0:
+                found["treatments"] = self._keep_treatments(group)
             if group.sets[-1].fold == REGISTERED and self.ranks.rank == 0:
                 storage.write_bytes(storage.join(self.job.staging, _WEIGHTS), group.registered())
             self.ranks.meet()  # every rank has written its scores
@@ -199,6 +205,27 @@ class Rank:
         pq.write_table(pa.concat_tables(scored) if scored else schema.empty_table(), path, filesystem=fs)
         return name
 
+    def _keep_treatments(self, group: Group) -> str:
+        """Writes what each training set of a group has taught the steps before networks below staging, as the columns
+        of `treatments`; returns the file's name."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from safetensors.numpy import save
+
+        name = f"treatments/{group.start:05d}.parquet"
+        fs, path = storage.filesystem(storage.join(self.job.staging, name))
+        fs.create_dir(os.path.dirname(path), recursive=True)
+        rows = [np.flatnonzero(learns) for learns in group.learns]
+        columns = {
+            "repeat": pa.array([s.repeat for s in group.sets], pa.int32()),
+            "fold": pa.array([s.fold for s in group.sets], pa.int32()),
+            "rows": pa.array([len(numbers) for numbers in rows], pa.int64()),
+            "rows_sha256": pa.array([hashlib.sha256(numbers.astype("<i8").tobytes()).hexdigest() for numbers in rows]),
+            "tensors": pa.array([save(tensors) for tensors in group.treatments], pa.binary()),
+        }
+        pq.write_table(pa.table(columns), path, filesystem=fs)
+        return name
+
     def _group_size(self) -> int:
         """Training sets that fit in memory together."""
         from genodl_spark.learning import models
@@ -211,7 +238,7 @@ class Rank:
         scaled = (
             0
             if not self.encoding.scaled
-            else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS else job.options.batch)
+            else width * 4 * (layout.rows if layout.rows <= PROJECTED_ROWS or job.chain else job.options.batch)
         )
         per_set = job.options.ensemble * sum(p.numel() for p in network.parameters()) * 4 * 4 + scaled
         return max(1, MEMORY // max(per_set, 1))

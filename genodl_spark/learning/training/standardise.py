@@ -1,6 +1,10 @@
-"""Scaling of every training set, and the projection of those with fewer rows than features."""
+"""Scaling of every training set, after what is done to measured values first, and the projection of those
+with fewer rows than features."""
 
 from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -8,9 +12,29 @@ from genodl_spark.core import packing
 from genodl_spark.learning import feed
 from genodl_spark.learning import scaling as quality
 from genodl_spark.learning.encodings import Encoding
+from genodl_spark.learning.encodings.values import Values
+from genodl_spark.learning.heads import classes_of
+from genodl_spark.learning.splits import UNUSED
 from genodl_spark.learning.training.plan import Job
 
 PROJECTED_ROWS = 4096  # larger training sets cost more to decompose than the projection saves
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """What S training sets learn of their features, and rows as their networks take them.
+
+    `coordinates` float32 (S, rows, width): standardised rows, projected where there is a `projection`
+    (S, features, width); None where they are standardised batch by batch. `learns` bool (S, rows): the rows that are
+    learnt from in the end. `treatments`: tensors of each set's chain; `x`: packed rows as the last set has them.
+    """
+
+    scaling: quality.Scaling
+    learns: np.ndarray
+    x: np.ndarray | packing.SparseRows
+    coordinates: np.ndarray | None = None
+    projection: np.ndarray | None = None
+    treatments: list[dict[str, np.ndarray]] = field(default_factory=list)
 
 
 def projects(job: Job, encoding: Encoding) -> bool:
@@ -26,51 +50,112 @@ def projects(job: Job, encoding: Encoding) -> bool:
 
 def fit_scaling(
     data: feed.Examples, learns: np.ndarray, job: Job, encoding: Encoding, allowed: np.ndarray | None = None
-) -> tuple[quality.Scaling, np.ndarray | None, np.ndarray | None]:
-    """Scaling of every training set, of the features that it is `allowed`, and, for sets with fewer rows
-    than features, their projection.
+) -> Standardised:
+    """Treatment and scaling of every training set, of the features that it is `allowed`, and, for sets with fewer
+    rows than features, their projection.
 
     Every rank computes them from all rows, on one thread: a few additions in another order would turn
-    axes of nearly equal variance. Returns the scaling, coordinates float32 (S, rows, width) or None,
-    and projections (S, features, width) or None.
+    axes of nearly equal variance.
     """
     from threadpoolctl import threadpool_limits
 
     if not encoding.scaled:
-        return (
-            quality.Scaling(np.zeros((len(learns), 1), np.float32), np.ones((len(learns), 1), np.float32)),
-            None,
-            None,
-        )
+        empty = np.zeros((len(learns), 1), np.float32)
+        return Standardised(quality.Scaling(empty, empty + 1), learns, data.x)
     with threadpool_limits(1):
-        origin = np.nan_to_num(encoding.floats(data.x[:1])[0])
-        names = job.heads[0].classes if job.select else ()
-        classes = data.target[:, 0].astype(int) if names else None
-        sums: quality.Moments | None = None
-        for part in packing.parts(data.x):
-            values = encoding.floats(data.x[part])
-            found = quality.moments(
-                values, learns[:, part], origin, None if classes is None else classes[part], len(names)
-            )
-            sums = found if sums is None else sums + found
-        assert sums is not None
-        scaling = quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)
-        most = int(learns.sum(1).max())
-        if most > PROJECTED_ROWS or job.layout.features <= most or not projects(job, encoding):
-            return scaling, None, None
-        found_axes = []
+        if job.chain is not None:
+            return _treated(data, learns, job, encoding, allowed)
+        scaling = _scaling(data.x, data, learns, job, encoding, allowed)
+        if not _projected(learns, job, encoding):
+            return Standardised(scaling, learns, data.x)
+        found = []
         parts = [slice(start, start + PROJECTED_ROWS) for start in range(0, len(data), PROJECTED_ROWS)]
-        for mean, inverse, rows in zip(scaling.mean, scaling.inverse, map(np.flatnonzero, learns), strict=True):
-            axes = quality.principal_axes(_standard(encoding.floats(data.x[rows]), mean, inverse))
-            inside = np.concatenate([_standard(encoding.floats(data.x[part]), mean, inverse) @ axes for part in parts])
-            found_axes.append((inside, axes))
-        width = max(axes.shape[1] for _, axes in found_axes)
-        coordinates = np.zeros((len(learns), len(data), width), np.float32)
-        projection = np.zeros((len(learns), job.layout.features, width), np.float32)
-        for s, (inside, axes) in enumerate(found_axes):
-            coordinates[s, :, : axes.shape[1]], projection[s, :, : axes.shape[1]] = inside, axes
-        return scaling, coordinates, projection
+        for s, rows in enumerate(map(np.flatnonzero, learns)):
+            axes = quality.principal_axes(_standard(encoding.floats(data.x[rows]), scaling, s))
+            inside = [_standard(encoding.floats(data.x[part]), scaling, s) @ axes for part in parts]
+            found.append((np.concatenate(inside), axes))
+        return Standardised(scaling, learns, data.x, *_stacked(found))
 
 
-def _standard(values: np.ndarray, mean: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-    return np.nan_to_num((values - mean) * inverse)
+def _scaling(
+    x: np.ndarray | packing.SparseRows,
+    data: feed.Examples,
+    learns: np.ndarray,
+    job: Job,
+    encoding: Encoding,
+    allowed: np.ndarray | None,
+) -> quality.Scaling:
+    """Scaling of the sets that learn from packed rows x, which are those of `data` or what became of them."""
+    origin = np.nan_to_num(encoding.floats(x[:1])[0])
+    names = job.heads[0].classes if job.select else ()
+    classes = data.target[:, 0].astype(int) if names else None
+    sums: quality.Moments | None = None
+    for part in packing.parts(x):
+        found = quality.moments(
+            encoding.floats(x[part]), learns[:, part], origin, None if classes is None else classes[part], len(names)
+        )
+        sums = found if sums is None else sums + found
+    assert sums is not None
+    return quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)
+
+
+def _treated(
+    data: feed.Examples, learns: np.ndarray, job: Job, encoding: Encoding, allowed: np.ndarray | None
+) -> Standardised:
+    """The same where every set treats all rows in its own way first."""
+    assert job.chain is not None and isinstance(data.x, np.ndarray)
+    learns = learns.copy()
+    stored, classes, wanted = Values().floats(data.x), classes_of(job.heads, data.target), data.folds[:, 0] != UNUSED
+    scalings, found, treatments, x = [], [], [], stored
+    projected = _projected(learns, job, encoding)
+    shape = (0, 0, 0) if projected else (len(learns), len(data), job.layout.features)
+    whole = _room(shape, job.resident_bytes)
+    for s in range(len(learns)):
+        rows = np.flatnonzero(learns[s])
+        fitted = job.chain.fit(stored[rows], None if classes is None else classes[rows], job.lengths)
+        learns[s, rows[~fitted.used]] = False
+        x = np.full_like(stored, np.nan)
+        x[wanted] = job.chain.apply(stored[wanted], fitted.tensors)
+        one = slice(s, s + 1)
+        scaling = _scaling(x, data, learns[one], job, encoding, None if allowed is None else allowed[one])
+        z = _standard(encoding.floats(x), scaling, 0)
+        if projected:
+            axes = quality.principal_axes(z[learns[s]])
+            found.append((z @ axes, axes))
+        else:
+            whole[s] = z
+        scalings.append(scaling)
+        treatments.append(fitted.tensors)
+    scaling = quality.Scaling(
+        *(np.concatenate([getattr(one, name) for one in scalings]) for name in ("mean", "inverse"))
+    )
+    coordinates, projection = _stacked(found) if projected else (whole, None)
+    return Standardised(scaling, learns, x, coordinates, projection, treatments)
+
+
+def _room(shape: tuple[int, int, int], resident: int) -> np.ndarray:
+    """Zeros float32 of this shape: in a file without a name where they are more than `resident` bytes."""
+    if 4 * int(np.prod(shape)) <= resident:
+        return np.zeros(shape, np.float32)
+    return np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
+
+
+def _projected(learns: np.ndarray, job: Job, encoding: Encoding) -> bool:
+    most = int(learns.sum(1).max())
+    return most <= PROJECTED_ROWS and job.layout.features > most and projects(job, encoding)
+
+
+def _standard(values: np.ndarray, scaling: quality.Scaling, s: int) -> np.ndarray:
+    """Values float32 (rows, F) as set s has them: standardised, 0 where one is missing."""
+    return np.nan_to_num((values - scaling.mean[s]) * scaling.inverse[s])
+
+
+def _stacked(found: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates (S, rows, width) and projections (S, features, width) of sets of several widths."""
+    width = max(axes.shape[1] for _, axes in found)
+    rows, features = len(found[0][0]), len(found[0][1])
+    coordinates = np.zeros((len(found), rows, width), np.float32)
+    projection = np.zeros((len(found), features, width), np.float32)
+    for s, (inside, axes) in enumerate(found):
+        coordinates[s, :, : axes.shape[1]], projection[s, :, : axes.shape[1]] = inside, axes
+    return coordinates, projection

@@ -1,0 +1,176 @@
+"""Steps before networks, from training over the model's files to a score, without Spark."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load, save
+
+from genodl_spark.core.errors import InputError
+from genodl_spark.learning import baseline_fits, feed, heads
+from genodl_spark.learning.baseline_fits import Fits
+from genodl_spark.learning.model_files import Card, new_card
+from genodl_spark.learning.predictor import Predictor
+from genodl_spark.learning.preprocessing import Chain
+from genodl_spark.learning.settings import Train
+from genodl_spark.learning.training import plan, rank
+from tests.learning.test_feed import write
+from tests.learning.training.test_training import OPTIONS, scores
+
+NAMES = [*(f"g{i}" for i in range(30)), "covariate:age", "covariate:lab=a", "covariate:lab=b"]
+STEPS = ["impute_median", "low_counts", "tmm", "log_cpm", "combat"]
+ENDS = {"combat": {"unseen": "reference"}, "low_counts": {"least": 1.0}}
+
+
+def table(rows: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Counts of 30 genes whose first three tell two classes, age, and indicators of two labs; and the classes."""
+    generator = np.random.default_rng(8)
+    target, lab = generator.integers(0, 2, rows).astype(float), np.arange(rows) % 2
+    means = np.exp(generator.normal(4, 1, 30)) * np.exp(lab[:, None] * generator.normal(0, 1, 30))
+    means[:, :3] *= np.exp(2 * target[:, None])
+    counts = generator.poisson(means * generator.uniform(0.5, 2, (rows, 1))).astype(np.float32)
+    counts[generator.random(counts.shape) < 0.03] = np.nan
+    counts[:, 29] = 0
+    age = generator.normal(50, 9, (rows, 1))
+    return np.concatenate([counts, age, lab[:, None] == [0, 1]], 1).astype(np.float32), target
+
+
+def job(folder: Path, x: np.ndarray, target: np.ndarray, folds: int = 3, **more: object) -> plan.Job:
+    codes = (np.random.default_rng(1).permutation(len(x)) % 3)[:, None].astype(np.int8)
+    folder.mkdir(exist_ok=True)
+    files = write(folder, x, target, codes, 2, 16)
+    options = Train().model_copy(update={**OPTIONS, "dtype": "float32", "epochs": 30, "learning_rate": 0.02})
+    made = plan.Job(
+        files,
+        feed.Layout(len(x), x.shape[1], "float32", 1),
+        "pyarrow",
+        1 << 30,
+        heads.one("label", ["c0", "c1"]),
+        folds,
+        "none",
+        1.0,
+        0,
+        {"kind": "mlp", "hidden": [8]},
+        options,
+        5,
+        str(folder / "staging"),
+        threads=1,
+        chain=Chain(STEPS, ENDS, NAMES, "lab"),
+    )
+    return replace(made, **more)  # type: ignore[arg-type]
+
+
+def card() -> Card:
+    options = dict(ENDS)
+    return new_card(
+        heads.one("label", ["c0", "c1"]),
+        model_id="m",
+        task="t",
+        label_column="label",
+        features=NAMES,
+        dtype="float32",
+        transform="none",
+        model={"kind": "mlp", "hidden": [8]},
+        members=2,
+        batch=16,
+        steps=STEPS,
+        options=options,
+        batches="lab",
+    )
+
+
+def test_networks_baselines_and_the_model_see_treated_rows(tmp_path: Path) -> None:
+    x, target = table()
+    j = job(tmp_path / "a", x, target, 0)
+    result = rank.run_alone(j)
+    weights = (tmp_path / "a/staging/model.safetensors").read_bytes()
+    predictor = Predictor(card(), weights, "m", device="cpu")
+    data = feed.read(j.files, j.layout, "pyarrow")
+    held = np.flatnonzero(data.folds[:, 0] > 0)
+    own = np.array([scores(j)[0, i] for i in held])
+    np.testing.assert_allclose(predictor(x[held], calibrated=False), own, atol=1e-5)
+    assert ((own[:, 1] > 0.5) == (target[held] > 0)).mean() > 0.8
+    # what was fitted is there for the one training set of a fixed split, and is the model's
+    stored = pq.read_table(tmp_path / "a/staging" / result["treatments"][0]).to_pylist()
+    assert [(row["repeat"], row["fold"], row["rows"]) for row in stored] == [(0, -1, (data.folds[:, 0] == 0).sum())]
+    fitted = load(stored[0]["tensors"])
+    for name, value in fitted.items():
+        np.testing.assert_array_equal(value, load(weights)[name])
+    # a row's score depends neither on its neighbours nor on how many there are
+    np.testing.assert_array_equal(predictor(x[:7])[3], predictor(x[3:4])[0])
+    # a depth that all genes share changes nothing
+    whole = x[held[~np.isnan(x[held]).any(1)]]
+    deeper = whole.copy()
+    deeper[:, :30] *= 64
+    np.testing.assert_allclose(predictor(deeper)[:, 1], predictor(whole)[:, 1], atol=0.1)
+    fits = Fits(j.files, j.layout, None, "none", j.heads, 0, 5, 1000, {}, None, {}, j.chain)
+    rows, found = baseline_fits.fit(fits, "logistic", 0, 0, plan.REGISTERED)
+    np.testing.assert_array_equal(rows, held)
+    raw = baseline_fits.fit(replace(fits, chain=None), "logistic", 0, 0, plan.REGISTERED)[1]
+    assert np.abs(raw - found).max() > 0.01
+    assert ((found[:, 1] > 0.5) == (target[held] > 0)).mean() > 0.8
+
+
+def test_what_is_held_out_changes_nothing_that_is_fitted(tmp_path: Path) -> None:
+    x, target = table()
+    first = job(tmp_path / "a", x, target)
+    rank.run_alone(first)
+    codes = feed.read(first.files, first.layout, "pyarrow").folds[:, 0]
+    changed = x.copy()
+    changed[codes == 1, :30] *= 100
+    rank.run_alone(job(tmp_path / "b", changed, target))
+    a, b = (
+        {row["fold"]: load(row["tensors"]) for row in pq.read_table(tmp_path / n / "staging/treatments").to_pylist()}
+        for n in "ab"
+    )
+    assert sorted(a) == [-1, 0, 1, 2]
+    for name, value in a[1].items():
+        np.testing.assert_array_equal(value, b[1][name])
+    assert any((a[0][name] != b[0][name]).any() for name in a[0])
+
+
+def test_an_outlier_of_training_is_not_learnt_from(tmp_path: Path) -> None:
+    x, target = table()
+    x[5, :30] = 0
+    x[5, 7] = 1e9
+    chain = Chain(["impute_median", "outliers", "tmm", "log_cpm"], {"outliers": {"deviations": 20.0}}, NAMES)
+    j = job(tmp_path / "a", x, target, chain=chain)
+    result = rank.run_alone(j)
+    found = {r["fold"]: r["rows"] for r in pq.read_table(tmp_path / "a/staging" / result["treatments"][0]).to_pylist()}
+    codes = feed.read(j.files, j.layout, "pyarrow").folds[:, 0]
+    assert found[-1] == 59 and found[int(codes[5])] == (codes != codes[5]).sum()
+    assert result["history"][0]["rows"] == 60  # some set learns from it no more, others still meet the rest
+    assert (0, 5) in scores(j)
+
+
+def test_a_batch_that_training_has_not_seen_is_refused(tmp_path: Path) -> None:
+    x, target = table()
+    j = job(tmp_path / "a", x, target, 0)
+    rank.run_alone(j)
+    weights = (tmp_path / "a/staging/model.safetensors").read_bytes()
+    strict = replace(card(), options={"low_counts": {"least": 1.0}})
+    new = x[:3].copy()
+    new[:, 31:] = 0
+    assert np.isfinite(Predictor(card(), weights, "m", device="cpu")(new)).all()
+    with pytest.raises(InputError, match=r"found 3 rows whose batch no training row has .*unseen to reference"):
+        # one row stands for those that fill the batch up
+        Predictor(replace(strict, batch=3), weights, "m", device="cpu")(new)
+
+
+def test_tensors_that_do_not_fit_the_card_are_refused(tmp_path: Path) -> None:
+    x, target = table()
+    rank.run_alone(job(tmp_path / "a", x, target, 0))
+    tensors = load((tmp_path / "a/staging/model.safetensors").read_bytes())
+    for name, value, text in (
+        ("step.2.reference", np.ones(3), "step.2.reference has shape"),
+        ("step.4.gamma", np.ones((3, 29)), "step.4.gamma has shape"),
+        ("step.9.mean", np.ones(3), "step.9.mean is no tensor"),
+    ):
+        with pytest.raises(InputError, match=text):
+            Predictor(card(), save({**tensors, name: value}), "m", device="cpu")
+    with pytest.raises(InputError, match="step"):
+        Predictor(replace(card(), steps=[], options={}), save(tensors), "m", device="cpu")
