@@ -195,6 +195,7 @@ def _keep_treatments(run: Run, dataset: Row, model_id: str, files: list[str]) ->
     }
     rows = kept.withColumns({name: F.lit(value) for name, value in beside.items()})
     run.lake.replace(TREATMENTS, rows.select(*TREATMENTS.column_names), {"model_id": model_id})
+    run.wrote(TREATMENTS, kept.count())
 
 
 def _metrics(result: dict[str, Any], heads: list[Head], temperatures: list[float]) -> dict[str, float]:
