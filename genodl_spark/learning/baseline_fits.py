@@ -95,14 +95,15 @@ def _treatment(
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """Those of some training rows that are learnt from, and what they make of packed rows first. It is found once
     for baselines that follow each other on the same rows."""
-    key = (tuple(fits.files), rows.tobytes(), repr(fits.chain and (fits.chain.entries, fits.chain.steps)))
+    chain = fits.chain
+    assert chain is not None
+    lengths = None if fits.lengths is None else fits.lengths.tobytes()
+    key = (tuple(fits.files), rows.tobytes(), repr((chain.entries, chain.steps)), lengths)
     if key not in _TREATMENTS:
-        assert fits.chain is not None
         classes = classes_of(fits.heads, data.target[rows])
         _TREATMENTS.clear()
-        _TREATMENTS[key] = fits.chain.fit(_STORED.floats(data.x[rows]), classes, fits.lengths)
-    found, chain = _TREATMENTS[key], fits.chain
-    assert chain is not None
+        _TREATMENTS[key] = chain.fit(_STORED.floats(data.x[rows]), classes, fits.lengths)
+    found = _TREATMENTS[key]
     return rows[found.used], lambda x: chain.apply(_STORED.floats(x), found.tensors)
 
 

@@ -223,7 +223,7 @@ class Predictor:
                 part = self._treated(x[start : start + batch])
                 whole = part
                 if len(part) < batch:
-                    whole = np.zeros((batch, x.shape[1]), x.dtype)
+                    whole = np.zeros((batch, x.shape[1]), part.dtype)
                     whole[: len(part)] = part
                 found = [one[: len(part)] for one in self._batch(whole)]
                 of_part = None if lengths is None else lengths[start : start + batch]

@@ -13,6 +13,7 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
 from genodl_spark.job.config import stored
 from genodl_spark.job.run import Run, code_of, fingerprint, now
+from genodl_spark.lake.tables.genomes import ANNOTATIONS
 from genodl_spark.lake.tables.learning import HELD_OUT, MODELS, TREATMENTS
 from genodl_spark.lake.transactions import retried
 from genodl_spark.learning import encodings, losses, metrics, model_files
@@ -40,6 +41,7 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         "train": s.train.model_dump(),
         "quality": s.quality.model_dump(),
         "batch": s.predict.batch,
+        "lengths": _annotations(run),
     }
     code = code_of(__name__, s)
     digest = fingerprint(dataset.dataset, shaped_by, s.seed, code)
@@ -121,7 +123,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         "ranks": s.train.procs,
         "code": code,
         "fingerprint": digest,
-        "source_versions": dataset.source_versions,
+        "source_versions": {**dataset.source_versions, **_annotations(run)},
         "metrics": _metrics(result, card.predicted, temperatures),
         "trained_at": now(),
         **model_files.columns(files),
@@ -178,6 +180,16 @@ def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) ->
         for head, rows in zip(heads, kept, strict=True)
     ]
     return stored.count(), temperatures
+
+
+def _annotations(run: Run) -> dict[str, int]:
+    """Version of the annotations that a step takes lengths of genes from; empty where none does."""
+    version = (
+        run.sources.version(ANNOTATIONS)
+        if "tpm" in {step.split("@")[0] for step in run.settings.quality.steps}
+        else None
+    )
+    return {} if version is None else {ANNOTATIONS.name: version}
 
 
 def _keep_treatments(run: Run, dataset: Row, model_id: str, files: list[str]) -> None:

@@ -317,6 +317,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
     version = run.lake.version(EXAMPLES)
     assert version is not None
     run.sources.versions[EXAMPLES.name] = version
+    chain = chain_of(s.quality, list(dataset.features))
     return plan.Job(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
         layout=layout_of(dataset, s.code_files),
@@ -338,8 +339,8 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         device_bytes=s.feed.device_bytes,
         allowed=allowed_of(dataset),
         cut=s.sequence.length > 0,
-        chain=chain_of(s.quality, list(dataset.features)),
-        lengths=lengths_of(run, list(dataset.features)),
+        chain=chain,
+        lengths=lengths_of(run, chain, list(dataset.features)),
         code=s.code_files,
     )
 

@@ -6,22 +6,25 @@ import numpy as np
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.run import Run
+from genodl_spark.lake.tables.genomes import ANNOTATIONS
+from genodl_spark.learning.preprocessing import Chain
+
+_SHOWN = 3  # features without a length that a warning names
 
 
-def lengths_of(run: Run, features: list[str]) -> np.ndarray | None:
-    """Length of each feature in bases, float64, NaN unknown, where a step asks for it; else None.
+def lengths_of(run: Run, chain: Chain | None, features: list[str]) -> np.ndarray | None:
+    """Length of each feature in bases, float64, NaN unknown, where a step asks for it; else None. Features of such a
+    step that have none are told of.
 
     A feature is known by its gene's identifier, with or without version, or by its name, behind a block or alone.
     InputError where `quality.annotation` names none that is ingested.
     """
     from pyspark.sql import functions as F
 
-    from genodl_spark.lake.tables.genomes import ANNOTATIONS
-
-    quality = run.settings.quality
-    if not any(entry.partition("@")[0] == "tpm" for entry in quality.steps):
+    asked = chain.columns_of("tpm") if chain is not None else np.empty(0, np.int64)
+    if not len(asked):
         return None
-    name = quality.annotation
+    name = run.settings.quality.annotation
     rows = run.sources.read(ANNOTATIONS).where((F.col("cohort") == name) & (F.col("type") == "exon"))
     ids = [feature.rpartition(":")[2].partition(".")[0] for feature in features]
     names = [feature.rpartition(":")[2] for feature in features]
@@ -42,7 +45,14 @@ def lengths_of(run: Run, features: list[str]) -> np.ndarray | None:
     for key, length in found.items():  # a gene that has copies on several contigs counts once
         gene = key.partition("\t")[0]
         longest[gene] = max(length, longest.get(gene, 0))
-    return np.array([longest.get(a, longest.get(b, np.nan)) for a, b in zip(ids, names, strict=True)], np.float64)
+    lengths = np.array([longest.get(a, longest.get(b, np.nan)) for a, b in zip(ids, names, strict=True)], np.float64)
+    if len(lacking := asked[np.isnan(lengths[asked])]):
+        shown = ", ".join(features[i] for i in lacking[:_SHOWN])
+        run.report.warn(
+            f"{len(lacking)} of {len(asked)} features have no exon in annotation {name!r}, and tpm leaves them out: "
+            f"{shown}{', ...' if len(lacking) > _SHOWN else ''}"
+        )
+    return lengths
 
 
 def covered(genes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> dict[str, int]:

@@ -34,6 +34,7 @@ def fits_of(
 ) -> Fits:
     version = run.lake.version(EXAMPLES)
     assert version is not None
+    chain = chain_of(run.settings.quality, list(dataset.features))
     return Fits(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
         layout=layout_of(dataset, run.settings.code_files),
@@ -46,8 +47,8 @@ def fits_of(
         options=settings.options,
         allowed=allowed_of(dataset),
         code=run.settings.code_files,
-        chain=chain_of(run.settings.quality, list(dataset.features)),
-        lengths=lengths_of(run, list(dataset.features)),
+        chain=chain,
+        lengths=lengths_of(run, chain, list(dataset.features)),
     )
 
 

@@ -22,18 +22,20 @@ def features(settings: Settings) -> Features:
     base: Features = _implementation(settings).features(settings)
     taken = base.encoding or (base.dtype if packing.is_sparse(base.dtype) else None)
     quality = settings.quality
-    columns = [*settings.covariates, *([quality.batch] if quality.batch else [])]
+    # indicators of batches are for steps, which leave none of them to networks
+    batch = quality.batch if quality.steps else ""
+    columns = [*settings.covariates, *([batch] if batch else [])]
     for key, what, found in (
         ("covariates", "covariates", settings.covariates),
-        ("quality.batch", "batches", quality.batch),
+        ("quality.batch", "batches", batch),
         ("quality.steps", "steps", quality.steps),
     ):
         if found and taken:
             raise InputError(f"found {what} for features that networks take as {taken}; expected none", key)
-    if quality.batch in settings.covariates:
-        text = f"found {quality.batch!r} among the covariates; expected another column"
+    if batch and batch in settings.covariates:
+        text = f"found {batch!r} among the covariates; expected another column"
         raise InputError(f"{text}: networks do not see what batches are told by", "quality.batch")
-    return WithCovariates(base, columns, quality.batch) if columns else base
+    return WithCovariates(base, columns, batch) if columns else base
 
 
 def _implementation(settings: Settings) -> Any:

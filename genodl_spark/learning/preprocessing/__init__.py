@@ -172,6 +172,13 @@ class Chain:
             raise InputError(f"found no measured feature for {entry}; expected some", "quality.steps")
         return found
 
+    def columns_of(self, name: str) -> np.ndarray:
+        """Columns that steps of a name treat, int64, ascending."""
+        found = [
+            columns for entry, columns in zip(self.entries, self.columns, strict=True) if entry.split("@")[0] == name
+        ]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *found]))
+
     def _rows(self, x: np.ndarray) -> np.ndarray:
         """Number of the batch of every row, int64 (n,)."""
         told = x[:, self.indicators]
@@ -227,8 +234,7 @@ class Chain:
         return {name.removeprefix(head): value for name, value in tensors.items() if name.startswith(head)}
 
     def check(self, tensors: Tensors) -> None:
-        """ValueError unless there are just the tensors of these steps, of the shapes that they may have, and finite
-        or missing numbers in them."""
+        """ValueError unless there are just the tensors of these steps, of the shapes that they may have."""
         alive = np.ones(self.features, bool)
         expected = set()
         for number, step in enumerate(self.steps):

@@ -39,7 +39,10 @@ class Step(preprocessing.Step):
     def fit(self, rows: Rows, about: About) -> dict[str, np.ndarray]:
         self._check(rows, about)
         design = np.zeros((len(rows.x), 0))
-        if self.protect_label and about.classes is not None:
+        if self.protect_label:
+            if about.classes is None:
+                text = "found protect_label where no single column of classes is predicted; expected one"
+                raise InputError(f"{text}, leave it out", "quality.options.combat.protect_label")
             present = np.unique(about.classes[about.classes >= 0])
             design = (about.classes[:, None] == present[1:]).astype(np.float64)
         reference = about.batches.index(self.reference) if self.reference else None
@@ -65,10 +68,10 @@ class Step(preprocessing.Step):
         seen = rows.batch >= 0
         seen[seen] = tensors["seen"][rows.batch[seen]] > 0
         if self.unseen == "refuse" and not seen.all():
-            untold = int((rows.batch == UNKNOWN).sum())
-            text = f"found {int((~seen).sum())} rows whose batch no training row has ({untold} of them without any)"
+            which = "without a batch" if (rows.batch[~seen] == UNKNOWN).all() else "of a batch that no training row has"
             raise InputError(
-                f"{text}; expected batches of training, set unseen to reference for the step combat", "quality.batch"
+                f"found rows {which}; expected batches of training, set unseen to reference for the step combat",
+                "quality.batch",
             )
         batch = np.where(seen, rows.batch, 0)
         mean, spread = tensors["mean"], tensors["spread"]

@@ -139,7 +139,7 @@ class Rank:
         found: dict[str, Any] = {"history": group.fit()}
         if group.ended:  # else it stopped at stop_epoch, and the rest is for another call
             found["scored"] = self._keep_scores(group)
-            if group.treatments and self.ranks.rank == 0:
+            if group.treatments:  # every rank tells, as the first may be lost later
                 found["treatments"] = self._keep_treatments(group)
             if group.sets[-1].fold == REGISTERED and self.ranks.rank == 0:
                 storage.write_bytes(storage.join(self.job.staging, _WEIGHTS), group.registered())
@@ -207,12 +207,14 @@ class Rank:
 
     def _keep_treatments(self, group: Group) -> str:
         """Writes what each training set of a group has taught the steps before networks below staging, as the columns
-        of `treatments`; returns the file's name."""
+        of `treatments`, on the first rank; returns the file's name."""
         import pyarrow as pa
         import pyarrow.parquet as pq
         from safetensors.numpy import save
 
         name = f"treatments/{group.start:05d}.parquet"
+        if self.ranks.rank != 0:
+            return name
         fs, path = storage.filesystem(storage.join(self.job.staging, name))
         fs.create_dir(os.path.dirname(path), recursive=True)
         rows = [np.flatnonzero(learns) for learns in group.learns]
