@@ -19,6 +19,7 @@ from genodl_spark.learning.preprocessing import Chain
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.training import plan, rank
 from tests.learning.test_feed import write
+from tests.learning.training.test_ranks import launched
 from tests.learning.training.test_training import OPTIONS, scores
 
 NAMES = [*(f"g{i}" for i in range(30)), "covariate:age", "covariate:lab=a", "covariate:lab=b"]
@@ -156,9 +157,46 @@ def test_a_batch_that_training_has_not_seen_is_refused(tmp_path: Path) -> None:
     new = x[:3].copy()
     new[:, 31:] = 0
     assert np.isfinite(Predictor(card(), weights, "m", device="cpu")(new)).all()
-    with pytest.raises(InputError, match=r"found 3 rows whose batch no training row has .*unseen to reference"):
-        # one row stands for those that fill the batch up
-        Predictor(replace(strict, batch=3), weights, "m", device="cpu")(new)
+    with pytest.raises(InputError, match=r"found rows of a batch that no training row has; .*unseen to reference"):
+        Predictor(strict, weights, "m", device="cpu")(new)
+    new[:, 31:] = np.nan
+    with pytest.raises(InputError, match=r"found rows without a batch; .*unseen to reference"):
+        Predictor(strict, weights, "m", device="cpu")(new)
+
+
+def test_genotypes_that_lack_are_imputed(tmp_path: Path) -> None:
+    """Packed int8 in, numbers of any kind after the step, whether a batch is full or not."""
+    generator = np.random.default_rng(2)
+    x, target = generator.integers(-1, 3, (60, 33)).astype(np.int8), generator.integers(0, 2, 60).astype(float)
+    x[:, :3] = 2 * target[:, None]
+    x[:, 3] = np.where(generator.random(60) < 0.3, -1, np.arange(60) % 2)  # whose median may be a half
+    chain = Chain(["impute_model"], {}, [f"s{i}" for i in range(33)])
+    j = job(tmp_path / "a", x, target, 0, chain=chain, layout=feed.Layout(60, 33, "int8", 1))
+    rank.run_alone(j)
+    weights = (tmp_path / "a/staging/model.safetensors").read_bytes()
+    ours = replace(
+        card(), dtype="int8", features=[f"s{i}" for i in range(33)], steps=["impute_model"], options={}, batches=""
+    )
+    own = scores(j)
+    held = sorted(row for _, row in own)
+    found = Predictor(ours, weights, "m", device="cpu")(x[held], calibrated=False)
+    np.testing.assert_allclose(found, np.array([own[0, i] for i in held]), atol=1e-5)
+
+
+def test_two_ranks_treat_rows_as_one_process(tmp_path: Path) -> None:
+    x, target = table()
+    alone, two = job(tmp_path / "a", x, target), job(tmp_path / "b", x, target)
+    results = [launched(alone, "process"), launched(two, "horovodrun")]
+    a, b = (
+        {row["fold"]: load(row["tensors"]) for row in pq.read_table(tmp_path / n / "staging" / name).to_pylist()}
+        for n, (name,) in zip("ab", (result["treatments"] for result in results), strict=True)
+    )
+    assert sorted(a) == sorted(b) == [-1, 0, 1, 2]
+    for fold, tensors in a.items():
+        for name, value in tensors.items():
+            np.testing.assert_array_equal(value, b[fold][name])
+    for one, other in zip(*(result["history"] for result in results), strict=True):
+        np.testing.assert_allclose(one["train"], other["train"], rtol=1e-4)
 
 
 def test_tensors_that_do_not_fit_the_card_are_refused(tmp_path: Path) -> None:
