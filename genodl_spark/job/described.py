@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import pkgutil
 import re
 import types
 from collections.abc import Iterator
@@ -218,7 +217,7 @@ def _steps(settings: Settings) -> Iterator[Described]:
     """Options of every step before networks, which their classes describe."""
     from genodl_spark.learning import preprocessing
 
-    for name in sorted(found.name for found in pkgutil.iter_modules(preprocessing.__path__)):
+    for name in preprocessing.names():
         step = preprocessing.step_of(name, {})
         chosen = settings.quality.options.get(name, {})
         for option, info in type(step).model_fields.items():

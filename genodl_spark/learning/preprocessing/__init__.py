@@ -14,6 +14,8 @@ Covariates stay as they are; the indicators of batches become 0.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -21,7 +23,6 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import ValidationError
 
-from genodl_spark.core import own_code
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.toml import Section
 
@@ -96,19 +97,25 @@ def without_missing(x: np.ndarray, name: str) -> None:
         raise InputError(f"{text}, put a step such as impute_median before it", "quality.steps")
 
 
+def names() -> list[str]:
+    """Names of the steps that there are, sorted."""
+    return sorted(found.name for found in pkgutil.iter_modules(__path__))
+
+
 def step_of(entry: str, options: Mapping[str, Any]) -> Step:
     """The step of an entry of `quality.steps` with its options. InputError for one that is unknown,
     or an option that it does not have."""
     name, _, _ = entry.partition("@")
-    kind = own_code.named(name, __name__, "Step", {}, "quality.steps")
+    if name not in names():
+        raise InputError(f"found {name!r}; expected one of {', '.join(names())}", "quality.steps")
+    kind: type[Step] = importlib.import_module(f"{__name__}.{name}").Step
     try:
-        made: Step = kind.model_validate(dict(options))
+        return kind.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(("quality.options", entry, *map(str, first["loc"])))
         known = ", ".join(kind.model_fields) or "none"
         raise InputError(f"found {first['input']!r:.80}; expected: {first['msg']} (options: {known})", key) from error
-    return made
 
 
 def steps_of(entries: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> list[Step]:
