@@ -20,7 +20,8 @@ SETTINGS = [
     f"quality.steps={','.join(STEPS)}",
     "quality.batch=lab",
     "quality.annotation=genes",
-    'split={"folds":2,"repeats":1}',
+    "split.folds=2",
+    "split.repeats=1",
     *["train.epochs=8", "train.ensemble=1", "train.learning_rate=0.02", "tracking.uri=off"],
     *["evaluate.baselines=majority,logistic", "evaluate.resamples=20", "evaluate.null=false"],
 ]

@@ -45,6 +45,8 @@ class Step(preprocessing.Step):
                 raise InputError(f"{text}, leave it out", "quality.options.combat.protect_label")
             present = np.unique(about.classes[about.classes >= 0])
             design = (about.classes[:, None] == present[1:]).astype(np.float64)
+            # rows of no known class are stretched about the mean of all, whichever class is the first
+            design -= design.mean(0)
         reference = about.batches.index(self.reference) if self.reference else None
         return fitted(rows.x, rows.batch, len(about.batches), design, reference, self.parametric, self.mean_only)
 

