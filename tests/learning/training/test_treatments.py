@@ -185,18 +185,19 @@ def test_genotypes_that_lack_are_imputed(tmp_path: Path) -> None:
 
 def test_two_ranks_treat_rows_as_one_process(tmp_path: Path) -> None:
     x, target = table()
-    alone, two = job(tmp_path / "a", x, target), job(tmp_path / "b", x, target)
+    options = Train().model_copy(update={**OPTIONS, "epochs": 2})
+    alone, two = (job(tmp_path / name, x, target, 2, options=options) for name in "ab")
     results = [launched(alone, "process"), launched(two, "horovodrun")]
     a, b = (
         {row["fold"]: load(row["tensors"]) for row in pq.read_table(tmp_path / n / "staging" / name).to_pylist()}
         for n, (name,) in zip("ab", (result["treatments"] for result in results), strict=True)
     )
-    assert sorted(a) == sorted(b) == [-1, 0, 1, 2]
+    assert sorted(a) == sorted(b) == [-1, 0, 1]
     for fold, tensors in a.items():
         for name, value in tensors.items():
             np.testing.assert_array_equal(value, b[fold][name])
     for one, other in zip(*(result["history"] for result in results), strict=True):
-        np.testing.assert_allclose(one["train"], other["train"], rtol=1e-4)
+        np.testing.assert_allclose(one["train"], other["train"], rtol=1e-9)  # in float64
 
 
 def test_tensors_that_do_not_fit_the_card_are_refused(tmp_path: Path) -> None:
