@@ -239,8 +239,11 @@ class Predictor:
         how many there are."""
         if self.chain is None:
             return x
-        stored = Values().floats(x)
-        return self.chain.apply(stored[np.arange(self.batch) % len(x)], self.treatment)[: len(x)]
+        stored, size = Values().floats(x), self.card.batch
+        parts = [stored[start : start + size] for start in range(0, len(x), size)]
+        return np.concatenate(
+            [self.chain.apply(part[np.arange(size) % len(part)], self.treatment)[: len(part)] for part in parts]
+        )
 
     def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with warnings.catch_warnings():  # torch warns of memory that it may not write to, and does not
