@@ -16,15 +16,19 @@ from jobs import evaluate, ingest, lineage, predict, query, train
 
 SAMPLES, GENES = 600, 12
 STEPS = ["impute_median", "tpm", "log2", "combat"]
-SETTINGS = [
+TRAINED = [
     f"quality.steps={','.join(STEPS)}",
     "quality.batch=lab",
     "quality.annotation=genes",
     "split.folds=2",
     "split.repeats=1",
-    *["train.epochs=8", "train.ensemble=1", "train.learning_rate=0.02", "tracking.uri=off"],
-    *["evaluate.baselines=majority,logistic", "evaluate.resamples=20", "evaluate.null=false"],
+    "train.epochs=8",
+    "train.min_steps=0",
+    "train.ensemble=1",
+    "train.learning_rate=0.02",
+    "tracking.uri=off",
 ]
+EVALUATED = ["evaluate.baselines=majority,logistic", "evaluate.resamples=20", "evaluate.null=false", "tracking.uri=off"]
 
 
 def lengths() -> np.ndarray:
@@ -62,18 +66,18 @@ def cohort(folder: Path, name: str, labs: str, samples: int, seed: int) -> list[
 
 def test_steps_from_counts_to_predictions(genodl, lake: Lake, tmp_path: Path) -> None:
     at = ("--lake", lake.uri)
-    settings = [part for one in SETTINGS for part in ("--set", one)]
+    trained, evaluated = ([part for one in settings for part in ("--set", one)] for settings in (TRAINED, EVALUATED))
     (tmp_path / "genes.gtf").write_text(annotation())
     assert genodl(ingest, "annotations", str(tmp_path / "genes.gtf"), "--cohort", "genes", *at)[0] == 0
     assert genodl(ingest, *cohort(tmp_path, "c", "ab", SAMPLES, 4), *at)[0] == 0
     found = {}
     for label in ("kind", "side"):
-        chosen = ("tumor_type", "--cohort", "c", "--label", label, *at, *settings)
-        code, report, line = genodl(train, *chosen)
+        chosen = ("tumor_type", "--cohort", "c", "--label", label, *at)
+        code, report, line = genodl(train, *chosen, *trained, "--procs", "1")
         assert code == 0, line
         assert any("1 of 12 features have no exon in annotation 'genes'" in text for text in report["warnings"])
         assert report["rows"]["treatments"]["written"] == 3 and "annotations" in report["tables"]["read"]
-        code, report, line = genodl(evaluate, *chosen)
+        code, report, line = genodl(evaluate, *chosen, *evaluated)
         assert code == 0, line
         found[label] = report["metrics"]
     kind, side = found["kind"], found["side"]
