@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from safetensors.numpy import load
 
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables.learning import HELD_OUT, PREDICTIONS, TREATMENTS
+from genodl_spark.lake.tables.learning import PREDICTIONS, TREATMENTS
 from jobs import evaluate, ingest, lineage, predict, query, train
 
 SAMPLES, GENES = 600, 12
@@ -70,30 +70,27 @@ def test_steps_from_counts_to_predictions(genodl, lake: Lake, tmp_path: Path) ->
     (tmp_path / "genes.gtf").write_text(annotation())
     assert genodl(ingest, "annotations", str(tmp_path / "genes.gtf"), "--cohort", "genes", *at)[0] == 0
     assert genodl(ingest, *cohort(tmp_path, "c", "ab", SAMPLES, 4), *at)[0] == 0
-    found = {}
+    models = {}
     for label in ("kind", "side"):
         chosen = ("tumor_type", "--cohort", "c", "--label", label, *at)
         code, report, line = genodl(train, *chosen, *trained, "--procs", "1")
         assert code == 0, line
+        models[label] = report["metrics"]["model_id"]
         assert any("1 of 12 features have no exon in annotation 'genes'" in text for text in report["warnings"])
         assert report["rows"]["treatments"]["written"] == 3 and "annotations" in report["tables"]["read"]
-        code, report, line = genodl(evaluate, *chosen, *evaluated)
-        assert code == 0, line
-        found[label] = report["metrics"]
-    kind, side = found["kind"], found["side"]
-    assert kind["model"]["auroc"]["value"] > 0.95 and kind["baselines"]["logistic"]["auroc"]["value"] > 0.95
-    # what the labs differ in is no sign of labels of noise, either
-    assert 0.45 < side["model"]["auroc"]["value"] < 0.55
-    assert 0.45 < side["baselines"]["logistic"]["auroc"]["value"] < 0.55
-    rows = lake.read(TREATMENTS).where(F.col("model_id") == kind["model_id"]).collect()
-    learnt = {row.fold: load(row.tensors) for row in rows}
+    # what the labs differ in is no sign of labels of noise
+    code, report, line = genodl(evaluate, *chosen, *evaluated)
+    assert code == 0, line
+    for found in (report["metrics"]["model"], report["metrics"]["baselines"]["logistic"]):
+        assert 0.45 < found["auroc"]["value"] < 0.55
+    rows = lake.read(TREATMENTS).where(F.col("model_id") == models["kind"]).collect()
+    learnt = {row.fold: load(bytes(row.tensors)) for row in rows}
     assert {(row.fold, row.rows) for row in rows} == {(-1, SAMPLES), (0, SAMPLES // 2), (1, SAMPLES // 2)}
     assert json.loads(rows[0].steps) == {"steps": STEPS, "options": {}}
     for tensors in learnt.values():
         np.testing.assert_array_equal(tensors["step.1.lengths"][:GENES], lengths())
         assert tensors["step.3.gamma"].shape == (2, GENES - 1)
     assert (learnt[0]["step.3.mean"] != learnt[1]["step.3.mean"]).all()
-    assert lake.read(HELD_OUT).where(F.col("model_id") == kind["model_id"]).count() == 3 * SAMPLES
     _predicted(genodl, lake, tmp_path, at)
 
 

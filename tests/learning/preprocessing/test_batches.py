@@ -10,7 +10,7 @@ from tests.reference import batches
 
 
 def test_simulated_batches_are_gone_and_classes_stay() -> None:
-    found = batches.of_simulated()
+    found = batches.of_simulated(sets=5)
     assert min(found["as they are"]["batch"]) > 0.95
     for name in ("combat", "combat, protect_label"):
         assert max(found[name]["batch"]) <= 0.60
