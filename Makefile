@@ -41,7 +41,8 @@ demo: demo-data ## two public cohorts, from files to predictions in SQL and a re
 demo-data: setup ## only the demo's input files, into demo/inputs
 	@.venv/bin/python docker/demo_data.py
 
-reference: demo-data ## accuracy on real data beside published figures (long)
+reference: demo-data ## accuracy on real data beside published figures; every public data set by one command (long)
+	@$(RUN) .venv/bin/python -m tests.reference.data_sets
 	@$(RUN) .venv/bin/python tests/reference/run.py
 
 bench-vcf: setup ## cohort VCFs in and asked, beside plink2 and bcftools: time, memory, bytes (long)

@@ -48,6 +48,7 @@ _PORTALS = (
     "Tumor_Sample_Barcode", "bcr_sample_barcode", "sample_submitter_id", "cases.samples.submitter_id",
     "bcr_patient_barcode", "case_submitter_id", "cases.submitter_id", "submitter_id", "geo_accession",
 )  # fmt: skip
+_ALIKE = re.compile(r"samples?([ _.-]?(ids?|names?))?", re.IGNORECASE)  # what else says that a column names samples
 _PORTALS_MISSING = re.compile(r"'?--|\[(not |unknown|discrepancy|pending|completed|unavailable)[^]]*\]", re.IGNORECASE)
 
 
@@ -75,8 +76,9 @@ def column_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def read(raw: BinaryIO, file: str) -> SampleTable:
-    """Reads TSV or CSV, gzipped or not. InputError, with the line, for no sample_id column,
-    a repeated column or sample, a ragged line.
+    """Reads TSV or CSV, gzipped or not. Rows are named by the column sample_id, a portal's, or the only one whose name
+    says it (sample, Sample ID). InputError, with the line, for none of these, a repeated column or sample,
+    a ragged line.
 
     Semicolons may stand between cells too: then numbers have a decimal comma, and are stored with a point.
     A quoted cell may hold line ends, unless what it holds could be rows of the table:
@@ -85,7 +87,7 @@ def read(raw: BinaryIO, file: str) -> SampleTable:
     text = b"".join(block for _, block in line_blocks(raw, file))
     head = text.partition(b"\n")[0]
     try:
-        delimiter = delimited.delimiter_of(head, lambda names, _: ID in map(str.strip, names))
+        delimiter = delimited.delimiter_of(head, lambda names, _: any(map(_ALIKE.fullmatch, map(str.strip, names))))
         names = [name.strip() for name in delimited.cells(head, delimiter)]
     except Unreadable as error:
         raise InputError(str(error), file, 1) from error
@@ -95,13 +97,16 @@ def read(raw: BinaryIO, file: str) -> SampleTable:
         if ID in names
         else next((folded_names[one.lower()] for one in _PORTALS if one.lower() in folded_names), None)
     )
+    portal = own not in (ID, None)
+    alike = [name for name in names if _ALIKE.fullmatch(name)]
+    if own is None and len(alike) == 1:
+        own = alike[0]
     if own is None:
         raise InputError(
             f"found columns {', '.join(map(shown, names[:8]))}; expected one called {ID}, rename it in the header",
             file,
             1,
         )
-    portal = own != ID
     stored = [column_name(name) for name in names]
     folded: set[str] = set()
     for name, column in zip(names, stored, strict=True):
@@ -148,7 +153,7 @@ def read(raw: BinaryIO, file: str) -> SampleTable:
         raise InputError("no sample below the header; expected one line per sample", file, 2)
     renamed = {names[i]: stored[i] for i in others if names[i] != stored[i]}
     notes = list(_notes(delimiter, trimmed, words))
-    if portal:
+    if own != ID:
         notes.append(f"rows are named by column {own}")
     if merged:
         notes.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import scipy.sparse
 from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import cells_hdf5, counted_cells, matrix_market
+from tests.public_data import DATA_SETS, DataSet, agree
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CELLS, GENES = 37, 23
@@ -244,40 +244,24 @@ def test_a_matrix_the_other_way_round_is_told_and_read(tmp_path: Path) -> None:
     assert (read(turned)[0] == matrix.toarray()).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "shape", "labels"),
-    [
-        ("sc_buettner_mesc_simlr", (182, 8_989), {"1": 59, "2": 58, "3": 65}),
-        ("sc_mixology/celseq2", (274, 28_204), {"H1975": 112, "H2228": 81, "HCC827": 81}),
-        (
-            "sc_mixology/celseq2_5cl_p1",
-            (297, 15_564),
-            {"A549": 103, "H838": 51, "H1975": 50, "H2228": 50, "HCC827": 43},
-        ),
-        ("sc_mouse_bladder_scdeepcluster", (2_100, 20_670), None),
-        (
-            "sc_yan_embryo_sc3",
-            (90, 20_214),
-            {"zygote": 6, "2cell": 6, "4cell": 12, "8cell": 20, "16cell": 16, "blast": 30},
-        ),
-    ],
-)
-def test_public_folders(
-    monkeypatch: pytest.MonkeyPatch, name: str, shape: tuple[int, int], labels: dict[str, int] | None
-) -> None:
-    path = SHARED / name / "counts.mtx.gz"
+FOLDERS = [data for data in DATA_SETS if data.source == "cells" and not data.given.endswith("scanpy")]
+
+
+@pytest.mark.parametrize("data", FOLDERS, ids=lambda data: data.given)
+def test_public_folders(monkeypatch: pytest.MonkeyPatch, data: DataSet) -> None:
+    path = data.path / "counts.mtx.gz"
     if not path.is_file():
         pytest.skip(f"{path} is absent; set GENODL_SHARED_DATA to the folder of public data sets")
     for module in (counted_cells, matrix_market):
         monkeypatch.setattr(module, "AT_ONCE", 1 << 19)
     header = header_of(path)
-    assert (header.cells, header.features) == shape
+    assert (header.cells, header.features) == (data.rows, data.features)
     rows, found = (
         pa.Table.from_batches(one) for one in zip(*matrix_market.read(path.as_uri(), header, "c", "", "f"), strict=True)
     )
-    counts = Counter(found.column("label").to_pylist())
-    assert counts == labels if labels else sorted(counts) == sorted(map(str, range(1, 17)))
-    packed = packing.packed(rows.column("x"), "sparse:float32", shape[1])
+    for name, expected in data.labels.items():
+        assert agree(found.column(name).to_pylist(), expected), name
+    packed = packing.packed(rows.column("x"), "sparse:float32", header.features)
     oracle = scipy.io.mmread(path).T.tocsr().astype(np.float32)
     oracle.eliminate_zeros()
     oracle.sort_indices()
@@ -295,8 +279,8 @@ def test_the_public_h5ad(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (values == file["X"][:]).all()
         sparse = scipy.sparse.csr_matrix(tuple(file[f"raw.X/{k}"][:] for k in ("data", "indices", "indptr")))
         assert (read(path, "raw")[0] == sparse.toarray()).all()
-    kinds = Counter(labels.column("bulk_labels").to_pylist())
-    assert (len(kinds), min(kinds.values()), max(kinds.values())) == (10, 8, 240)
+    (data,) = (data for data in DATA_SETS if data.given == path.parent.name)
+    assert all(agree(labels.column(name).to_pylist(), expected) for name, expected in data.labels.items())
     told = [line.split("\t") for line in path.with_name("cells.tsv").read_text().splitlines()[1:]]
     columns = (labels.column(name).to_pylist() for name in ("entity_id", "bulk_labels", "louvain", "phase"))
     assert [list(row) for row in zip(*columns, strict=True)] == told

@@ -392,28 +392,3 @@ def test_a_family_of_samples_on_two_platforms(tmp_path: Path) -> None:
     assert [run.symbols for run in header.runs(f"file://{tmp_path}/f.soft", 9)] == [["TP53", None], None]
     assert header.notes == ("1 samples without a table of values are left out, GSM3 the first",)
     assert header.columns is not None and header.columns.rows["GSM2"][header.columns.columns.index("sex")] == "M"
-
-
-SHAPES = {
-    "expr_alon_colon": (2000, 62), "expr_chowdary_breast_colon": (22283, 104), "expr_golub_leukemia": (7129, 72),
-    "expr_gravier_breast_prognosis": (2905, 168), "expr_gse7390_breast_sksurv": (76, 198),
-    "expr_khan_srbct": (2308, 63), "expr_nakayama_sarcoma": (22283, 105), "expr_shipp_dlbcl_fl": (7129, 77),
-    "expr_stemcells_mixomics": (400, 125), "expr_su_tissues": (5565, 102), "expr_west_breast_er": (7129, 49),
-    "meth_christensen_tissue": (1413, 217), "meth_horvath_example55": (27578, 16),
-    "meth_horvath_example55/testdataset_3samples": (27236, 3), "multiomics_breast_tcga_mixomics/mrna": (200, 150),
-    "multiomics_breast_tcga_mixomics/mirna": (184, 150), "multiomics_breast_tcga_mixomics/protein": (142, 150),
-    "geo_soft_geoquery/GDS507.soft.gz": (22645, 17), "geo_soft_geoquery/GSM11805.txt.gz": (22283, 1),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")
-def test_shapes_of_public_files(name: str) -> None:
-    file = name if name.endswith(".gz") else f"{name}.tsv.gz" if "/" in name else f"{name}/matrix.tsv.gz"
-    uri = f"file://{DATA / file}"
-    header = matrix_files.read_header(uri)
-    samples, features = 0, set()
-    for run in header.runs(uri, 256):
-        samples += len(run.samples)
-        features.add(len(run.features))
-    assert (features, samples) == ({SHAPES[name][0]}, SHAPES[name][1])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.formats import clinical_xml, gdc_sheet, maf, sample_table, streams
+from genodl_spark.formats import clinical_xml, maf, sample_table, streams
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 BARCODE = "TCGA-05-4244-01A-01D-1105-08"
@@ -155,13 +155,7 @@ def test_what_is_no_clinical_xml_is_refused(tmp_path: Path, text: str, line: int
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not here")
-def test_public_mutations_samples_and_manifest(tmp_path: Path) -> None:
-    folder = DATA / "maf_tcga_laml_maftools"
-    rows, bad = mutations(tmp_path / "a.maf.gz", (folder / "tcga_laml.maf.gz").read_bytes())
-    assert (len(rows), bad) == (2207, [])
+def test_genes_of_public_mutations(tmp_path: Path) -> None:
+    rows, _ = mutations(tmp_path / "a.maf.gz", (DATA / "maf_tcga_laml_maftools" / "tcga_laml.maf.gz").read_bytes())
     genes = Counter(row["gene"] for row in rows)
     assert [genes[name] for name in ("DNMT3A", "FLT3", "NPM1", "TET2", "IDH2")] == [54, 52, 34, 27, 20]
-    with (folder / "tcga_laml_annot.tsv").open("rb") as raw:
-        assert len(sample_table.read(raw, "tcga_laml_annot.tsv").rows) == 200
-    sheet = gdc_sheet.read(f"file://{DATA}/gdc_manifest_sample/TARGET-CCSK.tsv")
-    assert len(sheet.rows) == 141 and {len(row.cells) for row in sheet.rows} == {14}

@@ -174,7 +174,8 @@ def test_decimal_commas_between_semicolons() -> None:
         (b"sample_id\tnote\nS1\t" + b"x" * 140_000 + b"\n", 2, "a cell of 140,000 characters"),
         (b"sample_id\tlabel\nS1\t\xff\n", 2, "bytes that are not UTF-8"),
         (b"sample_id\tla\x07bel\nS1\tx\n", 1, r"'\x07' (U+0007) in the name"),
-        (b"sample id\tlabel\nS1\tx\n", 1, "found columns 'sample id', 'label'"),
+        (b"sampled\tlabel\nS1\tx\n", 1, "found columns 'sampled', 'label'; expected one called sample_id"),
+        (b"Sample\tSample Name\nS1\tx\n", 1, "found columns 'Sample', 'Sample Name'; expected one called sample_id"),
     ],
 )
 def test_a_sample_table_that_says_two_things_is_refused_with_its_line(content: bytes, line: int, found: str) -> None:
@@ -194,6 +195,12 @@ def test_what_is_odd_in_a_sample_table_is_told() -> None:
         "s.tsv: column age: 1 cells 'null' are read as missing",
         "s.tsv: column age: 1 cells '-9' are kept as text; a missing value is NA, N/A, NaN, null or an empty cell",
     ]
+    for head in (b"samples;score", b"score;Sample ID", b"sample.name;score"):
+        named = read_samples(head + (b"\n1;S1\n" if head.startswith(b"score") else b"\nS1;1\n"))
+        own = next(name for name in head.decode().split(";") if name != "score")
+        assert (named.columns, named.rows) == (["score"], {"S1": ["1"]}), head
+        assert f"s.tsv: rows are named by column {own}" in named.notes and not named.portal
+    assert read_samples(b"sample\tsample_id\nx\tS1\n").rows == {"S1": ["x"]}
     assert read_samples(b'sample_id\tnote\nS1\t"two\nlines"\n').rows == {"S1": ["two\nlines"]}
 
 

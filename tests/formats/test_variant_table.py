@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +16,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.formats import fasta, sequence_table, streams, variant_table
 from genodl_spark.formats.variant_table import References
 from genodl_spark.genome.reference import Reference
+from tests.public_data import DATA_SETS, DataSet, agree
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
@@ -136,31 +136,25 @@ def test_references_of_two_builds(tmp_path: Path) -> None:
         rows_of(path, str(reference))
 
 
-# Rows and labels of the data sets, as their README has them.
-PUBLISHED = {
-    "seq_promoter_cnnprom": (11_351, {"1": 839 + 373 + 1255 + 1354, "0": 3000 + 1000 + 3530}),
-    "seq_promoter_deepromoter": (6015, {"1": 6015}),
-    "seq_enhancer_ienhancer2l": (2968, {"1": 1484, "0": 1484}),
-    "seq_uci_splice": (3190, {"EI": 767, "IE": 768, "N": 1655}),
-    "bind_clip_ideeps_A": (160_000, {"1": 4 * 8000, "0": 4 * 32_000}),
-    "bind_deepbind_encode": (104_745, {"1": 97_745 + 3500, "0": 3500}),
-}
+SEQUENCES = [data for data in DATA_SETS if data.source == "sequences"]
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_sequences_have_the_labels_of_their_readme(name: str, tmp_path: Path) -> None:
-    path = SHARED / name / "sequences.tsv.gz"
+@pytest.mark.parametrize("data", SEQUENCES, ids=lambda data: data.given)
+def test_published_sequences_have_the_labels_of_their_readme(data: DataSet, tmp_path: Path) -> None:
+    path = data.path
     if not path.exists():
         pytest.skip("no shared data")
     header = sequence_table.header_of(str(path))
     parts = list(sequence_table.read(str(path), streams.whole(str(path)), 1, header, "c", "s"))
     rows, labels, bad = (pa.Table.from_batches(batches) for batches in zip(*parts, strict=True))
-    rows_expected, labels_expected = PUBLISHED[name]
-    assert (rows.num_rows, bad.num_rows) == (rows_expected, 0)
-    assert Counter(labels.column("label").to_pylist()) == labels_expected
+    assert (rows.num_rows, bad.num_rows) == (data.rows, 0)
+    for name, expected in data.labels.items():
+        assert agree(labels.column(name).to_pylist(), expected), name
+    if "label" not in data.labels:
+        return
 
     # The same as FASTA with its label in the header.
-    some = min(rows_expected, 1000)
+    some = min(data.rows, 1000)
     ids, codes, classes = (
         table.column(c).to_pylist()[:some] for table, c in ((rows, "sequence_id"), (rows, "codes"), (labels, "label"))
     )
