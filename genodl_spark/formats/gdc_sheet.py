@@ -7,6 +7,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
@@ -131,6 +132,26 @@ class Change:
     uri: str
 
 
+class Aliquot(NamedTuple):
+    """A file of a sample: the aliquot that it is of, its name, and what tells it from others, its URI."""
+
+    name: str
+    file: str
+    uri: str
+
+
+def standing(
+    aliquots: Sequence[Aliquot], sample: str, level: str, order: Sequence[str]
+) -> tuple[Aliquot, list[Change]]:
+    """The one that stands for a sample, the first by `order` (`barcodes.rank`), then by name; the others, dropped."""
+    first, *others = sorted(aliquots, key=lambda one: (*barcodes.rank(one.name, order), one.file, one.uri))
+    found = f"{len(aliquots)} files of {level} {sample}, {first.name} stands"
+    return first, [
+        Change(one.name, "dropped", sample, f"{found}: {barcodes.deciding(first.name, one.name, order)}", one.uri)
+        for one in others
+    ]
+
+
 @dataclass
 class Named:
     """Files of counts under the names of their samples: one of each sample. `columns`: what sheets say of these."""
@@ -163,14 +184,15 @@ def beside(sheet: Sheet) -> list[str]:
 def named(files: Mapping[str, GdcCounts], sheets: Sequence[Sheet], level: str, order: Sequence[str]) -> Named:
     """Files by URI under the names that sheets give them: of aliquots, samples or cases, as `level` says.
 
-    Of several files of one sample the first stands by `order` (`barcodes.rank`), then by name. InputError for a file
-    that sheets do not name or name as no sample, or whose size is another than they say.
+    Of several files of one sample one stands (`standing`). InputError for a file that sheets do not name or name as no
+    sample, or whose size is another than they say.
     """
     made = Named()
     ids = {(row.id, row.name): (sheet, row) for sheet in sheets for row in sheet.rows}
     times = Counter(row.name for sheet in sheets for row in sheet.rows)
     by_name = {row.name: (sheet, row) for sheet in sheets for row in sheet.rows}
-    groups: dict[str, list[tuple[tuple[object, ...], str, str, Row | None]]] = {}
+    groups: dict[str, list[Aliquot]] = {}
+    rows_of: dict[str, Row] = {}
     for uri, header in files.items():
         folder, base = posixpath.basename(posixpath.dirname(uri)), posixpath.basename(uri)
         names = (base, base.removesuffix(".gz"), f"{base}.gz")
@@ -182,24 +204,22 @@ def named(files: Mapping[str, GdcCounts], sheets: Sequence[Sheet], level: str, o
                 f"found no line for the file {base}; expected one that says whose it is, or leave the file out",
                 sheets[0].uri,
             )
-        row = None if found is None else found[1]
         sample, own = _name(header, found, level)
-        if found is not None and found[1].name == base:
-            _check_size(uri, *found)
-        groups.setdefault(sample, []).append(((*barcodes.rank(own, order), base, uri), uri, own, row))
+        if found is not None:
+            rows_of[uri] = found[1]
+            if found[1].name == base:
+                _check_size(uri, *found)
+        groups.setdefault(sample, []).append(Aliquot(own, base, uri))
     about: dict[str, dict[str, str | None]] = {}
     for sample, aliquots in groups.items():
-        first, *others = sorted(aliquots, key=lambda one: one[0])
-        made.headers[first[1]] = files[first[1]].named(sample)
-        if first[3] is not None:
-            about[sample] = first[3].about
-        if first[2] != sample:
-            reason = f"the {level} that the {'sheet names' if first[3] is not None else 'barcode is of'}"
-            made.changes.append(Change(first[2], "renamed", sample, reason, first[1]))
-        for _, uri, own, _ in others:
-            why = barcodes.deciding(first[2], own, order)
-            reason = f"{len(aliquots)} files of {level} {sample}, {first[2]} stands: {why}"
-            made.changes.append(Change(own, "dropped", sample, reason, uri))
+        first, dropped = standing(aliquots, sample, level, order)
+        made.headers[first.uri] = files[first.uri].named(sample)
+        if first.uri in rows_of:
+            about[sample] = rows_of[first.uri].about
+        if first.name != sample:
+            reason = f"the {level} that the {'sheet names' if first.uri in rows_of else 'barcode is of'}"
+            made.changes.append(Change(first.name, "renamed", sample, reason, first.uri))
+        made.changes += dropped
     made.headers = {uri: made.headers[uri] for uri in files if uri in made.headers}
     if about:
         columns = list(dict.fromkeys(name for cells in about.values() for name in cells))

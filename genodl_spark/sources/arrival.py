@@ -76,9 +76,11 @@ class Arrival:
         return not any(lot.fresh for lot in self._lots)
 
     def refuse(self) -> None:
-        """InputError where a fresh file names somebody who has withdrawn consent."""
+        """InputError where a fresh file, or one of the data that comes beside it, names somebody who has withdrawn
+        consent: before anything is written, what `take_back` would find behind it."""
         for lot in self._lots:
-            for file, header in lot.fresh_headers.items():
+            for file in lot.files if lot is self.data and lot.fresh else lot.fresh:
+                header = lot.headers[file.uri]
                 refuse_withdrawn(self.run, self.cohort, lot.kind.people(header), lot.place or file.uri, lot.about)
 
     def check(self) -> None:

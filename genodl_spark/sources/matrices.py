@@ -16,7 +16,7 @@ import re
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -38,6 +38,7 @@ from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.ingested import FEATURES, SOURCES
 from genodl_spark.lake.tables.portals import HARMONISATION, PROBES, UNITS
+from genodl_spark.sources import aliquots
 from genodl_spark.sources.arrival import Arrival
 from genodl_spark.sources.engine import Counts, SourceFile, discard, tell
 from genodl_spark.sources.manifest import concurrently
@@ -156,10 +157,38 @@ class MatrixKind(SourceKind):
 
     def bring(self, arrival: Arrival, files: dict[SourceFile, MatrixFile]) -> dict[str, Counts]:
         arrival.settle()
-        rows = ingest_matrices(
-            arrival.run, self.table, arrival.cohort, arrival.data.block, files, arrival.refuse, self.unit, self.changes
-        )
+        run, cohort, block = arrival.run, arrival.cohort, arrival.data.block
+        replaced = self._settle_aliquots(arrival, files)
+        rows = ingest_matrices(run, self.table, cohort, block, files, arrival.refuse, self.unit, self.changes, replaced)
+        if replaced:  # given again, their files are asked once more whether they stand
+            run.lake.delete(SOURCES, {**_whose(cohort, self.table, block), "file": replaced})
         return {file: Counts(count) for file, count in rows.items()}
+
+    def _settle_aliquots(self, arrival: Arrival, files: dict[SourceFile, MatrixFile]) -> list[str]:
+        """Takes out of `files`, and of those that the manifest will have, what a stored aliquot stands for; returns the
+        stored files that others stand for now."""
+        run, whose = arrival.run, _whose(arrival.cohort, self.table, arrival.data.block)
+        coming = aliquots.coming(files, self.changes)
+        if not coming or not run.lake.exists(self.table) or not run.lake.exists(UNITS):
+            return []
+        held = _stored(run, self.table, arrival.cohort, arrival.data.block)
+        stored = aliquots.stored(run, whose, held, coming.keys(), {file.name for file in files})
+        found = aliquots.settled(coming, stored, run.settings.ingest.gdc_name, run.settings.ingest.aliquots)
+        again = {("dropped", name) for name in found.replaced}  # those given again were dropped in this command too
+        kept = [one for one in self.changes if (one.action, posixpath.basename(one.uri)) not in again]
+        self.changes = [*kept, *found.changes]
+        left = {coming[sample].uri for sample in found.left}
+        for file in [file for file in files if file.uri in left]:
+            del files[file]
+        arrival.data.fresh = [file for file in arrival.data.fresh if file.uri not in left]
+        if self.columns is not None:
+            rows = {sample: cells for sample, cells in self.columns.rows.items() if sample not in found.left}
+            self.columns = replace(self.columns, rows=rows)
+        return found.replaced
+
+
+def _whose(cohort: str, table: Table, block: str) -> dict[str, str]:
+    return {"cohort": cohort, "source": table.name, "block": block}
 
 
 @dataclass(frozen=True)
@@ -212,7 +241,7 @@ class _Target:
         if not rows:
             return []
         writer = PartWriter(table, dict(self.beside)[table.name], f"{self.name}-{task}")
-        whose = {"cohort": self.cohort, "source": self.table.name, "block": self.block}
+        whose = _whose(self.cohort, self.table, self.block)
         writer.write(pa.RecordBatch.from_pylist([whose | row for row in rows], table.arrow_schema()))
         return writer.close()
 
@@ -257,17 +286,19 @@ def ingest_matrices(
     check: Callable[[], None] = lambda: None,
     unit: _Unit = lambda said, lowest, highest, settings: said,
     changes: Sequence[Change] = (),
+    replaced: Sequence[str] = (),
 ) -> dict[str, int]:
     """Puts the values of matrices into `table`, each file in place of what it brought before;
     returns the samples of each, by name.
 
     The outcome is that of the files one after another, in this order. InputError for a file that cannot be read:
     then nothing has changed. `check` is called before anything is committed.
-    `unit` says what values are, by what a file says and their range; `changes` go to `harmonisation`.
+    `unit` says what values are, by what a file says and their range; `changes` go to `harmonisation`; `replaced`: names
+    of stored files whose data these take the place of.
     """
     for attempt in itertools.count(1):
         try:
-            _ingest(run, table, cohort, block, files, check, unit, changes)
+            _ingest(run, table, cohort, block, files, check, unit, changes, replaced)
             break
         except Conflict:
             if attempt == _TRIES:
@@ -291,6 +322,7 @@ def _ingest(
     check: Callable[[], None],
     unit: _Unit,
     changes: Sequence[Change],
+    replaced: Sequence[str],
 ) -> None:
     lake = run.lake
     every = (table, FEATURES, *_BESIDE)
@@ -311,7 +343,7 @@ def _ingest(
     )
     try:
         version = lake.seen(table)
-        plan = _plan(run, target, files)
+        plan = _plan(run, target, files, replaced)
         known = _orders(run, target)
         matrices = [
             _Matrix(file.uri, file.name, header, plan.shared.intersection(header.samples))
@@ -320,15 +352,15 @@ def _ingest(
         groups = _dealt(matrices, [file.size for file in files], session.task_slots(run.spark) * _PIECES_PER_SLOT)
         log.info("reading %d matrices in %d tasks", len(files), len(groups))
         work = partial(_read, groups=groups, target=target, known=frozenset(known))
-        found = run.spark.range(0, len(groups), 1, len(groups)).mapInArrow(work, _REPORT).collect()
+        tasks = run.spark.range(0, len(groups), 1, max(len(groups), 1))
+        found = tasks.mapInArrow(work, _REPORT).collect() if groups else []
         parts, orders = _sorted(found)
-        beside = _beside(run, target, found, files, unit, changes)
+        beside = _beside(run, target, found, files, unit, changes, replaced)
         if plan.shared:
             orders_of = {key: _names_of(run, part) for key, part in orders.items()} | known
             rows = _rows_to_join(run, target, plan, parts[_STAGED])
-            joining = partial(
-                _join, target=target, orders=orders_of, numbers={file.name: i for i, file in enumerate(files)}
-            )
+            numbers = {name: i for i, name in enumerate([*(file.name for file in files), *replaced])}
+            joining = partial(_join, target=target, orders=orders_of, numbers=numbers)
             more, joint = _sorted(rows.mapInArrow(joining, _REPORT).collect())
             parts[table.name] += more[table.name]
             parts[_UNUSED] += more[_UNUSED]
@@ -337,14 +369,18 @@ def _ingest(
             storage.remove_file(storage.join(lake.path(FEATURES), unquote(part.path)))
         check()
         if orders:  # before the rows, which are read by them
-            whose = {"cohort": cohort, "source": table.name, "block": block}
-            lake.commit(FEATURES, list(orders.values()), {**whose, "feature_set": sorted(orders)})
+            of = {**_whose(cohort, table, block), "feature_set": sorted(orders)}
+            lake.commit(FEATURES, list(orders.values()), of)
         where = {"cohort": cohort, "block": block}
-        lake.commit(table, parts[table.name], {**where, **plan.replaced}, exclusive=where, since=version)
+        if files:
+            lake.commit(table, parts[table.name], {**where, **plan.replaced}, exclusive=where, since=version)
         brought = sorted({file.name for file in files} | {posixpath.basename(change.uri) for change in changes})
         for one in _BESIDE:
             if beside[one.name] or lake.exists(one):
-                whose = {"cohort": cohort, "source": table.name, "block": block}
+                whose = _whose(cohort, table, block)
+                if replaced and one is not PROBES:  # what is known of their features is so of others' too
+                    of_samples = {"what": "sample"} if one is HARMONISATION else {}
+                    lake.commit(one, [], {**whose, **of_samples, "file": list(replaced)})
                 lake.commit(one, beside[one.name], {**whose, "file": brought})
                 run.wrote(one, sum(part.rows for part in beside[one.name]))
     except BaseException:
@@ -383,6 +419,7 @@ def _beside(
     files: Mapping[SourceFile, MatrixFile],
     unit: _Unit,
     changes: Sequence[Change],
+    replaced: Sequence[str],
 ) -> dict[str, list[Part]]:
     """Files of `harmonisation`, `probes` and `units` for a commit, and totals of the first for the report.
     Of tasks that met the same features one's are taken.
@@ -401,9 +438,9 @@ def _beside(
                 if found[one.name].setdefault(report.feature_set, part) is not part:
                     storage.remove_file(storage.join(lake.path(one), unquote(part.path)))
     parts = {one.name: list(found.get(one.name, {}).values()) for one in _BESIDE}
-    whose = {"cohort": target.cohort, "source": target.table.name, "block": target.block}
+    whose = _whose(target.cohort, target.table, target.block)
     units = _units(run, target, ranges, files, unit)
-    names = {file.uri: file.name for file in files}
+    names = {file.uri: file.name for file in files} | {name: name for name in replaced}
     changed = [
         whose
         | {"what": "sample", "name": change.name, "action": change.action, "became": change.became}
@@ -428,7 +465,7 @@ def _units(
     run: Run, target: _Target, ranges: Mapping[str, list[Any]], files: Mapping[SourceFile, MatrixFile], unit: _Unit
 ) -> list[dict[str, Any]]:
     """Rows of `units` for the files of this run. InputError where one differs from others of the block."""
-    whose = {"cohort": target.cohort, "source": target.table.name, "block": target.block}
+    whose = _whose(target.cohort, target.table, target.block)
     fresh = {file.name for file in files}
     others = {
         row["unit"]: row["file"]
@@ -461,19 +498,20 @@ def _dealt(matrices: list[_Matrix], sizes: list[int], most: int) -> list[list[_M
     return groups
 
 
-def _plan(run: Run, target: _Target, files: dict[SourceFile, MatrixFile]) -> _Plan:
-    """Which samples stand in several files, or in rows of the lake that hold values of others than these."""
+def _plan(run: Run, target: _Target, files: dict[SourceFile, MatrixFile], replaced: Sequence[str]) -> _Plan:
+    """Which samples stand in several files, or in rows of the lake that hold values of others than these and those
+    `replaced`."""
     from pyspark.sql import functions as F
 
-    fresh = [file.name for file in files]
+    fresh = [*(file.name for file in files), *replaced]
     times = Counter(sample for header in files.values() for sample in header.samples)
     shared = {sample for sample, count in times.items() if count > 1}
-    if run.lake.count(target.table, {"cohort": target.cohort}) == 0:
+    if not files or run.lake.count(target.table, {"cohort": target.cohort}) == 0:
         return _Plan(frozenset(shared), {"file": fresh}, False)
     ids = run.spark.createDataFrame(
         pa.table({"sample_id": pa.array(sorted(times)), "comes": pa.repeat(pa.scalar(True), len(times))})
     )
-    stored = _stored(run, target).select("sample_id", "file", "files").join(F.broadcast(ids), "sample_id", "left")
+    stored = _stored_of(run, target).select("sample_id", "file", "files").join(F.broadcast(ids), "sample_id", "left")
     names = F.array(*map(F.lit, fresh))
     touched = F.col("comes") | F.col("file").isin(fresh) | F.arrays_overlap("files", names)
     rows = stored.where(touched).collect()
@@ -510,23 +548,27 @@ def _sole_file(run: Run, target: _Target) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _stored(run: Run, target: _Target) -> DataFrame:
+def _stored_of(run: Run, target: _Target) -> DataFrame:
+    return _stored(run, target.table, target.cohort, target.block)
+
+
+def _stored(run: Run, table: Table, cohort: str, block: str) -> DataFrame:
     """Rows of the cohort's block, but for those of damaged files that this run brings again."""
     from pyspark.sql import functions as F
 
-    lake, version = run.lake, run.lake.version(target.table)
+    lake, version = run.lake, run.lake.version(table)
     assert version is not None
     files = [
         file
-        for file in lake.files(target.table, version)
-        if file.partition["cohort"] == target.cohort and file.uri not in lake.given_up
+        for file in lake.files(table, version)
+        if file.partition["cohort"] == cohort and file.uri not in lake.given_up
     ]
-    return lake.read_files(target.table, files).where(F.col("block") == target.block)
+    return lake.read_files(table, files).where(F.col("block") == block)
 
 
 def _orders(run: Run, target: _Target) -> dict[str, list[str]]:
     """Feature identifiers of every stored order of a cohort's block."""
-    rows = run.lake.rows(FEATURES, {"cohort": target.cohort, "source": target.table.name, "block": target.block})
+    rows = run.lake.rows(FEATURES, _whose(target.cohort, target.table, target.block))
     orders: dict[str, list[str]] = {}
     rows = rows.sort_by([("feature_set", "ascending"), ("position", "ascending")])
     for feature_set, name in zip(
@@ -563,7 +605,7 @@ def _rows_to_join(run: Run, target: _Target, plan: _Plan, staged: list[Part]) ->
         sole = _sole_file(run, target) is not None
         unknown = F.array(F.col("file") if sole else F.lit(_UNKNOWN))
         old = (
-            _stored(run, target)
+            _stored_of(run, target)
             .join(ids, "sample_id", "left_semi")
             .select(*columns)
             .withColumn("files", F.coalesce("files", unknown))

@@ -6,8 +6,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 from genodl_spark.core import storage
-from genodl_spark.formats import gdc_sheet, sample_table
-from genodl_spark.formats.gdc_sheet import Sheet
+from genodl_spark.formats import barcodes, gdc_sheet, sample_table
+from genodl_spark.formats.gdc_sheet import Row, Sheet
 from genodl_spark.formats.sample_table import SampleTable, column_names
 from genodl_spark.formats.streams import first_lines
 from genodl_spark.job.config import Settings
@@ -53,7 +53,7 @@ def _merge_sheet(run: Run, cohort: str, file: SourceFile, sheet: Sheet) -> None:
         "cohort": [cohort] * len(sheet.rows),
         "file_id": [row.id for row in sheet.rows],
         "file_name": [row.name for row in sheet.rows],
-        **{level: [row.of.get(level) for row in sheet.rows] for level in ("aliquot", "sample", "case")},
+        **{level: [_of(row, level) for row in sheet.rows] for level in ("aliquot", "sample", "case")},
         "file": [file.name] * len(sheet.rows),
         "line": [row.line for row in sheet.rows],
     }
@@ -64,6 +64,15 @@ def _merge_sheet(run: Run, cohort: str, file: SourceFile, sheet: Sheet) -> None:
     arrays = [pa.array(values, field.type) for values, field in zip((fixed | own).values(), fields, strict=True)]
     run.lake.merge(PORTAL_FILES, pa.Table.from_arrays(arrays, schema=pa.schema(fields)))
     run.wrote(PORTAL_FILES, len(sheet.rows))
+
+
+def _of(row: Row, level: str) -> str | None:
+    """Whose a file is, by the sheet; where that says it of aliquots alone, by their barcodes."""
+    if level in row.of:
+        return row.of[level]
+    finer = [name for one in ("aliquot", "sample") if one in row.of for name in row.of[one].split(", ")]
+    known = {cut for name in finer if (cut := barcodes.cut(name, level)) != name}
+    return ", ".join(sorted(known)) or None
 
 
 BESIDE = Source("samples")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES, METHYLATION, QUARANTINE, SAMPLES
+from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES, METHYLATION, QUARANTINE, SAMPLES, SOURCES
 from genodl_spark.lake.tables.portals import HARMONISATION, MUTATIONS, PORTAL_FILES, PROBES, UNITS
 from jobs import forget, ingest
-from tests.formats.test_portal_matrices import ALIQUOTS, DATA, SERIES, portal
+from tests.formats.test_portal_matrices import ALIQUOTS, DATA, SERIES, portal, sheet
 from tests.formats.test_portal_tables import BARCODE, HEAD, ROWS, XML
 
 Values = dict[str, dict[str, float | None]]
@@ -64,6 +64,30 @@ def test_a_folder_of_the_gdc_with_its_sheet_is_one_commit_and_tells_what_became_
     assert {row.sample_id: row["Case_ID"] for row in lake.read(SAMPLES).collect()} == {n: n[:12] for n in values}
     assert [lake.version(table) for table in (EXPRESSION, FEATURES, HARMONISATION, PROBES, UNITS)] == [0] * 5
     assert genodl(ingest, "expression", str(tmp_path / "gdc"), *at)[1]["status"] == "unchanged"
+    # later aliquots of two samples: one comes after that which stands, the other before
+    worse, better = "TCGA-A1-A0SB-01A-11R-A100-07", "TCGA-A1-A0SD-01A-11R-A200-07"
+    for folder, names in (("worse", [worse]), ("both", [worse, ALIQUOTS[1], better])):
+        portal(tmp_path / folder, names=names)
+        for i in range(len(names)):
+            (tmp_path / folder / f"f{i}.tsv").rename(tmp_path / folder / f"{folder}{i}.tsv")
+        (tmp_path / folder / "sheet.tsv").write_text(sheet(names).replace("\tf", f"\t{folder}"))
+        code, report, line = genodl(ingest, "expression", str(tmp_path / folder), *at)
+        assert code == 0, line
+        (dropped,) = lake.read(HARMONISATION).where(f"file = '{folder}0.tsv'").collect()
+        assert (dropped.name, dropped.action, dropped.became) == (worse, "dropped", "TCGA-A1-A0SB-01A")
+        assert dropped.reason.endswith("plate A999 before A100")
+        replaced = folder == "both"
+        values = {name: row["ENSG00000000003"] for name, row in stored(lake, "c").items()}
+        second = 30.0 if replaced else 20.0
+        assert values == {"TCGA-A1-A0SB-01A": 40.0, "TCGA-A1-A0SD-01A": second, "TCGA-A1-A0SD-11A": 30.0}
+        known = {row.file for row in lake.read(SOURCES).collect()}
+        assert known == {"both2.tsv" if replaced else "f1.tsv", "f2.tsv", "f3.tsv"}
+    told = lake.read(HARMONISATION).where(f"name = '{ALIQUOTS[1]}'").orderBy("file").collect()
+    assert [(row.file, row.action, row.reason.rpartition(": ")[2]) for row in told] == [
+        ("both1.tsv", "dropped", "plate A200 before A115"),
+        ("f1.tsv", "dropped", "plate A200 before A115"),
+    ]
+    assert {row.feature_id: row.symbol for row in lake.read(PROBES).select("feature_id", "symbol").collect()} == symbols
     # clinical rows of cases are those of their samples
     (tmp_path / "a.xml").write_text(XML)
     assert genodl(ingest, "phenotypes", str(tmp_path / "a.xml"), *at)[0] == 0
@@ -79,8 +103,11 @@ def test_a_folder_of_the_gdc_with_its_sheet_is_one_commit_and_tells_what_became_
     assert code == 0, line
     assert set(stored(lake, "c")) == {"TCGA-A1-A0SD-01A", "TCGA-A1-A0SD-11A"}
     assert not [row for row in lake.read(HARMONISATION).collect() if "A0SB" in (row.name or "") + (row.became or "")]
-    assert genodl(ingest, "expression", str(tmp_path / "gdc"), *at)[1]["status"] == "unchanged"
+    version = lake.version(HARMONISATION)
+    code, _, line = genodl(ingest, "expression", str(tmp_path / "gdc"), *at)  # the dropped file is asked again
+    assert code == 2 and "found 1 samples that have withdrawn consent" in line, line
     assert set(stored(lake, "c")) == {"TCGA-A1-A0SD-01A", "TCGA-A1-A0SD-11A"}
+    assert lake.version(HARMONISATION) == version
 
 
 def test_mutations_and_methylation(genodl, lake: Lake, tmp_path: Path) -> None:
