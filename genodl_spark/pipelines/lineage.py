@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core.errors import InputError
@@ -15,7 +17,6 @@ from genodl_spark.lake.delta import condition
 from genodl_spark.lake.entities import kind_of
 from genodl_spark.lake.schema import PERSON, SITE, Table
 from genodl_spark.lake.snapshot import Snapshot
-from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.ingested import SAMPLE_SETS, SOURCES
 from genodl_spark.lake.tables.learning import DATASETS, MODELS, PREDICTIONS, SPLITS
 from genodl_spark.lake.tables.operations import RUNS
@@ -56,7 +57,12 @@ def lineage(run: Run, name: str, key: str | None) -> None:
 
 
 def _identifier(table: Table) -> str:
-    return table.entity or (_SITE if table.kind == SITE else table.key[0])
+    if table.entity or table.kind == SITE:
+        return table.entity or _SITE
+    if table.person:
+        return " or ".join(table.person)
+    types = {column.name: column.type for column in table.columns}
+    return next((name for name in reversed(table.key) if types[name] == "string" and name != "cohort"), table.key[0])
 
 
 def _named(run: Run, table: Table, key: str) -> DataFrame:
@@ -64,7 +70,7 @@ def _named(run: Run, table: Table, key: str) -> DataFrame:
 
     rows = run.sources.read(table)
     if _identifier(table) != _SITE:
-        return rows.where(F.col(_identifier(table)) == key)
+        return rows.where(reduce(or_, (F.col(name) == key for name in _identifier(table).split(" or "))))
     parts = key.rsplit(":", 3)
     if len(parts) != 4 or not parts[1].isdigit():
         raise InputError(f"found {key!r}; expected chrom:pos:ref:alt, as in 20:14370:G:A", "--key")
@@ -127,13 +133,19 @@ def _row(run: Run, table: Table, row: Row) -> dict[str, Any]:
     if "dataset" in names:
         return {**found, "dataset": _dataset_by_id(run, row.dataset)}
     if table.file and names[table.file] is not None:
-        return {
-            **found,
-            "sources": _files(run, row.cohort, {names[table.file]: {k: names[k] for k in ("line",) if k in names}}),
-        }
+        place = {k: names[k] for k in ("line",) if k in names}
+        files = names.get("files") or [names[table.file]]  # a row of a matrix may be of several
+        return {**found, "sources": _files(run, row.cohort, dict.fromkeys(files, place))}
     if table.entity and table.kind == PERSON and "cohort" in names:
-        return {**found, "sources": _manifest(run, row.cohort, "samples")}
+        told = [one for one in _manifest(run, row.cohort) if one["source"] in ("samples", "phenotypes")]
+        held = [one.name for one in run.lake.existing() if one.file and (one.packed_by or _of_person(one))]
+        places = _places(Snapshot(run.lake), row.cohort, names[table.entity], held, PERSON)
+        return {**found, "sources": [*told, *_files(run, row.cohort, places)]}
     return found
+
+
+def _of_person(table: Table) -> bool:
+    return table.kind == PERSON and table.entity in table.person
 
 
 def _prediction(run: Run, row: Row) -> dict[str, Any]:
@@ -268,19 +280,19 @@ def _sources_of(run: Run, cohort: str, entity: str, versions: Mapping[str, int])
     snapshot = Snapshot(run.lake)
     snapshot.versions.update(versions)
     try:
-        files = _places(snapshot, cohort, entity, versions)
+        files = _places(snapshot, cohort, entity, versions, kind_of(versions))
     except (AnalysisException, InputError) as error:
         return {"table_versions": dict(versions), "files": [], "not_possible": str(error).splitlines()[0]}
     return {"table_versions": dict(versions), "files": _files(run, cohort, files)}
 
 
-def _places(snapshot: Snapshot, cohort: str, entity: str, versions: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Files with rows of an entity, and the lines, columns or number of records there."""
+def _places(snapshot: Snapshot, cohort: str, entity: str, names: Iterable[str], kind: str) -> dict[str, dict[str, Any]]:
+    """Files with rows of an entity in tables of these names, and the line, column or number of records there."""
     from pyspark.sql import functions as F
 
     files: dict[str, dict[str, Any]] = {}
-    kind = kind_of(versions)
-    for table in (TABLES[name] for name in versions):
+    declared = snapshot.lake.tables()
+    for table in (declared[name] for name in names):
         rows = snapshot.read(table)
         if table.file and table.packed_by:
             sets = (
@@ -294,11 +306,14 @@ def _places(snapshot: Snapshot, cohort: str, entity: str, versions: Mapping[str,
                 for row in mine.groupBy(F.col(table.file).alias("file")).agg(F.count("*").alias("records")).collect()
             }
         for named in table.naming(kind, entity) if table.file else ():
-            place = "line" if "line" in table.column_names else ""
-            mine = rows.where(condition({"cohort": cohort, **named})).select(
-                F.col(table.file).alias("file"), *filter(None, [place])
-            )
-            files |= {row.file: {"line": row.line} if place else {"column": entity} for row in mine.collect()}
+            file = F.explode(F.coalesce("files", F.array("file"))) if "files" in rows.columns else F.col(table.file)
+            line = F.col("line") if "line" in table.column_names else F.lit(None)
+            mine = rows.where(condition({"cohort": cohort, **named})).select(file.alias("file"), line.alias("line"))
+            for row in mine.groupBy("file").agg(F.min("line").alias("line"), F.count("*").alias("records")).collect():
+                place = {"column": entity} if row.line is None and "x" in table.column_names else {}
+                if row.line is not None:
+                    place = {"line": row.line} if row.records == 1 else {"records": row.records}
+                files[row.file] = place
     return files
 
 
@@ -307,12 +322,11 @@ def _files(run: Run, cohort: str, files: Mapping[str, dict[str, Any]]) -> list[d
     return [{**known.get(file, {"file": file}), **place} for file, place in sorted(files.items())]
 
 
-def _manifest(run: Run, cohort: str, source: str | None = None) -> list[dict[str, Any]]:
+def _manifest(run: Run, cohort: str) -> list[dict[str, Any]]:
     """The files that a cohort was ingested from."""
     from pyspark.sql import functions as F
 
     rows = run.lake.read(SOURCES).where(F.col("cohort") == cohort)
-    rows = rows if source is None else rows.where(F.col("source") == source)
     chosen = (
         rows.select("source", "block", "file", "uri", "sha256", "records", "ingested_at")
         .orderBy("source", "block", "file")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from genodl_spark.formats import barcodes
 from genodl_spark.formats.vcf.header import PAIR
 from genodl_spark.lake.schema import PERSON
 
@@ -43,8 +44,9 @@ _OPTION = (
 )
 _BEFORE = r"""(?:\\?["'\[])?\^?(?:[^\s,]+,)*"""
 _AFTER = r"""(?=\\?["'\]]|[,;>)\s]|$)"""
-_SUFFIXES = (
-    r"(?!\.(?!(?:g\.)?(?:vcf|bcf|bam|cram|sam|bed|gz|bgz|fastq|fq|fa|fasta|tsv|csv|txt|idat|bw|h5|json|html|log)\b)\w)"
+_OF_FILES = (
+    r"\.(?:g\.)?(?:vcf|bcf|bam|cram|sam|bed|bim|fam|bgen|gz|bgz|fastq|fq|fa|fasta|tsv|csv|txt|idat|bw|h5|h5ad|mtx|maf|"
+    r"soft|gct|xml|counts|json|html|log)\b"
 )
 _NAMING_OPTIONS = ("--sample", "--samples", "--key")
 _NAMING_SETTINGS = ("predict.first", "predict.last")
@@ -99,8 +101,11 @@ class Person:
 
     @cached_property
     def _word(self) -> re.Pattern[str]:
-        # A file's suffix may follow, but no other part of a name.
-        return re.compile(rf"(?<![\w.-]){re.escape(self.name)}(?![\w-]){_SUFFIXES}")
+        # Barcodes of a sample's portions and aliquots begin with its own.
+        name = re.escape(self.name) + (r"(?:-[0-9A-Z]+)*" if barcodes.parts(self.name) else "")
+        # A file's suffix may follow, but no other part of a name; in a file's name others stand around it.
+        alone = rf"(?<![\w.-]){name}(?![\w-])(?!\.(?!{_OF_FILES[2:]})\w)"
+        return re.compile(rf"{alone}|(?<![a-zA-Z0-9-]){name}(?=(?:[._][\w.-]*)?{_OF_FILES})")
 
     @cached_property
     def _option(self) -> re.Pattern[str]:
@@ -121,7 +126,7 @@ class Person:
     def around(self) -> str:
         """What `word_in` finds at least, as a regular expression of RE2."""
         special = re.sub(r"[\\.+*?()|\[\]{}^$]", r"\\\g<0>", self.name)
-        return rf"(?:^|[^a-zA-Z0-9_.-]){special}(?:$|[^a-zA-Z0-9_-])"
+        return rf"(?:^|[^a-zA-Z0-9-]){special}(?:$|[^a-zA-Z0-9{'' if barcodes.parts(self.name) else '-'}])"
 
     def assigned(self, text: str) -> str:
         """COLUMN=VALUE, with an alias where the value is the person."""
@@ -146,6 +151,20 @@ class Person:
         """A VCF header without the sample's column, and without what its meta lines say of it."""
         edited = (self._line(line) for line in text.split("\n"))
         return "\n".join(line for line in edited if line is not None)
+
+    def reads_header(self, text: str) -> str:
+        """The header of a BAM without the read groups of the sample, and without what its other lines say of it."""
+        kept = (
+            line for line in text.split("\n") if not line.startswith("@RG") or f"SM:{self.name}" not in line.split("\t")
+        )
+        return "\n".join(
+            self.words(self._option.sub(rf"\1{WITHDRAWN}", line)) if self.name in line else line for line in kept
+        )
+
+    def listed(self, text: str) -> str:
+        """A list between commas or semicolons, or other text."""
+        parts = re.split(r"([,;|]\s*)", text)
+        return self.words("".join(WITHDRAWN if part == self.name else part for part in parts))
 
     def _line(self, line: str) -> str | None:
         """A line of a header; None where it is about the person alone."""

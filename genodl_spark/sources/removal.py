@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,11 @@ from genodl_spark.lake.delta import condition
 from genodl_spark.lake.entities import kind_of
 from genodl_spark.lake.schema import OF_TASK, PERSON, Table, identifier
 from genodl_spark.lake.tables import TABLES
+from genodl_spark.lake.tables.genomes import ALIGNMENTS
 from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES
 from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, MODELS, SPLITS
 from genodl_spark.lake.tables.operations import FINDINGS, FORGOTTEN, RUNS
+from genodl_spark.lake.tables.portals import HARMONISATION, PORTAL_FILES, PROBES, UNITS
 from genodl_spark.sources.person import WITHDRAWN, Person, edited_json, names_people
 
 log = logging.getLogger("genodl")
@@ -48,13 +50,16 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
     sets, others = sample_sets(run, person), of_other_kinds(run, person)
     _add_orders(run, sets)
     grouped = _grouped_by_people(run, person.cohort)
-    # Of splits last: they tell which models saw the person. Before them the manifest,
-    # as it looks for rows that are left of a file.
-    late = [SOURCES, SPLITS]
+    # Of splits last: they tell which models saw the person. Before them what tells of files,
+    # as it is asked of which of these no row is left.
+    late = [*_OF_FILES, SPLITS]
+    nobody: list[dict[str, str]] | None = None
     for table in sorted(lake.existing(), key=lambda table: late.index(table) if table in late else -1):
         if table in (SAMPLE_SETS, FORGOTTEN):
             continue
-        if _removed(run, table, person, sets, grouped, others):
+        if table in _OF_FILES and nobody is None:
+            nobody = _files_of_nobody(run, person)
+        if _removed(run, table, person, sets, grouped, others, nobody or []):
             changed.append(table)
             log.info("%s: changed", table.name)
     if _drop_orders(run, person.name) or sets:
@@ -137,8 +142,9 @@ def _removed(
     sets: list[SampleOrder],
     grouped: dict[str, dict[str, list[str]]],
     others: dict[str, set[str]],
+    nobody: list[dict[str, str]],
 ) -> bool:
-    """Takes the person out of one table; whether there was anything to take out."""
+    """Takes the person out of one table; whether there was anything to take out. `nobody`: files with no row left."""
     lake, mine = run.lake, {"cohort": person.cohort}
     before = lake.version(table)
     if table.packed_by and sets:
@@ -151,9 +157,15 @@ def _removed(
         for named in naming(run, table, person):
             if (rows := _of_this_kind(run, table, {**mine, **named}, others)) is not None:
                 lake.commit(table, [], rows, exclusive=mine)
-    if table is SOURCES:
-        for where in _files_of_nobody(run, person):
-            lake.delete(SOURCES, where)
+    if table in _OF_FILES:
+        for file in nobody:
+            where = {name: value for name, value in file.items() if name in table.column_names}
+            if table in _OF_FEATURES:  # what the file was the first to say of features that others have too
+                lake.rewrite(table, where, _Aliased(replace(person, name=file["file"]), where, ["file"]))
+            else:  # the log says `exclusive`, which names no file
+                lake.commit(table, [], where, exclusive=mine)
+    if table is PORTAL_FILES and person.kind == PERSON:
+        lake.rewrite(table, mine, _Listed(person))
     if table.name in EDITS:
         lake.rewrite(table, mine if "cohort" in table.column_names else {}, Edited(person, table.name))
     if columns := naming_columns(run, table, person):
@@ -274,14 +286,32 @@ def _files_of_nobody(run: Run, person: Person) -> list[dict[str, str]]:
     columns = F.split(F.substring_index("header", "\n", -1), "\t")
     alone = F.coalesce((F.size(columns) == 10) & (columns[9] == person.name), F.lit(False))
     rows = run.lake.read(SOURCES).where(F.col("cohort") == person.cohort)
-    rows = rows.where(alone | (F.col("file") == person.name) | F.col("file").startswith(f"{person.name}."))
+    named = (F.col("file") == person.name) | F.col("file").startswith(f"{person.name}.")
+    rows = rows.select("cohort", "source", "block", "file", alone.alias("alone"), named.alias("named"))
     found, tables = [], run.lake.tables().values()
-    for row in rows.select("cohort", "source", "block", "file").collect():
+    for row in rows.collect():
+        if not row.alone and not row.named and not (person.distinctive and person.word_in(row.file)):
+            continue
         filled = [table for table in tables if table.file and table.made_by == f"ingest {row.source}"]
-        if filled and not any(run.lake.count(table, {"cohort": row.cohort, table.file: row.file}) for table in filled):
-            run.lake.delete(QUARANTINE, {"cohort": row.cohort, "source": row.source, "file": row.file})
-            found.append(row.asDict())
+        if filled and not any(_has_rows(run, table, row.cohort, row.file) for table in filled):
+            found.append({name: row[name] for name in ("cohort", "source", "block", "file")})
     return found
+
+
+def _has_rows(run: Run, table: Table, cohort: str, file: str) -> bool:
+    """Whether a table has rows with something of a file."""
+    from pyspark.sql import functions as F
+
+    if run.lake.count(table, {"cohort": cohort, table.file: file}):
+        return True
+    if "files" not in table.column_names or not run.lake.exists(table):  # rows of several files
+        return False
+    rows = run.lake.read(table).where(F.col("cohort") == cohort)
+    return not rows.where(F.array_contains("files", file)).isEmpty()
+
+
+_OF_FEATURES = (HARMONISATION, PROBES)
+_OF_FILES = (QUARANTINE, UNITS, *_OF_FEATURES, SOURCES)  # tables with rows about a file that are no person's
 
 
 def _add_orders(run: Run, sets: list[SampleOrder]) -> None:
@@ -469,12 +499,49 @@ EDITS: dict[str, tuple[tuple[str, ...], Callable[[Person, Mapping[str, Any]], di
         ("cohort", "warnings"),
         lambda person, row: {"warnings": [person.message(text) for text in row["warnings"]]},
     ),
+    ALIGNMENTS.name: (
+        ("cohort", "header"),
+        lambda person, row: {"header": person.reads_header(row["header"])},
+    ),
     EVALUATIONS.name: (("cohort", "by"), lambda person, row: {"by": person.assigned(row["by"])}),
     FINDINGS.name: (
         ("cohort", "subject", "message"),
         lambda person, row: {"subject": person.words(row["subject"]), "message": person.message(row["message"])},
     ),
 }
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Rows about files of several people, whose texts name them in lists."""
+
+    person: Person
+
+    @property
+    def columns(self) -> list[str]:
+        return ["cohort", *PORTAL_FILES.person]
+
+    def _mine(self, rows: pa.Table) -> list[bool]:
+        asked = [name for name in rows.column_names if pa.types.is_string(rows.schema.field(name).type)]
+        return [
+            row["cohort"] == self.person.cohort
+            and any(row[name] and self.person.listed(row[name]) != row[name] for name in asked if name != "cohort")
+            for row in rows.select(asked).to_pylist()
+        ]
+
+    def concerns(self, rows: pa.Table) -> bool:
+        return any(self._mine(rows))
+
+    def apply(self, rows: pa.Table) -> pa.Table:
+        mine = self._mine(rows)
+        for i, field in enumerate(rows.schema):
+            if pa.types.is_string(field.type) and field.name != "cohort":
+                texts = [
+                    self.person.listed(text) if edited and text else text
+                    for edited, text in zip(mine, rows.column(i).to_pylist(), strict=True)
+                ]
+                rows = rows.set_column(i, field, pa.array(texts, field.type))
+        return rows
 
 
 @dataclass(frozen=True)

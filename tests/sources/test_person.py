@@ -98,6 +98,33 @@ def test_free_text_loses_a_distinctive_name_as_a_word() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "left"),
+    [
+        ("NA12878", "/in/trio.NA12878_chr1.g.vcf.gz", "/in/trio.withdrawn_chr1.g.vcf.gz"),
+        ("NA12878", "/in/NA12878_chr1 xNA12878.vcf a-NA12878.vcf NA12878-b.vcf", None),
+        ("TCGA-A1-A0SB-01A", "x.TCGA-A1-A0SB-01A-11R-A144-07.htseq.counts", "x.withdrawn.htseq.counts"),
+        ("TCGA-A1-A0SB-01A", "TCGA-A1-A0SB-01A-11R, TCGA-A1-A0SB-01B-11R", "withdrawn, TCGA-A1-A0SB-01B-11R"),
+        ("TCGA-A1-A0SB", "clinical.TCGA-A1-A0SB.xml of TCGA-A1-A0SBX", "clinical.withdrawn.xml of TCGA-A1-A0SBX"),
+        ("PAT-01A", "PAT-01A-11R.tsv", None),
+    ],
+)
+def test_names_within_names(name: str, text: str, left: str | None) -> None:
+    who = Person("c", name)
+    assert who.words(text) == (text if left is None else left)
+    found = pc.match_substring_regex(pa.array([text]), who.around)[0].as_py()
+    assert who.word_in(text) == (left is not None) and found >= who.word_in(text)
+
+
+def test_a_header_of_reads_and_a_list_lose_the_sample_alone() -> None:
+    lines = ["@HD\tVN:1.6", "@RG\tID:a\tSM:S-7\tPU:x", "@RG\tID:b\tSM:S-7-b", "@PG\tID:p\tCL:call --sample S-7 -o y"]
+    who = Person("c", "S-7")
+    assert who.reads_header("\n".join(lines)).split("\n") == [
+        lines[0], lines[2], "@PG\tID:p\tCL:call --sample withdrawn -o y"
+    ]  # fmt: skip
+    assert who.listed("S-7-b, S-7;S-7 |S-7") == "S-7-b, withdrawn;S-7 |withdrawn"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_keeps_all_but_the_name(name: str) -> None:
     who = Person("c", name)
