@@ -6,6 +6,7 @@ of them, scores (probabilities) by their largest difference.
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -89,16 +90,22 @@ def against_the_cpu(report: Report, folder: str, device: torch.device, small: bo
 
 
 def precisions(report: Report, folder: str, device: torch.device, small: bool) -> None:
-    """Mixed precision beside float32 on the CPU, and compiled networks beside the same on the device."""
+    """Mixed precision beside float32 on the CPU."""
     for name in ("mlp, 8 members", "cnn") if not small else ("mlp, one member",):
         exact = trained(chosen(folder, name, small), torch.device("cpu"))
         for kind in ("tf32", "bf16", "fp16") if device.type == "cuda" else ("bf16",):
             found = trained(chosen(folder, name, small, amp=kind), device)
             compared(report, name, f"{kind}, float32 on the CPU", found, exact, kind)
-        if device.type == "cuda":  # a compiler of C++ takes half a minute for the CPU
-            eager = trained(chosen(folder, name, small), device)
-            found = trained(chosen(folder, name, small, compile="on"), device)
-            compared(report, name, "compiled, not compiled", found, eager, "float32")
+
+
+def compiled(report: Report, folder: str, device: torch.device, small: bool) -> None:
+    """Compiled networks beside the same on the device."""
+    if device.type != "cuda":  # a compiler of C++ takes half a minute for the CPU
+        return
+    for name in ("mlp, 8 members", "cnn"):
+        eager = trained(chosen(folder, name, small), device)
+        found = trained(chosen(folder, name, small, compile="on"), device)
+        compared(report, name, "compiled, not compiled", found, eager, "float32")
 
 
 def the_same_again(report: Report, folder: str, device: torch.device, small: bool) -> None:
@@ -161,6 +168,36 @@ def randomness(report: Report, device: torch.device) -> None:
         report.add("checks", network="keyed_bits", what="compiled, bit for bit", ok=torch.equal(compiled, expected))
 
 
+def kernels(report: Report, device: torch.device, small: bool) -> None:
+    """Layers that a GPU computes by formulas of their own, forth and back, beside torch's on the CPU: the largest
+    difference over the largest value of outputs and gradients; and that they repeat themselves."""
+    width = 32
+    count = 8 if small else layers.MANY // (128 * width)
+    for dtype, limit in ((torch.float64, 1e-11), (torch.float32, 1e-4)):
+        generator = torch.Generator().manual_seed(3)
+        x = torch.randn(1, count, 128, width, generator=generator, dtype=torch.float64)
+        gradient = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        for name, layer in (
+            ("layer norm", layers.MemberLayerNorm(1, width)),
+            ("convolution", layers.MemberConv([1], width, width, 5, 0, dilation=3)),
+        ):
+
+            def passed(on: torch.device, as_: torch.dtype, layer: torch.nn.Module = layer) -> list[torch.Tensor]:
+                own = copy.deepcopy(layer).to(on, as_)
+                given = x.to(on, as_, copy=True).requires_grad_()  # noqa: B023
+                y = own(given, True) if isinstance(own, layers.MemberLayerNorm) else own(given)
+                y.backward(gradient.to(on, as_))  # noqa: B023
+                return [t.detach().double().cpu() for t in (y, given.grad, *(p.grad for p in own.parameters()))]
+
+            expected = passed(torch.device("cpu"), torch.float64)
+            found, again = passed(device, dtype), passed(device, dtype)
+            far = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
+            told = f"{str(dtype).removeprefix('torch.')}, float64 on the CPU"
+            report.add("checks", network=name, what=told, ok=far <= limit, scores=far, limits=limit)
+            same = all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+            report.add("checks", network=name, what=f"{told}, again, bit for bit", ok=same)
+
+
 def waits(report: Report, folder: str, device: torch.device) -> None:
     """What waits for the device within steps of training: nothing, but for a network that looks for padding."""
     if device.type != "cuda":
@@ -176,7 +213,8 @@ def waits(report: Report, folder: str, device: torch.device) -> None:
                 loop.steps(steps)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
-        places = [f"{w.filename.rpartition('/')[2]}:{w.lineno}" for w in seen if "synchroniz" in str(w.message)]
+        told = "called a synchronizing CUDA operation"  # and not that the mode is a prototype
+        places = [f"{w.filename.rpartition('/')[2]}:{w.lineno}" for w in seen if told in str(w.message)]
         report.add(
             "checks",
             network=name,

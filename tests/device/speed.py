@@ -24,12 +24,12 @@ from tests.device.work import (
     OwnLayers,
     Report,
     Rows,
+    computing,
     examples,
     flops,
     job,
     predictor,
     standard,
-    torch_as_it_comes,
 )
 
 WIDE = {"kind": "mlp", "hidden": [4096, 4096], "dropout": 0.1}
@@ -53,6 +53,7 @@ TRAINING = [
     ("cnn", 4096, "tf32", False, 1),
     ("wide", 8192, "bf16", True, 1),
 ]
+STEPS = 64  # of an epoch at most
 INFERENCE = [("mlp", "float32"), ("mlp", "bf16"), ("cnn", "float32"), ("cnn", "bf16")]
 
 
@@ -72,7 +73,9 @@ class Speed:
         model = WIDE if network == "wide" else MODELS[network]
         if self.small:
             options["batch"] = 64
-        return job(self.folder, self.rows[network], model, {"epochs": 1_000_000, "schedule": "constant", **options})
+        rows = self.rows[network]
+        rows = replace(rows, count=min(rows.count, STEPS * options["batch"]))
+        return job(self.folder, rows, model, {"epochs": 1_000_000, "schedule": "constant", **options})
 
     def timed(self, what: Callable[[], Any]) -> float:
         """Seconds until the device has done it."""
@@ -136,9 +139,7 @@ class Speed:
         )
 
     def training(self, network: str, batch: int, amp: str, compiled: bool, members: int) -> None:
-        label = (
-            f"{network}, batch {batch}, {amp}{', compiled' if compiled else ''}{f', {members} members' * (members > 1)}"
-        )
+        label = training_label(network, batch, amp, compiled, members)
         if time.monotonic() > self.deadline:
             self.report.add("training", what=label, skipped="no time was left")
             return
@@ -147,7 +148,9 @@ class Speed:
         loops: dict[str, Callable[[int], Any]] = {"ours": Ours(j, self.device)}
         loops["bare"] = Bare(alone, OneMember(alone).to(self.device), self.device)
         if network != "wide" and not compiled:  # a compiler takes half a minute for each
-            loops["torch"] = Bare(alone, OwnLayers(own_layers(network, j.layout.features)).to(self.device), self.device)
+            for name in ("torch", "free") if network == "cnn" else ("torch",):  # products of matrices are alike
+                layers = OwnLayers(own_layers(network, j.layout.features)).to(self.device)
+                loops[name] = Bare(alone, layers, self.device, name == "free")
         # the first epochs are compiled one by one, until their number is a symbol
         seconds, times = self.alternating(loops, 4 if compiled else 1)
         rows = j.layout.rows * times
@@ -162,6 +165,7 @@ class Speed:
             bare_rows_s=middle["bare"],
             of_bare=_ratio(seconds, "bare") * members,
             of_torch_layers=_ratio(seconds, "torch") * members if "torch" in seconds else None,
+            of_free_layers=_ratio(seconds, "free") * members if "free" in seconds else None,
             tflop_s=used / 1e12,
             of_peak=used / self.peaks[amp] if self.peaks else None,
             epochs_a_round=times,
@@ -180,7 +184,7 @@ class Speed:
         resident = torch.from_numpy(np.ascontiguousarray(x)).to(self.device)
 
         def bare(times: int, rows: Any) -> None:
-            with torch_as_it_comes(kind == "tf32"), torch.inference_mode():
+            with computing(kind == "tf32", free=False), torch.inference_mode():
                 for _ in range(times):
                     for start in range(0, len(x), model.batch):
                         part = rows[start : start + model.batch]
@@ -239,6 +243,11 @@ class Speed:
                 count=e.count / steps,
                 name=e.key[:70],
             )
+
+
+def training_label(network: str, batch: int, amp: str, compiled: bool, members: int) -> str:
+    told = f"{network}, batch {batch}, {amp}"
+    return told + ", compiled" * compiled + f", {members} members" * (members > 1)
 
 
 def _ratio(seconds: dict[str, list[float]], other: str) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.device.__main__ import main
+from tests.device.__main__ import chosen, main
 
 ROOT = Path(__file__).resolve().parents[2]
 ABSENT = ("pyspark", "delta", "deltalake", "duckdb", "horovod", "petastorm", "mlflow", "optuna", "matplotlib", "pysam")
@@ -35,6 +35,15 @@ def test_the_small_road_on_a_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert {row["section"] for row in rows} == {"machine", "checks", "peaks", "gather", "inference", "training"}
     assert sum(row["section"] == "checks" and row["ok"] for row in rows) >= 14
     assert all(row["of_bare"] > 0 for row in rows if row["section"] in ("inference", "training"))
+
+
+def test_parts_are_chosen_in_the_order_asked_for() -> None:
+    made = dict.fromkeys(["checks/waits", "training/mlp, batch 8, off", "training/mlp, batch 8, off, compiled"], print)
+    assert list(chosen(made, "*")) == list(made)
+    assert list(chosen(made, "training/*, compiled; checks; training/mlp, batch 8, off")) == [
+        list(made)[i] for i in (2, 0, 1)
+    ]
+    assert not chosen(made, "waits")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: all of it would run")

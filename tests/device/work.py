@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -169,12 +170,18 @@ class Ours:
 
 class Bare:
     """A loop as one would write it by hand for this one network: data resident on the device, a permutation made
-    there, fused AdamW, clipped gradients, nothing that waits for the device. torch's own defaults hold, but for TF32,
-    which convolutions may take where the options say so."""
+    there, fused AdamW, clipped gradients, nothing that waits for the device. It computes as our loop does: with
+    deterministic algorithms and TF32 only where the options say so; `free`: without the former, as torch comes."""
 
-    def __init__(self, j: plan.Job, network: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor], device: Any):
+    def __init__(
+        self,
+        j: plan.Job,
+        network: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor],
+        device: Any,
+        free: bool = False,
+    ):
         data = examples(j)
-        self.job, self.network, self.device = j, network, device
+        self.job, self.network, self.device, self.free = j, network, device, free
         self.x = torch.from_numpy(np.ascontiguousarray(data.x[:])).to(device)
         self.target = torch.from_numpy(data.target[:, 0].astype(np.int64)).to(device)
         self.scale = standard(data.x[:4096], j, device)
@@ -185,7 +192,7 @@ class Bare:
 
     def __call__(self, epochs: int) -> None:
         o = self.job.options
-        with torch_as_it_comes(o.amp == "tf32"):
+        with computing(o.amp == "tf32", self.free):
             for _ in range(epochs):
                 order = torch.randperm(len(self.x), device=self.device)
                 for start in range(0, len(order), o.batch):
@@ -200,19 +207,16 @@ class Bare:
                 self.epoch += 1
 
 
-class torch_as_it_comes:
-    """Within, torch need not be deterministic."""
-
-    def __init__(self, tf32: bool) -> None:
-        self.tf32 = tf32
-
-    def __enter__(self) -> None:
-        self.before = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(False)
-        allow_tf32(self.tf32)
-
-    def __exit__(self, *exc: object) -> None:
-        torch.use_deterministic_algorithms(self.before, warn_only=True)
+@contextlib.contextmanager
+def computing(tf32: bool, free: bool) -> Iterator[None]:
+    """Within, TF32 is allowed or not, and where it is `free` torch need not be deterministic."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before and not free, warn_only=True)
+    allow_tf32(tf32)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=True)
 
 
 def standard(sample: np.ndarray, j: plan.Job, device: Any) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -4,6 +4,8 @@ keyed by member, epoch and row.
 Keys stay out of compiled graphs: there the epoch is a symbol, which whole numbers beyond 64 bits break. So does what is
 drawn by them on a CPU; on a GPU a compiled graph draws it where it is used, which spares the memory a dozen passes.
 `unpadded` stays out too, whose answer decides what is to be computed.
+A GPU that computes with float32 or float64 trains convolutions as products of matrices (`Taps`) and normalises narrow
+rows in several kernels (`RowNorm`): the libraries' own are many times slower there.
 Sequences lie as (M, B, L, C), channels last: layer norm needs no transposition then, and oneDNN computes convolutions
 of this layout at least as fast as of (B, C, L).
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -26,6 +29,9 @@ from genodl_spark.core.errors import InputError
 _FIRST, _SECOND = 0x7FB5D329728EA185, -0x7E25210B43D22BB3  # of Mix01 (Stafford 2011, Better Bit Mixing), as int64
 SCALE = 1 << 24  # of keyed random numbers: all that float32 can tell apart
 CACHED = 1 << 16  # of them that a thread makes at a time
+_ROW, _UNIT = 0x632BE59BD9B4E019, -0x61C8864680B583EB  # odd: what a row and a unit add to a state
+_PER_UNIT = pow(_UNIT, -1, 1 << 64) - (1 << 64)  # its inverse modulo 2**64, as int64
+NARROW, MANY = 64, 1 << 23  # channels at most, and values at least, that `RowNorm` is for
 
 
 def mix(*parts: int) -> int:
@@ -46,9 +52,15 @@ def part(seeds: list[int], number: int) -> list[int]:
 
 @_disable_dynamo
 def keys(seeds: list[int], epoch: int, layer: int, device: torch.device) -> torch.Tensor:
-    """Keys int64 (M,) of what a layer draws in an epoch."""
-    made = torch.tensor([mix(seed, epoch, layer, 1) for seed in seeds], dtype=torch.int64)
-    return made.to(device, non_blocking=True)
+    """Keys int64 (M,) of what a layer draws in an epoch, which nobody may change: every step of it has the same."""
+    return _keys(tuple(seeds), epoch, layer, device)
+
+
+@lru_cache(maxsize=64)
+def _keys(seeds: tuple[int, ...], epoch: int, layer: int, device: torch.device) -> torch.Tensor:
+    with torch.inference_mode(False):  # training may ask for them after a prediction did
+        made = torch.tensor([mix(seed, epoch, layer, 1) for seed in seeds], dtype=torch.int64)
+        return made.to(device, non_blocking=True)
 
 
 def keyed_bits(units: int, rows: torch.Tensor, key: torch.Tensor, dtype: torch.dtype = torch.int64) -> torch.Tensor:
@@ -59,7 +71,7 @@ def keyed_bits(units: int, rows: torch.Tensor, key: torch.Tensor, dtype: torch.d
     """
     if rows.is_cpu:
         return _keyed_bits_on_cpu(units, rows, key, dtype)
-    state = _keyed_states(rows, key) + _of_units(units, rows.device)
+    state = _unmixed(units, rows, key)
     state = (state ^ (state >> 31)) * _FIRST
     state = (state ^ (state >> 27)) * _SECOND
     return ((state ^ (state >> 33)) & (SCALE - 1)).to(dtype)
@@ -79,12 +91,21 @@ def _keyed_bits_on_cpu(units: int, rows: torch.Tensor, key: torch.Tensor, dtype:
     return found
 
 
+def _unmixed(units: int, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """The states of all units, (M, B, units), before they are mixed."""
+    if not torch.compiler.is_compiling():
+        return _keyed_states(rows, key) + _of_units(units, rows.device)
+    # A compiler takes a product of places and a constant for an index of memory, which has 32 bits: so the places are
+    # added first, and the rest is divided by their factor.
+    return (_keyed_states(rows, key) * _PER_UNIT + torch.arange(units, device=rows.device)) * _UNIT
+
+
 def _keyed_states(rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    return (key[:, None] + rows * 0x632BE59BD9B4E019)[..., None]
+    return (key[:, None] + rows * _ROW)[..., None]
 
 
 def _of_units(units: int, device: torch.device) -> torch.Tensor:
-    return torch.arange(units, device=device, dtype=torch.int64) * -0x61C8864680B583EB
+    return torch.arange(units, device=device, dtype=torch.int64) * _UNIT
 
 
 def keyed_kept(units: int, rate: float, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -193,12 +214,69 @@ class MemberConv(nn.Module):
         if kernel == self.stride == 1:
             return functional.linear(x, weight[..., 0], bias)
         beyond = self.dilation * (kernel - 1)
+        if x.is_cuda and weight.requires_grad and torch.is_grad_enabled() and not torch.is_autocast_enabled("cuda"):
+            padded = functional.pad(x, (0, 0, beyond // 2, beyond - beyond // 2))
+            # a compiler makes a backward pass of its own, in which it keeps or makes again what is the cheaper
+            product: Callable[..., torch.Tensor] = _taps if torch.compiler.is_compiling() else Taps.apply
+            found = product(padded, weight, self.dilation, self.stride)
+            return found if bias is None else found + bias
         if beyond % 2:
             x = functional.pad(x, (0, 0, 0, 1))
         # As an image of height 1, because conv1d would first copy x into the order (B, C, L).
         image = x.transpose(1, 2).unsqueeze(2)
         y = functional.conv2d(image, weight.unsqueeze(2), bias, (1, self.stride), (0, beyond // 2), (1, self.dilation))
         return y.squeeze(2).transpose(1, 2)
+
+
+class Taps(torch.autograd.Function):
+    """Convolution of x (B, L, C), padded, with weights (O, C, K) -> (B, places, O), as one product of matrices: what is
+    under the K taps lies side by side, is made again for the backward pass, and is never kept.
+
+    Deterministic, as cuDNN's is only at a fifth of its speed in float32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, dilation: int, stride: int) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.apart = dilation, stride
+        return _taps(x, weight, dilation, stride)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
+        (x, weight), (dilation, stride), gradient = ctx.saved_tensors, ctx.apart, gradients[0]
+        outputs, channels, taps = weight.shape
+        of_x = of_weight = None
+        if ctx.needs_input_grad[1]:
+            # In parts, whose products are added up: the result alone is too small to keep a GPU busy.
+            parts = math.gcd(len(x), 64)
+            size = len(x) // parts * gradient.shape[1]
+            under = _under_taps(x, taps, dilation, stride).reshape(parts, size, taps * channels)
+            product = torch.bmm(under.transpose(1, 2), gradient.reshape(parts, size, outputs)).sum(0)
+            of_weight = product.view(taps, channels, outputs).permute(2, 1, 0)
+        if ctx.needs_input_grad[0]:
+            places = gradient.shape[1]
+            under = (gradient @ _by_taps(weight).t()).view(len(x), places, taps, channels)
+            of_x = torch.zeros_like(x)
+            for tap in range(taps):
+                _at_tap(of_x, tap * dilation, places, stride).add_(under[:, :, tap])
+        return of_x, of_weight, None, None
+
+
+def _taps(x: torch.Tensor, weight: torch.Tensor, dilation: int, stride: int) -> torch.Tensor:
+    return _under_taps(x, weight.shape[2], dilation, stride) @ _by_taps(weight)
+
+
+def _at_tap(x: torch.Tensor, start: int, places: int, stride: int) -> torch.Tensor:
+    return x[:, start : start + (places - 1) * stride + 1 : stride]
+
+
+def _under_taps(x: torch.Tensor, taps: int, dilation: int, stride: int) -> torch.Tensor:
+    places = (x.shape[1] - dilation * (taps - 1) - 1) // stride + 1
+    return torch.cat([_at_tap(x, tap * dilation, places, stride) for tap in range(taps)], 2)
+
+
+def _by_taps(weight: torch.Tensor) -> torch.Tensor:
+    return weight.permute(2, 1, 0).reshape(-1, len(weight))
 
 
 class NoNorm(nn.Module):
@@ -231,10 +309,41 @@ class MemberLayerNorm(_MemberNorm):
     def forward(self, x: torch.Tensor, training: bool, present: torch.Tensor | None = None) -> torch.Tensor:
         weight, bias = self.whole(self.weight, self.bias)
         if len(weight) == 1:
-            return functional.layer_norm(x, x.shape[-1:], weight[0], bias[0], self.eps)
-        return torch.addcmul(
-            bias[:, None, None], functional.layer_norm(x, x.shape[-1:], eps=self.eps), weight[:, None, None]
+            return self._normalised(x, weight[0], bias[0])
+        return torch.addcmul(bias[:, None, None], self._normalised(x), weight[:, None, None])
+
+    def _normalised(self, x: torch.Tensor, *affine: torch.Tensor) -> torch.Tensor:
+        weight, bias = affine or (None, None)
+        few = x.shape[-1] > NARROW or x.numel() < MANY
+        if not x.is_cuda or few or torch.compiler.is_compiling():  # compiled, it is one kernel
+            return functional.layer_norm(x, x.shape[-1:], weight, bias, self.eps)
+        found: torch.Tensor = RowNorm.apply(x.to(self.weight.dtype), self.eps, *affine)
+        return found
+
+
+class RowNorm(torch.autograd.Function):
+    """Layer norm of x (..., C), with the gain and the shift (C,) or neither.
+
+    torch gives every row a block of 128 threads: on an H200 rows of 32 channels took 25 times what their memory takes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, eps: float, *affine: torch.Tensor) -> torch.Tensor:
+        variance, mean = torch.var_mean(x, -1, correction=0, keepdim=True)
+        inverse = variance.add_(eps).rsqrt_()
+        ctx.save_for_backward(x, mean, inverse, *affine)
+        y = (x - mean).mul_(inverse)
+        return torch.addcmul(affine[1], y, affine[0]) if affine else y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, mean, inverse, *affine = ctx.saved_tensors
+        given = affine or [None, None]
+        wanted = [ctx.needs_input_grad[0], bool(affine), bool(affine)]
+        of_x, *of_affine = torch.ops.aten.native_layer_norm_backward(
+            gradients[0].contiguous(), x, x.shape[-1:], mean, inverse, *given, wanted
         )
+        return of_x, None, *(of_affine if affine else [])
 
 
 class MemberBatchNorm(_MemberNorm):
@@ -350,7 +459,8 @@ def unpadded(x: torch.Tensor) -> torch.Tensor | None:
     None where all rows begin and end with one, which spares the layers their masks.
     A row without any known base is taken as it is.
     """
-    if bool(x[:, :, [0, -1]].ne(0).any(-1).all()):
+    ends = x[:, :, :: max(x.shape[2] - 1, 1)]  # a list of places would wait for the device once more
+    if bool(ends.ne(0).any(-1).all()):
         return None
     known = x.ne(0).any(-1)
     inside = known.cumsum(2).ne(0) & known.flip(2).cumsum(2).flip(2).ne(0)

@@ -138,7 +138,11 @@ class Group:
             if not self.rank.encoding.scaled:
                 return each(x, lambda value: value[None])
             z = (x - self.mean[:, None]).mul_(self.inverse[:, None]).nan_to_num_(nan=0.0)
-        return z.repeat_interleave(self.members, 0) if self.members > 1 else z
+        return self.of_members(z)
+
+    def of_members(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of every set, (S, ...), for each of its members: (S * E, ...)."""
+        return values.repeat_interleave(self.members, 0) if self.members > 1 else values
 
     def losses(self, outputs: torch.Tensor, rows: np.ndarray, inputs: Any, smoothing: float) -> torch.Tensor:
         """Loss of every row under every member, (S * E, rows)."""
@@ -148,7 +152,7 @@ class Group:
 
     def weights(self, rows: np.ndarray, chosen: np.ndarray) -> torch.Tensor:
         """`chosen` bool (S, all rows) at some rows, for each member: (S * E, rows)."""
-        return placed(chosen[:, rows], self.rank.device, self.rank.dtype).repeat_interleave(self.members, 0)
+        return self.of_members(placed(chosen[:, rows], self.rank.device, self.rank.dtype))
 
     def batches(self, epoch: int, first: int) -> Iterator[tuple[int, np.ndarray, list[Piece]]]:
         """Per step its number, the rows of the whole batch, and this rank's share in `accumulate` pieces."""
@@ -177,15 +181,15 @@ class Group:
         Returns sums over all ranks: the losses of every member, 0 for rows that it does not learn from,
         how many ranks know of a change of ranks, and the rows seen: (S * E + 2,).
         """
-        import torch
-
         from genodl_spark.learning import models
 
         o, device, ranks = self.job.options, self.rank.device, self.rank.ranks
-        counts = placed(self.learns[:, whole].sum(1), device, self.rank.dtype).repeat_interleave(self.members)
+        counts = self.of_members(placed(self.learns[:, whole].sum(1).clip(min=1), device, self.rank.dtype))
         self.optimizer.zero_grad(set_to_none=True)
-        measured = torch.zeros(len(self.sets) * self.members + 2, dtype=self.rank.dtype, device=device)
-        measured[-2] = float(ranks.changed)
+        # What the host knows is written there: a GPU would be waited for, or started once more for each number.
+        known = np.zeros(len(self.sets) * self.members + 2)
+        known[-2:] = ranks.changed, sum(len(piece.rows) for piece in pieces)
+        measured = placed(known, device, self.rank.dtype)
         for piece in pieces:
             learnt = self.weights(piece.rows, self.learns)
             models.share_statistics(self.network, ranks.reduce(), learnt)
@@ -201,11 +205,12 @@ class Group:
             if share is not None and piece.partners is not None:
                 losses = share * losses + (1 - share) * self.losses(outputs, piece.partners, z, o.label_smoothing)
             masked = losses * learnt
+            of_member = masked.sum(1)
+            measured[:-2].add_(of_member.detach())
             auxiliary = getattr(self.network, "auxiliary", None)
-            total = masked if auxiliary is None else masked + auxiliary.to(masked.dtype) * learnt
-            self.scaler.scale((total.sum(1) / counts.clamp(min=1)).sum()).backward()
-            measured[:-2] += masked.detach().sum(1)
-            measured[-1] += len(piece.rows)
+            if auxiliary is not None:
+                of_member = (masked + auxiliary.to(masked.dtype) * learnt).sum(1)
+            self.scaler.scale((of_member / counts).sum()).backward()
         return ranks.sum_gradients(self.parameters, measured, o.compression == "fp16")
 
     def update(self, step: int) -> None:
@@ -259,7 +264,7 @@ class Group:
                     done = p.epoch * self.per_epoch + step
                     bad.see(measured, done)
                     self.update(done)
-                    summed = summed + measured.double()
+                    summed = measured.double() if isinstance(summed, float) else summed + measured
                     self._count(whole)
                     p.step = step + 1
                     if ranks.elastic and float(measured[-2]):

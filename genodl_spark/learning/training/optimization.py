@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from genodl_spark.learning.devices import placed
+
 
 def schedule(step: int, total: int, warmup: float, kind: str = "cosine", start: float = 0.0) -> float:
     """Factor of the learning rate: a linear warm-up from `start`, then a cosine to 0 (Loshchilov and Hutter
@@ -112,16 +114,32 @@ def mixture(rows: int, alpha: float, *key: int) -> tuple[float, np.ndarray]:
 
 
 class FirstBad:
-    """The first step at which a value was not finite, noticed without waiting for the device at every step."""
+    """The first step at which a value was not finite, noticed without waiting for the device at every step, and
+    looked for in many steps at a time: half a dozen kernels each would take longer than the work.
 
-    def __init__(self, device: torch.device) -> None:
-        self._step = torch.full((), torch.iinfo(torch.int64).max, dtype=torch.int64, device=device)
+    `at_once`: steps whose values are held until then.
+    """
+
+    def __init__(self, device: torch.device, at_once: int = 256) -> None:
+        self.at_once = at_once
+        self._first = torch.full((), torch.iinfo(torch.int64).max, dtype=torch.int64, device=device)
+        self._seen: list[tuple[int, torch.Tensor]] = []
 
     def see(self, values: torch.Tensor, step: int) -> None:
-        here = torch.where(torch.isfinite(values).all(), torch.iinfo(torch.int64).max, step)
-        self._step = torch.minimum(self._step, here)
+        """`values` (n,), which nobody may change afterwards."""
+        self._seen.append((step, values))
+        if len(self._seen) >= self.at_once:
+            self._look()
+
+    def _look(self) -> None:
+        steps, values = zip(*self._seen, strict=True)
+        finite = torch.isfinite(torch.stack(values)).all(1)
+        bad = placed(np.array(steps), finite.device).masked_fill(finite, torch.iinfo(torch.int64).max)
+        self._first, self._seen = torch.minimum(self._first, bad.amin()), []
 
     def step(self) -> int | None:
         """Waits for the device."""
-        found = int(self._step)
+        if self._seen:
+            self._look()
+        found = int(self._first)
         return None if found == torch.iinfo(torch.int64).max else found

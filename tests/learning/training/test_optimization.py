@@ -81,5 +81,5 @@ def test_the_first_step_that_is_not_finite() -> None:
     assert bad.step() is None
     for step in (5, 4, 9):
         bad.see(torch.tensor([1.0, float("nan")]), step)
-    bad.see(torch.tensor([0.0]), 2)
+    bad.see(torch.tensor([0.0, 1.0]), 2)
     assert bad.step() == 4
