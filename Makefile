@@ -17,8 +17,8 @@ check: setup ## lint, format, types, layers
 	@.venv/bin/mypy genodl_spark jobs
 	@.venv/bin/lint-imports --no-cache
 
-test: check ## all checks, then the tests of one machine, in two processes
-	@$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults tests
+test: check ## all checks, then the tests of one machine, in three processes, as each waits for its JVM and its disk
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults tests
 
 goldens: setup ## ask plink2, bcftools and R with edgeR, DESeq2, preprocessCore and sva (of apt-get) again what tests compare with, and say what has changed
 	@rm -rf tests/golden/plink2 tests/golden/bcftools tests/golden/Rscript; export GENODL_GOLDENS=ask; \

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from genodl_spark.lake.delta import Lake
 
+# Ranks have tests of their own: starting them takes longer than a network of a test takes to train.
+TRAIN = ("jobs.train", "jobs.tune")
+ONE_PROCESS = ("--set", "train.launcher=process")
+
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
@@ -45,6 +49,8 @@ def genodl(spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch:
     monkeypatch.setattr(session, "stop", lambda: None)
 
     def run(verb, *argv: str) -> tuple[int, dict, str]:
+        if verb.__name__ in TRAIN and not any("train.launcher=" in word for word in argv):
+            argv = (*argv, *ONE_PROCESS)
         code = verb.main([*argv, "--master", "local[2]"])
         out = capsys.readouterr()
         return code, json.loads(out.out.strip().split("\n")[-1]), (out.err.strip().split("\n") or [""])[-1]

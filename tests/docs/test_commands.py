@@ -17,10 +17,11 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.lake import statements
 from genodl_spark.lake.tables import TABLES
 from genodl_spark.registry.sql import FUNCTIONS
+from tests.conftest import ONE_PROCESS
 from tests.pages import Block, blocks, in_order, is_printed, pages, queries, verb
 
-# Added to a command that the pages show: the store of MLflow takes ten seconds to make.
-_BESIDE = {"train": ["--set", "tracking.uri=off"]}
+# Added to a command that the pages show: the store of MLflow takes ten seconds to make, and ranks as long to start.
+_BESIDE = {"train": ["--set", "tracking.uri=off", *ONE_PROCESS]}
 
 
 def printed(block: Block) -> str:

@@ -36,6 +36,7 @@ FAST = (
     "--set",
     "tracking.uri=off",
 )
+TWO_RANKS = ("--set", "train.launcher=spark")
 GENES = [f"G{i}" for i in range(20)]
 
 
@@ -78,7 +79,7 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
     at = ("--lake", lake.uri)
     assert genodl(ingest, *matrix(tmp_path, "one", [f"p{i}" for i in range(40)], GENES, 1), *at)[0] == 0
     label = ("--label", "status", "--set", "split.folds=2", "--set", "split.repeats=2")
-    code, report, _ = genodl(train, "tumor_type", *at, *label, *FAST)  # two ranks
+    code, report, _ = genodl(train, "tumor_type", *at, *label, *FAST, *TWO_RANKS)
     assert (code, report["status"], report["rows"]["models"]["written"]) == (0, "done", 1)
     assert report["tables"]["read"].keys() >= {"expression", "samples", "examples"}
     model_id = report["metrics"]["model_id"]
@@ -130,7 +131,7 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
 
     before = contents(lake)
     assert genodl(prepare, "tumor_type", *at, *label)[1]["status"] == "unchanged"
-    assert genodl(train, "tumor_type", *at, *label, *FAST)[1]["status"] == "unchanged"
+    assert genodl(train, "tumor_type", *at, *label, *FAST, *TWO_RANKS)[1]["status"] == "unchanged"
     code, again, _ = genodl(evaluate, "tumor_type", *at, "--label", "status", "--set", "evaluate.resamples=200")
     assert (again["status"], again["metrics"]) == ("unchanged", metrics)
     assert genodl(predict_job, "tumor_type", *at, "--label", "status")[1]["status"] == "unchanged"

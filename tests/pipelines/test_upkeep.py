@@ -50,7 +50,7 @@ def parquet(lake: Lake, table: Any) -> set[str]:
 
 
 def test_maintenance_keeps_what_is_pinned(genodl, lake: Lake, tmp_path: Path) -> None:
-    at = ("--lake", lake.uri)
+    at = ("--lake", lake.uri, "--set", "maintain.fewest=5")
     names = [f"s{i:03}" for i in range(40)]
     assert genodl(ingest, "sequences", sequences(tmp_path / "one.tsv", names, 1), "--cohort", "c", *at)[0] == 0
     code, _, line = genodl(train, "binding", *at, *SMALL, *FAST)
@@ -58,7 +58,7 @@ def test_maintenance_keeps_what_is_pinned(genodl, lake: Lake, tmp_path: Path) ->
     assert genodl(predict, "binding", *at)[0] == 0
     pinned = lake.version(SEQUENCES)
     was = parquet(lake, SEQUENCES)
-    for i in range(9):
+    for i in range(4):
         assert (
             genodl(
                 ingest,
@@ -73,7 +73,7 @@ def test_maintenance_keeps_what_is_pinned(genodl, lake: Lake, tmp_path: Path) ->
     # the first file is dead now
     assert genodl(ingest, "sequences", sequences(tmp_path / "one.tsv", names, 5), "--cohort", "c", *at)[0] == 0
     live = lake.version(SEQUENCES)
-    assert genodl(ingest, "sequences", sequences(tmp_path / "more8.tsv", ["m80"], 99), "--cohort", "c", *at)[0] == 0
+    assert genodl(ingest, "sequences", sequences(tmp_path / "more3.tsv", ["m30"], 99), "--cohort", "c", *at)[0] == 0
     assert pinned is not None and live is not None
     dead = {f.uri for f in lake.files(SEQUENCES, live)} - {f.uri for f in lake.files(SEQUENCES, live + 1)}
     assert len(dead) == 1
@@ -85,10 +85,10 @@ def test_maintenance_keeps_what_is_pinned(genodl, lake: Lake, tmp_path: Path) ->
     # Nothing is older than a week: files are compacted, none is removed.
     before = parquet(lake, SEQUENCES)
     code, report, _ = genodl(maintain, *at, "--dry-run")
-    assert (code, report["metrics"]["tables"]["sequences"]) == (0, {"files_compacted": 10, "into": 1})
+    assert (code, report["metrics"]["tables"]["sequences"]) == (0, {"files_compacted": 5, "into": 1})
     assert parquet(lake, SEQUENCES) == before and lake.version(SEQUENCES) == live + 1
     code, report, _ = genodl(maintain, *at)
-    assert (code, report["metrics"]["tables"]["sequences"]) == (0, {"files_compacted": 10, "into": 1})
+    assert (code, report["metrics"]["tables"]["sequences"]) == (0, {"files_compacted": 5, "into": 1})
     assert before < parquet(lake, SEQUENCES) and len(lake.files(SEQUENCES, live + 2)) == 1
     assert sorted(lake.read(SEQUENCES).drop("file").collect()) == rows
     assert [r.sequence_id for r in lake.spark.read.parquet(*parquet(lake, SEQUENCES) - before).collect()] == sorted(
@@ -96,7 +96,7 @@ def test_maintenance_keeps_what_is_pinned(genodl, lake: Lake, tmp_path: Path) ->
     )
     # Incremental scoring does not take the compaction for news.
     code, report, _ = genodl(predict, "binding", *at)
-    assert report["rows"]["predictions"]["written"] == 65
+    assert report["rows"]["predictions"]["written"] == 50
     kept = scores(lake)
 
     # A week later: what a model, a prediction or a run under way needs stays, the rest goes.
@@ -122,9 +122,9 @@ def test_maintenance_keeps_what_is_pinned(genodl, lake: Lake, tmp_path: Path) ->
     assert [one["scored_again"]["identical"] for one in found] == [True]
 
     # A row goes out of the compacted file, in which others stand too.
-    assert genodl(ingest, "sequences", sequences(tmp_path / "more7.tsv", ["m70"], 7), "--cohort", "c", *at)[0] == 0
+    assert genodl(ingest, "sequences", sequences(tmp_path / "more2.tsv", ["m20"], 7), "--cohort", "c", *at)[0] == 0
     code, report, _ = genodl(predict, "binding", *at)
-    assert lake.read(PREDICTIONS).count() == 63
+    assert lake.read(PREDICTIONS).count() == 48
 
     # A table of before a column was there.
     path = lake.path(PREDICTIONS)
