@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from pyspark.sql import functions as F
 from safetensors.numpy import load
 
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.learning import PREDICTIONS, TREATMENTS
-from jobs import evaluate, ingest, lineage, predict, train
+from jobs import evaluate, ingest, lineage, predict, query, train
 
 SAMPLES, GENES = 600, 12
 STEPS = ["impute_median", "tpm", "log2", "combat"]
@@ -90,11 +91,11 @@ def test_steps_from_counts_to_predictions(genodl, lake: Lake, tmp_path: Path) ->
         np.testing.assert_array_equal(tensors["step.1.lengths"][:GENES], lengths())
         assert tensors["step.3.gamma"].shape == (2, GENES - 1)
     assert (learnt[0]["step.3.mean"] != learnt[1]["step.3.mean"]).all()
-    _predicted(genodl, lake, at)
+    _predicted(genodl, lake, tmp_path, at)
 
 
-def _predicted(genodl, lake: Lake, at: tuple[str, ...]) -> None:
-    """What a model with steps says: of the rows of its cohort, and again."""
+def _predicted(genodl, lake: Lake, folder: Path, at: tuple[str, ...]) -> None:
+    """What a model with steps says: of the rows of its cohort, again, in SQL, and of another lab's."""
     code, report, line = genodl(predict, "tumor_type", "--cohort", "c", "--label", "kind", *at)
     assert (code, report["rows"]["predictions"]["written"]) == (0, SAMPLES), line
     scored = {row.entity_id: row for row in lake.read(PREDICTIONS).collect()}
@@ -102,3 +103,17 @@ def _predicted(genodl, lake: Lake, at: tuple[str, ...]) -> None:
     assert np.mean(right) > 0.9
     code, report, line = genodl(lineage, "predictions", *at, "--key", "c005")
     assert [row["scored_again"]["identical"] for row in report["result"]] == [True], line
+    counts = [line.split("\t")[2] for line in (folder / "c.tsv").read_text().splitlines()[1:]]  # of c001, of lab b
+    values = ", ".join(f"'ENSG{g:011}', float({count})" for g, count in enumerate(counts))
+    for told, expected in ((", 'covariate:lab=b', float(1)", 0), ("", 2)):
+        asked = f"genodl_predict('tumor_type:kind', map({values}{told})).value"
+        code, report, line = genodl(query, f"SELECT {asked} AS v FROM samples WHERE sample_id = 'c001'", *at)
+        assert code == expected, line
+        if told:
+            assert [row["v"] for row in report["result"]] == pytest.approx([scored["c001"].value], abs=1e-6)
+        else:
+            assert "found rows without a batch" in line and "quality.batch" in line
+    assert genodl(ingest, *cohort(folder, "d", "bz", 8, 5), *at)[0] == 0
+    code, _, line = genodl(predict, "tumor_type", "--cohort", "d", "--label", "kind", *at)
+    assert code == 2 and "found rows of a batch that no training row has" in line
+    assert lake.read(PREDICTIONS).where("cohort = 'd'").isEmpty()
