@@ -179,7 +179,7 @@ def test_sample_table_keeps_text_and_renames_what_cannot_be_stored() -> None:
 @pytest.mark.parametrize(
     ("content", "line", "found"),
     [
-        (b"sample\tlabel\na\t1\n", 1, "expected one called sample_id"),
+        (b"person\tlabel\na\t1\n", 1, "expected one called sample_id"),
         (b"sample_id\tlabel\na\t1\na\t2\n", 3, "sample_id 'a'"),
         (b"sample_id\tlabel\na\t1\t2\n", 2, "found 3 columns; expected 2"),
         (b"sample_id\tx\tX\na\t1\t2\n", 1, "'X'"),
