@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,20 +13,25 @@ import pyarrow.compute as pc
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number, shown
-from genodl_spark.features.burdens import BurdenFeatures
 from genodl_spark.features.protocol import ROWS, Changed, Choice, Features, StoredRows, batch_of, entity_of
 from genodl_spark.lake.entities import check_column, rows_about, table_about
 from genodl_spark.lake.schema import PERSON, Table, identifier
 from genodl_spark.learning.encodings.values import Values
-from genodl_spark.learning.preprocessing import COVARIATE
+from genodl_spark.learning.preprocessing import BURDEN, COVARIATE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+    from genodl_spark.features.burdens import BurdenFeatures
     from genodl_spark.lake.snapshot import Snapshot
 
-_STORED, _BURDENS = Values(), BurdenFeatures()
-BURDEN = "burden:"
+_STORED = Values()
+
+
+def _burden_features() -> BurdenFeatures:
+    """Found by name, as `code_of` does: models without burdens are not made by code of genotypes and its kernels."""
+    found: BurdenFeatures = importlib.import_module("genodl_spark.features.burdens").BurdenFeatures()
+    return found
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class WithCovariates:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        more = _BURDENS.tables if self.burdens else ()
+        more = _burden_features().tables if self.burdens else ()
         return tuple({table.name: table for table in (*self.base.tables, *more, table_about(self.entity))}.values())
 
     def _described(self, lake: Snapshot, cohort: str) -> DataFrame:
@@ -78,7 +84,7 @@ class WithCovariates:
             found = f"found {BURDEN}{self.burdens[0]} for features of each {self.entity}"
             raise InputError(f"{found}; expected burdens for those of people", "covariates")
         if self.burdens:
-            _BURDENS.check(lake, cohort, self.burdens, "covariates")
+            _burden_features().check(lake, cohort, self.burdens, "covariates")
         for column in columns:
             check_column(rows, self.entity, column, "covariates")
         wanted = {entity for entity, learnt in zip(entities, learns.any(0), strict=True) if learnt}
@@ -112,7 +118,7 @@ class WithCovariates:
         burdened = [j for j, (column, _) in enumerate(wanted) if column.startswith(BURDEN)]
         if burdened:
             asked = [wanted[j][0].removeprefix(BURDEN) for j in burdened]
-            added = _BURDENS.rows(lake, cohort, asked)
+            added = _burden_features().rows(lake, cohort, asked)
             rows = rows.join(
                 added.select("entity_id", F.col("x").alias("burdens"), F.col("missing").alias("lacking")),
                 "entity_id",
@@ -170,7 +176,7 @@ class WithCovariates:
         found = lake.changed(
             table, cohort, since.get(table.name), list(filter(None, (table.kind_in, table.entity))), columns
         )
-        burdens = _BURDENS.changed(lake, cohort, since) if self.burdens else None
+        burdens = _burden_features().changed(lake, cohort, since) if self.burdens else None
         if base is None or found is None or (self.burdens and burdens is None):
             return None
         rows = found[0].where(F.col(table.kind_in) == self.entity) if table.kind_in else found[0]

@@ -247,7 +247,7 @@ def code_of(
     stage: str, settings: Settings | None = None, network: bool = True, own: Mapping[str, str] | None = None
 ) -> str:
     """Hash of the code that shapes what a stage, a module of this package, makes: all that it imports,
-    and under `settings` the task and the network.
+    and under `settings` the task, the network, and burdens where covariates are some.
 
     `own`: hashes of the user's own files by name, in place of those that the settings bring.
     """
@@ -267,6 +267,8 @@ def code_of(
     for key, folder in (("implementation", "tasks"), ("model.kind", "learning.models")):
         if key in names and not own_code.is_own(names[key]):
             found_by_name.append(f"{source_hash.PACKAGE}.{folder}.{names[key]}")
+    if any(name.startswith(preprocessing.BURDEN) for name in settings.covariates):
+        found_by_name.append(f"{source_hash.PACKAGE}.features.burdens")
     ours = source_hash.of_modules(stage, *found_by_name)
     if own is None:
         own = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,17 @@ def _gene(name: str, symbol: str, first: int) -> str:
     return "".join(f"20\tx\t{kind}\t{first + a}\t{first + b}\t.\t+\t{phase}\t{fields}\n" for kind, a, b, phase in parts)
 
 
-def _vcf(path: Path, people: str, records: list[str]) -> str:
+def genes(folder: Path) -> tuple[str, str]:
+    """A contig 20 and the two genes on it, as FASTA and GTF."""
+    genome = bytearray(b"C" * 30_000)
+    for first in (10_001, 20_001):
+        genome[first - 1 : first + 11] = b"ATGAAACGGTAA"
+    (folder / "g.fa").write_text(f">20\n{genome.decode()}\n")
+    (folder / "g.gtf").write_text(_gene("G1", "ONE", 10_001) + _gene("G2", "TWO", 20_001))
+    return str(folder / "g.fa"), str(folder / "g.gtf")
+
+
+def vcf(path: Path, people: Iterable[str], records: list[str]) -> str:
     head = ["##fileformat=VCFv4.2", "\t".join(["#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT", *people])]
     lines = [f"chr20\t{pos}\t.\t{ref}\t{alt}\t.\t.\t.\tGT\t{calls}" for pos, ref, alt, *rest in map(str.split, records)
              for calls in ["\t".join(rest)]]  # fmt: skip
@@ -145,11 +156,7 @@ def _filled(rows) -> dict[str, list[float]]:
 
 
 def test_consequences_of_a_cohort_and_of_a_table_of_effects(genodl, lake: Lake, tmp_path: Path) -> None:
-    genome = bytearray(b"C" * 30_000)
-    for first in (10_001, 20_001):
-        genome[first - 1 : first + 11] = b"ATGAAACGGTAA"
-    (tmp_path / "g.fa").write_text(f">20\n{genome.decode()}\n")
-    (tmp_path / "g.gtf").write_text(_gene("G1", "ONE", 10_001) + _gene("G2", "TWO", 20_001))
+    fasta, gtf = genes(tmp_path)
     (tmp_path / "s.tsv").write_text("sample_id\tvalue\na\t1\nb\t2\nc\t3\nd\t4\n")
     joint = [
         "10004 A T,G 0/1 2/2 ./. 0/0",  # AAA of ONE: T a stop, G a missense
@@ -167,14 +174,14 @@ def test_consequences_of_a_cohort_and_of_a_table_of_effects(genodl, lake: Lake, 
         assert code == 0, line
         return report
 
-    done(ingest, "reference", str(tmp_path / "g.fa"), "--cohort", "a")
-    done(ingest, "annotations", str(tmp_path / "g.gtf"), "--cohort", "a")
+    done(ingest, "reference", fasta, "--cohort", "a")
+    done(ingest, "annotations", gtf, "--cohort", "a")
     samples = ("--samples", str(tmp_path / "s.tsv"), "--cohort", "c")
-    done(ingest, "vcf", _vcf(tmp_path / "joint.vcf", "abcd", joint), *samples)
+    done(ingest, "vcf", vcf(tmp_path / "joint.vcf", "abcd", joint), *samples)
     features = BurdenFeatures()
     assert features.cohorts(Snapshot(lake)) == []
     done(annotate)
-    done(ingest, "vcf", _vcf(tmp_path / "b.vcf", "b", alone), *samples)
+    done(ingest, "vcf", vcf(tmp_path / "b.vcf", "b", alone), *samples)
     done(ingest, "variants", str(tmp_path / "v.tsv"), "--cohort", "c")
     with pytest.raises(InputError, match="found no consequences of 20:20004:A:T, which cohort c has"):
         features.rows(Snapshot(lake), "c", ["G1:lof"])

@@ -10,13 +10,11 @@ import pytest
 from genodl_spark.core import storage
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.learning import PREDICTIONS, SPLITS
-from jobs import ingest, lineage, predict, simulate, train
+from jobs import annotate, ingest, lineage, predict, simulate, train
+from tests.pipelines.test_consequence_features import genes, vcf
 
-# gene_burden and variant_effect want annotated variants: tests/pipelines/test_consequence_features.py.
-TASKS = sorted(
-    {path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "tasks").glob("*.toml")}
-    - {"gene_burden", "variant_effect"}
-)
+TASKS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "tasks").glob("*.toml"))
+ANNOTATED = ("gene_burden", "variant_effect")  # from consequences of variants for the genes of `genes`
 ROWS = 40
 QUICK = ("train.epochs=2", "train.min_steps=20", "train.ensemble=2", "tracking.uri=off", "train.launcher=process")
 
@@ -42,6 +40,21 @@ def inputs(genodl, task: str, folder: Path) -> list[str]:
         matrix.write_text("".join("\t".join(row) + "\n" for row in rows))
         table.write_text("sample_id\tlabel\n" + "".join(f"{name}\t{'AB'[i % 2]}\n" for i, name in enumerate(names)))
         return ["expression", str(matrix), "--samples", str(table)]
+    if task == "gene_burden":
+        people, table = [f"p{i}" for i in range(ROWS)], folder / "samples.tsv"
+        table.write_text("sample_id\tlabel\n" + "".join(f"{name}\t{'AB'[i % 2]}\n" for i, name in enumerate(people)))
+        called = [" ".join(f"{a}/{b}" for a, b in draw.integers(0, 2, (ROWS, 2))) for _ in range(3)]
+        sites = ("10004 A T", "10008 G A", "20009 G A")
+        records = [f"{site} {calls}" for site, calls in zip(sites, called, strict=True)]
+        return ["vcf", vcf(folder / "people.vcf", people, records), "--samples", str(table)]
+    if task == "variant_effect":
+        path = folder / "effects.tsv"
+        changed = [f"chr20\t{10_001 + i}\t{base}" for i, base in enumerate("ATGAAACGGTAA")]
+        found = [f"{at}\t{alt}" for at in changed for alt in "ACGT" if alt != at[-1]]
+        found += [f"chr20\t{9_990 + i}\tC\tT" for i in range(4)]
+        lines = [f"{variant}\t{'AB'[i % 2]}" for i, variant in enumerate(found)]
+        path.write_text("\n".join(["chrom\tpos\tref\talt\tlabel", *lines]) + "\n")
+        return ["variants", str(path)]
     path, label = folder / "sequences.tsv", {"binding": "label", "sequence_expression": "value"}[task]
     found = [
         f"s{i}\t{''.join('ACGT'[b] for b in draw.integers(0, 4, 30))}\t{i % 2 if label == 'label' else draw.normal()}"
@@ -56,6 +69,10 @@ def test_a_random_prediction_is_traced_and_made_again(genodl, lake: Lake, tmp_pa
     at = ("--lake", lake.uri)
     kind, path, *more = inputs(genodl, task, tmp_path)
     assert genodl(ingest, kind, path, *more, "--cohort", "c", *at)[0] == 0
+    if task in ANNOTATED:
+        for source, file in zip(("reference", "annotations"), genes(tmp_path), strict=True):
+            assert genodl(ingest, source, file, "--cohort", "genome", *at)[0] == 0
+        assert genodl(annotate, *at)[0] == 0
     code, report, line = genodl(train, task, *at, "--procs", "1", *(x for setting in QUICK for x in ("--set", setting)))
     assert code == 0, line
     model = report["metrics"]["model_id"]
@@ -74,7 +91,7 @@ def test_a_random_prediction_is_traced_and_made_again(genodl, lake: Lake, tmp_pa
     assert found["made_from"]["table_versions"] == row.source_versions
     (file,) = found["made_from"]["files"]
     assert (file["uri"], len(file["sha256"])) == (storage.absolute(path), 64)
-    assert {"ancestry": "records", "tumor_type": "column"}.get(task, "line") in file
+    assert {"ancestry": "records", "gene_burden": "records", "tumor_type": "column"}.get(task, "line") in file
     assert found["model"]["model_id"] == model and found["model"]["trained_by"]["run"] and found["scored_by"]["run"]
     hashes = {r.split_hash for r in lake.read(SPLITS).select("split_hash").distinct().collect()}
     assert {found["model"]["dataset"]["split_hash"]} == hashes

@@ -27,6 +27,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.core.toml import Section
 
 COVARIATE = "covariate:"  # how features begin that are columns of the sample table
+BURDEN = "burden:"  # how covariates begin that are burdens of genes
 STEP = "step."  # how names of tensors begin
 UNSEEN, UNKNOWN = -1, -2  # of a row's batch: none that training has seen, and none that is told
 _ROWS = 1024  # rows that are treated at once
