@@ -20,7 +20,7 @@ from genodl_spark.core.own_code import Code
 from genodl_spark.learning import devices, encodings, losses
 from genodl_spark.learning.encodings.values import Values
 from genodl_spark.learning.model_files import BATCH_BYTES, CARD, WEIGHTS, Card, ModelFiles, registered
-from genodl_spark.learning.preprocessing import STEP
+from genodl_spark.learning.preprocessing import STEP, Chain
 
 if TYPE_CHECKING:
     import torch
@@ -66,6 +66,24 @@ def _tensors(weights: bytes, origin: str) -> dict[str, torch.Tensor]:
         raise InputError(
             f"not a safetensors file ({error}); expected the weights of a model, train it again", origin
         ) from error
+
+
+def _treatment(chain: Chain, tensors: dict[str, torch.Tensor], origin: str) -> dict[str, np.ndarray]:
+    """Takes out of a model's tensors those of its steps, float64. InputError where they are not this chain's."""
+    found = {name: tensors.pop(name).double().numpy() for name in list(tensors) if name.startswith(STEP)}
+    try:
+        chain.check(found)
+    except ValueError as error:
+        text = f"not the weights of this model's card ({error}); expected those, train it again"
+        raise InputError(text, origin) from error
+    return found
+
+
+def treatment_of(files: ModelFiles) -> tuple[Chain | None, dict[str, np.ndarray]]:
+    """What a registered model does to measured values first, and what its training rows taught that; None of one
+    without steps."""
+    chain, origin = files.card().chain, files.place(WEIGHTS)
+    return chain, {} if chain is None else _treatment(chain, _tensors(files.weights(), origin), origin)
 
 
 def _network(
@@ -163,15 +181,8 @@ class Predictor:
             raise InputError(str(error), storage.join(origin, CARD)) from error
         self.width = self.encoding.width(len(card.features))
         tensors = _tensors(weights, storage.join(origin, WEIGHTS))
-        self.chain, self.treatment = card.chain, {}
-        if self.chain is not None:
-            names = [name for name in tensors if name.startswith(STEP)]
-            self.treatment = {name: tensors.pop(name).double().numpy() for name in names}
-            try:
-                self.chain.check(self.treatment)
-            except ValueError as error:
-                text = f"not the weights of this model's card ({error}); expected those, train it again"
-                raise InputError(text, storage.join(origin, WEIGHTS)) from error
+        self.chain = card.chain
+        self.treatment = {} if self.chain is None else _treatment(self.chain, tensors, storage.join(origin, WEIGHTS))
         self.network = _network(card, self.encoding, self.loss, tensors, origin, code or {})
         self.standard = tensors["target"].double().numpy()
         if self.passes and card.model.get("norm") == "batch":

@@ -88,7 +88,7 @@ def _data_pages(run: Run, output: str, models: dict[str, Row]) -> list[content.D
             except InputError as error:  # one model that cannot be read hides no other
                 run.report.warn(f"{cohort}, model {row.model_id}: left out: {error}")
                 continue
-            batches.append(getattr(model.settings.quality, "batch", ""))
+            batches.append(model.settings.quality.batch)
             also += [] if treated is None else [treated]
         found = described(run.sources, cohort, also)
         for text in found.warnings:

@@ -3,20 +3,18 @@ on which its network takes them. Of a sample of the rows of its data set."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.compute as pc
 
 from genodl_spark.lake.schema import PERSON
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.summaries import Reading
-from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES
-from genodl_spark.learning.preprocessing import COVARIATE, Chain
+from genodl_spark.learning.predictor import treatment_of
+from genodl_spark.learning.preprocessing import COVARIATE
 from genodl_spark.report.clouds import DRAWN, VARIED, principal
 from genodl_spark.report.facts import Cloud, Facts
 from genodl_spark.report.measures import Drawn, Moments, Picked, Spread, bars_of
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from genodl_spark.registry.models import Chosen
 
 _VALUES = 1 << 24  # of the rows drawn
-_REGISTERED = -1  # the fold that rows of `treatments` say of what the registered model learnt from
 
 
 def before_and_after(lake: Snapshot, model: Chosen) -> Facts | None:
@@ -44,7 +41,7 @@ def before_and_after(lake: Snapshot, model: Chosen) -> Facts | None:
     x = reading.summarise(lake, Picked(drawn.sorted, columns, len(names))).x
     if not len(x):
         return None
-    chain, tensors = _chain(lake, row.model_id, names, getattr(model.settings.quality, "batch", ""))
+    chain, tensors = treatment_of(model.files)
     treat = None if chain is None else partial(chain.apply, tensors=tensors)
     scale = (found[0]["transform"], model.encoding.floats)
     steps = [] if chain is None else chain.entries
@@ -98,18 +95,3 @@ def _cloud(title: str, ids: list[str], x: np.ndarray, some: str) -> Cloud:
     points, shares = principal(x[:, columns])
     about = f"{some}; the {len(columns):,} features of {x.shape[1]:,} that vary most then, centred."
     return Cloud(title, about, PERSON, ids, points, shares)
-
-
-def _chain(lake: Snapshot, model_id: str, names: list[str], batch: str) -> tuple[Chain | None, dict[str, np.ndarray]]:
-    """The steps of a model and what its training rows taught them; None of one without."""
-    table = TABLES.get("treatments")
-    if table is None:
-        return None, {}
-    kept = lake.rows(table, {"model_id": model_id})
-    kept = kept.filter(pc.equal(kept.column("fold"), _REGISTERED)).slice(0, 1).to_pylist()
-    if not kept:
-        return None, {}
-    from safetensors.numpy import load
-
-    told = json.loads(kept[0]["steps"])
-    return Chain(told["steps"], told["options"], names, batch), load(kept[0]["tensors"])

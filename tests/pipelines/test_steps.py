@@ -13,6 +13,7 @@ from safetensors.numpy import load
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.learning import PREDICTIONS, TREATMENTS
 from jobs import evaluate, ingest, lineage, predict, query, train
+from jobs import report as report_job
 
 SAMPLES, GENES = 600, 12
 STEPS = ["impute_median", "tpm", "log2", "combat"]
@@ -113,6 +114,9 @@ def _predicted(genodl, lake: Lake, folder: Path, at: tuple[str, ...]) -> None:
             assert [row["v"] for row in report["result"]] == pytest.approx([scored["c001"].value], abs=1e-6)
         else:
             assert "found rows without a batch" in line and "quality.batch" in line
+    assert genodl(report_job, "--output", str(folder / "page"), *at)[0] == 0
+    page = (folder / "page" / "data-c.html").read_text()
+    assert f"After {', '.join(STEPS)}" in page and "Before and after: tumor_type, kind" in page
     assert genodl(ingest, *cohort(folder, "d", "bz", 8, 5), *at)[0] == 0
     code, _, line = genodl(predict, "tumor_type", "--cohort", "d", "--label", "kind", *at)
     assert code == 2 and "found rows of a batch that no training row has" in line
