@@ -40,16 +40,21 @@ def closure_hash(root: Traversable, modules: Iterable[str]) -> str:
         file = next((path for path in _files_of(name) if path in sources), None)
         if file is None or file in seen:
             continue
-        tree = ast.parse(sources[file].read_bytes())
-        inside = file.endswith("/__init__.py")
-        pending += [
-            found for one in _imports(tree, name if inside else name.rpartition(".")[0]) for found in _parents(one)
-        ]
-        seen[file] = ast.dump(_bare(tree)).encode()
+        package = name if file.endswith("/__init__.py") else name.rpartition(".")[0]
+        imported, seen[file] = _read(sources[file].read_bytes(), package)
+        pending += [found for one in imported for found in _parents(one)]
         compiled = file.removesuffix(".py") + ".c"
         if compiled in sources:
             seen[compiled] = sources[compiled].read_bytes()
     return _digest(seen.items())
+
+
+@cache  # a run asks for the code of several stages, which share most of their modules
+def _read(source: bytes, package: str) -> tuple[tuple[str, ...], bytes]:
+    """What a module of `package` imports, and all of it that counts."""
+    tree = ast.parse(source)
+    imported = tuple(_imports(tree, package))
+    return imported, ast.dump(_bare(tree)).encode()
 
 
 def _digest(contents: Iterable[tuple[str, bytes]]) -> str:

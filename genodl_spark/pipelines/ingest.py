@@ -117,7 +117,10 @@ def _check_covers(run: Run, given: Lot, table: SampleTable, path: str) -> None:
 
 def _cohort(run: Run, cohort: str | None) -> str:
     """The cohort named, else the only one of the lake. InputError for a name that cannot be stored."""
-    name = cohort if cohort is not None else run.cohort(None, run.cohorts())
+    known = [] if cohort is not None else run.cohorts()
+    if cohort is None and not known:
+        raise InputError("found no cohort in the lake yet; expected the name of a new one, give it", "--cohort")
+    name = run.cohort(None, known) if cohort is None else cohort
     if not name.strip():
         raise InputError("found an empty name; expected the cohort's name", "--cohort")
     partition_folder("cohort", name, "--cohort")

@@ -32,6 +32,8 @@ def values(lake: Lake) -> dict[str, dict[str, float]]:
 def test_a_cohort_grows_file_by_file(genodl, lake: Lake, tmp_path: Path) -> None:
     first = write(tmp_path / "one.tsv", "g\ts1\ts2\nA\t1\t2\nB\t3\t4\n")
     table = write(tmp_path / "s.tsv", "sample_id\tlabel\ns1\tx\ns2\ty\n")
+    code, _, line = genodl(ingest, "expression", first, "--lake", lake.uri)
+    assert code == 2 and "found no cohort in the lake yet; expected the name of a new one, give it" in line
     common = ("--lake", lake.uri, "--cohort", "c'1")
     code, report, _ = genodl(ingest, "expression", first, "--samples", table, *common)
     assert (code, report["status"], report["rows"]["expression"]) == (
