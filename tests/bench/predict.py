@@ -187,12 +187,12 @@ def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> 
         }
         schema = into.arrow_schema()
         made = [
-            columns[f.name] if f.name in columns else pa.repeat(pa.scalar(same[f.name], f.type), count) for f in schema
+            columns[f.name] if f.name in columns else pa.repeat(pa.scalar(same.get(f.name), f.type), count) for f in schema
         ]
         writer = PartWriter(into, lake.path(into), f"{file}-{start}")
         writer.write(pa.RecordBatch.from_arrays(made, schema=schema))
         parts += writer.close()
-    lake._commit(into, lake._transaction(into), [], parts, None)
+    lake._transaction(into).commit([], parts, None)
 
 
 def arrays(kind: str, folder: str, rows: int) -> None:
@@ -242,7 +242,7 @@ def ours(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
         come, few = scored(cohort)
         assert few == count, few
         new = [f for f in lake.files(source, lake.version(source) or 0) if "/part-new" in f"/{f.path}"]
-        lake._commit(source, lake._transaction(source), new, [], None)
+        lake._transaction(source).commit(new, [], None)
         return come, scored(cohort)[0]
 
     scored("warm", force=True)
@@ -267,7 +267,7 @@ def bare(kind: str, folder: str, rows: int, share: int, of: int) -> dict[str, An
     model = predictor.Predictor(
         card, model_files.ModelFiles(uri).weights(), uri, device="cuda" if torch.cuda.is_available() else "cpu"
     )
-    network, mean, inverse, device = model.network, model.mean, model.inverse, model.device
+    network, reader, device = model.network, model.reader, model.device
     first, last = (rows * i // of for i in (share, share + 1))
     x = np.concatenate([values(kind, start, min(PART, last - start)) for start in range(first, last, PART)])
     bases = torch.arange(4, dtype=torch.int8, device=device)[:, None]
@@ -278,7 +278,7 @@ def bare(kind: str, folder: str, rows: int, share: int, of: int) -> dict[str, An
     with torch.inference_mode():
         for start in range(0, len(x), card.batch):
             part = torch.from_numpy(x[start : start + card.batch]).to(device)
-            part = (part[:, None] == bases).float() if kind == "cnn" else (part - mean) * inverse
+            part = (part[:, None] == bases).float() if kind == "cnn" else (part - reader.mean) * reader.inverse
             kept.append(torch.softmax(network(part[None])[0], -1).cpu().numpy())
     found = np.concatenate(kept)
     assert len(found) == len(x)
@@ -313,7 +313,7 @@ def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
         def answer(x: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
                 part = torch.from_numpy(np.ascontiguousarray(x))
-                part = (part[:, None] == bases).float() if kind == "cnn" else (part - model.mean) * model.inverse
+                part = (part[:, None] == bases).float() if kind == "cnn" else (part - model.reader.mean) * model.reader.inverse
                 return torch.softmax(model.network(part[None])[0], -1).numpy()
 
         return answer
