@@ -27,6 +27,7 @@ BLOCK = 4 << 20
 LONGEST = 1 << 30  # bytes of a line: places within a block of lines are 32-bit
 BGZF_END = bgzf.END
 _READ = 1 << 20
+_MOST = 8 << 20  # read at a time: small files whole, so that nothing is put together
 # What the inflater leaves unused after a gzip member is copied: small pieces keep that cheap
 # for files of thousands of members.
 _PIECE = 1 << 16
@@ -73,7 +74,7 @@ def line_blocks(raw: BinaryIO, file: str, size: int = BLOCK, longest: int = LONG
     for a file that is no such text by its first bytes, and for a line of more than `longest` bytes.
     """
     number = 1
-    lines = _Lines(((True, text) for text in _inflated(raw.read, file)), size, True, longest)
+    lines = _Lines(((True, text) for text in _inflated(raw.read, file, size)), size, True, longest)
     try:
         for block in lines:
             yield number, block
@@ -329,21 +330,21 @@ def _alternating(first: bytes) -> bool:
     return len(first) == _TOLD and any(not any(a) and all(b) for a, b in (halves, halves[::-1]))
 
 
-def _inflated(read: Callable[[int], bytes], file: str) -> Iterator[bytes]:
-    """The text of a whole file in chunks of at most 1 MiB. Broken as for `bgzf.blocks`,
-    InputError for what is no text by its first bytes, as they are stored and as they are inflated."""
-    texts = _texts(read, file)
+def _inflated(read: Callable[[int], bytes], file: str, size: int = _READ) -> Iterator[bytes]:
+    """The text of a whole file in chunks of about `size` bytes, if that is neither little nor much. Broken as for
+    `bgzf.blocks`, InputError for what is no text by its first bytes, as they are stored and as they are inflated."""
+    texts = _texts(read, file, min(max(size, bgzf.LARGEST), _MOST))
     head = next(texts, b"")
     _refuse_foreign(head, file)
     yield from itertools.chain([head] if head else [], texts)
 
 
-def _texts(read: Callable[[int], bytes], file: str) -> Iterator[bytes]:
-    first = read(_READ)
-    while 0 < len(first) < bgzf.LARGEST and (more := read(_READ)):  # a stream may return less than it was asked for
+def _texts(read: Callable[[int], bytes], file: str, size: int) -> Iterator[bytes]:
+    first = read(size)
+    while 0 < len(first) < bgzf.LARGEST and (more := read(size)):  # a stream may return less than it was asked for
         first += more
     _refuse_foreign(first, file)
-    pieces = itertools.chain([first] if first else [], iter(lambda: read(_READ), b""))
+    pieces = itertools.chain([first] if first else [], iter(lambda: read(size), b""))
     if bgzf.is_bgzf(first):
         yield from (text for _, text in bgzf.blocks(lambda _: next(pieces, b"")))
     elif _is_gzip(first):

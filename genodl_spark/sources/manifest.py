@@ -51,9 +51,9 @@ def _hashed(run: Run, uris: list[str]) -> list[tuple[str, int]]:
 
 
 def _hashes(batches: Iterable[pa.RecordBatch], uris: list[str]) -> Iterator[pa.RecordBatch]:
-    for index in (index for batch in batches for index in batch.column(0).to_pylist()):
-        digest, size = storage.content_hash(uris[index])
-        columns = [pa.array([index], pa.int32()), pa.array([digest]), pa.array([size], pa.int64())]
+    for batch in (batch for batch in batches if batch.num_rows):
+        digests, sizes = zip(*(storage.content_hash(uris[i]) for i in batch.column(0).to_pylist()), strict=True)
+        columns = [batch.column(0).cast(pa.int32()), pa.array(digests, pa.string()), pa.array(sizes, pa.int64())]
         yield pa.RecordBatch.from_arrays(columns, ["file", "sha256", "bytes"])
 
 

@@ -8,6 +8,7 @@ chr2/calls.vcf.gz), and `ingest.same_name` says which it is. Files given togethe
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,8 +31,12 @@ def named_files(
     """
     known = _known(run, cohort, kind.name, block) if files else []
     at, given = {row.uri: row for row in known}, {file.uri for file in files}
+    called: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in known:
+        if row.uri not in given:
+            called[row.uri.rpartition("/")[2]].append(row)
     alike = {
-        file.uri: [row for row in known if row.uri not in given and _ends_alike(row.uri, file)]
+        file.uri: [row for row in called.get(file.uri.rpartition("/")[2], []) if _ends_alike(row.uri, file)]
         for file in files
         if file.uri not in at
     }
@@ -39,15 +44,18 @@ def named_files(
         at[f.uri].file for f in files if f.uri in at and at[f.uri].sha256 != f.sha256
     ]
     people = kind.stored_samples(run, cohort, block, asked) if asked and not kind.adds else {}
-    taken = {row.file for row in known}
+    held = {row.sha256: row.file for row in reversed(known)}
+    taken, given_out = {row.file for row in known}, set[str]()
+    ends = _Ends(given)
     found: dict[str, str] = {}
     for file in files:
         own = set(samples.get(file.uri, ()))
         if file.uri in at:
             found[file.uri] = at[file.uri].file
+            given_out.add(found[file.uri])
             _check_same_people(run, file, cohort, people.get(found[file.uri], set()), own)
             continue
-        free = [row for row in alike[file.uri] if row.file not in found.values()]
+        free = [row for row in alike[file.uri] if row.file not in given_out]
         same = next((row for row in free if row.sha256 == file.sha256), None)
         edition = same or next(
             (row for row in free if not kind.adds and _may_be(people.get(row.file, set()), own)), None
@@ -55,14 +63,14 @@ def named_files(
         if edition is not None and (edition is same or _is_edition(run, file, cohort, edition)):
             found[file.uri] = edition.file
         else:
-            others = given - {file.uri}
-            found[file.uri] = _distinct(file.uri, taken | set(found.values()), others, file.name.count("/") + 1)
-            twin = next((row.file for row in known if row.sha256 == file.sha256), None)
+            found[file.uri] = ends.distinct(file.uri, (taken, given_out), file.name.count("/") + 1)
+            twin = held.get(file.sha256)
             if twin is not None and not kind.adds:
                 run.report.warn(
                     f"{found[file.uri]} has the content of {twin}, which cohort {cohort} has: "
                     "all that is in it stands there twice"
                 )
+        given_out.add(found[file.uri])
     return [replace(file, name=found[file.uri]) for file in files]
 
 
@@ -120,11 +128,24 @@ def _ends_alike(uri: str, file: SourceFile) -> bool:
     return uri.split("/")[-file.name.count("/") - 1 :] == file.name.split("/")
 
 
-def _distinct(uri: str, taken: set[str], others: Iterable[str], least: int) -> str:
-    """The shortest end of `uri`, of whole names, `least` or more, that no other file has."""
-    parts, ends = uri.split("/"), [other.split("/") for other in others]
-    for size in range(least, len(parts)):
-        name = "/".join(parts[-size:])
-        if name not in taken and all(other[-size:] != parts[-size:] for other in ends):
-            return name
-    return uri
+class _Ends:
+    """What the files of a command end in."""
+
+    def __init__(self, uris: Iterable[str]) -> None:
+        self._parts = [uri.split("/") for uri in uris]
+        self._times: dict[int, Counter[str]] = {}
+
+    def distinct(self, uri: str, taken: Sequence[set[str]], least: int) -> str:
+        """The shortest end of one of the files, of whole names, `least` or more, that no other has and that is not
+        `taken`."""
+        parts = uri.split("/")
+        for size in range(least, len(parts)):
+            name = "/".join(parts[-size:])
+            if self._of(size)[name] == 1 and not any(name in names for names in taken):
+                return name
+        return uri
+
+    def _of(self, size: int) -> Counter[str]:
+        if size not in self._times:
+            self._times[size] = Counter("/".join(parts[-size:]) for parts in self._parts)
+        return self._times[size]
