@@ -187,7 +187,8 @@ def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> 
         }
         schema = into.arrow_schema()
         made = [
-            columns[f.name] if f.name in columns else pa.repeat(pa.scalar(same.get(f.name), f.type), count) for f in schema
+            columns[f.name] if f.name in columns else pa.repeat(pa.scalar(same.get(f.name), f.type), count)
+            for f in schema
         ]
         writer = PartWriter(into, lake.path(into), f"{file}-{start}")
         writer.write(pa.RecordBatch.from_arrays(made, schema=schema))
@@ -308,12 +309,13 @@ def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
         torch.set_num_threads(1)
         card = model_files.ModelFiles(uri).card()
         model = predictor.Predictor(card, model_files.ModelFiles(uri).weights(), uri)
+        reader = model.reader
         bases = torch.arange(4, dtype=torch.int8)[:, None]
 
         def answer(x: np.ndarray) -> np.ndarray:
             with torch.inference_mode():
                 part = torch.from_numpy(np.ascontiguousarray(x))
-                part = (part[:, None] == bases).float() if kind == "cnn" else (part - model.reader.mean) * model.reader.inverse
+                part = (part[:, None] == bases).float() if kind == "cnn" else (part - reader.mean) * reader.inverse
                 return torch.softmax(model.network(part[None])[0], -1).numpy()
 
         return answer
