@@ -183,6 +183,17 @@ class Monitor(Section):
     worst: int = Field(20, ge=0, description="Features or files, at most, that have findings of their own.")
 
 
+class Stream(Section):
+    """How genodl stream takes new files."""
+
+    kind: Text = Field(
+        "",
+        description="Kind of source that the files are of; empty for the only one that fills the task's tables.",
+    )
+    every_seconds: float = Field(60.0, gt=0, description="How often a stream looks for new files.")
+    files: int = Field(1000, ge=1, description="New files that are ingested and scored at a time, at most.")
+
+
 class OwnCode(Section):
     """Python files of the user's own."""
 
@@ -250,6 +261,7 @@ class Settings(Section):
     tune: Tune = Tune()
     report: Reporting = Reporting()
     monitor: Monitor = Monitor()
+    stream: Stream = Stream()
     maintain: Maintenance = Maintenance()
     lock: Lock = Lock()
     code: OwnCode = OwnCode()

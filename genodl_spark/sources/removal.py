@@ -3,6 +3,7 @@ in headers, reports and settings."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -65,6 +66,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
     if _drop_orders(run, person.name) or sets:
         changed.append(SAMPLE_SETS)
     gone, left = 0, _remove_staging(run)
+    edit_streams(storage.join(lake.uri, "_streams"), person)
     for table in lake.existing() if everywhere else changed:
         if table is not FORGOTTEN:
             files, unknown = lake.purge(table, alone_since(run))
@@ -89,6 +91,22 @@ def _remove_staging(run: Run) -> list[str]:
         if since is not None and modified < since:
             storage.remove_file(uri)
     return young
+
+
+def edit_streams(root: str, person: Person) -> None:
+    """Takes the identifier out of the paths by which streams below `root` know what they have taken.
+
+    A file of that name which is still in a stream's folder is new to it then, and refused by ingest.
+    """
+    for uri in storage.files_under(root):
+        content = storage.read_bytes(uri)
+        text = content.decode("utf-8", "surrogateescape")
+        edited = person.words(text)
+        if edited != text:
+            storage.write_bytes(uri, edited.encode("utf-8", "surrogateescape"))
+            folder, _, name = uri.rpartition("/")
+            with contextlib.suppress(FileNotFoundError):  # the checksum that Hadoop keeps beside a file on a local disk
+                storage.remove_file(f"{folder}/.{name}.crc")
 
 
 def sample_sets(run: Run, person: Person) -> list[SampleOrder]:
