@@ -7,6 +7,8 @@ import json
 import logging
 import math
 import os
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
@@ -60,6 +62,21 @@ def as_json(document: Any) -> str:
 def reader_left() -> None:
     """Lets all further output go nowhere: who reads it has closed early, as `head` does."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+class JsonFormatter(logging.Formatter):
+    """Log records as JSON, a line each, without secrets: when (UTC), level and message, and what `about` says then."""
+
+    def __init__(self, about: Callable[[], Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.about = about
+
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": at, "level": record.levelname, "message": record.getMessage(), **self.about()}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return as_json(redaction.document(line))
 
 
 class LogFormatter(redaction.Formatter):

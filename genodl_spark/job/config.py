@@ -194,6 +194,17 @@ class Stream(Section):
     files: int = Field(1000, ge=1, description="New files that are ingested and scored at a time, at most.")
 
 
+class Logs(Section):
+    """What a run writes on stderr while it goes on."""
+
+    format: str = Field(
+        "text",
+        pattern="^(text|json)$",
+        description="Lines for people (text), or JSON with the verb, the run, Spark's application and the versions of "
+        "tables read and written (json), which conf/cluster.toml has. The last line of a job that failed is text.",
+    )
+
+
 class OwnCode(Section):
     """Python files of the user's own."""
 
@@ -264,6 +275,7 @@ class Settings(Section):
     stream: Stream = Stream()
     maintain: Maintenance = Maintenance()
     lock: Lock = Lock()
+    log: Logs = Logs()
     code: OwnCode = OwnCode()
     task: str = Field(
         "", description="The TOML's stem: what tables call the task. It follows from the task that is named."

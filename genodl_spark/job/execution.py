@@ -6,11 +6,12 @@ import contextlib
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from genodl_spark.core import redaction, session, storage
 from genodl_spark.core.errors import Conflict, InputError, input_error_within
-from genodl_spark.core.output import as_json, printable, reader_left
+from genodl_spark.core.output import JsonFormatter, LogFormatter, as_json, printable, reader_left
 from genodl_spark.job import config
 from genodl_spark.job.run import Report, Run
 from genodl_spark.lake import locks
@@ -26,6 +27,18 @@ def execute(
 ) -> int:
     """Runs a job of some arguments, or tells what is wrong with them, and prints its report;
     `started`: seconds of the epoch. As `cli.run_job`."""
+    with contextlib.ExitStack() as logs:
+        return _execute(verb, arguments, work, argv, started, logs)
+
+
+def _execute(
+    verb: str,
+    arguments: Namespace | InputError,
+    work: Callable[[Run, Namespace], None],
+    argv: list[str],
+    started: float,
+    logs: contextlib.ExitStack,
+) -> int:
     report = Report(verb, started=started)
     failure: InputError | Conflict | None = None
     crash: BaseException | None = None
@@ -51,6 +64,8 @@ def execute(
                 argv,
                 tuple(text.split("=")[0] for text in arguments.set),
             )
+            if settings.log.format == "json":
+                logs.enter_context(_as_json(run))
             _lease(run, verb, leases)
             leases.callback(run.let_go)
             work(run, arguments)
@@ -93,6 +108,27 @@ def _lease(run: Run, verb: str, leases: contextlib.ExitStack) -> None:
         run.lease = leases.enter_context(held)
         if run.lease.unwritable is not None:
             run.report.warn(f"the lake cannot be written ({run.lease.unwritable}): no lease was left in it")
+
+
+@contextlib.contextmanager
+def _as_json(run: Run) -> Iterator[None]:
+    """Log lines within the block are JSON, and say which run they are of."""
+
+    def about() -> dict[str, Any]:
+        spark = run.__dict__.get("spark")
+        application = None if spark is None else spark.sparkContext.applicationId
+        tables = {"read": run.report.read, "written": run.report.written}
+        return {"job": run.report.job, "run": run.run_id, "application": application, "tables": tables}
+
+    before = [(handler, handler.formatter) for handler in logging.getLogger().handlers]
+    for handler, formatter in before:
+        if isinstance(formatter, LogFormatter | JsonFormatter):
+            handler.setFormatter(JsonFormatter(about))
+    try:
+        yield
+    finally:
+        for handler, formatter in before:
+            handler.setFormatter(formatter)
 
 
 def _record(run: Run, code: int) -> None:

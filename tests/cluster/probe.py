@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import urllib.request
 from typing import Any
 
 import genodl_spark
@@ -30,12 +31,14 @@ def rank() -> dict[str, Any]:
 
 
 def main() -> None:
-    spark = session.build("probe", config.load().spark)
+    spark = session.build("probe", config.load(place="cluster").spark)
     context = spark.sparkContext
     report: dict[str, Any] = {
         "driver": genodl_spark.__file__,
         "tasks": context.parallelize(range(2), 2).map(seen).collect(),
     }
+    with urllib.request.urlopen(f"{context.uiWebUrl}/metrics/prometheus", timeout=30) as answer:
+        report["metrics"] = [line.split("{")[0] for line in answer.read().decode().splitlines()]
     if "ranks" in sys.argv[1:]:
         import horovod.spark
 

@@ -86,6 +86,8 @@ def test_executors_and_ranks_run_the_wheel(two_workers: Cluster) -> None:
             )
             assert "ancestry" in place["tasks"]
     assert [(place["rank"], place["sum"]) for place in found["ranks"]] == [(0, 3.0), (1, 3.0)]
+    # what Prometheus reads, as conf/cluster.toml has it
+    assert any(name.endswith("_driver_DAGScheduler_job_allJobs_Value") for name in found["metrics"])
 
 
 def test_train_on_two_workers_and_predict(two_workers: Cluster, lake: Path) -> None:
@@ -103,6 +105,9 @@ def test_train_on_two_workers_and_predict(two_workers: Cluster, lake: Path) -> N
     assert done.code == 0, done.stderr
     assert done.report["status"] == "done" and done.report["rows"]["models"]["written"] == 1
     model = done.report["metrics"]["model_id"]
+    logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert {line["job"] for line in logged} == {"train"} and len({line["run"] for line in logged}) == 1
+    assert logged[-1]["application"].startswith("app-") and logged[-1]["tables"]["read"]["expression"] >= 0
     done = two_workers.submit("predict", "tumor_type", "--lake", str(lake))
     assert done.code == 0, done.stderr
     assert done.report["rows"]["predictions"] == {"written": 40, "total": 40, "quarantined": 0}

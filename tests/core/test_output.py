@@ -6,10 +6,11 @@ import io
 import json
 import logging
 import unicodedata
+from datetime import datetime, timedelta
 
 import pytest
 
-from genodl_spark.core.output import LogFormatter, as_json, cell, plain, printable
+from genodl_spark.core.output import JsonFormatter, LogFormatter, as_json, cell, plain, printable
 from genodl_spark.report import content
 
 COMMANDS = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\x7f\u202eevil\u2066\u200f\ud800"
@@ -70,6 +71,30 @@ def test_log_lines_are_printable() -> None:
     assert lines[0] == r"WARNING sample a\x1b[31m\nERROR faked"
     assert lines[1] == "ERROR job failed" and lines[-1] == r"ValueError: \x1b]0;x\x07" and len(lines) > 3
     assert "\x1b" not in stream.getvalue()
+
+
+def test_log_lines_as_json_say_which_run_they_are_of() -> None:
+    stream, said = io.StringIO(), {"run": "r1", "tables": {"read": {}}}
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter(lambda: said))
+    log = logging.Logger("shown")
+    log.addHandler(handler)
+    log.warning("sample %s", "a\x1b[31m\nb")
+    said["tables"] = {"read": {"samples": 3}}
+    try:
+        raise ValueError("at postgresql://me:hunter22@host/db")
+    except ValueError:
+        log.exception("job failed")
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert {name: first[name] for name in ("level", "message", "run", "tables")} == {
+        "level": "WARNING",
+        "message": "sample a\x1b[31m\nb",
+        "run": "r1",
+        "tables": {"read": {}},
+    }
+    assert datetime.fromisoformat(first["time"]).utcoffset() == timedelta(0)
+    assert second["tables"] == {"read": {"samples": 3}} and "ValueError: at postgresql" in second["exception"]
+    assert "hunter22" not in stream.getvalue() and "\x1b" not in stream.getvalue()
 
 
 @pytest.mark.parametrize("write", [content.escape, lambda text: content.table([[text]], ["x"])])
