@@ -13,7 +13,7 @@ from genodl_spark.core import redaction, session, storage
 from genodl_spark.core.errors import Conflict, InputError, input_error_within
 from genodl_spark.core.output import JsonFormatter, LogFormatter, as_json, printable, reader_left
 from genodl_spark.job import config
-from genodl_spark.job.run import Report, Run
+from genodl_spark.job.run import Report, Run, fingerprint
 from genodl_spark.lake import locks
 from genodl_spark.lake.tables.operations import RUNS
 
@@ -108,6 +108,16 @@ def _lease(run: Run, verb: str, leases: contextlib.ExitStack) -> None:
         run.lease = leases.enter_context(held)
         if run.lease.unwritable is not None:
             run.report.warn(f"the lake cannot be written ({run.lease.unwritable}): no lease was left in it")
+        elif verb in WRITES:
+            # A scheduler that has lost sight of a run starts it again: the second waits for the first, or says so.
+            wait = run.settings.lock.wait_seconds
+            leases.enter_context(locks.held(run.lake_uri, verb, run.run_id, wait=wait, of=claim_of(run)))
+
+
+def claim_of(run: Run) -> str:
+    """What a run has for itself while it goes on, by a name: its command line under its settings."""
+    settings = run.settings.model_dump(mode="json", exclude={"spark", "lock", "log"})
+    return fingerprint(run.report.job, run.arguments, settings)[:32]
 
 
 @contextlib.contextmanager
