@@ -490,8 +490,8 @@ class Lake:
                     try:
                         self.spark.sql(f"ALTER TABLE delta.{identifier(self.path(table))} ADD COLUMNS ({columns})")
                     except AnalysisException as error:
-                        # another run has added them since they were looked for
-                        if error.getCondition() == "DELTA_DUPLICATE_COLUMNS_FOUND":
+                        # another run has added them since they were looked for, or since Spark looked
+                        if error.getCondition() in ("FIELD_ALREADY_EXISTS", "DELTA_DUPLICATE_COLUMNS_FOUND"):
                             raise LostRace(
                                 f"{table.name}: found another run that adds columns to it; "
                                 "expected none, run this one again"

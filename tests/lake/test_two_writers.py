@@ -230,3 +230,19 @@ def test_tables_and_columns_that_two_runs_make(
     assert [
         field.name for field in deltalake.DeltaTable(storage.local_path(lakes[0].path(SAMPLE_SETS))).schema().fields
     ][-1] == "alias"
+
+
+def test_a_column_that_another_run_adds_between_two_looks(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    alias = dataclasses.replace(SAMPLE_SETS.columns[2], name="alias", nullable=True)
+    more = dataclasses.replace(SAMPLE_SETS, columns=(*SAMPLE_SETS.columns, alias))
+    lake.create(SAMPLE_SETS)
+    ask, asked = lake.spark.sql, list[str]()
+
+    def late(text: str) -> Any:
+        asked.append(text)
+        if len(asked) == 1:
+            ask(text)  # as another run does at this moment
+        return ask(text)
+
+    monkeypatch.setattr(lake.spark, "sql", late)
+    assert lake.upgrade(more) == [] and len(asked) == 1 and lake.version(SAMPLE_SETS) == 1
