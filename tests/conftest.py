@@ -27,14 +27,12 @@ ONE_PROCESS = ("--set", "train.launcher=process")
 def spark() -> Iterator[SparkSession]:
     from genodl_spark.job import config
 
-    # Compiling a query costs more than running it on a handful of rows; optimising bytecode pays within these minutes.
-    settings = {
-        **config.load().spark,
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.shuffle.partitions": "2",
-        "spark.driver.extraJavaOptions": "-XX:ReservedCodeCacheSize=256m -XX:+UseSerialGC",
-    }
-    yield session.build("tests", settings, "local[2]")
+    # Compiling a query costs more than running it on a handful of rows.
+    yield session.build(
+        "tests",
+        {**config.load().spark, "spark.sql.codegen.wholeStage": "false", "spark.sql.shuffle.partitions": "2"},
+        "local[2]",
+    )
     session.stop()
 
 
