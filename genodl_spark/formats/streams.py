@@ -331,7 +331,7 @@ def _alternating(first: bytes) -> bool:
 
 
 def _inflated(read: Callable[[int], bytes], file: str, size: int = _READ) -> Iterator[bytes]:
-    """The text of a whole file in chunks of about `size` bytes, if that is neither little nor much. Broken as for
+    """The text of a whole file in chunks of about `size` bytes, but 64 KiB at least and 8 MiB at most. Broken as for
     `bgzf.blocks`, InputError for what is no text by its first bytes, as they are stored and as they are inflated."""
     texts = _texts(read, file, min(max(size, bgzf.LARGEST), _MOST))
     head = next(texts, b"")

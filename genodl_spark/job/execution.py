@@ -110,14 +110,13 @@ def _lease(run: Run, verb: str, leases: contextlib.ExitStack) -> None:
             run.report.warn(f"the lake cannot be written ({run.lease.unwritable}): no lease was left in it")
         elif verb in WRITES:
             # A scheduler that has lost sight of a run starts it again: the second waits for the first, or says so.
-            wait = run.settings.lock.wait_seconds
-            leases.enter_context(locks.held(run.lake_uri, verb, run.run_id, wait=wait, of=claim_of(run)))
+            leases.enter_context(run.holding(claim_of(run)))
 
 
 def claim_of(run: Run) -> str:
-    """What a run has for itself while it goes on, by a name: its command line under its settings."""
+    """What a run has for itself while it goes on: its command line under its settings."""
     settings = run.settings.model_dump(mode="json", exclude={"spark", "lock", "log"})
-    return fingerprint(run.report.job, run.arguments, settings)[:32]
+    return fingerprint(run.report.job, run.arguments, settings)
 
 
 @contextlib.contextmanager
@@ -127,7 +126,7 @@ def _as_json(run: Run) -> Iterator[None]:
     def about() -> dict[str, Any]:
         spark = run.__dict__.get("spark")
         application = None if spark is None else spark.sparkContext.applicationId
-        tables = {"read": run.report.read, "written": run.report.written}
+        tables = {"read": dict(run.report.read), "written": dict(run.report.written)}  # other threads log, too
         return {"job": run.report.job, "run": run.run_id, "application": application, "tables": tables}
 
     before = [(handler, handler.formatter) for handler in logging.getLogger().handlers]

@@ -153,7 +153,7 @@ class Run:
         times as long as runs wait."""
         name = hashlib.sha256(what.encode()).hexdigest()[:32]
         return locks.held(
-            self.lake.uri, self.report.job, self.run_id, wait=patience * self.settings.lock.wait_seconds, of=name
+            self.lake_uri, self.report.job, self.run_id, wait=patience * self.settings.lock.wait_seconds, of=name
         )
 
     def keep(self, what: str) -> None:

@@ -1065,13 +1065,16 @@ static int read_samples(
     if (format->n == 1 && format->has_gt && alts > 0 && end - at == 4 * samples - 1) {
         int64_t carriers = phased_pairs(at, samples, codes);
         if (carriers >= 0) {
-            int64_t full = 0;
             u8 *head = *gt, *to = head + 1;
             *head = (u8)((first_phased ? 2 : 1) << 4);
             int base = 0;
-            if (carriers * 2 > samples) { /* the alternative may be the common one */
-                for (int64_t s = 0; s < samples; s++) full += codes[s] == 3;
-                if (full > samples - carriers) base = 3, carriers = samples - full;
+            if (carriers * 2 > samples) { /* another call may be the common one */
+                int64_t held[4] = {samples - carriers};
+                for (int c = 1; c < 4; c++) {
+                    for (int64_t s = 0; s < samples; s++) held[c] += codes[s] == c;
+                    if (held[c] > held[base]) base = c;
+                }
+                carriers = samples - held[base];
             }
             *gt = put_codes(head, to, codes, samples, 4, base, carriers);
             return 1;

@@ -117,16 +117,17 @@ def _check_covers(run: Run, given: Lot, table: SampleTable, path: str) -> None:
 
 def _cohort(run: Run, cohort: str | None) -> str:
     """The cohort named, else the only one of the lake. InputError for a name that cannot be stored."""
-    known = [] if cohort is not None else run.cohorts()
-    if cohort is None and not known:
-        raise InputError("found no cohort in the lake yet; expected the name of a new one, give it", "--cohort")
-    name = run.cohort(None, known) if cohort is None else cohort
-    if not name.strip():
+    if cohort is None:
+        known = run.cohorts()
+        if not known:
+            raise InputError("found no cohort in the lake yet; expected the name of a new one, give it", "--cohort")
+        cohort = run.cohort(None, known)
+    if not cohort.strip():
         raise InputError("found an empty name; expected the cohort's name", "--cohort")
-    partition_folder("cohort", name, "--cohort")
-    if name == "__HIVE_DEFAULT_PARTITION__":  # read back as NULL from a partition
-        raise InputError(f"found the reserved name {name}; expected another for the cohort", "--cohort")
-    return name
+    partition_folder("cohort", cohort, "--cohort")
+    if cohort == "__HIVE_DEFAULT_PARTITION__":  # read back as NULL from a partition
+        raise InputError(f"found the reserved name {cohort}; expected another for the cohort", "--cohort")
+    return cohort
 
 
 def _expand(run: Run, paths: list[str], kind: SourceKind) -> list[str]:
@@ -152,8 +153,7 @@ def _files_of(run: Run, folder: str, kind: SourceKind) -> list[str]:
     """The files of a directory: none that are hidden, and those named as the kind's are.
     Tells what it finds and what it leaves."""
     below, name = storage.files_under(folder), kind.files or _SUFFIX
-    named = [uri for uri in below if not storage.is_hidden(uri, folder) and (kind.files is None or name.search(uri))]
-    taken = [uri for uri in named if kind.is_one(uri)]
+    taken = [uri for uri in below if not storage.is_hidden(uri, folder) and kind.fits(uri)]
     suffixes = Counter(match.group().lower() if (match := name.search(uri)) else "" for uri in taken)
     log.info(
         "%s: %s",

@@ -24,13 +24,13 @@ from genodl_spark.job.run import Run, fingerprint
 from genodl_spark.lake.tables.ingested import QUARANTINE
 from genodl_spark.lake.tables.learning import PREDICTIONS
 from genodl_spark.sources.protocol import SourceKind
+from genodl_spark.sources.removal import STREAMS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 log = logging.getLogger("genodl")
 
-FOLDER = "_streams"  # of the lake: how far each stream has come
 _GLOB = re.compile(r"([\\\[\]{}*?])")
 # What Spark says of a file; its content is not asked for, so none of it is read.
 _LISTED = "path string, modificationTime timestamp, length bigint, content binary"
@@ -56,7 +56,7 @@ def stream(
     name = cohort if cohort is not None else run.cohort(None, run.cohorts())
     of = {"task": run.settings.task, "source": uri, "cohort": name, "kind": kind.name}
     of |= {"label": label or "", "model": model or ""}
-    checkpoint = storage.join(run.lake.uri, FOLDER, fingerprint(of)[:16])
+    checkpoint = storage.join(run.lake.uri, STREAMS, fingerprint(of)[:16])
     asked = ["--cohort", name]
     chosen = [*(["--label", label] if label else []), *(["--model", model] if model else [])]
     taking = _Taking(run, kind, name, verb, [kind.name, *asked], [run.settings.task, *asked, *chosen])
@@ -104,7 +104,7 @@ def _follow(run: Run, found: DataFrame, checkpoint: str, taking: _Taking, once: 
         query = (writer.trigger(availableNow=True) if once else writer.trigger(processingTime=every)).start()
         try:
             while query.isActive and not (stopped.is_set() and not query.status["isTriggerActive"]):
-                stopped.wait(0.2) if not stopped.is_set() else time.sleep(0.2)  # the batch under way is ended
+                time.sleep(0.2)  # also once it is to stop: the batch under way is ended
         finally:
             query.stop()
         error = query.exception()
@@ -143,9 +143,9 @@ class _Taking:
             raise
 
     def _take(self, uris: list[str], number: int) -> None:
-        named = {uri for uri in uris if self.kind.files is None or self.kind.files.search(uri)}
+        fitting = {uri for uri in uris if self.kind.fits(uri)}
         # the index of a file has its name and one suffix more
-        ours = [u for u in uris if u in named and posixpath.splitext(u)[0] not in named and self.kind.is_one(u)]
+        ours = [uri for uri in uris if uri in fitting and posixpath.splitext(uri)[0] not in fitting]
         log.info(
             "batch %d: %d files, and %d that are not of %s", number, len(ours), len(uris) - len(ours), self.kind.name
         )

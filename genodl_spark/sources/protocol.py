@@ -60,6 +60,10 @@ class SourceKind(ABC):
         """Whether a file of a directory is one of the kind's, where its name says that it may be."""
         return True
 
+    def fits(self, uri: str) -> bool:
+        """Whether a file that came with others is one of the kind's, by its name and by itself."""
+        return (self.files is None or self.files.search(uri) is not None) and self.is_one(uri)
+
     def beside(self, uri: str) -> Sequence[str]:
         """Files that belong to the one at `uri`, as a .bim to its .bed: their content counts as its own.
         InputError where one is missing."""

@@ -32,6 +32,8 @@ from genodl_spark.lake.tables.portals import HARMONISATION, PORTAL_FILES, PROBES
 from genodl_spark.sources.person import WITHDRAWN, Person, edited_json, names_people
 
 log = logging.getLogger("genodl")
+
+STREAMS = "_streams"  # folder of the lake: how far each stream has come
 _CALLS = 1 << 22  # genotypes taken apart at once
 
 
@@ -66,7 +68,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
     if _drop_orders(run, person.name) or sets:
         changed.append(SAMPLE_SETS)
     gone, left = 0, _remove_staging(run)
-    edit_streams(storage.join(lake.uri, "_streams"), person)
+    edit_streams(storage.join(lake.uri, STREAMS), person)
     for table in lake.existing() if everywhere else changed:
         if table is not FORGOTTEN:
             files, unknown = lake.purge(table, alone_since(run))

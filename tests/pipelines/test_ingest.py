@@ -10,7 +10,6 @@ import pytest
 from genodl_spark.job import execution
 from genodl_spark.job.execution import claim_of
 from genodl_spark.job.run import Run
-from genodl_spark.lake import locks
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES, SAMPLES, SOURCES
 from jobs import ingest, query
@@ -81,22 +80,23 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 
 def test_the_same_command_waits_for_itself(genodl, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    claimed: list[str] = []
+    runs: list[Run] = []
 
     def noted(run: Run) -> str:
-        claimed.append(claim_of(run))
-        return claimed[-1]
+        runs.append(run)
+        return claim_of(run)
 
     monkeypatch.setattr(execution, "claim_of", noted)
     files = [write(tmp_path / f"{name}.tsv", f"g\t{name}1\nA\t1\n") for name in "ab"]
     more = ("--cohort", "c", "--lake", lake.uri, "--set", "lock.wait_seconds=0.2")
     assert genodl(ingest, "expression", files[0], *more)[0] == 0
-    with locks.held(lake.uri, "ingest", "0" * 32, of=claimed[0]):
+    with runs[0].holding(claim_of(runs[0])):
         code, report, line = genodl(ingest, "expression", files[0], *more)
         assert (code, report["status"]) == (4, "failed") and "found genodl ingest on" in line
         assert genodl(ingest, "expression", files[1], *more)[1]["status"] == "done"
     assert genodl(ingest, "expression", files[0], *more)[1]["status"] == "unchanged"
-    assert claimed[0] == claimed[1] == claimed[3] != claimed[2]
+    first, again, other, last = map(claim_of, runs)
+    assert first == again == last != other
 
 
 def test_unknown_arguments_are_input_errors(genodl) -> None:

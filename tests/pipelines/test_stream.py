@@ -17,7 +17,6 @@ from genodl_spark.core import storage
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.ingested import QUARANTINE, SEQUENCES
 from genodl_spark.lake.tables.learning import PREDICTIONS
-from genodl_spark.pipelines.stream import FOLDER
 from genodl_spark.sources import removal
 from genodl_spark.sources.person import Person
 from jobs import ingest, predict, stream, train
@@ -101,7 +100,7 @@ def test_new_files_are_ingested_and_scored_once(
     code, report, line = genodl(stream, *asked[:3], "--source", str(folder), "--set", "stream.every_seconds=0.5")
     late.join()
     assert (code, report["metrics"]["files"]) == (0, 1), line
-    assert lake.read(PREDICTIONS).count() == 78 and len(storage.folders(storage.join(lake.uri, FOLDER))) == 2
+    assert lake.read(PREDICTIONS).count() == 78 and len(storage.folders(storage.join(lake.uri, removal.STREAMS))) == 2
 
 
 def _without_predict(call: Any) -> Any:
