@@ -156,7 +156,8 @@ def test_predictions_follow_the_lake(
     def late(self: Lake, table: Any, *arguments: Any, **options: Any) -> None:
         if table is PREDICTIONS and not raced:
             raced.append(1)
-            assert genodl(predict_job, "binding", "--cohort", "c'1", *at, "--force")[0] == 0
+            # By its model's name, as a second run of the very same command would only wait for this one.
+            assert genodl(predict_job, "binding", "--cohort", "c'1", "--model", model, *at, "--force")[0] == 0
             raise Conflict("the other one was first")
         commit(self, table, *arguments, **options)
 
