@@ -120,6 +120,11 @@ while read -r _ name; do
     mv "$SPARK_HOME/jars/$name.part" "$SPARK_HOME/jars/$name"
 done <docker/jars.sha256
 
+# A process that may not keep what it compiled would compile torch, scipy and others each time that it starts
+# (4 CPU seconds for torch alone): ranks, Spark's workers and commands. Some packages hold files of other Pythons.
+say "compiling the packages to bytecode"
+"$VENV/bin/python" -m compileall -q -j 0 "$SITE" >/dev/null 2>&1 || true
+
 say "installing this project, its kernels compiled"
 # Without its cache: uv takes what it built of this folder before, however the kernels have changed since.
 "$VENV/bin/uv" pip install -q --no-cache --python "$VENV/bin/python" --no-deps --no-build-isolation -e .

@@ -14,13 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
-
-# as torch.compiler.disable, but what that imports (seconds) is loaded on the first call
 from torch._compile import _disable_dynamo
 from torch.nn import functional
 
@@ -32,6 +30,22 @@ CACHED = 1 << 16  # of them that a thread makes at a time
 _ROW, _UNIT = 0x632BE59BD9B4E019, -0x61C8864680B583EB  # odd: what a row and a unit add to a state
 _PER_UNIT = pow(_UNIT, -1, 1 << 64) - (1 << 64)  # its inverse modulo 2**64, as int64
 NARROW, MANY = 64, 1 << 23  # channels at most, and values at least, that `RowNorm` is for
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def uncompiled(function: Callable[_P, _T]) -> Callable[_P, _T]:
+    """`function`, which a compiler leaves as it is. As torch.compiler.disable, whose first call loads the whole
+    compiler (a second of CPU time in each of Spark's workers): here only where something is being compiled."""
+    disabled = _disable_dynamo(function)
+
+    @wraps(function)
+    def call(*args: _P.args, **named: _P.kwargs) -> _T:
+        return disabled(*args, **named) if torch.compiler.is_compiling() else function(*args, **named)
+
+    return call
 
 
 def mix(*parts: int) -> int:
@@ -50,7 +64,7 @@ def part(seeds: list[int], number: int) -> list[int]:
     return [mix(seed, number, 2) for seed in seeds]
 
 
-@_disable_dynamo
+@uncompiled
 def keys(seeds: list[int], epoch: int, layer: int, device: torch.device) -> torch.Tensor:
     """Keys int64 (M,) of what a layer draws in an epoch, which nobody may change: every step of it has the same."""
     return _keys(tuple(seeds), epoch, layer, device)
@@ -77,7 +91,7 @@ def keyed_bits(units: int, rows: torch.Tensor, key: torch.Tensor, dtype: torch.d
     return ((state ^ (state >> 33)) & (SCALE - 1)).to(dtype)
 
 
-@_disable_dynamo
+@uncompiled
 def _keyed_bits_on_cpu(units: int, rows: torch.Tensor, key: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The same: so many rows at a time, and in place, as stay in the caches from one pass to the next."""
     start, unit = _keyed_states(rows, key), _of_units(units, rows.device)
@@ -452,7 +466,7 @@ class PositionPool(nn.Module):
         )
 
 
-@_disable_dynamo
+@uncompiled
 def unpadded(x: torch.Tensor) -> torch.Tensor | None:
     """Positions of sequences x (M or 1, B, L, C) between their first and last known base, bool (M or 1, B, L).
 
