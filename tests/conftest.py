@@ -21,18 +21,20 @@ if TYPE_CHECKING:
 # Ranks have tests of their own: starting them takes longer than a network of a test takes to train.
 TRAIN = ("jobs.train", "jobs.tune")
 ONE_PROCESS = ("--set", "train.launcher=process")
+# Compiling a query, or planning it again while it runs, costs more than running it on a handful of rows.
+FOR_FEW_ROWS = {
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.shuffle.partitions": "2",
+}
 
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
     from genodl_spark.job import config
 
-    # Compiling a query costs more than running it on a handful of rows.
-    yield session.build(
-        "tests",
-        {**config.load().spark, "spark.sql.codegen.wholeStage": "false", "spark.sql.shuffle.partitions": "2"},
-        "local[2]",
-    )
+    yield session.build("tests", {**config.load().spark, **FOR_FEW_ROWS}, "local[2]")
     session.stop()
 
 
@@ -47,6 +49,8 @@ def lake(spark: SparkSession, tmp_path: Path) -> Lake:
 def genodl(spark: SparkSession, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Runs a verb within the tests' session; returns exit code, run report and the last line on stderr."""
     monkeypatch.setattr(session, "stop", lambda: None)
+    # A verb gives the session the settings of conf/ again.
+    monkeypatch.setattr(session, "_ALWAYS", {**session._ALWAYS, **FOR_FEW_ROWS})
 
     def run(verb, *argv: str) -> tuple[int, dict, str]:
         if verb.__name__ in TRAIN and not any("train.launcher=" in word for word in argv):

@@ -207,8 +207,8 @@ class Run:
         raise InputError(f"found {found} with {what} in the lake; expected one, {advice}", "--cohort")
 
     def cohorts(self) -> list[str]:
-        rows = self.lake.read(SAMPLES).select("cohort").union(self.lake.read(LABELS).select("cohort"))
-        return sorted(row.cohort for row in rows.distinct().collect())
+        found = (self.lake.rows(table, {}, columns=["cohort"]).column("cohort") for table in (SAMPLES, LABELS))
+        return sorted({cohort for column in found for cohort in column.unique().to_pylist()})
 
     def record(self) -> None:
         """Adds this run to the `runs` table, where there is a lake."""

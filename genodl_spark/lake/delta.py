@@ -134,7 +134,7 @@ class Lake:
                 if cohort is None or file.partition.get("cohort", cohort) == cohort
             )
             self._read.add(asked)
-        rows = None if held or version is not None else self._few_rows(table)
+        rows = self._few_rows(table, newest) if version in (None, newest) else None
         if rows is None:
             reader = self.spark.read.format("delta")
             if version is not None:
@@ -147,9 +147,9 @@ class Lake:
             rows = rows.withColumns({column.name: F.lit(None).cast(column.type) for column in lacking})
         return rows
 
-    def _few_rows(self, table: Table) -> DataFrame | None:
+    def _few_rows(self, table: Table, newest: int) -> DataFrame | None:
         """The newest version of a table whose files are listed beside it, few, small and whole
-        on a local disk; None of any other.
+        on a local disk; None of any other, and where a newer one has come since `newest` was.
 
         To find out which files a query needs Delta replays the log by Spark jobs, which takes longer
         than reading all of few files. Where one of them has changed or is gone, Delta is asked after all,
@@ -159,16 +159,18 @@ class Lake:
 
         if not storage.is_local(self.uri):
             return None
-        log, nothing = delta_log(self.spark, self.path(table))
-        snapshot = log.update(False, nothing, nothing)
-        version = int(snapshot.version())
-        listed, beside = self._listed(table, version).get("allFiles"), snapshot.checksumOpt()
+        listed = self._listed(table, newest).get("allFiles")
         if not listed or any(file.get("deletionVector") for file in listed):
             return None
-        if beside.isEmpty() or beside.get().allFiles().isEmpty() or sum(file["size"] for file in listed) > _FEW_BYTES:
+        if sum(file["size"] for file in listed) > _FEW_BYTES:
             return None
-        files = self.files(table, version)
-        if self.damaged(files) or not all(storage.kind(file.uri) == "file" for file in files):
+        files = self.files(table, newest)
+        if not all(storage.kind(file.uri) == "file" for file in files) or self.damaged(files):
+            return None
+        log, nothing = delta_log(self.spark, self.path(table))
+        snapshot = log.update(False, nothing, nothing)
+        beside = snapshot.checksumOpt()
+        if int(snapshot.version()) != newest or beside.isEmpty() or beside.get().allFiles().isEmpty():
             return None
         jvm: Any = self.spark._jvm
         jvm.SparkSession.setActiveSession(self.spark._jsparkSession)  # the one that Delta makes the rows in
@@ -246,8 +248,14 @@ class Lake:
         )
         return sorted(storage.from_spark(row.file) for row in found)
 
-    def rows(self, table: Table, where: Mapping[str, str | Sequence[str]], version: int | None = None) -> pa.Table:
-        """The rows of a version, the newest when none is given, that match `where`.
+    def rows(
+        self,
+        table: Table,
+        where: Mapping[str, str | Sequence[str]],
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
+        """The rows of a version, the newest when none is given, that match `where`: all columns, or those of `columns`.
 
         This process reads them: for few rows of a small table, of which a Spark job takes longer to plan than to read.
         InputError as for `check`.
@@ -256,14 +264,16 @@ class Lake:
         if version is not None:
             self.check(table, version)
         wanted = {name: sorted(values) for name, values in as_lists(where).items()}
-        found = [table.arrow_schema().empty_table()]
+        asked = None if columns is None else list(dict.fromkeys([*columns, *wanted]))
+        found = [table.arrow_schema().empty_table().select(asked or table.arrow_schema().names)]
         for file in self.files(table, version) if version is not None else []:
             if all(may_hold(table, file, name, values) for name, values in wanted.items()):
-                part = read_file(table, file)
+                part = read_file(table, file, asked)
                 for name, values in wanted.items():
                     part = part.filter(pc.is_in(part.column(name), pa.array(values, part.schema.field(name).type)))
                 found.append(part)
-        return pa.concat_tables(found)
+        rows = pa.concat_tables(found)
+        return rows if columns is None else rows.select(list(columns))
 
     def count(self, table: Table, where: Mapping[str, str | Sequence[str]] | None = None) -> int:
         """Rows of the newest version, those that match `where`; 0 where the table has not been created."""

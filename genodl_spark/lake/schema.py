@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ from genodl_spark.core.errors import InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pyspark.sql import Row
     from pyspark.sql.types import StructType
 
 PERSON, SEQUENCE, VARIANT, CELL, SITE = "person", "sequence", "variant", "cell", "site"
@@ -143,6 +145,18 @@ class Table:
             )
 
         return pa.schema([pa.field(c.name, arrow(c.type), c.nullable) for c in self.columns])
+
+    def row(self, found: Mapping[str, Any]) -> Row:
+        """A row that was read without Spark, as Spark has it: maps are dictionaries, moments in local time."""
+        from pyspark.sql import Row
+
+        def as_spark(name: str, value: Any) -> Any:
+            if isinstance(value, datetime):
+                return value.astimezone().replace(tzinfo=None)
+            return dict(value) if value is not None and types[name].startswith("map<") else value
+
+        types = {column.name: column.type for column in self.columns}
+        return Row(**{name: as_spark(name, value) for name, value in found.items()})
 
     def metadata(self) -> dict[str, Any]:
         """What the log of a new Delta table says of it: schema with comments, partitioning and CHECK constraints."""

@@ -102,6 +102,11 @@ class Snapshot:
         """Cohorts of a table that is partitioned by them, sorted."""
         return sorted({file.partition["cohort"] for file in self.files(table)})
 
-    def rows(self, table: Table, where: Mapping[str, str | Sequence[str]]) -> pa.Table:
+    def rows(
+        self, table: Table, where: Mapping[str, str | Sequence[str]], columns: Sequence[str] | None = None
+    ) -> pa.Table:
         version = self.version(table)
-        return table.arrow_schema().empty_table() if version is None else self.lake.rows(table, where, version)
+        if version is None:
+            nothing = table.arrow_schema().empty_table()
+            return nothing if columns is None else nothing.select(list(columns))
+        return self.lake.rows(table, where, version, columns)

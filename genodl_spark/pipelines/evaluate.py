@@ -119,9 +119,7 @@ def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | Non
 
 
 def _dataset(run: Run, model: Chosen) -> Row:
-    from pyspark.sql import functions as F
-
-    return run.lake.read(DATASETS).where(F.col("dataset") == model.row.dataset).collect()[0]
+    return DATASETS.row(run.lake.rows(DATASETS, {"dataset": model.row.dataset}).to_pylist()[0])
 
 
 def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:

@@ -149,10 +149,8 @@ def _of_person(table: Table) -> bool:
 
 
 def _prediction(run: Run, row: Row) -> dict[str, Any]:
-    from pyspark.sql import functions as F
-
-    models = run.lake.read(MODELS).where(F.col("model_id") == row.model_id).collect()
-    if not models:
+    model = _registered(run, row.model_id)
+    if model is None:
         raise InputError(
             f"found no model {row.model_id}, which made the prediction; expected it in table models", "--key"
         )
@@ -173,11 +171,11 @@ def _prediction(run: Run, row: Row) -> dict[str, Any]:
         "prediction": {**stored, "scored_at": row.scored_at.isoformat(), "code": row.code},
         "scored_by": _run_of(run, "predict", row.model_id, row.scored_at),
         "made_from": _sources_of(run, row.cohort, row.entity_id, row.source_versions),
-        "model": _model(run, models[0]),
+        "model": _model(run, model),
     }
     if row.computed_on is not None:
         try:
-            again = rescored(run, model_of(run, models[0]), row)
+            again = rescored(run, model_of(run, model), row)
         except InputError as error:
             found["scored_again"] = {"not_possible": error.message}
             return found
@@ -203,10 +201,13 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _model_by_id(run: Run, model_id: str) -> dict[str, Any] | None:
-    from pyspark.sql import functions as F
+    model = _registered(run, model_id)
+    return None if model is None else _model(run, model)
 
-    rows = run.lake.read(MODELS).where(F.col("model_id") == model_id).collect()
-    return _model(run, rows[0]) if rows else None
+
+def _registered(run: Run, model_id: str) -> Row | None:
+    rows = run.lake.rows(MODELS, {"model_id": model_id}).to_pylist()
+    return MODELS.row(rows[0]) if rows else None
 
 
 def _model(run: Run, row: Row) -> dict[str, Any]:
@@ -226,10 +227,8 @@ def _model(run: Run, row: Row) -> dict[str, Any]:
 
 
 def _dataset_by_id(run: Run, dataset: str) -> dict[str, Any] | None:
-    from pyspark.sql import functions as F
-
-    rows = run.lake.read(DATASETS).where(F.col("dataset") == dataset).collect()
-    return _dataset(run, rows[0]) if rows else None
+    rows = run.lake.rows(DATASETS, {"dataset": dataset}).to_pylist()
+    return _dataset(run, DATASETS.row(rows[0])) if rows else None
 
 
 def _dataset(run: Run, row: Row) -> dict[str, Any]:
@@ -324,15 +323,11 @@ def _files(run: Run, cohort: str, files: Mapping[str, dict[str, Any]]) -> list[d
 
 def _manifest(run: Run, cohort: str) -> list[dict[str, Any]]:
     """The files that a cohort was ingested from."""
-    from pyspark.sql import functions as F
-
-    rows = run.lake.read(SOURCES).where(F.col("cohort") == cohort)
-    chosen = (
-        rows.select("source", "block", "file", "uri", "sha256", "records", "ingested_at")
-        .orderBy("source", "block", "file")
-        .collect()
-    )
-    return [{**row.asDict(), "ingested_at": row.ingested_at.isoformat()} for row in chosen]
+    columns = ["source", "block", "file", "uri", "sha256", "records", "ingested_at"]
+    rows = run.lake.rows(SOURCES, {"cohort": cohort}, columns=columns)
+    rows = rows.sort_by([(name, "ascending") for name in columns[:3]])
+    chosen = [SOURCES.row(row).asDict() for row in rows.to_pylist()]
+    return [{**row, "ingested_at": row["ingested_at"].isoformat()} for row in chosen]
 
 
 def _tree(value: Any, name: str = "", depth: int = 0) -> list[str]:

@@ -35,7 +35,7 @@ from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS, PREDICTIONS
 from genodl_spark.lake.tables.operations import FINDINGS
 from genodl_spark.learning import drift, metrics
-from genodl_spark.registry.models import Chosen, as_row, model_of
+from genodl_spark.registry.models import Chosen, model_of
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -225,7 +225,7 @@ def _check_predictions(run: Run, scored: Scored) -> list[Finding]:
         raise InputError(
             "found predictions of a model that is not registered; expected one of genodl list models", scored.model_id
         )
-    model = model_of(run, as_row(registered[0]))
+    model = model_of(run, MODELS.row(registered[0]))
     model.files.weights()  # InputError where they are not those that were registered
     entities = model.features.entities(run.sources, scored.cohort)
     found = [_unscored(run, scored, entities), _stale(run, scored, model)]

@@ -23,7 +23,7 @@ from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
 from genodl_spark.registry import tracking
 from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, with_blocks
-from genodl_spark.registry.models import HISTORY
+from genodl_spark.registry.models import HISTORY, newest
 from genodl_spark.registry.scores import with_targets
 
 if TYPE_CHECKING:
@@ -50,21 +50,16 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
 
 
 def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
-    from pyspark.sql import functions as F
-
     s = run.settings
-    models = run.lake.read(MODELS)
-    mine = (F.col("task") == dataset.task) & (F.col("label_column") == dataset.label_column)
-    known = models.where(mine).select("model_id", "model_version", "fingerprint").collect()
-    made = [row for row in known if row.fingerprint == digest]
-    if made and not force:
-        newest = max(made, key=lambda row: row.model_version)
+    mine = {"task": dataset.task, "label_column": dataset.label_column, "fingerprint": digest}
+    made = run.lake.rows(MODELS, mine)
+    if made.num_rows and not force:
         run.report.status = "unchanged"
-        run.report.metrics.update(_figures(models.where(F.col("model_id") == newest.model_id).collect()[0]))
+        run.report.metrics.update(_figures(MODELS.row(newest(made))))
         run.wrote(MODELS, 0)
         run.wrote(HELD_OUT, 0)
         return
-    model_id = fingerprint(digest, len(made))[:12]
+    model_id = fingerprint(digest, made.num_rows)[:12]
     # An interrupted run left its checkpoints here under the same name: this one goes on from them.
     staging = storage.join(run.lake.uri, "_staging", model_id)
     # Of a card that could not be written nobody learns after hours only.
@@ -133,7 +128,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     storage.remove_directory(staging)
     run.wrote(MODELS, 1)
     run.wrote(HELD_OUT, written)
-    registered = run.lake.read(MODELS).where(F.col("model_id") == model_id).collect()[0]
+    registered = MODELS.row(run.lake.rows(MODELS, {"model_id": model_id}).to_pylist()[0])
     run.report.metrics.update(_figures(registered))
     tracking.log_model(run, registered, result, uri)
 

@@ -58,14 +58,9 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
     settings_hash = fingerprint(shaped_by, label)
     about = tables_about(run.sources, entity_of(features), name)
     versions = {table.name: v for table in (*features.tables, *about) if (v := run.sources.version(table)) is not None}
-    mine = (F.col("task") == s.task) & (F.col("cohort") == name) & (F.col("label_column") == label)
-    stored = (
-        run.lake.read(DATASETS)
-        .where(mine & (F.col("settings_hash") == settings_hash))
-        .orderBy(F.col("prepared_at").desc())
-        .collect()
-    )
-    for row in stored:
+    mine = {"task": s.task, "cohort": name, "label_column": label, "settings_hash": settings_hash}
+    stored = run.lake.rows(DATASETS, mine).sort_by([("prepared_at", "descending")]).to_pylist()
+    for row in map(DATASETS.row, stored):
         if dict(row.source_versions) == versions:
             for warning in row.warnings:
                 run.report.warn(warning)

@@ -66,7 +66,7 @@ def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
             else f"model of task {s.task} for label {label_of(s, label)}"
         )
         raise InputError(f"found no {wanted}; expected one, run train first, or see genodl list models", "--model")
-    return model_of(run, as_row(newest(models)))
+    return model_of(run, MODELS.row(newest(models)))
 
 
 def of_label(models: pa.Table, label: str) -> pa.Table:
@@ -81,19 +81,6 @@ def newest(models: pa.Table) -> dict[str, Any]:
     """The newest of the rows of `models` that are of one task and label."""
     found: dict[str, Any] = models.sort_by([("model_version", "descending")]).slice(0, 1).to_pylist()[0]
     return found
-
-
-def as_row(found: dict[str, Any]) -> Row:
-    """A row of `models`, read without Spark, as Spark has it: maps are dictionaries."""
-    from pyspark.sql import Row
-
-    types = {field.name: field.type for field in MODELS.arrow_schema()}
-    return Row(
-        **{
-            name: dict(value) if value is not None and pa.types.is_map(types[name]) else value
-            for name, value in found.items()
-        }
-    )
 
 
 def model_of(run: Run, row: Row) -> Chosen:

@@ -34,7 +34,7 @@ from genodl_spark.lake.tables.ingested import FEATURES
 from genodl_spark.lake.tables.learning import MODELS, PREDICTIONS
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.model_files import Card, ModelFiles
-from genodl_spark.registry.models import as_row, model_of, newest, of_label
+from genodl_spark.registry.models import model_of, newest, of_label
 from genodl_spark.registry.predictions import Local, Scoring
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def register(run: Run, names: Collection[str | None]) -> None:
 
 
 def _model(run: Run, name: str) -> _Model:
-    model = model_of(run, as_row(named(run.lake.rows(MODELS, {}), name)))
+    model = model_of(run, MODELS.row(named(run.lake.rows(MODELS, {}), name)))
     card = model.card
     places = _places(run, card.features) if model.encoding.by_name and card.dtype == "float32" else {}
     return _Model(model.files, places, _head(card, name))

@@ -63,17 +63,9 @@ def new_files(
     """Those of `files` that the lake does not have with the same content and options, or that are damaged there."""
     if not files or not run.lake.exists(SOURCES):
         return files
-    rows = (
-        run.lake.read(SOURCES)
-        .where("source <> ''")
-        .select("cohort", "source", "block", "file", "sha256", "options")
-        .collect()
-    )
-    known = {
-        row.file: (row.sha256, row.options)
-        for row in rows
-        if (row.cohort, row.source, row.block) == (cohort, kind.name, block)
-    }
+    mine = {"cohort": cohort, "source": kind.name, "block": block}
+    rows = run.lake.rows(SOURCES, mine, columns=["file", "sha256", "options"]).to_pylist()
+    known = {row["file"]: (row["sha256"], row["options"]) for row in rows}
     again = {file for file in files if known.get(file.name) == (file.sha256, options)}
     if again:
         older = kind.outdated(run, cohort, {file.name for file in again})

@@ -539,12 +539,8 @@ def _plan(run: Run, target: _Target, files: dict[SourceFile, MatrixFile], replac
 
 def _sole_file(run: Run, target: _Target) -> str | None:
     """The only file of a cohort's block so far; None where there are several."""
-    from pyspark.sql import functions as F
-
-    mine = (
-        (F.col("cohort") == target.cohort) & (F.col("source") == target.table.name) & (F.col("block") == target.block)
-    )
-    found = [row.file for row in run.lake.read(SOURCES).where(mine).select("file").collect()]
+    mine = {"cohort": target.cohort, "source": target.table.name, "block": target.block}
+    found: list[str] = run.lake.rows(SOURCES, mine, columns=["file"]).column("file").to_pylist()
     return found[0] if len(found) == 1 else None
 
 

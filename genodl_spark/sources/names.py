@@ -10,14 +10,22 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.run import Run
 from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.sources.engine import SourceFile
 from genodl_spark.sources.protocol import SourceKind
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A file that the lake has."""
+
+    file: str
+    uri: str
+    sha256: str
 
 
 def named_files(
@@ -31,7 +39,7 @@ def named_files(
     """
     known = _known(run, cohort, kind.name, block) if files else []
     at, given = {row.uri: row for row in known}, {file.uri for file in files}
-    called: defaultdict[str, list[Any]] = defaultdict(list)
+    called: defaultdict[str, list[_Stored]] = defaultdict(list)
     for row in known:
         if row.uri not in given:
             called[row.uri.rpartition("/")[2]].append(row)
@@ -74,26 +82,17 @@ def named_files(
     return [replace(file, name=found[file.uri]) for file in files]
 
 
-def _known(run: Run, cohort: str, source: str, block: str) -> list[Any]:
-    if not run.lake.exists(SOURCES):
-        return []
-    rows = (
-        run.lake.read(SOURCES)
-        .where("source <> ''")
-        .select("cohort", "source", "block", "file", "uri", "sha256")
-        .collect()
-    )
-    return sorted(
-        (row for row in rows if (row.cohort, row.source, row.block) == (cohort, source, block)),
-        key=lambda row: str(row.file),
-    )
+def _known(run: Run, cohort: str, source: str, block: str) -> list[_Stored]:
+    mine = {"cohort": cohort, "source": source, "block": block}
+    rows = run.lake.rows(SOURCES, mine, columns=["file", "uri", "sha256"]).to_pylist()
+    return sorted((_Stored(**row) for row in rows), key=lambda row: row.file)
 
 
 def _may_be(theirs: set[str], own: set[str]) -> bool:
     return not theirs or not own or bool(theirs & own)
 
 
-def _is_edition(run: Run, file: SourceFile, cohort: str, other: Any) -> bool:
+def _is_edition(run: Run, file: SourceFile, cohort: str, other: _Stored) -> bool:
     """Whether `file` replaces `other`, as the setting says."""
     says = run.settings.ingest.same_name
     if says == "ask":

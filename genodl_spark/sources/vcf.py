@@ -198,12 +198,11 @@ def _tell_headers(run: Run, files: Mapping[SourceFile, Header], aligned: bool) -
 
 def _check_builds(run: Run, cohort: str, files: Mapping[SourceFile, Header]) -> None:
     """Refuses files of another genome build than the cohort's; tells how contigs are named. InputError."""
-    from pyspark.sql import functions as F
-
     seen: dict[str, str] = {}
-    if run.lake.exists(SOURCES):
-        known = run.lake.read(SOURCES).where((F.col("cohort") == cohort) & F.col("build").isNotNull())
-        seen = {row.build: row.file for row in known.groupBy("build").agg(F.min("file").alias("file")).collect()}
+    known = run.lake.rows(SOURCES, {"cohort": cohort}, columns=["build", "file"]).to_pylist()
+    for row in sorted(known, key=lambda row: str(row["file"])):
+        if row["build"] is not None:
+            seen.setdefault(row["build"], row["file"])
     names: set[str] = set()
     for file, header in files.items():
         build = build_of(header.contigs)
@@ -223,9 +222,7 @@ def _check_builds(run: Run, cohort: str, files: Mapping[SourceFile, Header]) -> 
 
 def _write_sample_sets(run: Run, headers: list[Header]) -> None:
     lake = run.lake
-    known = set()
-    if lake.exists(SAMPLE_SETS):
-        known = {row.sample_set for row in lake.read(SAMPLE_SETS).select("sample_set").distinct().collect()}
+    known = set(lake.rows(SAMPLE_SETS, {}, columns=["sample_set"]).column("sample_set").unique().to_pylist())
     orders = {
         header.sample_set: header.samples for header in headers if header.sample_set not in known and header.samples
     }
