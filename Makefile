@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-cluster test-faults fuzz demo demo-data reference bench bench-vcf bench-plink \
+.PHONY: help setup check test test-cluster test-faults test-schedule fuzz demo demo-data reference bench bench-vcf bench-plink \
 	bench-feed bench-train bench-predict bench-gdc wheel clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
@@ -18,7 +18,7 @@ check: setup ## lint, format, types, layers
 	@.venv/bin/lint-imports --no-cache
 
 test: check ## all checks, then the tests of one machine, in three processes, as each waits for its JVM and its disk
-	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults tests
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults --ignore=tests/schedule tests
 
 goldens: setup ## ask plink2, bcftools and R with edgeR, DESeq2, preprocessCore and sva (of apt-get) again what tests compare with, and say what has changed
 	@rm -rf tests/golden/plink2 tests/golden/bcftools tests/golden/Rscript; export GENODL_GOLDENS=ask; \
@@ -31,6 +31,10 @@ test-cluster: setup ## jobs sent by spark-submit to a master and two workers on 
 
 test-faults: setup ## jobs killed and started again
 	@$(PYTEST) tests/faults
+
+test-schedule: setup ## the nightly DAG under a real Airflow, which it installs into .venv-airflow
+	@bash docker/airflow.sh
+	@$(PYTEST) tests/schedule
 
 fuzz: setup ## kernels.c under sanitizers: 1,000,000 mutated packed records, 20,000 of VCF text (long)
 	@$(RUN) .venv/bin/python -m tests.fuzz
@@ -69,4 +73,4 @@ wheel: setup ## the wheel for spark-submit --py-files, into dist/
 	@bash docker/wheel.sh
 
 clean: ## remove .venv, build outputs and the demo's files
-	rm -rf .venv build dist demo *.egg-info
+	rm -rf .venv .venv-airflow build dist demo *.egg-info

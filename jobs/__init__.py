@@ -6,7 +6,12 @@ import contextlib
 import importlib
 import io
 import json
+import pkgutil
 from typing import Any
+
+
+def verbs() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def call(verb: str, argv: list[str]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import pkgutil
 import sys
 from importlib import resources
 
@@ -18,16 +17,16 @@ def _summary(verb: str) -> str:
 
 
 def main() -> int:
-    verbs = {m.name: m for m in pkgutil.iter_modules(jobs.__path__) if not m.name.startswith("_")}
+    verbs = jobs.verbs()
     verb = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if verb in ("-h", "--help", "help"):
         print("genodl VERB ARGS: a lake of genomes, and models trained on it and run back over it\n")
-        for name in sorted(verbs):
+        for name in verbs:
             print(f"  {name:<10} {_summary(name)}")
         print("\ngenodl VERB --help tells more.")
         return 0
     if verb not in verbs:
-        print(f"genodl: error: VERB: found {verb!r}; expected one of {', '.join(sorted(verbs))}", file=sys.stderr)
+        print(f"genodl: error: VERB: found {verb!r}; expected one of {', '.join(verbs)}", file=sys.stderr)
         return 2
     return int(importlib.import_module(f"jobs.{verb}").main(sys.argv[2:]))
 

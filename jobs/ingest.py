@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from genodl_spark.job.cli import lake_option, parser, pipeline, run_job
+from genodl_spark.job.cli import Arguments, lake_option, parser, pipeline, run_job
 from genodl_spark.sources import kinds
+
+if TYPE_CHECKING:
+    from genodl_spark.job.run import Run
+
+
+def ingest(run: Run, given: Arguments) -> None:
+    options = (given.cohort, given.samples, given.block, given.reference, given.may_be_empty)
+    pipeline("ingest:ingest")(run, given.source, given.paths, *options)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,12 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("--samples", metavar="TSV", help="sample table: sample_id and any other columns")
     made.add_argument("--block", metavar="NAME", help="name of this matrix among several of the cohort")
     made.add_argument("--reference", metavar="FASTA", help="what alleles of genotypes and variants are held against")
-    return run_job(
-        "ingest",
-        made,
-        lambda run, a: pipeline("ingest:ingest")(run, a.source, a.paths, a.cohort, a.samples, a.block, a.reference),
-        argv,
+    made.add_argument(
+        "--may-be-empty",
+        action="store_true",
+        help="no PATH, or no file in it, is nothing to do",
     )
+    return run_job("ingest", made, ingest, argv)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import pkgutil
 import select
 import sys
 import threading
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from genodl_spark.job.run import Run
     from genodl_spark.job.shell import History
 
-VERBS = sorted(m.name for m in pkgutil.iter_modules(jobs.__path__) if not m.name.startswith("_") and m.name != "shell")
+VERBS = [name for name in jobs.verbs() if name != "shell"]
 _HELP = (
     "SQL ends with a ;. A line that begins with a verb is as on the command line, --lake may be left out. "
     "exit leaves. Verbs: "

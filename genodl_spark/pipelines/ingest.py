@@ -39,12 +39,17 @@ def ingest(
     samples: str | None,
     block: str | None,
     reference: str | None = None,
+    may_be_empty: bool = False,
 ) -> None:
     """Reads files of one kind into the lake. Files that the lake has with the same content,
-    read the same way, are passed over."""
+    read the same way, are passed over. `may_be_empty`: there may be no such path, or no file of the kind."""
     kind = sources.load(source)
     _refuse_options(kind, {REFERENCE: reference, BLOCK: block})
-    uris = _expand(run, paths, kind)
+    uris = _expand(run, paths, kind, may_be_empty)
+    if not uris:
+        log.info("no file of %s in %s", kind.name, ", ".join(paths))
+        run.report.status = "unchanged"
+        return
     table = None if samples is None else read_samples(samples)
     headers = dict(zip(uris, concurrently(partial(kind.header, settings=run.settings), uris), strict=True))
     headers = kind.together(run, headers, table)
@@ -130,19 +135,21 @@ def _cohort(run: Run, cohort: str | None) -> str:
     return cohort
 
 
-def _expand(run: Run, paths: list[str], kind: SourceKind) -> list[str]:
+def _expand(run: Run, paths: list[str], kind: SourceKind, may_be_empty: bool) -> list[str]:
     """Absolute URIs of the files given, each once; a directory stands for the files in it and below
-    that `_files_of` takes."""
+    that `_files_of` takes. InputError for a path that is not there, and where there is no file, unless that may be."""
     uris: list[str] = []
     for path in paths:
         uri = storage.absolute(path)
         found = storage.kind(uri)
         if found == "absent":
+            if may_be_empty:
+                continue
             raise InputError("no such file; expected a readable file or directory, check the path", path)
         uris += [uri] if found == "file" else _files_of(run, uri, kind)
     belonging = {one for uri in uris for one in kind.beside(uri)}
     uris = [uri for uri in uris if uri not in belonging]
-    if not uris:
+    if not uris and not may_be_empty:
         raise InputError(
             f"found no file of {kind.name} in the directory; expected at least one, hidden ones do not count", paths[0]
         )
