@@ -66,7 +66,7 @@ def _execute(
             )
             if settings.log.format == "json":
                 logs.enter_context(_as_json(run))
-            _lease(run, verb, leases)
+            _lease(run, verb, leases, getattr(arguments, "dry_run", False))
             leases.callback(run.let_go)
             work(run, arguments)
         except Exception as error:
@@ -98,8 +98,9 @@ RECORDED = WRITES | {"query", "stream"}  # what was asked of people's data is ke
 _MAKES_A_LAKE = {"ingest"}
 
 
-def _lease(run: Run, verb: str, leases: contextlib.ExitStack) -> None:
-    """Takes the lease that a verb needs, where there is a lake or one is going to be made. Conflict."""
+def _lease(run: Run, verb: str, leases: contextlib.ExitStack, dry_run: bool) -> None:
+    """Takes the lease that a verb needs, where there is a lake or one is going to be made. Conflict;
+    InputError where this user may not write there, before anything is computed that could not be kept."""
     exclusive = verb == "forget"
     if (exclusive or verb in WRITES) and (
         verb in _MAKES_A_LAKE or storage.kind(storage.absolute(run.lake_uri)) == "directory"
@@ -107,6 +108,11 @@ def _lease(run: Run, verb: str, leases: contextlib.ExitStack) -> None:
         held = locks.held(run.lake_uri, verb, run.run_id, exclusive, run.settings.lock.wait_seconds)
         run.lease = leases.enter_context(held)
         if run.lease.unwritable is not None:
+            if not dry_run:
+                raise InputError(
+                    f"found a lake that cannot be written ({run.lease.unwritable}); expected rights to write there",
+                    run.lake_uri,
+                )
             run.report.warn(f"the lake cannot be written ({run.lease.unwritable}): no lease was left in it")
         elif verb in WRITES:
             # A scheduler that has lost sight of a run starts it again: the second waits for the first, or says so.
