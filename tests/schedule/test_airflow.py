@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from deltalake import DeltaTable, QueryBuilder
 
+from genodl_spark.lake.tables import TABLES
 from genodl_spark.pipelines.nightly import chain_of
 from jobs import verbs
 from tests.cluster.harness import ROOT
-from tests.pipelines.test_predictions import sequences
-from tests.schedule.harness import AIRFLOW, Airflow, Task, airflow
+from tests.pipelines.test_predictions import FAST, SMALL, sequences
+from tests.schedule.harness import AIRFLOW, Airflow, Task, airflow, jobs_of, parent, send
 
 pytestmark = [
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(not AIRFLOW.exists(), reason="no .venv-airflow: make test-schedule makes it"),
 ]
 GENODL = str(ROOT / ".venv" / "bin" / "genodl")
@@ -74,6 +80,12 @@ def chain(path: Path, lake: Path, steps: list[list[str]], command: str = GENODL,
     return path
 
 
+def genodl(*arguments: str) -> dict[str, Any]:
+    done = subprocess.run([GENODL, *arguments], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with files of three days, and chains: `daily`, `backfilled` and `killed`, each for a lake of its name;
@@ -108,6 +120,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     steps = [["ingest", "vcf", "in/{date}"], ["predict", "ancestry"], ["monitor"], ["maintain"], ["report"]]
     chain(folder / "chains" / "stub.toml", folder / "of stub", steps, str(stub / "genodl"), triggers=["incoming"])
     return folder
+
+
+@pytest.fixture(scope="module")
+def lakes(place: Path) -> Path:
+    """Where the three lakes are, each with 40 sequences and a model of them."""
+    at = ["--lake", str(place / "daily")]
+    first = sequences(place / "first.tsv", [f"s{i}" for i in range(40)], 1)
+    genodl("ingest", "sequences", first, "--cohort", "c", *at)
+    genodl("train", "binding", *at, *SMALL, *FAST)
+    for name in ("backfilled", "killed"):
+        shutil.copytree(place / "daily", place / name)
+    return place
 
 
 def genotypes(path: Path, number: int) -> None:
@@ -167,3 +191,87 @@ def test_exit_codes_decide_what_is_tried_again_and_what_runs(running: Airflow, p
     found = running.wait_for_runs("genodl_stub", 4, 120)
     assert list(found.values()) == ["success", "failed", "failed", "success"]
     assert f"ingest vcf in/{list(found)[3].split('__')[1][:10]}" in (place / "stub" / "called").read_text()
+
+
+def rows_of(table: Path) -> list[dict[str, Any]]:
+    rows = QueryBuilder().register("t", DeltaTable(str(table))).execute("SELECT * FROM t").read_all()
+    names = rows.column_names
+    values = zip(*([value.as_py() for value in rows.column(name)] for name in names), strict=True)
+    return [dict(zip(names, row, strict=True)) for row in values]
+
+
+def contents(lake: Path) -> dict[str, list[str]]:
+    """Rows of the tables of data, without times and versions."""
+    found = {}
+    for name in sorted(TABLES):
+        if name not in ("runs", "findings") and (lake / name / "_delta_log").is_dir():
+            found[name] = sorted(
+                str({key: row[key] for key in sorted(row) if key != "source_versions" and not key.endswith("_at")})
+                for row in rows_of(lake / name)
+            )
+    return found
+
+
+def files(lake: Path) -> set[str]:
+    """All files of a lake but those of what its runs leave about themselves."""
+    return {
+        str(path.relative_to(lake))
+        for path in lake.rglob("*")
+        if path.is_file() and path.relative_to(lake).parts[0] not in ("runs", "findings", "_locks")
+    }
+
+
+def test_backfilled_days_are_as_nights_and_a_second_time_writes_nothing(running: Airflow, lakes: Path) -> None:
+    whole = str(lakes / "chains" / "daily.toml")
+    for day in DAYS:
+        report = genodl("nightly", whole, "--date", day, "--set", "tracking.uri=off")
+        assert report["status"] == "done" and [step["code"] for step in report["metrics"]["steps"]] == [0] * 7
+    running.backfill("genodl_backfilled", DAYS[0], DAYS[2])
+    assert running.wait_for_runs("genodl_backfilled", 3, 1800) == dict.fromkeys(DAYS, "success")
+    names = ["ingest", "ingest_2", "qc", "predict", "monitor", "maintain", "report", "publish"]
+    for day in DAYS:
+        assert states(running.tasks("genodl_backfilled", day)) == dict.fromkeys(names, ("success", 1))
+    found = contents(lakes / "backfilled")
+    assert len(found["predictions"]) == len(found["sequences"]) == 58 and len(found["variants"]) == 150
+    assert found == contents(lakes / "daily")
+    told = [extra for uri, extra in running.events() if uri == f"{lakes}/backfilled/predictions"]
+    assert told == ['{"rows": 46}', '{"rows": 6}', '{"rows": 6}']
+
+    # The last day again: no file of a table but those that say that the verbs have run, and nobody is told.
+    before = files(lakes / "backfilled")
+    running.backfill("genodl_backfilled", DAYS[2], DAYS[2], "--reprocess-behavior", "completed")
+    running.wait(lambda: running.runs("genodl_backfilled")[DAYS[2]] != "success", 60)
+    running.wait_for_runs("genodl_backfilled", 3, 900)
+    again = running.tasks("genodl_backfilled", DAYS[2])
+    assert again.pop("publish").state == "skipped"
+    assert {task.state for task in again.values()} == {"success"}
+    print({name: round(task.seconds, 1) for name, task in again.items()})
+    assert max(task.seconds for task in again.values()) < 60
+    assert files(lakes / "backfilled") == before
+    assert len(running.events()) == len({*running.events()}) + 1
+
+
+def test_a_killed_task_leaves_its_job_and_the_next_waits_for_it(running: Airflow, lakes: Path) -> None:
+    """The process of the task is killed; its job goes on, though it stands still for a while. Tries in that time find
+    another run in the way, the one after it has nothing to do."""
+    lake = lakes / "killed"
+    running.backfill("genodl_killed", DAYS[0], DAYS[0])
+    # its lease on the lake, and its claim
+    running.wait(lambda: jobs_of("predict", lake) and len(list((lake / "_locks").rglob("*"))) > 1, 180)
+    (job,) = jobs_of("predict", lake)
+    try:
+        os.kill(parent(job), signal.SIGKILL)
+        send(job, signal.SIGSTOP)
+        running.wait(lambda: running.tasks("genodl_killed", DAYS[0])["predict"].tries >= 3, 180)
+        assert jobs_of("predict", lake)[0] == job
+    finally:
+        send(job, signal.SIGCONT)
+    assert running.wait_for_runs("genodl_killed", 1, 300) == {DAYS[0]: "success"}
+    logs = {path.stem: path.read_text() for path in running.home.glob("logs/dag_id=genodl_killed/*/task_id=predict/*")}
+    assert "exit code 4: genodl: error: found genodl predict on " in logs["attempt=2"]
+    runs = [row for row in rows_of(lake / "runs") if row["job"] == "predict"]
+    written = {row["status"]: json.loads(row["report"])["rows"]["predictions"]["written"] for row in runs}
+    assert len(runs) == 2 and written == {"done": 46, "unchanged": 0}
+    assert len(rows_of(lake / "predictions")) == 46
+    # Airflow does not know which try has made them, so others are told.
+    assert [extra for uri, extra in running.events() if uri == f"{lake}/predictions"] == ['{"rows": 0}']
