@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup check test test-cluster test-faults test-schedule fuzz demo demo-data reference bench bench-vcf bench-plink \
-	bench-feed bench-train bench-predict bench-gdc wheel clean
+	bench-feed bench-train bench-predict bench-gdc wheel dist clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
@@ -71,6 +71,12 @@ bench: bench-feed bench-train bench-predict bench-plink bench-vcf ## all benchma
 
 wheel: setup ## the wheel for spark-submit --py-files, into dist/
 	@bash docker/wheel.sh
+
+dist: setup ## wheel, Delta's jars and the Python of .venv, packed for nodes that have neither, into dist/ (GPU=1: with CUDA)
+	@bash docker/wheel.sh
+	@mkdir -p dist/jars && rm -f dist/jars/* && cp .venv/lib/python3.11/site-packages/pyspark/jars/delta-*.jar dist/jars/
+	@ls dist/jars/*
+	@.venv/bin/python docker/environment.py $(if $(GPU),gpu,cpu)
 
 clean: ## remove .venv, build outputs and the demo's files
 	rm -rf .venv .venv-airflow build dist demo *.egg-info

@@ -45,7 +45,7 @@ _ON_ONE_MACHINE = {
     "-Djdk.lang.Process.launchMechanism=VFORK",
 }
 _CONF_DIR = "SPARK_CONF_DIR"
-_OURS = {"base.toml", "local.toml", "cluster.toml", "tasks", "airflow", "log4j2.properties"}
+_OURS = {"base.toml", "local.toml", "cluster.toml", "tasks", "spark", "kubernetes", "airflow", "log4j2.properties"}
 
 
 @dataclass(frozen=True)

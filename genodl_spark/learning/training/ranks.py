@@ -81,11 +81,12 @@ def start_ranks(
             return dict(
                 horovod.spark.run(rank, (job,), use_gloo=True, executable=spark.sparkContext.pythonExec, **common)[0]
             )
-        return dict(
-            horovod.spark.run_elastic(
-                elastic, (job,), min_num_proc=1, max_num_proc=count, elastic_timeout=_JOIN_SECONDS, **common
-            )[0]
-        )
+        with _started_with(spark.sparkContext.pythonExec):
+            return dict(
+                horovod.spark.run_elastic(
+                    elastic, (job,), min_num_proc=1, max_num_proc=count, elastic_timeout=_JOIN_SECONDS, **common
+                )[0]
+            )
 
 
 def _on_this_machine(
@@ -251,6 +252,17 @@ def take_part() -> None:
     with results:
         if os.environ["HOROVOD_RANK"] == "0":
             pickle.dump(found, results)
+
+
+@contextlib.contextmanager
+def _started_with(python: str) -> Iterator[None]:
+    """Elastic Horovod starts ranks with the interpreter of the driver, at a path that nodes may lack:
+    within, it takes the executors' own for that."""
+    kept, sys.executable = sys.executable, python
+    try:
+        yield
+    finally:
+        sys.executable = kept
 
 
 @contextlib.contextmanager

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -115,3 +117,23 @@ def test_the_store_of_ranks_answers_their_own_user_alone(monkeypatch: pytest.Mon
             socket.create_connection(("127.0.0.9", port), timeout=2)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=2)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_elastic_ranks_start_with_the_executors_python(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """The driver's may lie where no other machine has one; Horovod reads `sys.executable` as it starts them."""
+    import horovod.spark
+    import horovod.spark.gloo_run
+
+    def run_elastic(*_: Any, **__: Any) -> list[dict[str, str]]:
+        if fails:
+            raise RuntimeError
+        return [{"python": horovod.spark.gloo_run.sys.executable}]
+
+    monkeypatch.setattr(horovod.spark, "run_elastic", run_elastic)
+    context = SimpleNamespace(master="spark://host:7077", pythonExec="./environment/bin/python", _python_includes=None)
+    before = sys.executable
+    with pytest.raises(RuntimeError) if fails else nullcontext():
+        found = ranks.start_ranks(SimpleNamespace(sparkContext=context), "spark", "", 2, dict, dict, dict, None)
+        assert found == {"python": "./environment/bin/python"}
+    assert sys.executable == before
