@@ -1,4 +1,5 @@
-"""A secret that a run is given stands in no table, log, report, MLflow store or command line."""
+"""A secret that a run is given, or that its environment has, stands in no table, log, report, event log,
+MLflow store or command line."""
 
 from __future__ import annotations
 
@@ -19,6 +20,27 @@ from jobs import list as listing
 
 SECRET = "pl4nted-Secret/42"
 ENCODED = SECRET.replace("/", "%2F")
+# as drivers of object stores, of MLflow and of the SQL server take theirs
+ENVIRONMENT = {
+    name: f"pl4nted-in-{name.lower()}"
+    for name in (
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AZURE_STORAGE_KEY",
+        "GENODL_KEYSTORE_PASSWORD",
+        "MLFLOW_TRACKING_PASSWORD",
+        "SOMETHING_ELSE",
+    )
+}
+PLANTED = (SECRET, ENCODED, *ENVIRONMENT.values())
+
+
+def with_a_secret(folder: Path) -> list[str]:
+    """Files below a folder that one stands in, but for the one that it was given in."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("secrets.toml", "script.py")]
+    return [str(path) for path in files if any(form.encode() in path.read_bytes() for form in PLANTED)]
+
+
 FAST = (
     "--procs",
     "1",
@@ -90,6 +112,7 @@ def test_a_planted_secret_is_found_nowhere(genodl, lake: Lake, tmp_path: Path, m
 def test_neither_output_nor_a_command_line_has_a_secret(tmp_path: Path) -> None:
     """Of a command that starts its own JVM: of that and of all that it starts; a refusal and a crash on the way."""
     (tmp_path / "lake").mkdir()
+    (tmp_path / "events").mkdir()
     (tmp_path / "secrets.toml").write_text(
         f'[spark]\nhadoop.fs.s3a.secret.key = "{SECRET}"\nx.url = "http://me:{SECRET}@h"\n'
     )
@@ -103,6 +126,8 @@ def test_neither_output_nor_a_command_line_has_a_secret(tmp_path: Path) -> None:
         session.stop = lambda: None
         given = ["--lake", {str(tmp_path / "lake")!r}, "--config", {str(tmp_path / "secrets.toml")!r}]
         given += ["--master", "local[2]"]
+        for one in ("enabled=true", "compress=false", {f"dir={tmp_path / 'events'}"!r}):
+            given += ["--set", f"spark.eventLog.{{one}}"]
         assert query.main(["SELECT 1 AS one", *given]) == 0
         assert query.main(["SELECT '{SECRET}' FROM nothing_there", *given]) == 2
         pipeline.query = lambda *_: 1 / len('{SECRET}'[99:])
@@ -118,15 +143,22 @@ def test_neither_output_nor_a_command_line_has_a_secret(tmp_path: Path) -> None:
                 found.append(place.read_bytes())
             except OSError:
                 pass
-        print(sum(b"SparkSubmit" in line for line in found), sum(b"{SECRET}" in line for line in found))
+        planted = {[form.encode() for form in PLANTED]!r}
+        print(
+            sum(b"SparkSubmit" in line for line in found),
+            sum(form in line for line in found for form in planted),
+        )
         spark.stop()
     """
     path = tmp_path / "script.py"
     path.write_text(textwrap.dedent(script))
-    environment = {**os.environ, "PYTHONPATH": str(Path(redaction.__file__).parents[2])}
+    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(Path(redaction.__file__).parents[2])}
     done = subprocess.run([sys.executable, str(path)], capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     java, secret = map(int, done.stdout.split()[-2:])
     assert java >= 1 and secret == 0
     assert "job failed" in done.stderr and "ZeroDivisionError" in done.stderr
-    assert SECRET not in done.stderr + done.stdout
+    assert [form for form in PLANTED if form in done.stderr + done.stdout] == []
+    (events,) = (path for path in (tmp_path / "events").rglob("*") if path.is_file() and path.stat().st_size > 10_000)
+    assert "spark.hadoop.fs.s3a.secret.key" in events.read_text()  # with what stands for its value
+    assert with_a_secret(tmp_path) == []
