@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-cluster test-faults test-schedule fuzz demo demo-data reference bench bench-vcf bench-plink \
+.PHONY: help setup object-store check test test-cluster test-faults test-schedule test-object-store fuzz demo demo-data reference bench bench-vcf bench-plink \
 	bench-feed bench-train bench-predict bench-gdc wheel dist clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
@@ -11,6 +11,9 @@ help: ## list the targets
 setup: ## install everything into .venv (a few minutes once, then nothing)
 	@bash docker/setup.sh
 
+object-store: setup ## what Spark needs for a lake on s3a:// (11 MB, once)
+	@bash docker/s3.sh
+
 check: setup ## lint, format, types, layers
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
@@ -18,7 +21,7 @@ check: setup ## lint, format, types, layers
 	@.venv/bin/lint-imports --no-cache
 
 test: check ## all checks, then the tests of one machine, in three processes, as each waits for its JVM and its disk
-	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults --ignore=tests/schedule tests
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults --ignore=tests/schedule --ignore=tests/object_store tests
 
 goldens: setup ## ask plink2, bcftools and R with edgeR, DESeq2, preprocessCore and sva (of apt-get) again what tests compare with, and say what has changed
 	@rm -rf tests/golden/plink2 tests/golden/bcftools tests/golden/Rscript; export GENODL_GOLDENS=ask; \
@@ -35,6 +38,9 @@ test-faults: setup ## jobs killed and started again
 test-schedule: setup ## the nightly DAG under a real Airflow, which it installs into .venv-airflow
 	@bash docker/airflow.sh
 	@$(PYTEST) tests/schedule
+
+test-object-store: object-store ## a lake on S3: two drivers that commit at once, and all verbs (needs minio on PATH or in GENODL_MINIO)
+	@$(PYTEST) tests/object_store
 
 fuzz: setup ## kernels.c under sanitizers: 1,000,000 mutated packed records, 20,000 of VCF text (long)
 	@$(RUN) .venv/bin/python -m tests.fuzz

@@ -17,7 +17,7 @@ fail() {
 }
 
 stamp=$(cat requirements.lock pyproject.toml genodl_spark/native/kernels.c docker/setup.sh \
-    docker/tools.lock docker/horovod.lock docker/jars.sha256 | sha256sum)
+    docker/tools.lock docker/horovod.lock docker/jars.sh docker/jars.sha256 | sha256sum)
 ready() { [ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ]; }
 ready && exit 0
 exec 9<docker/setup.sh # one at a time
@@ -87,38 +87,16 @@ WRAPPER
 chmod +x "$VENV/jre/bin/java"
 printf 'JAVA_VERSION="17"\n' >"$VENV/jre/release"
 . docker/env.sh
+. docker/jars.sh
 
 jars=$CACHE/jars
-if ! (cd "$jars" 2>/dev/null && sha256sum --status -c "$ROOT/docker/jars.sha256" 2>/dev/null); then
+if ! jars_there "$jars" "$ROOT/docker/jars.sha256"; then
     say "resolving Delta's jars"
-    ivy=$(mktemp -d)
-    mkdir -p "$jars"
-    echo 'import sys; sys.exit()' >"$ivy/nothing.py"
-    packages=io.delta:delta-spark_2.13:$(sed -n 's/^delta-spark==\([0-9.]*\).*/\1/p' requirements.lock)
-    resolve() { # JVM_OPTION
-        SPARK_SUBMIT_OPTS=$1 "$SPARK_HOME/bin/spark-submit" --master 'local[1]' --conf "spark.jars.ivy=$ivy" \
-            --packages "$packages" "$ivy/nothing.py" >"$ivy/log" 2>&1
-    }
-    resolve "" \
-        || { "$VENV/bin/python" -W ignore docker/truststore.py "$ivy/trusted" \
-            && resolve "-Djavax.net.ssl.trustStore=$ivy/trusted"; } \
-        || { grep -v '^\sat ' "$ivy/log" | tail -n 20 >&2
-            fail "Delta's jars could not be resolved; is Maven Central within reach?"
-        }
-    while read -r _ name; do
-        found=$(find "$ivy" -name "*${name}" | head -n 1)
-        [ -n "$found" ] || found=$SPARK_HOME/jars/$name
-        cp "$found" "$jars/$name"
-    done <docker/jars.sha256
-    rm -rf "$ivy"
-    (cd "$jars" && sha256sum --quiet -c "$ROOT/docker/jars.sha256") \
-        || fail "Delta's jars differ from docker/jars.sha256"
+    delta=$(sed -n 's/^delta-spark==\([0-9.]*\).*/\1/p' requirements.lock)
+    jars_resolved "$jars" "$ROOT/docker/jars.sha256" "io.delta:delta-spark_2.13:$delta" \
+        || fail "Delta's jars could not be resolved as docker/jars.sha256 has them; is Maven Central within reach?"
 fi
-while read -r _ name; do
-    cmp -s "$jars/$name" "$SPARK_HOME/jars/$name" && continue
-    cp "$jars/$name" "$SPARK_HOME/jars/$name.part"
-    mv "$SPARK_HOME/jars/$name.part" "$SPARK_HOME/jars/$name"
-done <docker/jars.sha256
+jars_beside_spark "$jars" docker/jars.sha256
 
 # A process that may not keep what it compiled would compile torch, scipy and others each time that it starts
 # (4 CPU seconds for torch alone): ranks, Spark's workers and commands. Some packages hold files of other Pythons.

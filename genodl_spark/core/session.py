@@ -14,14 +14,18 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from genodl_spark.core import redaction
+from genodl_spark.core import redaction, storage
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
     from pyspark.sql import DataFrame, SparkSession
 
 SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit, which started the JVM before this process
+# How Delta commits to s3a://; set-up compiles it on demand from lake/ConditionalPutLogStore.java.
+S3_LOG_STORE = "genodl.ConditionalPutLogStore"
+_S3_CREDENTIALS = "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
 _ALWAYS = {
+    "spark.delta.logStore.s3a.impl": S3_LOG_STORE,
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.session.timeZone": "UTC",
@@ -140,7 +144,7 @@ def _chosen(app: str, settings: Mapping[str, str], master: str | None) -> dict[s
     submitted = _submitted()
     # two ranks need two slots
     chosen = master or submitted.get("spark.master") or f"local[{max(2, os.cpu_count() or 1)}]"
-    settings = {"spark.redaction.regex": redaction.SPARK_PATTERN, **settings}
+    settings = {"spark.redaction.regex": redaction.SPARK_PATTERN, **_of_s3(), **settings}
     if chosen.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         archive = ClassArchive.found()
@@ -150,6 +154,20 @@ def _chosen(app: str, settings: Mapping[str, str], master: str | None) -> dict[s
         key: value for key, value in {**settings, **_ALWAYS}.items() if key in _ALWAYS or submitted.get(key) is None
     }
     return {"spark.master": chosen, "spark.app.name": app, **kept}
+
+
+def _of_s3() -> dict[str, str]:
+    """Where Hadoop's S3A finds what all other clients of S3 find in the environment: the store, its region and who
+    asks. Credentials themselves are in no property."""
+    found = {"spark.hadoop.fs.s3a.aws.credentials.provider": _S3_CREDENTIALS}
+    endpoint, region = storage.s3_endpoint(), storage.s3_region()
+    if endpoint is not None:
+        found["spark.hadoop.fs.s3a.endpoint"] = found["spark.executorEnv.AWS_ENDPOINT_URL_S3"] = endpoint
+        found["spark.hadoop.fs.s3a.path.style.access"] = "true"  # a bucket is no host of its own there
+        found["spark.hadoop.fs.s3a.connection.ssl.enabled"] = str(endpoint.startswith("https:")).lower()
+    if region is not None:
+        found["spark.hadoop.fs.s3a.endpoint.region"] = found["spark.executorEnv.AWS_REGION"] = region
+    return found
 
 
 def place(master: str | None) -> str:

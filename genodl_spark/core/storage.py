@@ -22,10 +22,10 @@ import pyarrow.fs as pafs
 from genodl_spark.core.errors import MEND, Damaged, InputError
 
 _S3_SCHEMES = {"s3", "s3a", "s3n"}
+S3_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _S3_IDENTITY = (
     "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
+    *S3_SECRETS,
     "AWS_PROFILE",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
@@ -33,12 +33,14 @@ _S3_IDENTITY = (
 
 
 def absolute(uri: str) -> str:
-    """A local path made an absolute `file:///` URI; any other URI as it is, without a trailing slash.
+    """A local path made an absolute `file:///` URI; any other URI as it is, without a trailing slash, and one of S3
+    under the name that Spark knows it by, s3a.
 
     Characters are taken literally on both sides (a blank is a blank, a percent sign a percent sign).
     """
-    if _scheme(uri) not in ("", "file"):
-        return uri.rstrip("/")
+    scheme = _scheme(uri)
+    if scheme not in ("", "file"):
+        return (f"s3a{uri[len(scheme) :]}" if scheme in _S3_SCHEMES else uri).rstrip("/")
     return "file://" + os.path.abspath(local_path(uri))
 
 
@@ -56,6 +58,10 @@ def is_local(uri: str) -> bool:
     return _scheme(uri) in ("", "file")
 
 
+def is_s3(uri: str) -> bool:
+    return _scheme(uri) in _S3_SCHEMES
+
+
 def _scheme(uri: str) -> str:
     head, separator, _ = uri.partition(":")
     return head.lower() if separator and head.isalnum() and len(head) > 1 else ""
@@ -68,8 +74,7 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), local_path(uri)
     path = uri.split("://", 1)[1]
     if scheme in _S3_SCHEMES:
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        return _s3(endpoint, tuple(os.environ.get(name) for name in _S3_IDENTITY), os.getpid()), path
+        return _s3(s3_endpoint(), tuple(os.environ.get(name) for name in _S3_IDENTITY), os.getpid()), path
     if scheme in ("hdfs", "viewfs", "gs", "gcs"):
         return cast("tuple[pafs.FileSystem, str]", pafs.FileSystem.from_uri(uri))
     import fsspec
@@ -81,6 +86,26 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
             f"no filesystem for {scheme}:// ({error}); use a path, file://, hdfs://, s3a:// or gs://", uri
         ) from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(other)), path
+
+
+def s3_endpoint() -> str | None:
+    """URL of the object store of S3's protocol, None for Amazon's own."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def s3_region() -> str | None:
+    """The region that requests are signed for; None where each client is left to find out. Stores of others than
+    Amazon mostly have none, and take this one."""
+    named = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return named or ("us-east-1" if s3_endpoint() else None)
+
+
+def delta_rs_options(uri: str) -> dict[str, str] | None:
+    """What delta-rs has to be told of the object store of `uri`; credentials it finds where all find them."""
+    endpoint = s3_endpoint()
+    if not is_s3(uri) or endpoint is None:
+        return None
+    return {"endpoint": endpoint, "region": s3_region() or "", "allow_http": str(endpoint.startswith("http:")).lower()}
 
 
 @lru_cache(maxsize=8)
@@ -134,8 +159,12 @@ def read_bytes(uri: str) -> bytes:
 
 
 def write_bytes(uri: str, content: bytes) -> None:
-    """Publishes `content` at `uri` whole: written aside, then moved into place."""
+    """Publishes `content` at `uri` whole: written aside, then moved into place. An object is whole without that."""
     fs, path = filesystem(uri)
+    if is_s3(uri):
+        with fs.open_output_stream(path, compression=None) as stream:
+            stream.write(content)
+        return
     fs.create_dir(posixpath.dirname(path), recursive=True)
     aside = f"{path}.{uuid.uuid4().hex}.tmp"
     with fs.open_output_stream(aside) as stream:
@@ -192,7 +221,13 @@ def listing(uri: str) -> list[tuple[str, float, int]]:
 
 def make_directory(uri: str) -> None:
     fs, path = filesystem(uri)
-    fs.create_dir(path, recursive=True)
+    make_folder(fs, path)
+
+
+def make_folder(fs: pafs.FileSystem, path: str) -> None:
+    """Makes a folder and those above it. On S3 there is nothing to make: a folder is what names begin with."""
+    if fs.type_name != "s3":
+        fs.create_dir(path, recursive=True)
 
 
 def remove_file(uri: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -53,6 +54,8 @@ def _execute(
             given = {key: getattr(arguments, name, None) for key, name in options.items() if verb != "simulate"}
             assigned = [f"{key}={value}" for key, value in given.items() if value is not None]
             place = session.place(arguments.master)
+            for name in storage.S3_SECRETS:
+                redaction.learn(os.environ.get(name), name)
             settings = config.load(
                 getattr(arguments, "task", None), arguments.config, [*arguments.set, *assigned], place
             )

@@ -34,7 +34,16 @@ from genodl_spark.lake.checksums import TAG
 from genodl_spark.lake.files import Change, StoredFile, Without, as_lists, holding, join, may_hold, read_file, rewrite
 from genodl_spark.lake.schema import Column, Table, identifier, literal
 from genodl_spark.lake.tables import TABLES
-from genodl_spark.lake.transactions import LostRace, Transaction, alone, application, delta_log, retried, told_apart
+from genodl_spark.lake.transactions import (
+    LostRace,
+    Transaction,
+    alone,
+    application,
+    delta_log,
+    require_safe_commits,
+    retried,
+    told_apart,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -55,6 +64,8 @@ class Lake:
     def __init__(self, spark: SparkSession, uri: str, may_write: Callable[[], None] | None = None) -> None:
         self.spark = spark
         self.uri = storage.absolute(uri)
+        if spark is not None:  # StoredLake has none yet
+            require_safe_commits(spark, self.uri)
         self.may_write = may_write or (lambda: None)
         self._whole: set[str] = set()  # URIs of files that were held against their checksums
         self._read: set[tuple[str, int, str | None]] = set()

@@ -59,7 +59,8 @@ class LiveFiles:
             try:
                 # A path as it is; of a URI deltalake would decode percent signs.
                 self._table = deltalake.DeltaTable(
-                    storage.local_path(self.uri) if storage.is_local(self.uri) else self.uri
+                    storage.local_path(self.uri) if storage.is_local(self.uri) else self.uri,
+                    storage_options=storage.delta_rs_options(self.uri),
                 )
             except TableNotFoundError as error:
                 raise InputError(

@@ -169,7 +169,7 @@ class Lease:
     def _write(self) -> None:
         for left in range(5, -1, -1):
             try:
-                self._fs.create_dir(self._folder, recursive=True)
+                storage.make_folder(self._fs, self._folder)
                 # Written where it is: a file moved into its place would be absent for a moment on some file systems.
                 with self._fs.open_output_stream(self._path, compression=None) as stream:
                     stream.write(self._content)

@@ -181,7 +181,7 @@ class _File:
         self._high: dict[str, Any] = {}
         self._nulls: dict[str, int] = {}
         full = posixpath.join(root, path)
-        fs.create_dir(posixpath.dirname(full), recursive=True)
+        storage.make_folder(fs, posixpath.dirname(full))
         self._summed = Summed(fs.open_output_stream(full))
         # a page is small for a call of Python
         self._sink = pa.BufferedOutputStream(pa.PythonFile(self._summed, mode="w"), BLOCK)

@@ -26,7 +26,7 @@ from genodl_spark.lake.delta import Lake, wrong_with
 from genodl_spark.lake.files import StoredFile
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.schema import Table, sql_type
-from genodl_spark.lake.transactions import alone
+from genodl_spark.lake.transactions import alone, require_safe_commits
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,7 +45,9 @@ class StoredLake(Lake):
 
     @property
     def spark(self) -> SparkSession:
-        return self._start()
+        spark = self._start()
+        require_safe_commits(spark, self.uri)
+        return spark
 
     @spark.setter
     def spark(self, _: SparkSession | None) -> None:
@@ -89,7 +91,11 @@ class StoredLake(Lake):
     def _opened(self, table: Table, version: int) -> deltalake.DeltaTable:
         uri = self.path(table)
         # A path as it is; of a URI deltalake would decode percent signs.
-        return deltalake.DeltaTable(storage.local_path(uri) if storage.is_local(uri) else uri, version=version)
+        return deltalake.DeltaTable(
+            storage.local_path(uri) if storage.is_local(uri) else uri,
+            version=version,
+            storage_options=storage.delta_rs_options(uri),
+        )
 
     def _replayed(self, table: Table, version: int) -> list[StoredFile]:
         opened = self._opened(table, version)

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from genodl_spark.core import storage
-from genodl_spark.core.errors import Conflict
+from genodl_spark.core import session, storage
+from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.lake.files import StoredFile
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.schema import Table, identifier
@@ -97,7 +97,8 @@ def _first_line(name: str, text: str) -> str:
 def alone(uri: str) -> Iterator[None]:
     """Keeps commits to one table at one time where the file system does not.
 
-    A commit is a file that must not be there yet. Object stores and HDFS see to that;
+    A commit is a file that must not be there yet. HDFS and object stores see to that, S3 where it is told to
+    (ConditionalPutLogStore.java);
     Hadoop's local file system looks first and writes then, between which another process may do the same.
     The lock is the kernel's, on the folder itself, and ends with the process.
     """
@@ -115,6 +116,23 @@ def alone(uri: str) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def require_safe_commits(spark: SparkSession, uri: str) -> None:
+    """InputError for a lake on S3 where the session's JVM cannot commit there, or would do it so that
+    of two commits of the same version at the same time one overwrites the other."""
+    if not storage.is_s3(uri):
+        return
+    jvm: Any = spark._jvm
+    if spark.sparkContext.getConf().get("spark.delta.logStore.s3a.impl") != session.S3_LOG_STORE:
+        found = "found a session of Spark that does not commit to S3 by conditional puts"
+        raise InputError(f"{found}; expected spark.delta.logStore.s3a.impl to be {session.S3_LOG_STORE}", uri)
+    try:
+        jvm.org.apache.spark.util.Utils.classForName(session.S3_LOG_STORE, False, False)
+    except Exception as error:
+        raise InputError(
+            "found no way from Spark to S3; expected its jars beside Spark's, run: make object-store", uri
+        ) from error
 
 
 def application(name: str) -> str:

@@ -104,7 +104,7 @@ def export(run: Run, output: str, cohort: str | None, region: str | None, sample
         run.report.warn("no record is in the lake" if wanted is None else f"no record overlaps {wanted.text}")
     header = vcf_writer.header_text(found.meta, layout.contigs, chosen, found.has_format)
     aside = storage.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{uuid.uuid4().hex[:12]}")
-    storage.filesystem(aside)[0].create_dir(storage.filesystem(aside)[1], recursive=True)
+    storage.make_directory(aside)
     try:
         log.info("writing %d rows of %d samples in %d pieces", layout.records, len(chosen), layout.pieces)
         pieces = _pieces(run, rows, layout, found, chosen, aside) if layout.records else []

@@ -171,7 +171,7 @@ def _write(
 ) -> tuple[int, int]:
     """Writes the VCF aside, calls `before` and moves it into place; returns its records and bytes."""
     fs, path = storage.filesystem(uri)
-    fs.create_dir(posixpath.dirname(path), recursive=True)
+    storage.make_folder(fs, posixpath.dirname(path))
     aside = f"{path}.{uuid.uuid4().hex}.tmp"
     records, told = 0, time.monotonic()
     try:

@@ -69,3 +69,21 @@ def test_an_archive_of_classes_is_used_whole_and_with_our_own_conf_alone(
     monkeypatch.setenv("SPARK_CONF_DIR", str(conf))
     monkeypatch.setenv(session.SUBMITTED, "1")  # the JVM runs already
     assert found(session.ClassArchive) is None
+
+
+def test_the_jvm_finds_s3_where_python_does_and_no_secret_is_a_property(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+    s3 = "spark.hadoop.fs.s3a."
+    chain = {f"{s3}aws.credentials.provider": "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"}
+    assert session._of_s3() == chain
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    endpoint = {f"{s3}endpoint": "http://127.0.0.1:9", "spark.executorEnv.AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}
+    region = {f"{s3}endpoint.region": "us-east-1", "spark.executorEnv.AWS_REGION": "us-east-1"}
+    how = {f"{s3}path.style.access": "true", f"{s3}connection.ssl.enabled": "false"}
+    assert session._of_s3() == {**chain, **endpoint, **region, **how}
+    given = {"spark.delta.logStore.s3a.impl": "io.delta.storage.S3SingleDriverLogStore", f"{s3}endpoint": "http://a"}
+    chosen = session._chosen("x", given, "local[1]")
+    assert chosen["spark.delta.logStore.s3a.impl"] == "genodl.ConditionalPutLogStore"
+    assert chosen[f"{s3}endpoint"] == "http://a" and "very-secret" not in str(chosen)

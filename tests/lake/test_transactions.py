@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from genodl_spark.core.errors import Conflict
+from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.lake import transactions
-from genodl_spark.lake.transactions import LostRace, alone, first_came, retried
+from genodl_spark.lake.transactions import LostRace, alone, first_came, require_safe_commits, retried
 
 
 class Java:
@@ -106,3 +108,27 @@ def test_one_commit_at_a_time_on_a_local_disk(tmp_path: Path) -> None:
     assert order == ["first", "second"]
     with alone(f"file://{folder}/absent"), alone("s3a://bucket/lake"):
         pass
+
+
+def test_a_lake_on_s3_needs_safe_commits() -> None:
+    def session_with(log_store: str | None, there: bool) -> Any:
+        def found(*_: Any) -> None:
+            if not there:
+                raise ValueError("java.lang.ClassNotFoundException")
+
+        jvm: Any = SimpleNamespace(Utils=SimpleNamespace(classForName=found))
+        for package in ("util", "spark", "apache", "org"):
+            jvm = SimpleNamespace(**{package: jvm})
+        context = SimpleNamespace(getConf=lambda: {"spark.delta.logStore.s3a.impl": log_store})
+        return SimpleNamespace(sparkContext=context, _jvm=jvm)
+
+    ours = "genodl.ConditionalPutLogStore"
+    require_safe_commits(session_with(ours, True), "s3a://b/lake")
+    require_safe_commits(session_with(None, False), "/lake")
+    for other in (None, "io.delta.storage.S3SingleDriverLogStore"):
+        with pytest.raises(InputError, match=r"does not commit to S3 by conditional puts; expected .* to be genodl"):
+            require_safe_commits(session_with(other, True), "s3a://b/lake")
+    with pytest.raises(
+        InputError, match="found no way from Spark to S3; expected its jars beside Spark's, run: make object-store"
+    ):
+        require_safe_commits(session_with(ours, False), "s3a://b/lake")

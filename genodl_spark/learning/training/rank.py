@@ -199,7 +199,7 @@ class Rank:
         attempt = (self.ranks.same(uuid.uuid4().hex[:8].encode()) or b"").decode()
         name = f"held_out/{group.start:05d}-{attempt}"
         fs, path = storage.filesystem(storage.join(self.job.staging, name, f"part-{self.ranks.rank:05d}.parquet"))
-        fs.create_dir(os.path.dirname(path), recursive=True)
+        storage.make_folder(fs, os.path.dirname(path))
         schema = pa.schema([("repeat", pa.int32()), ("row_id", pa.int64()), ("scores", pa.list_(pa.float64()))])
         scored = group.score()
         pq.write_table(pa.concat_tables(scored) if scored else schema.empty_table(), path, filesystem=fs)
@@ -216,7 +216,7 @@ class Rank:
         if self.ranks.rank != 0:
             return name
         fs, path = storage.filesystem(storage.join(self.job.staging, name))
-        fs.create_dir(os.path.dirname(path), recursive=True)
+        storage.make_folder(fs, os.path.dirname(path))
         rows = [np.flatnonzero(learns) for learns in group.learns]
         columns = {
             "repeat": pa.array([s.repeat for s in group.sets], pa.int32()),
