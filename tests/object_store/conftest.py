@@ -29,8 +29,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     binary = os.environ.get("GENODL_MINIO") or shutil.which("minio")
     if binary is None:
         pytest.skip("no minio on PATH nor in GENODL_MINIO")
-    if not list((ROOT / ".venv").glob("lib/*/site-packages/pyspark/jars/genodl-s3.jar")):
-        pytest.skip("Spark has no way to S3: make object-store")
     folder = tmp_path_factory.mktemp("minio")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -62,6 +60,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.undo()
         process.terminate()
         process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def spark_store(store: str) -> str:
+    """The same, for tests in which Spark writes there."""
+    if not list((ROOT / ".venv").glob("lib/*/site-packages/pyspark/jars/genodl-s3.jar")):
+        pytest.skip("Spark has no way to S3: make object-store")
+    return store
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -19,7 +19,7 @@ from genodl_spark.lake.delta import Lake
 
 
 @pytest.fixture(scope="module")
-def jvm(store: str) -> Iterator[Any]:
+def jvm(spark_store: str) -> Iterator[Any]:
     spark = session.build("log store", config.load().spark, "local[1]")
     yield spark._jvm
     session.stop()

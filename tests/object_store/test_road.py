@@ -52,7 +52,7 @@ def road(genodl: Any, people: Path, lake: str) -> dict[str, Any]:
     return found
 
 
-def test_the_road_is_the_same(store: str, genodl: Any, tmp_path: Path) -> None:
+def test_the_road_is_the_same(spark_store: str, genodl: Any, tmp_path: Path) -> None:
     people = tmp_path / "people.vcf.gz"
     argv = ("--samples", "60", "--length", "40000", "--seed", "1", "--output", str(people))
     assert genodl(simulate, "cohort", *argv)[0] == 0

@@ -21,7 +21,7 @@ COMMITS = int(os.environ.get("GENODL_COMMITS", "200"))  # of each driver
 DRIVERS = ("a", "b")
 
 
-def test_two_drivers(store: str) -> None:
+def test_two_drivers(spark_store: str) -> None:
     uri = "s3a://lakes/two drivers"
     table = storage.join(uri, LD_PRUNED.name)
     with_stdin = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
