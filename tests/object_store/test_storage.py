@@ -29,16 +29,16 @@ def test_files_and_folders(store: str) -> None:
     assert storage.filesystem("s3://lakes/x")[0] is storage.filesystem(lake)[0]  # one client
 
 
-def test_leases(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leases(store: str) -> None:
     lake = "s3a://lakes/leases"
     storage.write_bytes(f"{lake}/t/x", b"")
 
     def held(verb: str, exclusive: bool = False) -> object:
         return locks.held(lake, verb, uuid.uuid4().hex, exclusive, wait=1.0)
 
-    with held("ingest"), held("predict"):
-        with pytest.raises(Conflict, match=r"found genodl (ingest|predict) on "), held("forget", exclusive=True):
-            pass
+    found = r"found genodl (ingest|predict) on "
+    with held("ingest"), held("predict"), pytest.raises(Conflict, match=found), held("forget", exclusive=True):
+        pass
     with held("forget", exclusive=True) as lease:
         assert lease.since is not None
         with pytest.raises(Conflict, match="found genodl forget on "), held("ingest"):
