@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from py4j.protocol import Py4JJavaError
 
-from genodl_spark.core import session, storage
-from genodl_spark.core.errors import InputError
-from genodl_spark.job import config
-from genodl_spark.lake.delta import Lake
+from genodl_spark.core import storage
+from tests.cluster.harness import ROOT
+from tests.object_store.java import EXISTS, LogStore, gateway
+
+VERSIONS = 200  # of each of two
 
 
 @pytest.fixture(scope="module")
 def jvm(spark_store: str) -> Iterator[Any]:
-    spark = session.build("log store", config.load().spark, "local[1]")
-    yield spark._jvm
-    session.stop()
+    opened = gateway()
+    yield opened.jvm
+    opened.shutdown()
 
 
 @contextmanager
@@ -51,24 +57,6 @@ def served(answer: Any) -> Iterator[str]:
         thread.join()
 
 
-def log_store(jvm: Any, endpoint: str | None = None) -> tuple[Any, Any]:
-    """A store, and the configuration that it is called with."""
-    configuration = jvm.org.apache.hadoop.conf.Configuration(
-        jvm.org.apache.spark.sql.SparkSession.active().sparkContext().hadoopConfiguration()
-    )
-    if endpoint is not None:
-        configuration.set("fs.s3a.endpoint", endpoint)
-        configuration.set("fs.s3a.impl.disable.cache", "true")
-    return jvm.genodl.ConditionalPutLogStore(configuration), configuration
-
-
-def write(jvm: Any, to: tuple[Any, Any], uri: str, *lines: str, overwrite: bool = False) -> None:
-    actions = jvm.java.util.ArrayList()
-    for line in lines:
-        actions.add(line)
-    to[0].write(jvm.org.apache.hadoop.fs.Path(uri), actions.iterator(), overwrite, to[1])
-
-
 def refused(call: Any, *arguments: Any, **options: Any) -> tuple[str, str]:
     with pytest.raises(Py4JJavaError) as error:
         call(*arguments, **options)
@@ -77,15 +65,51 @@ def refused(call: Any, *arguments: Any, **options: Any) -> tuple[str, str]:
 
 
 def test_an_entry_is_put_once(jvm: Any) -> None:
-    to, uri = log_store(jvm), "s3a://lakes/once/_delta_log/00000000000000000000.json"
-    write(jvm, to, uri, "first", "é")
-    assert refused(write, jvm, to, uri, "second") == ("java.nio.file.FileAlreadyExistsException", uri)
+    log, uri = LogStore(jvm), "s3a://lakes/once/_delta_log/00000000000000000000.json"
+    log.write(uri, "first", "é")
+    assert refused(log.write, uri, "second") == (EXISTS, uri)
     assert storage.read_bytes(uri) == "first\né\n".encode()
-    write(jvm, to, uri, "first", "é")  # what stands there is this very entry: its put was answered by silence
-    write(jvm, to, uri, "second", overwrite=True)
+    log.write(uri, "first", "é")  # what stands there is this very entry: its put was answered by silence
+    log.write(uri, "second", overwrite=True)
     assert storage.read_bytes(uri) == b"second\n"
     assert storage.files_under("s3a://lakes/once") == [uri]  # of the trial nothing is left
-    assert to[0].isPartialWriteVisible(jvm.org.apache.hadoop.fs.Path(uri), to[1]) is False
+    assert not log.partly_visible(uri)
+
+
+def test_two_processes_that_write_the_same_versions(spark_store: str) -> None:
+    """Each version is one's own: none is missing, none was written twice."""
+    log, names = "s3a://lakes/race/_delta_log", ("a", "b")
+    command = [sys.executable, str(Path(__file__).with_name("java.py")), log]
+    environment = {**os.environ, "PYTHONPATH": "."}
+    racers = [
+        subprocess.Popen(
+            [*command, name, str(VERSIONS)],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    try:
+        for racer in racers:
+            assert racer.stdout is not None and racer.stdout.readline() == "ready\n"
+        for racer in racers:
+            assert racer.stdin is not None
+            racer.stdin.write("go\n")
+            racer.stdin.flush()
+        assert [racer.wait(300) for racer in racers] == [0, 0]
+    finally:
+        for racer in racers:
+            racer.kill()
+            racer.wait()
+    entries = storage.files_under(log)
+    assert entries == [f"{log}/{version:020}.json" for version in range(2 * VERSIONS)]
+    written = [storage.read_bytes(uri).decode().strip() for uri in entries]
+    assert sorted(written) == sorted(f"{name} {number}" for name in names for number in range(VERSIONS))
+    turns = sum(one[0] != another[0] for one, another in itertools.pairwise(written))
+    assert turns > 10  # they did meet
 
 
 def test_an_answer_that_is_lost(jvm: Any, store: str) -> None:
@@ -117,7 +141,7 @@ def test_an_answer_that_is_lost(jvm: Any, store: str) -> None:
 
     uri = "s3a://lakes/lost/_delta_log/00000000000000000000.json"
     with served(relay) as endpoint:
-        write(jvm, log_store(jvm, endpoint), uri, "mine")
+        LogStore(jvm, endpoint=endpoint).write(uri, "mine")
     assert seen == [("*", 200), ("*", 412)]
     assert storage.read_bytes(uri) == b"mine\n"
 
@@ -131,14 +155,6 @@ def test_a_store_that_knows_no_conditions_is_refused(jvm: Any) -> None:
 
     uri = "s3a://heedless/t/_delta_log/00000000000000000000.json"
     with served(obey) as endpoint:
-        name, message = refused(write, jvm, log_store(jvm, endpoint), uri, "mine")
+        name, message = refused(LogStore(jvm, endpoint=endpoint).write, uri, "mine")
     assert name == "java.io.IOException"
     assert message.startswith("found that the object store of s3a://heedless puts objects whatever If-None-Match says;")
-
-
-def test_another_log_store_is_refused(jvm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyspark.sql import SparkSession
-
-    monkeypatch.setattr(session, "S3_LOG_STORE", "io.delta.storage.S3SingleDriverLogStore")
-    with pytest.raises(InputError, match="does not commit to S3 by conditional puts"):
-        Lake(SparkSession.active(), "s3://lakes/x")
