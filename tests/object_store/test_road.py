@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,7 +23,8 @@ SMALL = (
     "split.repeats=1",
     "tracking.uri=off",
 )
-PREDICTED = "SELECT entity_id, predicted, value FROM predictions_latest ORDER BY entity_id"
+# two trainings on the same rows may differ in the last bits of a probability
+PREDICTED = "SELECT entity_id, predicted, round(value, 6) AS value FROM predictions_latest ORDER BY entity_id"
 
 
 def road(genodl: Any, people: Path, lake: str) -> dict[str, Any]:
@@ -64,7 +66,6 @@ def test_the_road_is_the_same(spark_store: str, genodl: Any, tmp_path: Path) -> 
     for uri in storage.files_under("s3a://lakes/the road"):
         content = storage.read_bytes(uri)
         if uri.endswith(".parquet"):
-            with storage.open_input(uri) as stream:
-                content = str(pq.read_table(stream).to_pylist()).encode()
+            content = str(pq.read_table(pa.BufferReader(content)).to_pylist()).encode()
         assert not any(secret in content for secret in secrets), uri
     assert storage.files_under("s3a://lakes/the road/_locks") == []

@@ -6,9 +6,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import deltalake
-import pyarrow as pa
 import pytest
 
 from genodl_spark.core import storage
@@ -33,8 +33,8 @@ def test_two_drivers(spark_store: str) -> None:
     try:
         for driver in drivers:
             assert driver.stdout.readline() == "ready\n", driver.stderr.read()
-        before = table_log.newest(storage.join(table, "_delta_log"))
-        assert before == 0
+        made = table_log.newest(storage.join(table, "_delta_log"))
+        assert made in (0, 1)  # the one that came second may have found the table, and an empty commit does no harm
         for driver in drivers:
             driver.stdin.write("go\n")
             driver.stdin.flush()
@@ -46,26 +46,27 @@ def test_two_drivers(spark_store: str) -> None:
             if driver.poll() is None:
                 driver.kill()
                 driver.wait()
-    assert table_log.newest(storage.join(table, "_delta_log")) == len(DRIVERS) * COMMITS
+    versions = range(made + 1, made + 1 + len(DRIVERS) * COMMITS)
+    assert table_log.newest(storage.join(table, "_delta_log")) == versions[-1]
     transactions = set()
-    for version in range(1, len(DRIVERS) * COMMITS + 1):
+    for version in versions:
         actions = list(table_log.actions(storage.join(table, "_delta_log"), version))
         assert [kind for action in actions for kind in action].count("add") == 1
         transactions |= {action["commitInfo"]["txnId"] for action in actions if "commitInfo" in action}
     assert len(transactions) == len(DRIVERS) * COMMITS
     stored = deltalake.DeltaTable(table, storage_options=storage.delta_rs_options(table))
     rows = deltalake.QueryBuilder().register("t", stored).execute("SELECT cohort, pos FROM t").read_all()
-    found = pa.table(rows).to_pylist()
+    found = zip(*([value.as_py() for value in rows.column(name)] for name in ("cohort", "pos")), strict=True)
     appended = {(name, number) for name in DRIVERS for number in range(COMMITS) if number % 4 != 3}
     last = {(f"{name}-last", (COMMITS // 4) * 4 - 1) for name in DRIVERS}
-    assert sorted((row["cohort"], row["pos"]) for row in found) == sorted(appended | last)
+    assert sorted(found) == sorted(appended | last)
     # Files of attempts that came second were removed or used again: each file there was in some version.
     known = {
-        action["add"]["path"]
-        for version in range(1, len(DRIVERS) * COMMITS + 1)
+        storage.join(table, unquote(action["add"]["path"]))
+        for version in versions
         for action in table_log.actions(storage.join(table, "_delta_log"), version)
         if "add" in action
     }
     there = {uri for uri in storage.files_under(table, ".parquet") if "/_delta_log/" not in uri}
-    assert there == {storage.join(table, path) for path in known}
+    assert there == known
     assert not [uri for uri in storage.files_under(table) if "conditional-put" in uri]
