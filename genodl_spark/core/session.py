@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from genodl_spark.core import redaction, storage
+from genodl_spark.core import redaction
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
@@ -159,6 +159,8 @@ def _chosen(app: str, settings: Mapping[str, str], master: str | None) -> dict[s
 def _of_s3() -> dict[str, str]:
     """Where Hadoop's S3A finds what all other clients of S3 find in the environment: the store, its region and who
     asks. Credentials themselves are in no property."""
+    from genodl_spark.core import storage  # which loads Arrow
+
     found = {"spark.hadoop.fs.s3a.aws.credentials.provider": _S3_CREDENTIALS}
     endpoint, region = storage.s3_endpoint(), storage.s3_region()
     if endpoint is not None:

@@ -75,6 +75,7 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
                 _unchanged(run)
                 return
             log.info("%d entities have come, changed or gone since the last run", len(wanted))
+    model.files.weights()  # a worker that holds them in its memory would not see that the file has changed
     scoring = scoring_of(run, model, cohort, versions, wanted)
     try:
         parts, rows, missing = score(run, model, cohort, scoring, files)

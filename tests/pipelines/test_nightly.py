@@ -75,7 +75,8 @@ def test_the_first_verb_that_fails_ends_the_chain_as_it_ended_and_a_breach_does_
     steps = [(step["verb"], step["code"]) for step in report["metrics"]["steps"]]
     assert steps == [(words[0], one) for words, one in zip(whole[:failed], codes, strict=False)]
     assert report["status"] == ("failed" if failed < len(codes) or code == 4 else "unchanged")
-    assert last in printed.err + caplog.text
+    told = [f"{type(e).__name__}: {e}" for record in caplog.records if record.exc_info and (e := record.exc_info[1])]
+    assert last in "\n".join([printed.err, *caplog.messages, *told])
 
 
 def test_what_is_no_chain_or_no_day_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
