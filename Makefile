@@ -32,7 +32,7 @@ goldens: setup ## ask plink2, bcftools and R with edgeR, DESeq2, preprocessCore 
 test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
 	@$(PYTEST) tests/cluster
 
-test-faults: setup ## jobs killed and started again
+test-faults: setup ## jobs killed and started again, hosts killed and cut off
 	@$(PYTEST) tests/faults
 
 test-schedule: setup ## the nightly DAG under a real Airflow, which it installs into .venv-airflow

@@ -9,17 +9,36 @@ import secrets
 import signal
 import socket
 import subprocess
+import sys
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 SUBMIT = ROOT / ".venv" / "bin" / "spark-submit"
 _START_SECONDS = 90
 _JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"  # jobs this short end before optimised code pays: half the CPU time
+
+
+class Place(Protocol):
+    """Where processes run: their address, and what to put before a command that is to run there."""
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def inside(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Loopback:
+    address: str = "127.0.0.1"
+
+    @property
+    def inside(self) -> list[str]:
+        return []
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,12 @@ class Cluster:
     wheel: Path
     conf: dict[str, str]
     secret: Path
+    page: str
+    driver: Place
+
+    def state(self) -> dict[str, Any]:
+        """What the master says of itself: `aliveworkers` and more."""
+        return _state(self.driver, self.page)
 
     def submit(self, verb: str, *arguments: str, conf: dict[str, str] | None = None, timeout: float = 240) -> Result:
         """Runs jobs/VERB.py as a user would:
@@ -66,6 +91,14 @@ class Cluster:
                     found.append(int(entry.name))
         return sorted(found)
 
+    def commands(self, worker: int) -> list[bytes]:
+        """Their command lines."""
+        found = []
+        for pid in self.processes(worker):
+            with contextlib.suppress(OSError):
+                found.append(Path(f"/proc/{pid}/cmdline").read_bytes())
+        return found
+
     def ranks(self, worker: int) -> list[int]:
         """Pids of the processes of a worker that have loaded Horovod's library:
         what trains, however it was launched."""
@@ -85,6 +118,7 @@ class Cluster:
         self, file: Path, *arguments: str, conf: dict[str, str] | None = None, timeout: float = 240
     ) -> Result:
         command = [
+            *self.driver.inside,
             str(SUBMIT),
             "--master",
             self.master,
@@ -97,12 +131,25 @@ class Cluster:
             command += ["--conf", f"{key}={value}"]
         command += [str(file), *arguments]
         # Nothing of the caller's environment but what a bare shell has, so that no PYTHONPATH or JAVA_HOME helps.
-        done = _run(command, {"PATH": "/usr/bin:/bin", "SPARK_LOCAL_IP": "127.0.0.1"}, timeout)
+        done = _run(command, {"PATH": "/usr/bin:/bin", "SPARK_LOCAL_IP": self.driver.address}, timeout)
         lines = done.stdout.splitlines()
         report: dict[str, Any] = {}
         with contextlib.suppress(json.JSONDecodeError, IndexError):
             report = json.loads(lines[-1])
         return Result(done.returncode, report, done.stdout, done.stderr)
+
+
+def two_classes(folder: Path) -> tuple[Path, Path]:
+    """A matrix of 6 genes and 40 samples, and a sample table with two classes that gene g0 tells apart."""
+    samples = [f"s{i:02d}" for i in range(40)]
+    rows = [
+        "\t".join([f"g{gene}", *(str((i % 2) * (gene == 0) * 5 + (i * 7 + gene * 3) % 11 / 10) for i in range(40))])
+        for gene in range(6)
+    ]
+    matrix, table = folder / "m.tsv", folder / "s.tsv"
+    matrix.write_text("\n".join(["\t".join(["gene", *samples]), *rows]) + "\n")
+    table.write_text("sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[i % 2]}\n" for i, s in enumerate(samples)))
+    return matrix, table
 
 
 def _run(command: list[str], env: dict[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
@@ -123,33 +170,40 @@ def _run(command: list[str], env: dict[str, str], timeout: float) -> subprocess.
 
 @contextlib.contextmanager
 def cluster(
-    directory: Path, wheel: Path, workers: int = 2, cores: int = 1, memory: str = "1g", executor_memory: str = "512m"
+    directory: Path,
+    wheel: Path,
+    workers: int = 2,
+    cores: int = 1,
+    memory: str = "1g",
+    executor_memory: str = "512m",
+    spark_home: Path | None = None,
+    properties: str = "spark.authenticate true\nspark.network.crypto.enabled true\n",
+    places: Sequence[Place] | None = None,
 ) -> Iterator[Cluster]:
-    """Starts a master and `workers` workers of `cores` cores each, bound to 127.0.0.1;
-    ends them, and only them, on leaving.
+    """Starts a master and `workers` workers of `cores` cores each, bound to 127.0.0.1, or each in its own of `places`:
+    the master's, those of the workers, that of jobs' drivers. Ends them, and only them, on leaving.
 
     Everything that Spark writes lies under `directory`. Jobs get one executor of one core on every worker.
-    Who connects has to know a secret, and what is said is encrypted.
+    Who connects has to know a secret, and what is said is encrypted. With `spark_home` master and workers are started
+    from that Spark and are told nothing else but where a JVM is, as on nodes that nobody has set up for this project.
     """
     port, page = _free_ports(2)
-    master = f"spark://127.0.0.1:{port}"
+    at, *of_workers, driver = places or [Loopback()] * (workers + 2)
+    master = f"spark://{at.address}:{port}"
     started: list[subprocess.Popen[bytes]] = []
     work = [directory / f"worker-{number}" for number in range(workers)]
     secret = directory / "secret.conf"
     directory.mkdir(parents=True, exist_ok=True)
     with open(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as sink:
-        sink.write(
-            f"spark.authenticate true\nspark.authenticate.secret {secrets.token_hex()}\n"
-            "spark.network.crypto.enabled true\n"
-        )
+        sink.write(f"{properties}spark.authenticate.secret {secrets.token_hex()}\n")
     known = ["--properties-file", str(secret)]
-    own = ["--host", "127.0.0.1", "--port", str(port), "--webui-port", str(page)]
+    own = ["--host", at.address, "--port", str(port), "--webui-port", str(page)]
     try:
-        started.append(_daemon(directory / "master", ["master.Master", *known, *own]))
-        for folder in work:
+        started.append(_daemon(directory / "master", ["master.Master", *known, *own], spark_home, at))
+        for folder, place in zip(work, of_workers, strict=True):
             given = [
                 "--host",
-                "127.0.0.1",
+                place.address,
                 "--cores",
                 str(cores),
                 "--memory",
@@ -159,54 +213,80 @@ def cluster(
                 "--webui-port",
                 "0",
             ]
-            started.append(_daemon(folder, ["worker.Worker", *known, *given, master]))
-        _await_workers(page, workers, started, directory)
+            started.append(_daemon(folder, ["worker.Worker", *known, *given, master], spark_home, place))
+        page_of = f"http://{at.address}:{page}"
+        _await_workers(driver, page_of, workers, started, directory)
         conf = {
             "spark.executor.cores": "1",
             "spark.cores.max": str(workers),
             "spark.executor.memory": executor_memory,
             "spark.executor.extraJavaOptions": _JVM,
             "spark.driver.memory": "1g",
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.host": driver.address,
+            "spark.driver.bindAddress": driver.address,
             "spark.local.dir": str(directory / "driver"),
             # Both executors, or no job starts: a task count of two then means two machines.
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
         }
-        yield Cluster(master, work, wheel, conf, secret)
+        yield Cluster(master, work, wheel, conf, secret, page_of, driver)
     finally:
         for process in reversed(started):
             _end(process)
 
 
-def _daemon(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+@contextlib.contextmanager
+def worker(folder: Path, running: Cluster, known: list[str]) -> Iterator[None]:
+    """One more worker that asks a running cluster's master to take it; its output is FOLDER/log."""
+    own = ["--host", "127.0.0.1", "--cores", "1", "--memory", "512m", "--work-dir", str(folder / "work")]
+    started = _daemon(folder, ["worker.Worker", *known, *own, "--webui-port", "0", running.master])
+    try:
+        yield
+    finally:
+        _end(started)
+
+
+def _daemon(
+    folder: Path, arguments: list[str], spark_home: Path | None = None, place: Place | None = None
+) -> subprocess.Popen[bytes]:
     """A master or worker in a process group of its own; its output goes to FOLDER/log."""
     (folder / "local").mkdir(parents=True)
-    script = '. "$1/docker/env.sh" && shift && exec "$SPARK_HOME/bin/spark-class" "org.apache.spark.deploy.$@"'
+    place = place or Loopback()
+    script = '. "$1/docker/env.sh" && home=${2:-$SPARK_HOME} && '
+    if spark_home is not None:
+        script += "unset ${!PYSPARK_*} ${!SPARK_CONF*} ${!SPARK_SUBMIT*} && "
+    script += 'shift 2 && SPARK_HOME=$home exec "$home/bin/spark-class" "org.apache.spark.deploy.$@"'
     env = {
         "PATH": "/usr/bin:/bin",
-        "SPARK_LOCAL_IP": "127.0.0.1",
+        "SPARK_LOCAL_IP": place.address,
         "SPARK_LOCAL_DIRS": str(folder / "local"),
         "SPARK_DAEMON_MEMORY": "256m",
         "SPARK_DAEMON_JAVA_OPTS": _JVM,
         "SPARK_NO_DAEMONIZE": "1",
     }
     with (folder / "log").open("wb") as log:
-        command = ["bash", "-c", script, "bash", str(ROOT), *arguments]
+        command = [*place.inside, "bash", "-c", script, "bash", str(ROOT), str(spark_home or ""), *arguments]
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=folder, start_new_session=True
         )
 
 
-def _await_workers(page: int, workers: int, started: list[subprocess.Popen[bytes]], directory: Path) -> None:
+def _state(place: Place, page: str) -> dict[str, Any]:
+    """What the master says of itself, asked for where it can be reached. ValueError where it does not answer."""
+    ask = f"import urllib.request as u; print(u.urlopen({page + '/json/'!r}, timeout=5).read().decode())"
+    done = subprocess.run(
+        [*place.inside, sys.executable, "-c", ask], capture_output=True, text=True, check=False, timeout=30
+    )
+    return dict(json.loads(done.stdout))
+
+
+def _await_workers(
+    place: Place, page: str, workers: int, started: list[subprocess.Popen[bytes]], directory: Path
+) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and all(process.poll() is None for process in started):
-        with (
-            contextlib.suppress(OSError, ValueError),
-            urllib.request.urlopen(f"http://127.0.0.1:{page}/json/", timeout=5) as answer,
-        ):
-            if json.load(answer)["aliveworkers"] == workers:
+        with contextlib.suppress(OSError, ValueError):
+            if _state(place, page)["aliveworkers"] == workers:
                 return
         time.sleep(0.2)
     logs = "\n".join(f"{log}:\n{log.read_text(errors='replace')[-2000:]}" for log in sorted(directory.glob("*/log")))
