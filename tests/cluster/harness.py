@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -53,7 +53,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster: its master's URL, the workers' directories and the wheel that jobs are sent with."""
+    """A running cluster: its master's URL, the workers' directories, the wheel that jobs are sent with, and variables
+    that they find."""
 
     master: str
     work: list[Path]
@@ -62,6 +63,7 @@ class Cluster:
     secret: Path
     page: str
     driver: Place
+    environment: Mapping[str, str]
 
     def state(self) -> dict[str, Any]:
         """What the master says of itself: `aliveworkers` and more."""
@@ -131,7 +133,8 @@ class Cluster:
             command += ["--conf", f"{key}={value}"]
         command += [str(file), *arguments]
         # Nothing of the caller's environment but what a bare shell has, so that no PYTHONPATH or JAVA_HOME helps.
-        done = _run(command, {"PATH": "/usr/bin:/bin", "SPARK_LOCAL_IP": self.driver.address}, timeout)
+        shell = {"PATH": "/usr/bin:/bin", "SPARK_LOCAL_IP": self.driver.address}
+        done = _run(command, {**shell, **self.environment}, timeout)
         lines = done.stdout.splitlines()
         report: dict[str, Any] = {}
         with contextlib.suppress(json.JSONDecodeError, IndexError):
@@ -179,16 +182,19 @@ def cluster(
     spark_home: Path | None = None,
     properties: str = "spark.authenticate true\nspark.network.crypto.enabled true\n",
     places: Sequence[Place] | None = None,
+    environment: Mapping[str, str] | None = None,
+    of_workers: Mapping[str, str] | None = None,
 ) -> Iterator[Cluster]:
     """Starts a master and `workers` workers of `cores` cores each, bound to 127.0.0.1, or each in its own of `places`:
     the master's, those of the workers, that of jobs' drivers. Ends them, and only them, on leaving.
 
     Everything that Spark writes lies under `directory`. Jobs get one executor of one core on every worker.
-    Who connects has to know a secret, and what is said is encrypted. With `spark_home` master and workers are started
-    from that Spark and are told nothing else but where a JVM is, as on nodes that nobody has set up for this project.
+    Who connects has to know a secret, and what is said is encrypted. `environment` and `of_workers`: variables that
+    jobs find where they are sent from, and those of workers. With `spark_home` master and workers are started from that
+    Spark and are told nothing else but where a JVM is, as on nodes that nobody has set up for this project.
     """
     port, page = _free_ports(2)
-    at, *of_workers, driver = places or [Loopback()] * (workers + 2)
+    at, *places_of_workers, driver = places or [Loopback()] * (workers + 2)
     master = f"spark://{at.address}:{port}"
     started: list[subprocess.Popen[bytes]] = []
     work = [directory / f"worker-{number}" for number in range(workers)]
@@ -200,7 +206,7 @@ def cluster(
     own = ["--host", at.address, "--port", str(port), "--webui-port", str(page)]
     try:
         started.append(_daemon(directory / "master", ["master.Master", *known, *own], spark_home, at))
-        for folder, place in zip(work, of_workers, strict=True):
+        for folder, place in zip(work, places_of_workers, strict=True):
             given = [
                 "--host",
                 place.address,
@@ -213,7 +219,7 @@ def cluster(
                 "--webui-port",
                 "0",
             ]
-            started.append(_daemon(folder, ["worker.Worker", *known, *given, master], spark_home, place))
+            started.append(_daemon(folder, ["worker.Worker", *known, *given, master], spark_home, place, of_workers))
         page_of = f"http://{at.address}:{page}"
         _await_workers(driver, page_of, workers, started, directory)
         conf = {
@@ -229,7 +235,7 @@ def cluster(
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
         }
-        yield Cluster(master, work, wheel, conf, secret, page_of, driver)
+        yield Cluster(master, work, wheel, conf, secret, page_of, driver, environment or {})
     finally:
         for process in reversed(started):
             _end(process)
@@ -247,7 +253,11 @@ def worker(folder: Path, running: Cluster, known: list[str]) -> Iterator[None]:
 
 
 def _daemon(
-    folder: Path, arguments: list[str], spark_home: Path | None = None, place: Place | None = None
+    folder: Path,
+    arguments: list[str],
+    spark_home: Path | None = None,
+    place: Place | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     """A master or worker in a process group of its own; its output goes to FOLDER/log."""
     (folder / "local").mkdir(parents=True)
@@ -263,6 +273,7 @@ def _daemon(
         "SPARK_DAEMON_MEMORY": "256m",
         "SPARK_DAEMON_JAVA_OPTS": _JVM,
         "SPARK_NO_DAEMONIZE": "1",
+        **(variables or {}),
     }
     with (folder / "log").open("wb") as log:
         command = [*place.inside, "bash", "-c", script, "bash", str(ROOT), str(spark_home or ""), *arguments]
