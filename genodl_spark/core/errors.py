@@ -1,9 +1,12 @@
 """What ends a job with a single line: input or configuration that the user has to mend (exit 2),
-another run in the way (exit 4)."""
+another run in the way (exit 4), or machines that lack something (exit 1)."""
 
 from __future__ import annotations
 
+import errno
+import platform
 import re
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 # the advice for what the lake holds no longer whole
@@ -49,6 +52,17 @@ class Conflict(Exception):
         super().__init__(" ".join(message.split()))
 
 
+class Outage(Exception):
+    """The machines lack something, such as room on a disk or a master that answers: nothing was half-written,
+    and the same command may be run again once it is there.
+
+    `message` says what was found, what was expected and what to do, as one line. Survives pickling.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+
 # What Spark says of a file of a scan; the path is percent-encoded.
 _UNREADABLE = re.compile(r"\[FAILED_READ_FILE\.[A-Z_]+\] Encountered error while reading file (.+?\.parquet)\.")
 _CAUSE = re.compile(r"^Caused by: (?:[\w$]+\.)*[\w$]+: (.+)$", re.MULTILINE)
@@ -71,6 +85,46 @@ def input_error_within(error: BaseException) -> InputError | None:
             re.sub("^file:/(?!/)", "file:///", unquote(found.group(1))),
         )
     return None
+
+
+# How the C library, SQLite and DuckDB say it; the path behind it where there is one.
+_FULL = re.compile(
+    r"(?:No space left on device|Disk quota exceeded|database or disk is full)(?:: ['\"]?(?P<path>/[^'\"\n]+))?"
+)
+# What Spark says once ten executors in a row have ended as they started.
+_REMOVED = re.compile(r"Master removed our application: \w+")
+_TASK = re.compile(r"\(TID \d+\) \(([\w.:-]+) executor \w+\)")
+
+
+def outage_within(error: BaseException) -> Outage | None:
+    """The Outage that `error` is or that led to it: a full disk, here or where a Spark task ran, in Python or in Java,
+    or no worker left. None where there is none."""
+    for one in _causes(error):
+        if isinstance(one, Outage):
+            return one
+        text = str(one)
+        found = _FULL.search(text)
+        if found or (isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT)):
+            path = getattr(one, "filename", None) or (found and found["path"])
+            host = (_TASK.findall(text) or [platform.node()])[-1]
+            found_none = f"found no space left on a disk of {host}" + (f" for {path}" if path else "")
+            return Outage(f"{found_none}; expected some, make room and run the same command again")
+        if removed := _REMOVED.search(text):
+            return Outage(
+                f"found no worker that could start an executor ({removed[0]}); expected one, look at their stderr "
+                "in the workers' folders, as for a full disk, and run the same command again"
+            )
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, what it came from, and so on."""
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in seen:
+        seen.append(one)
+        yield one
+        one = one.__cause__ or one.__context__
 
 
 class Refused(Exception):

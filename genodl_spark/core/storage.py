@@ -159,7 +159,8 @@ def read_bytes(uri: str) -> bytes:
 
 
 def write_bytes(uri: str, content: bytes) -> None:
-    """Publishes `content` at `uri` whole: written aside, then moved into place. An object is whole without that."""
+    """Publishes `content` at `uri` whole: written aside, then moved into place; where that fails nothing is left aside.
+    An object is whole without that."""
     fs, path = filesystem(uri)
     if is_s3(uri):
         with fs.open_output_stream(path, compression=None) as stream:
@@ -167,9 +168,14 @@ def write_bytes(uri: str, content: bytes) -> None:
         return
     fs.create_dir(posixpath.dirname(path), recursive=True)
     aside = f"{path}.{uuid.uuid4().hex}.tmp"
-    with fs.open_output_stream(aside) as stream:
-        stream.write(content)
-    fs.move(aside, path)
+    try:
+        with fs.open_output_stream(aside) as stream:
+            stream.write(content)
+        fs.move(aside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            fs.delete_file(aside)
+        raise
 
 
 def read_json(uri: str) -> Any:
@@ -239,6 +245,15 @@ def remove_directory(uri: str) -> None:
     fs, path = filesystem(uri)
     if fs.get_file_info(path).type == pafs.FileType.Directory:
         fs.delete_dir(path)
+
+
+def reserve(file: Any, size: int, path: str) -> None:
+    """Takes `size` bytes of the disk for an empty local file at once. OSError, naming `path`, where the disk has not as
+    many: a page of a mapped file that finds no room later ends the process without a word."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from error
 
 
 def content_hash(uri: str) -> tuple[str, int]:

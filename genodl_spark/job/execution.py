@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from genodl_spark.core import redaction, session, storage
-from genodl_spark.core.errors import Conflict, InputError, input_error_within
+from genodl_spark.core.errors import Conflict, InputError, Outage, input_error_within, outage_within
 from genodl_spark.core.output import JsonFormatter, LogFormatter, as_json, printable, reader_left
 from genodl_spark.job import config
 from genodl_spark.job.run import Report, Run, fingerprint
@@ -41,7 +41,7 @@ def _execute(
     logs: contextlib.ExitStack,
 ) -> int:
     report = Report(verb, started=started)
-    failure: InputError | Conflict | None = None
+    failure: InputError | Conflict | Outage | None = None
     crash: BaseException | None = None
     run: Run | None = None
     code = 0
@@ -73,11 +73,11 @@ def _execute(
             leases.callback(run.let_go)
             work(run, arguments)
         except Exception as error:
-            failure = error if isinstance(error, Conflict) else input_error_within(error)
+            failure = error if isinstance(error, Conflict) else input_error_within(error) or outage_within(error)
             crash = None if failure else error
         if failure is not None or crash is not None:
             report.status, report.error = "failed", redaction.text(str(failure or crash)).strip().split("\n")[0]
-            code = 4 if isinstance(failure, Conflict) else 2 if failure else 1
+            code = 4 if isinstance(failure, Conflict) else 2 if isinstance(failure, InputError) else 1
         elif report.breached:
             code = 3
         if run is not None and verb in RECORDED:

@@ -180,7 +180,7 @@ class _Spill:
         size = self._whole - 1
         if self._fresh:
             self._file.truncate(0)
-            self._file.truncate(size)
+            storage.reserve(self._file, size, self.path)
         block = _Block(np.memmap(self.path, np.uint8, "r+" if self._fresh else "r", shape=(size,)), self.layout)
         if self._fresh:
             fill(block)

@@ -41,6 +41,60 @@ class Loopback:
         return []
 
 
+class Daemon:
+    """A master or worker in a process group of its own, which can be killed and started again as it was; its output
+    goes to FOLDER/log."""
+
+    def __init__(
+        self,
+        folder: Path,
+        arguments: list[str],
+        spark_home: Path | None = None,
+        place: Place | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        (folder / "local").mkdir(parents=True)
+        self._folder, self._place, self._variables = folder, place or Loopback(), variables or {}
+        script = '. "$1/docker/env.sh" && home=${2:-$SPARK_HOME} && '
+        if spark_home is not None:
+            script += "unset ${!PYSPARK_*} ${!SPARK_CONF*} ${!SPARK_SUBMIT*} && "
+        script += 'shift 2 && SPARK_HOME=$home exec "$home/bin/spark-class" "org.apache.spark.deploy.$@"'
+        self._command = ["bash", "-c", script, "bash", str(ROOT), str(spark_home or ""), *arguments]
+        self.start()
+
+    def start(self) -> None:
+        env = {
+            "PATH": "/usr/bin:/bin",
+            "SPARK_LOCAL_IP": self._place.address,
+            "SPARK_LOCAL_DIRS": str(self._folder / "local"),
+            "SPARK_DAEMON_MEMORY": "256m",
+            "SPARK_DAEMON_JAVA_OPTS": _JVM,
+            "SPARK_NO_DAEMONIZE": "1",
+            **self._variables,
+        }
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._place.inside, *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=env,
+                cwd=self._folder,
+                start_new_session=True,
+            )
+
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """kill -9 of its process group."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(timeout=10)
+
+    def end(self) -> None:
+        _end(self._process)
+
+
 @dataclass(frozen=True)
 class Result:
     """What one job left: exit code, run report (the last line on stdout), and both streams whole."""
@@ -64,6 +118,14 @@ class Cluster:
     page: str
     driver: Place
     environment: Mapping[str, str]
+    daemons: list[Daemon]
+
+    @property
+    def master_process(self) -> Daemon:
+        return self.daemons[0]
+
+    def worker_process(self, worker: int) -> Daemon:
+        return self.daemons[1 + worker]
 
     def state(self) -> dict[str, Any]:
         """What the master says of itself: `aliveworkers` and more."""
@@ -196,16 +258,18 @@ def cluster(
     port, page = _free_ports(2)
     at, *places_of_workers, driver = places or [Loopback()] * (workers + 2)
     master = f"spark://{at.address}:{port}"
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[Daemon] = []
     work = [directory / f"worker-{number}" for number in range(workers)]
     secret = directory / "secret.conf"
     directory.mkdir(parents=True, exist_ok=True)
     with open(os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as sink:
-        sink.write(f"{properties}spark.authenticate.secret {secrets.token_hex()}\n")
+        # A master that is started again then knows of its workers and applications.
+        kept = f"spark.deploy.recoveryMode FILESYSTEM\nspark.deploy.recoveryDirectory {directory / 'recovery'}\n"
+        sink.write(f"{properties}{kept}spark.authenticate.secret {secrets.token_hex()}\n")
     known = ["--properties-file", str(secret)]
     own = ["--host", at.address, "--port", str(port), "--webui-port", str(page)]
     try:
-        started.append(_daemon(directory / "master", ["master.Master", *known, *own], spark_home, at))
+        started.append(Daemon(directory / "master", ["master.Master", *known, *own], spark_home, at))
         for folder, place in zip(work, places_of_workers, strict=True):
             given = [
                 "--host",
@@ -219,7 +283,7 @@ def cluster(
                 "--webui-port",
                 "0",
             ]
-            started.append(_daemon(folder, ["worker.Worker", *known, *given, master], spark_home, place, of_workers))
+            started.append(Daemon(folder, ["worker.Worker", *known, *given, master], spark_home, place, of_workers))
         page_of = f"http://{at.address}:{page}"
         _await_workers(driver, page_of, workers, started, directory)
         conf = {
@@ -235,51 +299,21 @@ def cluster(
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": "60s",
         }
-        yield Cluster(master, work, wheel, conf, secret, page_of, driver, environment or {})
+        yield Cluster(master, work, wheel, conf, secret, page_of, driver, environment or {}, started)
     finally:
-        for process in reversed(started):
-            _end(process)
+        for daemon in reversed(started):
+            daemon.end()
 
 
 @contextlib.contextmanager
 def worker(folder: Path, running: Cluster, known: list[str]) -> Iterator[None]:
     """One more worker that asks a running cluster's master to take it; its output is FOLDER/log."""
     own = ["--host", "127.0.0.1", "--cores", "1", "--memory", "512m", "--work-dir", str(folder / "work")]
-    started = _daemon(folder, ["worker.Worker", *known, *own, "--webui-port", "0", running.master])
+    started = Daemon(folder, ["worker.Worker", *known, *own, "--webui-port", "0", running.master])
     try:
         yield
     finally:
-        _end(started)
-
-
-def _daemon(
-    folder: Path,
-    arguments: list[str],
-    spark_home: Path | None = None,
-    place: Place | None = None,
-    variables: Mapping[str, str] | None = None,
-) -> subprocess.Popen[bytes]:
-    """A master or worker in a process group of its own; its output goes to FOLDER/log."""
-    (folder / "local").mkdir(parents=True)
-    place = place or Loopback()
-    script = '. "$1/docker/env.sh" && home=${2:-$SPARK_HOME} && '
-    if spark_home is not None:
-        script += "unset ${!PYSPARK_*} ${!SPARK_CONF*} ${!SPARK_SUBMIT*} && "
-    script += 'shift 2 && SPARK_HOME=$home exec "$home/bin/spark-class" "org.apache.spark.deploy.$@"'
-    env = {
-        "PATH": "/usr/bin:/bin",
-        "SPARK_LOCAL_IP": place.address,
-        "SPARK_LOCAL_DIRS": str(folder / "local"),
-        "SPARK_DAEMON_MEMORY": "256m",
-        "SPARK_DAEMON_JAVA_OPTS": _JVM,
-        "SPARK_NO_DAEMONIZE": "1",
-        **(variables or {}),
-    }
-    with (folder / "log").open("wb") as log:
-        command = [*place.inside, "bash", "-c", script, "bash", str(ROOT), str(spark_home or ""), *arguments]
-        return subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, cwd=folder, start_new_session=True
-        )
+        started.end()
 
 
 def _state(place: Place, page: str) -> dict[str, Any]:
@@ -291,11 +325,9 @@ def _state(place: Place, page: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def _await_workers(
-    place: Place, page: str, workers: int, started: list[subprocess.Popen[bytes]], directory: Path
-) -> None:
+def _await_workers(place: Place, page: str, workers: int, started: list[Daemon], directory: Path) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and all(process.poll() is None for process in started):
+    while time.monotonic() < deadline and all(daemon.runs() for daemon in started):
         with contextlib.suppress(OSError, ValueError):
             if _state(place, page)["aliveworkers"] == workers:
                 return

@@ -88,3 +88,15 @@ def test_an_object_is_put_where_it_belongs_at_once(monkeypatch: pytest.MonkeyPat
     assert store.objects == {"b/folder/x": b"content"}
     storage.make_folder(pafs.LocalFileSystem(), str(tmp_path / "a" / "b"))
     assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_what_cannot_be_written_whole_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(pafs.LocalFileSystem):
+        def move(self, source: str, target: str) -> None:
+            raise OSError(28, "No space left on device")
+
+    storage.write_bytes(str(tmp_path / "f"), b"before")
+    monkeypatch.setattr(storage, "filesystem", lambda uri: (Full(), uri))
+    with pytest.raises(OSError, match="No space left"):
+        storage.write_bytes(str(tmp_path / "f"), b"after")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"] and (tmp_path / "f").read_bytes() == b"before"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import tempfile
@@ -179,6 +180,17 @@ def test_processes_of_a_machine_share_what_is_spilled(tmp_path: Path, monkeypatc
     spill.write_bytes(b"\0" * 100)  # cut off while it was being filled
     np.testing.assert_array_equal(feed.read(files, layout, "pyarrow", 1, str(tmp_path)).x, x)
     assert calls == [1]
+
+
+def test_a_disk_without_room_for_a_data_set_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    files = write(tmp_path, np.zeros((2, 3), np.float32), np.zeros(2), np.zeros((2, 1), np.int8), 1, 2)
+    with pytest.raises(OSError, match=r"No space left on device: '.*-0\.bin'"):
+        feed.read(files, feed.Layout(2, 3, "float32", 1), "pyarrow", 1, str(tmp_path))
+    assert not any(tmp_path.glob("genodl-feed-*/*"))
 
 
 def planted(folder: Path, layout: feed.Layout, files: list[str], how: str) -> Path:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning.training.plan import FAILURE, Job, log
+from genodl_spark.learning.training.plan import FAILURE, Job, log, told
 from genodl_spark.learning.training.rank import run_alone, run_elastic_rank, run_rank
 from genodl_spark.learning.training.ranks import slots_left, start_ranks
 
@@ -27,11 +27,12 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
 
     Where a rank is lost, with its process or with its machine, the others are ended and the job goes on from its last
     checkpoint, with as many ranks as there are slots for, `train.restarts` times at most; `restarts` of the result
-    counts them. InputError when there are too few slots at the start, and for what a rank says of the user's input.
+    counts them. InputError when there are too few slots at the start, and for what a rank says of the user's input;
+    Outage where a disk is full.
     """
     from genodl_spark.core.session import task_slots
 
-    o, restarts = job.options, 0
+    o, restarts, asked = job.options, 0, ranks
     launcher = o.launcher
     if launcher == "spark" and task_slots(spark) < ranks:
         found = f"found {task_slots(spark)} task slots; expected at least {ranks}"
@@ -48,14 +49,16 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
             }
         except Exception as error:
             if storage.kind(failure) == "file":
-                key, _, text = storage.read_bytes(failure).decode().partition("\n")
-                raise InputError(text, key or None) from error
+                raise told(storage.read_bytes(failure)) from error
+            lost = str(error).strip().split("\n")[0][:200]
+            # Where the lake's disk is so full that a rank could not even say so, this says it.
+            storage.write_json(storage.join(job.staging, "lost.json"), {"after": restarts, "what": lost})
             if restarts >= o.restarts or not job.checkpoint:
                 raise
             restarts += 1
-            lost = str(error).strip().split("\n")[0][:200]
         if launcher == "spark":
-            ranks = min(ranks, slots_left(spark, ranks))
+            # A machine that has come back is taken again, and not waited for once it was given up.
+            ranks = min(asked, slots_left(spark, ranks))
         log.warning(
             "a rank was lost (%s): going on from the last checkpoint with %d ranks, restart %d", lost, ranks, restarts
         )

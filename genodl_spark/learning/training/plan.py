@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from genodl_spark.core.errors import InputError, Outage
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import feed
 from genodl_spark.learning.heads import Head, labelled
@@ -18,7 +20,7 @@ from genodl_spark.learning.splits import TRAIN, UNUSED, VALIDATION
 
 log = logging.getLogger("genodl")
 REGISTERED = -1  # fold of the training set behind the registered model
-FAILURE = "failure.txt"
+FAILURE = "failure.json"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,19 @@ class Job:
     lengths: np.ndarray | None = None
     loss: str = "auto"
     code: Code = field(default_factory=dict)
+
+
+def as_told(error: InputError | Outage) -> bytes:
+    """What a rank leaves in the file FAILURE of why no rank can go on."""
+    if isinstance(error, Outage):
+        return json.dumps({"outage": str(error)}).encode()
+    return json.dumps({"file": error.file, "message": error.message}).encode()
+
+
+def told(content: bytes) -> InputError | Outage:
+    """The error that `as_told` was given."""
+    found = json.loads(content)
+    return Outage(found["outage"]) if "outage" in found else InputError(found["message"], found["file"])
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genodl_spark.core import storage
-from genodl_spark.core.errors import InputError
+from genodl_spark.core.errors import InputError, input_error_within, outage_within
 from genodl_spark.learning import encodings, feed, heads, losses
 from genodl_spark.learning.devices import allow_tf32
 from genodl_spark.learning.training import checkpoints
 from genodl_spark.learning.training.group import Group
-from genodl_spark.learning.training.plan import FAILURE, REGISTERED, Job, log, shuffled_labels, training_sets
+from genodl_spark.learning.training.plan import (
+    FAILURE,
+    REGISTERED,
+    Job,
+    as_told,
+    log,
+    shuffled_labels,
+    told,
+    training_sets,
+)
 from genodl_spark.learning.training.ranks import Alone, Ranks, device_of, hardware, memory_kept, together
 from genodl_spark.learning.training.standardise import PROJECTED_ROWS, projects
 
@@ -52,13 +61,24 @@ def run_elastic_rank(job: Job) -> dict[str, Any]:
 
 
 def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[Rank], dict[str, Any]]) -> dict[str, Any]:
-    import torch
-
     if not log.handlers and not logging.getLogger().handlers:
         logging.basicConfig(
             stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
         )
         log.setLevel(logging.INFO)
+    try:
+        return _read_and_work(job, ranks, work)
+    except Exception as error:
+        found = input_error_within(error) or outage_within(error)
+        if found is not None:
+            with contextlib.suppress(OSError):  # the lake's disk may be the full one
+                storage.write_bytes(storage.join(job.staging, FAILURE), as_told(found))
+        raise
+
+
+def _read_and_work(job: Job, ranks: Callable[[], Ranks], work: Callable[[Rank], dict[str, Any]]) -> dict[str, Any]:
+    import torch
+
     threads = torch.get_num_threads()
     started = time.perf_counter()
     # Before the ranks meet, so that none waits for one that reads.
@@ -73,9 +93,6 @@ def _run(job: Job, ranks: Callable[[], Ranks], work: Callable[[Rank], dict[str, 
         torch.set_num_threads(job.threads or max(1, len(os.sched_getaffinity(0)) // them.local_size))
         with memory_kept():
             return {**work(Rank(job, them, device_of(them), data)), "feed_seconds": feed_seconds}
-    except InputError as error:
-        storage.write_bytes(storage.join(job.staging, FAILURE), f"{error.file or ''}\n{error.message}".encode())
-        raise
     finally:
         torch.set_num_threads(threads)
         them.end()
@@ -152,14 +169,21 @@ class Rank:
 
     def _earlier(self, name: str) -> bytes | None:
         """A file of the checkpoint folder, as rank 0 finds it."""
-        uri = storage.join(self.job.checkpoint, name) if self.job.checkpoint else ""
-        return self.ranks.same(
-            storage.read_bytes(uri) if self.ranks.rank == 0 and uri and storage.kind(uri) == "file" else None
-        )
+        return self._found(self.job.checkpoint, name) if self.job.checkpoint else None
+
+    def _found(self, folder: str, name: str) -> bytes | None:
+        """A file, None where it is absent, as rank 0 finds it."""
+        content = None
+        if self.ranks.rank == 0 and storage.kind(storage.join(folder, name)) == "file":
+            content = storage.read_bytes(storage.join(folder, name))
+        return self.ranks.same(content)
 
     def join(self) -> None:
         """All ranks take the state of rank 0, which is never a new one: its step, or the one before,
-        is what all have done together."""
+        is what all have done together. What one of them has said of why none can go on ends them all."""
+        failure = self._found(self.job.staging, FAILURE)
+        if failure is not None:
+            raise told(failure)
         mine = None
         if self.ranks.rank == 0:
             tensors, state = self.group.state() if self.group is not None else ({}, {})

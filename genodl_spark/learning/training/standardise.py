@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from genodl_spark.core import packing
+from genodl_spark.core import packing, storage
 from genodl_spark.learning import feed
 from genodl_spark.learning import scaling as quality
 from genodl_spark.learning.encodings import Encoding
@@ -135,9 +135,12 @@ def _treated(
 
 def _room(shape: tuple[int, int, int], resident: int) -> np.ndarray:
     """Zeros float32 of this shape: in a file without a name where they are more than `resident` bytes."""
-    if 4 * int(np.prod(shape)) <= resident:
+    size = 4 * int(np.prod(shape))
+    if size <= resident:
         return np.zeros(shape, np.float32)
-    return np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
+    with tempfile.TemporaryFile() as file:
+        storage.reserve(file, size, tempfile.gettempdir())
+        return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 def _projected(learns: np.ndarray, job: Job, encoding: Encoding) -> bool:

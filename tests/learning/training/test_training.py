@@ -426,11 +426,8 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path: Path) -> None:
         InputError, match=r"train.learning_rate: found a loss that is not finite in epoch \d+, step \d+; expected"
     ):
         rank.run_alone(j)
-    assert (
-        storage.read_bytes(storage.join(j.staging, "failure.txt"))
-        .decode()
-        .startswith("train.learning_rate\nfound a loss")
-    )
+    told = plan.told(storage.read_bytes(storage.join(j.staging, plan.FAILURE)))
+    assert isinstance(told, InputError) and str(told).startswith("train.learning_rate: found a loss")
 
 
 def test_compiled_networks_learn_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
