@@ -154,6 +154,11 @@ def open_input(uri: str) -> BinaryIO:
 
 
 def read_bytes(uri: str) -> bytes:
+    """A whole file. InputError when it is absent or is no file."""
+    if is_s3(uri):  # by one request, where a stream would make one for every megabyte
+        fs, path = filesystem(uri)
+        with contextlib.suppress(FileNotFoundError), fs.open_input_file(path) as file:
+            return cast("bytes", file.read_at(file.size(), 0))
     with open_input(uri) as stream:
         return stream.read()
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import struct
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -28,6 +30,7 @@ from genodl_spark.core.errors import MEND, Damaged, InputError
 TAG = "crc32"  # of the action that adds a file to a table
 BLOCK = 1 << 20
 _READ = 4 << 20
+_FETCH, _FETCHES = 8 << 20, 4  # bytes of one request, and requests at once: a store is slow to answer, not to send
 _COMMIT = re.compile(r"/\d{20}\.json$")
 _SIDECAR = struct.Struct(">4sI")
 
@@ -109,23 +112,93 @@ def check(source: pa.NativeFile, uri: str, sums: Checksums, ranges: Iterable[tup
 
     Damaged, with the file's name, for one that differs and for a file of another length.
     """
-    size, block = source.size(), sums.block
-    if -(-size // block) != len(sums.values):
-        raise Damaged(f"found {size} bytes; expected the length that was written, {MEND}", uri)
+    size, block = _length(source, uri, sums), sums.block
     at = done = 0
     for start, end in sorted(ranges) if ranges is not None else [(0, size)]:
         at, end = max(at, start // block * block), min(-(-end // block) * block, size)
         while at < end:
-            data = memoryview(source.read_at(min(max(_READ // block, 1) * block, end - at), at))
-            for k in range(0, len(data), block):
-                if isal_zlib.crc32(data[k : k + block]) != sums.values[(at + k) // block]:
-                    last = min(at + k + block, size)
-                    raise Damaged(f"found other bytes than were written, between byte {at + k} and {last}; {MEND}", uri)
-            if not data:
-                raise Damaged(f"found the end of the file at byte {at}; expected {size} bytes, {MEND}", uri)
+            data = _fetched(source, uri, sums, at, min(at + max(_READ // block, 1) * block, end))
             at += len(data)
             done += len(data)
     return done
+
+
+def _length(source: pa.NativeFile, uri: str, sums: Checksums) -> int:
+    """Bytes of a file, that may be as many as it has checksums for."""
+    size: int = source.size()
+    if -(-size // sums.block) != len(sums.values):
+        raise Damaged(f"found {size} bytes; expected the length that was written, {MEND}", uri)
+    return size
+
+
+def _fetched(source: pa.NativeFile, uri: str, sums: Checksums, start: int, end: int) -> bytes:
+    """The bytes from `start`, where a block begins, to `end`, where one ends, held against their checksums."""
+    data: bytes = source.read_at(end - start, start)
+    if len(data) < end - start:
+        raise Damaged(f"found the end of the file at byte {start + len(data)}; expected more, {MEND}", uri)
+    view = memoryview(data)
+    for k in range(0, len(view), sums.block):
+        piece = view[k : k + sums.block]
+        if isal_zlib.crc32(piece) != sums.values[(start + k) // sums.block]:
+            place = f"between byte {start + k} and {start + k + len(piece)}"
+            raise Damaged(f"found other bytes than were written, {place}; {MEND}", uri)
+    return data
+
+
+class Checked:
+    """A file far away, as Arrow reads files of Python's: what it gives out was fetched once, by blocks that were held
+    against their checksums. Damaged as for `check`."""
+
+    def __init__(self, source: pa.NativeFile, uri: str, sums: Checksums) -> None:
+        self._source, self._uri, self._sums = source, uri, sums
+        self._size, self._at = _length(source, uri, sums), 0
+        self._ends: dict[int, bytes] = {}  # by their first bytes, the last blocks that a read may have taken in part
+        self.closed = False
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, count: int = -1) -> memoryview:
+        start = min(self._at, self._size)
+        end = self._size if count < 0 else min(start + count, self._size)
+        if start == end:
+            return memoryview(b"")
+        self._at = end
+        block = self._sums.block
+        first, last = start // block * block, min(-(-end // block) * block, self._size)
+        return memoryview(self._whole(first, last))[start - first : end - first]
+
+    def _whole(self, first: int, last: int) -> bytes:
+        """The blocks from one byte to another."""
+        block = self._sums.block
+        step = max(_FETCH // block, 1) * block
+        head = self._ends.get(first, b"")
+        wanted = [(at, min(at + step, last)) for at in range(first + len(head), last, step)]
+        if len(wanted) < 2:
+            found = [self._part(*part) for part in wanted]
+        else:
+            with ThreadPoolExecutor(min(len(wanted), _FETCHES), "fetch") as pool:
+                found = list(pool.map(lambda part: self._part(*part), wanted))
+        data = b"".join([head, *found]) if head or len(found) != 1 else found[0]
+        ends = {first, first + max(last - first - 1, 0) // block * block}
+        self._ends = {at: bytes(memoryview(data)[at - first : at - first + block]) for at in ends if at < last}
+        return data
+
+    def _part(self, start: int, end: int) -> bytes:
+        return _fetched(self._source, self._uri, self._sums, start, end)
+
+    def close(self) -> None:
+        self.closed = True
 
 
 def logged(log: str, version: int, paths: Iterable[str]) -> dict[str, str | None]:

@@ -168,23 +168,27 @@ def opened(
     groups: Callable[[pq.FileMetaData], Sequence[int]] | None = None,
     footer: pq.FileMetaData | None = None,
 ) -> Iterator[pq.ParquetFile]:
-    """The one way to open a Parquet file of the lake: what will be read is held against its checksums first.
+    """The one way to open a Parquet file of the lake: what is read is held against its checksums.
 
-    `groups`: says which row groups will be read; without it the whole file is checked. `footer`: that of the file,
-    where it was read and checked before. Damaged, with the file's name, for a file that is not as it was written,
+    On a local disk that is done first; what lies farther away is checked as it is fetched, and fetched once.
+    `groups`: says which row groups will be read; without it the whole of a local file is checked. `footer`: that of the
+    file, where it was read and checked before. Damaged, with the file's name, for a file that is not as it was written,
     and for what cannot be decoded.
     """
     fs, path = storage.filesystem(uri)
-    sums = checksums.known(uri, checksum)
+    sums, local = checksums.known(uri, checksum), storage.is_local(uri)
     try:
         with fs.open_input_file(path) as raw:
-            if sums is not None and groups is None:
+            source = raw
+            if sums is not None and not local:
+                source = pa.PythonFile(checksums.Checked(raw, uri, sums), "r")
+            elif sums is not None and groups is None:
                 checksums.check(raw, uri, sums)
             elif sums is not None and footer is None:
                 checksums.check(raw, uri, sums, [_footer_range(raw, uri, sums)])
             # Spark writes time stamps as INT96, which has no unit of its own.
-            file = pq.ParquetFile(raw, metadata=footer, coerce_int96_timestamp_unit="us")
-            if sums is not None and groups is not None:
+            file = pq.ParquetFile(source, metadata=footer, coerce_int96_timestamp_unit="us", pre_buffer=not local)
+            if sums is not None and local and groups is not None:
                 checksums.check(
                     raw, uri, sums, [_range(file.metadata.row_group(group)) for group in groups(file.metadata)]
                 )

@@ -63,7 +63,7 @@ def values(kind: str, first: int, rows: int) -> np.ndarray:
 
 
 def make(kind: str, folder: str, rows: int) -> None:
-    """A lake with the cohorts `big` and `warm`, a registered model, and the table of predict_batch_udf."""
+    """A lake with the cohorts `big` and `warm`, and a registered model."""
     import torch
     from safetensors.torch import save
 
@@ -144,7 +144,6 @@ def make(kind: str, folder: str, rows: int) -> None:
     )
     row |= model_files.columns(model_files.publish(uri, card, weights, {}))
     lake.merge(REGISTERED, table(REGISTERED, [row]))
-    arrays(kind, folder, rows)
     spark.stop()
 
 
@@ -404,6 +403,7 @@ def main() -> int:
         for kind in a.models.split(","):
             rows = int(ROWS[kind] * a.scale) // 100 * 100
             answer(child(cpus, "make", kind, folder, rows))
+            arrays(kind, folder, rows)
             found: dict[str, list[float]] = {"ours": [], "bare": [], "udf": [], "new": [], "gone": []}
             for number in range(a.repeat):
                 print(f"{kind}: round {number + 1} of {a.repeat}", file=sys.stderr, flush=True)

@@ -4,10 +4,12 @@ and what has none is read as it is."""
 from __future__ import annotations
 
 import json
+import os
 import random
 import zlib
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +20,7 @@ from genodl_spark.core.errors import Damaged, input_error_within
 from genodl_spark.formats.vcf import reader as vcf
 from genodl_spark.genetics import region
 from genodl_spark.lake import checksums, parts
-from genodl_spark.lake.checksums import Checksums, Summed
+from genodl_spark.lake.checksums import Checked, Checksums, Summed
 from genodl_spark.lake.files import StoredFile, opened, read_file
 from genodl_spark.lake.tables.ingested import VARIANTS
 from genodl_spark.learning import feed
@@ -81,6 +83,74 @@ def test_the_checksum_of_a_file_is_that_of_each_of_its_blocks(monkeypatch: pytes
                 ) == (8 if size > 9 else 0)
         with pytest.raises(Damaged):
             checksums.check(pa.BufferReader(data + bytes(8)), "f", sums)
+
+
+def test_what_is_far_away_is_checked_as_it_is_fetched_and_fetched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checksums, "BLOCK", 8)
+    monkeypatch.setattr(checksums, "_FETCH", 16)
+    random_ = random.Random(5)
+    for size in (1, 8, 61, 64):
+        data = random_.randbytes(size)
+        sums = Checksums.of_tag("".join(f"{zlib.crc32(data[i : i + 8]):08x}" for i in range(0, size, 8)))
+        fetched: list[int] = []
+
+        class Far:
+            def __init__(self, content: bytes) -> None:
+                self.content = content
+
+            def size(self) -> int:
+                return len(self.content)
+
+            def read_at(self, count: int, at: int, fetched: list[int] = fetched) -> bytes:
+                fetched.extend(range(at // 8, -(-(at + count) // 8)))
+                return self.content[at : at + count]
+
+        at = random_.randrange(size)
+        changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        whole, other = Checked(Far(data), "f", sums), Checked(Far(changed), "f", sums)
+        for _ in range(50):
+            start, count = random_.randrange(size + 3), random_.choice([-1, *range(size)])
+            end = size if count < 0 else min(start + count, size)
+            assert whole.seek(start) == start and bytes(whole.read(count)) == data[start:end]
+            assert whole.tell() == max(start, end)
+            other.seek(start - size, os.SEEK_END)
+            if start < end and start // 8 <= at // 8 <= (end - 1) // 8:
+                with pytest.raises(Damaged, match=f"between byte {at // 8 * 8} "):
+                    other.read(count)
+            else:
+                assert bytes(other.read(count)) == data[start:end]
+        in_turn = Checked(Far(data), "f", sums)
+        fetched.clear()
+        assert b"".join(iter(lambda one=in_turn: bytes(one.read(5)), b"")) == data
+        assert fetched == list(range(-(-size // 8)))
+        with pytest.raises(Damaged, match="expected the length"):
+            Checked(Far(data + bytes(8)), "f", sums)
+
+
+def test_flips_in_a_file_far_away(lake: Made) -> None:
+    (path,) = files(lake)
+    (added,) = (
+        entry["add"]
+        for log in (lake.path / VARIANTS.name / "_delta_log").glob("*.json")
+        for entry in map(json.loads, log.read_text().splitlines())
+        if "add" in entry
+    )
+    good, uri, tag = path.read_bytes(), "memory://far/part.parquet", added["tags"][checksums.TAG]
+    expected = pq.read_table(path)
+
+    def read(content: bytes) -> pa.Table:
+        fsspec.filesystem("memory").pipe("/far/part.parquet", content)
+        with opened(uri, tag) as file:
+            return file.read()
+
+    assert read(good) == expected
+    footer, random_ = pq.read_metadata(path).serialized_size, random.Random(8)
+    for at in [*random_.choices(range(4, len(good) - footer - 8), k=40), *range(len(good) - footer - 8, len(good), 97)]:
+        changed = bytearray(good)
+        changed[at] ^= random_.randrange(1, 256)
+        with pytest.raises(Damaged) as raised:
+            read(bytes(changed))
+        assert raised.value.file == uri
 
 
 def test_200_flips_in_the_genotypes_and_every_byte_of_the_footer(lake: Made) -> None:
