@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup object-store check test test-cluster test-faults test-schedule test-object-store fuzz demo demo-data reference bench bench-vcf bench-plink \
-	bench-feed bench-train bench-predict bench-gdc wheel dist clean
+	bench-feed bench-train bench-predict bench-gdc bench-cells wheel dist clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
@@ -72,6 +72,9 @@ bench-predict: setup ## batch inference beside a bare torch loop and pyspark's p
 
 bench-gdc: setup ## 5,000 files of gene counts in one job, beside a pandas loop: time, memory
 	@$(RUN) .venv/bin/python tests/bench/gdc.py
+
+bench-cells: setup ## a Cell Ranger matrix in: CPU seconds and bytes of a cell
+	@$(RUN) .venv/bin/python tests/bench/cells.py
 
 bench: bench-feed bench-train bench-predict bench-plink bench-vcf ## all benchmarks
 
