@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote, urlsplit
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from genodl_spark.core.errors import MEND, Damaged, InputError
@@ -139,6 +140,14 @@ def kind(uri: str) -> str:
     return {pafs.FileType.File: "file", pafs.FileType.Directory: "directory"}.get(found, "absent")
 
 
+def is_file(uri: str) -> bool:
+    if is_s3(uri):
+        with contextlib.suppress(InputError), _object(uri):
+            return True
+        return False
+    return kind(uri) == "file"
+
+
 def size(uri: str) -> int:
     """Bytes of a file; 0 where it is absent."""
     fs, path = filesystem(uri)
@@ -149,18 +158,33 @@ def open_input(uri: str) -> BinaryIO:
     """Opens a file for reading bytes. InputError when it is absent or is no file."""
     fs, path = filesystem(uri)
     if fs.get_file_info(path).type != pafs.FileType.File:
-        raise InputError("no such file; expected a readable file, check the path", uri)
+        raise _absent(uri)
     return cast("BinaryIO", fs.open_input_stream(path, compression=None))
 
 
 def read_bytes(uri: str) -> bytes:
     """A whole file. InputError when it is absent or is no file."""
-    if is_s3(uri):  # by one request, where a stream would make one for every megabyte
-        fs, path = filesystem(uri)
-        with contextlib.suppress(FileNotFoundError), fs.open_input_file(path) as file:
+    if is_s3(uri):
+        with _object(uri) as file:
             return cast("bytes", file.read_at(file.size(), 0))
     with open_input(uri) as stream:
         return stream.read()
+
+
+def _object(uri: str) -> pa.NativeFile:
+    """An object of a store, by one request: asking what there is makes three of one that is absent, and a stream one
+    for every megabyte. InputError when it is absent."""
+    fs, path = filesystem(uri)
+    if path.endswith("/"):
+        raise _absent(uri)
+    try:
+        return fs.open_input_file(path)
+    except FileNotFoundError as error:
+        raise _absent(uri) from error
+
+
+def _absent(uri: str) -> InputError:
+    return InputError("no such file; expected a readable file, check the path", uri)
 
 
 def write_bytes(uri: str, content: bytes) -> None:

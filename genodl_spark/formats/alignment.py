@@ -198,7 +198,7 @@ def _index(uri: str, file: pysam.AlignmentFile) -> str | None:
     """Where the index of a file lies, as htslib looks for it; None without. InputError for one that is none."""
     stem = re.sub(r"\.[^./]*$", "", uri)
     endings = (".bai", ".csi") if file.is_bam else (".crai",)
-    found = next((at + end for end in endings for at in (uri, stem) if storage.kind(at + end) == "file"), None)
+    found = next((at + end for end in endings for at in (uri, stem) if storage.is_file(at + end)), None)
     if found is not None and not file.has_index():
         raise InputError("found no index in it; expected that of the file beside it, make it again", found)
     return found

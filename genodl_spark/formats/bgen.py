@@ -60,7 +60,7 @@ def is_bgen(first: bytes) -> bool:
 def beside(uri: str) -> list[str]:
     """The sample file of the same name, where it is there."""
     sample = _SUFFIX.sub(".sample", uri)
-    return [sample] if sample != uri and storage.kind(sample) == "file" else []
+    return [sample] if sample != uri and storage.is_file(sample) else []
 
 
 class _Bytes:

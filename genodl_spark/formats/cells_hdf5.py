@@ -121,7 +121,7 @@ def read(
 
 @contextlib.contextmanager
 def _opened(uri: str) -> Iterator[h5py.File]:
-    if storage.kind(uri) != "file":
+    if not storage.is_file(uri):
         raise InputError("no such file; expected a readable file, check the path", uri)
     with contextlib.ExitStack() as stack:
         if storage.is_local(uri):

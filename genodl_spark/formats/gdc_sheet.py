@@ -169,7 +169,7 @@ def beside(sheet: Sheet) -> list[str]:
     found = []
     for row in sheet.expression:
         places = [storage.join(folder, row.id, row.name), storage.join(folder, row.name)]
-        uri = next((place for place in places if storage.kind(place) == "file"), None)
+        uri = next((place for place in places if storage.is_file(place)), None)
         if uri is None:
             raise InputError(
                 f"found no file {row.name} in {row.id}/ or beside the sheet; expected the files that it names: "

@@ -63,7 +63,7 @@ def beside(uri: str) -> list[str]:
     stem = _STEM.fullmatch(uri)
     prefix = posixpath.dirname(uri) + "/" if stem is None else stem[1]
     for names in (_GENES, _CELLS):
-        there = [at for name in names for end in _ENDINGS if storage.kind(at := f"{prefix}{name}{end}") == "file"]
+        there = [at for name in names for end in _ENDINGS if storage.is_file(at := f"{prefix}{name}{end}")]
         if len(there) != 1:
             what = "none" if not there else " and ".join(map(posixpath.basename, there))
             expected = (

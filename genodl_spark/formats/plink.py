@@ -73,7 +73,7 @@ def header_of(uri: str) -> GenotypeHeader:
     if bim == f"{uri}.bim":
         raise InputError("found genotypes of PLINK; expected them in NAME.bed, beside NAME.bim and NAME.fam", uri)
     for one in (bim, fam):
-        if storage.kind(one) != "file":
+        if not storage.is_file(one):
             raise InputError(
                 f"found no {posixpath.basename(one)} beside it; expected .bed, .bim and .fam of one name together", uri
             )

@@ -55,7 +55,7 @@ class Checksums:
             return None
         folder, _, name = uri.rpartition("/")
         sidecar = storage.join(folder, f".{name}.crc")
-        if storage.kind(sidecar) != "file":
+        if not storage.is_file(sidecar):
             return None
         content = storage.read_bytes(sidecar)
         magic, block = _SIDECAR.unpack_from(content)

@@ -176,7 +176,7 @@ class Lake:
         if sum(file["size"] for file in listed) > _FEW_BYTES:
             return None
         files = self.files(table, newest)
-        if not all(storage.kind(file.uri) == "file" for file in files) or self.damaged(files):
+        if not all(storage.is_file(file.uri) for file in files) or self.damaged(files):
             return None
         log, nothing = delta_log(self.spark, self.path(table))
         snapshot = log.update(False, nothing, nothing)

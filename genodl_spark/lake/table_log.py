@@ -47,7 +47,7 @@ def newest(uri: str, known: int | None = None) -> int | None:
 
 
 def _there(uri: str, version: int) -> bool:
-    return storage.kind(entry(uri, version)) == "file"
+    return storage.is_file(entry(uri, version))
 
 
 def _last_checkpoint(uri: str) -> int | None:

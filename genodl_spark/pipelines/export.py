@@ -368,7 +368,7 @@ def _put_together(header: str, pieces: list[str], aside: str, target: str, csi: 
         if not storage.is_local(target):
             moved = [(_sent(local, aside, target), to) for local, to in moved]
         for old in (".tbi", ".csi"):  # an index of another file is worse than none
-            if storage.kind(target + old) == "file":
+            if storage.is_file(target + old):
                 storage.remove_file(target + old)
         for source, to in moved:
             fs.move(source, to)

@@ -82,7 +82,7 @@ def forget(run: Run, cohort: str, sample: str, kind: str | None = None) -> None:
     older = {uri.split("/")[0] for uri in hits} & (tables.keys() - {table.name for table in changed})
     for name in sorted(older) if not known else ():
         gone += run.lake.purge(tables[name], alone_since(run))[0]
-    hits = [uri for uri in hits if storage.kind(storage.join(run.lake.uri, uri)) == "file"]
+    hits = [uri for uri in hits if storage.is_file(storage.join(run.lake.uri, uri))]
     run.report.metrics.update(
         {
             "tables": [table.name for table in changed],

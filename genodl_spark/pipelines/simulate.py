@@ -64,7 +64,7 @@ def simulate(run: Run, samples: int, length: int, output: str, seed: int, fields
     people = _people(samples)
     rich = fields == "rich"
     header = _header(people, length, seed, rich)
-    if storage.kind(table_uri) == "file" and _holds(uri, header):
+    if storage.is_file(table_uri) and _holds(uri, header):
         run.report.status = "unchanged"
         return
     trees = _trees(people, length, seed)
@@ -155,7 +155,7 @@ def _header(people: list[tuple[str, str]], length: int, seed: int, rich: bool) -
 
 def _holds(uri: str, header: bytes) -> bool:
     """Whether a file is there that begins with `header`; as it was moved into place whole, the rest is there too."""
-    if storage.kind(uri) != "file":
+    if not storage.is_file(uri):
         return False
     held = b""
     with storage.open_input(uri) as raw, contextlib.suppress(InputError):

@@ -63,7 +63,7 @@ class Source(SourceKind):
 
     def beside(self, uri: str) -> Sequence[str]:
         found = vcf if vcf.FILE_NAME.search(uri) else _format(uri)
-        return () if found is vcf else [one for one in found.beside(uri) if storage.kind(one) == "file"]
+        return () if found is vcf else [one for one in found.beside(uri) if storage.is_file(one)]
 
     def header(self, uri: str, settings: Settings) -> Header:
         found = _format(uri)

@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from genodl_spark.core import storage
-from genodl_spark.core.errors import Conflict
+from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.lake import locks
 
 
@@ -24,6 +24,11 @@ def test_files_and_folders(store: str) -> None:
     assert storage.files_under(lake, ".json") == [uri for uri, _, _ in storage.listing(lake)][1:]
     storage.remove_file(f"{lake}/t/y.json")
     assert storage.kind(f"{lake}/t/y.json") == "absent"
+    there = {name: storage.is_file(f"{lake}/{name}") for name in ("t/a=1 2/x", "t/y.json", "t", "t/")}
+    assert there == {"t/a=1 2/x": True, "t/y.json": False, "t": False, "t/": False}
+    for name in ("t/y.json", "t"):
+        with pytest.raises(InputError, match="no such file"):
+            storage.read_bytes(f"{lake}/{name}")
     storage.remove_directory(f"{lake}/t")
     assert storage.files_under(lake) == []
     assert storage.filesystem("s3://lakes/x")[0] is storage.filesystem(lake)[0]  # one client

@@ -242,9 +242,7 @@ def _matching(pattern: str) -> list[str]:
         return []
     if storage.is_local(pattern):
         paths = glob.glob(storage.local_path(pattern), recursive=True)
-        return sorted(
-            uri for uri in map(storage.absolute, paths) if storage.kind(uri) == "file" and vcf.FILE_NAME.search(uri)
-        )
+        return sorted(uri for uri in map(storage.absolute, paths) if storage.is_file(uri) and vcf.FILE_NAME.search(uri))
     head, rest = pattern.split("://", 1)
     before = rest.split("/")
     fixed = next(i for i, part in enumerate(before) if _MAGIC.search(part))

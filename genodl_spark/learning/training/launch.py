@@ -48,7 +48,7 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
                 "restarts": restarts,
             }
         except Exception as error:
-            if storage.kind(failure) == "file":
+            if storage.is_file(failure):
                 raise told(storage.read_bytes(failure)) from error
             lost = str(error).strip().split("\n")[0][:200]
             # Where the lake's disk is so full that a rank could not even say so, this says it.

@@ -174,7 +174,7 @@ class Rank:
     def _found(self, folder: str, name: str) -> bytes | None:
         """A file, None where it is absent, as rank 0 finds it."""
         content = None
-        if self.ranks.rank == 0 and storage.kind(storage.join(folder, name)) == "file":
+        if self.ranks.rank == 0 and storage.is_file(storage.join(folder, name)):
             content = storage.read_bytes(storage.join(folder, name))
         return self.ranks.same(content)
 
