@@ -61,8 +61,9 @@ bench-vcf: setup ## cohort VCFs in and asked, beside plink2 and bcftools: time, 
 bench-plink: setup ## a PLINK .bed in beside the VCF of the same cohort: CPU seconds
 	@$(RUN) .venv/bin/python tests/bench/plink.py
 
-bench-feed: setup ## the feed beside a bare pyarrow scan and Petastorm's own loaders
+bench-feed: setup ## the feed beside a bare pyarrow scan and Petastorm's own loaders, and its rows in shards
 	@$(RUN) .venv/bin/python tests/bench/feed.py
+	@$(RUN) .venv/bin/python tests/bench/shards.py
 
 bench-train: setup ## the training loop beside a bare torch loop, two ranks beside two processes
 	@$(RUN) .venv/bin/python tests/bench/train.py

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +90,17 @@ class SparseRows:
 Rows = np.ndarray | SparseRows
 
 
+class Sliced(Protocol):
+    """Packed rows (n, width) of which a slice is whole rows: Rows, and others that answer so."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> np.ndarray: ...
+
+
 def runs(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Numbers of `counts` int64 (n,) from each of `starts` int64 (n,) on, one run after the other."""
     before = np.cumsum(counts) - counts
@@ -101,7 +112,7 @@ def largest(x: Rows) -> np.ndarray:
     return x.largest() if isinstance(x, SparseRows) else np.fmax.reduce(x, 1, initial=0).astype(float)
 
 
-def parts(x: Rows) -> Iterator[slice]:
+def parts(x: Sliced) -> Iterator[slice]:
     """Runs of rows that may be worked on whole."""
     rows, values = _AT_ONCE
     step = max(1, min(rows, values // max(x.shape[1], 1)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -167,13 +168,14 @@ def opened(
     checksum: str | None,
     groups: Callable[[pq.FileMetaData], Sequence[int]] | None = None,
     footer: pq.FileMetaData | None = None,
+    columns: Collection[str] | None = None,
 ) -> Iterator[pq.ParquetFile]:
     """The one way to open a Parquet file of the lake: what is read is held against its checksums.
 
     On a local disk that is done first; what lies farther away is checked as it is fetched, and fetched once.
-    `groups`: says which row groups will be read; without it the whole of a local file is checked. `footer`: that of the
-    file, where it was read and checked before. Damaged, with the file's name, for a file that is not as it was written,
-    and for what cannot be decoded.
+    `groups`: says which row groups will be read; without it the whole of a local file is checked. `columns`: those of
+    them that will be, where not all. `footer`: that of the file, where it was read and checked before. Damaged, with
+    the file's name, for a file that is not as it was written, and for what cannot be decoded.
     """
     fs, path = storage.filesystem(uri)
     sums, local = checksums.known(uri, checksum), storage.is_local(uri)
@@ -189,9 +191,8 @@ def opened(
             # Spark writes time stamps as INT96, which has no unit of its own.
             file = pq.ParquetFile(source, metadata=footer, coerce_int96_timestamp_unit="us", pre_buffer=not local)
             if sums is not None and local and groups is not None:
-                checksums.check(
-                    raw, uri, sums, [_range(file.metadata.row_group(group)) for group in groups(file.metadata)]
-                )
+                read = [_ranges(file.metadata.row_group(group), columns) for group in groups(file.metadata)]
+                checksums.check(raw, uri, sums, chain.from_iterable(read))
             yield file
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError | PermissionError):
@@ -208,13 +209,12 @@ def _footer_range(raw: pa.NativeFile, uri: str, sums: Checksums) -> tuple[int, i
     return max(size - 8 - int.from_bytes(raw.read_at(8, max(size - 8, 0))[:4], "little"), 0), size
 
 
-def _range(group: pq.RowGroupMetaData) -> tuple[int, int]:
-    """Bytes (from, to) of a row group in its file."""
-    columns = [group.column(i) for i in range(group.num_columns)]
-    starts = [min(c.data_page_offset, c.dictionary_page_offset or c.data_page_offset) for c in columns]
-    return min(starts, default=0), max(
-        (start + c.total_compressed_size for start, c in zip(starts, columns, strict=True)), default=0
-    )
+def _ranges(group: pq.RowGroupMetaData, columns: Collection[str] | None) -> Iterator[tuple[int, int]]:
+    """Bytes (from, to) of each column of a row group in its file, or of some columns."""
+    for chunk in (group.column(i) for i in range(group.num_columns)):
+        if columns is None or chunk.path_in_schema in columns:
+            start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+            yield start, start + chunk.total_compressed_size
 
 
 def rows_of(file: StoredFile, columns: Sequence[str], key: str, value: str) -> Iterator[pa.RecordBatch]:

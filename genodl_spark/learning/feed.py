@@ -4,7 +4,8 @@ The only file that imports Petastorm.
 A dataset is decoded once per machine into one block: memory, or above `feed.resident_bytes` a file on local disk
 that all ranks of the machine map. Epochs are then exact permutations of all rows: a function of seed and epoch alone,
 so that neither the number of ranks nor the layout of row groups nor the timing of readers changes which rows meet
-in a batch, and (epoch, step) is all that is needed to go on in the middle of an epoch.
+in a batch, and (epoch, step) is all that is needed to go on in the middle of an epoch. Where one machine is too small
+for that, shards.py has each rank decode a part.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import math
 import os
 import queue
 import shutil
@@ -24,7 +26,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +35,9 @@ import pyarrow.parquet as pq
 from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import MEND, Damaged
 from genodl_spark.lake.files import opened
+
+if TYPE_CHECKING:
+    from genodl_spark.learning.shards import Shard
 
 COLUMNS = ["row_id", "x", "target", "folds"]
 TARGETS = "targets"  # in place of `target` where a row has more than one number, or none
@@ -70,12 +75,11 @@ def target_column(numbers: int) -> str:
 
 @dataclass(frozen=True)
 class Examples:
-    """A dataset in memory, by row number: x (rows, values) int8 with -1 missing or float32 with NaN missing, or sparse,
-    where x[rows] makes these rows whole; target float64 (rows, targets), NaN for a number that a row lacks;
-    folds int8 (rows, repeats),
-    as in the table `examples`."""
+    """A dataset in memory, by row number: x (rows, values) int8 with -1 missing or float32 with NaN missing, or sparse
+    or in shards, where x[rows] makes these rows whole; target float64 (rows, targets), NaN for a number that a row
+    lacks; folds int8 (rows, repeats), as in the table `examples`."""
 
-    x: packing.Rows
+    x: packing.Rows | Shard
     target: np.ndarray
     folds: np.ndarray
 
@@ -98,18 +102,15 @@ def read(
     """
 
     def decoded(block: _Block) -> None:
-        _decode(files, block, backend, scratch, readers)
-        if not (block.seen == 1).all():
-            missing, doubled = int((block.seen == 0).sum()), int((block.seen > 1).sum())
-            raise RuntimeError(
-                f"found {missing} rows missing and {doubled} doubled of {layout.rows}; run prepare again"
-            )
+        block.seen[:] = 0
+        decode(files, layout.columns, block.put, backend, scratch, readers)
+        check_once(block.seen)
         if block.taken != layout.entries:
             raise RuntimeError(
                 f"found {block.taken} entries of {layout.entries}; the dataset is damaged, run prepare again"
             )
 
-    if _Block.bytes(layout) <= resident_bytes:
+    if size(layout) <= resident_bytes:
         block = _Block(np.empty(_Block.bytes(layout), np.uint8), layout)
         decoded(block)
         return Examples(block.x, block.target, block.folds)
@@ -122,6 +123,27 @@ def read(
     found = Examples(block.x, block.target, block.folds)
     weakref.finalize(found, spill.close)  # the mapping outlives the file's name
     return found
+
+
+def check_once(seen: np.ndarray) -> None:
+    """RuntimeError unless each of some rows was seen once; `seen` uint8 (rows,): how often."""
+    if not (seen == 1).all():
+        missing, doubled = int((seen == 0).sum()), int((seen > 1).sum())
+        raise RuntimeError(f"found {missing} rows missing and {doubled} doubled of {len(seen)}; run prepare again")
+
+
+def size(layout: Layout) -> int:
+    """Bytes of a decoded dataset."""
+    return _Block.bytes(layout)
+
+
+def room(shape: tuple[int, ...], dtype: Any, spilled: bool, scratch: str | None = None) -> np.ndarray:
+    """Zeros: in memory, which is taken as it is written to, or in a file without a name in a local folder."""
+    if not spilled or 0 in shape:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        storage.reserve(file, math.prod(shape) * np.dtype(dtype).itemsize, scratch or tempfile.gettempdir())
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 class _Spill:
@@ -240,16 +262,14 @@ class _Block:
         rows = table.column("row_id").to_numpy()
         if rows.max(initial=-1) >= layout.rows:
             raise RuntimeError(f"found rows that do not fit {layout}; the dataset is damaged, run prepare again")
-        x = _rows(table.column("x"), layout.dtype, layout.values)
-        first, n = int(rows[0]) if len(rows) else 0, len(rows)
-        # Rows of a training file are in order, so that most of what comes is one run.
-        place: Any = slice(first, first + n) if n and rows[-1] - first == n - 1 and (np.diff(rows) == 1).all() else rows
+        x = packed(table.column("x"), layout.dtype, layout.values)
+        place = run(rows)
         if isinstance(self.x, np.ndarray):
             self.x[place] = x
         else:
             self._put_entries(place, x, self.x)
-        self.target[place] = _targets(table, layout.targets)
-        self.folds[place] = _rows(table.column("folds"), "int8", layout.repeats)
+        self.target[place] = targets(table, layout.targets)
+        self.folds[place] = packed(table.column("folds"), "int8", layout.repeats)
         np.add.at(self.seen, rows, 1)
 
     def _put_entries(self, place: Any, found: packing.SparseRows, to: packing.SparseRows) -> None:
@@ -261,15 +281,25 @@ class _Block:
         to.starts[place], to.counts[place] = start + found.starts, found.counts
 
 
-def _targets(table: pa.Table | pa.RecordBatch, numbers: int) -> np.ndarray:
+def run(places: np.ndarray) -> Any:
+    """Places as a slice where they are one run, as they mostly are: rows of a training file are in order."""
+    n = len(places)
+    if n and places[-1] - places[0] == n - 1 and (np.diff(places) == 1).all():
+        return slice(int(places[0]), int(places[0]) + n)
+    return places
+
+
+def targets(table: pa.Table | pa.RecordBatch, numbers: int) -> np.ndarray:
     """Targets of rows, float64 (rows, numbers)."""
     found: np.ndarray = (
-        table.column("target").to_numpy()[:, None] if numbers == 1 else _rows(table.column(TARGETS), "float64", numbers)
+        table.column("target").to_numpy()[:, None]
+        if numbers == 1
+        else packed(table.column(TARGETS), "float64", numbers)
     )
     return found
 
 
-def _rows(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> Any:
+def packed(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> Any:
     """`packing.packed`. RuntimeError where they are not that."""
     try:
         return packing.packed(column, dtype, width)
@@ -277,14 +307,21 @@ def _rows(column: pa.ChunkedArray | pa.Array, dtype: str, width: int) -> Any:
         raise RuntimeError(f"{error}; the dataset is damaged, run prepare again") from error
 
 
-def _decode(files: list[str], block: _Block, backend: str, scratch: str | None, readers: int) -> None:
-    tables, columns = _petastorm if backend == "petastorm" else _pyarrow, block.layout.columns
-    block.seen[:] = 0
+def decode(
+    files: list[str],
+    columns: list[str],
+    put: Callable[[pa.Table], None],
+    backend: str,
+    scratch: str | None,
+    readers: int,
+) -> None:
+    """Hands all rows of files to `put`, some at a time, from as many threads as there are readers."""
+    tables = _petastorm if backend == "petastorm" else _pyarrow
 
-    def decode(paths: list[str]) -> None:
+    def decode_some(paths: list[str]) -> None:
         try:
             for table in tables(paths, columns):
-                block.put(table)
+                put(table)
         except pa.ArrowException as error:
             raise Damaged(
                 f"found training rows that cannot be decoded ({str(error).splitlines()[0][:200]}); {MEND}", paths[0]
@@ -296,10 +333,10 @@ def _decode(files: list[str], block: _Block, backend: str, scratch: str | None, 
                 pass
         shares = [local[i::readers] for i in range(min(readers, len(local)))]
         if len(shares) < 2:
-            decode(local)
+            decode_some(local)
             return
         with ThreadPoolExecutor(len(shares), "feed") as pool:
-            list(pool.map(decode, shares))
+            list(pool.map(decode_some, shares))
 
 
 class _local:

@@ -6,6 +6,7 @@ Every set has its own statistics, so that nothing of a held-out row reaches the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,16 @@ class Moments:
             self.total + other.total,
             self.squares + other.squares,
             None if self.by_class is None else tuple(a + b for a, b in pairs),
+        )
+
+    def over(self, summed: Callable[[np.ndarray], np.ndarray]) -> Moments:
+        """Those of the rows of all ranks; `summed`: an array's sum over them."""
+        return Moments(
+            self.origin,
+            summed(self.present),
+            summed(self.total),
+            summed(self.squares),
+            None if self.by_class is None else tuple(map(summed, self.by_class)),
         )
 
 

@@ -192,6 +192,11 @@ class Feed(Section):
     prefetch: int = Field(2, ge=0, description="Batches made ahead for a GPU.")
     device_bytes: int = Field(1 << 30, ge=0, description="Data up to this size stays on the GPU.")
     rows_per_file: int = Field(5000, ge=1, description="Rows of a training file, which is one row group.")
+    shard: bool = Field(
+        False,
+        description="For data beyond one machine: each rank decodes a part of the training files, of which a tenth are "
+        "dealt anew after an epoch. Ten files a rank or more share evenly (feed.rows_per_file).",
+    )
 
 
 class Predict(Section):

@@ -42,6 +42,8 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         "quality": s.quality.model_dump(),
         "batch": s.predict.batch,
         "lengths": _annotations(run),
+        # it is another order of rows
+        **({"shard": True} if s.feed.shard else {}),
     }
     code = code_of(__name__, s)
     digest = fingerprint(dataset.dataset, shaped_by, s.seed, code)

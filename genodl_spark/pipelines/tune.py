@@ -136,7 +136,7 @@ class _Search:
         s, d = self.settings, self.dataset
         name = self.name(MODEL, space)
         staging = storage.join(self.run.lake.uri, "_staging", f"tune-{fingerprint(name)[:12]}")
-        base = job_of(self.run, d, staging)
+        base = replace(job_of(self.run, d, staging), shard=False)  # a trial is one rank
         self.run.pin(staging)
         counts = roles(self.run, d)
         rows = counts.get("fold", 0) + counts.get("train", 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from inspect import signature
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +220,7 @@ def _content(
     numbers = feed.target_column(layout.targets)
 
     def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        most, total, entries = np.zeros(len(sets)), 0, 0
         for batch in batches:
             packed = batch.column("x").to_pylist()
             try:
@@ -231,8 +233,7 @@ def _content(
                 raise InputError(text, "quality.transform") from error
             of_row = packing.largest(x)
             codes = np.frombuffer(b"".join(batch.column("folds").to_pylist()), np.int8).reshape(len(packed), -1)
-            largest = np.where(plan.learns(codes, sets, folds), of_row, 0).max(1, initial=0)
-            total = 0
+            most = np.fmax(most, np.where(plan.learns(codes, sets, folds), of_row, 0).max(1, initial=0))
             others = zip(
                 *(batch.column(name).to_pylist() for name in ("row_id", "entity_id", numbers, "folds")), strict=True
             )
@@ -241,13 +242,12 @@ def _content(
                 total += int.from_bytes(
                     hashlib.blake2b(repr(rest).encode() + values, digest_size=16).digest(), "little"
                 )
-            digest = str(total % _HASHES)
-            entries = len(x.entries) if isinstance(x, packing.SparseRows) else 0
-            columns = [pa.array([largest.tolist()]), pa.array([digest]), pa.array([entries], pa.int64())]
-            yield pa.RecordBatch.from_arrays(columns, ["largest", "digest", "entries"])
+            entries += len(x.entries) if isinstance(x, packing.SparseRows) else 0
+        columns = [pa.array([most.tolist()]), pa.array([str(total % _HASHES)]), pa.array([entries], pa.int64())]
+        yield pa.RecordBatch.from_arrays(columns, ["largest", "digest", "entries"])
 
     columns = rows.select("row_id", "entity_id", numbers, "folds", "x")
-    # numbers and a hash per batch
+    # numbers and a hash of each task: no row comes here, nor a hash of one
     found = columns.mapInArrow(kernel, "largest array<double>, digest string, entries bigint").collect()
     largest = np.max([row.largest for row in found] or [[0.0] * len(sets)], axis=0)
     return largest, str(sum(int(row.digest) for row in found) % _HASHES), sum(row.entries for row in found)
@@ -313,6 +313,8 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
     assert version is not None
     run.sources.versions[EXAMPLES.name] = version
     chain = chain_of(s.quality, list(dataset.features))
+    if s.feed.shard:
+        _check_shards(chain, encodings.encoding(dataset.transform, s.code_files))
     return plan.Job(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
         layout=layout_of(dataset, s.code_files),
@@ -336,8 +338,19 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         cut=s.sequence.length > 0,
         chain=chain,
         lengths=lengths_of(run, chain, list(dataset.features)),
+        shard=s.feed.shard,
         code=s.code_files,
     )
+
+
+def _check_shards(chain: Chain | None, encoding: encodings.Encoding) -> None:
+    """InputError for what is learnt of all training rows in one memory."""
+    if chain is not None:
+        text = "found steps; expected none, as they are fitted on all training rows in one memory"
+        raise InputError(f"{text}: leave them out, or feed.shard", "quality.steps")
+    if "pooled" not in signature(encoding.learnt).parameters:
+        text = "found an encoding whose learnt() takes all training rows; expected an argument `pooled`"
+        raise InputError(f"{text} (genodl_spark/learning/encodings/__init__.py), or no feed.shard", "quality.transform")
 
 
 def chain_of(quality: Quality, features: list[str]) -> Chain | None:

@@ -35,6 +35,10 @@ def fits_of(
     version = run.lake.version(EXAMPLES)
     assert version is not None
     chain = chain_of(run.settings.quality, list(dataset.features))
+    if run.settings.feed.shard:
+        run.report.warn(
+            "feed.shard is for networks: machines that fit baselines decode all rows, beyond 2 GiB to a local file"
+        )
     return Fits(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
         layout=layout_of(dataset, run.settings.code_files),

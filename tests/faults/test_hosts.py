@@ -37,18 +37,21 @@ for setting in ("epochs=40", "min_steps=0", "batch=2", "ensemble=2", "checkpoint
     TRAIN += ["--set", f"train.{setting}"]
 for setting in ("train=0.7", "validation=0.15", "test=0.15"):
     TRAIN += ["--set", f"split.{setting}"]
+SHARDS = ["--set", "feed.shard=true", "--set", "feed.rows_per_file=2"]  # 15 files of 30 people
 PREDICT = ["predict", "tumor_type"]
 
 
 @dataclass(frozen=True)
 class Calm:
     """A folder with the inputs and lakes: empty but for samples (`ingested`), with a model (`trained`); what `vcf` left
-    after both ingests and `predicted` after a prediction, and what training said."""
+    after both ingests and `predicted` after a prediction, and what training said, of rows on every host and in shards.
+    """
 
     folder: Path
     vcf: dict[str, list[str]]
     predicted: dict[str, list[str]]
     metrics: dict[str, Any]
+    in_shards: dict[str, Any]
 
 
 @contextmanager
@@ -73,9 +76,11 @@ def calm(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Calm:
         run(running, folder / "vcf", cohort(folder))
         shutil.copytree(folder / "ingested", folder / "trained")
         metrics = run(running, folder / "trained", [*TRAIN, "--procs", "1"]).report["metrics"]
+        shutil.copytree(folder / "ingested", folder / "shards")
+        in_shards = run(running, folder / "shards", [*TRAIN, *SHARDS, "--procs", "1"]).report["metrics"]
         shutil.copytree(folder / "trained", folder / "predicted")
         run(running, folder / "predicted", PREDICT)
-    return Calm(folder, contents(folder / "vcf"), contents(folder / "predicted"), metrics)
+    return Calm(folder, contents(folder / "vcf"), contents(folder / "predicted"), metrics, in_shards)
 
 
 def kill(running: Cluster, _: Host) -> None:
@@ -129,23 +134,28 @@ def test_predict(fault: Callable[[Cluster, Host], None], calm: Calm, wheel: Path
     assert seconds < CUT_SECONDS + STANDS_STILL
 
 
-def test_training_goes_on_without_a_host_that_is_cut_off(calm: Calm, wheel: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("fault", "how"), [(cut, []), (cut, SHARDS), (kill, SHARDS)])
+def test_training_goes_on_without_a_host(
+    fault: Callable[[Cluster, Host], None], how: list[str], calm: Calm, wheel: Path, tmp_path: Path
+) -> None:
+    """Also where that host alone had a third of the rows: others take them over, and every row comes once an epoch."""
+    expected = calm.in_shards if how else calm.metrics
     lake = tmp_path / "lake"
     shutil.copytree(calm.folder / "ingested", lake)
     with spread(tmp_path / "cluster", wheel) as (running, workers), ThreadPoolExecutor() as pool:
-        job = pool.submit(run, running, lake, [*TRAIN, "--procs", str(WORKERS)])
+        job = pool.submit(run, running, lake, [*TRAIN, *how, "--procs", str(WORKERS)])
         deadline = time.monotonic() + TIMEOUT
         while not running.ranks(HIT) or not any((lake / "_staging").glob("*/checkpoint*")):
             assert not job.done(), job.result().stderr[-4000:]
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        cut(running, workers[HIT])
+        fault(running, workers[HIT])
         metrics = job.result().report["metrics"]
     assert metrics["restarts"] + metrics["resets"] >= 1
-    assert metrics["validation_loss"] == pytest.approx(calm.metrics["validation_loss"], rel=1e-2)
-    assert metrics["epochs"] == calm.metrics["epochs"]
+    assert metrics["validation_loss"] == pytest.approx(expected["validation_loss"], rel=1e-2)
+    assert metrics["epochs"] == expected["epochs"]
     assert (metrics["rows_per_epoch_min"], metrics["rows_per_epoch_max"]) == (
-        calm.metrics["rows_per_epoch_min"],
-        calm.metrics["rows_per_epoch_max"],
+        expected["rows_per_epoch_min"],
+        expected["rows_per_epoch_max"],
     )
     assert not any((lake / "_staging").glob("*"))

@@ -163,8 +163,8 @@ def test_processes_of_a_machine_share_what_is_spilled(tmp_path: Path, monkeypatc
     (spill,) = tmp_path.glob("genodl-feed-*/*.bin")
     assert spill.stat().st_mode & 0o777 == 0o600
     calls: list[int] = []
-    decode = feed._decode
-    monkeypatch.setattr(feed, "_decode", lambda *a: calls.append(1) or decode(*a))
+    decode = feed.decode
+    monkeypatch.setattr(feed, "decode", lambda *a: calls.append(1) or decode(*a))
     second = feed.read(files, layout, "pyarrow", 1, str(tmp_path))
     assert not calls
     np.testing.assert_array_equal(second.x, x)

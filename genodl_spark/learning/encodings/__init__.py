@@ -16,7 +16,9 @@ or one of the user's own.
     letters                                whether rows are base codes, so that a sequence of letters may stand for one
     tensors(features) -> {name: shapes}    what a model's weights hold beside its network, and the shapes
                                            that each may have
-    learnt(x, learns, scaling, cut)        these tensors, but for `mean` and `inverse`: what training rows are like
+    learnt(x, learns, scaling, cut, pooled)
+                                           these tensors, but for `mean` and `inverse`: what training rows are like;
+                                           pooled(values) are those of every rank, where each has rows of its own
     reader(tensors, device)                what a model sees of packed rows, see `Reader`
     dtypes                                 types that packed values may have; rows of sparse ones come whole,
                                            a batch at a time
@@ -25,7 +27,7 @@ or one of the user's own.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -40,6 +42,12 @@ if TYPE_CHECKING:
     from genodl_spark.learning.scaling import Scaling
 
 Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
+Pooled: TypeAlias = "Callable[[np.ndarray], np.ndarray]"
+
+
+def alone(values: np.ndarray) -> np.ndarray:
+    """`pooled` where one rank has all rows."""
+    return values
 
 
 class Reader(Protocol):
@@ -73,7 +81,9 @@ class Encoding(Protocol):
 
     def tensors(self, features: int) -> dict[str, list[tuple[int, ...]]]: ...
 
-    def learnt(self, x: packing.Rows, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]: ...
+    def learnt(
+        self, x: packing.Sliced, learns: np.ndarray, scaling: Scaling, cut: bool, pooled: Pooled = alone
+    ) -> dict[str, np.ndarray]: ...
 
     def reader(self, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Reader: ...
 
@@ -111,7 +121,9 @@ class Shaped:
     def tensors(self, features: int) -> dict[str, list[tuple[int, ...]]]:
         return {}
 
-    def learnt(self, x: packing.Rows, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
+    def learnt(
+        self, x: packing.Sliced, learns: np.ndarray, scaling: Scaling, cut: bool, pooled: Pooled = alone
+    ) -> dict[str, np.ndarray]:
         return {}
 
     def reader(self, tensors: Mapping[str, torch.Tensor], device: torch.device) -> Reader:

@@ -7,7 +7,7 @@ Packed rows are base codes int8 (rows, L), A C G T are 0 1 2 3, -1 is an unknown
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from genodl_spark.core import packing
 from genodl_spark.genome import bases
 from genodl_spark.learning.devices import placed
+from genodl_spark.learning.encodings import Pooled, alone
 from genodl_spark.learning.scaling import Scaling, fences
 
 if TYPE_CHECKING:
@@ -65,16 +66,20 @@ class Encoding:
         # Models of before know nothing of length and variety.
         return {"mean": [(1,)], "inverse": [(1,)], "background": [(64,)], "usual": [(3, 2), (2,)]}
 
-    def learnt(self, x: packing.Rows, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
+    def learnt(
+        self, x: packing.Sliced, learns: np.ndarray, scaling: Scaling, cut: bool, pooled: Pooled = alone
+    ) -> dict[str, np.ndarray]:
         """The background of base codes, float32 (64,), and the ends of what is usual among training rows, all packed
         rows x those where `learns` bool (rows,): of bits per base, entropy of triplets, bases, float64 (3, 2).
         `cut`: sequences may have been longer than a row."""
-        parts = [x[part][learns[part]] for part in packing.parts(x)]
-        bits = background(sum((triplets(part) for part in parts), np.zeros(64, np.int64)))
-        distance, entropy, length = (
-            np.concatenate([of(part) for part in parts])
-            for of in (lambda part: bits_per_base(part, bits), triplet_entropy, spans)
-        )
+
+        def some() -> Iterator[np.ndarray]:
+            return (x[part][learns[part]] for part in packing.parts(x))
+
+        bits = background(pooled(sum(map(triplets, some()), np.zeros(64, np.int64))[None]).sum(0))
+        found = [(bits_per_base(part, bits), triplet_entropy(part), spans(part)) for part in some()]
+        measured = np.concatenate([np.zeros((3, 0)), *(np.stack(part) for part in found)], 1)
+        distance, entropy, length = pooled(measured.T).T
         return {
             "background": bits,
             "usual": np.array([fences(distance), (fences(entropy)[0], np.inf), usual_lengths(length, cut)]),

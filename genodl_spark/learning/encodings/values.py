@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genodl_spark.core import packing
+from genodl_spark.learning.encodings import Pooled, alone
 from genodl_spark.learning.scaling import Scaling, fences
 
 if TYPE_CHECKING:
@@ -59,13 +60,16 @@ class Values:
     def tensors(self, features: int) -> dict[str, list[tuple[int, ...]]]:
         return {"mean": [(features,)], "inverse": [(features,)], "background": [(0,)], "usual": [(2,)]}
 
-    def learnt(self, x: packing.Rows, learns: np.ndarray, scaling: Scaling, cut: bool) -> dict[str, np.ndarray]:
+    def learnt(
+        self, x: packing.Sliced, learns: np.ndarray, scaling: Scaling, cut: bool, pooled: Pooled = alone
+    ) -> dict[str, np.ndarray]:
         """`usual` float64 (2,): ends of the mean squares of standardised training rows, all packed rows x those
         where `learns` bool (rows,)."""
         mean, inverse = scaling.mean[-1], scaling.inverse[-1]
         parts = (x[part][learns[part]] for part in packing.parts(x))
         found = [mean_square((self.floats(part) - mean) * inverse, inverse > 0) for part in parts]
-        return {"background": np.zeros(0, np.float32), "usual": np.array(fences(np.concatenate(found)))}
+        distances = pooled(np.concatenate([np.zeros(0), *found]))
+        return {"background": np.zeros(0, np.float32), "usual": np.array(fences(distances))}
 
     def reader(self, tensors: Mapping[str, torch.Tensor], device: torch.device) -> ValuesReader:
         return ValuesReader(self, tensors, device)

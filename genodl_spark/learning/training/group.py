@@ -10,19 +10,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import feed
+from genodl_spark.learning import feed, shards
 from genodl_spark.learning.devices import placed, precision
 from genodl_spark.learning.encodings import each
+from genodl_spark.learning.scaling import Scaling
+from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import VALIDATION
 from genodl_spark.learning.training import checkpoints
 from genodl_spark.learning.training.plan import epochs, held_out, learns, log
-from genodl_spark.learning.training.standardise import fit_scaling
+from genodl_spark.learning.training.standardise import Standardised, fit_scaling
 
 if TYPE_CHECKING:
     import torch
@@ -50,22 +53,40 @@ class Progress:
     scaler: dict[str, Any] = field(default_factory=dict)
 
 
+def file_of(data: feed.Examples, start: int) -> str:
+    """Name of the checkpoint of the group that begins with a training set. Where rows are in shards it is good for
+    the order that these blocks have."""
+    return (
+        f"{start:05d}-{data.x.blocks.digest}.safetensors" if isinstance(data.x, Shard) else f"{start:05d}.safetensors"
+    )
+
+
 class Group:
     """Training sets that are fitted together, S of them with E members each."""
 
-    def __init__(self, rank: Rank, start: int = 0) -> None:
+    def __init__(self, rank: Rank, start: int = 0, stored: bytes | None = None) -> None:
+        """`stored`: the checkpoint that it will be restored from."""
         import torch
 
         from genodl_spark.learning import models
         from genodl_spark.learning.training.optimization import Average, Plateau, scaled_rate
 
         sets = rank.sets[start : start + rank.size]
-        self.rank, self.sets, self.job, self.start, self.file = rank, sets, rank.job, start, f"{start:05d}.safetensors"
+        self.rank, self.sets, self.job, self.start, self.file = rank, sets, rank.job, start, file_of(rank.data, start)
         data, job, o = rank.data, rank.job, rank.job.options
+        self.shard = data.x if isinstance(data.x, Shard) else None
         self.members = o.ensemble
         self.learns = learns(data.folds, sets, job.folds)
         allowed = None if job.allowed is None else job.allowed[start : start + rank.size]
-        found = fit_scaling(data, self.learns, job, rank.encoding, allowed)
+        if self.shard is None:
+            found = fit_scaling(data, self.learns, job, rank.encoding, rank.ranks, allowed)
+        elif stored is None:
+            self.turn(0)
+            found = fit_scaling(data, self.learns, job, rank.encoding, rank.ranks, allowed)
+        else:  # other ranks may have no part in it: they have had it from the start
+            tensors, _ = checkpoints.unpack(stored)
+            scaling = Scaling(tensors["scaling.mean"].numpy(), tensors["scaling.inverse"].numpy())
+            found = Standardised(scaling, self.learns, data.x)
         self.learns, self.scaling, self.treated, self.treatments = (
             found.learns,
             found.scaling,
@@ -115,9 +136,16 @@ class Group:
         import torch
 
         source = self.rank.data.x if self.coordinates is None else self.coordinates
+        if isinstance(source, Shard):
+            return None  # a tenth of it changes after every epoch
         if self.rank.device.type != "cuda" or math.prod(source.shape) * source.dtype.itemsize > self.job.device_bytes:
             return None
         return torch.from_numpy(np.ascontiguousarray(source[:])).to(self.rank.device)
+
+    def turn(self, epoch: int, ahead: bool = False) -> None:
+        """Where rows are in shards, this rank has those of an epoch from now on. `ahead`: another one follows."""
+        if self.shard is not None:
+            self.shard.turn(epoch, self.rank.ranks.rank, self.rank.ranks.size, ahead)
 
     def fetch(self, rows: np.ndarray) -> torch.Tensor:
         """Packed values (rows, F), or coordinates or treated rows (S, rows, width), of some rows, on the device."""
@@ -160,9 +188,12 @@ class Group:
 
         job, o, ranks = self.job, self.job.options, self.rank.ranks
         pieces = o.accumulate
-        for step, whole, mine in feed.shares(self.rows, job.seed, epoch, o.batch, ranks.rank, ranks.size, first):
+        for step, whole, mine in self._shares(epoch, first):
             partners, share = None, 1.0
-            if o.mixup:
+            if o.mixup and self.shard is not None:  # a rank has no others
+                share, places = mixture(len(mine), o.mixup, job.seed, epoch, step)
+                partners = mine[places]
+            elif o.mixup:
                 share, places = mixture(len(whole), o.mixup, job.seed, epoch, step)
                 partners = np.array_split(whole[places], ranks.size)[ranks.rank]
             made = []
@@ -173,6 +204,15 @@ class Group:
                 else:
                     made.append(Piece(rows, self.fetch(rows), partners[part], self.fetch(partners[part]), share))
             yield step, whole, made
+
+    def _shares(self, epoch: int, first: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Per step its number, the rows of the whole batch, and this rank's share of them."""
+        seed, batch, ranks = self.job.seed, self.job.options.batch, self.rank.ranks
+        if self.shard is None:
+            return feed.shares(self.rows, seed, epoch, batch, ranks.rank, ranks.size, first)
+        self.turn(epoch, epoch + 1 < self.epochs)
+        order = self.shard.blocks.order(self.learns.any(0), seed, epoch)
+        return shards.shares(order, batch, self.shard.held, first)
 
     def backward(self, whole: np.ndarray, pieces: list[Piece], epoch: int) -> torch.Tensor:
         """Leaves in every parameter the gradient of the mean loss over a whole batch,
@@ -355,10 +395,15 @@ class Group:
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """All that a checkpoint holds."""
+        import torch
+
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for number, p in enumerate(self.parameters):
             tensors |= {f"optimizer.{number}.{key}": value for key, value in self.optimizer.state[p].items()}
         tensors |= {f"kept.{name}": value for name, value in self.kept.items()}
+        if self.shard is not None:
+            of_scaling = {"mean": self.scaling.mean, "inverse": self.scaling.inverse}
+            tensors |= {f"scaling.{name}": torch.from_numpy(value) for name, value in of_scaling.items()}
         if self.average is not None:
             tensors |= {f"average.{number}": value for number, value in enumerate(self.average.values)}
         state = replace(self.progress, plateau=self.plateau.state(), scaler=self.scaler.state_dict())
@@ -400,7 +445,10 @@ class Group:
 
     def _mine(self, chosen: np.ndarray, size: int) -> Iterator[np.ndarray]:
         """This rank's part of the chosen rows, in pieces."""
-        rows = np.array_split(np.flatnonzero(chosen), self.rank.ranks.size)[self.rank.ranks.rank]
+        if self.shard is not None:
+            rows = np.flatnonzero(chosen & self.shard.held)
+        else:
+            rows = np.array_split(np.flatnonzero(chosen), self.rank.ranks.size)[self.rank.ranks.rank]
         for start in range(0, len(rows), size):
             yield rows[start : start + size]
 
@@ -436,6 +484,7 @@ class Group:
         import torch
 
         self.network.eval()
+        self.turn(max(self.progress.epoch - 1, 0))
         tables = []
         with torch.no_grad():
             for rows in self._mine(self.held_out.any(0), self.job.options.batch):
@@ -458,8 +507,19 @@ class Group:
                         tables.append(pa.Table.from_arrays(columns, names=["repeat", "row_id", "scores"]))
         return tables
 
-    def registered(self) -> bytes:
-        """The registered model as safetensors: its members' parameters, over features, and its scaling."""
+    def learnt(self) -> dict[str, np.ndarray]:
+        """What the rows that the last set learns from are like; where rows are in shards all ranks have to ask."""
+        x, learns, encoding = self.treated, self.learns[-1], self.rank.encoding
+        if not isinstance(x, Shard):
+            return encoding.learnt(x, learns, self.scaling, self.job.cut)
+        self.turn(max(self.progress.epoch - 1, 0))
+        mine = np.flatnonzero(learns & x.held)
+        pooled = partial(self.rank.ranks.all, name="learnt")
+        return encoding.learnt(x.of(mine), np.ones(len(mine), bool), self.scaling, self.job.cut, pooled)
+
+    def registered(self, learnt: dict[str, np.ndarray]) -> bytes:
+        """The registered model as safetensors: its members' parameters, over features, its scaling,
+        and what `learnt` says."""
         import torch
         from safetensors.torch import save
 
@@ -478,7 +538,6 @@ class Group:
         tensors["target"] = torch.from_numpy(self.standard[-1].astype(np.float64))
         for name, value in self.treatments[-1].items() if self.treatments else ():
             tensors[name] = torch.from_numpy(value.copy())
-        learnt = self.rank.encoding.learnt(self.treated, self.learns[-1], self.scaling, self.job.cut)
         tensors |= {name: torch.from_numpy(value) for name, value in learnt.items()}
         return save(tensors)
 

@@ -37,6 +37,9 @@ def launch(spark: SparkSession, job: Job, ranks: int) -> dict[str, Any]:
     if launcher == "spark" and task_slots(spark) < ranks:
         found = f"found {task_slots(spark)} task slots; expected at least {ranks}"
         raise InputError(f"{found}, one per rank: lower it or give the job more cores", "train.procs")
+    if job.shard and len(job.files) < ranks:
+        found = f"found {len(job.files)} training files for {ranks} ranks to share"
+        raise InputError(f"{found}; expected one for each at least, lower feed.rows_per_file", "feed.shard")
     failure = storage.join(job.staging, FAILURE)
     while True:
         with contextlib.suppress(FileNotFoundError):

@@ -34,6 +34,7 @@ class Job:
     `allowed` bool (sets, features): what each training set may use, in the order of `training_sets`; None for all.
     `null`: labels are shuffled among the training rows first, to see what the same network makes of nothing.
     `chain`: what is done to measured values first; None for nothing. `lengths` float64 (F,): of features, for it.
+    `shard`: each rank decodes a part of the rows (shards.py), not each machine all of them.
     `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
     """
 
@@ -63,6 +64,7 @@ class Job:
     chain: Chain | None = None
     lengths: np.ndarray | None = None
     loss: str = "auto"
+    shard: bool = False
     code: Code = field(default_factory=dict)
 
 

@@ -19,10 +19,11 @@ import numpy as np
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError, input_error_within, outage_within
-from genodl_spark.learning import encodings, feed, heads, losses
+from genodl_spark.learning import encodings, feed, heads, losses, shards
 from genodl_spark.learning.devices import allow_tf32
+from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.training import checkpoints
-from genodl_spark.learning.training.group import Group
+from genodl_spark.learning.training.group import Group, file_of
 from genodl_spark.learning.training.plan import (
     FAILURE,
     REGISTERED,
@@ -82,7 +83,10 @@ def _read_and_work(job: Job, ranks: Callable[[], Ranks], work: Callable[[Rank], 
     threads = torch.get_num_threads()
     started = time.perf_counter()
     # Before the ranks meet, so that none waits for one that reads.
-    data = feed.read(job.files, job.layout, job.backend, job.resident_bytes, readers=job.readers)
+    if job.shard:  # here labels alone: a rank decodes its part once it knows which
+        data = shards.read(job.files, job.layout, job.seed, job.backend, job.resident_bytes, readers=job.readers)
+    else:
+        data = feed.read(job.files, job.layout, job.backend, job.resident_bytes, readers=job.readers)
     if job.null:
         data = replace(
             data, target=shuffled_labels(data.target, heads.targets(job.heads), data.folds, job.folds, job.seed)
@@ -92,9 +96,13 @@ def _read_and_work(job: Job, ranks: Callable[[], Ranks], work: Callable[[Rank], 
     try:
         torch.set_num_threads(job.threads or max(1, len(os.sched_getaffinity(0)) // them.local_size))
         with memory_kept():
-            return {**work(Rank(job, them, device_of(them), data)), "feed_seconds": feed_seconds}
+            found = work(Rank(job, them, device_of(them), data))
+            waited = data.x.waited if isinstance(data.x, Shard) else 0.0
+            return {**found, "feed_seconds": feed_seconds + waited}
     finally:
         torch.set_num_threads(threads)
+        if isinstance(data.x, Shard):
+            data.x.close()
         them.end()
 
 
@@ -148,8 +156,8 @@ class Rank:
             if earlier is not None:
                 self.found[start] = json.loads(earlier)
                 return
-            self.group = Group(self, start)
-            stored = self._earlier(self.group.file)
+            stored = self._earlier(file_of(self.data, start))
+            self.group = Group(self, start, stored)
             if stored is not None:
                 self.group.restore(stored)
         group = self.group
@@ -158,8 +166,10 @@ class Rank:
             found["scored"] = self._keep_scores(group)
             if group.treatments:  # every rank tells, as the first may be lost later
                 found["treatments"] = self._keep_treatments(group)
-            if group.sets[-1].fold == REGISTERED and self.ranks.rank == 0:
-                storage.write_bytes(storage.join(self.job.staging, _WEIGHTS), group.registered())
+            if group.sets[-1].fold == REGISTERED and (self.job.shard or self.ranks.rank == 0):
+                learnt = group.learnt()
+                if self.ranks.rank == 0:
+                    storage.write_bytes(storage.join(self.job.staging, _WEIGHTS), group.registered(learnt))
             self.ranks.meet()  # every rank has written its scores
             if self.job.checkpoint and self.ranks.rank == 0:
                 storage.write_json(storage.join(self.job.checkpoint, f"{start:05d}.json"), found)
@@ -200,7 +210,7 @@ class Rank:
             self.group = None
             return
         if self.group is None or self.group.start != start:
-            self.group = Group(self, start)
+            self.group = Group(self, start, content)
         self.group.restore(content, shared["progress"])
 
     def _busy_percent(self, used: float, seconds: float) -> float:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import IO, TYPE_CHECKING, Any, NoReturn, Protocol
 
+import numpy as np
+
 from genodl_spark.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -300,6 +302,13 @@ class Ranks:
         """Element-wise sum over ranks; it has a gradient."""
         return self._hvd.allreduce(values, op=self._hvd.Sum, name=name)
 
+    def all(self, values: np.ndarray, name: str) -> np.ndarray:
+        """What every rank has, (n, ...), one after the other: any n, the same otherwise."""
+        import torch
+
+        found: np.ndarray = self._hvd.allgather(torch.from_numpy(np.ascontiguousarray(values)), name=name).numpy()
+        return found
+
     def reduce(self) -> Callable[[torch.Tensor], torch.Tensor] | None:
         """How statistics of a batch are summed over ranks; None where there is one."""
         return (lambda values: self.sum(values, "statistics")) if self.size > 1 else None
@@ -359,6 +368,9 @@ class Alone(Ranks):
         self.rank, self.size, self.local_rank, self.local_size = 0, 1, 0, 1
 
     def sum(self, values: torch.Tensor, name: str) -> torch.Tensor:
+        return values
+
+    def all(self, values: np.ndarray, name: str) -> np.ndarray:
         return values
 
     def sum_gradients(

@@ -3,19 +3,21 @@ with fewer rows than features."""
 
 from __future__ import annotations
 
-import tempfile
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from genodl_spark.core import packing, storage
+from genodl_spark.core import packing
 from genodl_spark.learning import feed
 from genodl_spark.learning import scaling as quality
 from genodl_spark.learning.encodings import Encoding
 from genodl_spark.learning.encodings.values import Values
 from genodl_spark.learning.heads import classes_of
+from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import UNUSED
 from genodl_spark.learning.training.plan import Job
+from genodl_spark.learning.training.ranks import Ranks
 
 PROJECTED_ROWS = 4096  # larger training sets cost more to decompose than the projection saves
 
@@ -31,7 +33,7 @@ class Standardised:
 
     scaling: quality.Scaling
     learns: np.ndarray
-    x: np.ndarray | packing.SparseRows
+    x: packing.Rows | Shard
     coordinates: np.ndarray | None = None
     projection: np.ndarray | None = None
     treatments: list[dict[str, np.ndarray]] = field(default_factory=list)
@@ -44,18 +46,26 @@ def projects(job: Job, encoding: Encoding) -> bool:
     # a network that tells its inputs again has no others as outputs
     retold = any(head.kind == "none" for head in job.heads)
     return (
-        encoding.projectable and not retold and getattr(models.network(job.model, job.code), "fold", None) is not None
+        not job.shard
+        and encoding.projectable
+        and not retold
+        and getattr(models.network(job.model, job.code), "fold", None) is not None
     )
 
 
 def fit_scaling(
-    data: feed.Examples, learns: np.ndarray, job: Job, encoding: Encoding, allowed: np.ndarray | None = None
+    data: feed.Examples,
+    learns: np.ndarray,
+    job: Job,
+    encoding: Encoding,
+    ranks: Ranks,
+    allowed: np.ndarray | None = None,
 ) -> Standardised:
     """Treatment and scaling of every training set, of the features that it is `allowed`, and, for sets with fewer
     rows than features, their projection.
 
     Every rank computes them from all rows, on one thread: a few additions in another order would turn
-    axes of nearly equal variance.
+    axes of nearly equal variance. Of rows in shards there is no projection, and each rank adds up its own.
     """
     from threadpoolctl import threadpool_limits
 
@@ -63,6 +73,8 @@ def fit_scaling(
         empty = np.zeros((len(learns), 1), np.float32)
         return Standardised(quality.Scaling(empty, empty + 1), learns, data.x)
     with threadpool_limits(1):
+        if isinstance(data.x, Shard):
+            return Standardised(_scaling_of_shards(data, data.x, learns, job, encoding, ranks, allowed), learns, data.x)
         if job.chain is not None:
             return _treated(data, learns, job, encoding, allowed)
         scaling = _scaling(data.x, data, learns, job, encoding, allowed)
@@ -86,9 +98,42 @@ def _scaling(
     allowed: np.ndarray | None,
 ) -> quality.Scaling:
     """Scaling of the sets that learn from packed rows x, which are those of `data` or what became of them."""
-    origin = np.nan_to_num(encoding.floats(x[:1])[0])
+    sums = _moments(x, data.target, learns, job, encoding, np.nan_to_num(encoding.floats(x[:1])[0]))
+    return quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)
+
+
+def _scaling_of_shards(
+    data: feed.Examples,
+    shard: Shard,
+    learns: np.ndarray,
+    job: Job,
+    encoding: Encoding,
+    ranks: Ranks,
+    allowed: np.ndarray | None,
+) -> quality.Scaling:
+    """The same where each rank has rows of its own."""
+    import torch
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return ranks.sum(torch.from_numpy(values), "scaling").numpy()
+
+    first = shard[np.zeros(int(shard.held[0]), np.int64)]  # of the one rank that has it
+    origin = summed(np.nan_to_num(encoding.floats(first)).sum(0).astype(np.float64)).astype(np.float32)
+    mine = np.flatnonzero(shard.held)
+    own = _moments(shard.of(mine), data.target[mine], learns[:, mine], job, encoding, origin)
+    return quality.fit(own.over(summed), learns.sum(1), job.max_missing, job.select, allowed)
+
+
+def _moments(
+    x: packing.Sliced,
+    target: np.ndarray,
+    learns: np.ndarray,
+    job: Job,
+    encoding: Encoding,
+    origin: np.ndarray,
+) -> quality.Moments:
     names = job.heads[0].classes if job.select else ()
-    classes = data.target[:, 0].astype(int) if names else None
+    classes = target[:, 0].astype(int) if names else None
     sums: quality.Moments | None = None
     for part in packing.parts(x):
         found = quality.moments(
@@ -96,7 +141,7 @@ def _scaling(
         )
         sums = found if sums is None else sums + found
     assert sums is not None
-    return quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)
+    return sums
 
 
 def _treated(
@@ -109,7 +154,7 @@ def _treated(
     scalings, found, treatments, x = [], [], [], stored
     projected = _projected(learns, job, encoding)
     shape = (0, 0, 0) if projected else (len(learns), len(data), job.layout.features)
-    whole = _room(shape, job.resident_bytes)
+    whole = feed.room(shape, np.float32, 4 * math.prod(shape) > job.resident_bytes)
     for s in range(len(learns)):
         rows = np.flatnonzero(learns[s])
         fitted = job.chain.fit(stored[rows], None if classes is None else classes[rows], job.lengths)
@@ -131,16 +176,6 @@ def _treated(
     )
     coordinates, projection = _stacked(found) if projected else (whole, None)
     return Standardised(scaling, learns, x, coordinates, projection, treatments)
-
-
-def _room(shape: tuple[int, int, int], resident: int) -> np.ndarray:
-    """Zeros float32 of this shape: in a file without a name where they are more than `resident` bytes."""
-    size = 4 * int(np.prod(shape))
-    if size <= resident:
-        return np.zeros(shape, np.float32)
-    with tempfile.TemporaryFile() as file:
-        storage.reserve(file, size, tempfile.gettempdir())
-        return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 def _projected(learns: np.ndarray, job: Job, encoding: Encoding) -> bool:

@@ -34,6 +34,7 @@ def job(
     folds: int = 0,
     features: int = 9,
     rows: int = 61,
+    files: int = 2,
     options: dict[str, Any] | None = None,
 ) -> plan.Job:
     """A dataset whose first features tell the class; float32 with missing values."""
@@ -44,14 +45,14 @@ def job(
     codes = np.stack([generator.permutation(rows) % (folds or 3) for _ in range(2 if folds else 1)], 1).astype(np.int8)
     if classes == 0:
         target = 100 + 10 * target + generator.normal(size=rows)
-    files = write(folder, x, target, codes, 2, 16)
+    paths = write(folder, x, target, codes, files, 16)
     layout = feed.Layout(rows, features, "float32", codes.shape[1])
     model = {"kind": "mlp", "hidden": [8], "dropout": 0.2, "input_dropout": 0.1}
     staging = str(folder / "staging")
     checkpoint = f"{staging}/checkpoint"
     chosen = Train().model_copy(update={**OPTIONS, **(options or {})})
     return plan.Job(
-        files,
+        paths,
         layout,
         "pyarrow",
         1 << 30,
