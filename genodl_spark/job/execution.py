@@ -150,9 +150,11 @@ def _as_json(run: Run) -> Iterator[None]:
 
 
 def _record(run: Run, code: int) -> None:
-    """Adds the run to `runs`, where it has come as far as its lake; that it could not be added is told,
+    """Adds the run to `runs`, where it was let into its lake; that it could not be added is told,
     and changes nothing of its result."""
     lake = run.__dict__.get("lake") or run.__dict__.get("stored")
+    if lake is None and code != 4 and run.lease is not None and run.lease.unwritable is None:
+        lake = run.stored  # it failed before it came to its tables
     if lake is None:
         return
     try:

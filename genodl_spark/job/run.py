@@ -213,7 +213,7 @@ class Run:
     def record(self) -> None:
         """Adds this run to the `runs` table, where there is a lake."""
         rows = self.frame(RUNS, [self.row()])
-        if self.lease is None:  # a run that only reads: it needs no session for this, nor waits for Delta's
+        if self.lease is None or "lake" not in self.__dict__:  # it needs no session for this, nor waits for Delta's
             with contextlib.suppress(ValueError):
                 return self.stored.append_few(RUNS, rows)
         self.lake.append(RUNS, rows)

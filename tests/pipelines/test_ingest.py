@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from genodl_spark.job.execution import claim_of
 from genodl_spark.job.run import Run
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES, SAMPLES, SOURCES
+from genodl_spark.lake.tables.operations import RUNS
 from jobs import ingest, query
 
 
@@ -95,7 +97,10 @@ def test_the_same_command_waits_for_itself(genodl, lake: Lake, tmp_path: Path, m
         assert (code, report["status"]) == (4, "failed") and "found genodl ingest on" in line
         assert genodl(ingest, "expression", files[1], *more)[1]["status"] == "done"
     assert genodl(ingest, "expression", files[0], *more)[1]["status"] == "unchanged"
-    first, again, other, last = map(claim_of, runs)
+    assert genodl(ingest, "expression", str(tmp_path / "gone.tsv"), *more)[0] == 2
+    told = [row for row in lake.read(RUNS).collect() if row.status == "failed"]
+    assert [json.loads(row.report)["error"].endswith("check the path") for row in told] == [True]
+    first, again, other, last, _ = map(claim_of, runs)
     assert first == again == last != other
 
 
