@@ -169,7 +169,7 @@ class GenotypeFeatures:
             VARIANTS,
             cohort,
             since.get(VARIANTS.name),
-            [*VARIANTS.key],
+            [name for name in VARIANTS.key if name != "cohort"],
             ["contig", "pos", "ref", "alts", "gt", "sample_set"],
         )
         if found is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ class Snapshot:
         """
         from pyspark.errors import PySparkException
         from pyspark.sql import functions as F
+        from pyspark.sql.types import StructType
 
         if since is None:
             return None
@@ -73,11 +75,21 @@ class Snapshot:
         if any(storage.kind(file.uri) == "absent" for file in removed):
             return None
 
+        fields = table.spark_schema()
+        of_log = [name for name in (*key, *values) if name in table.partitioned_by]  # the files have no such columns
+
         def rows(files: list[StoredFile]) -> DataFrame:
+            if not files:
+                return self.spark.createDataFrame([], StructType([fields[name] for name in (*key, *values)]))
             found = self.lake.read_files(table, files)
-            return (found if "cohort" in table.partitioned_by else found.where(F.col("cohort") == cohort)).select(
-                *key, *values
-            )
+            if of_log:
+                known = [(posixpath.basename(file.uri), *(file.partition[name] for name in of_log)) for file in files]
+                by_file = F.broadcast(self.spark.createDataFrame(known, ["_file", *of_log]))
+                found = found.withColumn("_file", F.col("_metadata.file_name")).join(by_file, "_file")
+                found = found.withColumns({name: F.col(name).cast(fields[name].dataType) for name in of_log})
+            if "cohort" not in table.partitioned_by:
+                found = found.where(F.col("cohort") == cohort)
+            return found.select(*key, *values)
 
         if not removed:
             return rows(added), added

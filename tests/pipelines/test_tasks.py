@@ -18,7 +18,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.features import genotypes, matrices, protocol
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
-from genodl_spark.lake.tables.ingested import EXPRESSION
+from genodl_spark.lake.tables.ingested import EXPRESSION, VARIANTS
 from genodl_spark.lake.tables.learning import DATASETS, HELD_OUT, MODELS, PREDICTIONS, SPLITS
 from genodl_spark.learning import model_files, predictor
 from genodl_spark.registry.datasets import allowed_of
@@ -274,6 +274,17 @@ def test_ancestry_from_vcf(genodl, lake: Lake, tmp_path: Path) -> None:
         alone = few.choose(snapshot, "a", people, mine[None]).names
         assert alone == [name for name, may in zip(together.names, allowed[s], strict=True) if may]
         assert len(alone) == most and set(alone) <= {name for name, may in zip(every, passes[s], strict=True) if may}
+    # Of a night's people they alone are scored; all of a file where a record of it has moved to another contig.
+    late = Path(vcf(tmp_path / "c.vcf", ["h70", "h71"], swapped=True))
+    assert genodl(ingest, "vcf", str(late), "--cohort", "b", *at)[0] == 0
+    assert genodl(predict_job, "ancestry", *at, "--cohort", "b")[1]["rows"]["predictions"]["written"] == 2
+    scored = lake.version(VARIANTS)
+    late.write_text(late.read_text().replace("\n1\t111\t", "\n2\t111\t"))
+    assert genodl(ingest, "vcf", str(late), "--cohort", "b", *at)[0] == 0
+    moved = Snapshot(lake)
+    for since, expected in ((scored, {"h70", "h71"}), (moved.version(VARIANTS), set())):
+        changed = genotypes.GenotypeFeatures().changed(moved, "b", {VARIANTS.name: since})
+        assert changed is not None and {row.entity_id for row in changed.entities.collect()} == expected
 
 
 def test_a_held_out_row_changes_no_training_set(genodl, lake: Lake, tmp_path: Path) -> None:
