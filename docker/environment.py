@@ -132,6 +132,14 @@ def needed(binary: Path) -> dict[str, Path]:
     return {name: Path(path) for name, path in found.items() if not _GLIBC.fullmatch(name)}
 
 
+def lay_packages(kind: str, stage: Path) -> None:
+    for distribution in packages(kind):
+        for name in files(distribution):
+            put(SITE / name, stage / "lib" / VERSION / "site-packages" / name)
+    if kind == "cpu":
+        lay_empty(stage)
+
+
 def lay_interpreter(stage: Path, tools: Path) -> None:
     """The interpreter that .venv was made from and its standard library."""
     interpreter = Path(sys.executable).resolve()
@@ -190,6 +198,10 @@ def lay_empty(stage: Path) -> None:
     for binary in SITE.glob("torch/lib/*.so"):
         names |= set(re.findall(r"\(NEEDED\).*\[(.*)\]", tool("readelf", "-d", str(binary)))) & set(there)
         used |= set(symbols(binary, "--undefined-only").items())
+    # Some of CUDA's libraries export their own copy of the C++ library's functions: those have to stay that library's,
+    # also where nothing has loaded it before torch.
+    runtime = [symbols(path, "--defined-only") for path in needed(SITE / "torch" / "lib" / "libc10.so").values()]
+    used = {(name, version) for name, version in used if not any(name in its for its in runtime)}
     for name in sorted(names):
         target = stage / "lib" / VERSION / "site-packages" / there[name].relative_to(SITE)
         if _KEPT.fullmatch(name):
@@ -253,7 +265,14 @@ def pack(stage: Path, archive: Path) -> int:
 def main() -> None:
     parsed = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parsed.add_argument("kind", choices=["cpu", "gpu"], nargs="?", default="cpu")
-    kind = parsed.parse_args().kind
+    parsed.add_argument(
+        "--venv", metavar="FOLDER", type=Path, help="lay the packages there and pack nothing: docker/image.sh"
+    )
+    given = parsed.parse_args()
+    kind = given.kind
+    if given.venv is not None:
+        lay_packages(kind, given.venv)
+        return
     dist = ROOT / "dist"
     dist.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=dist, prefix=".environment-") as folder:
@@ -261,12 +280,8 @@ def main() -> None:
         install = [str(SITE.parents[2] / "bin" / "uv"), "pip", "install", "-q", "--target", str(tools), "--no-deps"]
         subprocess.run([*install, "--require-hashes", "-r", str(ROOT / "docker" / "pack.lock")], check=True)
         stage.mkdir()
-        for distribution in packages(kind):
-            for name in files(distribution):
-                put(SITE / name, stage / "lib" / VERSION / "site-packages" / name)
+        lay_packages(kind, stage)
         lay_interpreter(stage, tools)
-        if kind == "cpu":
-            lay_empty(stage)
         check(stage, kind)
         archive = dist / f"environment-{kind}.tar.gz"
         total = pack(stage, archive)
