@@ -2,6 +2,9 @@
 # Everything that the project needs, into .venv: packages of requirements.lock, Horovod, Delta's jars,
 # a JVM where there is none, and the launchers .venv/bin/genodl and .venv/bin/spark-submit.
 # Run again, it does nothing while its inputs are unchanged.
+#
+# `setup.sh packages` ends before the project's own code, which need not be there: in an image that is a layer of its own.
+# With GENODL_HOROVOD=nccl in the environment ranks talk from GPU to GPU; without it, by Gloo.
 set -euo pipefail
 
 ROOT=$(cd -- "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/.." && pwd -P)
@@ -9,6 +12,7 @@ cd "$ROOT"
 VENV=$ROOT/.venv
 CACHE=${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/genodl-spark
 SITE=$VENV/lib/python3.11/site-packages
+. docker/horovod.sh
 
 say() { printf 'setup: %4ds  %s\n' "$SECONDS" "$*" >&2; }
 fail() {
@@ -16,8 +20,11 @@ fail() {
     exit 1
 }
 
-stamp=$(cat requirements.lock pyproject.toml genodl_spark/native/kernels.c docker/setup.sh \
-    docker/tools.lock docker/horovod.lock docker/jars.sh docker/jars.sha256 | sha256sum)
+horovod=${GENODL_HOROVOD:-gloo}
+inputs=(requirements.lock docker/setup.sh docker/horovod.sh docker/jars.sh docker/jars.sha256)
+inputs+=(docker/tools.lock docker/horovod.lock docker/nccl.lock)
+[ "${1:-}" = packages ] || inputs+=(pyproject.toml genodl_spark/native/kernels.c)
+stamp=$(cat "${inputs[@]}" | sha256sum)$horovod
 ready() { [ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ]; }
 ready && exit 0
 exec 9<docker/setup.sh # one at a time
@@ -50,26 +57,19 @@ say "installing the packages of requirements.lock"
         || fail "the packages of requirements.lock could not be installed; the lines above say which"
 }
 
-key=$(cat docker/horovod.lock requirements.lock | grep -E '^(horovod|torch|numpy)==' | sha256sum | cut -c1-16)
-wheels=$CACHE/horovod-$key-$(uname -m)
+case $horovod in
+gloo) key=$(cat docker/horovod.lock requirements.lock | grep -E '^(horovod|torch|numpy)==' | sha256sum) ;;
+nccl) key=$({ grep -hE '^(horovod|torch|numpy|nvidia-nccl-cu13|nvidia-cuda-runtime)==' docker/horovod.lock requirements.lock \
+    && cat docker/nccl.lock docker/horovod.sh; } | sha256sum) ;;
+*) fail "found GENODL_HOROVOD=$horovod; expected gloo or nccl" ;;
+esac
+wheels=$CACHE/horovod-${key:0:16}-$(uname -m)
 if ! ls "$wheels"/horovod-*.whl >/dev/null 2>&1; then
     say "building Horovod (once; 3 to 6 minutes on 2 cores)"
-    mkdir -p "$wheels"
-    build=$(mktemp -d)
-    trap 'rm -rf "$build"' EXIT
-    # Horovod's CMake asks for C++14, torch's headers for 20; the last -std on the line wins.
-    printf '#!/bin/sh\nexec g++ "$@" -std=gnu++20\n' >"$build/c++"
-    chmod +x "$build/c++"
-    PATH="$VENV/bin:$PATH" CXX="$build/c++" MAKEFLAGS="-j$(nproc)" \
-        HOROVOD_WITH_PYTORCH=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_MXNET=1 HOROVOD_WITH_GLOO=1 \
-        HOROVOD_WITHOUT_MPI=1 HOROVOD_CPU_OPERATIONS=GLOO \
-        "$VENV/bin/pip" wheel -q --disable-pip-version-check --no-deps --no-build-isolation --require-hashes \
-        -r docker/horovod.lock -w "$build/out" >"$build/log" 2>&1 \
-        || { tail -n 30 "$build/log" >&2; fail "Horovod did not build; the lines above say why"; }
-    mv "$build"/out/horovod-*.whl "$wheels/"
+    horovod_built "$wheels" "$horovod" || fail "Horovod did not build; the lines above say why"
 fi
 say "installing Horovod"
-"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --link-mode=copy "$wheels"/horovod-*.whl
+"$VENV/bin/uv" pip install -q --python "$VENV/bin/python" --no-deps --reinstall --link-mode=copy "$wheels"/horovod-*.whl
 
 # Spark 4 asks for a module that it does without, that the wheel's JVM lacks and that others warn of:
 # the wrapper drops this one flag.
@@ -102,6 +102,7 @@ jars_beside_spark "$jars" docker/jars.sha256
 # (4 CPU seconds for torch alone): ranks, Spark's workers and commands. Some packages hold files of other Pythons.
 say "compiling the packages to bytecode"
 "$VENV/bin/python" -m compileall -q -j 0 "$SITE" >/dev/null 2>&1 || true
+[ "${1:-}" != packages ] || exit 0
 
 say "installing this project, its kernels compiled"
 # Without its cache: uv takes what it built of this folder before, however the kernels have changed since.
@@ -126,5 +127,6 @@ done
 say "archiving the classes that Spark starts with"
 # Without it, as where the JVM has no archive of its own classes, sessions start slower.
 "$VENV/bin/python" -P docker/classes.py >/dev/null 2>&1 || say "they could not be archived: a query takes a few seconds longer"
+rm -f "$VENV/READY" # which may be a link that another installation shares
 printf '%s' "$stamp" >"$VENV/READY"
 say "ready"
