@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jobs
 from genodl_spark.core import session
 from genodl_spark.core.errors import InputError
-from genodl_spark.job.cli import parser, run_job
+from genodl_spark.job.cli import Arguments, parser, run_job
 
 if TYPE_CHECKING:
     from genodl_spark.job.run import Run
@@ -44,29 +44,36 @@ TOURS = (
 )
 
 
-def demo(run: Run, inputs: str, output: str) -> None:
-    """Runs every verb in one Spark application, as a user would one by one, on a new lake in OUTPUT/lake."""
+def demo(run: Run, given: Arguments) -> None:
+    """Runs every verb in one Spark application, as a user would one by one: on a new lake in OUTPUT/lake,
+    or on the one that --lake names, where what is done already is found `unchanged`."""
     from genodl_spark.report import content
 
-    lake = Path(output) / "lake"
+    inputs, output = given.inputs, given.output
+    lake = given.lake or str(Path(output) / "lake")
     for tour in TOURS:
         for name in (tour.data, tour.samples):
             if not (Path(inputs) / name).is_file():
                 raise InputError(
                     "no such file; expected the demo's inputs, make demo fetches them", str(Path(inputs) / name)
                 )
-    shutil.rmtree(lake, ignore_errors=True)
+    if not given.lake:
+        shutil.rmtree(lake, ignore_errors=True)
+    settings = [word for one in given.set for word in ("--set", one)] + (
+        ["--config", given.config] if given.config else []
+    )
+    shared = [*settings, *(["--master", run.master] if run.master else [])]
     with session.shared():
         for tour in TOURS:
             started = time.perf_counter()
-            common = ["--lake", str(lake), "--cohort", tour.cohort]
+            common = ["--lake", lake, "--cohort", tour.cohort]
             files = [str(Path(inputs) / tour.data), "--samples", str(Path(inputs) / tour.samples)]
-            tour.reports["ingest"] = _verb(run, "ingest", [tour.source, *files, *common])
+            tour.reports["ingest"] = _verb(shared, "ingest", [tour.source, *files, *common])
             for verb in ("train", "evaluate", "predict"):
-                tour.reports[verb] = _verb(run, verb, [tour.task, *common, "--label", tour.label])
+                tour.reports[verb] = _verb(shared, verb, [tour.task, *common, "--label", tour.label])
             tour.seconds = time.perf_counter() - started
-        answer = _verb(run, "query", [" ".join(SQL.split()), "--lake", str(lake)])
-        _verb(run, "report", ["--lake", str(lake), "--output", str(Path(output) / "report")])
+        answer = _verb(shared, "query", [" ".join(SQL.split()), "--lake", lake])
+        _verb(shared, "report", ["--lake", lake, "--output", str(Path(output) / "report")])
     print(
         "\n"
         + content.table(
@@ -83,10 +90,10 @@ def demo(run: Run, inputs: str, output: str) -> None:
 METRICS = ("accuracy", "macro_f1", "auroc")
 
 
-def _verb(run: Run, verb: str, argv: list[str]) -> dict[str, Any]:
-    """Runs a verb, telling what and how long; RuntimeError when it fails."""
+def _verb(shared: list[str], verb: str, argv: list[str]) -> dict[str, Any]:
+    """Runs a verb, telling what and how long; RuntimeError when it fails. `shared`: options that all get, untold."""
     print(f"\n$ genodl {verb} {' '.join(repr(a) if ' ' in a else a for a in argv)}", file=sys.stderr, flush=True)
-    document = jobs.call(verb, [*argv, *(["--master", run.master] if run.master else [])])
+    document = jobs.call(verb, [*argv, *shared])
     if document["code"]:
         raise RuntimeError(f"genodl {verb} failed: {document.get('error')}")
     print(f"{verb}: {document['status']} in {document['seconds']:.1f} s", file=sys.stderr, flush=True)
@@ -120,7 +127,10 @@ def main(argv: list[str] | None = None) -> int:
         required=True,
         help="folder for the lake and the report; an old demo there is replaced",
     )
-    return run_job("demo", made, lambda run, a: demo(run, a.inputs, a.output), argv)
+    made.add_argument(
+        "--lake", metavar="URI", default="", help="a lake elsewhere, of which nothing is removed; default: OUTPUT/lake"
+    )
+    return run_job("demo", made, demo, argv)
 
 
 if __name__ == "__main__":
