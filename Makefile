@@ -1,9 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup object-store check test test-cluster test-faults test-schedule test-object-store fuzz demo demo-data reference bench bench-vcf bench-plink \
-	bench-feed bench-train bench-predict bench-gdc bench-cells wheel dist clean
+.PHONY: help setup object-store check test test-cluster test-faults test-schedule test-object-store test-containers fuzz demo demo-data image image-gpu up down \
+	demo-cluster reference bench bench-vcf bench-plink bench-feed bench-train bench-predict bench-gdc bench-cells wheel dist clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
+BUILD ?= docker build# or: buildah bud --format docker --layers
+COMPOSE ?= docker compose
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -21,7 +23,7 @@ check: setup ## lint, format, types, layers
 	@.venv/bin/lint-imports --no-cache
 
 test: check ## all checks, then the tests of one machine, in three processes, as each waits for its JVM and its disk
-	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults --ignore=tests/schedule --ignore=tests/object_store tests
+	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults --ignore=tests/schedule --ignore=tests/object_store --ignore=tests/containers tests
 
 goldens: setup ## ask plink2, bcftools and R with edgeR, DESeq2, preprocessCore and sva (of apt-get) again what tests compare with, and say what has changed
 	@rm -rf tests/golden/plink2 tests/golden/bcftools tests/golden/Rscript; export GENODL_GOLDENS=ask; \
@@ -42,6 +44,9 @@ test-schedule: setup ## the nightly DAG under a real Airflow, which it installs 
 test-object-store: object-store ## a lake on S3: two drivers that commit at once, and all verbs (needs minio on PATH or in GENODL_MINIO)
 	@$(PYTEST) tests/object_store
 
+test-containers: setup ## images built without an engine, by buildah on a Debian that mmdebstrap makes, and the services of compose.yaml in them (root; long)
+	@$(PYTEST) tests/containers
+
 fuzz: setup ## kernels.c under sanitizers: 1,000,000 mutated packed records, 20,000 of VCF text (long)
 	@$(RUN) .venv/bin/python -m tests.fuzz
 
@@ -50,6 +55,22 @@ demo: demo-data ## two public cohorts, from files to predictions in SQL and a re
 
 demo-data: setup ## only the demo's input files, into demo/inputs
 	@.venv/bin/python docker/demo_data.py
+
+image: ## the image that verbs run in, genodl:cpu (BUILD="docker build")
+	@$(BUILD) -f docker/Dockerfile --target cpu -t genodl:cpu .
+
+image-gpu: ## the same with CUDA, and Horovod that talks by NCCL: genodl:gpu
+	@$(BUILD) -f docker/Dockerfile --target gpu -t genodl:gpu .
+
+up: ## a cluster in containers: Spark, S3 store, MLflow, Airflow, Thrift server (COMPOSE="docker compose")
+	@docker/secrets.sh
+	@$(COMPOSE) -f docker/compose.yaml up --detach --build --wait
+
+down: ## stop it; its volumes stay
+	@$(COMPOSE) -f docker/compose.yaml --profile demo down
+
+demo-cluster: up ## the demo on that cluster, with the lake on its store
+	@$(COMPOSE) -f docker/compose.yaml run --rm demo
 
 reference: demo-data ## accuracy on real data beside published figures; every public data set by one command (long)
 	@$(RUN) .venv/bin/python -m tests.reference.data_sets
