@@ -44,19 +44,20 @@ sys.path.insert(0, str(ROOT / "tests" / "bench"))
 HOSTS, EPOCHS, BATCH, SEED = 3, 10, 512, 1
 
 
-def host(kind: str, files: list[str], layout: feed.Layout, number: int, readers: int) -> dict[str, float]:
-    """One host's: seconds of all epochs with opening the files, and of the median one after the first; rows; and
+def host(kind: str, files: list[str], layout: feed.Layout, number: int, readers: int, busy: bool) -> dict[str, float]:
+    """One host's: seconds of all epochs with opening the files, and the mean of one after the first; rows; and
     bytes that its process grew by at most."""
     import torch
 
+    clock = time.process_time if busy else time.perf_counter
     torch.from_numpy(np.zeros(1))
     before = psutil.Process().memory_info().rss
-    began, seconds, seen = time.perf_counter(), [], np.zeros(layout.rows, np.uint8)
+    began, seconds, seen = clock(), [], np.zeros(layout.rows, np.uint8)
     data = (shards.read if kind == "shards" else feed.read)(
         files, layout, *([SEED] if kind == "shards" else []), "pyarrow", readers=readers
     )
     for epoch in range(EPOCHS):
-        started = time.perf_counter()
+        started = clock()
         if isinstance(data.x, shards.Shard):
             data.x.turn(epoch, number, HOSTS, epoch + 1 < EPOCHS)
             order = data.x.blocks.order(np.ones(layout.rows, bool), SEED, epoch)
@@ -66,12 +67,12 @@ def host(kind: str, files: list[str], layout: feed.Layout, number: int, readers:
         for _, _, mine in steps:
             torch.from_numpy(data.x[mine])
             seen[mine] += 1
-        seconds.append(time.perf_counter() - started)
-    whole = time.perf_counter() - began
+        seconds.append(clock() - started)
+    whole = clock() - began
     if isinstance(data.x, shards.Shard):
         data.x.close()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    epoch_seconds = statistics.median(seconds[1:])
+    epoch_seconds = statistics.mean(seconds[1:])
     return {"whole": whole, "epoch": epoch_seconds, "rows": int(seen.sum(dtype=np.int64)), "grown": grown}
 
 
@@ -97,7 +98,7 @@ def hosts(kind: str, work: list[Any], at_once: bool) -> dict[str, float]:
     }
 
 
-def feeds(repeat: int, rows: int, width: int, files: int) -> None:
+def feeds(repeat: int, rows: int, width: int, files: int, busy: bool) -> None:
     from feed import write  # type: ignore[import-not-found]
 
     print(f"{HOSTS} hosts, {rows:,} x {width:,} uint8 in {files} files, batches of {BATCH}, {EPOCHS} epochs\n")
@@ -105,8 +106,8 @@ def feeds(repeat: int, rows: int, width: int, files: int) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="genodl-bench-shards-") as folder:
         paths, layout = write(Path(folder), rows, width, 4, files)
-        work = [paths, layout.rows, layout.features, max(1, len(os.sched_getaffinity(0)))]
-        for at_once in (False, True):
+        work = [paths, layout.rows, layout.features, max(1, len(os.sched_getaffinity(0))), busy]
+        for at_once in (False,) if busy else (False, True):
             found: dict[str, list[dict[str, float]]] = {"resident": [], "shards": []}
             for _ in range(repeat):
                 for kind, rates in found.items():
@@ -173,8 +174,26 @@ def by_file(self: shards.Blocks, chosen: np.ndarray, seed: int, epoch: int) -> n
     return np.concatenate([generator.permutation(self.rows[block][chosen[self.rows[block]]]) for block in blocks])
 
 
+def mix(job: plan.Job, name: str) -> float:
+    """Standard deviation of the first class's share of a batch, over batches of ten epochs."""
+    data = shards.read(job.files, job.layout, job.seed, job.backend)
+    assert isinstance(data.x, shards.Shard)
+    blocks, learns, batch = data.x.blocks, data.folds[:, 0] == 0, job.options.batch
+    rows, order = np.flatnonzero(learns), by_file if name == "file by file" else shards.Blocks.order
+    found = []
+    for epoch in range(10):
+        if name == "exact permutation":
+            one = rows[feed.permutation(len(rows), job.seed, epoch)]
+        else:
+            one = order(blocks, learns, job.seed, epoch)
+        whole = one[: len(one) // batch * batch].reshape(-1, batch)
+        found += (data.target[whole, 0] == 0).mean(1).tolist()
+    return float(np.std(found))
+
+
 def losses(seeds: int) -> None:
     found: dict[str, list[tuple[float, float]]] = {}
+    mixes: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="genodl-bench-shards-") as folder:
         job = alike(Path(folder))
         for seed in range(seeds):
@@ -183,12 +202,13 @@ def losses(seeds: int) -> None:
                 order = by_file if name == "file by file" else shards.Blocks.order
                 with mock.patch.object(shards.Blocks, "order", order):
                     last = rank.run_alone(one)["history"][-1]
+                mixes.setdefault(name, mix(job, name))
                 found.setdefault(name, []).append((float(np.mean(last["train"])), float(np.mean(last["validation"]))))
     print(f"\nLosses of {seeds} seeds after {job.options.epochs} epochs: mean, standard deviation\n")
-    print("| order | training | validation |\n| --- | --- | --- |")
+    print("| order | training | validation | share of a class in a batch: deviation |\n| --- | --- | --- | --- |")
     for name, pairs in found.items():
         cells = [f"{np.mean(part):.4f}, {np.std(part, ddof=1):.4f}" for part in zip(*pairs, strict=True)]
-        print(f"| {name} | {' | '.join(cells)} |")
+        print(f"| {name} | {' | '.join(cells)} | {mixes[name]:.4f} |")
 
 
 def loops(repeat: int) -> None:
@@ -218,16 +238,17 @@ def main() -> int:
     made.add_argument("--repeat", type=int, default=5)
     made.add_argument("--seeds", type=int, default=8)
     made.add_argument("--parts", default="feed,loop,loss")
+    made.add_argument("--busy", action="store_true", help="the feed by CPU seconds: where others use the machine")
     made.add_argument("--host", help=argparse.SUPPRESS)
     a = made.parse_args()
     if a.host:
-        kind, files, rows, features, readers, number = json.loads(a.host)
-        print(json.dumps(host(kind, files, feed.Layout(rows, features, "uint8", 1), number, readers)))
+        kind, files, rows, features, readers, busy, number = json.loads(a.host)
+        print(json.dumps(host(kind, files, feed.Layout(rows, features, "uint8", 1), number, readers, busy)))
         return 0
     print(f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}; {date.today()}")
     if "feed" in a.parts:
-        feeds(a.repeat, a.rows, a.width, a.files)
-    if "loop" in a.parts:
+        feeds(a.repeat, a.rows, a.width, a.files, a.busy)
+    if "loop" in a.parts and not a.busy:
         loops(a.repeat)
     if "loss" in a.parts:
         losses(a.seeds)

@@ -23,7 +23,7 @@ from genodl_spark.lake import checksums, parts
 from genodl_spark.lake.checksums import Checked, Checksums, Summed
 from genodl_spark.lake.files import StoredFile, opened, read_file
 from genodl_spark.lake.tables.ingested import VARIANTS
-from genodl_spark.learning import feed
+from genodl_spark.learning import feed, shards
 from tests.genetics.test_region import COHORT, SPAN, Made, made_text
 
 
@@ -254,6 +254,30 @@ def test_training_files_that_spark_wrote_are_held_against_what_stands_beside_the
     (tmp_path / ".part.parquet.crc").write_bytes(b"crc\0")
     with pytest.raises(Damaged, match="a checksum that is none"):
         feed.read([f"file://{path}"], layout, backend)
+
+
+def test_labels_of_rows_in_shards_are_held_against_it_too_and_rows_once_they_are_decoded(tmp_path: Path) -> None:
+    """Each with its own bytes: a rank reads labels of all files, and rows of its own."""
+    rows, path = 1000, tmp_path / "part.parquet"
+    x = np.arange(rows * 4, dtype=np.float32).reshape(rows, 4)
+    target = np.arange(rows) + 0.125
+    columns = {"row_id": np.arange(rows), "x": [row.tobytes() for row in x], "target": target, "folds": [b"\0"] * rows}
+    pq.write_table(pa.table(columns), path, compression="none", use_dictionary=False)
+    sidecar(path)
+    content, layout = path.read_bytes(), feed.Layout(rows, 4, "float32", 1)
+
+    def changed(value: bytes) -> feed.Examples:
+        found = bytearray(content)
+        found[found.index(value)] ^= 1
+        path.write_bytes(found)
+        return shards.read([f"file://{path}"], layout, 1, "pyarrow")
+
+    data = changed(x[500].tobytes())
+    np.testing.assert_array_equal(data.target[:, 0], target)
+    with pytest.raises(Damaged, match="found other bytes than were written"):
+        data.x.turn(0, 0, 1)
+    with pytest.raises(Damaged, match="found other bytes than were written"):
+        changed(target[500].tobytes())
 
 
 def test_what_spark_says_of_a_file_that_it_cannot_read() -> None:
