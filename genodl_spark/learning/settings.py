@@ -194,8 +194,8 @@ class Feed(Section):
     rows_per_file: int = Field(5000, ge=1, description="Rows of a training file, which is one row group.")
     shard: bool = Field(
         False,
-        description="For data beyond one machine: each rank decodes a part of the training files, of which a tenth are "
-        "dealt anew after an epoch. Ten files a rank or more share evenly (feed.rows_per_file).",
+        description="For data beyond one machine: each rank decodes a part of the training files, of which a twentieth "
+        "are dealt anew after an epoch. Ten files a rank or more share evenly (feed.rows_per_file).",
     )
 
 

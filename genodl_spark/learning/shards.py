@@ -32,7 +32,7 @@ from genodl_spark.core import packing
 from genodl_spark.lake.files import opened
 from genodl_spark.learning import feed
 
-DEALT = 10  # one place in so many is dealt anew after an epoch
+DEALT = 20  # one place in so many is dealt anew after an epoch
 _DRAWN = 32  # strides of which the best is taken
 
 

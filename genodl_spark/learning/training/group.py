@@ -137,7 +137,7 @@ class Group:
 
         source = self.rank.data.x if self.coordinates is None else self.coordinates
         if isinstance(source, Shard):
-            return None  # a tenth of it changes after every epoch
+            return None  # a part of it changes after every epoch
         if self.rank.device.type != "cuda" or math.prod(source.shape) * source.dtype.itemsize > self.job.device_bytes:
             return None
         return torch.from_numpy(np.ascontiguousarray(source[:])).to(self.rank.device)
