@@ -178,7 +178,7 @@ class Speed:
             return
         j = self.job(network, batch=8192)
         group = Ours(j, self.device).group
-        model = predictor(j, group.registered(), self.device, kind)
+        model = predictor(j, group.registered(group.learnt()), self.device, kind)
         x = examples(j).x[:]
         scale, network_alone = standard(x[:4096], j, self.device), OneMember(j).to(self.device).eval()
         resident = torch.from_numpy(np.ascontiguousarray(x)).to(self.device)

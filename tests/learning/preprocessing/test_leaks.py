@@ -11,6 +11,7 @@ from genodl_spark.learning import encodings, feed, heads, preprocessing
 from genodl_spark.learning.preprocessing import About, Chain, Fitted, Rows, Step, Tensors
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.training import plan
+from genodl_spark.learning.training.ranks import Alone
 from genodl_spark.learning.training.standardise import fit_scaling
 
 SEEDS, ROWS, GENES, FOLDS = 20, 100, 40, 5
@@ -88,7 +89,7 @@ def held_out_auroc(data: feed.Examples, chain: Chain) -> float:
         chain=chain,
         lengths=np.linspace(500, 5000, len(NAMES)),
     )
-    found = fit_scaling(data, learns, job, encodings.encoding("none"))
+    found = fit_scaling(data, learns, job, encodings.encoding("none"), Alone())
     assert found.coordinates is not None
     scores = np.empty(ROWS)
     for z, learnt, test in zip(found.coordinates, found.learns, plan.held_out(data.folds, sets, FOLDS), strict=True):
