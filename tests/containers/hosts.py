@@ -19,7 +19,7 @@ from tests.faults.hosts import Host, hosts
 
 _WRITABLE = ("/tmp", "/home/genodl", "/srv/genodl", "/srv/incoming", "/srv/results", "/dev/shm")
 _USER = "185:185"
-_REAPER = {"TINI_SUBREAPER": "1"}  # it is not the first process here
+_GIVEN = {"HOME": "/home/genodl", "TINI_SUBREAPER": "1"}  # as an engine has it; tini is not the first process here
 # Of a new mount namespace: own places over those of the image, then nothing but them can be written.
 _ENTER = """
 set -e
@@ -60,7 +60,7 @@ class Running:
         """Runs a command where the service is."""
         enter = ["nsenter", "--target", str(self.process.pid), "--mount", "--net", "--uts"]
         inside = ["chroot", f"--userspec={_USER}", str(self.image.root), "env", "-i"]
-        given = [f"{name}={value}" for name, value in {**self.image.environment, **_REAPER}.items()]
+        given = [f"{name}={value}" for name, value in {**self.image.environment, **_GIVEN}.items()]
         there = ["sh", "-c", 'cd /srv/genodl && exec "$@"', "sh"]
         return subprocess.run(
             [*enter, *inside, *given, *there, *command], capture_output=True, text=True, timeout=timeout, check=False
@@ -115,7 +115,7 @@ class Machine:
                 source.mkdir(parents=True, exist_ok=True)
                 os.chown(source, *map(int, _USER.split(":")))
         (own / "mounts").write_text("".join(f"{source}:{place}:\n" for source, place in mounts))
-        environment = {**image.environment, **_REAPER, **service.get("environment", {})}
+        environment = {**image.environment, **_GIVEN, **service.get("environment", {})}
         given = [f"{variable}={value}" for variable, value in environment.items()]
         inside = ["env", "-i", *given, *image.entrypoint, *service["command"]]
         host = self._hosts[name]
