@@ -77,6 +77,11 @@ def wrong_services(document: dict[str, Any]) -> list[str]:
             )
             if other not in services or wanted["condition"] != kind:
                 found.append(f"{name}: waits for {other} to be {wanted['condition']}")
+        waiting = [
+            other for other in services.values() if name in other.get("depends_on", {}) and "profiles" not in other
+        ]
+        if once(one) and "profiles" not in one and not waiting:
+            found.append(f"{name}: ends, and nothing waits for that: compose up --wait takes it for a failure")
         found += [f"{name}: no volume {it}" for it in compose.volumes(one) if it not in document["volumes"]]
     return found
 
@@ -122,6 +127,11 @@ def test_what_is_open_or_never_comes_up_is_found() -> None:
         ('healthy.sh, "5000", /health]', 'healthy.sh, "5001", /health]', "mlflow: its health check asks port 5001"),
         ('"${GENODL_SQL_PASSWORD:?has no value; run docker/secrets.sh}"', "sesame", "sql: GENODL_SQL_PASSWORD is not"),
         ("store: {condition: service_healthy}", "store: {condition: service_started}", "bucket: waits for store"),
+        (
+            "cohort: {condition: service_completed_successfully}",
+            "mlflow: {condition: service_healthy}",
+            "cohort: ends, and",
+        ),
         ("volumes:\n  objects:\n  mlflow:\n", "volumes:\n  objects:\n", "mlflow: no volume mlflow"),
     ):
         assert old in text, old
