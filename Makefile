@@ -37,7 +37,7 @@ test-cluster: setup ## jobs sent by spark-submit to a master and two workers on 
 test-faults: setup ## jobs killed and started again, hosts killed and cut off
 	@$(PYTEST) tests/faults
 
-test-schedule: setup ## the nightly DAG under a real Airflow, which it installs into .venv-airflow
+test-schedule: setup ## nights by cron and by a real Airflow, which it installs into .venv-airflow, on a standalone cluster
 	@bash docker/airflow.sh
 	@$(PYTEST) tests/schedule
 

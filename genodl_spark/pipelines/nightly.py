@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from genodl_spark.core import redaction
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.toml import Section, read
 from genodl_spark.job.run import Run
@@ -48,7 +49,7 @@ class Chain(Section):
 
 
 def chain_of(path: str, verbs: list[str]) -> Chain:
-    """The chain of a file. InputError where it is none, or has a step that is none of `verbs`."""
+    """The chain of a file. InputError where it is none, has a step that is none of `verbs`, or a password."""
     if not Path(path).is_file():
         raise InputError("no such file; expected a TOML as conf/airflow/nightly.toml is one", path)
     try:
@@ -60,6 +61,10 @@ def chain_of(path: str, verbs: list[str]) -> Chain:
     for step in chain.steps:
         if step.verb not in verbs:
             raise InputError(f"steps: found verb {step.verb!r}; expected one of {', '.join(verbs)}", path)
+        if redaction.arguments(step.arguments) != step.arguments:
+            raise InputError(
+                f"steps: found a password among the arguments of {step.verb}; expected it in the environment", path
+            )
     return chain
 
 

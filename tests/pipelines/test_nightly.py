@@ -84,10 +84,15 @@ def test_what_is_no_chain_or_no_day_is_refused(tmp_path: Path, capsys: pytest.Ca
         ("", "lake: Field required"),
         (CHAIN.replace('"maintain"', '"vacuum"'), "steps: found verb 'vacuum'"),
         (CHAIN + 'lakes = "x"\n', "lakes: Extra inputs"),
+        (
+            CHAIN.replace('"ancestry"', '"ancestry", "--set", "tracking.uri=http://me:pw12345@lab"'),
+            "steps: found a password",
+        ),
     ):
         (tmp_path / "chain.toml").write_text(text)
         assert nightly.main([str(tmp_path / "chain.toml")]) == 2
-        assert f"chain.toml: {told}" in capsys.readouterr().err
+        printed = capsys.readouterr().err
+        assert f"chain.toml: {told}" in printed and "pw12345" not in printed
     assert nightly.main([str(EXAMPLE), "--date", "26.11.2026"]) == 2
     assert "--date: found '26.11.2026'" in capsys.readouterr().err
 
