@@ -188,8 +188,10 @@ def test_commands_are_those_that_verbs_and_settings_take() -> None:
     served = next(line for line in (ROOT / "docker/sql.sh").read_text().splitlines() if line.startswith("exec genodl"))
     options = compose.services(_VALUES)["sql"]["command"][2:]
     assert parsed("serve", [*shlex.split(served)[3:-1], *options]).host == "0.0.0.0"
+    example = tomllib.loads((ROOT / "conf/airflow/nightly.toml").read_text())
     for path in (ROOT / "conf/airflow/containers").glob("*.toml"):
         chain = tomllib.loads(path.read_text())
+        assert chain["airflow"].keys() == example["airflow"].keys(), path
         assert spark_submit([chain["airflow"]["command"][-1].format(verb="ingest")]) == ("ingest", [])
         for step in chain["steps"]:
             parsed(step["verb"], [*step.get("arguments", []), "--lake", chain["lake"]])
