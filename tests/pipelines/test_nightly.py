@@ -32,7 +32,9 @@ def test_the_example_is_a_chain_that_its_verbs_take() -> None:
     taken = [parsed(verb, arguments) for verb, arguments in commands]
     assert taken[0].paths == ["/srv/genomes/incoming/2026-11-26"] and taken[0].may_be_empty
     assert {one.lake for one in taken} == {"/srv/genomes/lake"}
-    assert set(tomllib.loads(EXAMPLE.read_text())["airflow"]) >= {"command", "schedule", "start_date", "retries"}
+    needed = {"command", "schedule", "start_date", "retries", "retry_seconds", "ask_seconds", "wait_hours"}
+    for path in EXAMPLE.parent.rglob("*.toml"):
+        assert set(tomllib.loads(path.read_text())["airflow"]) >= needed, path
 
 
 @pytest.mark.parametrize(
