@@ -86,11 +86,8 @@ def test_a_worker_without_the_secret_is_not_let_in(machine: Machine) -> None:
         **machine.services["worker-2"],
         "environment": {**known, "GENODL_SPARK_SECRET": secrets.token_hex(20)},
     }
-    stranger = machine.start("stranger")
-    deadline = time.monotonic() + 60
-    while "SaslException" not in (told := stranger.log.read_text()) and "AuthException" not in told:
-        assert time.monotonic() < deadline, stranger.said()
-        time.sleep(1)
+    machine.start("stranger")
+    time.sleep(30)  # more than a worker that is let in takes
     state = machine.running["master"].ask(["python", "-c", _STATE])
     assert state.stdout == "2\n", state.stderr
     machine.stop("stranger")
