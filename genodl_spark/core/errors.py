@@ -91,14 +91,12 @@ def input_error_within(error: BaseException) -> InputError | None:
 _FULL = re.compile(
     r"(?:No space left on device|Disk quota exceeded|database or disk is full)(?:: ['\"]?(?P<path>/[^'\"\n]+))?"
 )
-# What Spark says once ten executors in a row have ended as they started.
-_REMOVED = re.compile(r"Master removed our application: \w+")
 _TASK = re.compile(r"\(TID \d+\) \(([\w.:-]+) executor \w+\)")
 
 
 def outage_within(error: BaseException) -> Outage | None:
-    """The Outage that `error` is or that led to it: a full disk, here or where a Spark task ran, in Python or in Java,
-    or no worker left. None where there is none."""
+    """The Outage that `error` is or that led to it: a full disk, here or where a Spark task ran, in Python or in Java.
+    None where there is none."""
     for one in _causes(error):
         if isinstance(one, Outage):
             return one
@@ -109,11 +107,6 @@ def outage_within(error: BaseException) -> Outage | None:
             host = (_TASK.findall(text) or [platform.node()])[-1]
             found_none = f"found no space left on a disk of {host}" + (f" for {path}" if path else "")
             return Outage(f"{found_none}; expected some, make room and run the same command again")
-        if removed := _REMOVED.search(text):
-            return Outage(
-                f"found no worker that could start an executor ({removed[0]}); expected one, look at their stderr "
-                "in the workers' folders, as for a full disk, and run the same command again"
-            )
     return None
 
 

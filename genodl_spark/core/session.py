@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from genodl_spark.core import redaction
+from genodl_spark.core.errors import Outage
 
 if TYPE_CHECKING:
     from pyspark import SparkConf
@@ -35,6 +37,8 @@ _ALWAYS = {
     "spark.sql.variable.substitute": "false",  # a statement's ${env:NAME} would be this process's environment
 }
 
+_ASKS_SECONDS = 55  # a little less than the three times 20 that Spark waits for a master's answer
+_NOTICE_SECONDS = 10  # a task's Python is killed two seconds after its job has ended
 _SHUFFLE = "spark.sql.shuffle.partitions"
 _FEWEST, _UNKNOWN = 4, 200
 
@@ -103,7 +107,14 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
     builder = SparkSession.builder
     for key, value in chosen.items():
         builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    began = time.monotonic()
+    try:
+        spark = builder.getOrCreate()
+    except Exception as error:
+        outage = _no_master(chosen["spark.master"], time.monotonic() - began, error)
+        if outage is None:
+            raise
+        raise outage from error
     assert spark._jvm is not None
     # another thread may have built it, and then it is active there
     spark._jvm.SparkSession.setActiveSession(spark._jsparkSession)
@@ -112,6 +123,16 @@ def build(app: str, settings: Mapping[str, str], master: str | None = None) -> S
         spark.conf.set(_SHUFFLE, str(shuffle_partitions(conf, task_slots(spark))))
     _ship_package(spark)
     return spark
+
+
+def _no_master(master: str, seconds: float, error: Exception) -> Outage | None:
+    """Why a session of a standalone cluster could not be built, where no master took it: Spark asks for a minute, then
+    stops the context under its own constructor, which fails wherever it has come to."""
+    stopped = "stopped SparkContext" in str(error) or seconds > _ASKS_SECONDS
+    if not (master.startswith("spark://") and stopped):
+        return None
+    found = f"found no master that answers at {master}"
+    return Outage(f"{found}; expected one that runs and knows the same secret, start it and run the same command again")
 
 
 def start_ahead(app: str, settings: Mapping[str, str], master: str | None = None) -> None:
@@ -357,6 +378,14 @@ def live_slots(spark: SparkSession) -> int:
     conf = context.getConf()
     executors = len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1  # the driver is one of them
     return executors * (int(conf.get("spark.executor.cores", "1")) // int(conf.get("spark.task.cpus", "1")))
+
+
+def await_tasks(spark: SparkSession) -> None:
+    """Returns once no task runs, or some seconds later: those of a job that has failed go on until they notice."""
+    until = time.monotonic() + _NOTICE_SECONDS
+    tracker: Any = spark.sparkContext._jsc.sc().statusTracker()
+    while any(one.numRunningTasks() for one in tracker.getExecutorInfos()) and time.monotonic() < until:
+        time.sleep(0.1)
 
 
 _sharers = 0

@@ -294,6 +294,7 @@ def discard(run: Run, tables: list[Table], name: str, new: list[Table]) -> None:
     """Removes what the tasks of a run that failed wrote, files named after `name`, as far as it can be reached:
     none that a version holds. And the folders of tables that it did not get to make, where no other run writes."""
     with contextlib.suppress(Exception):
+        session.await_tasks(run.spark)
         alone = locks.oldest(run.lake.uri, run.run_id) is None
         for one in tables:
             version = run.lake.version(one)

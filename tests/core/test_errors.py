@@ -39,11 +39,6 @@ def test_a_full_disk_is_one_line(error: Exception, found: str) -> None:
     assert str(pickle.loads(pickle.dumps(told))) == str(told) and input_error_within(error) is None
 
 
-def test_no_worker_left_is_one_line() -> None:
-    told = str(outage_within(RuntimeError("Job aborted due to stage failure: Master removed our application: FAILED")))
-    assert told.startswith("found no worker that could start an executor (Master removed our application: FAILED); exp")
-
-
 def test_what_led_to_an_error_counts() -> None:
     failed = RuntimeError("a rank failed")
     failed.__cause__ = OSError(errno.ENOSPC, "No space left on device", "/a")

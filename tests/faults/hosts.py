@@ -1,9 +1,10 @@
-"""Several hosts on one machine: network namespaces on a switch, one file system for all. Their links can be cut."""
+"""Several hosts on one machine: network namespaces on a switch, one file system for all. Links get cut and slowed."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -33,6 +34,21 @@ class Host:
     def mend(self) -> None:
         self._link("up")
 
+    def slow(self, rate: str) -> None:
+        """What the host sends and what it is sent goes at `rate` from now on, as tc has it: 2mbit."""
+        for place, link in self._ends:
+            bucket = ["root", "tbf", "rate", rate, "burst", "32kbit", "latency", "400ms"]
+            _run("tc", "-n", place, "qdisc", "add", "dev", link, *bucket)
+
+    def held_back(self) -> int:
+        """Packets that had to wait for that rate, or were dropped for it."""
+        shown = "".join(_run("tc", "-n", place, "-s", "qdisc", "show", "dev", link) for place, link in self._ends)
+        return sum(map(int, re.findall(r"overlimits (\d+)", shown)))
+
+    @property
+    def _ends(self) -> list[tuple[str, str]]:
+        return [(self.name, _PORT), (self.switch, self.name)]
+
     def _link(self, state: str) -> None:
         _ip("-n", self.switch, "link", "set", self.name, state)
 
@@ -41,8 +57,8 @@ def lacking() -> str | None:
     """Why this machine cannot have hosts, None where it can."""
     if os.geteuid() != 0:
         return "network namespaces need root"
-    if shutil.which("ip") is None:
-        return "found no ip of iproute2"
+    if not all(map(shutil.which, ("ip", "tc"))):
+        return "found no ip and tc of iproute2"
     name = f"g{os.getpid()}t"
     tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if tried.returncode:
@@ -78,5 +94,10 @@ def _namespace(made: contextlib.ExitStack, name: str) -> str:
 
 
 def _ip(*arguments: str) -> None:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"ip {' '.join(arguments)}: {done.stderr}"
+    _run("ip", *arguments)
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout

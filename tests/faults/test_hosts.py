@@ -1,14 +1,16 @@
-"""Jobs on three hosts, one of which is killed or cut off for half a minute: the same tables as of runs that nobody
+"""Jobs on three hosts, to one of which something happens, or to the master: the same tables as of runs that nobody
 disturbed, and a model as good."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ pytestmark = [
 ]
 
 WORKERS, HIT = 3, 1
-CUT_SECONDS, STANDS_STILL = 30, 120
+SECONDS, STANDS_STILL = 30, 120  # that a fault lasts, and that a job may need longer for it
+RATE = "2mbit"
 TIMEOUT = 900
 # A host that says nothing is given up sooner than in two minutes, and its tasks go to another.
 SOON = {
@@ -32,8 +35,8 @@ SOON = {
     "spark.network.timeoutInterval": "5s",
     "spark.executor.heartbeatInterval": "3s",
 }
-TRAIN = ["train", "tumor_type", "--seed", "3"]
-for setting in ("epochs=40", "min_steps=0", "batch=2", "ensemble=2", "checkpoint_seconds=1", "restarts=3"):
+TRAIN = ["train", "tumor_type", "--seed", "3", "--procs", str(WORKERS)]
+for setting in ("epochs=20", "min_steps=0", "batch=2", "ensemble=2", "checkpoint_seconds=1", "restarts=3"):
     TRAIN += ["--set", f"train.{setting}"]
 for setting in ("train=0.7", "validation=0.15", "test=0.15"):
     TRAIN += ["--set", f"split.{setting}"]
@@ -44,11 +47,11 @@ PREDICT = ["predict", "tumor_type"]
 @dataclass(frozen=True)
 class Calm:
     """A folder with the inputs and lakes: empty but for samples (`ingested`), with a model (`trained`); what `vcf` left
-    after both ingests and `predicted` after a prediction, and what training said, of rows on every host and in shards.
-    """
+    after both ingests, `trained` and `predicted`, and what training said, of rows on every host and in shards."""
 
     folder: Path
     vcf: dict[str, list[str]]
+    trained: dict[str, list[str]]
     predicted: dict[str, list[str]]
     metrics: dict[str, Any]
     in_shards: dict[str, Any]
@@ -61,8 +64,8 @@ def spread(folder: Path, wheel: Path) -> Iterator[tuple[Cluster, list[Host]]]:
         yield running, places[1 : WORKERS + 1]
 
 
-def run(running: Cluster, lake: Path, command: list[str]) -> Result:
-    done = running.submit(command[0], *command[1:], "--lake", str(lake), conf=SOON, timeout=TIMEOUT)
+def run(running: Cluster, lake: Path, command: list[str], conf: dict[str, str] | None = None) -> Result:
+    done = running.submit(command[0], *command[1:], "--lake", str(lake), conf={**SOON, **(conf or {})}, timeout=TIMEOUT)
     assert done.code == 0, done.stderr[-6000:]
     return done
 
@@ -75,12 +78,24 @@ def calm(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Calm:
         shutil.copytree(folder / "ingested", folder / "vcf")
         run(running, folder / "vcf", cohort(folder))
         shutil.copytree(folder / "ingested", folder / "trained")
-        metrics = run(running, folder / "trained", [*TRAIN, "--procs", "1"]).report["metrics"]
+        metrics = run(running, folder / "trained", TRAIN).report["metrics"]
         shutil.copytree(folder / "ingested", folder / "shards")
         in_shards = run(running, folder / "shards", [*TRAIN, *SHARDS, "--procs", "1"]).report["metrics"]
         shutil.copytree(folder / "trained", folder / "predicted")
         run(running, folder / "predicted", PREDICT)
-    return Calm(folder, contents(folder / "vcf"), contents(folder / "predicted"), metrics, in_shards)
+    tables = (contents(folder / name) for name in ("vcf", "trained", "predicted"))
+    return Calm(folder, *tables, metrics, in_shards)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done once a worker runs a task of the job, or before for a slow link, and told in the table; `conf`: what
+    the job is given besides, by the folder of its event log. `ranks_stay`: a training goes on with all its ranks."""
+
+    told: str
+    befall: Callable[[Cluster, Host], None]
+    conf: Callable[[Path], dict[str, str]] = field(default=lambda _: {})
+    ranks_stay: bool = True
 
 
 def kill(running: Cluster, _: Host) -> None:
@@ -89,11 +104,53 @@ def kill(running: Cluster, _: Host) -> None:
 
 def cut(_: Cluster, host: Host) -> None:
     host.cut()
-    time.sleep(CUT_SECONDS)
+    time.sleep(SECONDS)
     host.mend()
 
 
-def await_task(running: Cluster, job: Future[Result]) -> None:
+def lose_master(running: Cluster, _: Host) -> None:
+    running.master_process.kill()
+    time.sleep(SECONDS)
+    running.master_process.start()
+
+
+def slow(_: Cluster, host: Host) -> None:
+    host.slow(RATE)
+
+
+def suspend(running: Cluster, _: Host) -> None:
+    """Stops the worker's Python processes, as of a machine that has no time for them; its JVM says that it is there."""
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        if number == signal.SIGCONT:
+            time.sleep(SECONDS)
+        for pid in running.processes(HIT, "/bin/python"):
+            os.kill(pid, number)
+
+
+def speculating(log: Path) -> dict[str, str]:
+    log.mkdir()
+    given = {"": "true", ".quantile": "0.3", ".multiplier": "1.5", ".task.duration.threshold": "5s"}
+    events = {"enabled": "true", "compress": "false", "dir": f"file://{log}"}
+    return {f"spark.speculation{key}": value for key, value in given.items()} | {
+        f"spark.eventLog.{key}": value for key, value in events.items()
+    }
+
+
+FAULTS = {
+    "kill": Fault("kill -9 of one of three workers and its executors", kill, ranks_stay=False),
+    "cut": Fault(f"one of three workers cut off for {SECONDS} s", cut, ranks_stay=False),
+    "master": Fault(f"kill -9 of the master, started again {SECONDS} s later (recovery mode)", lose_master),
+    "slow": Fault(f"the link of one of three workers slowed to {RATE}/s", slow),
+    "suspend": Fault(f"one of three workers' Python stopped for {SECONDS} s, speculation on", suspend, speculating),
+}
+
+
+# Where rows are in shards, others take over those that a host alone has had.
+OF_TRAINING: dict[str, tuple[str, list[str]]] = {name: (name, []) for name in ("cut", "master", "slow", "suspend")}
+OF_TRAINING |= {f"{name}-shards": (name, SHARDS) for name in ("cut", "kill")}
+
+
+def await_task(running: Cluster, job: Future[Result], _: Path) -> None:
     """Returns when the worker that will be hit runs a task's Python process."""
     deadline = time.monotonic() + TIMEOUT
     while not any(b"pyspark.daemon" in command for command in running.commands(HIT)):
@@ -102,60 +159,99 @@ def await_task(running: Cluster, job: Future[Result]) -> None:
         time.sleep(0.05)
 
 
-def hit_while(
-    running: Cluster, host: Host, lake: Path, command: list[str], fault: Callable[[Cluster, Host], None]
-) -> tuple[Result, float]:
-    """What a job leaves on whose tasks a fault falls, and the seconds that it took from then on."""
-    with ThreadPoolExecutor() as pool:
-        job = pool.submit(run, running, lake, command)
-        await_task(running, job)
-        began = time.monotonic()
-        fault(running, host)
-        return job.result(), time.monotonic() - began
+def await_checkpoint(running: Cluster, job: Future[Result], lake: Path) -> None:
+    """Returns when the worker that will be hit trains, and there is a checkpoint."""
+    deadline = time.monotonic() + TIMEOUT
+    while not running.ranks(HIT) or not any((lake / "_staging").glob("*/checkpoint*")):
+        assert not job.done(), job.result().stderr[-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
-@pytest.mark.parametrize("fault", [kill, cut])
-def test_ingest(fault: Callable[[Cluster, Host], None], calm: Calm, wheel: Path, tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    shutil.copytree(calm.folder / "ingested", lake)
-    with spread(tmp_path / "cluster", wheel) as (running, workers):
-        _, seconds = hit_while(running, workers[HIT], lake, cohort(calm.folder), fault)
-    assert contents(lake) == calm.vcf
-    assert seconds < CUT_SECONDS + STANDS_STILL
+def hit_while(fault: Fault, wheel: Path, folder: Path, before: Path, command: list[str]) -> tuple[Path, Result, float]:
+    """The lake that a job leaves on whose tasks a fault falls, begun with a copy of `before`, what the job said, and
+    the seconds that it took from the fault on, all where the link is slow."""
+    lake, log = folder / "lake", folder / "events"
+    shutil.copytree(before, lake)
+    conf = fault.conf(log)
+    with spread(folder / "cluster", wheel) as (running, workers), ThreadPoolExecutor() as pool:
+        if fault.befall is slow:
+            fault.befall(running, workers[HIT])
+        job, began = pool.submit(run, running, lake, command, conf), time.monotonic()
+        if fault.befall is not slow:
+            (await_checkpoint if command[0] == "train" else await_task)(running, job, lake)
+            began = time.monotonic()
+            fault.befall(running, workers[HIT])
+        done, seconds = job.result(), time.monotonic() - began
+        if fault.befall is slow:
+            assert workers[HIT].held_back() > 0
+    if fault.conf is speculating and command[0] != "train":
+        events = "".join(path.read_text() for path in log.rglob("events_*"))
+        assert '"Speculative":true' in events
+    return lake, done, seconds
 
 
-@pytest.mark.parametrize("fault", [kill, cut])
-def test_predict(fault: Callable[[Cluster, Host], None], calm: Calm, wheel: Path, tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    shutil.copytree(calm.folder / "trained", lake)
-    with spread(tmp_path / "cluster", wheel) as (running, workers):
-        _, seconds = hit_while(running, workers[HIT], lake, PREDICT, fault)
-    assert contents(lake) == calm.predicted
-    assert seconds < CUT_SECONDS + STANDS_STILL
-
-
-@pytest.mark.parametrize(("fault", "how"), [(cut, []), (cut, SHARDS), (kill, SHARDS)])
-def test_training_goes_on_without_a_host(
-    fault: Callable[[Cluster, Host], None], how: list[str], calm: Calm, wheel: Path, tmp_path: Path
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("verb", ["ingest", "predict"])
+def test_tables(
+    verb: str, fault: Fault, calm: Calm, wheel: Path, tmp_path: Path, record_property: Callable[[str, str], None]
 ) -> None:
-    """Also where that host alone had a third of the rows: others take them over, and every row comes once an epoch."""
-    expected = calm.in_shards if how else calm.metrics
-    lake = tmp_path / "lake"
-    shutil.copytree(calm.folder / "ingested", lake)
-    with spread(tmp_path / "cluster", wheel) as (running, workers), ThreadPoolExecutor() as pool:
-        job = pool.submit(run, running, lake, [*TRAIN, *how, "--procs", str(WORKERS)])
-        deadline = time.monotonic() + TIMEOUT
-        while not running.ranks(HIT) or not any((lake / "_staging").glob("*/checkpoint*")):
-            assert not job.done(), job.result().stderr[-4000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        fault(running, workers[HIT])
-        metrics = job.result().report["metrics"]
-    assert metrics["restarts"] + metrics["resets"] >= 1
-    assert metrics["validation_loss"] == pytest.approx(expected["validation_loss"], rel=1e-2)
-    assert metrics["epochs"] == expected["epochs"]
-    assert (metrics["rows_per_epoch_min"], metrics["rows_per_epoch_max"]) == (
-        expected["rows_per_epoch_min"],
-        expected["rows_per_epoch_max"],
+    record_property("done", f"{verb}: {fault.told}")
+    before, command, after = {
+        "ingest": ("ingested", cohort(calm.folder), calm.vcf),
+        "predict": ("trained", PREDICT, calm.predicted),
+    }[verb]
+    lake, _, seconds = hit_while(fault, wheel, tmp_path, calm.folder / before, command)
+    assert contents(lake) == after
+    assert fault.befall is slow or seconds < SECONDS + STANDS_STILL
+    record_property(
+        "came out", f"same tables, {seconds:.0f} s {'in all' if fault.befall is slow else 'from the fault on'}"
     )
+
+
+@pytest.mark.parametrize(("fault", "how"), OF_TRAINING.values(), ids=OF_TRAINING)
+def test_training(
+    fault: str, how: list[str], calm: Calm, wheel: Path, tmp_path: Path, record_property: Callable[[str, str], None]
+) -> None:
+    befalls, expected = FAULTS[fault], calm.in_shards if how else calm.metrics
+    record_property("done", f"train on three hosts{', rows in shards' if how else ''}: {befalls.told}")
+    lake, done, seconds = hit_while(befalls, wheel, tmp_path, calm.folder / "ingested", [*TRAIN, *how])
+    metrics = done.report["metrics"]
+    lost = metrics["restarts"] + metrics["resets"]
+    assert metrics["validation_loss"] == pytest.approx(expected["validation_loss"], rel=1e-2)
+    for name in ("epochs", "rows_per_epoch_min", "rows_per_epoch_max"):
+        assert metrics[name] == expected[name]
     assert not any((lake / "_staging").glob("*"))
+    if befalls.ranks_stay:
+        assert lost == 0 and contents(lake) == calm.trained
+    else:
+        assert lost >= 1
+    assert befalls.befall is slow or seconds < calm.metrics["train_seconds"] + SECONDS + STANDS_STILL
+    away = abs(metrics["validation_loss"] / expected["validation_loss"] - 1)
+    same = "same tables" if befalls.ranks_stay else f"ranks met anew {lost:.0f} times, loss {100 * away:.2g}% away"
+    record_property(
+        "came out", f"{same}, {seconds:.0f} s {'in all' if befalls.befall is slow else 'from the fault on'}"
+    )
+
+
+def test_a_job_waits_for_the_master(
+    calm: Calm, wheel: Path, tmp_path: Path, record_property: Callable[[str, str], None]
+) -> None:
+    """Sent while the master is away; where it stays away the job says so."""
+    record_property("done", "query sent while the master is away: for good, and for 20 s")
+    asked = ["query", "SELECT count(*) AS n FROM samples", "--lake", str(calm.folder / "ingested")]
+    with cluster(tmp_path / "cluster", wheel, workers=1) as running, ThreadPoolExecutor() as pool:
+        running.master_process.kill()
+        began = time.monotonic()
+        refused = running.submit(*asked)
+        seconds = time.monotonic() - began
+        job = pool.submit(running.submit, *asked)
+        time.sleep(20)
+        assert not job.done()
+        running.master_process.start()
+        assert (job.result().code, job.result().report["result"]) == (0, [{"n": 30}])
+    assert refused.code == 1 and refused.report["status"] == "failed"
+    last = refused.stderr.splitlines()[-1]
+    assert last.startswith(f"genodl: error: found no master that answers at {running.master}") and seconds < 120
+    assert "Traceback" not in refused.stderr
+    record_property("came out", f"exit code 1 and one line after {seconds:.0f} s; done once the master was back")

@@ -52,8 +52,24 @@ def train(running: Cluster, lake: Path) -> Result:
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Calm:
-    """Two overlapping classes, so that the loss on the validation rows stays well above 0."""
     folder = tmp_path_factory.mktemp("calm")
+    source = overlapping_classes(folder)
+    with cluster(folder / "cluster", wheel) as running:
+        done = running.submit("ingest", *source, "--lake", str(folder / "lake"))
+        assert done.code == 0, done.stderr
+        shutil.copytree(folder / "lake", folder / "trained")
+        done = train(running, folder / "trained")
+    assert done.code == 0, done.stderr
+    assert done.report["metrics"]["restarts"] == 0
+    roles = DeltaTable(str(folder / "trained" / "splits")).to_pyarrow_table()["role"].to_pylist()
+    rows = roles.count("train")
+    assert rows == pytest.approx(0.7 * SAMPLES, abs=2)
+    assert_every_row(done.report["metrics"], rows)
+    return Calm(folder / "lake", rows, done.report["metrics"])
+
+
+def overlapping_classes(folder: Path) -> list[str]:
+    """Arguments of an ingest of two overlapping classes, so that the loss on the validation rows stays well above 0."""
     generator = np.random.default_rng(0)
     second = generator.random(SAMPLES) < 0.5
     values = generator.normal(size=(GENES, SAMPLES)) + 0.7 * second * (np.arange(GENES) < 6)[:, None]
@@ -66,19 +82,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Calm:
     (folder / "s.tsv").write_text(
         "sample_id\tlabel\n" + "".join(f"{s}\t{'ab'[two]}\n" for s, two in zip(samples, second.tolist(), strict=True))
     )
-    with cluster(folder / "cluster", wheel) as running:
-        source = ["expression", str(folder / "m.tsv"), "--samples", str(folder / "s.tsv"), "--cohort", "c"]
-        done = running.submit("ingest", *source, "--lake", str(folder / "lake"))
-        assert done.code == 0, done.stderr
-        shutil.copytree(folder / "lake", folder / "trained")
-        done = train(running, folder / "trained")
-    assert done.code == 0, done.stderr
-    assert done.report["metrics"]["restarts"] == 0
-    roles = DeltaTable(str(folder / "trained" / "splits")).to_pyarrow_table()["role"].to_pylist()
-    rows = roles.count("train")
-    assert rows == pytest.approx(0.7 * SAMPLES, abs=2)
-    assert_every_row(done.report["metrics"], rows)
-    return Calm(folder / "lake", rows, done.report["metrics"])
+    return ["expression", str(folder / "m.tsv"), "--samples", str(folder / "s.tsv"), "--cohort", "c"]
 
 
 def assert_every_row(metrics: dict[str, Any], rows: int) -> None:
