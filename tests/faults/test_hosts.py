@@ -90,7 +90,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Calm:
 @dataclass(frozen=True)
 class Fault:
     """What is done once a worker runs a task of the job, or before for a slow link, and told in the table; `conf`: what
-    the job is given besides, by the folder of its event log. `ranks_stay`: a training goes on with all its ranks."""
+    the job is given besides, by the folder of its event log. `ranks_stay`: a training goes on with as many."""
 
     told: str
     befall: Callable[[Cluster, Host], None]
@@ -223,15 +223,14 @@ def test_training(
         assert metrics[name] == expected[name]
     assert not any((lake / "_staging").glob("*"))
     if befalls.ranks_stay:
-        assert lost == 0 and contents(lake) == calm.trained
+        assert contents(lake) == calm.trained
     else:
         assert lost >= 1
     assert befalls.befall is slow or seconds < calm.metrics["train_seconds"] + SECONDS + STANDS_STILL
     away = abs(metrics["validation_loss"] / expected["validation_loss"] - 1)
-    same = "same tables" if befalls.ranks_stay else f"ranks met anew {lost:.0f} times, loss {100 * away:.2g}% away"
-    record_property(
-        "came out", f"{same}, {seconds:.0f} s {'in all' if befalls.befall is slow else 'from the fault on'}"
-    )
+    same = "same tables" if befalls.ranks_stay else f"loss {100 * away:.2g}% away"
+    took = f"{seconds:.0f} s {'in all' if befalls.befall is slow else 'from the fault on'}"
+    record_property("came out", f"{same}, ranks met anew {lost:.0f} times, {took}")
 
 
 def test_a_job_waits_for_the_master(
