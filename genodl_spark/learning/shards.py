@@ -1,7 +1,7 @@
 """Training data beyond one machine: every rank decodes a part of the rows, and of each batch computes those it has.
 
 A block is a training file. In an epoch all blocks stand in a row of places, and rank r of R holds those of the r-th
-part of it. What every rank knows of all rows is their targets and folds, some ten bytes a row.
+part of it. What every rank knows of all rows is their targets, folds, blocks and order, some forty bytes a row.
 
 The order of an epoch's rows is a function of seed, epoch and blocks alone, so that neither the number of ranks nor the
 loss of one changes a batch:
