@@ -34,7 +34,7 @@ goldens: setup ## ask plink2, bcftools and R with edgeR, DESeq2, preprocessCore 
 test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
 	@$(PYTEST) tests/cluster
 
-test-faults: setup ## jobs killed and started again, hosts killed and cut off
+test-faults: setup ## jobs killed and started again, hosts lost, slow or without disk; a table of it in build/faults.md (long)
 	@$(PYTEST) tests/faults
 
 test-schedule: setup ## nights by cron and by a real Airflow, which it installs into .venv-airflow, on a standalone cluster
