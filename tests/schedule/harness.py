@@ -57,7 +57,8 @@ class Airflow:
         return self.rows(f"SELECT id FROM backfill WHERE completed_at IS NULL AND id NOT IN ({runs})")
 
     def backfill(self, dag: str, first: str, last: str, *options: str) -> None:
-        """Has a DAG run for each day from `first` to `last`, one after another."""
+        """Has a DAG run for each day from `first` to `last`, one after another, once no backfill of it is open."""
+        self.wait(lambda: not self.rows("SELECT 1 FROM backfill WHERE dag_id = ? AND completed_at IS NULL", dag), 120)
         days = ("--from-date", f"{first}T00:00:00", "--to-date", f"{last}T12:00:00")
         self.command("backfill", "create", "--dag-id", dag, *days, "--max-active-runs", "1", *options)
 
