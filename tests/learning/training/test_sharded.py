@@ -19,7 +19,7 @@ from genodl_spark.learning.training import launch, plan, rank
 from genodl_spark.learning.training.group import Group
 from tests.cluster.harness import ROOT
 from tests.learning.test_feed import write
-from tests.learning.training.test_training import ALL, OPTIONS, Killed, job, scores, weights
+from tests.learning.training.test_training import ALL, OPTIONS, job, killed_and_resumed, scores, weights
 
 
 def jobs(folder: Path, checkpoint: bool = False) -> list[plan.Job]:
@@ -93,22 +93,7 @@ def test_what_was_killed_goes_on_as_if_it_had_not_been(
         made[name] = replace(job(tmp_path / name, rows=90, files=12, options=chosen), shard=True)
     result = rank.run_alone(made["whole"])
     assert all(entry["rows"] == 30 for entry in result["history"])
-    update, steps = Group.update, [0]
-
-    def dies(self: Group, step: int) -> None:
-        steps[0] += 1
-        if steps[0] % 2 == 0:
-            raise Killed
-        update(self, step)
-
-    monkeypatch.setattr(Group, "update", dies)
-    for _ in range(100):
-        try:
-            resumed = rank.run_alone(made["killed"])
-            break
-        except Killed:
-            continue
-    assert steps[0] > 6
+    resumed = killed_and_resumed(made["killed"], monkeypatch)
     assert weights(made["killed"]) == weights(made["whole"])
     assert [entry["train"] for entry in resumed["history"]] == [entry["train"] for entry in result["history"]]
     assert scores(made["killed"]) == scores(made["whole"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from dataclasses import replace
 from pathlib import Path
@@ -329,6 +330,25 @@ class Killed(BaseException):
     pass
 
 
+def killed_and_resumed(trained: plan.Job, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a training says that dies at every second step, and goes on from its checkpoint each time."""
+    update, steps = Group.update, [0]
+
+    def dies(self: Group, step: int) -> None:
+        steps[0] += 1
+        if steps[0] % 2 == 0:
+            raise Killed
+        update(self, step)
+
+    monkeypatch.setattr(Group, "update", dies)
+    for _ in range(100):
+        with contextlib.suppress(Killed):
+            resumed = rank.run_alone(trained)
+            break
+    assert steps[0] > 6
+    return resumed
+
+
 @pytest.mark.parametrize("options", [{}, ALL, {"amp": "bf16", "ema": 0.5}])
 def test_what_was_killed_goes_on_as_if_it_had_not_been(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
@@ -344,22 +364,7 @@ def test_what_was_killed_goes_on_as_if_it_had_not_been(
     assert all(entry["rows"] == 21 for entry in result["history"])  # a third of 61 rows trains
     rank.run_alone(replace(made["again"], checkpoint=""))
     assert weights(made["again"]) == weights(made["whole"])
-    update, steps = Group.update, [0]
-
-    def dies(self: Group, step: int) -> None:
-        steps[0] += 1
-        if steps[0] % 2 == 0:
-            raise Killed
-        update(self, step)
-
-    monkeypatch.setattr(Group, "update", dies)
-    for _ in range(100):
-        try:
-            resumed = rank.run_alone(made["killed"])
-            break
-        except Killed:
-            continue
-    assert steps[0] > 6
+    resumed = killed_and_resumed(made["killed"], monkeypatch)
     assert weights(made["killed"]) == weights(made["whole"])
     strip = lambda history: [{k: v for k, v in entry.items() if k != "sets"} for entry in history]  # noqa: E731 - tuples are lists in JSON
     assert strip(resumed["history"]) == strip(result["history"])
