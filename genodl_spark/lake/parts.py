@@ -7,6 +7,7 @@ Nothing is in the table before the commit, whatever a task left behind.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import posixpath
 import re
@@ -78,8 +79,15 @@ def _connection() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
 
 
+def mark(table: str, name: str) -> str:
+    """URI of what says that nobody will have files named after `name`, as a writer of the table at URI `table` has it
+    (`genodl_spark.lake.discarded`)."""
+    return storage.join(posixpath.dirname(table), "_staging", f"discarded-{name.partition('-')[0]}", "mark")
+
+
 class PartWriter:
     """Takes rows of a table, in any order of partitions, and writes them to files named after `name` below `uri`.
+    What stands in `name` before a hyphen is the run's: RuntimeError once that run has discarded its files.
 
     All rows are held against the table's NOT NULL and CHECK conditions, as no commit does that later:
     ValueError, at the latest from `close`, for rows that break one. Memory: one row group of at most about 32
@@ -89,6 +97,8 @@ class PartWriter:
     def __init__(self, table: Table, uri: str, name: str) -> None:
         self.table, self._name = table, name
         self._fs, self._root = storage.filesystem(uri)
+        self._mark = mark(uri, name)
+        self._far = storage.is_s3(uri)  # where a file is seen once it is closed, and not before
         self._open: dict[tuple[Any, ...], _File] = {}
         self._done: list[Part] = []
         self._unchecked: list[pa.RecordBatch] = []
@@ -112,6 +122,8 @@ class PartWriter:
                 file = _File(
                     self._fs, self._root, self._path(key), stored.schema, dict(zip(names, map(str, key), strict=True))
                 )
+                if not self._far:
+                    self._leave_if_discarded(file.path)
             self._open[key] = file  # the one used last comes last
             file.write(stored if places is None else stored.take(places))
             if file.size > _FILE_BYTES:
@@ -125,7 +137,17 @@ class PartWriter:
         return self._done
 
     def _close(self, key: tuple[Any, ...]) -> None:
-        self._done.append(self._open.pop(key).close())
+        file = self._open.pop(key)
+        self._done.append(file.close())
+        if self._far:
+            self._leave_if_discarded(file.path)
+
+    def _leave_if_discarded(self, path: str) -> None:
+        """Takes a file, which others see from now on, away where its run has discarded its files."""
+        if storage.is_file(self._mark):
+            with contextlib.suppress(FileNotFoundError):
+                self._fs.delete_file(path)
+            raise RuntimeError(f"the run that {path} is for has ended")
 
     def _path(self, key: tuple[Any, ...]) -> str:
         folders = [
@@ -180,9 +202,9 @@ class _File:
         self._low: dict[str, Any] = {}
         self._high: dict[str, Any] = {}
         self._nulls: dict[str, int] = {}
-        full = posixpath.join(root, path)
-        storage.make_folder(fs, posixpath.dirname(full))
-        self._summed = Summed(fs.open_output_stream(full))
+        self.path = posixpath.join(root, path)
+        storage.make_folder(fs, posixpath.dirname(self.path))
+        self._summed = Summed(fs.open_output_stream(self.path))
         # a page is small for a call of Python
         self._sink = pa.BufferedOutputStream(pa.PythonFile(self._summed, mode="w"), BLOCK)
         self._writer: pq.ParquetWriter | None = None

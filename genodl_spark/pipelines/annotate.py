@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 from genodl_spark.core.errors import InputError
 from genodl_spark.genetics.annotation import Against, write_consequences
 from genodl_spark.job.run import Run, code_of, fingerprint
+from genodl_spark.lake.discarded import discard
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.consequences import CONSEQUENCES
 from genodl_spark.lake.tables.genomes import ANNOTATIONS, REFERENCE_BASES
 from genodl_spark.lake.tables.ingested import VARIANT_EFFECTS, VARIANTS
-from genodl_spark.sources.engine import discard
 
 _OF = (VARIANTS, VARIANT_EFFECTS)
 _SHOWN = 3  # names of a side in a message
@@ -76,7 +76,7 @@ def annotate(run: Run, cohort: str | None) -> None:
             counts.update(json.loads(row.counts or "{}"))
         _check(run, counts, sides)
     except BaseException:
-        discard(run, [CONSEQUENCES], task, new)
+        discard(run.lake, run.run_id, [CONSEQUENCES], task, new)
         raise
     parts = [Part.from_json(row.part) for row in rows if row.part]
     run.lake.commit(CONSEQUENCES, parts, {"cohort": name})

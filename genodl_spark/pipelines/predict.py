@@ -9,9 +9,10 @@ import pyarrow as pa
 
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.job.run import Run, fingerprint
+from genodl_spark.lake.discarded import discard
 from genodl_spark.lake.tables.learning import PREDICTIONS
 from genodl_spark.registry.models import Chosen, chosen_model
-from genodl_spark.registry.predictions import discard, score, scoring_of, tell_missing
+from genodl_spark.registry.predictions import score, scoring_of, tell_missing
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -80,14 +81,14 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
     try:
         parts, rows, missing = score(run, model, cohort, scoring, files)
     except BaseException:
-        discard(run, scoring.name)
+        discard(run.lake, run.run_id, [PREDICTIONS], scoring.name)
         raise
     try:
         scoped = {**where, "entity_id": wanted.to_pylist()} if wanted is not None else where
         reached = {mark: expected[name] for mark, name in names.items()} if not within else {}
         run.lake.commit(PREDICTIONS, parts, scoped, reached, where)
     except Conflict:  # after any other error a version may know of the files
-        discard(run, scoring.name)
+        discard(run.lake, run.run_id, [PREDICTIONS], scoring.name)
         raise
     tell_missing(run, model, cohort, missing)
     run.wrote(PREDICTIONS, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from genodl_spark.core import packing, session, storage
+from genodl_spark.core import packing, session
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.covariates import told
 from genodl_spark.features.protocol import Kernel, stored_rows
@@ -267,14 +266,6 @@ def _write_rows(batches: Iterable[pa.RecordBatch], scoring: Scoring) -> Iterator
 
     task = TaskContext.get()
     yield from scoring.write(batches, task.partitionId() if task is not None else 0)
-
-
-def discard(run: Run, name: str) -> None:
-    """Removes what the tasks of a run that failed wrote, as far as it can be reached."""
-    with contextlib.suppress(Exception):
-        for uri in storage.files_under(run.lake.path(PREDICTIONS)):
-            if f"/part-{name}-" in uri:
-                storage.remove_file(uri)
 
 
 def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from genodl_spark.formats.alignment import Header
 from genodl_spark.genome.builds import build_of
 from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
+from genodl_spark.lake.discarded import discard
 from genodl_spark.lake.parts import PartWriter
 from genodl_spark.lake.tables.genomes import ALIGNMENTS
 from genodl_spark.sources.arrival import Arrival
-from genodl_spark.sources.engine import Counts, SourceFile, discard, tell
+from genodl_spark.sources.engine import Counts, SourceFile, tell
 from genodl_spark.sources.protocol import REFERENCE, SourceKind
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Source(SourceKind):
             arrival.settle()
             lake.commit(ALIGNMENTS, parts, {"cohort": arrival.cohort, "file": list(found)})
         except (InputError, Conflict):
-            discard(run, [ALIGNMENTS], name, new)
+            discard(lake, run.run_id, [ALIGNMENTS], name, new)
             raise
         run.wrote(ALIGNMENTS, sum(part.rows for part in parts))
         return found

@@ -3,7 +3,6 @@ the table's files themselves."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import uuid
 from abc import abstractmethod
@@ -15,12 +14,12 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from genodl_spark.core import session, storage
+from genodl_spark.core import session
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.formats import streams
 from genodl_spark.formats.streams import Note, Split
 from genodl_spark.job.run import Run
-from genodl_spark.lake import locks
+from genodl_spark.lake.discarded import discard
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.ingested import QUARANTINE
@@ -134,7 +133,7 @@ def ingest_files(
         for row in _each(run, pieces, partial(_write, pieces=pieces, reader=reader, name=run_name), _REPORT):
             _add(brought[row["file"]], row, table)
     except BaseException:
-        discard(run, tables, run_name, new)
+        discard(run.lake, run.run_id, tables, run_name, new)
         raise
     # A compaction may have put several files' rows together; `commit` takes them apart by these columns.
     where: dict[str, str | list[str]] = {"cohort": cohort, "file": names}
@@ -157,7 +156,7 @@ def ingest_files(
             {**where, "source": reader.source},
         )
     except (InputError, Conflict):  # after any other error a version may know of the files
-        discard(run, tables, run_name, new)
+        discard(run.lake, run.run_id, tables, run_name, new)
         raise
     _warn_of_quarantine(run, brought, reader.unit)
     _tell_notes(run, brought, reader.unit)
@@ -288,23 +287,6 @@ def _add(brought: Brought, row: Mapping[str, Any], table: Table) -> None:
             brought.rows += part.rows
         elif row["table"] == QUARANTINE.name:
             brought.quarantined += part.rows
-
-
-def discard(run: Run, tables: list[Table], name: str, new: list[Table]) -> None:
-    """Removes what the tasks of a run that failed wrote, files named after `name`, as far as it can be reached:
-    none that a version holds. And the folders of tables that it did not get to make, where no other run writes."""
-    with contextlib.suppress(Exception):
-        session.await_tasks(run.spark)
-        alone = locks.oldest(run.lake.uri, run.run_id) is None
-        for one in tables:
-            version = run.lake.version(one)
-            if one in new and version is None and alone:
-                storage.remove_directory(run.lake.path(one))
-                continue
-            held = {file.uri for file in run.lake.files(one, version)} if version is not None else set()
-            for uri in storage.files_under(run.lake.path(one)):
-                if f"/part-{name}-" in uri and uri not in held:
-                    storage.remove_file(uri)
 
 
 def _warn_of_quarantine(run: Run, brought: dict[str, Brought], unit: str) -> None:

@@ -34,13 +34,14 @@ from genodl_spark.formats.matrix import MatrixFile, Row, Samples
 from genodl_spark.formats.sample_table import SampleTable
 from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
+from genodl_spark.lake.discarded import discard
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.ingested import FEATURES, SOURCES
 from genodl_spark.lake.tables.portals import HARMONISATION, PROBES, UNITS
 from genodl_spark.sources import aliquots
 from genodl_spark.sources.arrival import Arrival
-from genodl_spark.sources.engine import Counts, SourceFile, discard, tell
+from genodl_spark.sources.engine import Counts, SourceFile, tell
 from genodl_spark.sources.manifest import concurrently
 from genodl_spark.sources.protocol import BLOCK, SourceKind
 
@@ -384,7 +385,7 @@ def _ingest(
                 lake.commit(one, beside[one.name], {**whose, "file": brought})
                 run.wrote(one, sum(part.rows for part in beside[one.name]))
     except BaseException:
-        discard(run, list(every), name, new)
+        discard(lake, run.run_id, list(every), name, new)
         raise
     finally:
         storage.remove_directory(staging)
