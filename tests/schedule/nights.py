@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from deltalake import DeltaTable, QueryBuilder
 
 from genodl_spark.lake.tables import TABLES
@@ -16,6 +18,7 @@ from tests.conftest import FOR_FEW_ROWS
 
 GENODL = str(ROOT / ".venv" / "bin" / "genodl")
 EXAMPLE = ROOT / "conf" / "airflow" / "nightly.toml"
+_NUMBER = re.compile(r"-?\b\d+(?:\.\d+(?:e[+-]?\d+)?|e[+-]?\d+)\b")
 DAYS = ["2026-10-05", "2026-10-06", "2026-10-07"]
 NEW = 6  # people of a night
 _FIRST = 40  # people whose population is known
@@ -118,6 +121,22 @@ def contents(lake: Path) -> dict[str, list[str]]:
                 for row in rows_of(lake / name)
             )
     return found
+
+
+def assert_same(found: dict[str, list[str]], expected: dict[str, list[str]]) -> None:
+    """`contents` of two lakes. Components and their eigenvalues are sums of float32 products in the order in which a
+    shuffle brings variants, which is another one each time: they are the same to within 1e-6."""
+    assert found.keys() == expected.keys()
+    for name, rows in found.items():
+        if name not in ("principal_components", "qc_steps"):
+            assert rows == expected[name]
+            continue
+        sides = [
+            sorted((_NUMBER.sub("0", row), _NUMBER.findall(row)) for row in side) for side in (rows, expected[name])
+        ]
+        assert [text for text, _ in sides[0]] == [text for text, _ in sides[1]]
+        mine, other = ([float(number) for _, numbers in side for number in numbers] for side in sides)
+        assert mine == pytest.approx(other, rel=1e-6, abs=1e-6)
 
 
 def files(lake: Path) -> dict[str, tuple[int, int]]:
