@@ -15,6 +15,8 @@ from tests.cluster.harness import two_classes
 from tests.containers import compose
 from tests.containers.hosts import Image, Machine, Running
 
+pytestmark = pytest.mark.timeout(7200)  # the first one builds images: 20 minutes on two cores
+
 
 @pytest.fixture(scope="session")
 def values() -> dict[str, str]:
