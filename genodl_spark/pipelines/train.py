@@ -8,6 +8,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict
@@ -27,7 +28,7 @@ from genodl_spark.registry.models import HISTORY, newest
 from genodl_spark.registry.scores import with_targets
 
 if TYPE_CHECKING:
-    from pyspark.sql import Row
+    from pyspark.sql import DataFrame, Row
 
 log = logging.getLogger("genodl")
 
@@ -165,18 +166,23 @@ def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) ->
     run.lake.replace(HELD_OUT, rows.select(*HELD_OUT.column_names), {"model_id": model_id})
     stored = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id)
     heads = heads_of_row(dataset)
-    kept: list[list[Row]] = [[] for _ in heads]
-    if any(head.classes for head in heads):
-        number = {head.label if len(heads) > 1 else None: i for i, head in enumerate(heads)}
-        for row in stored.where(F.col("role") != "test").select("head", "target", "scores").collect():
-            kept[number[row.head]].append(row)
-    temperatures = [
-        metrics.temperature(np.array([row.scores for row in rows]), np.array([row.target for row in rows]))
-        if head.classes and rows
-        else 1.0
-        for head, rows in zip(heads, kept, strict=True)
-    ]
-    return stored.count(), temperatures
+    measured = stored.where(F.col("role") != "test").select("head", "repeat", "entity_id", "target", "scores")
+    return stored.count(), _temperatures(measured, heads) if any(head.classes for head in heads) else [1.0] * len(heads)
+
+
+def _temperatures(rows: DataFrame, heads: list[Head]) -> list[float]:
+    """What suits the scores of each head, out of rows of `held_out`; 1 for what is no class."""
+    # sums of rows in another order end in other bits
+    found = rows.toArrow().sort_by([("repeat", "ascending"), ("entity_id", "ascending")])
+    temperatures = []
+    for head in heads:
+        mine = found.filter(pc.equal(found.column("head"), head.label)) if len(heads) > 1 else found
+        if not head.classes or not mine.num_rows:
+            temperatures.append(1.0)
+            continue
+        scores = mine.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, head.scores)
+        temperatures.append(metrics.temperature(scores, mine.column("target").to_numpy()))
+    return temperatures
 
 
 def _annotations(run: Run) -> dict[str, int]:

@@ -1,0 +1,56 @@
+"""How confident a model's classes are made: of each head, by its held-out scores, in whatever order rows come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from genodl_spark.learning import metrics
+from genodl_spark.learning.heads import Head
+from genodl_spark.pipelines.train import _temperatures
+
+HEADS = [Head("kind", "classes", ("a", "b", "c")), Head("size", "value"), Head("grade", "classes", ("x", "y"))]
+
+
+class Rows:
+    """As a frame of Spark's, which brings rows in an order of its own."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def toArrow(self) -> pa.Table:
+        return self.table
+
+
+def rows(heads: list[Head]) -> tuple[pa.Table, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    random, found, made = np.random.default_rng(0), {}, list[dict[str, Any]]()
+    for head in heads:
+        target = random.integers(0, head.scores, 2 * 200)
+        scores = random.random((len(target), head.scores)) + 0.4 * (np.arange(head.scores) == target[:, None])
+        scores /= scores.sum(1, keepdims=True)
+        found[head.label] = scores, target
+        made += [
+            {"head": head.label if len(heads) > 1 else None, "repeat": i // 200, "entity_id": f"e{i % 200:03}"}
+            | {"target": float(target[i]), "scores": scores[i].tolist()}
+            for i in range(len(target))
+        ]
+    return pa.Table.from_pylist(made), found
+
+
+@pytest.mark.parametrize("heads", [HEADS, HEADS[:1]], ids=["several", "one"])
+def test_the_order_of_rows_changes_no_bit(heads: list[Head]) -> None:
+    table, by_head = rows(heads)
+    expected = [metrics.temperature(*by_head[head.label]) if head.classes else 1.0 for head in heads]
+    assert 0.05 < expected[0] < 0.9
+    for seed in range(20):
+        order = np.random.default_rng(seed).permutation(table.num_rows)
+        assert _temperatures(Rows(table.take(order)), heads) == expected  # type: ignore[arg-type]
+
+
+def test_a_head_without_rows_stays_as_it_is() -> None:
+    table, by_head = rows(HEADS)
+    without = table.filter(pa.compute.not_equal(table.column("head"), "kind"))
+    assert _temperatures(Rows(without), HEADS) == [1.0, 1.0, metrics.temperature(*by_head["grade"])]  # type: ignore[arg-type]
