@@ -44,5 +44,7 @@ def store(demo: Image, tmp_path_factory: pytest.TempPathFactory) -> Image:
     if binary is None:
         pytest.skip("no minio on PATH nor in GENODL_MINIO")
     folder = tmp_path_factory.mktemp("bin")
-    shutil.copy2(binary, folder / "minio")
+    folder.chmod(0o755)  # the service is nobody of this machine
+    shutil.copyfile(binary, folder / "minio")
+    (folder / "minio").chmod(0o755)
     return Image(demo.root, ["minio"], {"PATH": "/usr/local/bin:/usr/bin:/bin"}, {Path(folder): "/usr/local/bin"})
