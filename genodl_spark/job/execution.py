@@ -134,7 +134,8 @@ def _as_json(run: Run) -> Iterator[None]:
 
     def about() -> dict[str, Any]:
         spark = run.__dict__.get("spark")
-        application = None if spark is None else spark.sparkContext.applicationId
+        runs = spark is not None and spark.sparkContext._jsc is not None
+        application = spark.sparkContext.applicationId if spark is not None and runs else None
         tables = {"read": dict(run.report.read), "written": dict(run.report.written)}  # other threads log, too
         return {"job": run.report.job, "run": run.run_id, "application": application, "tables": tables}
 

@@ -233,6 +233,19 @@ def test_training(
     record_property("came out", f"{same}, ranks met anew {lost:.0f} times, {took}")
 
 
+def test_ranks_of_one_host_find_a_driver_elsewhere(
+    wheel: Path, tmp_path: Path, record_property: Callable[[str, str], None]
+) -> None:
+    """What two tasks of one host reach each other by is not what they reach the driver by."""
+    record_property("done", "train with both ranks on one host, the driver on another")
+    with hosts(3) as places, cluster(tmp_path / "cluster", wheel, workers=1, cores=2, places=places) as running:
+        run(running, tmp_path / "lake", matrix(tmp_path))
+        command = [*TRAIN, "--procs", "2", "--set", "train.restarts=0"]
+        metrics = run(running, tmp_path / "lake", command, {"spark.cores.max": "2"}).report["metrics"]
+    assert (metrics["restarts"], metrics["resets"]) == (0, 0)
+    record_property("came out", "two ranks trained to the end")
+
+
 def test_a_job_waits_for_the_master(
     calm: Calm, wheel: Path, tmp_path: Path, record_property: Callable[[str, str], None]
 ) -> None:

@@ -78,7 +78,7 @@ def start_ranks(
         "stdout": sys.stderr,
         "stderr": sys.stderr,
     }
-    with _handlers_kept():
+    with _handlers_kept(), _found_at(spark.sparkContext.getConf().get("spark.driver.host", "") or ""):
         if elastic is None:
             return dict(
                 horovod.spark.run(rank, (job,), use_gloo=True, executable=spark.sparkContext.pythonExec, **common)[0]
@@ -236,8 +236,6 @@ def _result(process: subprocess.Popen[bytes]) -> bytes:
 def take_part() -> None:
     """The life of a rank's process: work from standard input, what rank 0 returns to standard output,
     and its end with whoever started it."""
-    import psutil
-
     results: IO[bytes] = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what ranks print is progress
     work, job = pickle.load(sys.stdin.buffer)
@@ -247,13 +245,17 @@ def take_part() -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    mine = _address_towards(os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"])
-    nic = next(name for name, known in psutil.net_if_addrs().items() if any(one.address == mine for one in known))
-    os.environ |= {"HOROVOD_GLOO_IFACE": nic, "NCCL_SOCKET_IFNAME": nic}
     found = work(job)
     with results:
         if os.environ["HOROVOD_RANK"] == "0":
             pickle.dump(found, results)
+
+
+def _listen_towards_driver() -> None:
+    """Has this rank talk to others by the interface that leads to the driver, whichever Horovod has chosen for all."""
+    nic = _interface_of(_address_towards(os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"]))
+    if nic is not None:
+        os.environ |= {"HOROVOD_GLOO_IFACE": nic, "NCCL_SOCKET_IFNAME": nic}
 
 
 @contextlib.contextmanager
@@ -265,6 +267,32 @@ def _started_with(python: str) -> Iterator[None]:
         yield
     finally:
         sys.executable = kept
+
+
+@contextlib.contextmanager
+def _found_at(driver: str) -> Iterator[None]:
+    """Horovod tells ranks the driver's address on an interface by which tasks reach each other, a loopback where these
+    are of one host. Within, it is that by which executors know the `driver`, where this machine has such an address."""
+    from horovod.spark.driver.driver_service import SparkDriverService
+
+    kept, nic = SparkDriverService.get_common_interfaces, None
+    with contextlib.suppress(OSError):  # a name that executors alone know
+        nic = _interface_of(socket.gethostbyname(driver))
+    if nic is not None:
+        SparkDriverService.get_common_interfaces = lambda _: {nic}
+    try:
+        yield
+    finally:
+        SparkDriverService.get_common_interfaces = kept
+
+
+def _interface_of(address: str) -> str | None:
+    """The name of this machine's interface that has an address; None where none has."""
+    import psutil
+
+    return next(
+        (name for name, known in psutil.net_if_addrs().items() if any(a.address == address for a in known)), None
+    )
 
 
 @contextlib.contextmanager
@@ -287,6 +315,7 @@ class Ranks:
     def __init__(self) -> None:
         import horovod.torch as hvd
 
+        _listen_towards_driver()
         hvd.init()
         self._hvd = hvd
         self.look()
