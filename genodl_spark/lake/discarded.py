@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from genodl_spark.lake.delta import Lake
 
 
-def discard(lake: Lake, run_id: str, tables: Sequence[Table], name: str, new: Sequence[Table] = ()) -> None:
+def discard(
+    lake: Lake, run_id: str, tables: Sequence[Table], name: str, new: Sequence[Table] = (), over: bool = False
+) -> None:
     """Removes what the tasks of run `run_id`, which failed, wrote to `tables`, files named after `name`, as far as it
     can be reached: none that a version holds. And the folders of tables `new` that it did not get to make, where no
-    other run writes."""
+    other run writes. `over`: every task has ended, so that none needs a mark."""
     with contextlib.suppress(Exception):
         _remove(lake, run_id, tables, name, new)  # on a full disk that makes room for the mark
+        if over:
+            return
         with contextlib.suppress(OSError):
             storage.write_bytes(mark(lake.path(tables[0]), name), b"")
         session.await_tasks(lake.spark)

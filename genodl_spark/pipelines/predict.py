@@ -88,7 +88,7 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
         reached = {mark: expected[name] for mark, name in names.items()} if not within else {}
         run.lake.commit(PREDICTIONS, parts, scoped, reached, where)
     except Conflict:  # after any other error a version may know of the files
-        discard(run.lake, run.run_id, [PREDICTIONS], scoring.name)
+        discard(run.lake, run.run_id, [PREDICTIONS], scoring.name, over=True)
         raise
     tell_missing(run, model, cohort, missing)
     run.wrote(PREDICTIONS, rows)

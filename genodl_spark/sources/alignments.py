@@ -79,7 +79,7 @@ class Source(SourceKind):
             arrival.settle()
             lake.commit(ALIGNMENTS, parts, {"cohort": arrival.cohort, "file": list(found)})
         except (InputError, Conflict):
-            discard(lake, run.run_id, [ALIGNMENTS], name, new)
+            discard(lake, run.run_id, [ALIGNMENTS], name, new, over=True)
             raise
         run.wrote(ALIGNMENTS, sum(part.rows for part in parts))
         return found

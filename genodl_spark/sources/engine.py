@@ -126,6 +126,7 @@ def ingest_files(
     tables = [*also, table, QUARANTINE]
     new = [one for one in tables if not lake.exists(one)]
     run_name = uuid.uuid4().hex[:12]
+    pieces: list[Piece] = []
     try:
         pieces = _numbered(run, reader, _pieces(run, reader, files))
         log.info("reading %d files in %d pieces", len(files), len(pieces))
@@ -133,7 +134,7 @@ def ingest_files(
         for row in _each(run, pieces, partial(_write, pieces=pieces, reader=reader, name=run_name), _REPORT):
             _add(brought[row["file"]], row, table)
     except BaseException:
-        discard(run.lake, run.run_id, tables, run_name, new)
+        discard(run.lake, run.run_id, tables, run_name, new, over=_here(run, pieces))
         raise
     # A compaction may have put several files' rows together; `commit` takes them apart by these columns.
     where: dict[str, str | list[str]] = {"cohort": cohort, "file": names}
@@ -156,7 +157,7 @@ def ingest_files(
             {**where, "source": reader.source},
         )
     except (InputError, Conflict):  # after any other error a version may know of the files
-        discard(run.lake, run.run_id, tables, run_name, new)
+        discard(run.lake, run.run_id, tables, run_name, new, over=True)
         raise
     _warn_of_quarantine(run, brought, reader.unit)
     _tell_notes(run, brought, reader.unit)
@@ -213,10 +214,15 @@ def _each(run: Run, pieces: Sequence[Piece], work: Any, schema: str) -> list[dic
     """Rows that `work` makes of the index of each piece, a task each. On one machine this process does it where they
     are small: a job takes longer to start."""
     count = len(pieces)
-    if sum(piece.split.end - piece.split.start for piece in pieces) <= _FEW_BYTES and session.is_local(run.spark):
+    if _here(run, pieces):
         here = work([pa.RecordBatch.from_arrays([pa.array(range(count))], ["id"])])
         return [row for batch in here for row in batch.to_pylist()]
     return [row.asDict() for row in run.spark.range(0, count, 1, count).mapInArrow(work, schema).collect()]
+
+
+def _here(run: Run, pieces: Sequence[Piece]) -> bool:
+    """Whether this process reads some pieces itself."""
+    return sum(piece.split.end - piece.split.start for piece in pieces) <= _FEW_BYTES and session.is_local(run.spark)
 
 
 def _indices(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:

@@ -342,6 +342,7 @@ def _ingest(
         run.settings.ingest.ensembl_versions == "keep",
         tuple((one.name, lake.path(one)) for one in _SAID),
     )
+    over = True  # no task is under way
     try:
         version = lake.seen(table)
         plan = _plan(run, target, files, replaced)
@@ -354,6 +355,7 @@ def _ingest(
         log.info("reading %d matrices in %d tasks", len(files), len(groups))
         work = partial(_read, groups=groups, target=target, known=frozenset(known))
         tasks = run.spark.range(0, len(groups), 1, max(len(groups), 1))
+        over = False
         found = tasks.mapInArrow(work, _REPORT).collect() if groups else []
         parts, orders = _sorted(found)
         beside = _beside(run, target, found, files, unit, changes, replaced)
@@ -366,6 +368,7 @@ def _ingest(
             parts[table.name] += more[table.name]
             parts[_UNUSED] += more[_UNUSED]
             orders |= joint
+        over = True
         for part in parts[_UNUSED]:  # several tasks have met the same order
             storage.remove_file(storage.join(lake.path(FEATURES), unquote(part.path)))
         check()
@@ -385,7 +388,7 @@ def _ingest(
                 lake.commit(one, beside[one.name], {**whose, "file": brought})
                 run.wrote(one, sum(part.rows for part in beside[one.name]))
     except BaseException:
-        discard(lake, run.run_id, list(every), name, new)
+        discard(lake, run.run_id, list(every), name, new, over)
         raise
     finally:
         storage.remove_directory(staging)

@@ -66,3 +66,12 @@ def test_a_table_that_was_not_made_leaves_no_folder(lake: Lake) -> None:
     writer(lake).write(rows("a"))
     discard(lake, "r", [SEQUENCES], NAME, [SEQUENCES])
     assert storage.kind(lake.path(SEQUENCES)) == "absent" and not there(lake)
+
+
+def test_no_mark_is_left_where_all_tasks_have_ended(lake: Lake) -> None:
+    lake.create(SEQUENCES)
+    ended = writer(lake)
+    ended.write(rows("a"))
+    ended.close()
+    discard(lake, "r", [SEQUENCES], NAME, over=True)
+    assert not there(lake) and not storage.files_under(storage.join(lake.uri, "_staging"))
