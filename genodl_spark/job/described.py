@@ -189,12 +189,16 @@ def _options(network: ast.ClassDef) -> Iterator[tuple[str, str, Any]]:
             if default is None:
                 continue  # what the caller gives: seeds, inputs, outputs
             written = ast.unparse(argument.annotation).removesuffix(" | None") if argument.annotation else "Any"
-            listed = re.fullmatch(r"list\[(\w+)\]", written)
-            word = f"list of {_NAMES.get(listed[1], listed[1])}s" if listed else _NAMES.get(written, written)
+            word = " or ".join(map(_named, written.split(" | ")))
             try:
                 yield argument.arg, word, ast.literal_eval(instead.get(f"{argument.arg} is None", default))
             except ValueError:
                 yield argument.arg, word, ast.unparse(default)
+
+
+def _named(written: str) -> str:
+    listed = re.fullmatch(r"list\[(\w+)\]", written)
+    return f"list of {_NAMES.get(listed[1], listed[1])}s" if listed else _NAMES.get(written, written)
 
 
 def _baselines(settings: Settings) -> Iterator[Described]:

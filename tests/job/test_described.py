@@ -61,6 +61,7 @@ def test_options_of_networks_come_from_their_constructors(tmp_path: Path) -> Non
         "cnn": ("list of whole numbers", [64], [32]),
         "rnn": ("whole number", 64, 64),
     }
+    assert {one.type for one in described(settings, "model.pooling")} == {"text or list of texts"}
     dropout = {one.of: (one.value, one.description) for one in described(settings, "model.dropout")}
     assert (
         set(dropout) == {"autoencoder", "cnn", "fusion", "mlp", "rnn"}

@@ -29,6 +29,7 @@ from genodl_spark.learning.models.layers import (
     max_pool,
     one_of,
     part,
+    some_of,
     unpadded,
 )
 
@@ -58,13 +59,14 @@ class Network(nn.Module):
 
     `channels`: one stage for each of them, of one block for each of `dilations`; `pool`: maxima over so many positions
     between stages. `stem_kernel`, `kernel`: taps of the stem and of the blocks. `norm`: layer, batch or none.
-    `pooling` over positions: attention, max or mean. `hidden`: widths of the dense layers after it;
-    `dropout`: share of their inputs dropped in training.
+    `pooling` over positions: attention, max or mean, or a list of several, whose vectors stand side by side.
+    `hidden`: widths of the dense layers after it; `dropout`: share of their inputs dropped in training.
 
     `reverse_complement`: `augment` turns a random half of the rows round in training; `equivariant` shares weights
     between the strands, so that a sequence and its reverse complement have the same outputs (Shrikumar et al.
-    2017, Zhou et al. 2022): up to the pooling, each channel has a twin that sees the other strand, and the dense head
-    is averaged over both ways to read the twins. `average_strands`: outputs of both strands are averaged in evaluation.
+    2017, Zhou et al. 2022): up to the dense head, each channel has a twin that sees the other strand, and the head
+    is averaged over both ways to read the twins. `average_strands`: outputs of both strands are averaged in
+    evaluation.
 
     Padding (zero columns before the first and after the last known base) counts as being beyond the ends. Its amount
     after the last base changes nothing, unless strands are shared and pooled, whose windows are counted from both ends.
@@ -81,7 +83,7 @@ class Network(nn.Module):
         dilations: list[int] | None = None,
         pool: int = 1,
         norm: str = "layer",
-        pooling: str = "attention",
+        pooling: str | list[str] = "attention",
         hidden: list[int] | None = None,
         dropout: float = 0.0,
         reverse_complement: str = "none",
@@ -96,7 +98,7 @@ class Network(nn.Module):
         for option, taps in (("stem_kernel", stem_kernel), ("kernel", kernel), ("pool", pool)):
             in_range(option, taps, 1)
         one_of("norm", norm, list(NORMS))
-        one_of("pooling", pooling, ["attention", "max", "mean"])
+        ways = some_of("pooling", pooling, ["attention", "max", "mean"])
         one_of("reverse_complement", reverse_complement, ["none", "augment", "equivariant"])
         is_flag("average_strands", average_strands)
         is_rate("dropout", dropout)
@@ -109,12 +111,8 @@ class Network(nn.Module):
             raise InputError(
                 f"found {channels}; expected even numbers: with equivariant, every channel has a twin", "model.channels"
             )
-        self.seeds, self.pool, self.augment, self.average = (
-            seeds,
-            pool,
-            reverse_complement == "augment",
-            average_strands and not shared,
-        )
+        self.seeds, self.pool = seeds, pool
+        self.augment, self.average = reverse_complement == "augment", average_strands and not shared
         layer, bias = count(), norm != "batch"  # which would take away any bias before it
         self.stem = MemberConv(
             seeds, inputs[0], channels[0], stem_kernel, next(layer), bias=bias, shared_strands=shared
@@ -127,9 +125,9 @@ class Network(nn.Module):
             MemberConv(seeds, a, b, 1, next(layer), bias=bias, shared_strands=shared) for a, b in pairwise(channels)
         )
         self.norm = NORMS[norm](len(seeds), channels[-1], shared)
-        self.pooling = PositionPool(pooling, seeds, channels[-1], next(layer), shared)
+        self.pooling = PositionPool(ways, seeds, channels[-1], next(layer), shared)
         self.head = mlp.Network(
-            part(seeds, 0), (channels[-1],), outputs, [64] if hidden is None else hidden, dropout, dropout
+            part(seeds, 0), (len(ways), channels[-1]), outputs, [64] if hidden is None else hidden, dropout, dropout
         )
 
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
@@ -151,6 +149,7 @@ class Network(nn.Module):
                 x = self.between[number - 1](x)
             for block in stage:  # type: ignore[attr-defined]
                 x = block(x, training, present)
-        pooled = self.pooling(functional.gelu(self.norm(x, training, present)), present)
+        x = functional.gelu(self.norm(x, training, present))
+        pooled = self.pooling(x, present)
         outputs: torch.Tensor = self.head(pooled, rows, epoch)
-        return (outputs + self.head(pooled.flip(2), rows, epoch)) / 2 if self.shared else outputs
+        return (outputs + self.head(pooled.flip(3), rows, epoch)) / 2 if self.shared else outputs

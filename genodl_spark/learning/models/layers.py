@@ -448,17 +448,23 @@ class Attention(nn.Module):
 
 
 class PositionPool(nn.Module):
-    """x (M, B, L, C) -> (M, B, C): `how` is attention, max or mean, over positions that are `present`."""
+    """x (M, B, L, C) -> (M, B, K, C): what each of K ways, attention, max or mean, makes of the positions that are
+    `present`."""
 
-    def __init__(self, how: str, seeds: list[int], channels: int, layer: int, shared_strands: bool = False) -> None:
+    def __init__(
+        self, ways: list[str], seeds: list[int], channels: int, layer: int, shared_strands: bool = False
+    ) -> None:
         super().__init__()
-        self.how = how
-        self.attention = Attention(seeds, channels, layer, shared_strands) if how == "attention" else None
+        self.ways = ways
+        self.attention = Attention(seeds, channels, layer, shared_strands) if "attention" in ways else None
 
     def forward(self, x: torch.Tensor, present: torch.Tensor | None = None) -> torch.Tensor:
-        if self.attention is not None:
+        return torch.stack([self._pooled(way, x, present) for way in self.ways], 2)
+
+    def _pooled(self, way: str, x: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
+        if way == "attention" and self.attention is not None:
             return torch.matmul(self.attention(x, present).unsqueeze(2), x).squeeze(2)
-        if self.how == "max":
+        if way == "max":
             return (x if present is None else x.masked_fill(~present[..., None], -math.inf)).amax(2)
         # Divided alike with and without a mask, so that no row depends on whether others of its batch have padding.
         return masked(x, present).sum(2) / (
@@ -539,6 +545,16 @@ def one_of(option: str, value: Any, allowed: Sequence[str]) -> None:
     """InputError unless `value` is among the words allowed."""
     if value not in allowed:
         raise InputError(f"found {value!r}; expected one of {', '.join(allowed)}", f"model.{option}")
+
+
+def some_of(option: str, value: Any, allowed: Sequence[str]) -> list[str]:
+    """`value`, one of the words allowed or a list of several, as a list. InputError for anything else."""
+    found = value if isinstance(value, list | tuple) else [value]
+    for word in found:
+        one_of(option, word, allowed)
+    if not found or len(set(found)) < len(found):
+        raise InputError(f"found {value!r}; expected one or more of {', '.join(allowed)}, each once", f"model.{option}")
+    return list(found)
 
 
 def has_shape(kind: str, inputs: tuple[int, ...], dimensions: int) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from genodl_spark.core.errors import InputError
 from genodl_spark.learning.models import mlp
 from genodl_spark.learning.models.layers import (
     MemberConv,
@@ -25,6 +26,7 @@ from genodl_spark.learning.models.layers import (
     max_pool,
     one_of,
     part,
+    some_of,
     unpadded,
 )
 
@@ -95,7 +97,8 @@ class Network(nn.Module):
 
     `channels`, `kernel`, `stride`: of the convolution; `pool`: maxima over so many of its positions.
     `cell`: gru or lstm; `units`: of each direction; `layers`: of the recurrence. `pooling` over positions:
-    attention, max or mean, or `last`, the state after the last position and, of the other direction, after the first.
+    attention, max or mean, or a list of several; or `last`, the state after the last position and, of the other
+    direction, after the first.
     `dropout`: share of the pooled units dropped in training. All-zero columns behind the last known base are left out:
     their number changes nothing.
     """
@@ -112,7 +115,7 @@ class Network(nn.Module):
         cell: str = "gru",
         units: int = 64,
         layers: int = 1,
-        pooling: str = "attention",
+        pooling: str | list[str] = "attention",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
@@ -128,13 +131,16 @@ class Network(nn.Module):
         for option, size in sizes.items():
             in_range(option, size, 1)
         one_of("cell", cell, ["gru", "lstm"])
-        one_of("pooling", pooling, ["attention", "max", "mean", "last"])
+        ways = some_of("pooling", pooling, ["attention", "max", "mean", "last"])
+        last = "last" in ways
+        if last and len(ways) > 1:
+            raise InputError(f"found {pooling!r}; expected last alone", "model.pooling")
         is_rate("dropout", dropout)
         self.stride, self.pool = stride, pool
         self.stem = MemberConv(seeds, inputs[0], channels, kernel, 0, stride=stride)
-        self.recurrence = MemberRecurrence(cell, seeds, channels, units, layers, 1, pooling == "last")
-        self.pooling = None if pooling == "last" else PositionPool(pooling, seeds, 2 * units, 2)
-        self.head = mlp.Network(part(seeds, 0), (2 * units,), outputs, [], input_dropout=dropout)
+        self.recurrence = MemberRecurrence(cell, seeds, channels, units, layers, 1, last)
+        self.pooling = None if last else PositionPool(ways, seeds, 2 * units, 2)
+        self.head = mlp.Network(part(seeds, 0), (len(ways), 2 * units), outputs, [], input_dropout=dropout)
 
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
         """`rows` int64 (B,) and `epoch` key the dropout; without rows nothing is dropped."""

@@ -56,9 +56,17 @@ KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
         {"kind": "cnn", "channels": [6], "dilations": [1], "norm": "batch", "pooling": "mean"},
         (4, LENGTH),
     ),
+    "cnn, several pools": (
+        {"kind": "cnn", "channels": [6], "dilations": [1], "pooling": ["attention", "max", "mean"], "dropout": 0.3},
+        (4, LENGTH),
+    ),
     "gru": ({"kind": "rnn", "channels": 5, "units": 4, "pool": 2, "layers": 2, "dropout": 0.3}, (4, LENGTH)),
     "lstm": (
         {"kind": "rnn", "channels": 5, "units": 4, "stride": 2, "pool": 1, "cell": "lstm", "pooling": "last"},
+        (4, LENGTH),
+    ),
+    "gru, several pools": (
+        {"kind": "rnn", "channels": 5, "units": 4, "pooling": ["max", "attention"], "dropout": 0.3},
         (4, LENGTH),
     ),
     "autoencoder": ({"kind": "autoencoder", "hidden": [7], "latent": 3, "denoising": 0.2, "dropout": 0.2}, (FEATURES,)),
@@ -221,8 +229,9 @@ def dense(own: dict[str, torch.Tensor], prefix: str, x: torch.Tensor) -> torch.T
 
 @pytest.mark.parametrize("m", [0, 1])
 @pytest.mark.parametrize("norm", ["layer", "batch", "none"])
-def test_cnn_is_a_plain_network(norm: str, m: int) -> None:
-    network = build("cnn", [3, 4], norm=norm, kernel=4)
+@pytest.mark.parametrize("pooling", ["attention", ["max", "attention", "mean"], ["mean"]])
+def test_cnn_is_a_plain_network(pooling: str | list[str], norm: str, m: int) -> None:
+    network = build("cnn", [3, 4], norm=norm, kernel=4, pooling=pooling)
     x = sequences(BATCH, LENGTH, torch.Generator().manual_seed(1))[:, [0, 2, 3, 4, 5]]
     x[..., 0], x[..., -1] = torch.eye(4)[0], torch.eye(4)[1]  # no padding
     own = member(network, m)
@@ -253,16 +262,20 @@ def test_cnn_is_a_plain_network(norm: str, m: int) -> None:
             z = conv(f"{name}.wide", functional.gelu(normalise(f"{name}.first", y)), dilation)
             y = y + conv(f"{name}.point", functional.gelu(normalise(f"{name}.second", z)))
     y = functional.gelu(normalise("norm", y))
-    attention = torch.softmax(torch.einsum("bcl,c->bl", y, own["pooling.attention.weight"]), 1)
-    expected = dense(own, "head.", torch.einsum("bcl,bl->bc", y, attention))
+    pooled = {"max": y.amax(2), "mean": y.mean(2)}
+    if "attention" in pooling:
+        attention = torch.softmax(torch.einsum("bcl,c->bl", y, own["pooling.attention.weight"]), 1)
+        pooled["attention"] = torch.einsum("bcl,bl->bc", y, attention)
+    seen = [pooled[way] for way in ([pooling] if isinstance(pooling, str) else pooling)]
+    expected = dense(own, "head.", torch.cat(seen, 1))
     torch.testing.assert_close(network(x)[m], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("m", [0, 1])
-@pytest.mark.parametrize("pooling", ["mean", "max", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "max", "last", ["max", "mean"]])
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 @pytest.mark.parametrize("padded", [True, False])
-def test_rnn_is_a_plain_network(cell: str, pooling: str, m: int, padded: bool) -> None:
+def test_rnn_is_a_plain_network(cell: str, pooling: str | list[str], m: int, padded: bool) -> None:
     """Row by row, without its padding."""
     network = build("gru", [3, 4], cell=cell, pooling=pooling, stride=2, kernel=5)
     x = batch("gru")
@@ -280,7 +293,8 @@ def test_rnn_is_a_plain_network(cell: str, pooling: str, m: int, padded: bool) -
         )
         states, last = plain(functional.max_pool1d(y, 2, ceil_mode=True).transpose(1, 2))
         last = last[0] if cell == "lstm" else last
-        pooled = {"mean": states.mean(1), "max": states.amax(1), "last": torch.cat([last[-2], last[-1]], 1)}[pooling]
+        found = {"mean": states.mean(1), "max": states.amax(1), "last": torch.cat([last[-2], last[-1]], 1)}
+        pooled = torch.cat([found[way] for way in ([pooling] if isinstance(pooling, str) else pooling)], 1)
         torch.testing.assert_close(network(x)[m, row : row + 1], dense(own, "head.", pooled), rtol=0, atol=1e-12)
 
 
@@ -383,7 +397,7 @@ def test_modalities_are_dropped_whole_and_never_all(kind: str) -> None:
     channels=st.lists(st.sampled_from([4, 6]), min_size=1, max_size=3),
     pool=st.integers(1, 5),
     norm=st.sampled_from(["layer", "batch", "none"]),
-    pooling=st.sampled_from(["attention", "max", "mean"]),
+    pooling=st.sampled_from(["attention", "max", "mean", ["max", "attention"], ["mean", "max", "attention"]]),
     padded=st.booleans(),
     training=st.booleans(),
 )
@@ -395,7 +409,7 @@ def test_shared_strands_give_a_sequence_and_its_reverse_complement_the_same_outp
     channels: list[int],
     pool: int,
     norm: str,
-    pooling: str,
+    pooling: str | list[str],
     padded: bool,
     training: bool,
 ) -> None:
@@ -463,9 +477,9 @@ def at_start_and_end(network: nn.Module, x: torch.Tensor, extra: int) -> tuple[t
 
 
 @pytest.mark.parametrize("extra", [1, 2, 6, 40])
-@pytest.mark.parametrize("pooling", ["attention", "max", "mean"])
+@pytest.mark.parametrize("pooling", ["attention", "max", "mean", ["mean", "attention", "max"]])
 @pytest.mark.parametrize("kind", ["cnn", "cnn, batch norm", "gru", "lstm"])
-def test_padding_behind_a_sequence_changes_nothing(kind: str, pooling: str, extra: int) -> None:
+def test_padding_behind_a_sequence_changes_nothing(kind: str, pooling: str | list[str], extra: int) -> None:
     network, x = build(kind, [1, 2], pooling=pooling), batch(kind)
     torch.testing.assert_close(*at_start_and_end(network, x, extra), rtol=0, atol=1e-12)
     if kind == "lstm":
@@ -476,12 +490,18 @@ def test_padding_behind_a_sequence_changes_nothing(kind: str, pooling: str, extr
     ("kind", "pooling"),
     [
         *itertools.product(
-            ["cnn", "cnn, both strands", "cnn, shared strands", "cnn, batch norm"], ["attention", "mean", "max"]
+            [
+                "cnn",
+                "cnn, both strands",
+                "cnn, shared strands",
+                "cnn, batch norm",
+            ],
+            ["attention", "mean", "max", ["attention", "mean", "max"]],
         ),
-        *itertools.product(["gru", "lstm"], ["attention", "mean", "max", "last"]),
+        *itertools.product(["gru", "lstm"], ["attention", "mean", "max", "last", ["attention", "mean", "max"]]),
     ],
 )
-def test_padding_of_other_rows_changes_no_bit(kind: str, pooling: str) -> None:
+def test_padding_of_other_rows_changes_no_bit(kind: str, pooling: str | list[str]) -> None:
     """A sequence without padding is scored alike beside others without and beside padded ones."""
     network, x = build(kind, [1, 2], pooling=pooling).float(), batch(kind).float()
     x[..., 0], x[..., -1] = torch.eye(4)[0], torch.eye(4)[1]
@@ -728,10 +748,15 @@ def test_keyed_noise_is_normal() -> None:
         ("cnn", "dilations", [1, 0], "model.dilations"),
         ("cnn", "norm", "group", "model.norm"),
         ("cnn", "pooling", "last", "model.pooling"),
+        ("cnn", "pooling", [], "model.pooling"),
+        ("cnn", "pooling", 3, "model.pooling"),
+        ("cnn", "pooling", ["max", ["mean"]], "model.pooling"),
+        ("cnn", "pooling", ["max", "mean", "max"], "model.pooling"),
         ("cnn", "reverse_complement", "yes", "model.reverse_complement"),
         ("cnn", "average_strands", "yes", "model.average_strands"),
         ("cnn, shared strands", "channels", [5], "model.channels"),
         ("gru", "cell", "rnn", "model.cell"),
+        ("gru", "pooling", ["max", "last"], "model.pooling"),
         ("gru", "stride", 0, "model.stride"),
         ("autoencoder", "latent", 0, "model.latent"),
         ("autoencoder", "beta", -1, "model.beta"),
