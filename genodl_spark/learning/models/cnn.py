@@ -27,11 +27,15 @@ from genodl_spark.learning.models.layers import (
     keys,
     masked,
     max_pool,
+    mean_pool,
     one_of,
     part,
     some_of,
     unpadded,
+    windows,
 )
+
+PLACES = 1000  # that the dense head sees apart at most: its weights are bounded, however long sequences are
 
 
 class _Block(nn.Module):
@@ -54,6 +58,23 @@ class _Block(nn.Module):
         return x + self.point(functional.gelu(self.second(y, training, present)))
 
 
+class _Places(nn.Module):
+    """x (M, B, L, C) -> (M, B, places, `channels`): what stands where, 0 where there is padding. There are L places,
+    or where these are more than PLACES the means of as few positions each as do."""
+
+    def __init__(self, seeds: list[int], inputs: int, channels: int, length: int, layer: int, shared: bool) -> None:
+        super().__init__()
+        self.shared, self.positions = shared, -(-length // PLACES)
+        self.count = windows(length, self.positions, shared)[1]
+        # A bias would say again what that of the dense head does.
+        self.conv = MemberConv(seeds, inputs, channels, 1, layer, bias=False, shared_strands=shared)
+
+    def forward(self, x: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
+        x = masked(x, present)
+        found: torch.Tensor = self.conv(mean_pool(x, self.positions, self.shared) if self.positions > 1 else x)
+        return found
+
+
 class Network(nn.Module):
     """x (M or 1, B, 4, L), one-hot in the order A, C, G, T, all-zero where unknown -> logits or values (M, B, outputs).
 
@@ -62,14 +83,19 @@ class Network(nn.Module):
     `pooling` over positions: attention, max or mean, or a list of several, whose vectors stand side by side.
     `hidden`: widths of the dense layers after it; `dropout`: share of their inputs dropped in training.
 
+    `positional`: channels of each position that the dense layers see beside what is pooled, for sites that lie at a
+    fixed place of their sequences, such as splice sites; 0 for none. Where more than 1000 positions are left after
+    `pool`, `positional` channels are means over neighbours, the fewest that leave at most 1000.
+
     `reverse_complement`: `augment` turns a random half of the rows round in training; `equivariant` shares weights
     between the strands, so that a sequence and its reverse complement have the same outputs (Shrikumar et al.
     2017, Zhou et al. 2022): up to the dense head, each channel has a twin that sees the other strand, and the head
-    is averaged over both ways to read the twins. `average_strands`: outputs of both strands are averaged in
+    is averaged over both ways to read twins and positions. `average_strands`: outputs of both strands are averaged in
     evaluation.
 
-    Padding (zero columns before the first and after the last known base) counts as being beyond the ends. Its amount
-    after the last base changes nothing, unless strands are shared and pooled, whose windows are counted from both ends.
+    Padding (zero columns before the first and after the last known base) counts as being beyond the ends, and is 0
+    to `positional`. Its amount after the last base changes nothing else, unless strands are shared and pooled, whose
+    windows are counted from both ends.
     """
 
     def __init__(
@@ -88,6 +114,7 @@ class Network(nn.Module):
         dropout: float = 0.0,
         reverse_complement: str = "none",
         average_strands: bool = False,
+        positional: int = 0,
     ) -> None:
         super().__init__()
         channels = [64] if channels is None else channels
@@ -102,6 +129,7 @@ class Network(nn.Module):
         one_of("reverse_complement", reverse_complement, ["none", "augment", "equivariant"])
         is_flag("average_strands", average_strands)
         is_rate("dropout", dropout)
+        in_range("positional", positional, 0)
         self.shared = shared = reverse_complement == "equivariant"
         if inputs[0] != 4 and (average_strands or reverse_complement != "none"):
             raise InputError(
@@ -110,6 +138,11 @@ class Network(nn.Module):
         if shared and any(width % 2 for width in channels):
             raise InputError(
                 f"found {channels}; expected even numbers: with equivariant, every channel has a twin", "model.channels"
+            )
+        if shared and positional % 2:
+            raise InputError(
+                f"found {positional}; expected an even number: with equivariant, every channel has a twin",
+                "model.positional",
             )
         self.seeds, self.pool = seeds, pool
         self.augment, self.average = reverse_complement == "augment", average_strands and not shared
@@ -126,9 +159,13 @@ class Network(nn.Module):
         )
         self.norm = NORMS[norm](len(seeds), channels[-1], shared)
         self.pooling = PositionPool(ways, seeds, channels[-1], next(layer), shared)
-        self.head = mlp.Network(
-            part(seeds, 0), (len(ways), channels[-1]), outputs, [64] if hidden is None else hidden, dropout, dropout
-        )
+        length, seen = inputs[1], len(ways) * channels[-1]
+        for _ in self.between:
+            length = windows(length, pool, shared)[1]
+        self.positional = _Places(seeds, channels[-1], positional, length, next(layer), shared) if positional else None
+        if self.positional is not None:
+            seen += self.positional.count * positional
+        self.head = mlp.Network(part(seeds, 0), (seen,), outputs, [64] if hidden is None else hidden, dropout, dropout)
 
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
         """`rows` int64 (B,) and `epoch` key the dropout and the strand; without rows nothing is random."""
@@ -150,6 +187,15 @@ class Network(nn.Module):
             for block in stage:  # type: ignore[attr-defined]
                 x = block(x, training, present)
         x = functional.gelu(self.norm(x, training, present))
-        pooled = self.pooling(x, present)
-        outputs: torch.Tensor = self.head(pooled, rows, epoch)
-        return (outputs + self.head(pooled.flip(3), rows, epoch)) / 2 if self.shared else outputs
+        seen = [self.pooling(x, present)]
+        if self.positional is not None:
+            seen.append(self.positional(x, present))
+        outputs: torch.Tensor = self.head(_beside(seen), rows, epoch)
+        if not self.shared:
+            return outputs
+        turned = [seen[0].flip(3), *(found.flip(2, 3) for found in seen[1:])]
+        return (outputs + self.head(_beside(turned), rows, epoch)) / 2
+
+
+def _beside(found: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([one.flatten(2) for one in found], 2)

@@ -492,6 +492,12 @@ def masked(x: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
     return x if present is None else x * present[..., None]
 
 
+def windows(length: int, factor: int, symmetric: bool) -> tuple[int, int]:
+    """How wide the windows of `max_pool` and `mean_pool` are, and how many."""
+    width = min(length, factor + length % factor) if symmetric else factor
+    return width, -((width - length) // factor) + 1
+
+
 def max_pool(
     x: torch.Tensor, present: torch.Tensor | None, factor: int, symmetric: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -501,16 +507,25 @@ def max_pool(
     `symmetric`: the windows of the reversed sequence are the reversed windows; there are L / factor rounded down,
     at least one, longer than `factor` where L is no multiple of it, so that they meet both ends.
     """
-    length = x.shape[2]
-    kernel = min(length, factor + length % factor) if symmetric else factor
+    width, _ = windows(x.shape[2], factor, symmetric)
     if present is not None:
         x = x.masked_fill(~present[..., None], -math.inf)
-        kept = functional.max_pool1d(present.to(x.dtype).flatten(0, 1), kernel, factor, ceil_mode=True)
+        kept = functional.max_pool1d(present.to(x.dtype).flatten(0, 1), width, factor, ceil_mode=True)
         present = kept.ne(0).unflatten(0, present.shape[:2])
-    image = x.flatten(0, 1).transpose(1, 2).unsqueeze(2)
-    y = functional.max_pool2d(image, (1, kernel), (1, factor), ceil_mode=True)
+    y = functional.max_pool2d(_image(x), (1, width), (1, factor), ceil_mode=True)
     y = y.squeeze(2).transpose(1, 2).unflatten(0, x.shape[:2])
     return (y if present is None else y.masked_fill(~present[..., None], 0)), present
+
+
+def mean_pool(x: torch.Tensor, factor: int, symmetric: bool) -> torch.Tensor:
+    """Means of x (M, B, L, C) over the windows of `max_pool`."""
+    width, _ = windows(x.shape[2], factor, symmetric)
+    y = functional.avg_pool2d(_image(x), (1, width), (1, factor), ceil_mode=True)
+    return y.squeeze(2).transpose(1, 2).unflatten(0, x.shape[:2])
+
+
+def _image(x: torch.Tensor) -> torch.Tensor:
+    return x.flatten(0, 1).transpose(1, 2).unsqueeze(2)
 
 
 def in_range(option: str, value: Any, low: float, high: float = math.inf, whole: bool = True) -> None:

@@ -60,6 +60,22 @@ KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
         {"kind": "cnn", "channels": [6], "dilations": [1], "pooling": ["attention", "max", "mean"], "dropout": 0.3},
         (4, LENGTH),
     ),
+    "cnn, positions": (
+        {"kind": "cnn", "channels": [6, 8], "dilations": [1], "pool": 2, "pooling": "max", "positional": 3},
+        (4, LENGTH),
+    ),
+    "cnn, positions of shared strands": (
+        {
+            "kind": "cnn",
+            "channels": [6],
+            "dilations": [1],
+            "reverse_complement": "equivariant",
+            "pooling": ["mean", "attention"],
+            "positional": 2,
+            "dropout": 0.3,
+        },
+        (4, LENGTH),
+    ),
     "gru": ({"kind": "rnn", "channels": 5, "units": 4, "pool": 2, "layers": 2, "dropout": 0.3}, (4, LENGTH)),
     "lstm": (
         {"kind": "rnn", "channels": 5, "units": 4, "stride": 2, "pool": 1, "cell": "lstm", "pooling": "last"},
@@ -81,7 +97,7 @@ KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     ),
 }
 # those that draw something in training
-SAMPLED = [kind for kind in KINDS if kind not in ("mlp of a sequence", "cnn, batch norm", "lstm")]
+SAMPLED = [kind for kind in KINDS if kind not in ("mlp of a sequence", "cnn, batch norm", "cnn, positions", "lstm")]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -229,9 +245,12 @@ def dense(own: dict[str, torch.Tensor], prefix: str, x: torch.Tensor) -> torch.T
 
 @pytest.mark.parametrize("m", [0, 1])
 @pytest.mark.parametrize("norm", ["layer", "batch", "none"])
-@pytest.mark.parametrize("pooling", ["attention", ["max", "attention", "mean"], ["mean"]])
-def test_cnn_is_a_plain_network(pooling: str | list[str], norm: str, m: int) -> None:
-    network = build("cnn", [3, 4], norm=norm, kernel=4, pooling=pooling)
+@pytest.mark.parametrize(
+    ("pooling", "positional"),
+    [("attention", 0), (["max", "attention", "mean"], 0), (["mean"], 3), (["attention", "max"], 2)],
+)
+def test_cnn_is_a_plain_network(pooling: str | list[str], positional: int, norm: str, m: int) -> None:
+    network = build("cnn", [3, 4], norm=norm, kernel=4, pooling=pooling, positional=positional)
     x = sequences(BATCH, LENGTH, torch.Generator().manual_seed(1))[:, [0, 2, 3, 4, 5]]
     x[..., 0], x[..., -1] = torch.eye(4)[0], torch.eye(4)[1]  # no padding
     own = member(network, m)
@@ -267,6 +286,8 @@ def test_cnn_is_a_plain_network(pooling: str | list[str], norm: str, m: int) -> 
         attention = torch.softmax(torch.einsum("bcl,c->bl", y, own["pooling.attention.weight"]), 1)
         pooled["attention"] = torch.einsum("bcl,bl->bc", y, attention)
     seen = [pooled[way] for way in ([pooling] if isinstance(pooling, str) else pooling)]
+    if positional:
+        seen += torch.einsum("bcl,pc->lbp", y, own["positional.conv.weight"][..., 0])
     expected = dense(own, "head.", torch.cat(seen, 1))
     torch.testing.assert_close(network(x)[m], expected, rtol=0, atol=1e-12)
 
@@ -398,6 +419,7 @@ def test_modalities_are_dropped_whole_and_never_all(kind: str) -> None:
     pool=st.integers(1, 5),
     norm=st.sampled_from(["layer", "batch", "none"]),
     pooling=st.sampled_from(["attention", "max", "mean", ["max", "attention"], ["mean", "max", "attention"]]),
+    positional=st.sampled_from([0, 2, 4]),
     padded=st.booleans(),
     training=st.booleans(),
 )
@@ -410,6 +432,7 @@ def test_shared_strands_give_a_sequence_and_its_reverse_complement_the_same_outp
     pool: int,
     norm: str,
     pooling: str | list[str],
+    positional: int,
     padded: bool,
     training: bool,
 ) -> None:
@@ -421,6 +444,7 @@ def test_shared_strands_give_a_sequence_and_its_reverse_complement_the_same_outp
         "pool": pool,
         "norm": norm,
         "pooling": pooling,
+        "positional": positional,
     }
     network = models.build(
         {"kind": "cnn", "reverse_complement": "equivariant", "dropout": 0.2, **options}, [1, 2], (4, length), 3
@@ -495,6 +519,8 @@ def test_padding_behind_a_sequence_changes_nothing(kind: str, pooling: str | lis
                 "cnn, both strands",
                 "cnn, shared strands",
                 "cnn, batch norm",
+                "cnn, positions",
+                "cnn, positions of shared strands",
             ],
             ["attention", "mean", "max", ["attention", "mean", "max"]],
         ),
@@ -752,9 +778,12 @@ def test_keyed_noise_is_normal() -> None:
         ("cnn", "pooling", 3, "model.pooling"),
         ("cnn", "pooling", ["max", ["mean"]], "model.pooling"),
         ("cnn", "pooling", ["max", "mean", "max"], "model.pooling"),
+        ("cnn", "positional", -1, "model.positional"),
+        ("cnn", "positional", True, "model.positional"),
         ("cnn", "reverse_complement", "yes", "model.reverse_complement"),
         ("cnn", "average_strands", "yes", "model.average_strands"),
         ("cnn, shared strands", "channels", [5], "model.channels"),
+        ("cnn, shared strands", "positional", 3, "model.positional"),
         ("gru", "cell", "rnn", "model.cell"),
         ("gru", "pooling", ["max", "last"], "model.pooling"),
         ("gru", "stride", 0, "model.stride"),
