@@ -24,6 +24,7 @@ from genodl_spark.learning.models.layers import (
     is_flag,
     is_rate,
     keyed_kept,
+    keyed_shift,
     keys,
     masked,
     max_pool,
@@ -86,6 +87,7 @@ class Network(nn.Module):
     `positional`: channels of each position that the dense layers see beside what is pooled, for sites that lie at a
     fixed place of their sequences, such as splice sites; 0 for none. Where more than 1000 positions are left after
     `pool`, `positional` channels are means over neighbours, the fewest that leave at most 1000.
+    `shift`: in training each row is moved by a random number of positions, so many at most, to either side.
 
     `reverse_complement`: `augment` turns a random half of the rows round in training; `equivariant` shares weights
     between the strands, so that a sequence and its reverse complement have the same outputs (Shrikumar et al.
@@ -115,6 +117,7 @@ class Network(nn.Module):
         reverse_complement: str = "none",
         average_strands: bool = False,
         positional: int = 0,
+        shift: int = 0,
     ) -> None:
         super().__init__()
         channels = [64] if channels is None else channels
@@ -130,6 +133,7 @@ class Network(nn.Module):
         is_flag("average_strands", average_strands)
         is_rate("dropout", dropout)
         in_range("positional", positional, 0)
+        in_range("shift", shift, 0, (inputs[1] - 1) // 2)  # the middle of a row stays in it
         self.shared = shared = reverse_complement == "equivariant"
         if inputs[0] != 4 and (average_strands or reverse_complement != "none"):
             raise InputError(
@@ -144,7 +148,7 @@ class Network(nn.Module):
                 f"found {positional}; expected an even number: with equivariant, every channel has a twin",
                 "model.positional",
             )
-        self.seeds, self.pool = seeds, pool
+        self.seeds, self.pool, self.shift = seeds, pool, shift
         self.augment, self.average = reverse_complement == "augment", average_strands and not shared
         layer, bias = count(), norm != "batch"  # which would take away any bias before it
         self.stem = MemberConv(
@@ -168,9 +172,11 @@ class Network(nn.Module):
         self.head = mlp.Network(part(seeds, 0), (seen,), outputs, [64] if hidden is None else hidden, dropout, dropout)
 
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
-        """`rows` int64 (B,) and `epoch` key the dropout and the strand; without rows nothing is random."""
+        """`rows` int64 (B,) and `epoch` key the dropout, the strand and the shift; without rows nothing is random."""
         if self.augment and rows is not None:
             x = torch.where(keyed_kept(1, 0.5, rows, keys(self.seeds, epoch, 0, x.device))[..., None], x, x.flip(2, 3))
+        if self.shift and rows is not None:
+            x = keyed_shift(x, self.shift, rows, keys(self.seeds, epoch, 1, x.device))
         outputs = self._outputs(x, rows, epoch)
         if self.average and rows is None:
             outputs = (outputs + self._outputs(x.flip(2, 3), rows, epoch)) / 2

@@ -149,6 +149,14 @@ def keyed_normal(
     return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
 
 
+def keyed_shift(x: torch.Tensor, most: int, rows: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """x (M or 1, B, C, L), every row moved by -`most` to `most` positions, zeros coming in: (M, B, C, L);
+    see `keyed_bits`."""
+    start = keyed_bits(1, rows, key) % (2 * most + 1)
+    place = (torch.arange(x.shape[3], device=x.device) + start).unsqueeze(2).expand(-1, -1, x.shape[2], -1)
+    return functional.pad(x, (most, most)).expand(len(key), -1, -1, -1).gather(3, place)
+
+
 def keyed_start(seeds: list[int], layer: int, shape: Sequence[int], bound: float) -> nn.Parameter:
     """Parameter (M, *shape), uniform within `bound`; a member's start depends on its seed alone,
     not on its neighbours."""

@@ -61,7 +61,7 @@ KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
         (4, LENGTH),
     ),
     "cnn, positions": (
-        {"kind": "cnn", "channels": [6, 8], "dilations": [1], "pool": 2, "pooling": "max", "positional": 3},
+        {"kind": "cnn", "channels": [6, 8], "dilations": [1], "pool": 2, "pooling": "max", "positional": 3, "shift": 4},
         (4, LENGTH),
     ),
     "cnn, positions of shared strands": (
@@ -97,7 +97,7 @@ KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     ),
 }
 # those that draw something in training
-SAMPLED = [kind for kind in KINDS if kind not in ("mlp of a sequence", "cnn, batch norm", "cnn, positions", "lstm")]
+SAMPLED = [kind for kind in KINDS if kind not in ("mlp of a sequence", "cnn, batch norm", "lstm")]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -780,6 +780,8 @@ def test_keyed_noise_is_normal() -> None:
         ("cnn", "pooling", ["max", "mean", "max"], "model.pooling"),
         ("cnn", "positional", -1, "model.positional"),
         ("cnn", "positional", True, "model.positional"),
+        ("cnn", "shift", 1.5, "model.shift"),
+        ("cnn", "shift", (LENGTH - 1) // 2 + 1, "model.shift"),
         ("cnn", "reverse_complement", "yes", "model.reverse_complement"),
         ("cnn", "average_strands", "yes", "model.average_strands"),
         ("cnn, shared strands", "channels", [5], "model.channels"),

@@ -1,5 +1,5 @@
-"""Networks over sequences that may tell one position from another: what the dense head sees of each.
-And that networks of before have the parameters that they had."""
+"""Networks over sequences that may tell one position from another: what the dense head sees of each, and rows that are
+moved in training. And that networks of before have the parameters that they had."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 from torch.nn import functional
 
 from genodl_spark.learning import models
 from genodl_spark.learning.models import cnn, layers
-from tests.learning.models.test_models import BATCH, LENGTH, moved, sequences
+from tests.learning.models.test_models import BATCH, LENGTH, build, moved, sequences
 
 SMALL = {"kind": "cnn", "channels": [6], "stem_kernel": 7, "kernel": 3, "dilations": [1]}
 
@@ -56,7 +57,7 @@ def test_parameters_of_before_are_as_they_were(pooling: str) -> None:
     x = bases(BATCH, LENGTH).float()
     assert torch.equal(listed(x), network(x))
     several = ["attention", "max", "mean"]
-    more = models.build({**SMALL, "pooling": several, "positional": 2}, [1, 2], (4, LENGTH), 3)
+    more = models.build({**SMALL, "pooling": several, "positional": 2, "shift": 3}, [1, 2], (4, LENGTH), 3)
     start = more.state_dict()
     for name, tensor in network.state_dict().items():
         assert name == "head.layers.0.weight" or torch.equal(start[name], tensor), name
@@ -119,6 +120,71 @@ def test_positions_of_shared_strands_are_met_from_the_other_end(
     if length > 12:
         assert not torch.allclose(single(x), single(x.flip(2)), atol=1e-4)  # the complement alone is another sequence
         assert not torch.allclose(single(x), single(x.flip(3)), atol=1e-4)
+
+
+def by_hand(x: torch.Tensor, by: int) -> torch.Tensor:
+    """x (..., L), the columns moved by so many positions to the right."""
+    found, length = torch.zeros_like(x), x.shape[-1]
+    for place in range(length):
+        if 0 <= place - by < length:
+            found[..., place] = x[..., place - by]
+    return found
+
+
+def shifts_of(found: torch.Tensor, x: torch.Tensor, most: int) -> np.ndarray:
+    """By how many positions each row was moved, int (M, rows); each must be so exactly."""
+    same = torch.stack([(found == by_hand(x, by)).all(3).all(2) for by in range(-most, most + 1)])
+    assert (same.sum(0) == 1).all()
+    return same.int().argmax(0).numpy() - most
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_rows_are_moved_by_what_seed_epoch_and_row_say(members: int) -> None:
+    most, rows, x = 4, torch.arange(600) * 7 + 5, bases(600, LENGTH)
+    seeds, device = [4, 5, 6][:members], torch.device("cpu")
+    key = layers.keys(seeds, 2, 1, device)
+    found = layers.keyed_shift(x, most, rows, key)
+    by = shifts_of(found, x, most)
+    assert torch.equal(layers.keyed_shift(x.expand(members, *x.shape[1:]), most, rows, key), found)
+    order = torch.randperm(600, generator=torch.Generator().manual_seed(1))[:50]
+    assert torch.equal(layers.keyed_shift(x[:, order], most, rows[order], key), found[:, order])
+    alone = layers.keyed_shift(x, most, rows, layers.keys(seeds[-1:], 2, 1, device))
+    assert torch.equal(alone[0], found[-1])
+    others = [layers.keyed_shift(x, most, rows, layers.keys(seeds, 3, 1, device))[0]]
+    others += [layers.keyed_shift(x, most, rows + 1, key)[0], *found[1:]]
+    for moves in (by[0], *(shifts_of(other[None], x, most)[0] for other in others)):
+        counts = np.bincount(moves + most, minlength=2 * most + 1)
+        assert stats.chisquare(counts).pvalue > 1e-3
+    for other in others:
+        moves = shifts_of(other[None], x, most)[0]
+        assert stats.contingency.crosstab(by[0], moves).count.shape == (2 * most + 1, 2 * most + 1)
+        assert 0.03 < (moves == by[0]).mean() < 0.2  # one in nine, as of numbers that know nothing of each other
+
+
+@pytest.mark.parametrize("kind", ["cnn, positions", "cnn, positions of shared strands", "cnn"])
+def test_a_network_learns_from_moved_rows_and_is_asked_about_rows_as_they_are(kind: str) -> None:
+    network = build(kind, [1, 2], dropout=0.0, shift=5, pooling=["max", "mean"])
+    x, rows = bases(40, LENGTH), torch.arange(40) + 100
+    x[:, 3, :, 15:] = 0  # a shorter sequence
+    by = shifts_of(layers.keyed_shift(x, 5, rows, layers.keys([1, 2], 7, 1, x.device)), x, 5)
+    found = network(x, rows, 7)
+    for m in range(2):
+        row = torch.stack([by_hand(x[0, b], int(by[m, b])) for b in range(40)])[None]
+        torch.testing.assert_close(found[m], network(row)[m], rtol=0, atol=1e-12)
+    assert not torch.allclose(found, network(x))
+    still = build(kind, [1, 2], dropout=0.0, shift=0, pooling=["max", "mean"])
+    assert torch.equal(network(x), still(x))
+    torch.testing.assert_close(still(x, rows, 7), still(x), rtol=0, atol=1e-12)
+
+
+def test_a_row_may_be_turned_round_and_moved() -> None:
+    network = build("cnn, both strands", [1], shift=3, average_strands=False)
+    still = build("cnn, both strands", [1], average_strands=False)
+    x, rows = bases(60, LENGTH), torch.arange(60)
+    expected = torch.stack([still(by_hand(strand, by))[0] for strand in (x, x.flip(2, 3)) for by in range(-3, 4)])
+    near = (expected - network(x, rows, 1)[0]).abs().amax(2) < 1e-12
+    assert (near.sum(0) == 1).all()
+    assert near.any(1).all()  # either strand, by every number of positions
 
 
 LONG, SITE, MOTIF = 60, 33, [3, 2, 0, 1, 2, 3, 1]
