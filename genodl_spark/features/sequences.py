@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.core import packing
+from genodl_spark.features.alike import links
 from genodl_spark.features.protocol import ROW_NAMES, ROWS, Changed, Choice, StoredRows, batch_of
 from genodl_spark.genome import bases
 from genodl_spark.lake.schema import SEQUENCE, Table
@@ -66,6 +67,22 @@ class SequenceFeatures:
 
         longest: int = lake.once(("longest", cohort), asked)
         return longest
+
+    def alike(self, lake: Snapshot, cohort: str, entities: list[str], identity: float) -> np.ndarray:
+        """Numbers of groups, int (entities,): those of one hang together by pairs of which `identity` of the bases are
+        the same (`genodl_spark/features/alike.py`)."""
+        from pyspark.sql import functions as F
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        wanted = lake.spark.createDataFrame(pa.table({"id": pa.array(entities, pa.string())}))
+        stored = self._stored(lake, cohort).select(F.col("sequence_id").alias("id"), "codes").join(wanted, "id")
+        linked = links(stored, identity).toArrow()  # identifiers, not sequences
+        names = pa.array(entities, pa.string())
+        first, second = (pc.index_in(linked.column(side), names).to_numpy() for side in ("a", "b"))
+        graph = coo_array((np.ones(len(first), bool), (first, second)), (len(entities),) * 2)
+        groups: np.ndarray = connected_components(graph, directed=False)[1]
+        return groups
 
     def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         longest = self.length

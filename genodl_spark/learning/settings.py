@@ -59,12 +59,21 @@ class Quality(Section):
 
 
 class Sequences(Section):
-    """How networks see sequences."""
+    """How networks see sequences, and which of them no split divides."""
 
     length: int = Field(
         0,
         ge=0,
         description="Bases of a sequence that networks see, aligned at the centre; 0 for the longest of the cohort.",
+    )
+
+    alike: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="Sequences of which so large a share of the bases is the same, but for single bases exchanged, "
+        "inserted or deleted, stay together in every split, also where one is the other's reverse complement; "
+        "1 for equal ones alone, 0 for none.",
     )
 
 

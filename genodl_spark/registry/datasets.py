@@ -28,7 +28,7 @@ from genodl_spark.learning.preprocessing import Chain
 from genodl_spark.learning.settings import Quality
 from genodl_spark.learning.training import plan
 from genodl_spark.registry.gene_lengths import lengths_of
-from genodl_spark.registry.labels import Labels, label_of, labelled_cohorts, read_labels
+from genodl_spark.registry.labels import Labels, kept_together, label_of, labelled_cohorts, read_labels
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
@@ -66,7 +66,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
             for warning in row.warnings:
                 run.report.warn(warning)
             return row, False
-    labels = read_labels(run, features, name, label)
+    labels = kept_together(run, features, name, read_labels(run, features, name, label))
     assignment = splits.assign(
         labels.entities,
         labels.strata,

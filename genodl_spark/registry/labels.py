@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from genodl_spark.lake.entities import all_rows_about, check_column
 from genodl_spark.lake.schema import PERSON, identifier
 from genodl_spark.learning.heads import Head, labelled
 
+HELD_OUT = ("validation", "test")
 TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
 
 
@@ -155,6 +156,40 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
     target = np.concatenate([target[there] for _, target in parts], 1)
     published_values = [row.texts[-1] for row in kept] if published else None
     return Labels(entities, target, [head for head, _ in parts], groups, published_values, reading.warnings)
+
+
+def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> Labels:
+    """The labels with groups in which sequences that are nearly the same hang together (`sequence.alike`), beside those
+    that the split asks for. A published split stays as it is: a warning says how many of its rows for validation and
+    test are like one of its training rows."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    identity, group = run.settings.sequence.alike, getattr(features, "alike", None)
+    if group is None or not identity:
+        return labels
+    found = group(run.sources, cohort, labels.entities, identity)
+    several = np.bincount(found) > 1
+    share, warnings = f"{identity:.4g} or more of the bases", list(labels.warnings)
+    if labels.published is not None:
+        role = np.array([value or "" for value in labels.published])
+        taught = np.isin(found, found[role == "train"])
+        held = [f"{(taught & (role == name)).sum()} of {(role == name).sum()} {name} rows" for name in HELD_OUT]
+        if (taught & np.isin(role, HELD_OUT)).any():
+            warnings.append(f"{' and '.join(held)} share {share} with a training row, as the split was published")
+        return replace(labels, warnings=warnings)
+    if not several.any():
+        return labels
+    own = labels.groups if labels.groups is not None else labels.entities
+    ties = (np.unique(of_row, return_index=True, return_inverse=True) for of_row in (np.asarray(own, str), found))
+    first = [begins[of_row] for _, begins, of_row in ties]
+    places = np.tile(np.arange(len(found)), 2), np.concatenate(first)
+    graph = coo_array((np.ones(2 * len(found), bool), places), (len(found),) * 2)
+    _, joined = connected_components(graph, directed=False)
+    _, begins = np.unique(joined, return_index=True)
+    told = f"{several[found].sum()} of {len(found)} sequences share {share} with another one"
+    warnings.append(f"{told}: {several.sum()} groups of them are kept together")
+    return replace(labels, groups=[own[i] for i in begins[joined].tolist()], warnings=warnings)
 
 
 def _is_value(settings: Settings, column: str) -> bool:

@@ -1,0 +1,83 @@
+"""Sequences that are nearly the same, through the command line: no split divides them, but one that was published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pyspark.sql import functions as F
+
+from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.tables.learning import DATASETS, SPLITS
+from jobs import ingest, prepare
+
+FAMILIES, SIZE, STRANGERS = 6, 5, 30
+SHARE = "share 0.9 or more of the bases with"
+Places = dict[str, tuple[str | None, str, int | None]]
+
+
+def sequences() -> dict[str, tuple[str, str]]:
+    """By name: bases and family. Copies with 2 of 60 bases exchanged, some turned round; and strangers."""
+    random = np.random.default_rng(0)
+    found = {}
+    for family in range(FAMILIES + STRANGERS):
+        start = random.integers(0, 4, 60)
+        for copy in range(SIZE if family < FAMILIES else 1):
+            row = start.copy()
+            row[random.integers(0, 60, 2)] = random.integers(0, 4, 2)
+            row = row if copy % 2 else 3 - row[::-1]
+            found[f"s{len(found):03}"] = ("".join("ACGT"[b] for b in row), f"f{family}")
+    return found
+
+
+def places_of(rows: dict[str, tuple[str, str]], stood: Places) -> dict[str, set[tuple[str | None, str, int | None]]]:
+    """Group, role and fold of each family."""
+    found: dict[str, set[tuple[str | None, str, int | None]]] = {}
+    for name, (_, family) in rows.items():
+        found.setdefault(family, set()).add(stood[name])
+    return found
+
+
+def test_no_split_divides_them(genodl, lake: Lake, tmp_path: Path) -> None:
+    rows = sequences()
+    split = {name: ("train", "test")[i % 2] for i, name in enumerate(rows)}
+    donor = {f"s{i:03}": "d" for i in (0, SIZE, FAMILIES * SIZE + 4)}  # of f0, f1 and a stranger, f10
+    lines = [
+        f"{name}\t{bases}\t{i // 2 % 2}\t{split[name]}\t{donor.get(name, '')}"
+        for i, (name, (bases, _)) in enumerate(rows.items())
+    ]
+    (tmp_path / "s.tsv").write_text("\n".join(["id\tsequence\tlabel\tsplit\tdonor", *lines, ""]))
+    common = ("--lake", lake.uri, "--cohort", "c")
+    assert genodl(ingest, "sequences", str(tmp_path / "s.tsv"), *common)[0] == 0
+
+    def prepared(*options: str) -> tuple[list[str], Places]:
+        code, report, last = genodl(prepare, "binding", *common, *options)
+        assert code == 0, last
+        newest = lake.read(DATASETS).orderBy(F.col("prepared_at").desc()).first().split_hash
+        found = lake.read(SPLITS).where(F.col("split_hash") == newest).collect()
+        return report["warnings"], {row.entity_id: (row.group, row.role, row.fold) for row in found}
+
+    told = (
+        f"{FAMILIES * SIZE} of {len(rows)} sequences {SHARE} another one: {FAMILIES} groups of them are kept together"
+    )
+    folds = ("--set", "split.folds=4")
+    for options, joined in (((), set()), (folds, set()), ((*folds, "--set", "split.group=donor"), {"f0", "f1", "f10"})):
+        warnings, stood = prepared(*options)
+        assert told in warnings
+        found = places_of(rows, stood)
+        assert all(len(places) == 1 for places in found.values())
+        group = {family: next(iter(places))[0] for family, places in found.items()}
+        assert len({group[family] for family in joined}) == bool(joined)
+        assert len(set(group.values())) == len(group) - max(len(joined) - 1, 0)
+
+    warnings, stood = prepared("--set", "sequence.alike=0")
+    assert not any(SHARE in text for text in warnings)
+    assert {group for group, _, _ in stood.values()} == {None}
+    assert any(len(places) > 1 for places in places_of(rows, stood).values())
+
+    warnings, stood = prepared("--set", "split.column=split")
+    held = [name for name, role in split.items() if role == "test"]
+    like = [name for name in held if int(rows[name][1][1:]) < FAMILIES]
+    told = f"0 of 0 validation rows and {len(like)} of {len(held)} test rows {SHARE} a training row"
+    assert f"{told}, as the split was published" in warnings
+    assert {name: role for name, (_, role, _) in stood.items()} == split
