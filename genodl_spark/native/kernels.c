@@ -1,4 +1,4 @@
-/* Compiled inner loops of genotypes.py and sources/vcf.py, loaded through ctypes by kernels.py,
+/* Compiled inner loops of genotypes.py, sources/vcf.py and genome/shuffles.py, loaded through ctypes by kernels.py,
  * which documents every function.
  *
  * The text functions accept what is surely right and flag the rest: a flagged record is read again by the record rules
@@ -1253,4 +1253,74 @@ int64_t genodl_columns(
         }
     }
     return r;
+}
+
+/* ---- shuffles: how they are drawn stands in genome/shuffles.py ---- */
+
+/* The finalizer of SplitMix64. */
+static inline uint64_t mixed(uint64_t x) {
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return x ^ x >> 31;
+}
+
+/* A whole number below `n`, each as often: Lemire 2019. Few draws are made again, so the division is rare. */
+static inline uint64_t drawn(uint64_t *state, uint64_t n) {
+    unsigned __int128 product = (unsigned __int128)mixed(*state += 0x9E3779B97F4A7C15u) * n;
+    if ((uint64_t)product < n) {
+        uint64_t uneven = -n % n;
+        while ((uint64_t)product < uneven) product = (unsigned __int128)mixed(*state += 0x9E3779B97F4A7C15u) * n;
+    }
+    return (uint64_t)(product >> 64);
+}
+
+/* The base that edge `edge` of a base leads to, its edges counted in the order of the bases that they lead to. */
+static inline int reached(const int64_t *count, int64_t edge) {
+    int64_t two = count[0] + count[1];
+    return (edge >= count[0]) + (edge >= two) + (edge >= two + count[2]);
+}
+
+/* The tree by loop-erased walks to the last base, then the path: an edge of the tree where no other is left. */
+static void shuffle_run(int8_t *run, int64_t n, uint64_t *state) {
+    int64_t count[4][4] = {{0}}, left[4] = {0}, away[4]; /* edges; those that leave a base; these without loops */
+    int last[4] = {0}, root = run[n - 1], joined = 1 << root;
+    for (int64_t i = 1; i < n; i++) count[run[i - 1]][run[i]]++;
+    for (int u = 0; u < 4; u++) {
+        int64_t same = count[u][u];
+        for (int v = 0; v < 4; v++) left[u] += count[u][v];
+        away[u] = left[u] - same;
+    }
+    for (int u = 0; u < 4; u++) {
+        if (!left[u]) continue;
+        for (int w = u; !(joined >> w & 1); w = last[w]) {
+            int64_t same = count[w][w];
+            count[w][w] = 0; /* a loop would be erased from the walk */
+            last[w] = reached(count[w], (int64_t)drawn(state, (uint64_t)away[w]));
+            count[w][w] = same;
+        }
+        for (int w = u; !(joined >> w & 1); w = last[w]) joined |= 1 << w;
+    }
+    for (int u = 0; u < 4; u++)
+        if (u != root && left[u]) count[u][last[u]]--, left[u]--;
+    for (int64_t i = 1, u = run[0]; i < n; i++) {
+        if (left[u]) {
+            int v = reached(count[u], (int64_t)drawn(state, (uint64_t)left[u]));
+            count[u][v]--, left[u]--;
+            run[i] = (int8_t)v;
+        } else run[i] = (int8_t)last[u];
+        u = run[i];
+    }
+}
+
+/* Rows of base codes, each run of known bases shuffled by the key of its row. */
+void genodl_shuffled(const int8_t *codes, int64_t rows, int64_t length, const uint64_t *keys, int8_t *out) {
+    memcpy(out, codes, (size_t)(rows * length));
+    for (int64_t r = 0; r < rows; r++) {
+        uint64_t state = mixed(keys[r]);
+        int8_t *row = out + r * length;
+        for (int64_t at = 0, stop; at < length; at = stop + 1) {
+            for (stop = at; stop < length && row[stop] >= 0 && row[stop] < 4;) stop++;
+            if (stop - at > 3) shuffle_run(row + at, stop - at, &state); /* shorter ones have one path */
+        }
+    }
 }

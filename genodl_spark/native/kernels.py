@@ -2,7 +2,7 @@
 Arrays must be contiguous; none is copied.
 
 A packed genotype column is Arrow binary: `data` and int32 `offsets` (V + 1) in it.
-What they do stands in genotypes.py, formats/vcf/reader.py and formats/named_columns.py.
+What they do stands in genotypes.py, formats/vcf/reader.py, formats/named_columns.py and genome/shuffles.py.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "genodl_gather": (None, [_P, _N, _P, _P, _N, _P, _P]),
     "genodl_gather_lists": (_N, [_P, _N, _P, _P, _N, _I, _P, _P, _P]),
     "genodl_columns": (_N, [_P, _N, _I, _P, _N, _P, _P, _P]),
+    "genodl_shuffled": (None, [_P, _N, _N, _P, _P]),
 }
 
 

@@ -1,5 +1,5 @@
-"""Mutated packed genotypes, mutated VCF text, rows of .bed files and mutated tables through kernels.c under the
-sanitizers of address and undefined behaviour.
+"""Mutated packed genotypes, mutated VCF text, rows of .bed files, mutated tables and mutated sequences through
+kernels.c under the sanitizers of address and undefined behaviour.
 
 A read or write outside memory ends the process; what a kernel accepts must be what a slow decoder written
 from the layout alone (for text: the record rules) reads, and what that refuses the kernel must refuse.
@@ -48,11 +48,12 @@ def main() -> int:
     made.add_argument("--texts", type=int, default=20_000, help="mutated blocks of VCF records")
     made.add_argument("--rows", type=int, default=50_000, help="rows of a PLINK .bed")
     made.add_argument("--tables", type=int, default=50_000, help="mutated tables of text")
+    made.add_argument("--sequences", type=int, default=50_000, help="mutated batches of sequences to shuffle")
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args()
     if _INSIDE in os.environ:
         from genodl_spark.native import kernels
-        from tests.fuzz import bed, columns, packed, text
+        from tests.fuzz import bed, columns, packed, shuffles, text
 
         library = kernels.opened(os.environ[_INSIDE])
         kernels._library = lambda: library
@@ -61,6 +62,7 @@ def main() -> int:
             (text.run, arguments.texts, "mutated blocks of VCF text"),
             (bed.run, arguments.rows, "rows of a .bed"),
             (columns.run, arguments.tables, "mutated tables"),
+            (shuffles.run, arguments.sequences, "mutated batches of sequences"),
         ):
             started = time.monotonic()
             accepted, refused = work(n, arguments.seed)

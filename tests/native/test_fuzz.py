@@ -26,6 +26,8 @@ def test_mutated_payloads_and_text_under_the_sanitizers() -> None:
         "1000",
         "--tables",
         "2000",
+        "--sequences",
+        "1000",
         "--seed",
         "1",
     ]
