@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 
 from genodl_spark.genome import bases
+from genodl_spark.genome.shuffles import mixed
 
 K = 12  # bases of a k-mer: there are 8 million canonical ones, so that strangers hardly share any
 HASHES = 48  # values of a sketch: of pairs of 60 bases or more that are 90% the same, 98 in 100 share one at least
@@ -26,7 +27,7 @@ def sketches(codes: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Sketches uint64 (rows, HASHES) of sequences: `codes` int8, one behind the other, `ends` int (rows + 1,) as of
     `bases.centred`. Values of different columns are never the same but by chance. A sequence without a k-mer of known
     bases shares its values with those that are equal, or its reverse complement, alone."""
-    keys = _mixed(np.arange(1, HASHES + 1, dtype=np.uint64) << np.uint64(32))
+    keys = mixed(np.arange(1, HASHES + 1, dtype=np.uint64) << np.uint64(32))
     found = np.full((len(ends) - 1, HASHES), np.iinfo(np.uint64).max, np.uint64)
     sizes = np.diff(ends)
     order = np.argsort(sizes, kind="stable")
@@ -41,22 +42,15 @@ def sketches(codes: np.ndarray, ends: np.ndarray) -> np.ndarray:
         rows = order[start:stop]
         kmers, known = _canonical(padded(codes, ends, rows, widest))
         for column, key in enumerate(keys if kmers.shape[1] else ()):
-            hashed = _mixed(kmers ^ key)
+            hashed = mixed(kmers ^ key)
             hashed[~known] = np.iinfo(np.uint64).max
             found[rows, column] = hashed.min(1)
         for row in rows[~known.any(1)].tolist():  # hardly any are so short, or of N alone
             own = codes[ends[row] : ends[row + 1]]
             other = reverse_complements(own[None], np.array([len(own)]))
-            found[row] = _mixed(np.uint64(zlib.crc32(min(own.tobytes(), other.tobytes()))) ^ keys)
+            found[row] = mixed(np.uint64(zlib.crc32(min(own.tobytes(), other.tobytes()))) ^ keys)
         start = stop
     return found
-
-
-def _mixed(state: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64 (Steele 2014) of each uint64."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
 
 
 def _canonical(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
