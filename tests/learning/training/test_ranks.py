@@ -121,19 +121,29 @@ def test_the_store_of_ranks_answers_their_own_user_alone(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_elastic_ranks_start_with_the_executors_python(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
-    """The driver's may lie where no other machine has one; Horovod reads `sys.executable` as it starts them."""
+    """The driver's may lie where no other machine has one; Horovod reads `sys.executable` as it starts them, and asks
+    its service for the interfaces on which ranks are told the driver's address: that which executors know it by."""
     import horovod.spark
     import horovod.spark.gloo_run
+    from horovod.spark.driver.driver_service import SparkDriverService
 
-    def run_elastic(*_: Any, **__: Any) -> list[dict[str, str]]:
+    def run_elastic(*_: Any, **__: Any) -> list[dict[str, Any]]:
         if fails:
             raise RuntimeError
-        return [{"python": horovod.spark.gloo_run.sys.executable}]
+        interfaces = SparkDriverService.get_common_interfaces(SimpleNamespace(_nics={"of tasks"}))
+        return [{"python": horovod.spark.gloo_run.sys.executable, "interfaces": interfaces}]
 
     monkeypatch.setattr(horovod.spark, "run_elastic", run_elastic)
-    context = SimpleNamespace(master="spark://host:7077", pythonExec="./environment/bin/python", _python_includes=None)
-    before = sys.executable
-    with pytest.raises(RuntimeError) if fails else nullcontext():
-        found = ranks.start_ranks(SimpleNamespace(sparkContext=context), "spark", "", 2, dict, dict, dict, None)
-        assert found == {"python": "./environment/bin/python"}
-    assert sys.executable == before
+    before = sys.executable, SparkDriverService.get_common_interfaces
+    # an address that no interface here has leaves the choice to Horovod
+    for driver, interfaces in (("127.0.0.1", {"lo"}), ("192.0.2.1", {"of tasks"}), ("", {"of tasks"})):
+        context = SimpleNamespace(
+            master="spark://host:7077",
+            pythonExec="./environment/bin/python",
+            _python_includes=None,
+            getConf=lambda driver=driver: {"spark.driver.host": driver},
+        )
+        with pytest.raises(RuntimeError) if fails else nullcontext():
+            found = ranks.start_ranks(SimpleNamespace(sparkContext=context), "spark", "", 2, dict, dict, dict, None)
+            assert found == {"python": "./environment/bin/python", "interfaces": interfaces}
+    assert (sys.executable, SparkDriverService.get_common_interfaces) == before
