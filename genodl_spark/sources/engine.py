@@ -126,15 +126,16 @@ def ingest_files(
     tables = [*also, table, QUARANTINE]
     new = [one for one in tables if not lake.exists(one)]
     run_name = uuid.uuid4().hex[:12]
-    pieces: list[Piece] = []
+    over = True  # no task that writes is under way
     try:
         pieces = _numbered(run, reader, _pieces(run, reader, files))
         log.info("reading %d files in %d pieces", len(files), len(pieces))
         brought: dict[str, Brought] = {name: Brought() for name in names}
+        over = _here(run, pieces)
         for row in _each(run, pieces, partial(_write, pieces=pieces, reader=reader, name=run_name), _REPORT):
             _add(brought[row["file"]], row, table)
     except BaseException:
-        discard(run.lake, run.run_id, tables, run_name, new, over=_here(run, pieces))
+        discard(run.lake, run.run_id, tables, run_name, new, over)
         raise
     # A compaction may have put several files' rows together; `commit` takes them apart by these columns.
     where: dict[str, str | list[str]] = {"cohort": cohort, "file": names}
