@@ -3,7 +3,6 @@ moved in training. And that networks of before have the parameters that they had
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,6 @@ from genodl_spark.learning.models import cnn, layers
 from tests.learning.models.test_models import BATCH, LENGTH, build, moved, sequences
 
 SMALL = {"kind": "cnn", "channels": [6], "stem_kernel": 7, "kernel": 3, "dilations": [1]}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def bases(rows: int, length: int, seed: int = 0) -> torch.Tensor:
