@@ -19,8 +19,8 @@ from genodl_spark.job.run import Run
 from genodl_spark.lake.entities import all_rows_about, check_column
 from genodl_spark.lake.schema import PERSON, identifier
 from genodl_spark.learning.heads import Head, labelled
+from genodl_spark.learning.splits import ROLES
 
-HELD_OUT = ("validation", "test")
 TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
 
 
@@ -174,8 +174,9 @@ def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> 
     if labels.published is not None:
         role = np.array([value or "" for value in labels.published])
         taught = np.isin(found, found[role == "train"])
-        held = [f"{(taught & (role == name)).sum()} of {(role == name).sum()} {name} rows" for name in HELD_OUT]
-        if (taught & np.isin(role, HELD_OUT)).any():
+        others = [name for name in ROLES if name != "train"]
+        held = [f"{(taught & (role == name)).sum()} of {(role == name).sum()} {name} rows" for name in others]
+        if (taught & np.isin(role, others)).any():
             warnings.append(f"{' and '.join(held)} share {share} with a training row, as the split was published")
         return replace(labels, warnings=warnings)
     if not several.any():
