@@ -256,11 +256,18 @@ class Predictor:
             [self.chain.apply(part[np.arange(size) % len(part)], self.treatment)[: len(part)] for part in parts]
         )
 
-    def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def inputs(self, x: packing.Rows) -> Any:
+        """What the network takes of rows x (B, values), packed as the card says: (B, *shape), or several by name."""
+        part = self._treated(x[:])
+        return self.reader(part, self._placed(part))[0]
+
+    def _placed(self, x: np.ndarray) -> torch.Tensor:
         with warnings.catch_warnings():  # torch warns of memory that it may not write to, and does not
             warnings.simplefilter("ignore", UserWarning)
-            packed = devices.placed(x, self.device)
-        inputs, distance = self.reader(x, packed)
+            return devices.placed(x, self.device)
+
+    def _batch(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        inputs, distance = self.reader(x, self._placed(x))
         first = encodings.each(inputs, lambda value: value[None])
         with devices.precision(self.precision, self.device):
             outputs = self._answers(first, len(x)).float()
@@ -322,7 +329,7 @@ def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[
     """
     width = predictor.width
     held: list[Batch] = []
-    for rows in _whole(batches, predictor.batch):
+    for rows in whole(batches, predictor.batch):
         x = packing.packed(rows.column("x"), predictor.card.dtype, width)
         lengths = rows.column("length").to_numpy() if "length" in rows.schema.names else None
         held.append(Batch(rows.column("entity_id"), predictor.scores(x, lengths), rows.column("missing").to_numpy()))
@@ -333,7 +340,7 @@ def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[
         yield _together(held)
 
 
-def _whole(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+def whole(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of a multiple of `size`, the last of what is left;
     what need not be put together is not copied."""
     held: list[pa.RecordBatch] = []
