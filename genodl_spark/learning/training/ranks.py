@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _SLOT_SECONDS = 120  # that a lost executor's place may take to be filled again
 _PATIENT_SECONDS = 20  # of them spent on waiting for as many places as there were
 _JOIN_SECONDS = 600  # that ranks wait for each other after one was lost or came
+_MEET_SECONDS = (
+    45  # for all to connect once each has its number; of them 30 for the last one's address (Gloo's timeout)
+)
 _LOOPBACK = "127.0.0.1"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 Work = Callable[[Any], dict[str, Any]]
@@ -295,6 +298,25 @@ def _interface_of(address: str) -> str | None:
     )
 
 
+def _sockets() -> frozenset[tuple[int, int]]:
+    """File numbers and inodes of this process's sockets of TCP."""
+    import psutil
+
+    found = set()
+    for link in psutil.Process().net_connections("tcp"):
+        with contextlib.suppress(OSError):
+            found.add((link.fd, os.fstat(link.fd).st_ino))
+    return frozenset(found)
+
+
+def _shut(sockets: frozenset[tuple[int, int]]) -> None:
+    """Whoever waits for such a socket, here or at its other end, is told that nothing comes any more."""
+    for number, inode in sockets:
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as link:
+            if os.fstat(link.fileno()).st_ino == inode:  # else it is closed, and the number another file's
+                link.shutdown(socket.SHUT_RDWR)
+
+
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
     """Horovod's launcher puts handlers of its own on SIGINT and SIGTERM and leaves them there, deaf to both."""
@@ -316,9 +338,33 @@ class Ranks:
         import horovod.torch as hvd
 
         _listen_towards_driver()
-        hvd.init()
         self._hvd = hvd
+        self._meet()
         self.look()
+
+    def meet_anew(self) -> None:
+        """Joins the ranks that there are now, after some were lost or came."""
+        self._hvd.shutdown()
+        self._meet()
+
+    def _meet(self) -> None:
+        before = _sockets()
+        # For a rank that was lost after the others were told of it Gloo would wait five times as long.
+        waited = threading.Timer(_MEET_SECONDS, lambda: _shut(_sockets() - before))
+        waited.daemon = True
+        waited.start()
+        try:
+            self._hvd.init()
+        finally:
+            waited.cancel()
+        self._links = _sockets() - before
+
+    def hang_up(self) -> None:
+        """Ends this rank's connections with the others, so that they learn at once that it has given up.
+
+        Gloo leaves connections open after an error: who waits for a rank that saw another one die waits 30 s for it.
+        """
+        _shut(self._links)
 
     def look(self) -> None:
         """Takes note of how many ranks there are, after they have changed."""
@@ -431,7 +477,7 @@ def together(member: Member, work: Callable[[], dict[str, Any]]) -> dict[str, An
     """Does `work` with ranks that may be lost and may join; it is begun again after each change,
     and goes on from what `join` left."""
     import horovod.torch as hvd
-    from horovod.common.elastic import State
+    from horovod.common.elastic import State, run_fn
 
     class Together(State):  # type: ignore[misc]
         def on_hosts_updated(self, timestamp: float, update: int) -> None:
@@ -441,7 +487,9 @@ def together(member: Member, work: Callable[[], dict[str, Any]]) -> dict[str, An
             pass
 
         def restore(self) -> None:
-            """Nothing is to be undone: weights move only after all ranks have summed their gradients."""
+            """Called where ranks were lost. Nothing is to be undone: weights move only after all ranks have summed
+            their gradients."""
+            member.ranks.hang_up()
 
         def sync(self) -> None:
             member.join()
@@ -451,7 +499,8 @@ def together(member: Member, work: Callable[[], dict[str, Any]]) -> dict[str, An
             member.resets += 1
 
     member.ranks.elastic = True
-    return dict(hvd.elastic.run(lambda state: work())(Together(bcast_object=hvd.broadcast_object, get_rank=hvd.rank)))
+    begun_again = run_fn(lambda state: work(), member.ranks.meet_anew)
+    return dict(begun_again(Together(bcast_object=hvd.broadcast_object, get_rank=hvd.rank)))
 
 
 def device_of(ranks: Ranks) -> torch.device:

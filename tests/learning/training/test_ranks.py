@@ -87,6 +87,60 @@ def test_a_rank_that_fails_ends_the_others(tmp_path: Path) -> None:
         launched(replace(j, checkpoint=""), "horovodrun")
 
 
+def waits(folder: str) -> dict[str, float]:
+    """Ranks 0 and 1 sum; rank 1 has given up. Returns how long rank 0 waited until it was told."""
+    import torch
+    from horovod.common.exceptions import HorovodInternalError
+
+    rank, told = ranks.Ranks(), Path(folder) / "told"
+    assert rank.sum(torch.ones(1), "first").tolist() == [2]
+    began = time.monotonic()
+    if rank.rank == 1:
+        rank.hang_up()
+        while not told.exists() and time.monotonic() < began + 60:
+            time.sleep(0.05)
+    else:
+        with pytest.raises(HorovodInternalError):
+            rank.sum(torch.ones(1), "second")
+        told.touch()
+    return {"seconds": time.monotonic() - began}
+
+
+def test_a_rank_that_hangs_up_keeps_nobody_waiting(tmp_path: Path) -> None:
+    assert ranks._on_hosts("localhost:2", 2, {}, (waits, str(tmp_path)))["seconds"] < 10  # Gloo's timeout is 30 s
+
+
+def test_ranks_wait_for_a_lost_one_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was lost after it had said where it listens: the others wait for it to connect."""
+    rank = ranks.Ranks.__new__(ranks.Ranks)
+    others = socket.create_server(("127.0.0.1", 0))
+    kept = socket.create_connection(others.getsockname())  # of before
+
+    def init() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listens:
+            listens.accept()
+
+    rank._hvd = SimpleNamespace(init=init)
+    monkeypatch.setattr(ranks, "_MEET_SECONDS", 0.2)
+    with pytest.raises(OSError, match="Invalid argument"):
+        rank._meet()
+    kept.send(b"a")
+    with others.accept()[0] as accepted:
+        assert accepted.recv(1) == b"a"
+    number = kept.fileno()
+    closed = (number, os.fstat(number).st_ino)
+    assert closed in ranks._sockets()
+    kept.close()
+    with socket.create_connection(others.getsockname()) as again, others.accept()[0] as accepted:
+        assert again.fileno() == number
+        ranks._shut(frozenset({closed}))
+        again.send(b"b")
+        assert accepted.recv(1) == b"b"
+        ranks._shut(frozenset({(number, os.fstat(number).st_ino)}))
+        assert accepted.recv(1) == b""
+    others.close()
+
+
 def test_hosts_that_do_not_suffice_or_are_no_hosts(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"train.hosts: found places for fewer than 2 ranks in 'localhost:1'"):
         launched(replace(job(tmp_path), checkpoint=""), "horovodrun", "localhost:1")
