@@ -55,6 +55,22 @@ def centred(codes: np.ndarray, ends: np.ndarray, length: int) -> np.ndarray:
     return x
 
 
+def kmers(codes: np.ndarray, k: int, merged: bool = False) -> np.ndarray:
+    """The k-mer that starts at each place of base codes int8 (rows, length): int32 (rows, length - k + 1), its rank
+    in the order AA..A, AA..C to TT..T; -1 where a base of it is unknown. k is at most 15.
+
+    `merged`: both strands are one, a k-mer and its reverse complement are the lesser of the two.
+    """
+    index, known = _kmers(codes, k)
+    if merged:
+        left, other = index.copy(), np.zeros_like(index)
+        for _ in range(k):
+            other = other * 4 + (3 - left % 4)
+            left //= 4
+        index = np.minimum(index, other)
+    return np.where(known, index, np.int32(-1))
+
+
 def kmer_counts(codes: np.ndarray, k: int) -> np.ndarray:
     """How often each k-mer stands in each row of base codes int8 (rows, length): int32 (rows, 4**k),
     in the order AA..A, AA..C to TT..T.
@@ -70,14 +86,21 @@ def kmer_counts(codes: np.ndarray, k: int) -> np.ndarray:
     step = max(1, _BLOCK // max(places, 4**k))
     for start in range(0, rows, step):
         part = codes[start : start + step]
-        index = np.zeros((len(part), places), np.int32)
-        known = np.ones(index.shape, bool)
-        for i in range(k):
-            base = part[:, i : i + places]
-            index = index * 4 + base
-            known &= base >= 0
+        index, known = _kmers(part, k)
         row = np.arange(len(part), dtype=np.int64)[:, None] << (2 * k)
         counts[start : start + step] = np.bincount((row + index)[known], minlength=len(part) << (2 * k)).reshape(
             len(part), -1
         )
     return counts
+
+
+def _kmers(codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks of k-mers, and whether all bases of each are known, where alone its rank means anything."""
+    places = max(codes.shape[1] - k + 1, 0)
+    index = np.zeros((len(codes), places), np.int32)
+    known = np.ones(index.shape, bool)
+    for i in range(k):
+        base = codes[:, i : i + places]
+        index = index * 4 + base
+        known &= base >= 0
+    return index, known
