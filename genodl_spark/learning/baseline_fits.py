@@ -71,7 +71,8 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     learnt_from, treated = rows, lambda found: found
     if fits.chain is not None:
         learnt_from, treated = _treatment(fits, data, rows)
-    x = encoding.baseline(treated(data.x[learnt_from])[:, used])
+    seen = _as_they_are if name in baselines.OF_SEQUENCES else encoding.baseline
+    x = seen(treated(data.x[learnt_from])[:, used])
     if fits.external is not None:
         others = examples(tuple(fits.external[0]), fits.external[1])
         test_rows = np.flatnonzero(labelled(others.target[:, own]))
@@ -79,7 +80,7 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     else:
         test_rows = np.flatnonzero(plan.held_out(data.folds, sets, fits.folds)[0] & known)
         tested = data.x[test_rows]
-    others_x = encoding.baseline(treated(tested)[:, used])
+    others_x = seen(treated(tested)[:, used])
     target = data.target[learnt_from, own]
     learnt = learning_times(target[:, 0], target[:, 1] > 0) if wanted.kind == "time" else target[:, 0]
     scores = baselines.fit_predict(name, x, learnt, others_x, len(wanted.classes), fits.seed, fits.options.get(name))
@@ -87,7 +88,11 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
         wanted.kind == "time"
     ):  # sums of residuals are 0 but for their last bits, which are not to put rows of different folds in an order
         scores = scores.round(12)
-    return test_rows, scores.reshape(len(test_rows), -1)
+    return test_rows, scores if scores.ndim == 2 else scores[:, None]
+
+
+def _as_they_are(x: np.ndarray) -> np.ndarray:
+    return x
 
 
 def _treatment(

@@ -1,4 +1,4 @@
-"""The models that stand beside every network in its table: majority, linear, forest, tree.
+"""The models that stand beside every network in its table: majority, linear, trees; more for sequences.
 
 One call fits one baseline on one training set and scores other rows, so that Spark tasks run them side by side.
 Settings are fixed here in advance, the same for every task, unless options are given, which a search over SPACES finds;
@@ -12,27 +12,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.linear_model import Ridge, RidgeCV
 from sklearn.svm import LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import baselines
+from genodl_spark.learning import penalties, sequence_baselines
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.settings import Evaluation
 
-NAMES = ("majority", "linear_svm", "logistic", "random_forest", "decision_tree")
-REGRESSION_NAMES = ("majority", "linear_svm", "ridge", "random_forest", "decision_tree")
+NAMES = ("majority", "linear_svm", "logistic", "random_forest", "decision_tree", "gradient_boosting")
+REGRESSION_NAMES = ("majority", "linear_svm", "ridge", "random_forest", "decision_tree", "gradient_boosting")
+OF_SEQUENCES = frozenset((*sequence_baselines.NAMES, *sequence_baselines.REGRESSION_NAMES))
+_OF_VALUES = {"logistic": "ridge", "kmer_logistic": "kmer_ridge"}  # what each is where values are learnt
 
 TREES = 500
 SVM_C = 0.01
-# Of the logistic penalty, for rows scaled to mean squared norm 1: with f standardised features, C = 10 / f and so on.
-PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
-INNER_FOLDS = 3
-INNER_ROWS = 2000
+BOOSTED_FEATURES = 2000
 
 _FOREST: dict[str, dict[str, Any]] = {
     "max_features": {"choices": ["default", "sqrt", "log2", 0.05, 0.1, 0.3, 0.6]},
@@ -44,17 +48,26 @@ _TREE: dict[str, dict[str, Any]] = {
     "min_samples_leaf": {"low": 1, "high": 50, "log": True},
     "ccp_alpha": {"low": 0.0, "high": 0.05},
 }
+_BOOSTING: dict[str, dict[str, Any]] = {
+    "learning_rate": {"low": 0.01, "high": 0.5, "log": True},
+    "max_iter": {"low": 25, "high": 400, "log": True},
+    "max_leaf_nodes": {"low": 2, "high": 63, "log": True},
+    "min_samples_leaf": {"low": 1, "high": 100, "log": True},
+    "max_features": {"choices": ["default", 0.03, 0.1, 0.3, 1.0]},
+}
 # What a search may choose for each baseline, in the form of tune.space: C of the SVM; C of the logistic penalty
-# and alpha of ridge, for rows scaled to mean squared norm 1; a share of the features at each node of a forest,
-# where "default" is that of the fixed settings; a depth of 0 grows a tree in full.
+# and alpha of ridge, for rows scaled to mean squared norm 1; a share of the features at each node of a forest
+# or of boosted trees, where "default" is that of the fixed settings; a depth of 0 grows a tree in full.
 SPACES: dict[str, dict[str, dict[str, Any]]] = {
     "linear_svm": {"C": {"low": 1e-5, "high": 10.0, "log": True}},
     "logistic": {"C": {"low": 0.01, "high": 100_000.0, "log": True}},
     "ridge": {"alpha": {"low": 1e-5, "high": 1e4, "log": True}},
     "random_forest": _FOREST,
     "decision_tree": _TREE,
+    "gradient_boosting": _BOOSTING,
+    **sequence_baselines.SPACES,
 }
-# Where a search starts: the fixed settings; the middle of the path for the two whose penalty is chosen
+# Where a search starts: the fixed settings; the middle of the path for those whose penalty is chosen
 # within the training rows there.
 STARTS: dict[str, dict[str, Any]] = {
     "linear_svm": {"C": SVM_C},
@@ -62,14 +75,24 @@ STARTS: dict[str, dict[str, Any]] = {
     "ridge": {"alpha": 1.0},
     "random_forest": {"max_features": "default", "min_samples_leaf": 1, "max_depth": 0},
     "decision_tree": {"max_depth": 0, "min_samples_leaf": 1, "ccp_alpha": 0.0},
+    "gradient_boosting": {
+        "learning_rate": 0.1,
+        "max_iter": 100,
+        "max_leaf_nodes": 31,
+        "min_samples_leaf": 20,
+        "max_features": "default",
+    },
+    **sequence_baselines.STARTS,
 }
 
 _BLOCK = 2048  # features standardised at a time
 
 
-def names(n_classes: int) -> tuple[str, ...]:
-    """Names of the baselines for `n_classes` classes, 0 for regression."""
-    return NAMES if n_classes else REGRESSION_NAMES
+def names(n_classes: int, letters: bool = False) -> tuple[str, ...]:
+    """Names of the baselines for `n_classes` classes, 0 for regression; where rows are `letters`, base codes,
+    with those OF_SEQUENCES."""
+    own = (sequence_baselines.NAMES if n_classes else sequence_baselines.REGRESSION_NAMES) if letters else ()
+    return (*(NAMES if n_classes else REGRESSION_NAMES), *own)
 
 
 def fit_predict(
@@ -83,7 +106,8 @@ def fit_predict(
 ) -> np.ndarray:
     """Fits baseline `name` on (x_train, y_train) and scores x_test.
 
-    x_train (n, f) and x_test (m, f): float32, NaN missing. y_train (n,): class index, or value where `n_classes` is 0.
+    x_train (n, f) and x_test (m, f): float32, NaN missing; for a baseline OF_SEQUENCES base codes, int8, -1 unknown.
+    y_train (n,): class index, or value where `n_classes` is 0.
     Returns float64: class probabilities (m, n_classes), 0 for classes absent from y_train; or values (m,).
     The same for the same seed. Missing values become the feature's mean in training, 0 where it was never seen.
     ValueError for an unknown name, or option, and where there is no training row.
@@ -97,10 +121,23 @@ def fit_predict(
     logistic: L2, the penalty of least log loss in 3 folds of at most 2,000 training rows.
     For regression, linear_svm is LinearSVR (epsilon 0.1 of the target's standard deviation, C 0.01), and "ridge",
     or "logistic", is ridge with the penalty of least leave-one-out error.
+    gradient_boosting: scikit-learn's on histograms, 100 rounds of trees with at most 31 leaves, each of at least 20
+    rows or, where that is fewer, a third of all; a tenth of the features at each node, but at least 50; of more than
+    2,000 features those that share most variance with the target. It takes missing values as they are.
+
+    weighted_degree: an SVM (hinge loss) on the bases and the pairs of bases at each position, the kernel of that name
+    of degree 2; its C, of 0.1, 0.3, 1 and 3, has the least log loss in 3 folds of at most 2,000 training rows, and its
+    probabilities are Platt's, by 3 folds of all. For regression weighted_degree is LinearSVR (squared loss, epsilon
+    0.1), with the C of least squared error. kmer_logistic: L2, on logarithms of 1 and the counts of 1- to 6-mers, each
+    row scaled to length 1, and a penalty of least log loss as above; with `strands` both a k-mer counts with its
+    reverse complement. kmer_ridge: the same for regression, its penalty of least leave-one-out error in at most 2,000
+    training rows. nearest_neighbour: shares of the classes, or the mean value, among the 5 training sequences
+    (`neighbours`) that are most similar, weighted by similarity, the cosine of which 8-mers (`k`) of either strand two
+    sequences have.
     """
-    name = {"logistic": "ridge"}.get(name, name) if not n_classes else name
-    if name not in names(n_classes):
-        raise ValueError(f"found baseline {name!r}; expected one of {', '.join(names(n_classes))}")
+    name = name if n_classes else _OF_VALUES.get(name, name)
+    if name not in names(n_classes, letters=True):
+        raise ValueError(f"found baseline {name!r}; expected one of {', '.join(names(n_classes, letters=True))}")
     options = dict(options or {})
     unknown = options.keys() - SPACES.get(name, {}).keys()
     if unknown:
@@ -126,6 +163,12 @@ def _probabilities(
     shares = np.bincount(y) / len(y)
     if name == "majority" or len(shares) == 1 or not len(x_test):
         return np.tile(shares, (len(x_test), 1))
+    if name in OF_SEQUENCES:
+        return sequence_baselines.probabilities(name, x_train, y, x_test, seed, options)
+    if name == "gradient_boosting":
+        boosted = HistGradientBoostingClassifier(random_state=seed, **_boosting(x_train, options))
+        train, test = _telling(x_train, np.eye(len(shares))[y], x_test)
+        return boosted.fit(train, y).predict_proba(test)
     if name in ("random_forest", "decision_tree"):
         kind = RandomForestClassifier if name == "random_forest" else DecisionTreeClassifier
         size = {"n_estimators": TREES} if name == "random_forest" else {}
@@ -143,8 +186,8 @@ def _probabilities(
         decision = model.fit(train, y).decision_function(test)
         return _softmax(decision if decision.ndim == 2 else np.column_stack([np.zeros(len(test)), decision]))
     train, test = train / scale, test / scale
-    penalty = options["C"] if "C" in options else _penalty(train, y, seed)
-    return _logistic(penalty, 1e-6).fit(train, y).predict_proba(test)
+    penalty = options["C"] if "C" in options else penalties.of_logistic(train, y, seed)
+    return penalties.logistic(penalty, 1e-6).fit(train, y).predict_proba(test)
 
 
 def _values(
@@ -153,6 +196,12 @@ def _values(
     mean, spread = y.mean(), y.std()
     if name == "majority" or spread == 0 or not len(x_test):
         return np.full(len(x_test), mean)
+    if name in OF_SEQUENCES:
+        return sequence_baselines.values(name, x_train, y, x_test, seed, options)
+    if name == "gradient_boosting":
+        boosted = HistGradientBoostingRegressor(random_state=seed, **_boosting(x_train, options))
+        train, test = _telling(x_train, (y - mean)[:, None], x_test)
+        return boosted.fit(train, y).predict(test)
     if name in ("random_forest", "decision_tree"):
         if name == "random_forest":
             width = min(-(-x_train.shape[1] // 3), 200)
@@ -167,7 +216,7 @@ def _values(
         model = (
             Ridge(scale**2 * options["alpha"])
             if "alpha" in options
-            else RidgeCV(alphas=scale**2 * np.logspace(-4, 4, 17))
+            else RidgeCV(alphas=scale**2 * penalties.RIDGE_PENALTIES)
         )
     else:
         model = LinearSVR(
@@ -183,34 +232,39 @@ def _grown(options: Mapping[str, Any], width: int | str | None) -> dict[str, Any
     return {key: translated.get(key, {}).get(value, value) for key, value in options.items()}
 
 
-def _logistic(penalty: float, tolerance: float) -> LogisticRegression:
-    return LogisticRegression(C=penalty, max_iter=1000, tol=tolerance, warm_start=True)
+def _boosting(x: np.ndarray, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of boosted trees on training rows x, as scikit-learn takes them."""
+    chosen = {**STARTS["gradient_boosting"], **options}
+    if chosen["max_features"] == "default":
+        chosen["max_features"] = min(1.0, max(0.1, 50 / min(x.shape[1], BOOSTED_FEATURES)))
+    chosen["min_samples_leaf"] = max(1, min(chosen["min_samples_leaf"], len(x) // 3))
+    # 63 bins: counts and alleles have fewer, and histograms take a quarter of the memory of 255
+    return {**chosen, "max_bins": 63, "early_stopping": False}
 
 
-def _penalty(z: np.ndarray, y: np.ndarray, seed: int) -> float:
-    """The C of PENALTIES with the least log loss in INNER_FOLDS folds, stratified, of at most INNER_ROWS rows;
-    the smallest of equals."""
-    order = np.random.default_rng(seed).permutation(len(y))[:INNER_ROWS]
-    order = order[np.argsort(y[order], kind="stable")]  # dealt class by class
-    z, y = z[order], y[order]
-    fold = np.arange(len(y)) % INNER_FOLDS
-    models: dict[int, LogisticRegression] = {}
-    best, least = PENALTIES[0], np.inf
-    for penalty in PENALTIES:
-        loss = 0.0
-        for k in range(INNER_FOLDS):
-            inside, held = fold != k, fold == k
-            if len(np.unique(y[inside])) < 2:
-                continue
-            model = models.setdefault(k, _logistic(penalty, 1e-4)).set_params(C=penalty).fit(z[inside], y[inside])
-            column = np.searchsorted(model.classes_, y[held]).clip(max=len(model.classes_) - 1)
-            likelihood = model.predict_proba(z[held])[np.arange(held.sum()), column]
-            loss -= np.log(np.where(model.classes_[column] == y[held], likelihood, 0).clip(1e-6)).sum()
-        if loss < least:
-            best, least = penalty, loss
-        elif loss > least:
-            break  # the loss has one valley along the path, as a rule, and weak penalties cost most
-    return best
+def _telling(x_train: np.ndarray, basis: np.ndarray, x_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both parts with the features that boosted trees see, chosen by the training rows. `basis` as `_shared` has it."""
+    used = np.flatnonzero(~np.isnan(x_train).all(0))  # histograms take no feature of which nothing is known
+    if not len(used):
+        return np.zeros((len(x_train), 1)), np.zeros((len(x_test), 1))
+    if len(used) > BOOSTED_FEATURES:
+        most = np.argsort(-_shared(x_train[:, used], basis), kind="stable")[:BOOSTED_FEATURES]
+        used = used[np.sort(most)]
+    return x_train[:, used], x_test[:, used]
+
+
+def _shared(x: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """Share of each feature's variance that the target explains, (f,): of classes' indicators `basis` (n, k),
+    or of a centred target (n, 1). Missing values are the mean."""
+    found = np.zeros(x.shape[1])
+    for start in range(0, x.shape[1], _BLOCK):
+        part = x[:, start : start + _BLOCK].astype(np.float64)
+        mean = _mean(part)
+        part = _impute(part, mean) - mean
+        total = (part**2).sum(0)
+        explained = ((basis.T @ part) ** 2 / (basis**2).sum(0)[:, None]).sum(0)
+        found[start : start + _BLOCK] = np.where(total > 0, explained / np.where(total > 0, total, 1), 0)
+    return found
 
 
 def _standardise(x_train: np.ndarray, x_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -288,23 +342,28 @@ def learning_times(times: np.ndarray, event: np.ndarray) -> np.ndarray:
     return found
 
 
-def baseline_names(settings: Evaluation, heads: Sequence[Head]) -> list[str]:
+def baseline_names(settings: Evaluation, heads: Sequence[Head], letters: bool = True) -> list[str]:
     """The baselines asked for that there are for such heads; what is logistic for classes is ridge for values.
 
-    InputError for an unknown one, or option of one.
+    `letters`: whether rows are base codes. InputError for an unknown one, or option of one, and for one OF_SEQUENCES
+    where they are not.
     """
-    known = {*baselines.NAMES, *baselines.REGRESSION_NAMES}
+    known = {*NAMES, *REGRESSION_NAMES, *(OF_SEQUENCES if letters else ())}
     for name in settings.baselines:
         if name not in known:
+            of = " of rows that are no base codes" if name in OF_SEQUENCES else ""
             raise InputError(
-                f"found baseline {name!r}; expected some of {', '.join(sorted(known))}", "evaluate.baselines"
+                f"found baseline {name!r}{of}; expected some of {', '.join(sorted(known))}", "evaluate.baselines"
             )
     for name, options in settings.options.items():
         for option in options:
-            if option not in baselines.SPACES.get(name, {}):
-                expected = ", ".join(f"{n}.{o}" for n, space in baselines.SPACES.items() for o in space)
+            if option not in SPACES.get(name, {}):
+                expected = ", ".join(f"{n}.{o}" for n, space in SPACES.items() for o in space)
                 raise InputError(f"found option {name}.{option}; expected some of {expected}", "evaluate.options")
+            value, place = options[option], f"evaluate.options.{name}.{option}"
+            if name in OF_SEQUENCES and (wanted := sequence_baselines.expected(option, value)) is not None:
+                raise InputError(f"found {value!r}; expected {wanted}", place)
     most = max((len(head.classes) for head in heads if head.kind != "none"), default=None)
-    kind = names(most) if most is not None else ()
-    same = {"logistic": "ridge"} if not most else {}
+    kind = names(most, letters) if most is not None else ()
+    same = {} if most else _OF_VALUES
     return list(dict.fromkeys(n for name in settings.baselines if (n := same.get(name, name)) in kind))

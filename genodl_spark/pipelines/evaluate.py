@@ -59,6 +59,7 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
     name = run.cohort(
         cohort, labelled_cohorts(run, model.features, model.row.label_column, cohort), f"data for {run.settings.task}"
     )
+    _names(model)  # refuses before anything is read
     external = name != model.row.cohort
     asked = external or model.settings.report.by is not None
     read = (*model.features.tables, *tables_about(run.sources, entity_of(model.features), name)) if asked else ()
@@ -111,7 +112,7 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
 
 
 def _names(model: Chosen) -> list[str]:
-    return baseline_names(model.settings.evaluate, model.card.predicted)
+    return baseline_names(model.settings.evaluate, model.card.predicted, model.encoding.letters)
 
 
 def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | None) -> Fits:

@@ -23,7 +23,7 @@ from genodl_spark.core.session import task_slots
 from genodl_spark.job.config import Settings, override
 from genodl_spark.job.run import Report, Run, code_of, fingerprint
 from genodl_spark.lake.tables.learning import TRIALS
-from genodl_spark.learning import baselines, metrics, tuning
+from genodl_spark.learning import baselines, encodings, metrics, tuning
 from genodl_spark.learning.baseline_fits import Fits, inner_metric
 from genodl_spark.learning.baselines import baseline_names
 from genodl_spark.learning.metrics import headline_metric
@@ -62,6 +62,8 @@ def tune(
     final = s.model_copy(update={"split": outer_split(s)})
     dataset, fresh = dataset_of(run.under(final), cohort, label)
     cohort, label = dataset.cohort, dataset.label_column
+    letters = encodings.encoding(dataset.transform, s.code_files).letters
+    names = baseline_names(s.evaluate, heads_of_row(dataset), letters)
     inner = dataset
     if not roles(run, dataset).get("validation"):
         nested = s.model_copy(update={"split": final.split.model_copy(update={"inner": s.tune.folds})})
@@ -69,7 +71,7 @@ def tune(
         fresh = fresh or dealt
     search = _Search(run, inner, store)
     best, changed = search.network(space, run_alone or rank.run_alone)
-    tuned, wrote = search.baselines(baseline_names(s.evaluate, heads_of_row(dataset)))
+    tuned, wrote = search.baselines(names)
     chosen = best.values | {
         f"evaluate.options.{name}.{key}": value for name, trial in tuned.items() for key, value in trial.values.items()
     }

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_selection import f_classif
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
@@ -16,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
-from genodl_spark.learning import baselines, metrics
+from genodl_spark.learning import baselines, metrics, penalties
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 FAST = ("majority", "linear_svm", "logistic", "decision_tree")
@@ -60,7 +62,7 @@ def test_rotated_linear_models_are_those_of_all_features(c: int) -> None:
     else:
         assert found == pytest.approx(np.exp(decision) / np.exp(decision).sum(1, keepdims=True), abs=1e-3)
 
-    penalty = baselines._penalty(rotated[0] / scale, y[:60], 3)
+    penalty = penalties.of_logistic(rotated[0] / scale, y[:60], 3)
     logistic = LogisticRegression(C=penalty, max_iter=10_000, tol=1e-8).fit(z / scale, y[:60])
     assert baselines.fit_predict("logistic", train, y[:60], test, c, 3) == pytest.approx(
         logistic.predict_proba(w / scale), abs=1e-3
@@ -87,7 +89,7 @@ def test_missing_values_become_the_training_mean(f: int) -> None:
             [0.0 if np.isnan(column).all() else np.nanmean(column.astype(np.float64)) for column in x[:50].T]
         )
     filled = np.where(np.isnan(x), mean.astype(np.float32), x)
-    for name in baselines.NAMES:
+    for name in set(baselines.NAMES) - {"gradient_boosting"}:
         found = baselines.fit_predict(name, x[:50], y[:50], x[50:], 3, 0)
         assert found == pytest.approx(baselines.fit_predict(name, filled[:50], y[:50], filled[50:], 3, 0), abs=2e-3), (
             name
@@ -95,7 +97,7 @@ def test_missing_values_become_the_training_mean(f: int) -> None:
         assert found.sum(1) == pytest.approx(1)
         assert np.isfinite(found).all() and found.dtype == np.float64
     value = filled[:, 0] + y
-    for name in baselines.REGRESSION_NAMES:
+    for name in set(baselines.REGRESSION_NAMES) - {"gradient_boosting"}:
         found = baselines.fit_predict(name, x[:50], value[:50], x[50:], 0, 0)
         assert found == pytest.approx(
             baselines.fit_predict(name, filled[:50], value[:50], filled[50:], 0, 0), abs=2e-3
@@ -182,9 +184,57 @@ def test_planted_noise_scores_chance() -> None:
 def test_the_penalty_is_strong_for_noise_and_weak_for_signal() -> None:
     noise, y = classes(120, 50, 2, signal=0.0)
     z = StandardScaler().fit_transform(noise)
-    assert baselines._penalty(z / np.sqrt(50), y, 0) == baselines.PENALTIES[0]
+    assert penalties.of_logistic(z / np.sqrt(50), y, 0) == penalties.PENALTIES[0]
     z[:, 0] = 4.0 * y
-    assert baselines._penalty(z / np.sqrt(50), y, 0) >= 100
+    assert penalties.of_logistic(z / np.sqrt(50), y, 0) >= 100
+
+
+def test_boosted_trees_learn_from_what_is_missing() -> None:
+    random = np.random.default_rng(3)
+    x, y = random.normal(size=(400, 6)).astype(np.float32), random.integers(0, 2, 400)
+    x[(y == 1) & (random.random(400) < 0.9), 2] = np.nan
+    x[:, 4] = np.nan  # never seen
+    found = baselines.fit_predict("gradient_boosting", x[:200], y[:200], x[200:], 2, 0)[:, 1]
+    assert roc_auc_score(y[200:], found) > 0.9
+    value = baselines.fit_predict("gradient_boosting", x[:200], 3.0 + y[:200], x[200:], 0, 0)
+    assert np.corrcoef(value, y[200:])[0, 1] > 0.8
+    wide = np.concatenate([np.full((400, 3000), np.nan, np.float32), np.ones((400, 2500), np.float32), x], 1)
+    found = baselines.fit_predict("gradient_boosting", wide[:200], y[:200], wide[200:], 2, 0)[:, 1]
+    assert roc_auc_score(y[200:], found) > 0.9
+
+
+@pytest.mark.parametrize("f", [30, 5000])
+def test_boosted_trees_are_those_of_scikit_learn(f: int) -> None:
+    x, y = classes(120, f, 3, signal=2.0)
+    x[:, f // 2] = x[:, 0]  # among the last features, too
+    x[:, 1] = 7.0
+    shared = baselines._shared(x[:90], np.eye(3)[y[:90]])
+    ratio, _ = f_classif(np.delete(x[:90], 1, 1).astype(np.float64), y[:90])
+    assert np.delete(shared, 1) == pytest.approx(1 / (1 + (90 - 3) / (2 * ratio)), rel=1e-6) and shared[1] == 0
+    used = np.sort(np.argsort(-shared, kind="stable")[:2000])
+    assert {0, f // 2} <= set(used.tolist()) and len(used) == min(f, 2000)
+    settings = {"min_samples_leaf": 20, "max_bins": 63, "early_stopping": False, "random_state": 4}
+    settings["max_features"] = 1.0 if f == 30 else 0.1
+    oracle = HistGradientBoostingClassifier(**settings).fit(x[:90, used], y[:90]).predict_proba(x[90:, used])
+    found = baselines.fit_predict("gradient_boosting", x[:90], y[:90], x[90:], 3, 4)
+    np.testing.assert_array_equal(found, oracle)
+    assert (found.argmax(1) == y[90:]).mean() > 0.7
+    value = x[:, 0] + x[:, 3]
+    related = baselines._shared(x[:90], (value[:90] - value[:90].mean())[:, None])
+    assert np.delete(related, 1) == pytest.approx(
+        [np.corrcoef(column, value[:90])[0, 1] ** 2 for column in np.delete(x[:90], 1, 1).T], rel=1e-3, abs=1e-6
+    )
+    few = baselines.fit_predict("gradient_boosting", x[:12], y[:12], x[90:], 3, 0)  # a leaf of 4 rows
+    assert len(np.unique(few, axis=0)) > 1
+
+
+def test_boosted_trees_find_a_rare_class() -> None:
+    x, y = classes(1000, 20, 2, signal=2.0)
+    kept = (y == 0) | (np.random.default_rng(0).random(1000) < 0.06)
+    x, y = x[kept], y[kept]
+    half = len(y) // 2
+    found = baselines.fit_predict("gradient_boosting", x[:half], y[:half], x[half:], 2, 0)[:, 1]
+    assert roc_auc_score(y[half:], found) > 0.8 and found.mean() == pytest.approx(y[:half].mean(), abs=0.04)
 
 
 def _published(name: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:

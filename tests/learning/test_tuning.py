@@ -118,19 +118,22 @@ def test_ranges_take_the_type_of_the_setting() -> None:
 
 @pytest.mark.parametrize("name", sorted(baselines.SPACES))
 def test_every_value_of_a_baselines_space_is_one_that_it_takes(name: str) -> None:
-    classes = 0 if name == "ridge" else 3
+    classes = 0 if name in ("ridge", "kmer_ridge") else 3
     dimensions = {key: Dimension(**values) for key, values in baselines.SPACES[name].items()}
     space = tuning.typed(dimensions, baselines.STARTS[name], name)
     study = Study(tuning.open_storage(""), name, space, True, 0, 50)
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(30, 5)).astype(np.float32), np.arange(30) % 3.0
     x[:, 0] += 3 * y
+    if name in baselines.OF_SEQUENCES:
+        x = generator.integers(0, 4, (30, 20)).astype(np.int8)
     kept, baselines.TREES = baselines.TREES, 3
     try:
         for _ in range(12):
             scores = baselines.fit_predict(name, x, y, x, classes, 0, study.ask().values)
             assert np.isfinite(scores).all() and scores.shape == ((30, 3) if classes else (30,))
-        if name in ("linear_svm", "random_forest", "decision_tree"):  # the others choose their penalty by themselves
+        fixed_settings = ("linear_svm", "random_forest", "decision_tree", "gradient_boosting", "nearest_neighbour")
+        if name in fixed_settings:  # the others choose their penalty by themselves
             for c in (3, 0):
                 fixed = baselines.fit_predict(name, x, y, x, c, 0)
                 assert fixed.tolist() == baselines.fit_predict(name, x, y, x, c, 0, baselines.STARTS[name]).tolist()

@@ -13,7 +13,8 @@ or one of the user's own.
     projectable                            whether few rows of many features may be trained on by their coordinates
     by_name                                whether a row may be made of values by name or of another order of features,
                                            the rest missing
-    letters                                whether rows are base codes, so that a sequence of letters may stand for one
+    letters                                whether rows are base codes, so that a sequence of letters may stand for one,
+                                           and baselines of sequences take them as they are
     tensors(features) -> {name: shapes}    what a model's weights hold beside its network, and the shapes
                                            that each may have
     learnt(x, learns, scaling, cut, pooled)
