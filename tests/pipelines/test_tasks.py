@@ -95,6 +95,9 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
     )
     assert set(metrics["baselines"]) == {"majority", "linear_svm", "random_forest", "decision_tree", "logistic"}
     assert metrics["baselines"]["majority"]["accuracy"]["value"] == pytest.approx(0.5, abs=0.1)
+    refused = ("--label", "status", "--set", "evaluate.baselines=majority,kmer_logistic")
+    code, _, line = genodl(evaluate, "tumor_type", *at, *refused)
+    assert code == 2 and "found baseline 'kmer_logistic' of rows that are no base codes; expected" in line
     own = lake.read(HELD_OUT).where("predictor = 'model'").collect()
     by_hand = [np.mean([np.argmax(r.scores) == r.target for r in own if r.repeat == k]) for k in range(2)]
     assert metrics["model"]["accuracy"]["value"] == pytest.approx(np.mean(by_hand))

@@ -179,6 +179,10 @@ def test_a_search_on_validation_rows_of_a_published_split(genodl, lake: Lake, tm
         ("tune.space.train.epohcs={low=1,high=3}", "tune.space.train.epohcs: unknown"),
         ("tune.storage=nonsense://x", "tune.storage: not opened"),
         ("evaluate.baselines=nonsense", "evaluate.baselines: found baseline 'nonsense'"),
+        (
+            "evaluate.baselines=weighted_degree",
+            "evaluate.baselines: found baseline 'weighted_degree' of rows that are no",
+        ),
     ):
         code, _, line = genodl(tune, "tumor_type", *at, "--set", assignment)
         assert code == 2 and found in line

@@ -8,6 +8,7 @@ import numpy as np
 
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.learning import PREDICTIONS
+from genodl_spark.learning import baselines
 from jobs import evaluate, ingest, query, train
 from jobs import predict as predict_job
 
@@ -53,6 +54,13 @@ def test_sequences_of_other_lengths_and_a_model_that_nothing_tests(genodl, lake:
     code, report, line = genodl(query, f"{asked}.out_of_distribution AS alike", *common)
     assert code == 0, line
     assert report["result"] == [{"long": True, "alike": found["alike0"]}]
+
+    # Beside the network stand the baselines that its task names, some of which see bases.
+    for cohort in ("seen", "new"):
+        code, report, line = genodl(evaluate, "binding", "--cohort", cohort, *common, "--set", "evaluate.resamples=20")
+        assert code == 0, line
+        assert set(report["metrics"]["baselines"]) == set(baselines.names(2, letters=True))
+        assert report["metrics"]["n_test"] == {"seen": 12, "new": 24}[cohort]
 
     # Of four rows of four classes none can be held out.
     sent("few", {f"f{i}": drawn(20) for i in range(4)}, 4)
