@@ -36,6 +36,7 @@ from genodl_spark.learning.models.layers import (
     windows,
 )
 
+_NOWHERE = -1e4  # energy of what is not in the sequence
 PLACES = 1000  # that the dense head sees apart at most: its weights are bounded, however long sequences are
 
 
@@ -76,6 +77,39 @@ class _Places(nn.Module):
         return found
 
 
+class _Boxes(nn.Module):
+    """x (M or 1, B, L, 4), one-hot -> (M, B, boxes): of each pair of boxes the logarithm of the sum over all starts and
+    spacers of e to the power of their energies (in units of kT, the more the tighter): of the first box, of the second,
+    and of the bases between, of which there are from `spacers[0]` to `spacers[1]`.
+
+    That is the free energy of a polymerase that may bind anywhere (Berg and von Hippel 1987; with spacers, Brewster et
+    al. 2012). All energies are learnt, those of spacers from 0. Where no pair fits in, all of its places are as good
+    as _NOWHERE.
+    """
+
+    def __init__(self, seeds: list[int], boxes: int, taps: int, spacers: list[int], layer: count[int]) -> None:
+        super().__init__()
+        self.taps, self.spacers = taps, range(spacers[0], spacers[1] + 1)
+        self.first, self.second = (MemberConv(seeds, 4, boxes, taps, next(layer), bias=False) for _ in range(2))
+        self.between = nn.Parameter(torch.zeros(len(seeds), len(self.spacers), boxes))
+
+    def forward(self, x: torch.Tensor, present: torch.Tensor | None) -> torch.Tensor:
+        first, second = self.first(x), self.second(x)
+        if present is not None:  # by its middle a box lies in the sequence or does not
+            outside = ~present[..., None]
+            first, second = first.masked_fill(outside, _NOWHERE), second.masked_fill(outside, _NOWHERE)
+        length, found = x.shape[2], []
+        for number, bases in enumerate(self.spacers):
+            places = max(length - self.taps - bases, 0)
+            pairs = first[:, :, :places] + second[:, :, length - places :]
+            found.append(pairs + self.between[:, None, None, number])
+        nowhere = first.new_full((*first.shape[:2], 1, first.shape[3]), _NOWHERE)
+        energies = torch.cat([*found, nowhere], 2)
+        # torch.logsumexp, in steps that DeepLIFT has rules for
+        most = energies.amax(2, keepdim=True)
+        return (most + (energies - most).exp().sum(2, keepdim=True).log()).squeeze(2)
+
+
 class Network(nn.Module):
     """x (M or 1, B, 4, L), one-hot in the order A, C, G, T, all-zero where unknown -> logits or values (M, B, outputs).
 
@@ -88,6 +122,9 @@ class Network(nn.Module):
     fixed place of their sequences, such as splice sites; 0 for none. Where more than 1000 positions are left after
     `pool`, `positional` channels are means over neighbours, the fewest that leave at most 1000.
     `shift`: in training each row is moved by a random number of positions, so many at most, to either side.
+    `boxes`: pairs of boxes of `box` bases, such as those of promoters at -35 and -10, whose free energies the dense
+    layers see too: the logarithm of the sum over all starts and over spacers of so many bases as `spacers`, least and
+    most, of e to the power of learnt energies; 0 for none. They read one strand.
 
     `reverse_complement`: `augment` turns a random half of the rows round in training; `equivariant` shares weights
     between the strands, so that a sequence and its reverse complement have the same outputs (Shrikumar et al.
@@ -118,6 +155,9 @@ class Network(nn.Module):
         average_strands: bool = False,
         positional: int = 0,
         shift: int = 0,
+        boxes: int = 0,
+        box: int = 9,
+        spacers: list[int] | None = None,
     ) -> None:
         super().__init__()
         channels = [64] if channels is None else channels
@@ -133,6 +173,12 @@ class Network(nn.Module):
         is_flag("average_strands", average_strands)
         is_rate("dropout", dropout)
         in_range("positional", positional, 0)
+        in_range("boxes", boxes, 0)
+        in_range("box", box, 1)
+        spacers = [13, 19] if spacers is None else spacers
+        all_in_range("spacers", spacers, 0, 2)
+        if len(spacers) > 2 or spacers[0] > spacers[1]:
+            raise InputError(f"found {spacers}; expected the least and the most bases", "model.spacers")
         in_range("shift", shift, 0, (inputs[1] - 1) // 2)  # the middle of a row stays in it
         self.shared = shared = reverse_complement == "equivariant"
         if inputs[0] != 4 and (average_strands or reverse_complement != "none"):
@@ -143,6 +189,8 @@ class Network(nn.Module):
             raise InputError(
                 f"found {channels}; expected even numbers: with equivariant, every channel has a twin", "model.channels"
             )
+        if boxes and (inputs[0] != 4 or shared):
+            raise InputError("found boxes for strands that are one; expected 0", "model.boxes")
         if shared and positional % 2:
             raise InputError(
                 f"found {positional}; expected an even number: with equivariant, every channel has a twin",
@@ -169,6 +217,8 @@ class Network(nn.Module):
         self.positional = _Places(seeds, channels[-1], positional, length, next(layer), shared) if positional else None
         if self.positional is not None:
             seen += self.positional.count * positional
+        self.boxes = _Boxes(seeds, boxes, box, spacers, layer) if boxes else None
+        seen += boxes
         self.head = mlp.Network(part(seeds, 0), (seen,), outputs, [64] if hidden is None else hidden, dropout, dropout)
 
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
@@ -185,6 +235,7 @@ class Network(nn.Module):
     def _outputs(self, x: torch.Tensor, rows: torch.Tensor | None, epoch: int) -> torch.Tensor:
         x = x.transpose(2, 3).contiguous()
         present, training = unpadded(x), rows is not None
+        free = [] if self.boxes is None else [self.boxes(x, present)]
         x = self.stem(x)
         for number, stage in enumerate(self.stages):
             if number > 0:
@@ -196,7 +247,7 @@ class Network(nn.Module):
         seen = [self.pooling(x, present)]
         if self.positional is not None:
             seen.append(self.positional(x, present))
-        outputs: torch.Tensor = self.head(_beside(seen), rows, epoch)
+        outputs: torch.Tensor = self.head(_beside([*seen, *free]), rows, epoch)
         if not self.shared:
             return outputs
         turned = [seen[0].flip(3), *(found.flip(2, 3) for found in seen[1:])]
