@@ -56,7 +56,9 @@ def test_errors_name_the_key(assignment: str, place: str, found: str) -> None:
 
 def test_a_task_that_does_not_exist() -> None:
     with pytest.raises(
-        InputError, match="expected ancestry, binding, gene_burden, sequence_expression, tumor_type, variant_effect"
+        InputError,
+        match="expected ancestry, binding, gene_burden, sequence_class, sequence_expression, "
+        "tumor_type, variant_effect",
     ):
         config.load("tumour")
 
