@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CARD, WEIGHTS, CODE = "model.json", "model.safetensors", "code"
 FORMAT = 2
+PREFIX = "linear."  # of the names of the linear part's tensors among a model's
+SHARES = tuple(tenth / 10 for tenth in range(11))  # that the linear part may have in a model's outputs
 BATCH_BYTES = 16 << 30  # of the inputs of one batch, at most
 _OPTION = 1 << 31  # size of a number among a network's options
 _OPTIONS = 4096  # entries of a list among them
@@ -35,17 +37,19 @@ _ADVICE = "restore it from a copy, or train the model again with --force"
 
 Name = Annotated[str, Field(max_length=4096)]
 Temperature = Annotated[float, Field(ge=0.01, le=100)]  # what is fitted lies from e**-3 to e**3
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class HeadCard:
-    """One of a model's heads: the column of its labels, its kind, its classes,
-    and the temperature of their probabilities."""
+    """One of a model's heads: the column of its labels, its kind, its classes, the temperature of their probabilities,
+    and the share of the linear part beside its networks."""
 
     label: Name
     kind: Literal["classes", "value", "time", "none"]
     classes: Annotated[list[Name], Field(max_length=1 << 16)]
     temperature: Temperature = 1.0
+    linear: Share = 0.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> HeadCard:
@@ -62,7 +66,8 @@ class Card:
     where `label_column` and `classes` do not say it all, with the temperature of each in `temperatures`. `dtype`: of
     packed inputs, one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short
     batches are filled up, so that a row's score does not depend on its neighbours. `steps`, `options` and `batches`:
-    what is done to measured values first, and the column that tells batches.
+    what is done to measured values first, and the column that tells batches. `linear`: share in the outputs of what
+    stands beside the networks (linear_part.py), as `linear` of each of several heads.
     """
 
     format: int
@@ -83,6 +88,7 @@ class Card:
     steps: Annotated[list[Name], Field(max_length=64)] = dataclasses.field(default_factory=list)
     options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     batches: Name = ""
+    linear: Share = 0.0
 
     @property
     def chain(self) -> Chain | None:
@@ -100,12 +106,25 @@ class Card:
         """Of the probabilities of each head."""
         return [head.temperature for head in self.heads] or [self.temperature]
 
+    @property
+    def shares(self) -> list[float]:
+        """Of the linear part, of each head."""
+        return [head.linear for head in self.heads] or [self.linear]
+
     def tempered(self, temperatures: list[float]) -> Card:
         """The same card with other temperatures of its heads."""
+        return self._with("temperature", temperatures)
+
+    def blended(self, shares: list[float]) -> Card:
+        """The same card with other shares of the linear part in its heads."""
+        return self._with("linear", shares)
+
+    def _with(self, name: str, values: list[float]) -> Card:
         if not self.heads:
-            return dataclasses.replace(self, temperature=temperatures[0])
-        pairs = zip(self.heads, temperatures, strict=True)
-        return dataclasses.replace(self, heads=[dataclasses.replace(head, temperature=value) for head, value in pairs])
+            return dataclasses.replace(self, **{name: values[0]})  # type: ignore[arg-type]
+        pairs = zip(self.heads, values, strict=True)
+        changed = [dataclasses.replace(head, **{name: value}) for head, value in pairs]  # type: ignore[arg-type]
+        return dataclasses.replace(self, heads=changed)
 
     def calibrated(self, raw: np.ndarray) -> np.ndarray:
         """Scores (..., scores of all heads) with each head's probabilities at its temperature; values as they are."""

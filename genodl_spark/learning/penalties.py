@@ -22,8 +22,13 @@ def logistic(penalty: float, tolerance: float) -> LogisticRegression:
 
 
 def of_logistic(z: Any, y: np.ndarray, seed: int) -> float:
-    """The C of PENALTIES with the least log loss in INNER_FOLDS folds, stratified, of at most INNER_ROWS rows;
-    the smallest of equals."""
+    """The C of `path_of_logistic`."""
+    return path_of_logistic(z, y, seed)[0]
+
+
+def path_of_logistic(z: Any, y: np.ndarray, seed: int) -> tuple[float, float]:
+    """The C of PENALTIES with the least log loss in INNER_FOLDS folds, stratified, of at most INNER_ROWS rows, the
+    smallest of equals; and this loss, summed."""
     rows, fold = dealt(y, seed, INNER_ROWS)
     z, y = z[rows], y[rows]
     models: dict[int, LogisticRegression] = {}
@@ -42,13 +47,20 @@ def of_logistic(z: Any, y: np.ndarray, seed: int) -> float:
             best, least = penalty, loss
         elif loss > least:
             break  # the loss has one valley along the path, as a rule, and weak penalties cost most
-    return best
+    return best, float(least)
 
 
 def of_ridge(z: Any, y: np.ndarray, seed: int) -> float:
-    """The alpha of RIDGE_PENALTIES with the least leave-one-out error among at most INNER_ROWS sparse rows."""
+    """The alpha of `path_of_ridge`."""
+    return path_of_ridge(z, y, seed)[0]
+
+
+def path_of_ridge(z: Any, y: np.ndarray, seed: int) -> tuple[float, float]:
+    """The alpha of RIDGE_PENALTIES with the least leave-one-out error among at most INNER_ROWS sparse rows; and this
+    error, the mean of squares."""
     rows = np.sort(dealt(y, seed, INNER_ROWS)[0])
-    return float(RidgeCV(alphas=RIDGE_PENALTIES).fit(z[rows].toarray(), y[rows]).alpha_)
+    model = RidgeCV(alphas=RIDGE_PENALTIES).fit(z[rows].toarray(), y[rows])
+    return float(model.alpha_), -float(model.best_score_)
 
 
 def dealt(y: np.ndarray, seed: int, most: int) -> tuple[np.ndarray, np.ndarray]:

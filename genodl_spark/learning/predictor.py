@@ -19,7 +19,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import devices, encodings, losses
 from genodl_spark.learning.encodings.values import Values
-from genodl_spark.learning.model_files import BATCH_BYTES, CARD, WEIGHTS, Card, ModelFiles, registered
+from genodl_spark.learning.model_files import BATCH_BYTES, CARD, PREFIX, WEIGHTS, Card, ModelFiles, registered
 from genodl_spark.learning.preprocessing import STEP, Chain
 
 if TYPE_CHECKING:
@@ -137,6 +137,36 @@ def _network(
     return network
 
 
+def _with_linear_part(
+    card: Card, network: Any, inputs: encodings.Shape, tensors: Mapping[str, torch.Tensor], origin: str
+) -> Any:
+    """The network blended with the linear part of these tensors. InputError, with `origin`, where they are not
+    of such a card."""
+    import torch
+
+    from genodl_spark.learning import linear_part
+
+    numbers = [head.scores for head in card.predicted]
+    outputs = sum(numbers)
+    found = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
+    expected: dict[str, tuple[int, ...]] = {"bias": (outputs,)}
+    if isinstance(inputs, tuple) and len(inputs) == 2 and inputs[0] == 4:
+        blocks = [block for block in linear_part.WAYS["both"] if block in found]
+        expected |= {block: (linear_part.width(block, inputs[1]), outputs) for block in blocks}
+    try:
+        _check_shapes(found, expected)
+    except ValueError as error:
+        text = f"not the weights of this model's card ({PREFIX}{error}); expected those, train it again"
+        raise InputError(text, origin) from error
+    linear = linear_part.LinearPart(
+        {name: value for name, value in found.items() if name != "bias"},
+        found["bias"],
+        linear_part.strands(card.model),
+    )
+    shares = torch.tensor(card.shares).repeat_interleave(torch.tensor(numbers))
+    return linear_part.Blended(network, linear, shares)
+
+
 def _shapes(network: Any) -> dict[str, tuple[int, ...]]:
     return {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
 
@@ -183,7 +213,10 @@ class Predictor:
         tensors = _tensors(weights, storage.join(origin, WEIGHTS))
         self.chain = card.chain
         self.treatment = {} if self.chain is None else _treatment(self.chain, tensors, storage.join(origin, WEIGHTS))
+        beside = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
         self.network = _network(card, self.encoding, self.loss, tensors, origin, code or {})
+        if any(card.shares):
+            self.network = _with_linear_part(card, self.network, inputs, beside, storage.join(origin, WEIGHTS))
         self.standard = tensors["target"].double().numpy()
         if self.passes and card.model.get("norm") == "batch":
             raise InputError(

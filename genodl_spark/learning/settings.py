@@ -9,6 +9,8 @@ from pydantic import Field, StrictFloat, StrictInt, model_validator
 
 from genodl_spark.core.toml import Names, Section, Text
 
+BLENDS = ("kmers", "positions", "both")  # what a linear model beside a network may see of a sequence
+
 
 class Quality(Section):
     """Choice and treatment of features; everything is fitted on training rows only."""
@@ -154,6 +156,19 @@ class Train(Section):
     ema: float = Field(
         0.0, ge=0, lt=1, description="Decay of averaged weights, which then are the model's; 0 for none."
     )
+    blend: Names = Field(
+        [],
+        description="Linear models over sequences of which one is fitted to the rows that a network learns from and "
+        "blended with it: kmers, positions (one to three bases at each) and both; the best within the training rows. "
+        "How much each counts is chosen on the rows for validation or, with folds, on those of the other folds.",
+    )
+    validation: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the training rows of a published split that becomes its rows for validation, where it "
+        "has none: whole groups, and sequences that are nearly the same together; 0 for none.",
+    )
     mixup: float = Field(
         0.0, ge=0, description="Alpha of the Beta distribution that rows are mixed by (mixup); 0 for none."
     )
@@ -185,6 +200,12 @@ class Train(Section):
         description="Machines and ranks on each for train.launcher=horovodrun, such as a:4,b:4; "
         "empty for this machine.",
     )
+
+    @model_validator(mode="after")
+    def _blends(self) -> Train:
+        if unknown := set(self.blend) - set(BLENDS):
+            raise ValueError(f"blend of {', '.join(BLENDS)}, {sorted(unknown)[0]!r} is none")
+        return self
 
 
 class Feed(Section):

@@ -192,6 +192,15 @@ def _published(values: Sequence[str | None], column: str) -> Assignment:
     return Assignment(codes[:, None], 0, [])
 
 
+def validating(
+    entities: Sequence[str], labels: Sequence[str] | None, groups: Sequence[str] | None, share: float, seed: int
+) -> np.ndarray:
+    """Which of some training rows are to say when to stop, bool (rows,): so large a share of them, class by class and
+    whole groups, as `assign` deals them."""
+    split = Split(train=1 - share, test=share, stratify="label" if labels is not None else None)
+    return assign(entities, labels, groups, None, split, seed).codes[:, 0] == TEST
+
+
 def audit(assignment: Assignment, entities: Sequence[str], groups: Sequence[str] | None) -> None:
     """InputError when an entity stands twice, or a group spans folds or roles."""
     if len(set(entities)) != len(entities):

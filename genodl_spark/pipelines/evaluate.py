@@ -32,7 +32,7 @@ from genodl_spark.registry.datasets import job_of, numbered_rows
 from genodl_spark.registry.labels import labelled_cohorts, read_labels
 from genodl_spark.registry.models import Chosen, chosen_model
 from genodl_spark.registry.predictions import scored_rows
-from genodl_spark.registry.scores import HEAD, MODEL, fits_of, headline, held_out, of_heads, with_targets
+from genodl_spark.registry.scores import HEAD, MODEL, PARTS, fits_of, headline, held_out, of_heads, with_targets
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
         ours = int(uuid.uuid4().hex[:15], 16)
         run.lake.commit(HELD_OUT, [], {"model_id": ""}, {mark: ours})
         written = _score_external(run, model, name) if external else _score_folds(run, model)
-        asked = {MODEL, *_names(model), *([NULL] if model.settings.evaluate.null else [])}
+        asked = {MODEL, *PARTS, *_names(model), *([NULL] if model.settings.evaluate.null else [])}
         held = {predictor: scores for predictor, scores in held_out(run, model, name).items() if predictor in asked}
         rows = _measure(run, model, name, held, digest)
         run.lake.replace(EVALUATIONS, run.frame(EVALUATIONS, rows), {"model_id": model.row.model_id, "cohort": name})
@@ -285,7 +285,8 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, list[HeldOut]
             add(name, f"{HEAD}{one.label}", one.n_test, metrics.intervals(one, s.evaluate.resamples, seed))
     metric = headline(model)
     best = best_baseline(
-        {name: metrics.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL)}, metric
+        {name: metrics.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL, *PARTS)},
+        metric,
     )
     if best is not None:
         difference = metrics.paired(held[MODEL], held[best], metric, s.evaluate.resamples, seed)
@@ -317,6 +318,8 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, list[HeldOut]
 def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]:
     """The report's `metrics` out of rows of `evaluations`."""
     found: dict[str, Any] = {"model": {}, "baselines": {}}
+    if any(row.predictor in PARTS for row in rows):
+        found["parts"] = {}
     by: dict[str, Any] = {}
     for row in sorted(rows, key=lambda row: (row.predictor, row.by, row.metric)):
         value = {"value": row.value, "low": row.low, "high": row.high}
@@ -324,9 +327,8 @@ def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]
             heads = found.setdefault("heads", {}).setdefault(
                 row.by.removeprefix(HEAD), {"model": {}, "baselines": {}, "n_test": row.n_test}
             )
-            (heads["model"] if row.predictor == MODEL else heads["baselines"].setdefault(row.predictor, {}))[
-                row.metric
-            ] = value
+            among = heads.setdefault("parts", {}) if row.predictor in PARTS else heads["baselines"]
+            (heads["model"] if row.predictor == MODEL else among.setdefault(row.predictor, {}))[row.metric] = value
         elif row.by:
             by.setdefault(row.by.partition("=")[2], {"n_test": row.n_test})[row.metric] = value
         elif row.predictor == MODEL:
@@ -335,7 +337,7 @@ def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]
         elif row.predictor.startswith(f"{MODEL} - "):
             found["difference"] = {"baseline": row.predictor.removeprefix(f"{MODEL} - "), row.metric: value}
         else:
-            found["baselines"].setdefault(row.predictor, {})[row.metric] = value
+            found["parts" if row.predictor in PARTS else "baselines"].setdefault(row.predictor, {})[row.metric] = value
     split = {"external": True} if external else json.loads(model.settings.split.model_dump_json(exclude_none=True))
     found |= {"split": {**split, "hash": model.row.split_hash}, "metric": headline(model)}
     found |= {"model_id": model.row.model_id, "model_version": model.row.model_version}

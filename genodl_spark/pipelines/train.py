@@ -22,10 +22,10 @@ from genodl_spark.learning.heads import Head
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
-from genodl_spark.registry import tracking
+from genodl_spark.registry import blending, tracking
 from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, with_blocks
 from genodl_spark.registry.models import HISTORY, newest
-from genodl_spark.registry.scores import with_targets
+from genodl_spark.registry.scores import MODEL, with_targets
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
@@ -88,8 +88,8 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     job = job_of(run, dataset, staging)
     run.pin(staging)
     result = training.launch(run.spark, job, s.train.procs)
-    written, temperatures = _keep_held_out(
-        run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]]
+    written, temperatures, shares = _keep_held_out(
+        run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]], bool(job.options.blend)
     )
     if not written:
         classes = any(head.classes for head in card.predicted)
@@ -105,7 +105,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     uri = run.lake.model_uri(model_id)
     storage.write_json(storage.join(uri, HISTORY), result["history"])
     weights = storage.read_bytes(storage.join(staging, WEIGHTS))
-    files = model_files.publish(uri, card.tempered(temperatures), weights, s.own_code())
+    files = model_files.publish(uri, card.tempered(temperatures).blended(shares), weights, s.own_code())
     row = {
         "model_id": model_id,
         "task": dataset.task,
@@ -122,7 +122,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         "code": code,
         "fingerprint": digest,
         "source_versions": {**dataset.source_versions, **_annotations(run)},
-        "metrics": _metrics(result, card.predicted, temperatures),
+        "metrics": _metrics(result, card.predicted, temperatures, shares if job.options.blend else []),
         "trained_at": now(),
         **model_files.columns(files),
     }
@@ -145,29 +145,35 @@ def _register(run: Run, row: dict[str, Any]) -> None:
     run.lake.merge(MODELS, run.frame(MODELS, [{**row, "model_version": newest + 1}]), since=seen)
 
 
-def _keep_held_out(run: Run, dataset: Row, model_id: str, folders: list[str]) -> tuple[int, list[float]]:
-    """Moves what the ranks scored into `held_out`; returns the number of rows, and the temperature
-    that suits those of each head."""
+def _keep_held_out(
+    run: Run, dataset: Row, model_id: str, folders: list[str], blends: bool
+) -> tuple[int, list[float], list[float]]:
+    """Moves what the ranks scored into `held_out`; returns the number of rows, the temperature that suits those of
+    each head, and the share of the linear part in it. `blends`: there is one; then both parts stand there, too."""
     from pyspark.sql import functions as F
 
-    scored = run.spark.read.schema("repeat int, row_id bigint, scores array<double>").parquet(*folders)
+    heads = heads_of_row(dataset)
+    schema = "repeat int, row_id bigint, scores array<double>"
+    scored = run.spark.read.schema(f"{schema}, blends array<array<double>>" if blends else schema).parquet(*folders)
+    if blends:
+        scored = scored.select("repeat", "row_id", F.posexplode("blends").alias("share", "scores"))
     code = F.conv(F.hex(F.substring("folds", F.col("repeat") + 1, 1)), 16, 10).cast("int")
     role = F.lit("fold") if dataset.folds else F.when(F.col("code") == 1, "validation").otherwise("test")
     rows = with_targets(run, dataset, scored).withColumn("code", code)
-    rows = rows.select(
-        F.lit(model_id).alias("model_id"),
-        F.lit(dataset.cohort).alias("cohort"),
-        F.lit("model").alias("predictor"),
-        *("repeat", "entity_id", "group", "head", "target", "event"),
-        role.alias("role"),
-        (F.col("code") if dataset.folds else F.lit(None)).cast("int").alias("fold"),
-        "scores",
-    )
+    rows = rows.withColumn("fold", (F.col("code") if dataset.folds else F.lit(None)).cast("int"))
+    rows = rows.withColumns({"role": role, "model_id": F.lit(model_id), "cohort": F.lit(dataset.cohort)})
+    shares = [0.0] * len(heads)
+    if blends:
+        of_rows, shares = blending.shares(rows.where(F.col("role") != "test"), heads)
+        rows = blending.parts(rows, of_rows, shares, heads)
+    else:
+        rows = rows.withColumn("predictor", F.lit(MODEL))
     run.lake.replace(HELD_OUT, rows.select(*HELD_OUT.column_names), {"model_id": model_id})
     stored = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id)
-    heads = heads_of_row(dataset)
-    measured = stored.where(F.col("role") != "test").select("head", "repeat", "entity_id", "target", "scores")
-    return stored.count(), _temperatures(measured, heads) if any(head.classes for head in heads) else [1.0] * len(heads)
+    measured = stored.where((F.col("role") != "test") & (F.col("predictor") == MODEL))
+    measured = measured.select("head", "repeat", "entity_id", "target", "scores")
+    classes = any(head.classes for head in heads)
+    return stored.count(), _temperatures(measured, heads) if classes else [1.0] * len(heads), shares
 
 
 def _temperatures(rows: DataFrame, heads: list[Head]) -> list[float]:
@@ -213,13 +219,19 @@ def _keep_treatments(run: Run, dataset: Row, model_id: str, files: list[str]) ->
     run.wrote(TREATMENTS, kept.count())
 
 
-def _metrics(result: dict[str, Any], heads: list[Head], temperatures: list[float]) -> dict[str, float]:
+def _metrics(
+    result: dict[str, Any], heads: list[Head], temperatures: list[float], shares: list[float]
+) -> dict[str, float]:
+    """`shares`: of the linear part in each head; empty where there is none."""
     of_heads = {f"temperature {head.label}": t for head, t in zip(heads, temperatures, strict=True) if head.classes}
+    named = zip(heads, shares, strict=bool(shares))
+    of_linear = {f"linear_share {head.label}" if len(heads) > 1 else "linear_share": value for head, value in named}
     last = result["history"][-1]
     figures = {
         "epochs": float(last["epoch"]),
         "train_loss": float(last["train"][-1]),
         **(of_heads if len(heads) > 1 else {"temperature": temperatures[0]}),
+        **of_linear,
         "train_seconds": float(result["seconds"]),
         "feed_seconds": float(result["feed_seconds"]),
         "rows_per_second": float(result["rows_per_second"]),

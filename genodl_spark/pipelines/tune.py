@@ -146,7 +146,7 @@ class _Search:
         def work(trial: Trial, before: list[Trial]) -> tuning.Work:
             values = override(s, {**trial.values, "train.ensemble": s.tune.ensemble})
             # As in the training of the best on all rows of a cross-validation, which has none to stop by.
-            options = values.train.model_copy(update={"patience": 0}) if d.folds else values.train
+            options = values.train.model_copy(update={"blend": [], **({"patience": 0} if d.folds else {})})
             folder = storage.join(staging, str(trial.number))
             job = replace(
                 base,

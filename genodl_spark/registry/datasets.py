@@ -55,6 +55,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         },
         "code": code_of(__name__, s, network=False),
         "task": s.task,
+        **({"validation": s.train.validation} if s.split.column is not None and s.train.validation else {}),
     }
     settings_hash = fingerprint(shaped_by, label)
     about = tables_about(run.sources, entity_of(features), name)
@@ -313,8 +314,9 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
     assert version is not None
     run.sources.versions[EXAMPLES.name] = version
     chain = chain_of(s.quality, list(dataset.features))
+    encoding = encodings.encoding(dataset.transform, s.code_files)
     if s.feed.shard:
-        _check_shards(chain, encodings.encoding(dataset.transform, s.code_files))
+        _check_shards(chain, encoding)
     return plan.Job(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
         layout=layout_of(dataset, s.code_files),
@@ -327,7 +329,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         max_missing=s.quality.max_missing,
         select=s.quality.select,
         model=with_blocks(s.model, dataset.features),
-        options=s.train,
+        options=s.train.model_copy(update={"blend": _blend(run, heads, encoding)}),
         seed=s.seed,
         staging=staging,
         checkpoint=storage.join(staging, "checkpoint"),
@@ -341,6 +343,25 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         shard=s.feed.shard,
         code=s.code_files,
     )
+
+
+def _blend(run: Run, heads: list[Head], encoding: encodings.Encoding) -> list[str]:
+    """Linear models of which one stands beside a network, where it can be. InputError for rows that are no
+    sequences."""
+    s = run.settings
+    if not s.train.blend:
+        return []
+    if not encoding.letters:
+        text = f"found {', '.join(s.train.blend)} for rows that are no sequences; expected none"
+        raise InputError(text, "train.blend")
+    if s.feed.shard:
+        run.report.warn("feed.shard: no linear model is blended with the network, as it needs all rows in one memory")
+        return []
+    usual = s.train.loss in ("auto", "cross_entropy", "squared_error")
+    if not usual or any(head.kind not in ("classes", "value") for head in heads):
+        run.report.warn("no linear model is blended with the network: it learns classes, or values by squared error")
+        return []
+    return list(s.train.blend)
 
 
 def _check_shards(chain: Chain | None, encoding: encodings.Encoding) -> None:

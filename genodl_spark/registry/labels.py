@@ -19,7 +19,7 @@ from genodl_spark.job.run import Run
 from genodl_spark.lake.entities import all_rows_about, check_column
 from genodl_spark.lake.schema import PERSON, identifier
 from genodl_spark.learning.heads import Head, labelled
-from genodl_spark.learning.splits import ROLES
+from genodl_spark.learning.splits import ROLES, validating
 
 TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
 
@@ -161,14 +161,13 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
 def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> Labels:
     """The labels with groups in which sequences that are nearly the same hang together (`sequence.alike`), beside those
     that the split asks for. A published split stays as it is: a warning says how many of its rows for validation and
-    test are like one of its training rows."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
+    test are like one of its training rows. But for `train.validation`: where none is marked for validation, a share of
+    those marked train is, whole groups and what hangs together."""
     identity, group = run.settings.sequence.alike, getattr(features, "alike", None)
     if group is None or not identity:
-        return labels
+        return _validated(run, labels, None)
     found = group(run.sources, cohort, labels.entities, identity)
+    labels = _validated(run, labels, found)
     several = np.bincount(found) > 1
     share, warnings = f"{identity:.4g} or more of the bases", list(labels.warnings)
     if labels.published is not None:
@@ -181,6 +180,42 @@ def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> 
         return replace(labels, warnings=warnings)
     if not several.any():
         return labels
+    told = f"{several[found].sum()} of {len(found)} sequences share {share} with another one"
+    warnings.append(f"{told}: {several.sum()} groups of them are kept together")
+    return replace(labels, groups=_tied(labels, found), warnings=warnings)
+
+
+def _validated(run: Run, labels: Labels, alike: np.ndarray | None) -> Labels:
+    """The labels of a published split with rows for validation out of those that train, where it has none
+    (`train.validation`). `alike` int (rows,): what hangs together."""
+    share, published = run.settings.train.validation, labels.published
+    if not share or published is None or "validation" in published:
+        return labels
+    rows = np.array([i for i, value in enumerate(published) if value == "train"])
+    groups, strata = labels.groups if alike is None else _tied(labels, alike), labels.strata
+    if len(rows) < 2 or (groups is not None and len({groups[i] for i in rows}) < 2):
+        return labels
+    entities, of_class, of_group = (
+        values if values is None else [values[i] for i in rows] for values in (labels.entities, strata, groups)
+    )
+    assert entities is not None
+    found = rows[validating(entities, of_class, of_group, share, run.settings.seed)]
+    told = (
+        f"the published split has no rows for validation: {len(found)} of its {len(rows)} training rows are these "
+        "(train.validation)"
+    )
+    changed = list(published)
+    for row in found:
+        changed[row] = "validation"
+    return replace(labels, published=changed, warnings=[*labels.warnings, told])
+
+
+def _tied(labels: Labels, found: np.ndarray) -> list[str]:
+    """Groups, each named after one of its own, in which rows of one group of the labels, and rows of one number of
+    `found` int (rows,), are together."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     own = labels.groups if labels.groups is not None else labels.entities
     ties = (np.unique(of_row, return_index=True, return_inverse=True) for of_row in (np.asarray(own, str), found))
     first = [begins[of_row] for _, begins, of_row in ties]
@@ -188,9 +223,7 @@ def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> 
     graph = coo_array((np.ones(2 * len(found), bool), places), (len(found),) * 2)
     _, joined = connected_components(graph, directed=False)
     _, begins = np.unique(joined, return_index=True)
-    told = f"{several[found].sum()} of {len(found)} sequences share {share} with another one"
-    warnings.append(f"{told}: {several.sum()} groups of them are kept together")
-    return replace(labels, groups=[own[i] for i in begins[joined].tolist()], warnings=warnings)
+    return [own[i] for i in begins[joined].tolist()]
 
 
 def _is_value(settings: Settings, column: str) -> bool:

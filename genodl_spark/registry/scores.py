@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
 MODEL = "model"
+NETWORK, LINEAR = PARTS = ("network", "linear")  # of a model that is blended of both
 HEAD = "="  # what `by` begins with in rows of `evaluations` of one of several heads; no column is called nothing
 
 

@@ -62,3 +62,17 @@ def test_shares_are_those_of_every_class_whatever_the_order(seed: int, n: int) -
     order = random.permutation(n)
     again = splits.assign([names[i] for i in order], [labels[i] for i in order], None, None, split, seed).codes[:, 0]
     np.testing.assert_array_equal(again, codes[order])
+
+
+def test_rows_for_validation_are_whole_groups_of_each_class() -> None:
+    entities, labels = [f"e{i:03}" for i in range(200)], ["ab"[i % 4 == 0] for i in range(200)]
+    groups = [f"g{i // 8}" for i in range(200)]
+    found = splits.validating(entities, labels, groups, 0.2, 3)
+    assert found.dtype == bool and 30 <= found.sum() <= 50
+    assert 8 <= found[::4].sum() <= 13
+    assert all(len({bool(found[i]) for i in range(200) if groups[i] == g}) == 1 for g in set(groups))
+    assert (splits.validating(entities, labels, groups, 0.2, 4) != found).any()
+    order = np.random.default_rng(0).permutation(200)
+    again = splits.validating(*([values[i] for i in order] for values in (entities, labels, groups)), 0.2, 3)
+    assert (again == found[order]).all()
+    assert splits.validating(entities, None, None, 0.1, 0).sum() == 20

@@ -75,9 +75,20 @@ def test_no_split_divides_them(genodl, lake: Lake, tmp_path: Path) -> None:
     assert {group for group, _, _ in stood.values()} == {None}
     assert any(len(places) > 1 for places in places_of(rows, stood).values())
 
-    warnings, stood = prepared("--set", "split.column=split")
+    published = ("--set", "split.column=split")
+    warnings, stood = prepared(*published, "--set", "train.validation=0")
     held = [name for name, role in split.items() if role == "test"]
     like = [name for name in held if int(rows[name][1][1:]) < FAMILIES]
     told = f"0 of 0 validation rows and {len(like)} of {len(held)} test rows {SHARE} a training row"
     assert f"{told}, as the split was published" in warnings
     assert {name: role for name, (_, role, _) in stood.items()} == split
+
+    # Rows that say when to stop come out of those that train, families whole.
+    warnings, stood = prepared(*published, "--set", "train.validation=0.3")
+    trains = [name for name, role in split.items() if role == "train"]
+    validates = [name for name in trains if stood[name][1] == "validation"]
+    told = f"no rows for validation: {len(validates)} of its {len(trains)} training rows are these"
+    assert any(told in text for text in warnings) and 0.2 < len(validates) / len(trains) < 0.4
+    assert all(stood[name][1] == role for name, role in split.items() if name not in validates)
+    families = [{stood[name][1] for name in trains if rows[name][1] == f"f{number}"} for number in range(FAMILIES)]
+    assert all(len(roles) == 1 for roles in families)

@@ -173,7 +173,7 @@ HELD_OUT = Table(
     (
         required("model_id", "string", "Model evaluated"),
         COHORT,
-        required("predictor", "string", "model, or the baseline's name"),
+        required("predictor", "string", "model, its parts network and linear, or the baseline's name"),
         required("repeat", "int", "Repeat of the cross-validation, from 0"),
         required("entity_id", "string", "Entity scored"),
         Column("group", "string", "Group that the split keeps together"),

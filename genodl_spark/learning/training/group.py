@@ -20,6 +20,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.learning import feed, shards
 from genodl_spark.learning.devices import placed, precision
 from genodl_spark.learning.encodings import each
+from genodl_spark.learning.model_files import PREFIX, SHARES
 from genodl_spark.learning.scaling import Scaling
 from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import VALIDATION
@@ -30,6 +31,7 @@ from genodl_spark.learning.training.standardise import Standardised, fit_scaling
 if TYPE_CHECKING:
     import torch
 
+    from genodl_spark.learning.linear_part import LinearPart
     from genodl_spark.learning.training.rank import Rank
 
 COMPILED_STEPS = 2000  # fewer steps do not earn back what torch.compile takes
@@ -124,6 +126,7 @@ class Group:
             self.forward = torch.compile(self.network)
         self.progress = Progress(best=[math.inf] * len(seeds))
         self.ended = False
+        self.linear: list[LinearPart] = []  # of every set, once they are fitted
 
     def _validates(self, codes: np.ndarray) -> np.ndarray:
         """Which rows validate each set, bool (S, rows)."""
@@ -477,9 +480,49 @@ class Group:
         counts = torch.from_numpy(self.validates.sum(1).repeat(self.members))
         return self.rank.ranks.sum(summed.cpu(), "validation loss") / counts
 
+    def fit_linear(self) -> None:
+        """Fits what stands beside the networks, where anything does: of every set by one rank, then all have it."""
+        from safetensors.numpy import load, save
+
+        job, ranks = self.job, self.rank.ranks
+        if not job.options.blend or job.null:
+            return
+        from genodl_spark.learning import linear_fits, linear_part
+
+        merged, found = linear_part.strands(job.model), dict[str, np.ndarray]()
+        for s in range(ranks.rank, len(self.sets), ranks.size):
+            which, rows = self.sets[s], np.flatnonzero(self.learns[s])
+            if len(rows) > linear_fits.ROWS:
+                generator = np.random.default_rng([job.seed, which.repeat, which.fold + 1])
+                rows = np.sort(generator.choice(rows, linear_fits.ROWS, replace=False))
+            codes, target = self.rank.data.x[rows], self.rank.data.target[rows]
+            fitted = linear_fits.fit(codes, target, job.heads, job.options.blend, merged, job.seed)
+            found |= {f"{s}.{name}": value for name, value in fitted.items()}
+        content = np.frombuffer(save(found), np.uint8)
+        sizes = ranks.all(np.array([len(content)]), "linear sizes")
+        parts = np.split(ranks.all(content, "linear"), np.cumsum(sizes)[:-1])
+        tensors = {name: value for one in parts for name, value in load(one.tobytes()).items()}
+        self.linear = [
+            linear_part.part(
+                {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{s}.")}, merged
+            ).to(self.rank.device, self.rank.dtype)
+            for s in range(len(self.sets))
+        ]
+
+    def _blends(self, outputs: torch.Tensor, z: Any, s: int, chosen: np.ndarray) -> np.ndarray:
+        """Answers of set s to the rows `chosen` bool (rows,) with each of SHARES of its linear part, float64 (chosen
+        rows, shares, scores), from its members' outputs (E, rows, outputs)."""
+        from genodl_spark.learning.linear_part import blended
+
+        at = placed(np.flatnonzero(chosen), self.rank.device)
+        taken = each(self._taken(z, s), lambda value: value.index_select(1, at))
+        own, beside = outputs.index_select(1, at), self.linear[s](taken)
+        found = [self.rank.loss.answer(blended(own, beside, share), self.standard[s], taken) for share in SHARES]
+        return np.stack(found, 1)
+
     def score(self) -> list[Any]:
-        """Class probabilities, or values, of this rank's part of the held-out rows,
-        averaged over an ensemble's members."""
+        """Class probabilities, or values, of this rank's part of the held-out rows, averaged over an ensemble's
+        members; and, in the column blends, the same with each share of what stands beside the networks."""
         import pyarrow as pa
         import torch
 
@@ -504,7 +547,11 @@ class Group:
                         columns.append(
                             pa.array(list(scores[s, mine].reshape(int(mine.sum()), -1)), pa.list_(pa.float64()))
                         )
-                        tables.append(pa.Table.from_arrays(columns, names=["repeat", "row_id", "scores"]))
+                        names = ["repeat", "row_id", "scores"]
+                        if self.linear:
+                            columns.append(_nested(self._blends(of_sets[s], z, s, mine)))
+                            names.append("blends")
+                        tables.append(pa.Table.from_arrays(columns, names=names))
         return tables
 
     def learnt(self) -> dict[str, np.ndarray]:
@@ -539,7 +586,18 @@ class Group:
         for name, value in self.treatments[-1].items() if self.treatments else ():
             tensors[name] = torch.from_numpy(value.copy())
         tensors |= {name: torch.from_numpy(value) for name, value in learnt.items()}
+        for name, value in self.linear[-1].state_dict().items() if self.linear else ():
+            tensors[f"{PREFIX}{name}"] = value.cpu().float().contiguous()
         return save(tensors)
+
+
+def _nested(values: np.ndarray) -> Any:
+    """float64 (rows, a, b) as a column of lists of lists."""
+    import pyarrow as pa
+
+    rows, several, numbers = values.shape
+    inner = pa.ListArray.from_arrays(np.arange(rows * several + 1, dtype=np.int32) * numbers, values.ravel())
+    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * several, inner)
 
 
 def mixed(z: Any, other: Any, share: torch.Tensor) -> Any:
