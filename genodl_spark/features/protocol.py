@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -115,6 +115,9 @@ class Features(Protocol):
         """Entities whose features may be others than at earlier versions of `tables`;
         None where that is not known any more."""
 
+    # A class may have `some_rows(lake, cohort, features, wanted)` besides: `rows` of some entities, those that a
+    # broadcast holds, where it is dear to make those of all.
+
 
 def entity_of(features: Features) -> str:
     """The kind of entity that has such features."""
@@ -126,6 +129,15 @@ def stored_rows(features: Features, lake: Snapshot, cohort: str, names: list[str
     kind = type(features).__mro__
     owners = [next(c for c in kind if name in vars(c)) for name in ("rows", "stored")]
     return features.stored(lake, cohort, names) if owners[0] is owners[1] else None
+
+
+def some_rows(features: Features, lake: Snapshot, cohort: str, names: list[str], wanted: Any) -> DataFrame:
+    """`features.rows`; where a class has `some_rows`, those alone of the entities that the broadcast `wanted` holds,
+    all where it holds None."""
+    if hasattr(features, "some_rows"):
+        found: DataFrame = features.some_rows(lake, cohort, names, wanted)
+        return found
+    return features.rows(lake, cohort, names)
 
 
 def batch_of(entities: pa.Array, x: np.ndarray | pa.BinaryArray, missing: np.ndarray) -> pa.RecordBatch:

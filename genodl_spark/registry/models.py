@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +26,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A registered model: its row, card, files, and the settings that it was trained with."""
+    """A registered model: its row, card, files, and the settings that it was trained with.
+
+    `through`: the task that it answers for, where that is another than its own, and the features that it then reads.
+    """
 
     row: Row
     card: Card
     files: ModelFiles
     settings: Settings
+    through: tuple[str, Features] | None = None
+
+    @property
+    def task(self) -> str:
+        """The task that its predictions are of."""
+        return str(self.row.task) if self.through is None else self.through[0]
 
     @property
     def uri(self) -> str:
@@ -43,7 +52,7 @@ class Chosen:
 
     @cached_property
     def features(self) -> Features:
-        return tasks.features(self.as_trained)
+        return tasks.features(self.as_trained) if self.through is None else self.through[1]
 
     @cached_property
     def as_trained(self) -> Settings:
@@ -67,6 +76,26 @@ def chosen_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
         )
         raise InputError(f"found no {wanted}; expected one, run train first, or see genodl list models", "--model")
     return model_of(run, MODELS.row(newest(models)))
+
+
+def scoring_model(run: Run, label: str | None, model_id: str | None) -> Chosen:
+    """The same; or the model of another task that is named, where the run's task may be answered by such a model.
+    InputError where it is none of the kind."""
+    s = run.settings
+    found = (
+        run.lake.rows(MODELS, {"model_id": model_id}) if model_id is not None else MODELS.arrow_schema().empty_table()
+    )
+    through = tasks.through(s) if found.num_rows and found.column("task")[0].as_py() != s.task else None
+    if through is None:
+        return chosen_model(run, label, model_id)
+    if label is not None and not of_label(found, label).num_rows:
+        text = f"found model {model_id} of label {found.column('label_column')[0].as_py()}"
+        raise InputError(f"{text}, not {label}; expected a model of that label, see genodl list models", "--model")
+    model = model_of(run, MODELS.row(newest(found)))
+    if not model.encoding.letters:
+        text = f"found model {model_id} of task {model.row.task}, which reads no sequences; expected one that does"
+        raise InputError(f"{text}, or one of task {s.task}, see genodl list models", "--model")
+    return replace(model, through=(s.task, through))
 
 
 def of_label(models: pa.Table, label: str) -> pa.Table:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from genodl_spark.core import packing, session
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.covariates import told
-from genodl_spark.features.protocol import Kernel, stored_rows
+from genodl_spark.features.protocol import Kernel, some_rows, stored_rows
 from genodl_spark.job.run import Run, code_of, now
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part, PartWriter
@@ -143,18 +143,25 @@ class Scoring:
         predictor = kernel.cached(self.files, self.precision, self.passes)
         writer = PartWriter(PREDICTIONS, self.table_uri, f"{self.name}-{number:05d}")
         missing: int | None = None
-        most, same = 0, dict[str, pa.Array]()
-        for batch in kernel.scored(predictor, self._chosen(batches)):
-            least = int(batch.missing.min())
+        for least, of_heads in self.scored(predictor, self._chosen(batches)):
             missing = least if missing is None else min(missing, least)
-            if len(batch.entities) > most:
-                most = len(batch.entities)
-                same = self.same(predictor, most)
-            for rows in self.rows(predictor, batch, same):
+            for rows in of_heads:
                 writer.write(rows)
         for part in writer.close():
             columns = [pa.array([part.as_json()]), pa.array([part.rows]), pa.array([missing], pa.int32())]
             yield pa.RecordBatch.from_arrays(columns, ["part", "rows", "missing"])
+
+    def scored(
+        self, predictor: Predictor, batches: Iterable[pa.RecordBatch]
+    ) -> Iterator[tuple[int, list[pa.RecordBatch]]]:
+        """Rows of `predictions` of batches of packed rows, for each head, some thousands at once; and how many features
+        these rows lack at least."""
+        most, same = 0, dict[str, pa.Array]()
+        for batch in kernel.scored(predictor, batches):
+            if len(batch.entities) > most:
+                most = len(batch.entities)
+                same = self.same(predictor, most)
+            yield int(batch.missing.min()), self.rows(predictor, batch, same)
 
     def _chosen(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         if self.wanted.value is None:
@@ -173,7 +180,7 @@ def _known(values: np.ndarray) -> pa.Array:
 def scoring_of(run: Run, model: Chosen, cohort: str, versions: Mapping[str, int], wanted: pa.Array | None) -> Scoring:
     run.lake.create(PREDICTIONS)  # says what is wrong with the table before tasks write
     constants = {
-        "task": model.row.task,
+        "task": model.task,
         "cohort": cohort,
         "model_id": model.row.model_id,
         "model_version": pa.scalar(model.row.model_version, pa.int32()),
@@ -217,7 +224,7 @@ def score(
         work: Kernel = partial(_write_pieces, pieces=pieces, reading=reading, scoring=scoring)
         found = run.spark.range(0, len(pieces), 1, max(len(pieces), 1)).mapInArrow(work, _REPORT).collect()
     else:
-        rows = model.features.rows(run.sources, cohort, model.card.features)
+        rows = some_rows(model.features, run.sources, cohort, model.card.features, scoring.wanted)
         found = rows.mapInArrow(partial(_write_rows, scoring=scoring), _REPORT).collect()
     missing = min((row.missing for row in found), default=0)
     check_overlap(cohort, missing, model)
@@ -268,9 +275,9 @@ def _write_rows(batches: Iterable[pa.RecordBatch], scoring: Scoring) -> Iterator
     yield from scoring.write(batches, task.partitionId() if task is not None else 0)
 
 
-def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
+def rescored(run: Run, model: Chosen, row: Row, scoring: Scoring | None = None) -> dict[str, Any]:
     """A row of `predictions` again, out of the tables as they were when it was scored:
-    value, raw_value, probabilities, uncertainty, distance.
+    value, raw_value, probabilities, uncertainty, distance. `scoring`: by which, where it is no plain prediction.
 
     On the same device, with the same torch and threads, they are the same to the last bit.
     InputError where the tables no longer have the entity at those versions.
@@ -287,7 +294,8 @@ def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
         if whole is not None:
             rows = whole.of(row.entity_id)
         else:
-            rows = model.features.rows(snapshot, row.cohort, names).where(F.col("entity_id") == row.entity_id).toArrow()
+            some = some_rows(model.features, snapshot, row.cohort, names, Local(pa.array([row.entity_id])))
+            rows = some.where(F.col("entity_id") == row.entity_id).toArrow()
     except (AnalysisException, FileNotFoundError) as error:
         text = f"a version of {row.source_versions} is gone: {str(error).splitlines()[0]}"
         raise InputError(f"{text}; expected all, as maintain keeps them", "lineage") from error
@@ -298,14 +306,16 @@ def rescored(run: Run, model: Chosen, row: Row) -> dict[str, Any]:
     predictor = kernel.Predictor(
         model.card, model.files.weights(), model.uri, was["precision"], was["passes"], None, threads, code
     )
-    scoring = Scoring(
-        model.files, was["precision"], was["passes"], 0.0, {}, Local(pa.array([], pa.string())), Local(None), "", ""
-    )
-    (batch,) = kernel.scored(predictor, rows.to_batches())
-    labels = [head.label for head in model.card.predicted]
-    of_head = scoring.rows(predictor, batch, scoring.same(predictor, 1))[labels.index(row.label_column)]
-    again = of_head.to_pylist()[0]
+    ((_, of_heads),) = (scoring or plain(model.files, was)).scored(predictor, rows.to_batches())
+    found = (one for batch in of_heads for one in batch.to_pylist() if one["label_column"] == row.label_column)
+    again = next(found)
     return {name: again[name] for name in (*RESCORED, "computed_on")}
+
+
+def plain(files: ModelFiles, was: Mapping[str, Any]) -> Scoring:
+    """What makes rows in this process, of no table: precision and passes as `was` has them."""
+    nobody, everybody = Local(pa.array([], pa.string())), Local(None)
+    return Scoring(files, was["precision"], was["passes"], 0.0, {}, nobody, everybody, "", "")
 
 
 RESCORED = ("predicted", "probabilities", "value", "raw_value", "uncertainty", "distance", "out_of_distribution")

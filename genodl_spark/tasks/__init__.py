@@ -1,5 +1,5 @@
 """Tasks: what is predicted from what. A task is one file here, with a function `features`,
-and one TOML under conf/tasks.
+and one TOML under conf/tasks. A function `through` beside it says that models of sequences may answer for the task.
 
 A user's own task needs no change here: a TOML anywhere whose `implementation` names a task of this
 package or a Python file beside it.
@@ -36,6 +36,13 @@ def features(settings: Settings) -> Features:
         text = f"found {batch!r} among the covariates; expected another column"
         raise InputError(f"{text}: networks do not see what batches are told by", "quality.batch")
     return WithCovariates(base, columns, batch) if columns else base
+
+
+def through(settings: Settings) -> Features | None:
+    """What a model of sequences reads where it answers for the task that `settings` are for: the function `through` of
+    the task's file. None where it has none."""
+    made = getattr(_implementation(settings), "through", None)
+    return None if made is None else made(settings)
 
 
 def _implementation(settings: Settings) -> Any:
