@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 
+from genodl_spark.core import packing
 from genodl_spark.genome import bases
 from genodl_spark.genome.shuffles import mixed
 
@@ -20,6 +21,7 @@ _BIG = np.int16(1 << 13)
 _BLOCK = 1 << 20  # k-mers at a time
 _PAIRS = 1 << 14  # pairs whose edits are counted at a time
 _OF_OTHER_STRAND = np.array([(3 - i % 4) * 16 + (3 - i // 4 % 4) * 4 + 3 - i // 16 for i in range(4**_Q)])
+_MATCHES = 1 << 22  # values shared by pairs of sketches that are counted at a time
 _PRUNED = 16  # rows of a matrix of edits after which pairs that have too many are left out
 
 
@@ -65,6 +67,46 @@ def _canonical(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ahead = ahead << np.uint64(2) | code
         back |= (np.uint64(3) - code) << np.uint64(2 * i)
     return np.minimum(ahead, back), known
+
+
+class Sketched:
+    """Sketches of sequences, to be asked which is most like another one's."""
+
+    def __init__(self, known: np.ndarray) -> None:
+        """`known` uint64 (rows, HASHES)."""
+        self._order = np.argsort(known.T, axis=1, kind="stable")
+        self._values = np.take_along_axis(known.T, self._order, 1)
+
+    def nearest(self, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For sketches uint64 (n, HASHES), the known row that shares most values with each, int64 (n,), the first of
+        several, -1 where none shares any; and which share of them that is, float64 (n,): an estimate of the share of
+        k-mers that both have, of those that either has (Jaccard index)."""
+        first, last = (
+            np.stack([np.searchsorted(v, a, side) for v, a in zip(self._values, asked.T, strict=True)])
+            for side in ("left", "right")
+        )
+        counts = last - first  # (HASHES, n)
+        rows = self._order.shape[1]
+        row, shared = np.full(len(asked), -1), np.zeros(len(asked), np.int64)
+        ends = np.cumsum(counts.sum(0))
+        start = 0
+        while start < len(asked):  # as many as have some millions of pairs
+            before = ends[start - 1] if start else 0
+            stop = max(int(np.searchsorted(ends, before + _MATCHES, "right")), start + 1)
+            some = counts[:, start:stop]
+            place = np.repeat(np.arange(len(some)) * rows, some.sum(1)) + packing.runs(
+                first[:, start:stop].ravel(), some.ravel()
+            )
+            pair = (
+                np.repeat(np.tile(np.arange(stop - start), len(some)), some.ravel()) * rows + self._order.ravel()[place]
+            )
+            pairs, times = np.unique(pair, return_counts=True)
+            of, known = np.divmod(pairs, max(rows, 1))
+            best = np.lexsort((known, -times, of))
+            best = best[np.unique(of[best], return_index=True)[1]]
+            row[start + of[best]], shared[start + of[best]] = known[best], times[best]
+            start = stop
+        return row, shared / HASHES
 
 
 def padded(codes: np.ndarray, ends: np.ndarray, rows: np.ndarray, width: int) -> np.ndarray:

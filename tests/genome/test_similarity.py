@@ -122,3 +122,24 @@ def test_most_pairs_at_the_border_meet() -> None:
             rows += [row, other]
         found = similarity.sketches(*flat(rows))
         assert (found[::2] == found[1::2]).any(1).mean() >= least
+
+
+def test_the_nearest_sketch_is_that_of_all_pairs_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(9)
+    known = generator.integers(0, 6, (40, similarity.HASHES)).astype(np.uint64)
+    known[:, :40] += (np.arange(40, dtype=np.uint64) * np.uint64(100))[:, None]  # few values in common
+    asked = np.concatenate([known[[3, 3, 17]], generator.integers(0, 6, (30, similarity.HASHES)).astype(np.uint64)])
+    asked[-1] = 10_000
+    shared = (asked[:, None] == known[None]).sum(2)
+    expected = np.where(shared.max(1) > 0, shared.argmax(1), -1)
+    for most in (1, 50, 1 << 22):
+        monkeypatch.setattr(similarity, "_MATCHES", most)
+        row, share = similarity.Sketched(known).nearest(asked)
+        np.testing.assert_array_equal(row, expected)
+        np.testing.assert_allclose(share, shared.max(1) / similarity.HASHES)
+    nothing = similarity.Sketched(known[:0]).nearest(asked)
+    assert (
+        (nothing[0] == -1).all()
+        and (nothing[1] == 0).all()
+        and len(similarity.Sketched(known).nearest(asked[:0])[0]) == 0
+    )
