@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.core.errors import InputError, Refused
+from genodl_spark.genome.bases import NO_BASE, UNKNOWN_BASE, base_codes
 from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.snapshot import Snapshot
@@ -31,6 +32,20 @@ class StoredReference:
         self._files = list(files)
         self._ends: list[tuple[StoredFile, int, _Ends]] | None = None
         self._kept: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
+
+    @staticmethod
+    def chosen(lake: Snapshot, named: str, own: str) -> str:
+        """The cohort whose reference counts: the one `named`; without a name `own`, or the only one there is.
+        InputError where there is none such."""
+        among = lake.cohorts(REFERENCE_BASES)
+        if named in among:
+            return named
+        if not named and (own in among or len(among) == 1):
+            return own if own in among else among[0]
+        found = f"found {named or 'no name'} among {', '.join(among[:5]) or 'none'}"
+        raise InputError(
+            f"{found}; expected one that has a reference: genodl ingest reference, or --set reference=NAME", "reference"
+        )
 
     @classmethod
     def of(cls, lake: Snapshot, cohort: str) -> StoredReference:
@@ -61,6 +76,23 @@ class StoredReference:
             if at <= start and at + len(text) >= end:
                 return text[start - at : end - at]
         raise Refused(f"found no bases {start + 1}-{end} of {contig[:40]!r} in the reference; expected a whole contig")
+
+    def codes(self, contig: str, start: int, end: int) -> np.ndarray:
+        """Base codes int8 (end - start,) of [start, end) of `contig`, 0-based: -1 for an unknown base,
+        `bases.NO_BASE` where no sequence has one. Where several have one, the last of them counts."""
+        name = shared_contig(contig)
+        found = np.full(end - start, NO_BASE, np.int8)
+        for file, group, (low, high, first, last) in self._groups():
+            if low <= name <= high and first <= end and last > start:
+                rows = self._rows(file, group)
+                firsts, lasts = rows.column("first").to_numpy(), rows.column("last").to_numpy()
+                mine = np.asarray(pc.equal(rows.column("contig"), name)) & (firsts <= end) & (lasts > start)
+                for row in np.flatnonzero(mine):  # a chunk of many bases each
+                    at = int(firsts[row]) - 1
+                    a, b = max(start, at), min(end, int(lasts[row]))
+                    letters = np.frombuffer(rows.column("bases")[row].as_buffer(), np.uint8)[a - at : b - at]
+                    found[a - start : b - start] = np.maximum(base_codes(letters), UNKNOWN_BASE)
+        return found
 
     def _groups(self) -> list[tuple[StoredFile, int, _Ends]]:
         if self._ends is None:

@@ -90,7 +90,7 @@ class Variants:
     @classmethod
     def of_alleles(cls, position: np.ndarray, ref: pa.Array, alt: pa.Array) -> Variants:
         """Of records: `position` int64 (N,) 1-based, REF and ALT of bases in either case."""
-        (ref_codes, ref_of), (alt_codes, alt_of) = _codes(ref), _codes(alt)
+        (ref_codes, ref_of), (alt_codes, alt_of) = allele_codes(ref), allele_codes(alt)
         ref_size, alt_size = np.diff(ref_of), np.diff(alt_of)
         front = _shared(ref_codes, ref_of[:-1], alt_codes, alt_of[:-1], np.minimum(ref_size, alt_size), 1)
         rest = np.minimum(ref_size, alt_size) - front
@@ -117,7 +117,8 @@ class Variants:
         return self.alt[np.repeat(self.alt_of[chosen] - of[:-1], size) + np.arange(of[-1])], of
 
 
-def _codes(alleles: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def allele_codes(alleles: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Base codes of alleles one behind the other, and where each begins, int64 (N + 1,)."""
     whole = pa.concat_arrays([alleles]).cast(pa.large_binary())
     _, offsets, data = whole.buffers()
     of = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]

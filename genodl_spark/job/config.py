@@ -230,7 +230,8 @@ class Settings(Section):
     )
     reference: str = Field(
         "",
-        description="Cohort of the reference that annotate takes; empty for that of the annotation, or the only one.",
+        description="Cohort of the reference that annotate takes, and that windows of variants are cut from; empty for "
+        "that of the annotation, of the variants, or the only one.",
     )
     implementation: str = Field(
         "",

@@ -244,6 +244,12 @@ class Predict(Section):
         pattern="^(float32|tf32|bf16|fp16)$",
         description="What networks multiply in; tf32 is for GPUs, the same as float32 elsewhere.",
     )
+    strands: str = Field(
+        "both",
+        pattern="^(both|forward|reverse)$",
+        description="How models of sequences read windows of variants: the mean of both strands, or one of them where "
+        "a model is for one, as for sites in RNA; one that has the same answer for both reads them once.",
+    )
     passes: int = Field(
         0,
         ge=0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import or_
@@ -15,11 +16,12 @@ from genodl_spark.core.output import printable
 from genodl_spark.job.run import Run
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.entities import kind_of
-from genodl_spark.lake.schema import PERSON, SITE, Table
+from genodl_spark.lake.schema import PERSON, SITE, VARIANT, Table
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.ingested import SAMPLE_SETS, SOURCES
 from genodl_spark.lake.tables.learning import DATASETS, MODELS, PREDICTIONS, SPLITS
 from genodl_spark.lake.tables.operations import RUNS
+from genodl_spark.registry import effects
 from genodl_spark.registry.models import model_of
 from genodl_spark.registry.predictions import RESCORED, rescored
 
@@ -71,9 +73,15 @@ def _named(run: Run, table: Table, key: str) -> DataFrame:
     rows = run.sources.read(table)
     if _identifier(table) != _SITE:
         return rows.where(reduce(or_, (F.col(name) == key for name in _identifier(table).split(" or "))))
+    return _at_site(rows, table, key, "--key")
+
+
+def _at_site(rows: DataFrame, table: Table, key: str, place: str) -> DataFrame:
+    from pyspark.sql import functions as F
+
     parts = key.rsplit(":", 3)
     if len(parts) != 4 or not parts[1].isdigit():
-        raise InputError(f"found {key!r}; expected chrom:pos:ref:alt, as in 20:14370:G:A", "--key")
+        raise InputError(f"found {key!r}; expected chrom:pos:ref:alt, as in 20:14370:G:A", place)
     chrom, pos, ref, alt = parts
     contig: Column = F.col("contig") == chrom
     if "chrom" in table.column_names:
@@ -170,12 +178,21 @@ def _prediction(run: Run, row: Row) -> dict[str, Any]:
     found: dict[str, Any] = {
         "prediction": {**stored, "scored_at": row.scored_at.isoformat(), "code": row.code},
         "scored_by": _run_of(run, "predict", row.model_id, row.scored_at),
-        "made_from": _sources_of(run, row.cohort, row.entity_id, row.source_versions),
+        "made_from": _sources_of(
+            run,
+            row.cohort,
+            row.entity_id,
+            row.source_versions,
+            VARIANT if effects.is_effect(row) else kind_of(row.source_versions),
+        ),
         "model": _model(run, model),
     }
     if row.computed_on is not None:
         try:
-            again = rescored(run, model_of(run, model), row)
+            chosen, scoring = model_of(run, model), None
+            if effects.is_effect(row):
+                chosen, scoring = effects.as_it_was(chosen, row)
+            again = rescored(run, chosen, row, scoring)
         except InputError as error:
             found["scored_again"] = {"not_possible": error.message}
             return found
@@ -271,7 +288,7 @@ def _run_of(run: Run, job: str, model_id: str, at: Any = None) -> dict[str, Any]
     )
 
 
-def _sources_of(run: Run, cohort: str, entity: str, versions: Mapping[str, int]) -> dict[str, Any]:
+def _sources_of(run: Run, cohort: str, entity: str, versions: Mapping[str, int], kind: str) -> dict[str, Any]:
     """The table versions that a prediction was made of, and the files (and lines, where rows have them)
     that the entity's rows came from."""
     from pyspark.errors import AnalysisException
@@ -279,7 +296,7 @@ def _sources_of(run: Run, cohort: str, entity: str, versions: Mapping[str, int])
     snapshot = Snapshot(run.lake)
     snapshot.versions.update(versions)
     try:
-        files = _places(snapshot, cohort, entity, versions, kind_of(versions))
+        files = _places(snapshot, cohort, entity, versions, kind)
     except (AnalysisException, InputError) as error:
         return {"table_versions": dict(versions), "files": [], "not_possible": str(error).splitlines()[0]}
     return {"table_versions": dict(versions), "files": _files(run, cohort, files)}
@@ -304,6 +321,10 @@ def _places(snapshot: Snapshot, cohort: str, entity: str, names: Iterable[str], 
                 row.file: {"records": row.records}
                 for row in mine.groupBy(F.col(table.file).alias("file")).agg(F.count("*").alias("records")).collect()
             }
+        if table.file and table.kind == SITE and kind == VARIANT and re.fullmatch(r".+:[0-9]+:[^:]+:.+", entity):
+            mine = _at_site(rows, table, entity, "--key").where(F.col("cohort") == cohort)
+            found = mine.groupBy("file").agg(F.min("line").alias("line"), F.count("*").alias("records")).collect()
+            files |= {r.file: {"line": r.line} if r.records == 1 else {"records": r.records} for r in found}
         for named in table.naming(kind, entity) if table.file else ():
             file = F.explode(F.coalesce("files", F.array("file"))) if "files" in rows.columns else F.col(table.file)
             line = F.col("line") if "line" in table.column_names else F.lit(None)

@@ -10,6 +10,8 @@ without one; `stale`, share whose entity has other features since; `prediction_a
 drifted from the training data, and `feature`, one of them (see drift.py); `score` and `class_shares`,
 drift of scores and predicted classes from those of rows that no training saw, of entities that did not train the model.
 
+Of effects of variants through a model of sequences the first three of these are checked.
+
 Tasks turn batches of features into histograms, and only their sum leaves them.
 """
 
@@ -30,6 +32,7 @@ from scipy.stats import ks_2samp
 
 from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
+from genodl_spark.features.variant_windows import VariantWindows
 from genodl_spark.job.run import Run, now
 from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS, PREDICTIONS
@@ -227,17 +230,23 @@ def _check_predictions(run: Run, scored: Scored) -> list[Finding]:
         )
     model = model_of(run, MODELS.row(registered[0]))
     model.files.weights()  # InputError where they are not those that were registered
+    if scored.task != model.row.task:  # what they were trained on is no such thing as what they scored
+        model = replace(model, through=(scored.task, VariantWindows(run.settings.reference)))
+        entities = model.features.entities(run.sources, scored.cohort)
+        return [_unscored(run, scored, entities), _stale(run, scored, model), *_aged(run, scored)]
     entities = model.features.entities(run.sources, scored.cohort)
     found = [_unscored(run, scored, entities), _stale(run, scored, model)]
-    if run.settings.monitor.prediction_hours:
-        found.append(
-            _age(_of(scored, "prediction_age", None, run.settings.monitor.prediction_hours, False, ""), scored.newest)
-        )
+    found += _aged(run, scored)
     if entities:
         found += _check_features(run, scored, model, len(entities))
     else:
         run.report.warn(f"{scored}: the cohort has no data any more, drift of features is not checked")
     return found + _check_scores(run, scored, model)
+
+
+def _aged(run: Run, scored: Scored) -> list[Finding]:
+    hours = run.settings.monitor.prediction_hours
+    return [_age(_of(scored, "prediction_age", None, hours, False, ""), scored.newest)] if hours else []
 
 
 def _mine(scored: Scored) -> Column:

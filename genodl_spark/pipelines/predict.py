@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -11,7 +11,8 @@ from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.job.run import Run, fingerprint
 from genodl_spark.lake.discarded import discard
 from genodl_spark.lake.tables.learning import PREDICTIONS
-from genodl_spark.registry.models import Chosen, chosen_model
+from genodl_spark.registry import effects
+from genodl_spark.registry.models import Chosen, scoring_model
 from genodl_spark.registry.predictions import score, scoring_of, tell_missing
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _SETTINGS = "settings"
 def predict(run: Run, cohort: str | None, label: str | None, model_id: str | None, force: bool = False) -> None:
     """Scores the entities of the cohort, labelled or not, that the model has not scored as they are now;
     all of them with `force`."""
-    model = chosen_model(run, label, model_id)
+    model = scoring_model(run, label, model_id)
     name = run.cohort(cohort, model.features.cohorts(run.sources), f"data for {run.settings.task}")
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -46,11 +47,14 @@ def predict(run: Run, cohort: str | None, label: str | None, model_id: str | Non
 def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None:
     s = model.settings.predict
     versions = {table.name: v for table in model.features.tables if (v := run.sources.version(table)) is not None}
-    where = {"task": model.row.task, "cohort": cohort, "model_id": model.row.model_id}
+    where = {"task": model.task, "cohort": cohort, "model_id": model.row.model_id}
     # How far the model has scored the cohort, table by table, stands with the commit that did it.
     # With it stands what else shaped the rows, as a number: rows of other settings are scored again,
     # in whatever order settings change.
-    shaped_by = int(fingerprint(s.precision, s.passes, s.least_probability)[:15], 16)
+    shapes: tuple[Any, ...] = (s.precision, s.passes, s.least_probability)
+    if model.through is not None:
+        shapes += effects.shaped_by(run, model, cohort)
+    shaped_by = int(fingerprint(*shapes)[:15], 16)
     expected = {**versions, _SETTINGS: shaped_by}
     names = {f"scored {fingerprint(where)} {name}": name for name in expected}
     marks = {names[mark]: number for mark, number in run.lake.marked(PREDICTIONS, names).items()}
@@ -78,8 +82,12 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
             log.info("%d entities have come, changed or gone since the last run", len(wanted))
     model.files.weights()  # a worker that holds them in its memory would not see that the file has changed
     scoring = scoring_of(run, model, cohort, versions, wanted)
+    if model.through is not None:
+        scoring = effects.scoring_of(run, model, cohort, scoring)
     try:
         parts, rows, missing = score(run, model, cohort, scoring, files)
+        if model.through is not None:
+            effects.tell_unscored(run, parts, wanted is not None)
     except BaseException:
         discard(run.lake, run.run_id, [PREDICTIONS], scoring.name)
         raise

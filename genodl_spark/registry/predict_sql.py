@@ -91,10 +91,10 @@ def _model(run: Run, name: str) -> _Model:
     model = model_of(run, MODELS.row(named(run.lake.rows(MODELS, {}), name)))
     card = model.card
     places = _places(run, card.features) if model.encoding.by_name and card.dtype == "float32" else {}
-    return _Model(model.files, places, _head(card, name))
+    return _Model(model.files, places, head_of(card, name))
 
 
-def _head(card: Card, name: str) -> int:
+def head_of(card: Card, name: str) -> int:
     """Which head of a model a statement means. InputError where it has several and none is named."""
     labels = [head.label for head in card.predicted]
     asked = name.removeprefix(f"{card.task}:")

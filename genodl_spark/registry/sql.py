@@ -6,9 +6,9 @@ from genodl_spark.genetics import sql_functions
 from genodl_spark.job.run import Run
 from genodl_spark.lake import statements, views
 from genodl_spark.lake.schema import Table
-from genodl_spark.registry import predict_sql
+from genodl_spark.registry import effects_sql, predict_sql
 
-FUNCTIONS = frozenset({predict_sql.NAME, *sql_functions.NAMES})
+FUNCTIONS = frozenset({predict_sql.NAME, effects_sql.NAME, *sql_functions.NAMES})
 
 
 def provide(run: Run, statement: statements.Statement) -> list[Table]:
@@ -16,5 +16,6 @@ def provide(run: Run, statement: statements.Statement) -> list[Table]:
     whose files are not held against checksums yet."""
     named = views.register(run.lake, statement.relations, held=False)
     predict_sql.register(run, statement.functions.get(predict_sql.NAME, []))
+    effects_sql.register(run, statement.functions.get(effects_sql.NAME, []))
     sql_functions.register(run.spark, statement.functions)
     return named

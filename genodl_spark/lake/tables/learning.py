@@ -266,8 +266,20 @@ PREDICTIONS = Table(
         required("model_id", "string", "Model that scored the row"),
         required("model_version", "int", "Its version"),
         Column("predicted", "string", "Class of the highest probability; NULL for regression"),
-        Column("probabilities", "map<string,double>", "Calibrated probability per class; NULL for regression"),
-        Column("value", "double", "Calibrated score: the probability of the class predicted, or the predicted value"),
+        Column(
+            "probabilities",
+            "map<string,double>",
+            "Calibrated probability per class; NULL for regression. Of an effect through a model of sequences: by "
+            "class `ref CLASS` and `alt CLASS`, the probabilities of both alleles, and `effect CLASS`, the difference "
+            "of their log odds; of a value `ref` and `alt`",
+        ),
+        Column(
+            "value",
+            "double",
+            "Calibrated score: the probability of the class predicted, or the predicted value; of an effect the "
+            "difference of log odds for the last of two classes, of more for that which changes most, or of values; "
+            "NULL where there is none",
+        ),
         Column("raw_value", "double", "The same before calibration"),
         Column(
             "uncertainty",
@@ -298,12 +310,13 @@ PREDICTIONS = Table(
         ),
         Column("code", "string", "Hash of the code that scored the row"),
         required("scored_at", "timestamp", "When, UTC"),
+        Column("note", "string", "Why there is no score; NULL where there is one"),
     ),
     key=("task", "cohort", "entity_id", "label_column", "model_id"),
     partitioned_by=("task", "cohort"),
     clustered_by=("entity_id",),
     checks={
-        "scored": "predicted IS NOT NULL OR value IS NOT NULL",
+        "scored": "predicted IS NOT NULL OR value IS NOT NULL OR note IS NOT NULL",
         "probability": "predicted IS NULL OR value BETWEEN 0 AND 1.000000001",
         "uncertain": "uncertainty IS NULL OR uncertainty >= 0",
     },
