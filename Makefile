@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup object-store check test test-cluster test-faults test-schedule test-object-store test-containers fuzz demo demo-data image image-gpu up down \
-	demo-cluster reference bench bench-vcf bench-plink bench-feed bench-train bench-predict bench-gdc bench-cells wheel dist clean
+	demo-cluster reference bench bench-vcf bench-plink bench-feed bench-train bench-predict bench-variants bench-gdc bench-cells wheel dist clean
 SHELL := /bin/bash
 RUN := . docker/env.sh &&
 PYTEST := $(RUN) .venv/bin/python -m pytest -q
@@ -92,13 +92,16 @@ bench-train: setup ## the training loop beside a bare torch loop, two ranks besi
 bench-predict: setup ## batch inference beside a bare torch loop and pyspark's predict_batch_udf
 	@$(RUN) .venv/bin/python tests/bench/predict.py
 
+bench-variants: setup ## effects of a million variants through a network, beside a bare torch loop over their windows (long)
+	@$(RUN) .venv/bin/python tests/bench/variants.py
+
 bench-gdc: setup ## 5,000 files of gene counts in one job, beside a pandas loop: time, memory
 	@$(RUN) .venv/bin/python tests/bench/gdc.py
 
 bench-cells: setup ## a Cell Ranger matrix in: CPU seconds and bytes of a cell
 	@$(RUN) .venv/bin/python tests/bench/cells.py
 
-bench: bench-feed bench-train bench-predict bench-plink bench-vcf ## all benchmarks
+bench: bench-feed bench-train bench-predict bench-variants bench-plink bench-vcf ## all benchmarks
 
 wheel: setup ## the wheel for spark-submit --py-files, into dist/
 	@bash docker/wheel.sh
