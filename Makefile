@@ -75,6 +75,7 @@ demo-cluster: up ## the demo on that cluster, with the lake on its store
 reference: demo-data ## accuracy on real data beside published figures; every public data set by one command (long)
 	@$(RUN) .venv/bin/python -m tests.reference.data_sets
 	@$(RUN) .venv/bin/python tests/reference/run.py
+	@$(RUN) .venv/bin/python -m tests.reference.attributions
 
 bench-vcf: setup ## cohort VCFs in and asked, beside plink2 and bcftools: time, memory, bytes (long)
 	@$(RUN) .venv/bin/python tests/bench/vcf.py

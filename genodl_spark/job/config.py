@@ -19,7 +19,17 @@ from genodl_spark.genetics.settings import QualityControl
 from genodl_spark.job.conf import conf_directory, task_file
 from genodl_spark.lake.schema import partition_folder
 from genodl_spark.lake.settings import Lock, Maintenance
-from genodl_spark.learning.settings import Dimension, Evaluation, Feed, Predict, Quality, Sequences, Train, Tune
+from genodl_spark.learning.settings import (
+    Dimension,
+    Evaluation,
+    Explain,
+    Feed,
+    Predict,
+    Quality,
+    Sequences,
+    Train,
+    Tune,
+)
 from genodl_spark.learning.splits import Split
 
 
@@ -269,6 +279,7 @@ class Settings(Section):
     train: Train = Train()
     feed: Feed = Feed()
     predict: Predict = Predict()
+    explain: Explain = Explain()
     evaluate: Evaluation = Evaluation()
     tune: Tune = Tune()
     report: Reporting = Reporting()

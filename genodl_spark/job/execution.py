@@ -96,7 +96,19 @@ def _execute(
 
 # Verbs that write to a lake: they share a lease on it, and leave a row in `runs`.
 # `forget` holds the lease alone, and names nobody in a row.
-WRITES = {"ingest", "qc", "annotate", "prepare", "train", "tune", "evaluate", "predict", "monitor", "maintain"}
+WRITES = {
+    "ingest",
+    "qc",
+    "annotate",
+    "prepare",
+    "train",
+    "tune",
+    "evaluate",
+    "predict",
+    "explain",
+    "monitor",
+    "maintain",
+}
 RECORDED = WRITES | {"query", "stream"}  # what was asked of people's data is kept too; these wait for no lease
 _MAKES_A_LAKE = {"ingest"}
 

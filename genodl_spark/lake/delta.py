@@ -314,12 +314,13 @@ class Lake:
         table: Table,
         rows: DataFrame | pa.Table,
         where: Mapping[str, str | Sequence[str]],
+        marks: Mapping[str, int] | None = None,
         since: int | None = None,
     ) -> None:
         """In one transaction removes the rows that match `where` (column -> value or values) and adds
         `rows`, which all match it.
 
-        `since`: as for `commit`.
+        `marks`, `since`: as for `commit`.
         """
         self._checked(table)
         if isinstance(rows, pa.Table):
@@ -328,7 +329,7 @@ class Lake:
                     raise ValueError(f"table {table.name}: a row that has none of {values} for {name}")
         parts = self._written(table, rows, condition(where))
         with self._dropped_if_lost(table, parts):
-            self.commit(table, parts, where, since=since)
+            self.commit(table, parts, where, marks, since=since)
 
     def delete(self, table: Table, where: Mapping[str, str | Sequence[str]]) -> None:
         if self.exists(table):

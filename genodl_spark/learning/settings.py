@@ -274,6 +274,50 @@ class Predict(Section):
     )
 
 
+class Explain(Section):
+    """What is explained of a model's answers, and against what."""
+
+    method: str = Field(
+        "integrated_gradients",
+        pattern=r"^\w+$",
+        description="How: integrated_gradients, deeplift (a fraction of the time), or saturation_mutagenesis, "
+        "which changes each base, or sets each measured value to its mean; files of genodl_spark/learning/explain.",
+    )
+    target: Text = Field(
+        "",
+        description="The class whose log odds are explained; empty for the last one of two, "
+        "and of more for the class that is predicted of each row.",
+    )
+    heads: Names = Field([], description="Of a model of several label columns, only these; empty for all.")
+    reference: str = Field(
+        "auto",
+        pattern="^(auto|shuffles|mean|zero)$",
+        description="What a row is held against: shuffles, dinucleotide shuffles of the sequence itself; mean, the "
+        "bases' shares in training, or of measured values their training means; zero, no base; "
+        "or auto, shuffles for sequences and mean for values.",
+    )
+    references: int = Field(8, ge=1, le=1000, description="Shuffles of each sequence; contributions are their mean.")
+    tolerance: float = Field(
+        0.01,
+        gt=0,
+        le=1,
+        description="Error of a row's contributions, as a share of the difference that they have to add up to; "
+        "rows with a larger one have a reason in place of contributions.",
+    )
+    floor: float = Field(
+        1e-4, ge=0, description="An error, in the unit of the output, that is no matter however small the difference."
+    )
+    steps: int = Field(
+        2048, ge=6, description="Gradients of integrated_gradients between one reference and a row, at most."
+    )
+    share: float = Field(
+        1.0, gt=0, le=1, description="Share of the entities that are explained, drawn by their names; 1 for all."
+    )
+    motif_rows: int = Field(
+        5000, ge=0, description="Sequences, at most, that motifs are sought in, drawn by their names; 0 for no motifs."
+    )
+
+
 class Evaluation(Section):
     """What a model is measured beside, and how."""
 

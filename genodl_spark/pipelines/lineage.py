@@ -16,7 +16,7 @@ from genodl_spark.core.output import printable
 from genodl_spark.job.run import Run
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.entities import kind_of
-from genodl_spark.lake.schema import PERSON, SITE, VARIANT, Table
+from genodl_spark.lake.schema import OF_TASK, PERSON, SITE, VARIANT, Table
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.ingested import SAMPLE_SETS, SOURCES
 from genodl_spark.lake.tables.learning import DATASETS, MODELS, PREDICTIONS, SPLITS
@@ -137,6 +137,9 @@ def _row(run: Run, table: Table, row: Row) -> dict[str, Any]:
         return {**found, **_dataset(run, row)}
     names = row.asDict()
     if "model_id" in names:
+        if table.entity and table.kind == OF_TASK and names.get("source_versions") and names[table.entity] is not None:
+            of = row.source_versions
+            found["made_from"] = _sources_of(run, row.cohort, names[table.entity], of, kind_of(of))
         return {**found, "model": _model_by_id(run, row.model_id)}
     if "dataset" in names:
         return {**found, "dataset": _dataset_by_id(run, row.dataset)}

@@ -12,14 +12,16 @@ import numpy as np
 from genodl_spark.core import redaction, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.run import Run
+from genodl_spark.lake.delta import condition
 from genodl_spark.lake.tables.ingested import SOURCES
-from genodl_spark.lake.tables.learning import EVALUATIONS, MODELS, TRIALS
+from genodl_spark.lake.tables.learning import ATTRIBUTIONS, EVALUATIONS, MODELS, MOTIFS, TRIALS
 from genodl_spark.lake.tables.operations import RUNS
 from genodl_spark.learning import tuning
 from genodl_spark.learning.metrics import LOWER_IS_BETTER, Interval
 from genodl_spark.learning.settings import Dimension
 from genodl_spark.learning.tuning import as_trial
 from genodl_spark.registry.models import HISTORY, Chosen, model_of
+from genodl_spark.registry.motifs import in_order
 from genodl_spark.registry.scores import HEAD, MODEL, headline, held_out
 from genodl_spark.registry.treated import before_and_after
 from genodl_spark.report import content, data_page
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from pyspark.sql import Row
 
 PAGE = "index.html"
-RUNS_SHOWN = 50
+RUNS_SHOWN, MOTIFS_SHOWN, FEATURES_SHOWN = 50, 12, 10
+_SIZES = ("mean_absolute", "mean_contribution")
 
 
 def report(run: Run, output: str) -> None:
@@ -150,7 +153,38 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.M
         validation_loss=validation_loss,
         held=held[0] if [one.kind in ("classes", "value") for one in held] == [True] else None,
         heads=heads,
+        **_explained(run, model, cohort),
     )
+
+
+def _explained(run: Run, model: Chosen, cohort: str) -> dict[str, Any]:
+    """Motifs and ranked features of a model, of the first method by name that has some."""
+    from pyspark.sql import functions as F
+
+    where = {"task": model.row.task, "cohort": cohort, "model_id": model.row.model_id}
+    motifs = run.lake.rows(MOTIFS, where).to_pylist()
+    first = min((row["method"] for row in motifs), default="")
+    found = in_order([row for row in motifs if row["method"] == first])
+    ranked: list[Row] = []
+    if run.lake.exists(ATTRIBUTIONS):
+        rows = run.lake.read(ATTRIBUTIONS, cohort=cohort).where(condition(where)).where(F.col("rank") <= FEATURES_SHOWN)
+        ranked = rows.select("method", "label_column", "target", "rank", "feature", *_SIZES).collect()
+    of = min((row.method for row in ranked), default="")
+    ranked = sorted((row for row in ranked if row.method == of), key=lambda r: (r.label_column, r.target, r.rank))
+    return {
+        "motifs": [
+            content.MotifShown(
+                row["motif"],
+                row["consensus"],
+                row["seqlets"],
+                row["entities"],
+                row["among"],
+                np.reshape(row["probabilities"], (-1, 4)),
+            )
+            for row in found[:MOTIFS_SHOWN]
+        ],
+        "ranked": [(r.target or r.label_column, r.feature, r.mean_absolute, r.mean_contribution) for r in ranked],
+    }
 
 
 def studies(rows: list[Row]) -> list[content.StudySection]:

@@ -37,6 +37,19 @@ METRICS = {
 
 
 @dataclass(frozen=True)
+class MotifShown:
+    """A motif of what a model goes by: how many places in how many sequences, among how many, it is the mean of;
+    `probabilities` of A, C, G, T, float64 (W, 4)."""
+
+    name: str
+    consensus: str
+    seqlets: int
+    entities: int
+    among: int
+    probabilities: np.ndarray
+
+
+@dataclass(frozen=True)
 class ModelSection:
     """One model on one cohort.
 
@@ -45,6 +58,7 @@ class ModelSection:
     `by`: value of `by_column` -> metric -> Interval. `train_loss` (epochs, k) and `validation_loss` (epochs, members),
     float, NaN where training had stopped. `held`: the model's predictions of classes or values, for the pictures;
     without it there are none but the losses. `heads`: label -> metric -> Interval, of a model of several.
+    `motifs` and `ranked`, (class, feature, mean size, mean) of contributions: what explain has found.
     """
 
     task: str
@@ -64,6 +78,8 @@ class ModelSection:
     validation_loss: np.ndarray | None = None
     held: HeldOut | None = None
     heads: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    motifs: list[MotifShown] = field(default_factory=list)
+    ranked: list[tuple[str, str, float, float]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 

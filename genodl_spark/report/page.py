@@ -8,13 +8,24 @@ that comes from users is escaped: on the page by `escape`, in pictures by matplo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from genodl_spark.learning import metrics as evaluate
 from genodl_spark.learning.metrics import Interval
-from genodl_spark.report.content import METRICS, ModelSection, Page, StudySection, captioned, escape, number
+from genodl_spark.report import logos
+from genodl_spark.report.content import (
+    METRICS,
+    ModelSection,
+    Page,
+    StudySection,
+    captioned,
+    escape,
+    number,
+    several,
+)
 from genodl_spark.report.plots import DARK, LIGHT, history, importance, pictures, svg, variables
 
 
@@ -143,7 +154,21 @@ def _section(model: ModelSection, index: int) -> str:
             "<h3>Classes</h3>"
             f"{html_table(['Class', 'Rows', 'Precision', 'Recall', 'F1'], rows, range(1, 5), label=True)}"
         )
+    if model.motifs:
+        parts.append(f"<h3>Motifs</h3><div class=pictures>{''.join(_motifs(model, index))}</div>")
+    if model.ranked:
+        ranked = [[escape(name), escape(of), number(size), number(mean)] for of, name, size, mean in model.ranked]
+        header = ["Feature", "Class", "Mean size of its contributions", "Mean contribution"]
+        parts.append(f"<h3>Features</h3>{html_table(header, ranked, numbers=(2, 3), label=True)}")
     return "".join(parts) + "</section>"
+
+
+def _motifs(model: ModelSection, index: int) -> Iterator[str]:
+    for place, motif in enumerate(model.motifs):
+        said = f"{several(motif.seqlets, 'place')} in {motif.entities:,} of {several(motif.among, 'sequence')}."
+        title = f"{motif.name}, {motif.consensus}"
+        picture = svg(partial(logos.figure, motif.probabilities), f"Logo of {title}", f"m{index}l{place}-")
+        yield captioned(title, said, picture)
 
 
 def _study(study: StudySection, index: int) -> str:

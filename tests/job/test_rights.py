@@ -41,6 +41,7 @@ VERBS = {
     "tune": ["tumor_type"],
     "evaluate": ["tumor_type"],
     "predict": ["tumor_type"],
+    "explain": ["tumor_type"],
     "monitor": [],
     "maintain": [],
     "forget": ["--cohort", "c", "--sample", "s"],

@@ -241,6 +241,22 @@ def test_pictures_have_alternatives_unique_identifiers_and_page_colours() -> Non
     assert report.render(page) == html
 
 
+def test_what_a_model_goes_by_is_shown() -> None:
+    shares = np.array([[0.97, 0.01, 0.01, 0.01], [0.01, 0.97, 0.01, 0.01]])
+    motifs = [content.MotifShown(f"positive_{i}", f"AC{EVIL}", 1200, 900, 5000, shares) for i in (1, 2)]
+    ranked = [(EVIL, f"ESR1{EVIL}", 0.5, -0.25), ("b", "GATA3", 0.125, 0.0)]
+    html = report.render(Page("t", models=[section(None, motifs=motifs, ranked=ranked)]))
+    assert EVIL not in html
+    found = Elements(html)
+    pictures = [str(attributes["aria-label"]) for tag, attributes in found.elements if tag == "svg"]
+    assert pictures[-2:] == [f"Logo of positive_{i}, AC{EVIL}" for i in (1, 2)]
+    named = [attributes["id"] for _, attributes in found.elements if "id" in attributes]
+    assert len(named) == len(set(named))
+    assert any("1,200 places in 900 of 5,000 sequences." in shown for _, shown in found.text)
+    cells = [shown for element, shown in found.text if element in ("th", "td")]
+    assert cells[-8:] == [f"ESR1{EVIL}", EVIL, "0.500", "-0.250", "GATA3", "b", "0.125", "0.000"]
+
+
 def test_figures_are_the_right_ones() -> None:
     rows = held(3)
     html = report.render(Page("t", models=[section(rows)]))

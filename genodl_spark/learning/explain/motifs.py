@@ -31,7 +31,7 @@ ALIKE, SAME = 0.65, 0.8  # cosines of a seqlet and its group's mean; of the mean
 MOST = 2000  # seqlets of each sign that are grouped
 LEAST = 10  # seqlets of a motif
 _ROUNDS = 4  # of taking a group's mean anew
-_BEYOND = 0.1  # of the largest contribution of a position: what the ends of a motif have at least
+_BEYOND = 0.2  # of the largest contribution of a position: what the ends of a motif have at least
 _IUPAC = {"A": "A", "C": "C", "G": "G", "T": "T", "AG": "R", "CT": "Y", "CG": "S", "AT": "W", "GT": "K", "AC": "M"}
 
 
@@ -142,9 +142,7 @@ def threshold(sums: np.ndarray, chance: np.ndarray) -> float:
     above = len(found) - np.searchsorted(found, found, "left")
     above_by_chance = len(by_chance) - np.searchsorted(by_chance, found, "left")
     good = above_by_chance <= CHANCE * above
-    # all that are larger have to be beyond chance, too
-    first = len(good) - int(np.argmin(good[::-1])) if not good.all() else 0
-    return float(found[first]) if first < len(found) else float("inf")
+    return float(found[good.argmax()]) if good.any() else float("inf")
 
 
 def _peaks(sums: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:

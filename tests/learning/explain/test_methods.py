@@ -338,3 +338,23 @@ def test_the_composition_of_a_background_is_that_of_long_sequences() -> None:
     np.testing.assert_allclose(references.composition(learnt), [0.4, 0.1, 0.2, 0.3], atol=0.01)
     codes[0, 1] = -1
     assert references.constant(codes[:1, :2], np.full(4, 0.25))[0, 0].tolist() == [[0.25, 0.0]] * 4
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_what_stands_beside_a_network_is_explained_with_it(name: str) -> None:
+    """A linear part over k-mers and positions, and pairs of boxes, whose gradients are those of products and sums."""
+    from genodl_spark.learning import linear_part
+
+    options, length = {"kind": "cnn", "channels": [6], "dilations": [1], "boxes": 2, "box": 4, "spacers": [1, 3]}, 24
+    generator = torch.Generator().manual_seed(0)
+    blocks = {
+        block: 0.1 * torch.randn(linear_part.width(block, length), 2, generator=generator)
+        for block in linear_part.WAYS["both"]
+    }
+    linear = linear_part.LinearPart(blocks, torch.zeros(2), merged=True)
+    network = linear_part.Blended(models.build(options, [1, 2], (4, length), 2), linear, torch.tensor([0.4, 0.4]))
+    codes = sequences(6, length)
+    found = explained(name, network, one_hot(codes), shuffles_of(codes, 2), [-1.0, 1.0], floor=1e-5)
+    difference = found.output - found.reference
+    assert np.abs(difference).max() > 1e-2
+    assert (np.abs(found.error) <= np.maximum(0.01 * np.abs(difference), 1e-5)).all()

@@ -117,7 +117,7 @@ def test_thresholds_are_those_of_chance() -> None:
     chance = np.array([[50.0, 20.0, -3.0]])  # at most one by chance of 51 windows, two of 81
     assert motifs.threshold(sums, chance) == 1.0
     assert motifs.threshold(sums, np.full((1, 10), 80.5)) == 81.0
-    assert motifs.threshold(sums, np.array([[90.0]])) == 91.0  # one of 19 that are 82 or more would be too many
+    assert motifs.threshold(sums, np.array([[90.0] * 6])) == 91.0  # six of a hundred would be too many
     assert motifs.threshold(sums, np.full((1, 10), 200.0)) == float("inf")
     assert motifs.threshold(-sums, chance) == float("inf")
 
