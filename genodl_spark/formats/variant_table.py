@@ -39,12 +39,14 @@ _FEW = 16  # values of a column that may be builds
 @dataclass(frozen=True)
 class VariantHeader(Header):
     """`repeated`: variants that stand several times. `told_by`: columns that tell their rows apart.
-    `values`: of columns that have few. `contigs`: the first of the file."""
+    `values`: of columns that have few. `contigs`: the first of the file. `flank`: bases of the reference on either side
+    of a variant that are stored with it."""
 
     repeated: frozenset[str] = frozenset()
     told_by: tuple[str, ...] = ()
     values: dict[str, frozenset[str]] = field(default_factory=dict)
     contigs: tuple[str, ...] = ()
+    flank: int = 0
 
     def build_column(self, builds: list[str]) -> str | None:
         """The column that says which of several builds a row is of; None where there is none."""
@@ -137,6 +139,12 @@ class References:
             None if ref == "-" or held == ref else f"found REF {shown(ref)}; expected {held}, as the reference has it"
         )
 
+    def around(self, build: str | None, chrom: str, pos: int, ref: str, flank: int) -> tuple[str, str]:
+        """Bases before and behind a REF that is there, in upper case, up to `flank` of each."""
+        reference, start = self._only or self._by_build[build or ""], pos - 1
+        before, after = reference.around(chrom, start, start + (0 if ref == "-" else len(ref)), flank)
+        return before.decode("ascii").upper(), after.decode("ascii").upper()
+
     def said(self) -> str:
         """Contigs and builds that it has, for a message."""
         every = [self._only] if self._only else list(self._by_build.values())
@@ -182,6 +190,7 @@ def _parse(
         for row in np.flatnonzero(pc.not_equal(columns[name], upper).to_numpy(zero_copy_only=False)).tolist():
             note(number + int(lines[row]), f"have {name} in lower case, stored in upper case")
     columns |= alleles
+    around: list[tuple[str | None, str | None]] = []
     if references is not None:
         builds = columns[references.column].to_pylist() if references.column else [None] * len(lines)
         every = zip(
@@ -191,6 +200,8 @@ def _parse(
         for build, chrom, pos, ref, line in every:
             if (fault := references.fault(build, chrom, int(pos), ref)) is not None:
                 wrong[line] = fault
+            else:
+                around.append(references.around(build, chrom, int(pos), ref, header.flank))
         columns, lines = entity_table.kept(columns, lines, wrong)
         bad |= wrong
     n = len(lines)
@@ -216,9 +227,10 @@ def _parse(
         columns["alt"],
         build,
     ]
+    flanks = [pa.array([pair[side] for pair in around] or [None] * n, pa.string()) for side in (0, 1)]
     named = [cohorts, pa.repeat(pa.scalar(VARIANT_EFFECTS.kind), n), ids, *places]
     return (
-        pa.RecordBatch.from_arrays([*rows, *places], schema=VARIANT_EFFECTS.arrow_schema()),
+        pa.RecordBatch.from_arrays([*rows, *places, *flanks], schema=VARIANT_EFFECTS.arrow_schema()),
         entity_table.labels(header, columns, named, number, lines, note),
         entity_table.set_aside(block, number, bad, cohort, SOURCE, file),
     )

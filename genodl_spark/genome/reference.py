@@ -150,6 +150,14 @@ class Reference:
         Refused where they are not all there."""
         return self.bases(self.piece(contig, start, end), start, end)
 
+    def around(self, contig: str, start: int, end: int, flank: int) -> tuple[bytes, bytes]:
+        """The `flank` bases before [start, end) and those behind it, as `fetch` has them; fewer where the sequence that
+        holds it ends. Refused as by `fetch`."""
+        piece = self.piece(contig, start, end)
+        first, last = max(piece.start, start - flank), min(piece.end, end + flank)
+        found = self.bases(piece, first, last)
+        return found[: start - first], found[end - first :]
+
     def bases(self, piece: Piece, start: int, end: int) -> bytes:
         """As `fetch`, within `piece`."""
         first, last = start - piece.start, end - piece.start

@@ -87,6 +87,12 @@ class Ingest(Section):
         pattern="^(drop|keep)$",
         description="Versions behind Ensembl identifiers of features, as in ENSG00000141510.18.",
     )
+    flank: int = Field(
+        200,
+        ge=0,
+        le=100_000,
+        description="Bases of the reference on either side of a measured variant that are stored with it.",
+    )
     methylation: str = Field(
         "auto",
         pattern="^(auto|beta|M)$",

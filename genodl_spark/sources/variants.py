@@ -1,8 +1,10 @@
-"""Tables of variants with measured effects into the lake, their REF held against a FASTA where one is given."""
+"""Tables of variants with measured effects into the lake. Where a FASTA is given, their REF is held against it, and the
+bases around them are stored with them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from genodl_spark.formats import streams, variant_table
 from genodl_spark.formats.entity_table import Batches
@@ -25,10 +27,10 @@ class Source(LabelledKind):
     takes = frozenset({REFERENCE})
 
     def header(self, uri: str, settings: Settings) -> VariantHeader:
-        return variant_table.header_of(uri)
+        return replace(variant_table.header_of(uri), flank=settings.ingest.flank)
 
     def options(self, settings: Settings, reference: str | None) -> str:
-        return f"reference={reference}" if reference else ""
+        return f"reference={reference} flank={settings.ingest.flank}" if reference else ""
 
     def tell(self, run: Run, headers: Mapping[str, VariantHeader]) -> None:
         for uri, header in headers.items():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -22,9 +24,9 @@ SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().pare
 
 
 def rows_of(
-    path: Path, reference: str | None = None
+    path: Path, reference: str | None = None, flank: int = 0
 ) -> tuple[list[dict], list[dict], list[dict], list[tuple[int, str]]]:
-    header = variant_table.header_of(str(path))
+    header = replace(variant_table.header_of(str(path)), flank=flank)
     references = None if reference is None else References(reference, header)
     told: list[tuple[int, str]] = []
     parts = variant_table.read(
@@ -134,6 +136,26 @@ def test_references_of_two_builds(tmp_path: Path) -> None:
     path.write_text("chrom\tpos\tref\talt\n1\t12\tC\tT\n")
     with pytest.raises(InputError, match="found slices of b37 and b38, and no column of the table with these values"):
         rows_of(path, str(reference))
+
+
+def test_bases_around_a_variant_are_stored_with_it(tmp_path: Path) -> None:
+    """By slicing a chromosome of 300 random letters, in either case, given whole and as a slice of it."""
+    letters = "".join(np.random.default_rng(3).choice(list("ACGTacgtN"), 300))
+    whole, part, path = (tmp_path / name for name in ("w.fa", "p.fa", "v.tsv"))
+    whole.write_text(f">chr1\n{letters}\n")
+    part.write_text(f">part b_chr1:101-200\n{letters[100:200]}\n")
+    sites = [(101, letters[100]), (104, letters[103:109]), (150, "-"), (201, "-"), (200, letters[199])]
+    lines = [f"1\t{pos}\t{ref}\t{'A' if ref.upper() != 'A' else 'C'}\n" for pos, ref in sites]
+    path.write_text("chrom\tpos\tref\talt\n" + "".join(lines))
+    for reference, low, high in ((whole, 0, 300), (part, 100, 200)):
+        rows, _, _, _ = rows_of(path, str(reference), 20)
+        assert len(rows) == len(sites)
+        for row, (pos, ref) in zip(rows, sites, strict=True):
+            end = pos - 1 + (0 if ref == "-" else len(ref))
+            expected = letters[max(low, pos - 21) : pos - 1], letters[end : min(high, end + 20)]
+            assert (row["before"], row["after"]) == tuple(text.upper() for text in expected)
+    assert {(row["before"], row["after"]) for row in rows_of(path, str(part))[0]} == {("", "")}
+    assert {(row["before"], row["after"]) for row in rows_of(path)[0]} == {(None, None)}
 
 
 SEQUENCES = [data for data in DATA_SETS if data.source == "sequences"]

@@ -42,6 +42,13 @@ def test_variants_their_labels_and_a_reference(genodl, lake: Lake, tmp_path: Pat
     assert [(r.source, r.line, r.reason) for r in refused] == [
         ("variants", 3, "found REF 'A'; expected G, as the reference has it")
     ]
+    # The same file with fewer bases around its variants is read again.
+    around = ("--reference", str(fasta), "--set", "ingest.flank=2")
+    stored = {r.variant_id: (r.before, r.after) for r in lake.read(VARIANT_EFFECTS).collect()}
+    assert stored == {"chr7:102:C:T": ("A", "GTACGTAC"), "chr7:104:T:-": ("ACG", "ACGTAC")}
+    assert genodl(ingest, "variants", str(table), *common, *around)[0] == 0
+    stored = {r.variant_id: (r.before, r.after) for r in lake.read(VARIANT_EFFECTS).collect()}
+    assert stored == {"chr7:102:C:T": ("A", "GT"), "chr7:104:T:-": ("CG", "AC")}
     code, report, line = genodl(lineage, "variant_effects", "--lake", lake.uri, "--key", "chr7:102:C:T")
     assert (code, "v.tsv" in str(report)) == (0, True), line
     code, _, line = genodl(forget, *common, "--sample", "chr7:102:C:T")

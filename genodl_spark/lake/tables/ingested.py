@@ -248,6 +248,12 @@ VARIANT_EFFECTS = Table(
         Column("build", "string", "Genome build of the reference that ref was found in, as it says; NULL without"),
         required("file", "string", "File name of the source"),
         required("line", "bigint", "Line in the file, 1-based"),
+        Column(
+            "before",
+            "string",
+            "Bases of the reference in front of ref, in upper case, up to ingest.flank of them; NULL without",
+        ),
+        Column("after", "string", "Those behind it"),
     ),
     key=("cohort", "variant_id"),
     partitioned_by=("cohort",),
