@@ -76,6 +76,7 @@ reference: demo-data ## accuracy on real data beside published figures; every pu
 	@$(RUN) .venv/bin/python -m tests.reference.data_sets
 	@$(RUN) .venv/bin/python tests/reference/run.py
 	@$(RUN) .venv/bin/python -m tests.reference.attributions
+	@$(RUN) .venv/bin/python -m tests.reference.variants
 
 bench-vcf: setup ## cohort VCFs in and asked, beside plink2 and bcftools: time, memory, bytes (long)
 	@$(RUN) .venv/bin/python tests/bench/vcf.py

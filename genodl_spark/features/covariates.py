@@ -202,11 +202,15 @@ def covariate(texts: Iterable[str | None], value: str | None) -> np.ndarray:
 
 
 def told(features: Features, lake: Snapshot, cohort: str, names: list[str]) -> list[str]:
-    """Warnings on values of a cohort that stand in the lake and are missing to `names` all the same."""
+    """Warnings on what `names` are made of, where features say that, and on values of a cohort that stand in the lake
+    and are missing to them all the same."""
+    if hasattr(features, "told"):
+        said: list[str] = features.told(lake, cohort, names)
+        return said
     if not isinstance(features, WithCovariates):
         return []
     found = features.texts_for_numbers(lake, cohort, [name for name in names if name.startswith(COVARIATE)])
-    return [
+    return told(features.base, lake, cohort, names) + [
         (
             f"covariate {column} is a number, and {times} samples of cohort {cohort} have a text there, "
             f"as {shown(text)}: they count as missing"

@@ -84,6 +84,10 @@ class SequenceFeatures:
         groups: np.ndarray = connected_components(graph, directed=False)[1]
         return groups
 
+    def shared(self, identity: float) -> str:
+        """What those of a group of `alike` share."""
+        return f"{identity:.4g} or more of the bases"
+
     def choose(self, lake: Snapshot, cohort: str, entities: list[str], learns: np.ndarray) -> Choice:
         longest = self.length
         if not longest:

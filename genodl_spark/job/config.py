@@ -29,6 +29,7 @@ from genodl_spark.learning.settings import (
     Sequences,
     Train,
     Tune,
+    Variants,
 )
 from genodl_spark.learning.splits import Split
 
@@ -134,6 +135,11 @@ class Target(Section):
         None,
         description="Column that says whether the event came at the time in the label column: "
         "1 or 0, true or false, yes or no.",
+    )
+    within: Text | None = Field(
+        None,
+        description="Column of what was measured together, such as an element: values are learnt as standard "
+        "scores among the rows of the same value there. No part of a split may divide these.",
     )
 
 
@@ -277,6 +283,7 @@ class Settings(Section):
     split: Split = Split(folds=5)
     quality: Quality = Quality()
     sequence: Sequences = Sequences()
+    variants: Variants = Variants()
     model: dict[str, Any] = Field(
         {"kind": "mlp"},
         description="The network: kind names a file of genodl_spark/learning/models, or a Python file of your own "
@@ -421,6 +428,7 @@ _SHAPING = (
     "split",
     "quality",
     "sequence",
+    "variants",
     "model",
     "seed",
 )

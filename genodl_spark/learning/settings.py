@@ -75,8 +75,25 @@ class Sequences(Section):
         le=1,
         description="Sequences of which so large a share of the bases is the same, but for single bases exchanged, "
         "inserted or deleted, stay together in every split, also where one is the other's reverse complement; "
-        "1 for equal ones alone, 0 for none.",
+        "1 for equal ones alone, 0 for none. Variants of one position do, but for 0.",
     )
+
+
+class Variants(Section):
+    """What is learnt from of variants with measured effects."""
+
+    features: Names = Field(
+        ["auto"],
+        description="Groups of features: substitution, context, motifs, motif_families, motif_totals, consequences, "
+        "protein and splicing. auto: all that a cohort has of substitution, consequences, protein and splicing, where "
+        "consequences or HGVS say what its variants do to transcripts; of the others but motifs where nothing does.",
+    )
+    hgvs_c: Text = Field(
+        "",
+        description="Column of labels with changes of transcripts, as c.188T>A, of a cohort that annotate has not "
+        "seen; empty for the one that holds nothing else.",
+    )
+    hgvs_p: Text = Field("", description="The same of proteins, as p.Leu63Ter or p.L63*.")
 
 
 class Train(Section):

@@ -76,7 +76,8 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         s.split,
         s.seed,
     )
-    splits.audit(assignment, labels.entities, labels.groups)
+    for whole in filter(None, (labels.groups, labels.together)):
+        splits.audit(assignment, labels.entities, whole)
     sets = plan.training_sets(assignment.codes.shape[1] if assignment.folds else 0, assignment.folds)
     learns = plan.learns(assignment.codes, sets, assignment.folds)
     _check_heads(labels, learns[-1])
@@ -185,7 +186,18 @@ def _transform(largest: np.ndarray) -> str:
 
 
 # The settings that shape a dataset; `quality` as a whole, though `select` acts in training only.
-_SHAPING = ("blocks", "covariates", "target", "split", "quality", "sequence", "seed", "implementation", "feed")
+_SHAPING = (
+    "blocks",
+    "covariates",
+    "target",
+    "split",
+    "quality",
+    "sequence",
+    "variants",
+    "seed",
+    "implementation",
+    "feed",
+)
 
 
 def _check_heads(labels: Labels, training: np.ndarray) -> None:

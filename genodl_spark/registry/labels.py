@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import or_
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
 @dataclass(frozen=True)
 class Labels:
     """Entities with a label of one head at least, in the order of their identifiers; `target` float64 (entities,
-    numbers) as `heads` have it."""
+    numbers) as `heads` have it. `together`: what was measured with what, where values are standard scores among it."""
 
     entities: list[str]
     target: np.ndarray
@@ -35,6 +35,7 @@ class Labels:
     groups: list[str] | None
     published: list[str | None] | None
     warnings: list[str]
+    together: list[str] | None = None
 
     @property
     def strata(self) -> list[str] | None:
@@ -102,9 +103,11 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
     group, published = s.split.group, s.split.column if heads is None else None
     names = _columns(s, label, described.columns) if heads is None else [head.label for head in heads if head.numbers]
     event = s.target.event if heads is None or heads[0].kind == "time" else None
+    within = s.target.within
     wanted = [("--label", name) for name in names]
     beside = [
         ("target.event", event),
+        ("target.within", within),
         ("split.group", group if group != TCGA_PATIENT else None),
         ("split.column", published),
     ]
@@ -135,7 +138,7 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
         if event is not None:
             parts.append(reading.times(name, texts, event, [row.texts[len(names)] for row in rows]))
         elif given.kind == "value" if given is not None else _is_value(s, name):
-            parts.append(reading.values(name, texts))
+            parts.append(reading.values(name, texts, None if within is None else [row.texts[-3] for row in rows]))
         else:
             parts.append(reading.classes(name, texts, given))
     if not names:
@@ -155,21 +158,24 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
         groups = [row.texts[-2] if row.texts[-2] is not None else f"\0{row.entity_id}" for row in kept]
     target = np.concatenate([target[there] for _, target in parts], 1)
     published_values = [row.texts[-1] for row in kept] if published else None
-    return Labels(entities, target, [head for head, _ in parts], groups, published_values, reading.warnings)
+    together = None if within is None else [row.texts[-3] or "" for row in kept]
+    read = [head for head, _ in parts]
+    return Labels(entities, target, read, groups, published_values, reading.warnings, together)
 
 
 def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> Labels:
-    """The labels with groups in which sequences that are nearly the same hang together (`sequence.alike`), beside those
-    that the split asks for. A published split stays as it is: a warning says how many of its rows for validation and
-    test are like one of its training rows. But for `train.validation`: where none is marked for validation, a share of
-    those marked train is, whole groups and what hangs together."""
-    identity, group = run.settings.sequence.alike, getattr(features, "alike", None)
-    if group is None or not identity:
+    """The labels with groups in which sequences that are nearly the same hang together (`sequence.alike`), and variants
+    of one position, beside those that the split asks for. A published split stays as it is: a warning says how many of
+    its rows for validation and test are like one of its training rows. But for `train.validation`: where none is marked
+    for validation, a share of those marked train is, whole groups and what hangs together."""
+    base: Any = getattr(features, "base", features)
+    identity = run.settings.sequence.alike
+    if not hasattr(base, "alike") or not identity:
         return _validated(run, labels, None)
-    found = group(run.sources, cohort, labels.entities, identity)
+    found = base.alike(run.sources, cohort, labels.entities, identity)
     labels = _validated(run, labels, found)
     several = np.bincount(found) > 1
-    share, warnings = f"{identity:.4g} or more of the bases", list(labels.warnings)
+    share, warnings = base.shared(identity), list(labels.warnings)
     if labels.published is not None:
         role = np.array([value or "" for value in labels.published])
         taught = np.isin(found, found[role == "train"])
@@ -180,7 +186,7 @@ def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> 
         return replace(labels, warnings=warnings)
     if not several.any():
         return labels
-    told = f"{several[found].sum()} of {len(found)} sequences share {share} with another one"
+    told = f"{several[found].sum()} of {len(found)} {entity_of(features)}s share {share} with another one"
     warnings.append(f"{told}: {several.sum()} groups of them are kept together")
     return replace(labels, groups=_tied(labels, found), warnings=warnings)
 
@@ -276,9 +282,19 @@ class _Reading:
         )
         return Head(name, "classes", tuple(names)), target
 
-    def values(self, name: str, texts: list[str | None]) -> tuple[Head, np.ndarray]:
+    def values(
+        self, name: str, texts: list[str | None], together: list[str | None] | None = None
+    ) -> tuple[Head, np.ndarray]:
+        """Values; `together`: among which of them they are standard scores. Those of rows that do not say it, or that
+        all have one value, are left out."""
         self._lacking(name, texts)
-        return Head(name, "value"), self._numbers(name, texts)[:, None]
+        found = self._numbers(name, texts)
+        if together is not None:
+            found, left_out = _standard_scores(found, together)
+            if left_out:
+                where = f"without a {self.target.within}, or that have one {name} there"
+                self.warnings.append(f"{left_out} {self.kind}s {where}, are left out")
+        return Head(name, "value"), found[:, None]
 
     def times(self, name: str, texts: list[str | None], event: str, came: list[str | None]) -> tuple[Head, np.ndarray]:
         """Times and whether the event came; those that are not above 0 tell nothing, and are left out."""
@@ -314,6 +330,19 @@ class _Reading:
                 found = f"found {text!r} in {name} of {self.kind} {entity}"
                 raise InputError(f"{found}; expected a finite number, as {name} is to be regressed", name)
         return np.array(values, float)
+
+
+def _standard_scores(values: np.ndarray, together: list[str | None]) -> tuple[np.ndarray, int]:
+    """Values less the mean, over the standard deviation, of those of the same text; NaN where there is no text or no
+    spread, and how many of these there are."""
+    names, of = np.unique(np.array([text or "" for text in together], str), return_inverse=True)
+    known = ~np.isnan(values)
+    count = np.maximum(np.bincount(of[known], minlength=len(names)), 1)
+    mean = np.bincount(of[known], values[known], len(names)) / count
+    spread = np.sqrt(np.bincount(of[known], (values[known] - mean[of[known]]) ** 2, len(names)) / count)
+    usable = (spread > 0) & (names != "")
+    scores = np.where(usable[of], (values - mean[of]) / np.where(spread > 0, spread, 1)[of], np.nan)
+    return scores, int((known & ~usable[of]).sum())
 
 
 UNLABELLED = "none"  # label_column of what learns from rows alone

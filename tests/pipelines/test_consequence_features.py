@@ -213,7 +213,8 @@ def test_consequences_of_a_cohort_and_of_a_table_of_effects(genodl, lake: Lake, 
         with pytest.raises(InputError, match=said):
             WithCovariates(_Numbers(), [f"burden:{asked}"]).choose(snapshot, "c", ["a"], learns[:, :1])
 
-    of_effects = tasks.features(config.load("variant_effect"))
+    asked = ["variants.features=consequences"]
+    of_effects = tasks.features(config.load("variant_effect", assignments=asked))
     entities = of_effects.entities(snapshot, "c")
     assert entities == sorted(f"chr20:{line.rsplit(' ', 1)[0].upper().replace(' ', ':')}" for line in effects)
     choice = of_effects.choose(snapshot, "c", entities, np.array([[True] * 6, ["A:T" in name for name in entities]]))
