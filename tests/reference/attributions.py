@@ -107,7 +107,7 @@ def of_planted(seeds: int = SEEDS) -> Iterator[str]:
                 outputs = network(planted.one_hot(other)[None])[0]
             auroc = roc_auc_score(truth, (outputs[:, 1] - outputs[:, 0]).numpy())
             for how in ("integrated_gradients", "deeplift", "saturation_mutagenesis"):
-                made = planted.explained(network, other, how, 8).contributions.sum(1)
+                made = planted.explained(network, other, how, 16).contributions.sum(1)
                 auprc = average_precision_score(where[has].ravel(), made[has].ravel())
                 logos = motifs.find(other, made, np.arange(len(other), dtype=np.uint64), True)[0]
                 likeness = [

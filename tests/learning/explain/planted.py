@@ -24,17 +24,17 @@ NETWORK = {"kind": "cnn", "channels": [16], "dilations": [1], "stem_kernel": 9, 
 
 
 def sequences(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Base codes int8 (rows, LENGTH), labels, 1 for the half that has each motif once, and what was planted, bool."""
+    """Base codes int8 (rows, LENGTH), labels, 1 for the half that has one of the motifs, and what was planted, bool.
+    Each motif is in half of these, so that who knows one alone misses the others."""
     generator = np.random.default_rng(seed)
     codes = generator.integers(0, 4, (rows, LENGTH)).astype(np.int8)
     label = np.arange(rows) % 2
     planted = np.zeros(codes.shape, bool)
-    for i in np.flatnonzero(label):
-        starts = generator.permutation([generator.integers(4, 20), generator.integers(32, 48)])
-        for start, motif in zip(starts, MOTIFS, strict=True):
-            drawn = [generator.choice(4, p=shares / shares.sum()) for shares in motif]
-            codes[i, start : start + len(motif)] = drawn
-            planted[i, start : start + len(motif)] = True
+    for number, i in enumerate(np.flatnonzero(label)):
+        motif = MOTIFS[number % 2]
+        start = generator.integers(3, LENGTH - 3 - len(motif))
+        codes[i, start : start + len(motif)] = [generator.choice(4, p=shares / shares.sum()) for shares in motif]
+        planted[i, start : start + len(motif)] = True
     return codes, label, planted
 
 
