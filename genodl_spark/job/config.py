@@ -143,6 +143,16 @@ class Target(Section):
     )
 
 
+class Factor(Section):
+    """Several questions of one kind in one cohort, such as what each of some transcription factors binds."""
+
+    column: Text | None = Field(
+        None,
+        description="Column of labels, or of the sample table, whose values get a head each, of the one label column: "
+        "a row teaches, and measures, the head of its own value.",
+    )
+
+
 class Reporting(Section):
     """What is reported beside the whole."""
 
@@ -252,8 +262,8 @@ class Settings(Section):
     )
     reference: str = Field(
         "",
-        description="Cohort of the reference that annotate takes, and that windows of variants are cut from; empty for "
-        "that of the annotation, of the variants, or the only one.",
+        description="Cohort of the reference that annotate takes, and that windows of variants and negatives of the "
+        "genome are cut from; empty for that of the annotation, of the variants, or the only one.",
     )
     implementation: str = Field(
         "",
@@ -280,6 +290,7 @@ class Settings(Section):
         0.5, ge=0, le=1, description="Share of a model's features that a cohort has to have to be scored."
     )
     target: Target = Target()
+    factor: Factor = Factor()
     split: Split = Split(folds=5)
     quality: Quality = Quality()
     sequence: Sequences = Sequences()

@@ -77,6 +77,17 @@ class Sequences(Section):
         "inserted or deleted, stay together in every split, also where one is the other's reverse complement; "
         "1 for equal ones alone, 0 for none. Variants of one position do, but for 0.",
     )
+    negatives: str = Field(
+        "given",
+        pattern="^(given|shuffled|genome)$",
+        description="What a task of two classes, the last one positive, sets against its positives: given, what is "
+        "labelled alone; shuffled, also the dinucleotides of each positive in another order, drawn anew in every "
+        "epoch; genome, also windows of an ingested reference of its length and GC share. Rows that are held out have "
+        "either, drawn once, where no negative is given there.",
+    )
+    negatives_each: int = Field(
+        1, ge=1, le=100, description="Negatives that each positive brings, unless sequence.negatives is given."
+    )
 
 
 class Variants(Section):
@@ -346,6 +357,11 @@ class Evaluation(Section):
     baselines: Names = Field(
         ["majority", "linear_svm", "random_forest", "decision_tree", "logistic"],
         description="Baselines that are fitted on the same splits.",
+    )
+    negatives: Names = Field(
+        [],
+        description="Further negatives of sequences, shuffled or genome as of sequence.negatives: the metrics of the "
+        "model on the same positives against each stand beside those against the negatives that are held out.",
     )
     resamples: int = Field(1000, ge=0, description="Of the group bootstrap that intervals come from.")
     max_rows: int = Field(20_000, ge=1, description="Training rows per fit of a baseline, at most.")

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from genodl_spark.core.errors import InputError
 
+DISTANCE = 10_000  # bases between neighbours, where split.distance does not say it
 TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, -1
 ROLES = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
@@ -33,7 +34,14 @@ class Split(BaseModel):
     group: str | None = Field(
         None,
         description="Column whose values no split divides; tcga_patient means the first 12 "
-        "characters of the identifier.",
+        "characters of the identifier. Where there is no such column, chromosome (or chrom) and locus follow from "
+        "where sequences and variants lie: their columns chrom, start and end, or names such as chr1:1000-1200.",
+    )
+    distance: int | None = Field(
+        None,
+        ge=0,
+        description="Bases between one and the next on a chromosome at most, of those that split.group=locus keeps "
+        "together; 10,000 where it is not said.",
     )
     stratify: str | None = Field(
         None,

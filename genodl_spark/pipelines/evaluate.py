@@ -11,28 +11,32 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.session import task_slots
-from genodl_spark.features.protocol import entity_of
+from genodl_spark.features.protocol import ROW_NAMES, entity_of
+from genodl_spark.genome.loci import NOWHERE
 from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.entities import all_rows_about, check_column, tables_about
 from genodl_spark.lake.schema import identifier
+from genodl_spark.lake.tables.genomes import REFERENCE_BASES
 from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, HELD_OUT, SPLITS
-from genodl_spark.learning import feed, metrics
+from genodl_spark.learning import feed, metrics, predictor, splits
 from genodl_spark.learning.baseline_fits import Fits, fit
 from genodl_spark.learning.baselines import baseline_names
 from genodl_spark.learning.heads import labelled, targets
 from genodl_spark.learning.metrics import HeldOut, Interval, best_baseline
+from genodl_spark.learning.splits import TEST
 from genodl_spark.learning.training import launch as training
 from genodl_spark.learning.training import plan
+from genodl_spark.registry import contrasts, negatives
 from genodl_spark.registry.datasets import job_of, numbered_rows
 from genodl_spark.registry.labels import labelled_cohorts, read_labels
 from genodl_spark.registry.models import Chosen, chosen_model
 from genodl_spark.registry.predictions import scored_rows
-from genodl_spark.registry.scores import HEAD, MODEL, PARTS, fits_of, headline, held_out, of_heads, with_targets
+from genodl_spark.registry.scores import BESIDE, HEAD, MODEL, PARTS, fits_of, headline, held_out, of_heads, with_targets
+from genodl_spark.registry.similar import by_similarity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("genodl")
 NULL = "shuffled_labels"
+_NEGATIVES, _SIMILARITY = f"{BESIDE}negatives=", f"{BESIDE}similarity to training="
 _ATTEMPTS = 3
 
 
@@ -61,8 +66,12 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
     )
     _names(model)  # refuses before anything is read
     external = name != model.row.cohort
-    asked = external or model.settings.report.by is not None
+    contrasts.check(run, model, external)
+    others = model.settings.evaluate.negatives
+    genome = negatives.GENOME in (*others, *([model.settings.sequence.negatives] if external else []))
+    asked = external or model.settings.report.by is not None or others
     read = (*model.features.tables, *tables_about(run.sources, entity_of(model.features), name)) if asked else ()
+    read = (*read, *((REFERENCE_BASES,) if genome else ()))
     versions = {table.name: run.sources.version(table) for table in read}
     code = code_of(__name__, model.settings, own=model.files.code_hashes())
     shaped_by = [
@@ -72,6 +81,7 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
         model.settings.report.by,
         versions,
         code,
+        *([run.settings.reference] if genome else []),
     ]
     digest = fingerprint(shaped_by)
     mine = (F.col("model_id") == model.row.model_id) & (F.col("cohort") == name)
@@ -210,15 +220,16 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
     less those of people who trained it."""
     from pyspark.sql import functions as F
 
-    labels = read_labels(run, model.features, cohort, model.row.label_column, model.card.predicted)
+    asked = run.under(run.settings.model_copy(update={"factor": model.settings.factor}))
+    labels = read_labels(asked, model.features, cohort, model.row.label_column, model.card.predicted)
     for warning in labels.warnings:
         run.report.warn(warning)
-    splits = run.lake.read(SPLITS).where(
+    split = run.lake.read(SPLITS).where(
         (F.col("split_hash") == model.row.split_hash) & (F.col("task") == model.row.task)
     )
     seen = {
         row.entity_id
-        for row in splits.where(F.col("role").isin("fold", "train", "validation"))
+        for row in split.where(F.col("role").isin("fold", "train", "validation"))
         .select("entity_id")
         .distinct()
         .collect()
@@ -234,9 +245,21 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
             f"found no sample of cohort {cohort} that did not train the model; expected some, name another cohort",
             "--cohort",
         )
-    mine = numbered_rows(labels, np.empty((len(labels.entities), 0), np.int8)).take(kept).drop_columns("row_id")
-    numbered = run.spark.createDataFrame(mine.append_column("row_id", pa.array(np.arange(len(kept)))))
-    scored = scored_rows(run, model, cohort, calibrated=False)
+    labels, features = labels.of(kept), list(model.card.features)
+    packed = model.features.rows(run.sources, cohort, features).select(*ROW_NAMES)
+    scored = found = scored_rows(run, model, cohort, calibrated=False)
+    roles = np.full((len(kept), 1), TEST, np.int8)
+    under = run.under(model.as_trained.model_copy(update={"reference": run.settings.reference}))
+    genome = model.settings.sequence.negatives == negatives.GENOME
+    seen_windows = negatives.windows_of_split(run, model.row) if genome else NOWHERE
+    brought = negatives.brought(under, model.features, cohort, labels, roles, 0, seen_windows)
+    if brought is not None:
+        made = negatives.rows(run, packed, model.encoding.width(len(features)), labels.entities, brought)
+        packed, scored = packed.unionByName(made), found.unionByName(predictor.score(made, model.files, False))
+        labels, _ = negatives.behind(labels, splits.Assignment(roles, 0, []), brought)
+        for warning in labels.warnings:
+            run.report.warn(warning)
+    numbered = run.spark.createDataFrame(numbered_rows(labels, np.empty((len(labels.entities), 0), np.int8)))
     staging = storage.join(run.lake.uri, "_staging", f"evaluate-{model.row.model_id}-{uuid.uuid4().hex[:12]}")
     common = [F.lit(model.row.model_id).alias("model_id"), F.lit(cohort).alias("cohort")]
     rest = [F.lit("external").alias("role"), F.lit(None).cast("int").alias("fold"), F.col("scores")]
@@ -245,7 +268,7 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
     rows = rows.withColumn("predictor", F.lit(MODEL)).withColumn("repeat", F.lit(0)).select(*columns)
     names = _names(model)
     if names:
-        packed = model.features.rows(run.sources, cohort, list(model.card.features)).join(numbered, "entity_id")
+        packed = packed.join(numbered, "entity_id")
         packed.select(*feed.COLUMNS, feed.TARGETS).write.parquet(staging)
         width, dtype = model.encoding.width(len(model.card.features)), model.card.dtype
         entries = 0
@@ -253,22 +276,22 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
             size = packing.entry(dtype).itemsize
             entries = run.spark.read.parquet(staging).agg(F.sum(F.octet_length("x"))).collect()[0][0] // size
         numbers = labels.target.shape[1]
-        layout = feed.Layout(len(kept), len(model.card.features), dtype, 0, width, entries, numbers)
+        layout = feed.Layout(len(labels.entities), len(model.card.features), dtype, 0, width, entries, numbers)
         files = storage.files_under(staging, ".parquet")
         fitted = of_heads(
             _fitted(run, _fits(run, model, (files, layout)), names).join(numbered, "row_id"), model.card.predicted
         )
         rows = rows.unionByName(fitted.select(*columns))
     run.lake.replace(HELD_OUT, rows.select(*HELD_OUT.column_names), {"model_id": model.row.model_id, "cohort": cohort})
-    scored.unpersist()
+    found.unpersist()
     storage.remove_directory(staging)
-    known = sum(int(labelled(labels.target[kept][:, own]).sum()) for own in targets(labels.heads))
+    known = sum(int(labelled(labels.target[:, own]).sum()) for own in targets(labels.heads))
     return known * (1 + len(names))
 
 
 def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, list[HeldOut]], digest: str) -> list[dict[str, Any]]:
     """Rows of `evaluations`: the model, its baselines, the paired difference to the best of them,
-    and the model by report.by."""
+    and the model by report.by, by similarity to training rows, and against other negatives."""
     s, seed = model.settings, int(model.row.seed)
     common = {"model_id": model.row.model_id, "cohort": cohort, "fingerprint": digest, "evaluated_at": now()}
     rows: list[dict[str, Any]] = []
@@ -291,6 +314,13 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, list[HeldOut]
     if best is not None:
         difference = metrics.paired(held[MODEL], held[best], metric, s.evaluate.resamples, seed)
         add(f"{MODEL} - {best}", "", n_test, {metric: difference})
+    for name, rows_of in by_similarity(run, model, _dataset(run, model), cohort, held[MODEL]):
+        intervals = metrics.intervals(rows_of, s.evaluate.resamples, seed)
+        add(MODEL, f"{_SIMILARITY}{name}", metrics.n_test(rows_of), {metric: intervals[metric]})
+    for scheme in s.evaluate.negatives:
+        found = contrasts.against(run, model, cohort, scheme, held[MODEL])
+        intervals = metrics.intervals(found, s.evaluate.resamples, seed)
+        add(MODEL, f"{_NEGATIVES}{scheme}", metrics.n_test(found), intervals)
     if s.report.by is not None:
         from pyspark.sql import functions as F
 
@@ -329,6 +359,12 @@ def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]
             )
             among = heads.setdefault("parts", {}) if row.predictor in PARTS else heads["baselines"]
             (heads["model"] if row.predictor == MODEL else among.setdefault(row.predictor, {}))[row.metric] = value
+        elif row.by.startswith(_NEGATIVES):
+            scheme = row.by.removeprefix(_NEGATIVES)
+            found.setdefault("negatives", {}).setdefault(scheme, {"n_test": row.n_test})[row.metric] = value
+        elif row.by.startswith(_SIMILARITY):
+            name = f"similarity {row.by.removeprefix(_SIMILARITY)}"
+            by.setdefault(name, {"n_test": row.n_test})[row.metric] = value
         elif row.by:
             by.setdefault(row.by.partition("=")[2], {"n_test": row.n_test})[row.metric] = value
         elif row.predictor == MODEL:

@@ -14,7 +14,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.job.run import Run
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.tables.ingested import SOURCES
-from genodl_spark.lake.tables.learning import ATTRIBUTIONS, EVALUATIONS, MODELS, MOTIFS, TRIALS
+from genodl_spark.lake.tables.learning import ATTRIBUTIONS, DATASETS, EVALUATIONS, MODELS, MOTIFS, TRIALS
 from genodl_spark.lake.tables.operations import RUNS
 from genodl_spark.learning import tuning
 from genodl_spark.learning.metrics import LOWER_IS_BETTER, Interval
@@ -22,7 +22,7 @@ from genodl_spark.learning.settings import Dimension
 from genodl_spark.learning.tuning import as_trial
 from genodl_spark.registry.models import HISTORY, Chosen, model_of
 from genodl_spark.registry.motifs import in_order
-from genodl_spark.registry.scores import HEAD, MODEL, headline, held_out
+from genodl_spark.registry.scores import BESIDE, HEAD, MODEL, headline, held_out
 from genodl_spark.registry.treated import before_and_after
 from genodl_spark.report import content, data_page
 from genodl_spark.report import page as pages
@@ -106,9 +106,9 @@ def _data_pages(run: Run, output: str, models: dict[str, Row]) -> list[content.D
 
 def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.ModelSection:
     scores: dict[str, dict[str, Interval]] = {MODEL: {}}
-    by: dict[str, dict[str, Interval]] = {}
+    by: dict[str, dict[str, dict[str, Interval]]] = {}
     heads: dict[str, dict[str, Interval]] = {}
-    difference, by_column = None, ""
+    difference, n_test = None, 0
     for row in rows:
         interval = Interval(*(math.nan if value is None else value for value in (row.value, row.low, row.high)))
         if row.predictor.startswith(f"{MODEL} - "):
@@ -117,12 +117,13 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.M
             if row.predictor == MODEL:
                 heads.setdefault(row.by.removeprefix(HEAD), {})[row.metric] = interval
         elif row.by:
-            by_column, _, value = row.by.partition("=")
-            by.setdefault(value, {})[row.metric] = interval
+            what, _, value = row.by.removeprefix(BESIDE).partition("=")
+            by.setdefault(what, {}).setdefault(value, {})[row.metric] = interval
         else:
+            n_test = row.n_test if row.predictor == MODEL else n_test
             scores.setdefault(row.predictor, {})[row.metric] = interval
     held = held_out(run, model, cohort)[MODEL]
-    external = cohort != model.row.cohort
+    external, of = cohort != model.row.cohort, {"dataset": model.row.dataset}
     split = (
         f"external: trained on {model.row.cohort}"
         if external
@@ -143,17 +144,17 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.M
         version=model.row.model_version,
         settings={key: str(value) for key, value in settings.items()},
         split=split,
-        n_test=rows[0].n_test,
+        n_test=n_test,
         metric=headline(model),
         scores=scores,
         difference=difference,
-        by_column=by_column,
         by=by,
         train_loss=train_loss,
         validation_loss=validation_loss,
         held=held[0] if [one.kind in ("classes", "value") for one in held] == [True] else None,
         heads=heads,
         **_explained(run, model, cohort),
+        warnings=[text for row in run.lake.rows(DATASETS, of).to_pylist() for text in row["warnings"]],
     )
 
 

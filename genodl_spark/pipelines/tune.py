@@ -94,7 +94,8 @@ def outer_split(s: Settings) -> Split:
     split = s.split
     if split.folds is None:
         return split.model_copy(update={"inner": None})
-    return Split(train=1 - s.tune.test, test=s.tune.test, group=split.group, stratify=split.stratify or "label")
+    grouped = {"group": split.group, "distance": split.distance}
+    return Split(train=1 - s.tune.test, test=s.tune.test, **grouped, stratify=split.stratify or "label")
 
 
 def _within(run: Run, name: str, settings: Settings, verb: Callable[[Run], None]) -> str:

@@ -17,9 +17,10 @@ from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.features.covariates import told
-from genodl_spark.features.protocol import entity_of
+from genodl_spark.features.protocol import ROW_NAMES, entity_of
 from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.entities import tables_about
+from genodl_spark.lake.tables.genomes import REFERENCE_BASES
 from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES, SPLITS
 from genodl_spark.learning import encodings, feed, splits
 from genodl_spark.learning.encodings.values import LINEAR_SCALE, on_linear_scale
@@ -27,6 +28,7 @@ from genodl_spark.learning.heads import Head, heads_of, labelled, shapes, target
 from genodl_spark.learning.preprocessing import Chain
 from genodl_spark.learning.settings import Quality
 from genodl_spark.learning.training import plan
+from genodl_spark.registry import negatives
 from genodl_spark.registry.gene_lengths import lengths_of
 from genodl_spark.registry.labels import Labels, kept_together, label_of, labelled_cohorts, read_labels
 
@@ -46,6 +48,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
 
     s = run.settings
     features = tasks.features(s)
+    negatives.check(s, features)
     label = label_of(s, label)
     name = run.cohort(cohort, labelled_cohorts(run, features, label, cohort), f"data for {s.task}")
     shaped_by = {
@@ -57,9 +60,13 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         "task": s.task,
         **({"validation": s.train.validation} if s.split.column is not None and s.train.validation else {}),
     }
+    reference = negatives.reference_of(run, s.sequence.negatives)
+    if reference is not None:
+        shaped_by["reference"] = reference
     settings_hash = fingerprint(shaped_by, label)
     about = tables_about(run.sources, entity_of(features), name)
-    versions = {table.name: v for table in (*features.tables, *about) if (v := run.sources.version(table)) is not None}
+    read = (*features.tables, *about, *((REFERENCE_BASES,) if reference is not None else ()))
+    versions = {table.name: v for table in read if (v := run.sources.version(table)) is not None}
     mine = {"task": s.task, "cohort": name, "label_column": label, "settings_hash": settings_hash}
     stored = run.lake.rows(DATASETS, mine).sort_by([("prepared_at", "descending")]).to_pylist()
     for row in map(DATASETS.row, stored):
@@ -76,12 +83,16 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         s.split,
         s.seed,
     )
+    entities = labels.entities
+    brought = negatives.brought(run, features, name, labels, assignment.codes, assignment.folds)
+    if brought is not None:
+        labels, assignment = negatives.behind(labels, assignment, brought)
     for whole in filter(None, (labels.groups, labels.together)):
         splits.audit(assignment, labels.entities, whole)
     sets = plan.training_sets(assignment.codes.shape[1] if assignment.folds else 0, assignment.folds)
     learns = plan.learns(assignment.codes, sets, assignment.folds)
     _check_heads(labels, learns[-1])
-    choice = features.choose(run.sources, name, labels.entities, learns)
+    choice = features.choose(run.sources, name, entities, learns[:, : len(entities)])
     chosen, allowed = choice.names, None if choice.allowed is None else np.packbits(choice.allowed).tobytes()
     if not chosen:
         raise InputError(
@@ -89,12 +100,20 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
             "or quality.max_missing",
             "quality",
         )
+    transform = features.encoding or s.quality.transform
+    # Between the two that are chosen from the values nothing differs but the scale.
+    encoding = encodings.encoding("none" if transform == "auto" else transform, s.code_files)
+    packed_rows = features.rows(run.sources, name, chosen)
+    if brought is not None:
+        if not encoding.letters or features.dtype != "int8":
+            text = f"found values of {features.dtype} for {transform}; expected base codes"
+            raise InputError(f"{text}, or {negatives.GIVEN}", "sequence.negatives")
+        packed_rows = packed_rows.select(*ROW_NAMES)
+        made = negatives.rows(run, packed_rows, encoding.width(len(chosen)), entities, brought)
+        packed_rows = packed_rows.unionByName(made)
     numbered = run.spark.createDataFrame(numbered_rows(labels, assignment.codes))
-    rows = features.rows(run.sources, name, chosen).join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
+    rows = packed_rows.join(numbered, "entity_id").persist(StorageLevel.DISK_ONLY)
     try:
-        transform = features.encoding or s.quality.transform
-        # Between the two that are chosen from the values nothing differs but the scale.
-        encoding = encodings.encoding("none" if transform == "auto" else transform, s.code_files)
         expected = encoding.dtypes
         if s.quality.steps and not encoding.scaled:
             text = f"found steps for values that networks take as {transform} has it; expected none"
@@ -156,6 +175,7 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         "warnings": warnings,
         "prepared_at": now(),
         "entries": entries if packing.is_sparse(features.dtype) else None,
+        "negatives": None if brought is None else len(brought),
     }
     run.lake.merge(DATASETS, run.frame(DATASETS, [written]))
     return Row(**written), True
@@ -187,16 +207,8 @@ def _transform(largest: np.ndarray) -> str:
 
 # The settings that shape a dataset; `quality` as a whole, though `select` acts in training only.
 _SHAPING = (
-    "blocks",
-    "covariates",
-    "target",
-    "split",
-    "quality",
-    "sequence",
-    "variants",
-    "seed",
-    "implementation",
-    "feed",
+    *("blocks", "covariates", "target", "factor", "split", "quality", "sequence", "variants"),
+    *("seed", "implementation", "feed"),
 )
 
 
@@ -353,6 +365,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         chain=chain,
         lengths=lengths_of(run, chain, list(dataset.features)),
         shard=s.feed.shard,
+        redrawn=(dataset.negatives or 0) if s.sequence.negatives == negatives.SHUFFLED else 0,
         code=s.code_files,
     )
 

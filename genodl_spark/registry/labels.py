@@ -17,11 +17,13 @@ from genodl_spark.features.protocol import Features, entity_of
 from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
 from genodl_spark.lake.entities import all_rows_about, check_column
-from genodl_spark.lake.schema import PERSON, identifier
+from genodl_spark.lake.schema import PERSON, SEQUENCE, identifier
 from genodl_spark.learning.heads import Head, labelled
-from genodl_spark.learning.splits import ROLES, validating
+from genodl_spark.learning.splits import DISTANCE, ROLES, validating
+from genodl_spark.registry.places import CHROMOSOME, LOCUS, groups_of
 
 TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
+NEGATIVE = "negative"  # class of negatives, where labels name the positive one alone
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,17 @@ class Labels:
         if [head.kind for head in self.heads] != ["classes"]:
             return None
         return [self.heads[0].classes[int(index)] for index in self.target[:, 0]]
+
+    def of(self, rows: Sequence[int]) -> Labels:
+        """Those of some rows."""
+        return replace(
+            self,
+            entities=[self.entities[i] for i in rows],
+            target=self.target[np.asarray(rows, np.int64)],
+            groups=None if self.groups is None else [self.groups[i] for i in rows],
+            published=None if self.published is None else [self.published[i] for i in rows],
+            together=None if self.together is None else [self.together[i] for i in rows],
+        )
 
 
 def label_of(settings: Settings, asked: str | None) -> str:
@@ -101,14 +114,23 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
     kind_is = "sample" if kind == PERSON else kind
     described = all_rows_about(run.sources, kind, cohort).drop("cohort")
     group, published = s.split.group, s.split.column if heads is None else None
+    # a model of one factor has a head by the name of its label
+    factor = s.factor.column if heads is None or len(heads) > 1 else None
     names = _columns(s, label, described.columns) if heads is None else [head.label for head in heads if head.numbers]
+    if factor is not None:
+        names = [label] if heads is not None else names
+        if len(names) != 1 or s.target.event is not None:
+            raise InputError(f"found {factor!r} for {label}; expected one label, classes or values", "factor.column")
     event = s.target.event if heads is None or heads[0].kind == "time" else None
     within = s.target.within
+    follows = group in (*CHROMOSOME, LOCUS)  # from places, where no column says it
+    stands = group != TCGA_PATIENT and not (follows and group not in described.columns)
     wanted = [("--label", name) for name in names]
     beside = [
+        ("factor.column", factor),
         ("target.event", event),
         ("target.within", within),
-        ("split.group", group if group != TCGA_PATIENT else None),
+        ("split.group", group if stands else None),
         ("split.column", published),
     ]
     for key, column in [*wanted, *beside]:
@@ -130,17 +152,20 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
     if not names:  # whoever has features, described or not
         rows += [_Described(entity, [None] * len(columns)) for entity in with_data - {row.entity_id for row in rows}]
     rows.sort(key=lambda row: row.entity_id)
-    reading = _Reading(s, kind_is, [row.entity_id for row in rows])
+    against = kind == SEQUENCE and s.sequence.negatives != "given"
+    reading = _Reading(s, kind_is, [row.entity_id for row in rows], against)
     parts: list[tuple[Head, np.ndarray]] = []
     for i, name in enumerate(names):
         texts = [row.texts[i] for row in rows]
         given = heads[i] if heads is not None else None
         if event is not None:
-            parts.append(reading.times(name, texts, event, [row.texts[len(names)] for row in rows]))
+            parts.append(reading.times(name, texts, event, [row.texts[len(names) + 1] for row in rows]))
         elif given.kind == "value" if given is not None else _is_value(s, name):
             parts.append(reading.values(name, texts, None if within is None else [row.texts[-3] for row in rows]))
         else:
             parts.append(reading.classes(name, texts, given))
+    if factor is not None:
+        parts = reading.factors(*parts[0], factor, [row.texts[1] for row in rows], heads)
     if not names:
         parts.append((Head(label, "none"), np.empty((len(rows), 0))))
     there = np.any([labelled(target) for _, target in parts], axis=0)
@@ -154,6 +179,14 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
     groups = None
     if group == TCGA_PATIENT:
         groups = [entity[:12] for entity in entities]
+    elif group is not None and not any(row.texts[-2] is not None for row in kept):
+        if not follows:
+            lacking = f"found no value of {group} for any {kind_is} of cohort {cohort}"
+            raise InputError(f"{lacking}; expected some, name another column", "split.group")
+        distance = DISTANCE if s.split.distance is None else s.split.distance
+        groups = groups_of(run.sources, kind, cohort, entities, group, distance)
+        if nowhere := sum(one.startswith("\0") for one in groups):
+            reading.warnings.append(f"{nowhere} of {len(groups)} {kind_is}s lie at no known place: each is a group")
     elif group is not None:
         groups = [row.texts[-2] if row.texts[-2] is not None else f"\0{row.entity_id}" for row in kept]
     target = np.concatenate([target[there] for _, target in parts], 1)
@@ -165,9 +198,10 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
 
 def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> Labels:
     """The labels with groups in which sequences that are nearly the same hang together (`sequence.alike`), and variants
-    of one position, beside those that the split asks for. A published split stays as it is: a warning says how many of
-    its rows for validation and test are like one of its training rows. But for `train.validation`: where none is marked
-    for validation, a share of those marked train is, whole groups and what hangs together."""
+    of one position, beside those that the split asks for. Chromosomes are not joined: of sequences that are alike,
+    those on another than most of them are left out. A published split stays as it is: a warning says how many of its
+    rows for validation and test are like one of its training rows. But for `train.validation`: where none is marked for
+    validation, a share of those marked train is, whole groups and what hangs together."""
     base: Any = getattr(features, "base", features)
     identity = run.settings.sequence.alike
     if not hasattr(base, "alike") or not identity:
@@ -186,6 +220,12 @@ def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> 
         return replace(labels, warnings=warnings)
     if not several.any():
         return labels
+    if labels.groups is not None and run.settings.split.group in CHROMOSOME:
+        kept = on_one(np.unique(np.asarray(labels.groups, str), return_inverse=True)[1], found)
+        if not kept.all():
+            told = f"{(~kept).sum()} of {len(found)} {entity_of(features)}s share {share} with others"
+            warnings.append(f"{told} on another chromosome: they are left out, so that none is tied to another")
+        return replace(labels.of(np.flatnonzero(kept).tolist()), warnings=warnings)
     told = f"{several[found].sum()} of {len(found)} {entity_of(features)}s share {share} with another one"
     warnings.append(f"{told}: {several.sum()} groups of them are kept together")
     return replace(labels, groups=_tied(labels, found), warnings=warnings)
@@ -232,6 +272,18 @@ def _tied(labels: Labels, found: np.ndarray) -> list[str]:
     return [own[i] for i in begins[joined].tolist()]
 
 
+def on_one(groups: np.ndarray, alike: np.ndarray) -> np.ndarray:
+    """Which rows are of the group, `groups` int (rows,), that most rows are of that have the same number in `alike`,
+    int (rows,); of equals the least: bool (rows,)."""
+    pairs, of_row, counts = np.unique(np.stack([alike, groups]), axis=1, return_inverse=True, return_counts=True)
+    order = np.lexsort((pairs[1], -counts, pairs[0]))
+    best = order[np.flatnonzero(np.diff(pairs[0][order], prepend=-1))]
+    chosen = np.zeros(len(counts), bool)
+    chosen[best] = True
+    kept: np.ndarray = chosen[of_row.ravel()]
+    return kept
+
+
 def _is_value(settings: Settings, column: str) -> bool:
     """Whether the labels of a column are values, by the settings of a task."""
     target = settings.target
@@ -247,10 +299,11 @@ class _Described(NamedTuple):
 
 class _Reading:
     """Reads columns of labels of some entities, each float64 (entities, numbers of its head),
-    NaN where an entity has no label."""
+    NaN where an entity has no label. `against`: positives bring negatives, so that classes are two, whether or not
+    both are there."""
 
-    def __init__(self, settings: Settings, kind: str, entities: list[str]) -> None:
-        self.target, self.kind, self.entities = settings.target, kind, entities
+    def __init__(self, settings: Settings, kind: str, entities: list[str], against: bool = False) -> None:
+        self.target, self.kind, self.entities, self.against = settings.target, kind, entities, against
         self.warnings: list[str] = []
 
     def _lacking(self, name: str, texts: Sequence[str | None]) -> None:
@@ -264,6 +317,11 @@ class _Reading:
         there = {text for text in texts if text is not None}
         names = list(given.classes) if given is not None else self.target.classes or sorted(there)
         absent = set(self.target.classes) - there if given is None else set()
+        if self.against and given is None:
+            names = self._against(name, names)
+            absent -= {names[0]}
+            if names[0] in there and not self.target.classes:
+                self.warnings.append(f"{names[1]} is taken for the positive class of {name}, {names[0]} for the other")
         if absent:
             raise InputError(
                 f"found no {self.kind} of class {sorted(absent)[0]!r} in {name}; expected some", "target.classes"
@@ -281,6 +339,15 @@ class _Reading:
             -1, 1
         )
         return Head(name, "classes", tuple(names)), target
+
+    def _against(self, name: str, names: list[str]) -> list[str]:
+        """The class of negatives and the positive one, in this order."""
+        names = [NEGATIVE, *names] if len(names) == 1 else names
+        if len(names) != 2 or names[1] == NEGATIVE:
+            shown = ", ".join(map(repr, names[:CLASSES_NAMED]))
+            text = f"found the classes {shown} in {name} for positives that bring negatives"
+            raise InputError(f"{text}; expected two, the last one positive, or that one alone", "target.classes")
+        return names
 
     def values(
         self, name: str, texts: list[str | None], together: list[str | None] | None = None
@@ -312,6 +379,23 @@ class _Reading:
             target[early] = np.nan
         target[np.isnan(target).any(1)] = np.nan
         return Head(name, "time"), target
+
+    def factors(
+        self, head: Head, target: np.ndarray, column: str, factors: list[str | None], given: list[Head] | None
+    ) -> list[tuple[Head, np.ndarray]]:
+        """A head for each factor, the values of `column`, of whose rows alone it has the labels; `given`: those of a
+        model. The one head as it is where there is one factor."""
+        of = np.array(["" if factor is None else factor for factor in factors], object)
+        known = labelled(target) & (of != "")
+        self._lacking(column, factors)
+        names = sorted(set(of[known].tolist())) if given is None else [one.label for one in given]
+        others = known & ~np.isin(of, names)
+        if others.any():
+            first = min(of[others].tolist())
+            self.warnings.append(f"{others.sum()} {self.kind}s of another {column} ({first!r} ...) are left out")
+        if len(names) == 1:
+            return [(head, np.where(known[:, None], target, np.nan))]
+        return [(replace(head, label=name), np.where((of == name)[:, None], target, np.nan)) for name in names]
 
     def _event(self, column: str, text: str, entity: str) -> float:
         """1 where the event came, 0 where it had not; tables write 1:DECEASED, too."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 NETWORK, LINEAR = PARTS = ("network", "linear")  # of a model that is blended of both
+BESIDE = "~"  # what `by` begins with in rows of what no column says; no column is called so
 HEAD = "="  # what `by` begins with in rows of `evaluations` of one of several heads; no column is called nothing
 
 

@@ -55,9 +55,10 @@ class ModelSection:
 
     `scores`: predictor -> metric -> Interval; the first predictor is the model, the rest its baselines. `metric`: the
     one that `difference`, (baseline, Interval of model - baseline), is about. `settings`: the few worth showing.
-    `by`: value of `by_column` -> metric -> Interval. `train_loss` (epochs, k) and `validation_loss` (epochs, members),
-    float, NaN where training had stopped. `held`: the model's predictions of classes or values, for the pictures;
-    without it there are none but the losses. `heads`: label -> metric -> Interval, of a model of several.
+    `by`: what rows are told apart by -> value of it -> metric -> Interval. `train_loss` (epochs, k) and
+    `validation_loss` (epochs, members), float, NaN where training had stopped. `held`: the model's predictions of
+    classes or values, for the pictures; without it there are none but the losses. `heads`: label -> metric -> Interval,
+    of a model of several.
     `motifs` and `ranked`, (class, feature, mean size, mean) of contributions: what explain has found.
     """
 
@@ -72,8 +73,7 @@ class ModelSection:
     metric: str
     scores: dict[str, dict[str, Interval]]
     difference: tuple[str, Interval] | None = None
-    by_column: str = ""
-    by: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    by: dict[str, dict[str, dict[str, Interval]]] = field(default_factory=dict)
     train_loss: np.ndarray | None = None
     validation_loss: np.ndarray | None = None
     held: HeldOut | None = None

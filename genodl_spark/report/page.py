@@ -138,8 +138,8 @@ def _section(model: ModelSection, index: int) -> str:
         parts.append(_difference(model.metric, *model.difference))
     if model.heads:
         parts.append(f"<h3>By label</h3>{_score_table(model.heads, 'Label')}")
-    if model.by:
-        parts.append(f"<h3>By {escape(model.by_column)}</h3>{_score_table(model.by, model.by_column)}")
+    for what, found in model.by.items():
+        parts.append(f"<h3>By {escape(what)}</h3>{_score_table(found, what)}")
     parts.append(f"<div class=pictures>{''.join(pictures(model, f'm{index}'))}</div>")
     if model.held is not None and model.held.classes:
         rows = [

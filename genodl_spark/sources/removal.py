@@ -22,7 +22,7 @@ from genodl_spark.genetics import genotypes
 from genodl_spark.job.run import Run, now
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.entities import kind_of
-from genodl_spark.lake.schema import OF_TASK, PERSON, Table, identifier
+from genodl_spark.lake.schema import OF_TASK, PERSON, SEQUENCE, Table, identifier
 from genodl_spark.lake.tables import TABLES
 from genodl_spark.lake.tables.genomes import ALIGNMENTS
 from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES
@@ -50,7 +50,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
     if not lake.rows(FORGOTTEN, where).num_rows:
         lake.merge(FORGOTTEN, run.frame(FORGOTTEN, [{**where, "forgotten_at": now()}]))
     changed: list[Table] = []
-    sets, others = sample_sets(run, person), of_other_kinds(run, person)
+    sets, others, brought = sample_sets(run, person), of_other_kinds(run, person), _brought(run, person)
     _add_orders(run, sets)
     grouped = _grouped_by_people(run, person.cohort)
     # Of splits last: they tell which models saw the person. Before them what tells of files,
@@ -62,7 +62,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
             continue
         if table in _OF_FILES and nobody is None:
             nobody = _files_of_nobody(run, person)
-        if _removed(run, table, person, sets, grouped, others, nobody or []):
+        if _removed(run, table, person, brought, sets, grouped, others, nobody or []):
             changed.append(table)
             log.info("%s: changed", table.name)
     if _drop_orders(run, person.name) or sets:
@@ -159,6 +159,7 @@ def _removed(
     run: Run,
     table: Table,
     person: Person,
+    brought: list[str],
     sets: list[SampleOrder],
     grouped: dict[str, dict[str, list[str]]],
     others: dict[str, set[str]],
@@ -171,10 +172,11 @@ def _removed(
         lake.rewrite(table, {**mine, table.packed_by: [order.name for order in sets]}, _Genotypes(person.cohort, sets))
     if table is EXAMPLES:
         datasets = sorted(set(lake.rows(DATASETS, mine).column("dataset").to_pylist()) - others["dataset"])
-        if datasets:
-            lake.rewrite(EXAMPLES, {"dataset": datasets, "entity_id": person.name}, _Blank(person.name, datasets))
+        for name in (person.name, *brought) if datasets else ():
+            lake.rewrite(EXAMPLES, {"dataset": datasets, "entity_id": name}, _Blank(name, datasets))
     elif "cohort" in table.column_names:
-        for named in naming(run, table, person):
+        more = brought if table.kind == OF_TASK else []
+        for named in (one for name in (person.name, *more) for one in naming(run, table, replace(person, name=name))):
             if (rows := _of_this_kind(run, table, {**mine, **named}, others)) is not None:
                 lake.commit(table, [], rows, exclusive=mine)
     if table in _OF_FILES:
@@ -193,6 +195,17 @@ def _removed(
     if (among := grouped.get(table.name)) is not None:
         lake.rewrite(table, {**among, "group": person.name}, _Aliased(person, among, ["group"]))
     return lake.version(table) != before
+
+
+def _brought(run: Run, person: Person) -> list[str]:
+    """Negatives that a sequence has brought (`sequence.negatives`), in whatever split of its cohort."""
+    from pyspark.sql import functions as F
+
+    if person.kind != SEQUENCE:
+        return []
+    rows = run.lake.read(SPLITS).where(F.col("cohort") == person.cohort)
+    mine = rows.where(F.startswith("entity_id", F.lit(f"{person.name}~")))
+    return sorted(row.entity_id for row in mine.select("entity_id").distinct().collect())
 
 
 def in_results(run: Run, person: Person) -> bool:

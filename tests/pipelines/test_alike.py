@@ -9,7 +9,8 @@ from pyspark.sql import functions as F
 
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.learning import DATASETS, SPLITS
-from jobs import ingest, prepare
+from jobs import evaluate, ingest, prepare, train
+from jobs import report as report_page
 
 FAMILIES, SIZE, STRANGERS = 6, 5, 30
 SHARE = "share 0.9 or more of the bases with"
@@ -92,3 +93,35 @@ def test_no_split_divides_them(genodl, lake: Lake, tmp_path: Path) -> None:
     assert all(stood[name][1] == role for name, role in split.items() if name not in validates)
     families = [{stood[name][1] for name in trains if rows[name][1] == f"f{number}"} for number in range(FAMILIES)]
     assert all(len(roles) == 1 for roles in families)
+
+
+def test_metrics_by_similarity(genodl, lake: Lake, tmp_path: Path) -> None:
+    rows = sequences()
+    split = {name: ("train", "test")[i % 2] for i, name in enumerate(rows)}
+    lines = [f"{name}\t{bases}\t{i // 2 % 2}\t{split[name]}" for i, (name, (bases, _)) in enumerate(rows.items())]
+    (tmp_path / "s.tsv").write_text("\n".join(["id\tsequence\tlabel\tsplit", *lines, ""]))
+    common = ("--lake", lake.uri, "--cohort", "c")
+    assert genodl(ingest, "sequences", str(tmp_path / "s.tsv"), *common)[0] == 0
+    small = ("model.channels=[4]", "model.dilations=[1]", "train.ensemble=1", "train.epochs=1", "train.min_steps=1")
+    more = ("evaluate.baselines=majority", "evaluate.resamples=10")
+    options = [*common, *(word for text in (*small, *more) for word in ("--set", text))]
+
+    def bins(*split: str) -> dict[str, int]:
+        code, _, last = genodl(train, "binding", *options, *split)
+        assert code == 0, last
+        code, report, last = genodl(evaluate, "binding", *common)
+        assert code == 0, last
+        found = report["metrics"]["by"]
+        assert all(one.keys() == {"n_test", "auroc"} for one in found.values())
+        assert sum(one["n_test"] for one in found.values()) == report["metrics"]["n_test"]
+        return {name: one["n_test"] for name, one in found.items()}
+
+    held = [name for name, role in split.items() if role == "test"]
+    like = sum(int(rows[name][1][1:]) < FAMILIES for name in held)
+    expected = {"similarity 0.9 to 1": like, "similarity below 0.7": len(held) - like}
+    assert bins("--set", "split.column=split") == expected
+    assert bins("--set", "split.folds=3") == {"similarity below 0.7": len(rows)}
+    assert genodl(report_page, "--lake", lake.uri, "--output", str(tmp_path / "pages"))[0] == 0
+    page = (tmp_path / "pages" / "index.html").read_text()
+    assert "<h3>By similarity to training</h3>" in page
+    assert f"{FAMILIES} groups of them are kept together" in page

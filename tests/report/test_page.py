@@ -177,8 +177,7 @@ def test_everything_of_the_users_is_escaped_and_nothing_is_loaded() -> None:
         scores={EVIL: interval, "b": {EVIL: interval["accuracy"]}},
         difference=(EVIL, interval["accuracy"]),
         metric=EVIL,
-        by_column=EVIL,
-        by={EVIL: interval},
+        by={EVIL: {EVIL: interval}},
         warnings=[EVIL],
     )
     page = Page(

@@ -14,8 +14,15 @@ EXAMPLES = Table(
     "Rows that training reads: one per labelled entity of a dataset, features packed in the dataset's order",
     (
         required("dataset", "string", "Hash of the dataset: task, cohort, label, features, split and content"),
-        required("row_id", "bigint", "Dense row number within the dataset, from 0, in the order of entity_id"),
-        required("entity_id", "string", "Sample or sequence identifier"),
+        required(
+            "row_id",
+            "bigint",
+            "Dense row number within the dataset, from 0, in the order of entity_id; negatives that sequence.negatives "
+            "brought come last, in the order of their positives",
+        ),
+        required(
+            "entity_id", "string", "Sample or sequence identifier; of a negative that of its positive, ~ and what it is"
+        ),
         Column("group", "string", "Group that no split may divide; NULL when the split has none"),
         required(
             "x",
@@ -74,7 +81,7 @@ DATASETS = Table(
         TASK,
         COHORT,
         LABEL_COLUMN,
-        required("rows", "bigint", "Labelled rows"),
+        required("rows", "bigint", "Labelled rows, and negatives that they brought"),
         required("n_features", "int", "Features per row"),
         required(
             "dtype",
@@ -100,6 +107,7 @@ DATASETS = Table(
         required("warnings", "array<string>", "What the preparation noticed"),
         required("prepared_at", "timestamp", "When, UTC"),
         Column("entries", "bigint", "Entries of all rows together, of a sparse dtype; else NULL"),
+        Column("negatives", "bigint", "Rows, the last ones, that sequence.negatives brought; NULL where it is given"),
     ),
     key=("dataset",),
     checks={"rows": "rows >= 0"},
@@ -203,7 +211,12 @@ EVALUATIONS = Table(
             "string",
             "model, a baseline's name, or `model - NAME`: the paired difference to the best baseline",
         ),
-        required("by", "string", "COLUMN=VALUE of report.by; =LABEL for one of several labels; empty for all rows"),
+        required(
+            "by",
+            "string",
+            "COLUMN=VALUE of report.by; =LABEL for one of several labels; ~negatives=SCHEME against other negatives; "
+            "~similarity to training=BIN of sequences; empty for all rows",
+        ),
         required("metric", "string", "Metric's name"),
         Column("value", "double", "Mean over repeats of the pooled metric; NULL where undefined"),
         Column("low", "double", "Lower end of the 95% group bootstrap"),

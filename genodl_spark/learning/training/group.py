@@ -17,6 +17,7 @@ import numpy as np
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
+from genodl_spark.genome import shuffles
 from genodl_spark.learning import feed, shards
 from genodl_spark.learning.devices import placed, precision
 from genodl_spark.learning.encodings import each
@@ -139,7 +140,7 @@ class Group:
         import torch
 
         source = self.rank.data.x if self.coordinates is None else self.coordinates
-        if isinstance(source, Shard):
+        if isinstance(source, Shard) or self.job.redrawn:
             return None  # a part of it changes after every epoch
         if self.rank.device.type != "cuda" or math.prod(source.shape) * source.dtype.itemsize > self.job.device_bytes:
             return None
@@ -150,13 +151,19 @@ class Group:
         if self.shard is not None:
             self.shard.turn(epoch, self.rank.ranks.rank, self.rank.ranks.size, ahead)
 
-    def fetch(self, rows: np.ndarray) -> torch.Tensor:
-        """Packed values (rows, F), or coordinates or treated rows (S, rows, width), of some rows, on the device."""
+    def fetch(self, rows: np.ndarray, epoch: int | None = None) -> torch.Tensor:
+        """Packed values (rows, F), or coordinates or treated rows (S, rows, width), of some rows, on the device.
+        `epoch`: of training, which redraws some of them; None leaves all as they are stored."""
         import torch
 
         if self.resident is not None:
             return self.resident.index_select(int(self.coordinates is not None), placed(rows, self.rank.device))
-        part = torch.from_numpy(self.rank.data.x[rows] if self.coordinates is None else self.coordinates[:, rows])
+        found = self.rank.data.x[rows] if self.coordinates is None else self.coordinates[:, rows]
+        drawn = rows >= self.job.layout.rows - self.job.redrawn
+        if epoch is not None and drawn.any():
+            # A shuffle of a shuffle is as likely to be any sequence as one of the positive itself.
+            found[drawn] = shuffles.shuffled(found[drawn], shuffles.keys_of(rows[drawn], self.job.seed, epoch))
+        part = torch.from_numpy(found)
         return part.pin_memory().to(self.rank.device, non_blocking=True) if self.rank.device.type == "cuda" else part
 
     def inputs(self, fetched: torch.Tensor) -> Any:
@@ -203,9 +210,10 @@ class Group:
             for part in np.array_split(np.arange(len(mine)), pieces) if pieces > 1 else [np.arange(len(mine))]:
                 rows = mine[part]
                 if partners is None:
-                    made.append(Piece(rows, self.fetch(rows)))
+                    made.append(Piece(rows, self.fetch(rows, epoch)))
                 else:
-                    made.append(Piece(rows, self.fetch(rows), partners[part], self.fetch(partners[part]), share))
+                    other = self.fetch(partners[part], epoch)
+                    made.append(Piece(rows, self.fetch(rows, epoch), partners[part], other, share))
             yield step, whole, made
 
     def _shares(self, epoch: int, first: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

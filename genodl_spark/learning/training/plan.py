@@ -36,6 +36,7 @@ class Job:
     `chain`: what is done to measured values first; None for nothing. `lengths` float64 (F,): of features, for it.
     `shard`: each rank decodes a part of the rows (shards.py), not each machine all of them.
     `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
+    `redrawn`: so many rows, the last ones, are dinucleotide shuffles: training sees another one in every epoch.
     """
 
     files: list[str]
@@ -65,6 +66,7 @@ class Job:
     lengths: np.ndarray | None = None
     loss: str = "auto"
     shard: bool = False
+    redrawn: int = 0
     code: Code = field(default_factory=dict)
 
 

@@ -23,7 +23,7 @@ from tests.learning.training.test_training import ALL, OPTIONS, job, killed_and_
 
 
 def jobs(folder: Path, checkpoint: bool = False) -> list[plan.Job]:
-    """Of values with folds, selection and mixing; and of sequences."""
+    """Of values with folds, selection and mixing; and of sequences, of which half are drawn anew in every epoch."""
     (folder / "values").mkdir(parents=True)
     (folder / "bases").mkdir()
     values = replace(job(folder / "values", folds=3, rows=150, files=20, options={"epochs": 6}), select=6)
@@ -42,6 +42,7 @@ def jobs(folder: Path, checkpoint: bool = False) -> list[plan.Job]:
         model={"kind": "cnn", "channels": [6], "dilations": [1], "hidden": [6], "dropout": 0.1},
         staging=str(folder / "bases" / "staging"),
         checkpoint=str(folder / "bases" / "checkpoint"),
+        redrawn=75,
     )
     return [replace(one, shard=True, checkpoint=one.checkpoint if checkpoint else "") for one in (values, bases)]
 
