@@ -77,6 +77,7 @@ reference: demo-data ## accuracy on real data beside published figures; every pu
 	@$(RUN) .venv/bin/python tests/reference/run.py
 	@$(RUN) .venv/bin/python -m tests.reference.attributions
 	@$(RUN) .venv/bin/python -m tests.reference.variants
+	@$(RUN) .venv/bin/python tests/reference/sequence_networks.py
 
 bench-vcf: setup ## cohort VCFs in and asked, beside plink2 and bcftools: time, memory, bytes (long)
 	@$(RUN) .venv/bin/python tests/bench/vcf.py
