@@ -33,6 +33,11 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {**CNN, "norm": "batch", "reverse_complement": "augment"},
         {"ensemble": 2},
     ),
+    "cnn, places and boxes": (
+        "sequences",
+        {**CNN, "pooling": ["max", "mean", "attention"], "positional": 8, "shift": 2, "boxes": 4},
+        {"ensemble": 2},
+    ),
     "rnn": ("sequences", {"kind": "rnn"}, {}),
 }
 # of losses, weights and scores

@@ -55,7 +55,7 @@ def inputs(genodl, task: str, folder: Path) -> list[str]:
         lines = [f"{variant}\t{'AB'[i % 2]}" for i, variant in enumerate(found)]
         path.write_text("\n".join(["chrom\tpos\tref\talt\tlabel", *lines]) + "\n")
         return ["variants", str(path)]
-    path, label = folder / "sequences.tsv", {"binding": "label", "sequence_expression": "value"}[task]
+    path, label = folder / "sequences.tsv", {"sequence_expression": "value"}.get(task, "label")
     found = [
         f"s{i}\t{''.join('ACGT'[b] for b in draw.integers(0, 4, 30))}\t{i % 2 if label == 'label' else draw.normal()}"
         for i in range(ROWS)
