@@ -216,8 +216,8 @@ def test_statements_are_judged_from_their_plan(spark: SparkSession, lake: Lake) 
     for name in ("nowhere", "a", "predictions_nothing", "stream"):
         with pytest.raises(
             InputError,
-            match=f"found relation {name}, expected one of the lake's views: alignments, annotations, cells, "
-            "consequences, datasets, evaluations, ",
+            match=f"found relation {name}, expected one of the lake's views: alignments, annotations, attributions, "
+            "cells, consequences, datasets, evaluations, ",
         ):
             views.register(lake, [name])
 
