@@ -43,12 +43,12 @@ def test_a_setting_has_its_bounds_default_and_value() -> None:
     found = {one.key: (one.type, one.default, one.value) for one in described(settings) if not one.of}
     assert found["train.batch"] == ("whole number, at least 1, at most 16777216", 64, 32)
     assert found["train.ema"] == ("number, at least 0, below 1", 0.0, 0.5)
-    assert found["train.patience"] == ("whole number, at least 0", 0, 5)
+    assert found["train.epochs"] == ("whole number, at least 1, at most 1000000", 40, 6)
     assert found["train.launcher"] == ("one of spark, horovodrun, process", "spark", "spark")
     assert found["split.folds"] == ("whole number, or not set, at least 2, at most 127", 5, None)
     assert found["target.classes"] == ("list of texts", [], [])
     assert found["tune.space.NAME.low"] == ("number, or not set", None, None)
-    assert found["tune.space"][2]["model.channels"] == {"choices": [[32], [64], [32, 64]], "log": False}
+    assert found["tune.space"][2]["model.channels"] == {"choices": [[32, 48], [32, 64], [64]], "log": False}
     assert [one.key for one in described(settings, "lock")] == ["lock", "lock.wait_seconds"]
     assert [(one.key, one.value) for one in described(settings, "spark.sql.adaptive.enabled")] == [
         ("spark.sql.adaptive.enabled", "true")
@@ -58,7 +58,7 @@ def test_a_setting_has_its_bounds_default_and_value() -> None:
 def test_options_of_networks_come_from_their_constructors(tmp_path: Path) -> None:
     settings = config.load("binding", None, ["model.dropout=0.4"])
     assert {one.of: (one.type, one.default, one.value) for one in described(settings, "model.channels")} == {
-        "cnn": ("list of whole numbers", [64], [32]),
+        "cnn": ("list of whole numbers", [64], [32, 48]),
         "rnn": ("whole number", 64, 64),
     }
     assert {one.type for one in described(settings, "model.pooling")} == {"text or list of texts"}

@@ -20,6 +20,7 @@ SMALL = (
     *("--set", "model.channels=[8]", "--set", "model.dilations=[1]", "--set", "model.stem_kernel=9"),
     *("--set", "train.ensemble=1", "--set", "train.epochs=12", "--set", "train.batch=32"),
     *("--set", "train.learning_rate=0.01", "--set", "train.min_steps=1", "--set", "tracking.uri=off"),
+    *("--set", "train.validation=0"),
 )
 FEW = ("--set", "evaluate.baselines=majority,logistic", "--set", "evaluate.resamples=20", "--set", "tracking.uri=off")
 
