@@ -261,8 +261,14 @@ def make_directory(uri: str) -> None:
 
 def make_folder(fs: pafs.FileSystem, path: str) -> None:
     """Makes a folder and those above it. On S3 there is nothing to make: a folder is what names begin with."""
-    if fs.type_name != "s3":
-        fs.create_dir(path, recursive=True)
+    for last in (False, False, True):
+        if fs.type_name == "s3":
+            return
+        try:
+            return fs.create_dir(path, recursive=True)
+        except FileExistsError:  # also for a folder that is taken away at the moment that it is found to be there
+            if last:
+                raise
 
 
 def remove_file(uri: str) -> None:

@@ -18,6 +18,7 @@ from functools import lru_cache
 from importlib import resources
 
 import numpy as np
+from scipy import sparse
 
 from genodl_spark.genome.surroundings import Surroundings
 
@@ -104,6 +105,9 @@ def changes(variants: Surroundings, motifs: Motifs) -> tuple[np.ndarray, np.ndar
 
 def by_family(values: np.ndarray, motifs: Motifs) -> np.ndarray:
     """Means over the motifs of each family, float32 (N, K), of values float32 (N, M)."""
-    shares = np.zeros((len(motifs), len(motifs.families)), np.float32)
-    shares[motifs.members[:, 0], motifs.members[:, 1]] = 1
-    return values @ (shares / shares.sum(0))
+    motif, family = motifs.members.T
+    counted = np.bincount(family, minlength=len(motifs.families)).astype(np.float32)
+    shape = (len(motifs.families), len(motifs))
+    shares = sparse.csr_array((1 / counted[family], (family, motif)), shape)
+    # sparse, as a dense product adds in another order for another number of rows
+    return np.ascontiguousarray((shares @ values.T).T)

@@ -134,9 +134,11 @@ class Duck:
         """A view of a table as Spark reads it."""
         version = self._lake.version(table)
         declared = {column.name: column.type.replace(" ", "") for column in table.columns}
+        stored = declared
         if version is not None:
-            self._lake.check(table, version)
-        stored = declared if version is None else self._lake.fields(table, version)
+            self._lake.check(table, version, to_read=True)
+            stored = self._lake.fields(table, version)
+            stored |= {name: type_ for name, type_ in declared.items() if name not in stored}  # NULL in every row
         files = [] if version is None else self._lake.files(table, version)
         # those of Spark too, whose pages DuckDB does not hold against their checksums
         for file, wrong in self._lake.damaged(files):

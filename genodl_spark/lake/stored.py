@@ -77,11 +77,15 @@ class StoredLake(Lake):
                 schema = self.read(table, version).schema.json()
         return {field["name"]: sql_type(field["type"]) for field in json.loads(schema)["fields"]}
 
-    def check(self, table: Table, version: int) -> None:
+    def check(self, table: Table, version: int, to_read: bool = False) -> None:
+        """InputError for columns that are not as declared. `to_read`: those that may be NULL may also be lacking, in a
+        table of an older version of this package."""
         found, path = self.fields(table, version), self.path(table)
         for column in table.columns:
             expected = column.type.replace(" ", "")
             if column.name not in found:
+                if to_read and column.nullable:
+                    continue
                 advice = "run genodl maintain, which adds it" if column.nullable else "restore the column"
                 raise InputError(f"table {table.name} has no column {column.name}; expected {expected}; {advice}", path)
             if found[column.name] != expected:

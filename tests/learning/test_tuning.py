@@ -51,7 +51,7 @@ def settings(*assignments: str) -> config.Settings:
 def test_every_task_has_a_space_around_its_own_settings() -> None:
     for task in conf.task_names():
         found = tune.search_space(config.load(task))
-        assert found.start["train.learning_rate"] == 0.001
+        assert found.start["train.learning_rate"] == config.load(task).train.learning_rate
         again = config.override(config.load(task), found.start)
         assert again == config.load(task)
 
