@@ -55,6 +55,10 @@ class Changed:
     entities: DataFrame
     files: list[StoredFile] | None
 
+    def identifiers(self) -> pa.Array:
+        """Those of `entities`, string; they come to the driver."""
+        return self.entities.toArrow().column(0).cast(pa.string()).unique()
+
 
 @dataclass(frozen=True)
 class Choice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -20,9 +20,6 @@ from genodl_spark.learning.explain.references import row_numbers
 from genodl_spark.registry import attributions, motifs
 from genodl_spark.registry.models import Chosen, chosen_model
 from genodl_spark.registry.predictions import tell_missing
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 log = logging.getLogger("genodl")
 
@@ -110,7 +107,7 @@ def _bring_up_to_date(run: Run, model: Chosen, asked: Asked, cohort: str, force:
     if same and not force and model.encoding.letters:
         changed = model.features.changed(run.sources, cohort, marks)
         if changed is not None:
-            wanted = _identifiers(changed.entities)
+            wanted = changed.identifiers()
             if not len(wanted):
                 _unchanged(run)
                 return
@@ -142,7 +139,3 @@ def _bring_up_to_date(run: Run, model: Chosen, asked: Asked, cohort: str, force:
 def _unchanged(run: Run) -> None:
     run.report.status = "unchanged"
     run.wrote(ATTRIBUTIONS, 0)
-
-
-def _identifiers(entities: DataFrame) -> pa.Array:
-    return entities.toArrow().column(0).cast(pa.string()).unique()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -14,9 +14,6 @@ from genodl_spark.lake.tables.learning import PREDICTIONS
 from genodl_spark.registry import effects
 from genodl_spark.registry.models import Chosen, scoring_model
 from genodl_spark.registry.predictions import score, scoring_of, tell_missing
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 log = logging.getLogger("genodl")
 
@@ -75,7 +72,7 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
     elif marks.keys() == expected.keys() and marks[_SETTINGS] == shaped_by and not force:
         changed = model.features.changed(run.sources, cohort, marks)
         if changed is not None:
-            wanted, files = _identifiers(changed.entities), changed.files
+            wanted, files = changed.identifiers(), changed.files
             if not len(wanted):
                 _unchanged(run)
                 return
@@ -106,7 +103,3 @@ def _bring_up_to_date(run: Run, model: Chosen, cohort: str, force: bool) -> None
 def _unchanged(run: Run) -> None:
     run.report.status = "unchanged"
     run.wrote(PREDICTIONS, 0)
-
-
-def _identifiers(entities: DataFrame) -> pa.Array:
-    return entities.toArrow().column(0).cast(pa.string()).unique()
