@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.genome import hgvs, structural
-from genodl_spark.genome.bases import base_codes, spelled
+from genodl_spark.genome.bases import base_codes
 from genodl_spark.genome.codons import STOP, amino_acids
-from genodl_spark.genome.transcripts import NAMES, Transcripts, complement, replaced
+from genodl_spark.genome.transcripts import NAMES, Transcripts, complement
 
 NEARBY = 5000  # bases beside a transcript that are still upstream or downstream of it
 _HIGH, _MODERATE, _LOW, _MODIFIER = "HIGH", "MODERATE", "LOW", "MODIFIER"
@@ -399,21 +399,6 @@ class Pairs:
             (int(self.q0[row]), int(self.q1[row])),
             alt if self.forward[row] else complement(alt[::-1]),
         )
-
-    def three_prime_ends(self) -> pa.Table:
-        """3' untranslated regions that variants change, a row per pair whose change lies in one exon and behind the
-        stop codon: `variant` int64, `transcript_id`, and the region `before` and `after` it, text in the order of
-        transcription, N for an unknown base."""
-        spelled_out = self.kind == structural.SPELLED
-        rows = np.flatnonzero(self.in_one & spelled_out & self.coding & ~self.entire & (self.q0 >= self.c1))
-        texts: tuple[list[str], list[str]] = [], []
-        for row in rows.tolist():
-            spliced, place, alt = self._change(row)
-            for side, bases in zip(texts, (spliced, replaced(spliced, place, alt)), strict=True):
-                side.append(spelled(bases[self.c1[row] :]))
-        ids = self.transcripts.names["transcript_id"].take(pa.array(self.transcript[rows]))
-        before, after = (pa.array(side, pa.large_string()) for side in texts)
-        return pa.table({"variant": self.variant[rows], "transcript_id": ids, "before": before, "after": after})
 
     def table(self) -> pa.Table:
         t, taken = self.transcripts, pa.array(self.transcript)

@@ -1,4 +1,5 @@
-"""3' untranslated regions with and without variants, against published sequences (kipoiseq's) and by hand."""
+"""Where variants lie in spliced transcripts, and what they leave of these: 3' untranslated regions with and without
+variants, against published sequences (kipoiseq's) and by hand."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ import pytest
 
 from genodl_spark.formats import annotation
 from genodl_spark.formats.streams import Split
-from genodl_spark.genome.bases import base_codes
+from genodl_spark.genome.bases import base_codes, spelled
 from genodl_spark.genome.codons import code_of
 from genodl_spark.genome.consequences import Pairs, Stretch, Variants
-from genodl_spark.genome.transcripts import Transcripts, of_features
+from genodl_spark.genome.transcripts import Transcripts, of_features, replaced
 from tests.genome.test_consequences import Gene, flipped, transcripts_of
 
 _SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -23,11 +24,24 @@ _DATA = _SHARED / "gtf_fasta_samples"
 
 
 def ends(transcripts: Transcripts, first: int, bases: str, variants: list[tuple[int, str, str]]) -> list[dict]:
-    """Rows for variants (POS, REF, ALT) of a contig that is known from `first`, 0-based, on."""
+    """Rows for variants (POS, REF, ALT) of a contig that is known from `first`, 0-based, on: those that lie in one exon
+    and behind the stop codon, and the bases from there on `before` and `after`, in the order of transcription."""
     pos, ref, alt = zip(*variants, strict=True)
     made = Variants.of_alleles(np.array(pos), pa.array(ref), pa.array(alt))
     stretch = Stretch(first, base_codes(np.frombuffer(bases.encode(), np.uint8)))
-    found: list[dict] = Pairs(made, transcripts, stretch, code_of("22")).three_prime_ends().to_pylist()
+    pairs = Pairs(made, transcripts, stretch, code_of("22"))
+    found = []
+    for row in np.flatnonzero(pairs.in_one & pairs.coding & ~pairs.entire & (pairs.q0 >= pairs.c1)):
+        spliced, place, changed = pairs._change(row)
+        behind = slice(pairs.c1[row], None)
+        found.append(
+            {
+                "variant": int(pairs.variant[row]),
+                "transcript_id": transcripts.names["transcript_id"][pairs.transcript[row]].as_py(),
+                "before": spelled(spliced[behind]),
+                "after": spelled(replaced(spliced, place, changed)[behind]),
+            }
+        )
     return found
 
 
