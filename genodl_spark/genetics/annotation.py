@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.genome import structural
-from genodl_spark.genome.bases import base_codes
+from genodl_spark.genome.bases import base_codes, single_bases
 from genodl_spark.genome.codons import code_of
 from genodl_spark.genome.consequences import NEARBY, Stretch, Variants, consequences
 from genodl_spark.genome.transcripts import Transcripts, of_features
@@ -197,7 +197,7 @@ def _bases(files: list[StoredFile], contig: str, span: tuple[int, int]) -> Stret
 def _compare(pos: np.ndarray, ref: pa.Array, bases: Stretch, counts: Counter[str]) -> None:
     """Counts alleles whose first base of REF is another one in the reference."""
     letters = pc.binary_slice(ref.cast(pa.binary()), 0, 1).cast(pa.string())
-    codes = pc.fill_null(pc.index_in(pc.utf8_upper(letters), pa.array(list("ACGT"))), -1).to_numpy()
+    codes = single_bases(pc.utf8_upper(letters))
     there = bases.at(pos - 1)
     known = (codes >= 0) & (there >= 0)
     counts["compared"] += int(known.sum())

@@ -1,4 +1,4 @@
-"""Sequences as base codes, and the k-mers in them. Pure NumPy, many sequences at once.
+"""Sequences as base codes, and the k-mers in them. Pure NumPy and Arrow, many sequences at once.
 
 A base code is int8: A C G T (or U) are 0 1 2 3, any other letter of IUPAC, and what lies outside a sequence, is -1.
 """
@@ -6,6 +6,8 @@ A base code is int8: A C G T (or U) are 0 1 2 3, any other letter of IUPAC, and 
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 UNKNOWN_BASE, NO_BASE = -1, -2
 _KNOWN_BASES, _AMBIGUOUS_BASES = ("A", "C", "G", "TU"), "RYSWKMBDHVN"  # IUPAC-IUB 1984, without its gaps
@@ -27,6 +29,24 @@ _BASE_OF_BYTE = _base_table()
 def base_codes(text: np.ndarray) -> np.ndarray:
     """Base codes of letters in either case, uint8 (n,) of ASCII: int8 (n,), -2 for what is no letter of IUPAC."""
     return _BASE_OF_BYTE[text]
+
+
+def text_codes(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Base codes of texts (NULL has none) one behind the other, int8, -2 for what is no letter of IUPAC; and where each
+    begins and the last one ends, int64 (N + 1,)."""
+    whole = pa.concat_arrays([pc.fill_null(texts.cast(pa.large_binary()), b"")])
+    _, offsets, data = whole.buffers()
+    ends = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]
+    letters = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]] if data is not None else np.zeros(0, np.uint8)
+    return base_codes(letters), ends - ends[0]
+
+
+def single_bases(alleles: pa.Array) -> np.ndarray:
+    """Base codes of alleles of one base, int8 (N,): -1 for all others, and for what is no A, C, G or T in upper case,
+    as the lake has them."""
+    place = pc.fill_null(pc.index_in(alleles, pa.array(list("ACGT"))), UNKNOWN_BASE)
+    found: np.ndarray = place.to_numpy(zero_copy_only=False).astype(np.int8)
+    return found
 
 
 def spelled(codes: np.ndarray) -> str:

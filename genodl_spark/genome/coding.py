@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.genome import residues, splice_sites
+from genodl_spark.genome.bases import single_bases
 from genodl_spark.genome.codons import ANY, STOP, THREE, amino_acids, code_of
 from genodl_spark.genome.surroundings import Surroundings
 from genodl_spark.genome.transcripts import complement
@@ -79,8 +80,9 @@ class Coding:
         sign, number, offset, change = (place.field(i) for i in range(4))
         base = _whole(number) * np.where(_equal(sign, "-"), -1, 1)
         single = pc.extract_regex(change, _SUBSTITUTION)
-        as_written = _equal(single.field(1), alt) & _equal(single.field(0), ref)
-        turned = _equal(single.field(1), _other(alt)) & _equal(single.field(0), _other(ref))
+        told = np.stack([single_bases(single.field(i)) for i in range(2)])
+        stored = np.stack([single_bases(allele) for allele in (ref, alt)])
+        as_written, turned = (((told >= 0) & (told == codes)).all(0) for codes in (stored, complement(stored)))
         given = strand.is_valid().to_numpy(zero_copy_only=False)
         forward = np.where(given, _equal(strand, "+"), as_written)
         residue = pc.extract_regex(hgvs_p, HGVS_P)
@@ -195,7 +197,7 @@ def splicing_features(coding: Coding, variants: Surroundings) -> np.ndarray:
 
 def _single(allele: pa.Array, forward: np.ndarray) -> np.ndarray:
     """Codes of alleles of one base in the direction of transcription, int8 (N,); -1 for others."""
-    codes = pc.fill_null(pc.index_in(allele, pa.array(list("ACGT"))), -1).to_numpy(zero_copy_only=False).astype(np.int8)
+    codes = single_bases(allele)
     found: np.ndarray = np.where(forward, codes, complement(codes))
     return found
 
@@ -236,9 +238,3 @@ def _equal(texts: pa.Array, value: pa.Array | str) -> np.ndarray:
 def _matches(texts: pa.Array, pattern: str) -> np.ndarray:
     found: np.ndarray = pc.fill_null(pc.match_substring_regex(texts, pattern), False).to_numpy(zero_copy_only=False)
     return found
-
-
-def _other(allele: pa.Array) -> pa.Array:
-    """Alleles of one base on the other strand; NULL for others."""
-    place = pc.index_in(allele, pa.array(list("ACGT")))
-    return pa.array(list("TGCA")).take(place)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from genodl_spark.genome import hgvs, structural
-from genodl_spark.genome.bases import base_codes
+from genodl_spark.genome.bases import text_codes
 from genodl_spark.genome.codons import STOP, amino_acids
 from genodl_spark.genome.transcripts import NAMES, Transcripts, complement
 
@@ -90,7 +90,7 @@ class Variants:
     @classmethod
     def of_alleles(cls, position: np.ndarray, ref: pa.Array, alt: pa.Array) -> Variants:
         """Of records: `position` int64 (N,) 1-based, REF and ALT of bases in either case."""
-        (ref_codes, ref_of), (alt_codes, alt_of) = allele_codes(ref), allele_codes(alt)
+        (ref_codes, ref_of), (alt_codes, alt_of) = text_codes(ref), text_codes(alt)
         ref_size, alt_size = np.diff(ref_of), np.diff(alt_of)
         front = _shared(ref_codes, ref_of[:-1], alt_codes, alt_of[:-1], np.minimum(ref_size, alt_size), 1)
         rest = np.minimum(ref_size, alt_size) - front
@@ -115,15 +115,6 @@ class Variants:
         size = np.diff(self.alt_of)[chosen]
         of = np.concatenate([[0], np.cumsum(size)])
         return self.alt[np.repeat(self.alt_of[chosen] - of[:-1], size) + np.arange(of[-1])], of
-
-
-def allele_codes(alleles: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Base codes of alleles one behind the other, and where each begins, int64 (N + 1,)."""
-    whole = pa.concat_arrays([alleles]).cast(pa.large_binary())
-    _, offsets, data = whole.buffers()
-    of = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]
-    text = np.frombuffer(data, np.uint8)[of[0] : of[-1]] if len(whole) else np.zeros(0, np.uint8)
-    return base_codes(text), of - of[0]
 
 
 def _shared(

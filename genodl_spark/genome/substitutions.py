@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
+from genodl_spark.genome.bases import single_bases
 from genodl_spark.genome.surroundings import Surroundings
 
 _BASES = "ACGT"
@@ -29,7 +29,7 @@ def substitutions(variants: Surroundings) -> np.ndarray:
     its sign times the logarithm of one more."""
     x = np.zeros((len(variants), len(SUBSTITUTION_NAMES)), np.float32)
     at = {name: place for place, name in enumerate(SUBSTITUTION_NAMES)}
-    ref, alt = (_alone(allele) for allele in (variants.ref, variants.alt))
+    ref, alt = (single_bases(allele) for allele in (variants.ref, variants.alt))
     for place, (a, b) in enumerate(_PAIRS):
         x[:, place] = (ref == a) & (alt == b)
     known = (ref >= 0) & (alt >= 0)
@@ -69,10 +69,3 @@ def context(variants: Surroundings) -> np.ndarray:
         x[:, first + 4] = pairs / count
         first += 5
     return x
-
-
-def _alone(allele: pa.Array) -> np.ndarray:
-    """Codes of alleles of one base, int (N,); -1 for others."""
-    place = pc.fill_null(pc.index_in(allele, pa.array(list(_BASES))), -1)
-    found: np.ndarray = place.to_numpy(zero_copy_only=False)
-    return found

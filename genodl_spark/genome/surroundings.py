@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark.genome.bases import UNKNOWN_BASE, base_codes
+from genodl_spark.genome.bases import UNKNOWN_BASE, text_codes
 
 _NONE = "-"  # an allele without bases
 
@@ -47,12 +47,8 @@ class Surroundings:
 
 
 def _codes(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    whole = pa.concat_arrays([pc.fill_null(texts, "")]).cast(pa.large_binary())
-    _, offsets, data = whole.buffers()
-    ends = np.frombuffer(offsets, np.int64)[whole.offset : whole.offset + len(whole) + 1]
-    letters = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
-    found = base_codes(letters)
-    return np.where(found < 0, np.int8(UNKNOWN_BASE), found), ends
+    found, ends = text_codes(texts)
+    return np.maximum(found, np.int8(UNKNOWN_BASE)), ends
 
 
 def _aligned(texts: pa.Array, width: int, to_end: bool) -> np.ndarray:

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 
 from genodl_spark.core import packing
 from genodl_spark.genome import structural
-from genodl_spark.genome.bases import LETTERS, NO_BASE
-from genodl_spark.genome.consequences import Stretch, Variants, allele_codes
+from genodl_spark.genome.bases import LETTERS, NO_BASE, text_codes
+from genodl_spark.genome.consequences import Stretch, Variants
 from genodl_spark.genome.site import SPELLED
 
 _SHOWN = 40  # letters of an allele in a note
@@ -74,7 +74,7 @@ def misplaced(position: np.ndarray, ref: pa.Array, bases: Stretch) -> pa.Array:
     """Why REF, spelled in bases from `position` (1-based, int64 (N,)) on, is not what the reference has there, string
     (N,); NULL where it is. An unknown base, of either side, is as good as any; `bases` are NO_BASE where the reference
     has nothing."""
-    codes, ends = allele_codes(ref)
+    codes, ends = text_codes(ref)
     sizes = np.diff(ends)
     place = packing.runs(position - 1, sizes)
     there = bases.at(place)
