@@ -16,6 +16,7 @@ from genodl_spark.features.protocol import ROW_NAMES, ROWS, Changed, Choice, Sto
 from genodl_spark.genome import bases
 from genodl_spark.lake.schema import SEQUENCE, Table
 from genodl_spark.lake.tables.ingested import SEQUENCES
+from genodl_spark.learning.splits import connected
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -72,17 +73,13 @@ class SequenceFeatures:
         """Numbers of groups, int (entities,): those of one hang together by pairs of which `identity` of the bases are
         the same (`genodl_spark/features/alike.py`)."""
         from pyspark.sql import functions as F
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
 
         wanted = lake.spark.createDataFrame(pa.table({"id": pa.array(entities, pa.string())}))
         stored = self._stored(lake, cohort).select(F.col("sequence_id").alias("id"), "codes").join(wanted, "id")
         linked = links(stored, identity).toArrow()  # identifiers, not sequences
         names = pa.array(entities, pa.string())
         first, second = (pc.index_in(linked.column(side), names).to_numpy() for side in ("a", "b"))
-        graph = coo_array((np.ones(len(first), bool), (first, second)), (len(entities),) * 2)
-        groups: np.ndarray = connected_components(graph, directed=False)[1]
-        return groups
+        return connected(len(entities), first, second)
 
     def shared(self, identity: float) -> str:
         """What those of a group of `alike` share."""

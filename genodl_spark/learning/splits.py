@@ -209,6 +209,17 @@ def validating(
     return assign(entities, labels, groups, None, split, seed).codes[:, 0] == TEST
 
 
+def connected(rows: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Numbers of groups, int32 (rows,): the connected components of rows by pairs of them, whole numbers (pairs,)
+    each, which no split may divide."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(first), bool), (first, second)), (rows, rows))
+    groups: np.ndarray = connected_components(graph, directed=False)[1]
+    return groups
+
+
 def audit(assignment: Assignment, entities: Sequence[str], groups: Sequence[str] | None) -> None:
     """InputError when an entity stands twice, or a group spans folds or roles."""
     if len(set(entities)) != len(entities):

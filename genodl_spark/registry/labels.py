@@ -19,7 +19,7 @@ from genodl_spark.job.run import Run
 from genodl_spark.lake.entities import all_rows_about, check_column
 from genodl_spark.lake.schema import PERSON, SEQUENCE, identifier
 from genodl_spark.learning.heads import Head, labelled
-from genodl_spark.learning.splits import DISTANCE, ROLES, validating
+from genodl_spark.learning.splits import DISTANCE, ROLES, connected, validating
 from genodl_spark.registry.places import CHROMOSOME, LOCUS, groups_of
 
 TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
@@ -259,15 +259,10 @@ def _validated(run: Run, labels: Labels, alike: np.ndarray | None) -> Labels:
 def _tied(labels: Labels, found: np.ndarray) -> list[str]:
     """Groups, each named after one of its own, in which rows of one group of the labels, and rows of one number of
     `found` int (rows,), are together."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     own = labels.groups if labels.groups is not None else labels.entities
     ties = (np.unique(of_row, return_index=True, return_inverse=True) for of_row in (np.asarray(own, str), found))
     first = [begins[of_row] for _, begins, of_row in ties]
-    places = np.tile(np.arange(len(found)), 2), np.concatenate(first)
-    graph = coo_array((np.ones(2 * len(found), bool), places), (len(found),) * 2)
-    _, joined = connected_components(graph, directed=False)
+    joined = connected(len(found), np.tile(np.arange(len(found)), 2), np.concatenate(first))
     _, begins = np.unique(joined, return_index=True)
     return [own[i] for i in begins[joined].tolist()]
 

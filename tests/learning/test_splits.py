@@ -76,3 +76,16 @@ def test_rows_for_validation_are_whole_groups_of_each_class() -> None:
     again = splits.validating(*([values[i] for i in order] for values in (entities, labels, groups)), 0.2, 3)
     assert (again == found[order]).all()
     assert splits.validating(entities, None, None, 0.1, 0).sum() == 20
+
+
+@settings(deadline=None)  # the first example loads SciPy
+@given(rows=st.integers(1, 12), data=st.data())
+def test_rows_are_connected_over_others(rows: int, data: st.DataObject) -> None:
+    pairs = data.draw(st.lists(st.tuples(*[st.integers(0, rows - 1)] * 2), max_size=15))
+    found = splits.connected(rows, *np.array(pairs, np.int64).reshape(-1, 2).T)
+    groups = [{row} for row in range(rows)]
+    for a, b in pairs:
+        both = groups[a] | groups[b]
+        for row in both:
+            groups[row] = both
+    assert [set(np.flatnonzero(found == number).tolist()) for number in found] == groups
