@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def ingest(run: Run, given: Arguments) -> None:
-    options = (given.cohort, given.samples, given.block, given.reference, given.may_be_empty)
+    options = (given.cohort, given.samples, given.block, given.reference, given.may_be_empty, given.tracks)
     pipeline("ingest:ingest")(run, given.source, given.paths, *options)
 
 
@@ -28,6 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("--samples", metavar="TSV", help="sample table: sample_id and any other columns")
     made.add_argument("--block", metavar="NAME", help="name of this matrix among several of the cohort")
     made.add_argument("--reference", metavar="FASTA", help="what alleles of genotypes and variants are held against")
+    made.add_argument(
+        "--tracks",
+        metavar="NAME=FILE",
+        action="append",
+        help="a bigWig, whose values at variants become a column NAME; may be given several times",
+    )
     made.add_argument(
         "--may-be-empty",
         action="store_true",

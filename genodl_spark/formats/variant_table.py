@@ -22,10 +22,12 @@ from genodl_spark.core.errors import InputError, Refused
 from genodl_spark.core.text_values import shown
 from genodl_spark.formats import delimited, entity_table, streams
 from genodl_spark.formats.entity_table import Batches, Header
+from genodl_spark.formats.sample_table import column_name
 from genodl_spark.formats.streams import Note, Split
+from genodl_spark.formats.variant_tracks import VariantTracks
 from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.genome.reference import Reference
-from genodl_spark.lake.tables.ingested import VARIANT_EFFECTS
+from genodl_spark.lake.tables.ingested import LABELS, VARIANT_EFFECTS
 
 SOURCE = "variants"
 FILE_NAME = re.compile(r"\.(tsv|csv)(\.b?gz)?$", re.IGNORECASE)
@@ -40,13 +42,18 @@ _FEW = 16  # values of a column that may be builds
 class VariantHeader(Header):
     """`repeated`: variants that stand several times. `told_by`: columns that tell their rows apart.
     `values`: of columns that have few. `contigs`: the first of the file. `flank`: bases of the reference on either side
-    of a variant that are stored with it."""
+    of a variant that are stored with it. `tracks`: URIs of bigWigs by the name of the column that their values are."""
 
     repeated: frozenset[str] = frozenset()
     told_by: tuple[str, ...] = ()
     values: dict[str, frozenset[str]] = field(default_factory=dict)
     contigs: tuple[str, ...] = ()
     flank: int = 0
+    tracks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def others(self) -> dict[str, str]:
+        return super().others | {name: LABELS.beside(column_name(name)) for name in self.tracks}
 
     def build_column(self, builds: list[str]) -> str | None:
         """The column that says which of several builds a row is of; None where there is none."""
@@ -145,6 +152,13 @@ class References:
         before, after = reference.around(chrom, start, start + (0 if ref == "-" else len(ref)), flank)
         return before.decode("ascii").upper(), after.decode("ascii").upper()
 
+    @property
+    def reaches(self) -> dict[str | None, dict[str, tuple[int, bool]]]:
+        """`Reference.reaches` by build; of the only one by its name, None where it has none."""
+        if self._only is not None:
+            return {self.build: self._only.reaches}
+        return {build: reference.reaches for build, reference in self._by_build.items()}
+
     def said(self) -> str:
         """Contigs and builds that it has, for a message."""
         every = [self._only] if self._only else list(self._by_build.values())
@@ -160,15 +174,16 @@ def read(
     file: str,
     references: References | None,
     note: Note = lambda line, what: None,
+    tracks: VariantTracks | None = None,
 ) -> Iterator[Batches]:
     """Rows of `variant_effects`, of `labels` (those of the header) and of `quarantine` for a piece of a file, block by
     block; the rows of the first two are of the same records.
 
     In quarantine are records of another number of columns than the header's, without a chromosome, position or alleles,
-    with the same allele twice, and those whose REF `references` do not have there.
+    with the same allele twice, and those whose REF `references` do not have there. `tracks`: those of the header.
     """
     for number, block in entity_table.blocks(uri, split, first):
-        yield _parse(block, number, header, cohort, file, references, note)
+        yield _parse(block, number, header, cohort, file, references, note, tracks)
 
 
 def _parse(
@@ -179,6 +194,7 @@ def _parse(
     file: str,
     references: References | None,
     note: Note,
+    tracks: VariantTracks | None,
 ) -> Batches:
     columns, lines, bad = entity_table.cells(block, header)
     faults = _faults(columns)
@@ -216,6 +232,8 @@ def _parse(
     build = (
         columns[column] if column else pa.repeat(pa.scalar(references.build if references else None, pa.string()), n)
     )
+    if tracks is not None:
+        columns |= tracks.texts(columns, columns[column] if column else None, lines + number, note)
     places = [files, pa.array(lines + number, pa.int64())]
     rows = [
         cohorts,

@@ -41,3 +41,14 @@ def build_of(contigs: Mapping[str, int | None]) -> str | None:
         if build is not None:
             votes[build] = votes.get(build, 0) + 1
     return max(votes, key=lambda build: votes[build]) if votes else None
+
+
+_CALLED = {"hg19": "GRCh37", "b37": "GRCh37", "hs37": "GRCh37", "hg38": "GRCh38", "hs38": "GRCh38"}
+_CALLED |= {"hs1": "CHM13v2", "chm13": "CHM13v2", "t2t": "CHM13v2", **{name.lower(): name for name in _LENGTHS}}
+
+
+def build_called(name: str) -> str | None:
+    """The build that people mean by a name, as hg19 or GRCh37.p13 GRCh37; None for one that is unknown."""
+    text = name.lower()
+    known = [called for called in _CALLED if text.startswith(called) and not text[len(called) :][:1].isalnum()]
+    return _CALLED[known[0]] if known else None

@@ -127,6 +127,15 @@ class Reference:
         more = ", ..." if len(names) > _EXAMPLES else ""
         return f"{self._said_build or 'a reference'} with contigs {', '.join(names[:_EXAMPLES])}{more}"
 
+    @property
+    def reaches(self) -> dict[str, tuple[int, bool]]:
+        """By contig, without chr: the last base that is there (1-based), and whether the contig ends with it, as none
+        does of which there are slices."""
+        return {
+            contig: (max(piece.end for piece in pieces), self._exact.get(pieces[0].name) is pieces[0])
+            for contig, pieces in self._pieces.items()
+        }
+
     def __contains__(self, contig: str) -> bool:
         return contig in self._exact or _plain(contig) in self._pieces
 

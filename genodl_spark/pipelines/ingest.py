@@ -22,7 +22,7 @@ from genodl_spark.sources.arrival import Arrival, Lot
 from genodl_spark.sources.engine import Counts
 from genodl_spark.sources.manifest import concurrently, manifest_row, source_files
 from genodl_spark.sources.phenotypes import BESIDE
-from genodl_spark.sources.protocol import BLOCK, REFERENCE, SourceKind
+from genodl_spark.sources.protocol import BLOCK, REFERENCE, TRACKS, SourceKind
 from genodl_spark.sources.samples import merge_samples, read_samples
 
 log = logging.getLogger("genodl")
@@ -40,11 +40,14 @@ def ingest(
     block: str | None,
     reference: str | None = None,
     may_be_empty: bool = False,
+    tracks: list[str] | None = None,
 ) -> None:
     """Reads files of one kind into the lake. Files that the lake has with the same content,
-    read the same way, are passed over. `may_be_empty`: there may be no such path, or no file of the kind."""
+    read the same way, are passed over. `may_be_empty`: there may be no such path,
+    or no file of the kind. `tracks`: NAME=FILE each."""
     kind = sources.load(source)
-    _refuse_options(kind, {REFERENCE: reference, BLOCK: block})
+    _refuse_options(kind, {REFERENCE: reference, BLOCK: block, TRACKS: tracks})
+    named = _named_tracks(tracks or [])
     uris = _expand(run, paths, kind, may_be_empty)
     if not uris:
         log.info("no file of %s in %s", kind.name, ", ".join(paths))
@@ -53,9 +56,13 @@ def ingest(
     table = None if samples is None else read_samples(samples)
     headers = dict(zip(uris, concurrently(partial(kind.header, settings=run.settings), uris), strict=True))
     headers = kind.together(run, headers, table)
+    if named:
+        headers = kind.with_tracks(headers, named, reference)
     uris = list(headers)
     kind.tell(run, headers)
-    given = Lot(kind, [], headers, block or "", kind.all_options(run.settings, reference))
+    options = [kind.all_options(run.settings, reference)]
+    options += [f"{name}={uri} ({storage.size(uri)} bytes)" for name, uri in named.items()]
+    given = Lot(kind, [], headers, block or "", " ".join(filter(None, options)))
     if table is not None and samples is not None:
         _check_covers(run, given, table, samples)
     name = _cohort(run, cohort)
@@ -99,7 +106,25 @@ def ingest(
     run.wrote(SOURCES, len(manifest))
 
 
-_EXPECTED = {REFERENCE: ("a FASTA", "alleles are held against it of"), BLOCK: ("a block", "blocks are for")}
+def _named_tracks(given: list[str]) -> dict[str, str]:
+    """URIs by name of NAME=FILE each. InputError for what is said otherwise."""
+    named: dict[str, str] = {}
+    for text in given:
+        name, equals, path = (part.strip() for part in text.partition("="))
+        if not (name and equals and path) or name in named:
+            found = f"{name} twice" if name in named else repr(text)
+            raise InputError(
+                f"found {found}; expected NAME=FILE, a name for the column and a bigWig, each name once", "--tracks"
+            )
+        named[name] = storage.absolute(path)
+    return named
+
+
+_EXPECTED = {
+    REFERENCE: ("a FASTA", "alleles are held against it of"),
+    BLOCK: ("a block", "blocks are for"),
+    TRACKS: ("tracks", "their values are columns of"),
+}
 
 
 def _refuse_options(kind: SourceKind, options: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ A user's own kind is a Python file anywhere: `genodl ingest ./NAME.py`. Its name
 A `Source` is a `protocol.SourceKind`, most simply a `protocol.RecordSource`:
 
     files, table, takes           which names of a directory are its files; the table that they fill;
-                                  which of --block and --reference it takes
+                                  which of --block, --reference and --tracks it takes
     is_one(uri), beside(uri)      whether a file of such a name is one of them; files that belong to it, as .bim to .bed
     header(uri, settings)         what the head of a file says, for what follows; InputError, before anything is written
     samples(header)               who the file has data of; None where that is known only when its records are read

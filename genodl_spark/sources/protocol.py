@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from genodl_spark.report.facts import Facts
     from genodl_spark.sources.arrival import Arrival
 
-BLOCK, REFERENCE = "block", "reference"  # what options of the command line a kind may take
+BLOCK, REFERENCE, TRACKS = "block", "reference", "tracks"  # what options of the command line a kind may take
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _KEPT = 4096  # characters of a record in quarantine
 _NEEDED = ("cohort", "file")  # by which what a file brought is found again
@@ -87,6 +87,13 @@ class SourceKind(ABC):
         """Headers by URI as all files of a command, and the sample table beside them, show them: files that say how
         others are called are not among them, nor are files that others stand for."""
         return headers
+
+    def with_tracks(
+        self, headers: Mapping[str, Any], tracks: Mapping[str, str], reference: str | None
+    ) -> dict[str, Any]:
+        """Headers of files of a kind that takes TRACKS, to whose rows values of these come, URIs of bigWigs by name.
+        InputError where they do not go together; nothing has been written then."""
+        return dict(headers)
 
     def tables(self, headers: Mapping[str, Any]) -> list[SampleTable]:
         """What the files themselves say of their samples, beside their data."""

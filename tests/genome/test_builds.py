@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from genodl_spark.genome.builds import build_of
+from genodl_spark.genome.builds import build_called, build_of
 from genodl_spark.genome.contigs import shared_contig
 
 
@@ -38,3 +38,21 @@ def test_shared_names() -> None:
         "chr1_random",
         "chr",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "build"),
+    [
+        *[("hg19", "GRCh37"), ("GRCh37.p13", "GRCh37"), ("hs37d5", None), ("b37", "GRCh37"), ("grch38", "GRCh38")],
+        *[
+            ("hg38", "GRCh38"),
+            ("hg380", None),
+            ("hs1", "CHM13v2"),
+            ("T2T-CHM13v2.0", "CHM13v2"),
+            ("mm10", None),
+            ("", None),
+        ],
+    ],
+)
+def test_builds_by_what_people_call_them(name: str, build: str | None) -> None:
+    assert build_called(name) == build

@@ -6,11 +6,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pyBigWig
 import pytest
 
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SEQUENCES, VARIANT_EFFECTS
-from jobs import forget, ingest, lineage
+from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES
+from jobs import forget, ingest, lineage, prepare
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
@@ -67,6 +70,63 @@ def test_variants_their_labels_and_a_reference(genodl, lake: Lake, tmp_path: Pat
         "expected C, as the reference has it",
     )
     assert lake.read(VARIANT_EFFECTS).count() == 1
+
+
+def test_tracks_become_columns_that_models_learn_from(genodl, lake: Lake, tmp_path: Path) -> None:
+    """Values are written as they are told to pyBigWig; the last base has none."""
+    common = ("--lake", lake.uri, "--cohort", "c")
+    letters = "ACGT" * 10
+    (tmp_path / "r.fa").write_text(f">chr7\n{letters}\n")
+    values = [round(0.5 * place - 3, 1) for place in range(39)]
+    tracks = []
+    for name, column in (("phylo p.bw", "phyloP"), ("other=1.bw", "Other")):
+        with pyBigWig.open(str(tmp_path / name), "w") as file:
+            file.addHeader([("chr7", 40), ("chr8", 9)])
+            file.addEntries("chr7", 0, values=values if column == "phyloP" else [2.0] * 40, span=1, step=1)
+        tracks += ["--tracks", f"{column}={tmp_path / name}"]
+    lines = [f"7\t{pos}\t{ref}\t{'G' if ref == 'A' else 'A'}\t{pos % 2}" for pos, ref in enumerate(letters, 1)]
+    lines += ["7\t9\tACG\tA\t1", "7\t9\tA\tAT\t1"]
+    (tmp_path / "v.tsv").write_text("\n".join(["chrom\tpos\tref\talt\tlabel", *lines]) + "\n")
+    given = ("variants", str(tmp_path / "v.tsv"), *common, "--reference", str(tmp_path / "r.fa"))
+
+    # What cannot be is refused in one line, and nothing is stored.
+    (tmp_path / "cut.bw").write_bytes((tmp_path / "phylo p.bw").read_bytes()[:300])
+    with pyBigWig.open(str(tmp_path / "longer.bw"), "w") as file:
+        file.addHeader([("chr7", 41)])
+        file.addEntries("chr7", 0, values=[1.0], span=1, step=1)
+    for wrong, said in (
+        (["phyloP"], "--tracks: found 'phyloP'; expected NAME=FILE"),
+        (["label=" + str(tmp_path / "other=1.bw")], "--tracks: found a track called label, as a column of v.tsv is"),
+        (["a=" + str(tmp_path / "no.bw")], "no.bw: no such file; expected a bigWig"),
+        (["a=" + str(tmp_path / "r.fa")], "r.fa: found 3e 63 68 72 in front; expected a bigWig"),
+        (["a=" + str(tmp_path / "cut.bw")], "cut.bw: found 300 bytes, where the file says that it has more"),
+        (["a=" + str(tmp_path / "longer.bw")], "longer.bw: found 41 bases of chr7 where the reference has 40"),
+    ):
+        code, _, line = genodl(ingest, *given, "--tracks", *wrong)
+        assert (code, said in line) == (2, True), line
+    code, _, line = genodl(ingest, "sequences", str(tmp_path / "r.fa"), *common, *tracks)
+    assert code == 2 and "--tracks: found tracks for sequences; expected none" in line, line
+    assert not lake.exists(VARIANT_EFFECTS) and not lake.exists(LABELS)
+
+    code, report, line = genodl(ingest, *given, *tracks)
+    assert code == 0, line
+    assert "1 lines of v.tsv have no value of phyloP; the first is line 41" in report["warnings"]
+    assert not any("Other" in text for text in report["warnings"])
+    stored = {row.entity_id: row for row in lake.read(LABELS).collect()}
+    found = [stored[f"7:{pos}:{ref}:{'G' if ref == 'A' else 'A'}"].phyloP for pos, ref in enumerate(letters, 1)]
+    assert [None if text is None else float(text) for text in found] == [*values, None]
+    assert {row.Other for row in stored.values()} == {"2"}
+    replaced, between = (float(stored[name].phyloP) for name in ("7:9:ACG:A", "7:9:A:AT"))
+    assert (replaced, between) == (sum(values[9:11]) / 2, sum(values[8:10]) / 2)
+    assert genodl(ingest, *given, *tracks)[1]["status"] == "unchanged"
+
+    code, _, line = genodl(prepare, "variant_effect", *common, "--set", "covariates=phyloP,Other")
+    assert code == 0, line
+    (dataset,) = lake.rows(DATASETS, {"cohort": "c"}).to_pylist()
+    assert dataset["features"][-2:] == ["covariate:phyloP", "covariate:Other"]
+    rows = lake.read(EXAMPLES).select("entity_id", "x").collect()
+    packed = {row.entity_id: np.frombuffer(bytes(row.x), np.float32)[-2:].tolist() for row in rows}
+    assert packed["7:9:ACG:A"] == [replaced, 2.0] and np.isnan(packed["7:40:T:A"][0]) and len(packed) == 42
 
 
 @pytest.mark.parametrize(
