@@ -130,8 +130,9 @@ def fit_predict(
     probabilities are Platt's, by 3 folds of all. For regression weighted_degree is LinearSVR (squared loss, epsilon
     0.1), with the C of least squared error. kmer_logistic: L2, on logarithms of 1 and the counts of 1- to 6-mers, each
     row scaled to length 1, and a penalty of least log loss as above; with `strands` both a k-mer counts with its
-    reverse complement. kmer_ridge: the same for regression, its penalty of least leave-one-out error in at most 2,000
-    training rows. nearest_neighbour: shares of the classes, or the mean value, among the 5 training sequences
+    reverse complement, with auto where that tells no less in such folds. kmer_ridge: the same for regression, its
+    penalty of least leave-one-out error in at most 2,000 training rows. nearest_neighbour: shares of the classes, or
+    the mean value, among the 5 training sequences
     (`neighbours`) that are most similar, weighted by similarity, the cosine of which 8-mers (`k`) of either strand two
     sequences have.
     """

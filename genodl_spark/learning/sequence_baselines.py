@@ -13,14 +13,14 @@ import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.svm import LinearSVC, LinearSVR
 
-from genodl_spark.learning import penalties, platt, string_kernels
+from genodl_spark.learning import penalties, platt, strands, string_kernels
 
 NAMES = ("weighted_degree", "kmer_logistic", "nearest_neighbour")
 REGRESSION_NAMES = ("weighted_degree", "kmer_ridge", "nearest_neighbour")
 
 SVM_PENALTIES = (0.1, 0.3, 1.0, 3.0)  # C, for rows scaled to mean squared length 1
 
-_STRANDS = {"choices": ["single", "both"]}
+_STRANDS = {"choices": ["auto", "single", "both"]}
 SPACES: dict[str, dict[str, dict[str, Any]]] = {
     "weighted_degree": {"C": {"low": 0.001, "high": 100.0, "log": True}},
     "kmer_logistic": {"C": {"low": 0.01, "high": 100_000.0, "log": True}, "strands": _STRANDS},
@@ -29,8 +29,8 @@ SPACES: dict[str, dict[str, dict[str, Any]]] = {
 }
 STARTS: dict[str, dict[str, Any]] = {
     "weighted_degree": {"C": 1.0},
-    "kmer_logistic": {"C": 10.0, "strands": "single"},
-    "kmer_ridge": {"alpha": 1.0, "strands": "single"},
+    "kmer_logistic": {"C": 10.0, "strands": "auto"},
+    "kmer_ridge": {"alpha": 1.0, "strands": "auto"},
     "nearest_neighbour": {"k": 8, "neighbours": 5},
 }
 
@@ -39,7 +39,7 @@ def expected(option: str, value: Any) -> str | None:
     """What an option has to be, where a value is not that."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if option == "strands":
-        return None if value in _STRANDS["choices"] else "single or both"
+        return None if value in _STRANDS["choices"] else "auto, single or both"
     if option == "k":
         return None if whole and 1 <= value <= 15 else "a whole number from 1 to 15"
     if option == "neighbours":
@@ -56,7 +56,7 @@ def probabilities(
     if name == "nearest_neighbour":
         return _votes(train, np.eye(classes)[y], test, options)
     if name == "kmer_logistic":
-        z, others = _spectra(train, test, options)
+        z, others = _spectra(train, y, test, True, seed, options)
         penalty = options["C"] if "C" in options else penalties.of_logistic(z, y, seed)
         return penalties.logistic(penalty, 1e-6).fit(z, y).predict_proba(others)
     z, others = _weighted_degrees(train, test)
@@ -74,7 +74,7 @@ def values(
     mean, spread = y.mean(), y.std()
     y = (y - mean) / spread
     if name == "kmer_ridge":
-        z, others = _spectra(train, test, options)
+        z, others = _spectra(train, y, test, False, seed, options)
         penalty = options["alpha"] if "alpha" in options else penalties.of_ridge(z, y, seed)
         found = Ridge(penalty, solver="sparse_cg", tol=1e-8).fit(z, y).predict(others)
     else:
@@ -90,8 +90,11 @@ def _votes(train: np.ndarray, known: np.ndarray, test: np.ndarray, options: Mapp
     return np.where(np.isnan(found), known.mean(0), found)
 
 
-def _spectra(train: np.ndarray, test: np.ndarray, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    merged = options.get("strands") == "both"
+def _spectra(
+    train: np.ndarray, y: np.ndarray, test: np.ndarray, classes: bool, seed: int, options: Mapping[str, Any]
+) -> tuple[Any, Any]:
+    chosen = options.get("strands", "auto")
+    merged = strands.merged_loss(train, y, classes, seed) <= 1 if chosen == "auto" else chosen == "both"
     return string_kernels.spectrum(train, merged), string_kernels.spectrum(test, merged)
 
 

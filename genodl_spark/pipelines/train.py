@@ -22,7 +22,7 @@ from genodl_spark.learning.heads import Head
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
-from genodl_spark.registry import blending, tracking
+from genodl_spark.registry import blending, strands, tracking
 from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, with_blocks
 from genodl_spark.registry.models import HISTORY, newest
 from genodl_spark.registry.scores import MODEL, with_targets
@@ -62,6 +62,8 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         run.wrote(MODELS, 0)
         run.wrote(HELD_OUT, 0)
         return
+    run = strands.decided(run, dataset)
+    s = run.settings
     model_id = fingerprint(digest, made.num_rows)[:12]
     # An interrupted run left its checkpoints here under the same name: this one goes on from them.
     staging = storage.join(run.lake.uri, "_staging", model_id)

@@ -31,6 +31,7 @@ from genodl_spark.learning.settings import Dimension, Train
 from genodl_spark.learning.splits import Split
 from genodl_spark.learning.training import plan, rank
 from genodl_spark.learning.tuning import Space, Storage, Study, Trial, as_trial, typed
+from genodl_spark.registry import strands
 from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, roles
 from genodl_spark.registry.scores import MODEL, fits_of
 
@@ -69,7 +70,7 @@ def tune(
         nested = s.model_copy(update={"split": final.split.model_copy(update={"inner": s.tune.folds})})
         inner, dealt = dataset_of(run.under(nested), cohort, label)
         fresh = fresh or dealt
-    search = _Search(run, inner, store)
+    search = _Search(strands.decided(run, inner), inner, store)
     best, changed = search.network(space, run_alone or rank.run_alone)
     tuned, wrote = search.baselines(names)
     chosen = best.values | {

@@ -89,41 +89,42 @@ def calm(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Calm:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is done once a worker runs a task of the job, or before for a slow link, and told in the table; `conf`: what
-    the job is given besides, by the folder of its event log. `ranks_stay`: a training goes on with as many."""
+    """What is done to a worker, by number, once it runs a task of the job, or before for a slow link, and told in the
+    table; `conf`: what the job is given besides, by the folder of its event log. `ranks_stay`: a training goes on with
+    as many."""
 
     told: str
-    befall: Callable[[Cluster, Host], None]
+    befall: Callable[[Cluster, list[Host], int], None]
     conf: Callable[[Path], dict[str, str]] = field(default=lambda _: {})
     ranks_stay: bool = True
 
 
-def kill(running: Cluster, _: Host) -> None:
-    running.kill_worker(HIT)
+def kill(running: Cluster, _: list[Host], worker: int) -> None:
+    running.kill_worker(worker)
 
 
-def cut(_: Cluster, host: Host) -> None:
-    host.cut()
+def cut(_: Cluster, places: list[Host], worker: int) -> None:
+    places[worker].cut()
     time.sleep(SECONDS)
-    host.mend()
+    places[worker].mend()
 
 
-def lose_master(running: Cluster, _: Host) -> None:
+def lose_master(running: Cluster, _: list[Host], __: int) -> None:
     running.master_process.kill()
     time.sleep(SECONDS)
     running.master_process.start()
 
 
-def slow(_: Cluster, host: Host) -> None:
-    host.slow(RATE)
+def slow(_: Cluster, places: list[Host], worker: int) -> None:
+    places[worker].slow(RATE)
 
 
-def suspend(running: Cluster, _: Host) -> None:
+def suspend(running: Cluster, _: list[Host], worker: int) -> None:
     """Stops the worker's Python processes, as of a machine that has no time for them; its JVM says that it is there."""
     for number in (signal.SIGSTOP, signal.SIGCONT):
         if number == signal.SIGCONT:
             time.sleep(SECONDS)
-        for pid in running.processes(HIT, "/bin/python"):
+        for pid in running.processes(worker, "/bin/python"):
             os.kill(pid, number)
 
 
@@ -150,22 +151,26 @@ OF_TRAINING: dict[str, tuple[str, list[str]]] = {name: (name, []) for name in ("
 OF_TRAINING |= {f"{name}-shards": (name, SHARDS) for name in ("cut", "kill")}
 
 
-def await_task(running: Cluster, job: Future[Result], _: Path) -> None:
-    """Returns when the worker that will be hit runs a task's Python process."""
+def await_task(running: Cluster, job: Future[Result], _: Path) -> int:
+    """The worker that is hit: the first that runs a task's Python process. Few pieces leave some without any."""
     deadline = time.monotonic() + TIMEOUT
-    while not any(b"pyspark.daemon" in command for command in running.commands(HIT)):
-        assert not job.done(), f"ended before a task ran there: {job.result().stderr[-4000:]}"
+    while True:
+        for worker in range(WORKERS):
+            if any(b"pyspark.daemon" in command for command in running.commands(worker)):
+                return worker
+        assert not job.done(), f"ended before a task was seen: {job.result().stderr[-4000:]}"
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
-def await_checkpoint(running: Cluster, job: Future[Result], lake: Path) -> None:
-    """Returns when the worker that will be hit trains, and there is a checkpoint."""
+def await_checkpoint(running: Cluster, job: Future[Result], lake: Path) -> int:
+    """The worker that is hit, once it trains and there is a checkpoint."""
     deadline = time.monotonic() + TIMEOUT
     while not running.ranks(HIT) or not any((lake / "_staging").glob("*/checkpoint*")):
         assert not job.done(), job.result().stderr[-4000:]
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return HIT
 
 
 def hit_while(fault: Fault, wheel: Path, folder: Path, before: Path, command: list[str]) -> tuple[Path, Result, float]:
@@ -176,12 +181,12 @@ def hit_while(fault: Fault, wheel: Path, folder: Path, before: Path, command: li
     conf = fault.conf(log)
     with spread(folder / "cluster", wheel) as (running, workers), ThreadPoolExecutor() as pool:
         if fault.befall is slow:
-            fault.befall(running, workers[HIT])
+            fault.befall(running, workers, HIT)
         job, began = pool.submit(run, running, lake, command, conf), time.monotonic()
         if fault.befall is not slow:
-            (await_checkpoint if command[0] == "train" else await_task)(running, job, lake)
+            worker = (await_checkpoint if command[0] == "train" else await_task)(running, job, lake)
             began = time.monotonic()
-            fault.befall(running, workers[HIT])
+            fault.befall(running, workers, worker)
         done, seconds = job.result(), time.monotonic() - began
         if fault.befall is slow:
             assert workers[HIT].held_back() > 0
