@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from genodl_spark.core import packing, session
+from genodl_spark.core.splitmix import keys_of
 from genodl_spark.features.protocol import ROWS, batch_of
 from genodl_spark.genome import bases, loci
 from genodl_spark.genome.loci import Loci
 from genodl_spark.genome.matched import gc_matched
-from genodl_spark.genome.shuffles import keys_of
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.tables.genomes import CHUNK, REFERENCE_BASES
 

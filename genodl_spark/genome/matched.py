@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from genodl_spark.genome.shuffles import mixed
+from genodl_spark.core.splitmix import mixed
 
 
 def gc_shares(codes: np.ndarray) -> np.ndarray:

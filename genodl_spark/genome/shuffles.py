@@ -14,23 +14,6 @@ import numpy as np
 
 from genodl_spark.native import kernels
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-
-
-def mixed(state: np.ndarray) -> np.ndarray:
-    """The finalizer of SplitMix64 (Steele, Lea and Flood 2014), a bijection of uint64."""
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
-
-
-def keys_of(rows: np.ndarray, *parts: int) -> np.ndarray:
-    """Keys uint64 (rows,) of row numbers, whole numbers (rows,), and of what else decides, such as seed and epoch."""
-    state = np.zeros(len(rows), np.uint64)
-    for part in (*(np.full(1, int(part) % (1 << 64), np.uint64) for part in parts), rows.astype(np.uint64)):
-        state = mixed(state + part + _STEP)
-    return state
-
 
 def shuffled(codes: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """A random permutation of each row of base codes int8 (rows, length) that keeps the count of every
@@ -40,7 +23,7 @@ def shuffled(codes: np.ndarray, keys: np.ndarray) -> np.ndarray:
     back as they are. What is no known base (not 0 to 3: unknown or padding) stays where it is, and the runs of known
     bases between are shuffled apart, so that dinucleotides with an unknown base are kept as well.
     A row depends on its key, uint64 (rows,), and its own runs alone, so neither batch nor padding matter: its draws are
-    those of SplitMix64 from the state `mixed(key)`. Any distinct keys will do.
+    those of SplitMix64 from the state `splitmix.mixed(key)`. Any distinct keys will do.
     """
     if codes.ndim != 2 or codes.dtype != np.int8 or keys.shape != codes.shape[:1] or keys.dtype != np.uint64:
         raise ValueError(

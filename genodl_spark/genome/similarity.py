@@ -11,8 +11,8 @@ import zlib
 import numpy as np
 
 from genodl_spark.core import packing
+from genodl_spark.core.splitmix import mixed
 from genodl_spark.genome import bases
-from genodl_spark.genome.shuffles import mixed
 
 K = 12  # bases of a k-mer: there are 8 million canonical ones, so that strangers hardly share any
 HASHES = 48  # values of a sketch: of pairs of 60 bases or more that are 90% the same, 98 in 100 share one at least

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from genodl_spark.core import packing
+from genodl_spark.core import packing, splitmix
 from genodl_spark.core.errors import InputError
 from genodl_spark.features import windows as windows_of
 from genodl_spark.features.protocol import ROWS, Features, batch_of, entity_of
@@ -181,7 +181,7 @@ def _windows(
     wanted = Wanted(
         found.column("length").to_numpy().astype(np.int64)[place],
         found.column("share").to_numpy()[place],
-        shuffles.mixed(key + shuffles.keys_of(numbers)),
+        splitmix.mixed(key + splitmix.keys_of(numbers)),
         places.contig[of] if within else np.full(len(of), "", str),
     )
     total: Counter[str] = Counter()

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import functions as F
 
+from genodl_spark.core.splitmix import keys_of
 from genodl_spark.features import windows
 from genodl_spark.features.windows import Wanted, _Drawing
 from genodl_spark.genome import bases
 from genodl_spark.genome.loci import Loci
 from genodl_spark.genome.matched import gc_shares
-from genodl_spark.genome.shuffles import keys_of
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
 from jobs import ingest

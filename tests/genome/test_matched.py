@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from genodl_spark.core.splitmix import keys_of
 from genodl_spark.genome.matched import gc_matched, gc_shares
-from genodl_spark.genome.shuffles import keys_of
 
 _ROUNDING = 1e-9
 

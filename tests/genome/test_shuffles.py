@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from genodl_spark.core.splitmix import keys_of
 from genodl_spark.genome.bases import UNKNOWN_BASE, base_codes, kmer_counts, spelled
-from genodl_spark.genome.shuffles import keys_of, shuffled
+from genodl_spark.genome.shuffles import shuffled
 from tests.fuzz.shuffles import slow
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 import jobs
-from genodl_spark.core import session
+from genodl_spark.core import session, splitmix
 from genodl_spark.genome import bases, shuffles
 from genodl_spark.job import config
 from genodl_spark.job.run import Report, Run
@@ -54,7 +54,7 @@ def peaks(factor: str) -> pd.DataFrame:
     rows = rows[rows["tf"] == factor][["id", "sequence", "label", "split"]]
     train = rows[rows["split"] == "train"]
     codes = coded(train["sequence"])
-    made = shuffles.shuffled(codes, shuffles.keys_of(np.arange(len(train)), 1))
+    made = shuffles.shuffled(codes, splitmix.keys_of(np.arange(len(train)), 1))
     others = train.assign(
         id=train["id"] + ":shuffled",
         sequence=[bases.spelled(row[: len(s)]) for row, s in zip(made, train["sequence"], strict=True)],

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genodl_spark.genome import shuffles
+from genodl_spark.core import splitmix
 
 CORE, HALF = 9, 10  # bases of a window that is summed; of a seqlet to either side of its middle
 WIDTH = 2 * HALF + 1
@@ -111,8 +111,8 @@ def _reordered(values: np.ndarray, known: np.ndarray, rows: np.ndarray) -> np.nd
     """Values (N, L) of each row in another order over its known positions, which a row's number decides."""
     length = values.shape[1]
     place = np.arange(length, dtype=np.uint64)
-    keys = shuffles.keys_of(rows, 0x5EED)
-    drawn = shuffles.mixed(keys[:, None] + place * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(1)
+    keys = splitmix.keys_of(rows, 0x5EED)
+    drawn = splitmix.mixed(keys[:, None] + place * splitmix.STEP) >> np.uint64(1)
     # known positions come first, in a random order; and so they are dealt to the known positions in their own order
     random = np.argsort(np.where(known, drawn, np.uint64(1 << 63)), 1, kind="stable")
     own = np.argsort(~known, 1, kind="stable")

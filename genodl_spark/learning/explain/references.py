@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from genodl_spark.core import splitmix
 from genodl_spark.genome import shuffles
 
 KINDS = ("shuffles", "mean", "zero")
@@ -24,7 +25,7 @@ def shuffled(codes: np.ndarray, rows: np.ndarray, count: int, seed: int) -> np.n
 
     They follow from a row's number, uint64 (rows,), and the seed. Padding and unknown bases stay where they are.
     """
-    each = [shuffles.shuffled(codes, shuffles.keys_of(rows, seed, number)) for number in range(count)]
+    each = [shuffles.shuffled(codes, splitmix.keys_of(rows, seed, number)) for number in range(count)]
     return np.stack(each, 1)
 
 

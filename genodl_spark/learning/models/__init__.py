@@ -23,8 +23,9 @@ from torch import nn
 from genodl_spark.core import own_code
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
+from genodl_spark.core.splitmix import mix
 from genodl_spark.learning.encodings import Shape
-from genodl_spark.learning.models.layers import MemberLinear, keyed_dropout, mix, share_statistics
+from genodl_spark.learning.models.layers import MemberLinear, keyed_dropout, share_statistics
 
 __all__ = ["MemberLinear", "build", "keyed_dropout", "mix", "network", "share_statistics"]
 

@@ -23,6 +23,7 @@ from torch._compile import _disable_dynamo
 from torch.nn import functional
 
 from genodl_spark.core.errors import InputError
+from genodl_spark.core.splitmix import mix
 
 _FIRST, _SECOND = 0x7FB5D329728EA185, -0x7E25210B43D22BB3  # of Mix01 (Stafford 2011, Better Bit Mixing), as int64
 SCALE = 1 << 24  # of keyed random numbers: all that float32 can tell apart
@@ -46,17 +47,6 @@ def uncompiled(function: Callable[_P, _T]) -> Callable[_P, _T]:
         return disabled(*args, **named) if torch.compiler.is_compiling() else function(*args, **named)
 
     return call
-
-
-def mix(*parts: int) -> int:
-    """One seed out of several numbers (the finalizer of SplitMix64), below 2**63."""
-    state = 0
-    for part in parts:
-        state = (state + part + 0x9E3779B97F4A7C15) & (2**64 - 1)
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-        state ^= state >> 31
-    return state >> 1
 
 
 def part(seeds: list[int], number: int) -> list[int]:

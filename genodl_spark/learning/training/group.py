@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark.core import storage
+from genodl_spark.core import splitmix, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.genome import shuffles
 from genodl_spark.learning import feed, shards
@@ -162,7 +162,7 @@ class Group:
         drawn = rows >= self.job.layout.rows - self.job.redrawn
         if epoch is not None and drawn.any():
             # A shuffle of a shuffle is as likely to be any sequence as one of the positive itself.
-            found[drawn] = shuffles.shuffled(found[drawn], shuffles.keys_of(rows[drawn], self.job.seed, epoch))
+            found[drawn] = shuffles.shuffled(found[drawn], splitmix.keys_of(rows[drawn], self.job.seed, epoch))
         part = torch.from_numpy(found)
         return part.pin_memory().to(self.rank.device, non_blocking=True) if self.rank.device.type == "cuda" else part
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from genodl_spark.core.splitmix import keys_of
 from genodl_spark.genome.bases import kmer_counts
-from genodl_spark.genome.shuffles import keys_of, shuffled
+from genodl_spark.genome.shuffles import shuffled
 from genodl_spark.learning import feed, heads
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.training import plan, rank
