@@ -10,20 +10,18 @@ from typing import Any
 import pyarrow as pa
 
 from genodl_spark.core import storage
-from genodl_spark.core.errors import Conflict, InputError
-from genodl_spark.job.run import Run, fingerprint
-from genodl_spark.lake.discarded import discard
+from genodl_spark.core.errors import InputError
+from genodl_spark.job.run import Run
 from genodl_spark.lake.tables.learning import ATTRIBUTIONS
 from genodl_spark.learning.explain import Limits
 from genodl_spark.learning.explain.explainer import Asked
 from genodl_spark.learning.explain.references import row_numbers
 from genodl_spark.registry import attributions, motifs
+from genodl_spark.registry.incremental import Incremental, attempted, digest
 from genodl_spark.registry.models import Chosen, chosen_model
-from genodl_spark.registry.predictions import tell_missing
 
 log = logging.getLogger("genodl")
 
-_ATTEMPTS = 3
 _OF_MOTIFS = ("label_column", "target", "motif", "consensus", "seqlets", "entities")
 
 
@@ -35,18 +33,7 @@ def explain(
     asked = asked_of(run, model)
     folder = None if output is None else _folder(run, model, output)
     name = run.cohort(cohort, model.features.cohorts(run.sources), f"data for {run.settings.task}")
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            _bring_up_to_date(run, model, asked, name, force)
-            break
-        except Conflict:
-            if attempt == _ATTEMPTS:
-                text = (
-                    f"found another run that keeps changing the attributions of model {model.row.model_id}; "
-                    "expected one at a time, run it again"
-                )
-                raise Conflict(text) from None
-            log.info("another run has committed attributions of this model first: looking again")
+    attempted(ATTRIBUTIONS, model, lambda: _bring_up_to_date(run, model, asked, name, force))
     if model.encoding.letters and run.settings.explain.motif_rows:
         if motifs.bring_up_to_date(run, model, name, asked, force):
             run.report.status = "done"
@@ -90,52 +77,30 @@ def asked_of(run: Run, model: Chosen) -> Asked:
 
 def _bring_up_to_date(run: Run, model: Chosen, asked: Asked, cohort: str, force: bool) -> None:
     share = run.settings.explain.share
-    versions = {table.name: v for table in model.features.tables if (v := run.sources.version(table)) is not None}
-    where = attributions.where(model, cohort, asked)
-    # As in `predict`: how far the cohort is explained stands with the commit that did it, and with it what shaped the
-    # rows, so that those of other settings are made anew.
     shaped_by: dict[str, Any] = {name: value for name, value in vars(asked).items() if name != "limits"}
-    digest = fingerprint(shaped_by, vars(asked.limits), share, attributions.TOP)
-    expected = {**versions, attributions.SETTINGS: int(digest[:15], 16)}
-    marks = attributions.marks(run, model, cohort, asked)
-    if marks == expected and not force:
-        _unchanged(run)
+    number = digest(shaped_by, vars(asked.limits), share, attributions.TOP)
+    marks, where = attributions.marks(model, cohort, asked), attributions.where(model, cohort, asked)
+    rows = Incremental(run, model, cohort, marks, where, number)
+    if rows.current and not force:
+        rows.unchanged()
         return
-    wanted, within = None, where
-    same = marks.keys() == expected.keys() and marks[attributions.SETTINGS] == expected[attributions.SETTINGS]
+    entities = None
     # Means over all entities are made of all entities.
-    if same and not force and model.encoding.letters:
-        changed = model.features.changed(run.sources, cohort, marks)
-        if changed is not None:
-            wanted = changed.identifiers()
-            if not len(wanted):
-                _unchanged(run)
-                return
-            within = {**where, "entity_id": wanted.to_pylist()}
-            log.info("%d entities have come, changed or gone since the last run", len(wanted))
+    if not force and model.encoding.letters and (changed := rows.changed()) is not None:
+        entities = changed[0]
+        if not len(entities):
+            rows.unchanged()
+            return
+    wanted = entities
     if share < 1:
         of = wanted if wanted is not None else pa.array(model.features.entities(run.sources, cohort), pa.string())
         wanted = of.filter(pa.array(row_numbers(of.to_pylist()) < share * 2.0**64))
         log.info("%d of %d entities are explained, by explain.share", len(wanted), len(of))
     model.files.weights()  # a worker that holds them in its memory would not see that the file has changed
     name = uuid.uuid4().hex[:12]
-    try:
-        parts, rows, missing = attributions.explain(run, model, cohort, asked, versions, wanted, name)
-    except BaseException:
-        discard(run.lake, run.run_id, [ATTRIBUTIONS], name)
-        raise
-    try:
-        names = attributions.mark_names(model, cohort, asked)
-        reached = {mark: expected[name] for mark, name in names.items() if name in expected}
-        run.lake.commit(ATTRIBUTIONS, parts, within, reached, where)
-    except Conflict:  # after any other error a version may know of the files
-        discard(run.lake, run.run_id, [ATTRIBUTIONS], name, over=True)
-        raise
-    tell_missing(run, model, cohort, missing)
-    run.wrote(ATTRIBUTIONS, rows)
-    run.report.metrics["missing_features"] = missing
-
-
-def _unchanged(run: Run) -> None:
-    run.report.status = "unchanged"
-    run.wrote(ATTRIBUTIONS, 0)
+    rows.commit(
+        name,
+        lambda: attributions.explain(run, model, cohort, asked, rows.versions, wanted, name),
+        entities,
+        reached=True,
+    )

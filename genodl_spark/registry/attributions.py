@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from genodl_spark.core import packing, session
 from genodl_spark.genome import bases
-from genodl_spark.job.run import Run, code_of, fingerprint, now
+from genodl_spark.job.run import Run, code_of, now
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.tables.learning import ATTRIBUTIONS
@@ -25,6 +25,7 @@ from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.encodings.onehot import spans
 from genodl_spark.learning.explain.explainer import Asked, Explainer, OfHead, explainer_of
 from genodl_spark.learning.model_files import ModelFiles
+from genodl_spark.registry.incremental import Marks
 from genodl_spark.registry.models import Chosen
 from genodl_spark.registry.predictions import check_overlap
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("genodl")
 
-SETTINGS = "settings"
 TOP = 20  # features of an entity that are named with their contributions
 _BATCH = 64  # rows that are explained together
 _PART = 32  # rows that a part has at least, on average
@@ -341,17 +341,9 @@ def where(model: Chosen, cohort: str, asked: Asked) -> dict[str, str]:
     }
 
 
-def mark_names(model: Chosen, cohort: str, asked: Asked) -> dict[str, str]:
-    """What the numbers beside a commit are called that say how far a cohort is explained: mark -> a table whose version
-    it is, or SETTINGS."""
-    of = fingerprint(where(model, cohort, asked))
-    return {f"explained {of} {name}": name for name in (*(table.name for table in model.features.tables), SETTINGS)}
-
-
-def marks(run: Run, model: Chosen, cohort: str, asked: Asked) -> dict[str, int]:
-    """These numbers, by table or SETTINGS."""
-    names = mark_names(model, cohort, asked)
-    return {names[mark]: number for mark, number in run.lake.marked(ATTRIBUTIONS, names).items()}
+def marks(model: Chosen, cohort: str, asked: Asked) -> Marks:
+    """The numbers that say how far a cohort is explained."""
+    return Marks.of(ATTRIBUTIONS, "explained", where(model, cohort, asked), model)
 
 
 def figures(run: Run, model: Chosen, cohort: str, asked: Asked) -> dict[str, Any]:

@@ -17,13 +17,12 @@ from genodl_spark.learning.explain import meme, motifs
 from genodl_spark.learning.explain.explainer import Asked
 from genodl_spark.learning.explain.references import row_numbers
 from genodl_spark.registry import attributions
+from genodl_spark.registry.incremental import digest
 from genodl_spark.registry.models import Chosen
 from genodl_spark.report import logos
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-_NUMBER = (1 << 60) - 1  # what a number beside a commit may be
 
 
 def both_strands(model: Chosen) -> bool:
@@ -36,10 +35,10 @@ def bring_up_to_date(run: Run, model: Chosen, cohort: str, asked: Asked, force: 
     """Seeks motifs in what `attributions` has of the model, unless that was done; returns whether it sought."""
     most = run.settings.explain.motif_rows
     where = attributions.where(model, cohort, asked)
-    of_rows = attributions.marks(run, model, cohort, asked)
-    digest = int(fingerprint(sorted(of_rows.items()), most, code_of(motifs.__name__))[:15], 16) & _NUMBER
+    of_rows = attributions.marks(model, cohort, asked).read(run)
+    made_of = digest(sorted(of_rows.items()), most, code_of(motifs.__name__))
     mark = f"motifs {fingerprint(where)}"
-    if run.lake.marked(MOTIFS, [mark]) == {mark: digest} and not force:
+    if run.lake.marked(MOTIFS, [mark]) == {mark: made_of} and not force:
         return False
     rows = run.lake.read(ATTRIBUTIONS, cohort=cohort).where(condition(where)).where("contributions IS NOT NULL")
     of_classes = sorted(tuple(row) for row in rows.select("label_column", "target").distinct().collect())
@@ -51,7 +50,7 @@ def bring_up_to_date(run: Run, model: Chosen, cohort: str, asked: Asked, force: 
             for row in _sought(mine, most, both_strands(model))
         ]
     run.lake.create(MOTIFS)
-    run.lake.replace(MOTIFS, run.frame(MOTIFS, found), where, {mark: digest})
+    run.lake.replace(MOTIFS, run.frame(MOTIFS, found), where, {mark: made_of})
     run.wrote(MOTIFS, len(found))
     return True
 
