@@ -19,7 +19,7 @@ from genodl_spark.core import own_code, packing, storage
 from genodl_spark.core.errors import Damaged, InputError
 from genodl_spark.core.own_code import Code, sha256
 from genodl_spark.lake.tables.learning import MODELS
-from genodl_spark.learning import encodings, heads, metrics
+from genodl_spark.learning import calibration, encodings, heads
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.preprocessing import Chain
 
@@ -133,7 +133,7 @@ class Card:
             self.predicted, heads.answers(self.predicted), self.temperatures, strict=True
         ):
             if head.classes:
-                found[..., own] = metrics.sharpen(raw[..., own], temperature)
+                found[..., own] = calibration.sharpen(raw[..., own], temperature)
         return found
 
     @model_validator(mode="after")

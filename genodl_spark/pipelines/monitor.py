@@ -37,7 +37,7 @@ from genodl_spark.job.run import Run, now
 from genodl_spark.lake.tables.ingested import SOURCES
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT, MODELS, PREDICTIONS
 from genodl_spark.lake.tables.operations import FINDINGS
-from genodl_spark.learning import drift, metrics
+from genodl_spark.learning import calibration, drift
 from genodl_spark.registry.models import Chosen, model_of
 
 if TYPE_CHECKING:
@@ -463,7 +463,7 @@ def _highest(batches: Iterable[pa.RecordBatch], classes: list[str], temperature:
     for batch in batches:
         if batch.num_rows:
             scores = batch.column("scores").flatten().to_numpy().reshape(batch.num_rows, -1)
-            value = metrics.sharpen(scores, temperature).max(1) if classes else scores[:, 0]
+            value = calibration.sharpen(scores, temperature).max(1) if classes else scores[:, 0]
             names = (
                 pa.array(classes, pa.string()).take(pa.array(scores.argmax(1)))
                 if classes

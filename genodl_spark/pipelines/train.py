@@ -17,7 +17,7 @@ from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.tables.genomes import ANNOTATIONS
 from genodl_spark.lake.tables.learning import HELD_OUT, MODELS, TREATMENTS
 from genodl_spark.lake.transactions import retried
-from genodl_spark.learning import encodings, losses, metrics, model_files
+from genodl_spark.learning import calibration, encodings, losses, model_files
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
@@ -189,7 +189,7 @@ def _temperatures(rows: DataFrame, heads: list[Head]) -> list[float]:
             temperatures.append(1.0)
             continue
         scores = mine.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, head.scores)
-        temperatures.append(metrics.temperature(scores, mine.column("target").to_numpy()))
+        temperatures.append(calibration.temperature(scores, mine.column("target").to_numpy()))
     return temperatures
 
 

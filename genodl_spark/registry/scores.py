@@ -15,8 +15,9 @@ from genodl_spark.lake.schema import identifier
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT
 from genodl_spark.learning import feed
 from genodl_spark.learning.baseline_fits import Fits, of_head
+from genodl_spark.learning.calibration import calibrated
 from genodl_spark.learning.heads import Head, answers, labelled, stored, targets
-from genodl_spark.learning.metrics import HeldOut, calibrated, headline_metric
+from genodl_spark.learning.metrics import HeldOut, headline_metric
 from genodl_spark.learning.settings import Evaluation
 from genodl_spark.registry.datasets import allowed_of, chain_of, heads_of_row, layout_of
 from genodl_spark.registry.gene_lengths import lengths_of

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sk
 
-from genodl_spark.learning import metrics
+from genodl_spark.learning import metrics, weighted_metrics
 from genodl_spark.learning.metrics import HeldOut
 
 
@@ -262,7 +262,6 @@ def test_undefined_is_nan() -> None:
     empty = HeldOut(np.empty(0, str), np.empty(0, str), np.empty(0), np.empty((1, 0, 2)), ["a", "b"])
     assert np.isnan(list(metrics.metrics(empty).values())).all()
     assert np.isnan(metrics.intervals(held, 0)["accuracy"][1:]).all()
-    assert metrics.temperature(empty.scores[0], empty.target) == 1
 
 
 def test_rows_not_evaluated_do_not_count() -> None:
@@ -345,25 +344,9 @@ def test_confusion_and_classes() -> None:
     assert rows[1]["f1"] == pytest.approx(2 / (1 / rows[1]["precision"] + 1 / rows[1]["recall"]))  # type: ignore[operator]
 
 
-def test_temperature_finds_what_was_put_in() -> None:
-    random = np.random.default_rng(0)
-    honest = random.dirichlet([1, 1, 1], 20_000)
-    target = (honest.cumsum(1) > random.random((20_000, 1))).argmax(1).astype(float)
-    for t in (0.4, 1.0, 3.0):
-        spoilt = metrics.sharpen(honest, t)
-        assert spoilt == pytest.approx((honest ** (1 / t)) / (honest ** (1 / t)).sum(1, keepdims=True), abs=1e-12)
-        assert metrics.temperature(spoilt, target) == pytest.approx(1 / t, rel=0.03)
-    weights = np.r_[np.ones(100), np.zeros(19_900)]
-    assert metrics.temperature(honest, target, weights) == metrics.temperature(honest[:100], target[:100])
-    assert metrics.temperature(honest[:100], np.ones(100)) == 1
-    assert metrics.sharpen(np.array([[0.0, 1.0], [np.nan, np.nan]]), 2.0).tolist()[0] == [0, 1]
-    sure = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])  # one of them wrong
-    assert 1 < metrics.temperature(sure, np.array([0.0, 1.0, 1.0])) < np.exp(3.01)
-
-
 def test_calibration_curve() -> None:
     held = classified(400, 3, 2, seed=3)
-    confidence, accuracy, count = metrics.calibration_curve(held, metrics.ECE_BINS)
+    confidence, accuracy, count = metrics.calibration_curve(held, weighted_metrics.ECE_BINS)
     assert count.sum() == 400
     ece = np.nansum(np.abs(confidence - accuracy) * count) / 400
     assert ece == pytest.approx(metrics.metrics(held)["ece"], abs=0.02)

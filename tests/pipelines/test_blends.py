@@ -11,7 +11,7 @@ import pytest
 from genodl_spark.core import storage
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.learning import HELD_OUT, PREDICTIONS, SPLITS
-from genodl_spark.learning import metrics, model_files
+from genodl_spark.learning import calibration, model_files
 from jobs import evaluate, ingest, query, train
 from jobs import predict as predict_job
 
@@ -86,7 +86,7 @@ def test_the_blend_is_what_is_measured_and_predicted(genodl, lake: Lake, tmp_pat
     predicted = {row.entity_id: row.probabilities for row in lake.read(PREDICTIONS).collect()}
     if split == "split.column=split":  # there the model that was measured is the registered one
         for row in (row for row in held if row.predictor == "model"):
-            wanted = metrics.sharpen(np.array(row.scores), card.temperature)
+            wanted = calibration.sharpen(np.array(row.scores), card.temperature)
             assert predicted[row.entity_id]["1"] == pytest.approx(wanted[1], abs=1e-6)
     statement = "SELECT sequence_id, genodl_predict('sequence_class', codes) AS p FROM sequences WHERE cohort = 'c'"
     for row in genodl(query, statement, *at)[1]["result"]:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from genodl_spark.learning import metrics
+from genodl_spark.learning import calibration
 from genodl_spark.learning.heads import Head
 from genodl_spark.pipelines.train import _temperatures
 
@@ -43,7 +43,7 @@ def rows(heads: list[Head]) -> tuple[pa.Table, dict[str, tuple[np.ndarray, np.nd
 @pytest.mark.parametrize("heads", [HEADS, HEADS[:1]], ids=["several", "one"])
 def test_the_order_of_rows_changes_no_bit(heads: list[Head]) -> None:
     table, by_head = rows(heads)
-    expected = [metrics.temperature(*by_head[head.label]) if head.classes else 1.0 for head in heads]
+    expected = [calibration.temperature(*by_head[head.label]) if head.classes else 1.0 for head in heads]
     assert 0.05 < expected[0] < 0.9
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(table.num_rows)
@@ -53,4 +53,4 @@ def test_the_order_of_rows_changes_no_bit(heads: list[Head]) -> None:
 def test_a_head_without_rows_stays_as_it_is() -> None:
     table, by_head = rows(HEADS)
     without = table.filter(pa.compute.not_equal(table.column("head"), "kind"))
-    assert _temperatures(Rows(without), HEADS) == [1.0, 1.0, metrics.temperature(*by_head["grade"])]  # type: ignore[arg-type]
+    assert _temperatures(Rows(without), HEADS) == [1.0, 1.0, calibration.temperature(*by_head["grade"])]  # type: ignore[arg-type]
