@@ -384,7 +384,39 @@ def load(
         redaction.learn(layer)
         merged = merge(merged, _with_code(_flat_space(layer), Path(file or "").parent, code))
         _validate(merged, file)  # so that an error names the file that brought it
+    if task is not None:
+        merged = _of_its_kind(merged, layers[2][1], [layer for _, layer in layers[3:]], code)
     return _validate(merged, None).with_code(code)
+
+
+def _of_its_kind(
+    merged: dict[str, Any], task: dict[str, Any], asked: list[dict[str, Any]], code: Code
+) -> dict[str, Any]:
+    """Settings without what a task's TOML says of its own kind of network where another is `asked` for: options that
+    this one does not take, or takes as another type, and their search. What is asked for besides is left for the
+    network to refuse; one of the user's own is not run to ask what it takes."""
+    given, model = task.get("model", {}), merged.get("model", {})
+    kind = model.get("kind", "mlp")
+    if kind == given.get("kind", "mlp") or own_code.is_own(kind):
+        return merged
+    from genodl_spark.learning import models
+
+    taken = models.options(model, code)
+
+    def fits(name: str, value: Any) -> bool:
+        return name in taken and (taken[name] is None or isinstance(value, type(taken[name])))
+
+    lost = {name for name, value in given.items() if name != "kind" and not fits(name, value)}
+    searched = [key for key in task.get("tune", {}).get("space", {}) if key.startswith("model.")]
+    lost |= {key.removeprefix("model.") for key in searched} - {"kind", *taken}
+    lost -= {name for layer in asked for name in layer.get("model", {})}
+    found = {**merged, "model": {name: value for name, value in model.items() if name not in lost}}
+    if "tune" in merged:
+        own = {key for layer in asked for key in _flat_space(layer).get("tune", {}).get("space", {})}
+        space = merged["tune"].get("space", {})
+        left = {key: value for key, value in space.items() if key in own or key.removeprefix("model.") not in lost}
+        found["tune"] = {**merged["tune"], "space": left}
+    return found
 
 
 def _with_code(layer: dict[str, Any], folder: Path, code: dict[str, bytes]) -> dict[str, Any]:

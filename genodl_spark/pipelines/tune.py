@@ -8,7 +8,6 @@ split has validation rows, else one whose training rows are dealt into inner fol
 from __future__ import annotations
 
 import difflib
-import inspect
 import json
 import logging
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.core.own_code import Code
 from genodl_spark.core.session import task_slots
 from genodl_spark.job.config import Settings, override
 from genodl_spark.job.run import Report, Run, code_of, fingerprint
@@ -315,6 +313,8 @@ _NOT_SEARCHED = {"procs", "ensemble", "patience", "dtype"}
 def search_space(settings: Settings) -> Space:
     """The space of `tune.space`. InputError, naming the key, for one that is unknown or a value
     that its setting does not take."""
+    from genodl_spark.learning import models
+
     if not settings.tune.space:
         example = '"train.learning_rate" = {low = 1e-4, high = 1e-2, log = true}'
         raise InputError(f"found no setting to search; expected some, such as {example}", "tune.space")
@@ -324,7 +324,9 @@ def search_space(settings: Settings) -> Space:
     known["quality.select"] = settings.quality.select
     known["model.kind"] = settings.model.get("kind", "mlp")
     kinds = settings.tune.space["model.kind"].choices if "model.kind" in settings.tune.space else None
-    taken = [_options({**settings.model, "kind": kind}, settings.code_files) for kind in kinds or [known["model.kind"]]]
+    taken = [
+        models.options({**settings.model, "kind": kind}, settings.code_files) for kind in kinds or [known["model.kind"]]
+    ]
     known |= {
         f"model.{name}": settings.model.get(name, value)
         for name, value in taken[0].items()
@@ -344,19 +346,3 @@ def search_space(settings: Settings) -> Space:
                 "found a range with a decimal point; expected integers, as the setting is one", f"tune.space.{key}"
             )
     return typed(settings.tune.space, {key: known[key] for key in settings.tune.space}, "tune.space")
-
-
-def _options(model: dict[str, Any], code: Code) -> dict[str, Any]:
-    """Options of a kind of network and their values by default; those that only `model` names,
-    where the kind takes any."""
-    from genodl_spark.learning import models
-
-    parameters = inspect.signature(models.network(model, code).__init__).parameters
-    found = {
-        name: p.default
-        for name, p in parameters.items()
-        if name not in ("self", "seeds", "inputs", "outputs") and p.kind is not p.VAR_KEYWORD
-    }
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        found |= {name: value for name, value in model.items() if name not in found and name != "kind"}
-    return found

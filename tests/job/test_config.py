@@ -10,6 +10,7 @@ import pytest
 from genodl_spark.core.errors import InputError
 from genodl_spark.job import config
 from genodl_spark.lake.schema import partition_folder
+from genodl_spark.learning import models
 
 
 def test_layers_go_over_each_other(tmp_path: Path) -> None:
@@ -180,3 +181,18 @@ def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="255 bytes at most") as caught:
             partition_folder("cohort", name, "--cohort")
         assert caught.value.file == "--cohort"
+
+
+def test_another_kind_of_network_brings_its_own_options(tmp_path: Path) -> None:
+    """What a task says of its own kind goes; what is asked for stays, for the network to refuse."""
+    asked = config.load("binding", None, ["model.kind=rnn", "model.stem_kernel=3", "model.units=32"])
+    assert asked.model == {"kind": "rnn", "pool": 4, "dropout": 0.2, "stem_kernel": 3, "units": 32}
+    assert "model.dropout" in asked.tune.space and "model.positional" not in asked.tune.space
+    models.build(config.load("binding", None, ["model.kind=rnn"]).model, [1], (4, 40), 2)
+    assert config.load("tumor_type", None, ["model.kind=autoencoder"]).model["hidden"] == [128]
+    file = tmp_path / "rnn.toml"
+    file.write_text('[model]\nkind = "rnn"\nchannels = 16\n[tune.space]\n"model.channels" = { choices = [16, 32] }\n')
+    searched = config.load("binding", str(file))
+    assert searched.model["channels"] == 16
+    assert searched.tune.space["model.channels"].choices == [16, 32]
+    assert "model.stem_kernel" not in searched.tune.space

@@ -16,6 +16,7 @@ the batches they see (folds of a cross-validation, seeds of an ensemble). One me
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -27,7 +28,7 @@ from genodl_spark.core.splitmix import mix
 from genodl_spark.learning.encodings import Shape
 from genodl_spark.learning.models.layers import MemberLinear, keyed_dropout, share_statistics
 
-__all__ = ["MemberLinear", "build", "keyed_dropout", "mix", "network", "share_statistics"]
+__all__ = ["MemberLinear", "build", "keyed_dropout", "mix", "network", "options", "share_statistics"]
 
 
 def build(
@@ -47,3 +48,17 @@ def build(
 def network(options: dict[str, Any], code: Code | None = None) -> Any:
     """The class `Network` that `options["kind"]` names: a file of this package, or one of `code`, the user's own."""
     return own_code.named(str(options.get("kind", "mlp")), __name__, "Network", code or {}, "model.kind")
+
+
+def options(model: dict[str, Any], code: Code | None = None) -> dict[str, Any]:
+    """Options of a kind of network and their values by default; those that only `model` names,
+    where the kind takes any."""
+    parameters = inspect.signature(network(model, code).__init__).parameters
+    found = {
+        name: p.default
+        for name, p in parameters.items()
+        if name not in ("self", "seeds", "inputs", "outputs") and p.kind is not p.VAR_KEYWORD
+    }
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        found |= {name: value for name, value in model.items() if name not in found and name != "kind"}
+    return found
