@@ -1,4 +1,5 @@
-"""The lake: create, read, replace and merge the declared tables. With transactions.py the only file that knows Delta.
+"""The lake: create, read, replace and merge the declared tables. Delta is known here, in transactions.py
+and in vacuum.py alone.
 
 Every write is one transaction, and right beside another run's. What each does where another
 has committed since it looked:
@@ -79,13 +80,13 @@ class Lake:
     def model_uri(self, model_id: str) -> str:
         return storage.join(self.uri, "models", model_id)
 
-    def _log_path(self, table: Table) -> str:
+    def log_path(self, table: Table) -> str:
         # models/ holds the model files as well as the table.
         return storage.join(self.path(table), "_delta_log")
 
     def version(self, table: Table) -> int | None:
         """Newest version of a table; None when it has not been created."""
-        found = table_log.newest(self._log_path(table), self._newest.get(table.name))
+        found = table_log.newest(self.log_path(table), self._newest.get(table.name))
         if found is not None:
             self._newest[table.name] = found
         return found
@@ -382,7 +383,7 @@ class Lake:
         later = (
             action
             for version in range(after + 1, until + 1)
-            for action in table_log.actions(self._log_path(table), version)
+            for action in table_log.actions(self.log_path(table), version)
         )
         return any(action.get("txn", {}).get("appId") == sought for action in later)
 
@@ -428,58 +429,6 @@ class Lake:
             return bool(touched)
 
         return retried(attempt)
-
-    def purge(self, table: Table, since: float | None = None) -> tuple[int, list[str]]:
-        """Removes all that the newest version does not need: older versions, their files and their part of the log.
-
-        Nobody may write to the table meanwhile. A file that was written after `since` (seconds
-        of the epoch) all the same, and is in no log, is left: its commit may be under way.
-        Returns the number of files removed, and those left.
-        """
-        version = self.version(table)
-        assert version is not None
-        log, nothing = delta_log(self.spark, self.path(table))
-        log.checkpoint(log.getSnapshotAt(version, nothing, nothing), nothing)
-        gone, left = 0, list[str]()
-        stored = [(uri, modified) for uri, modified, _ in storage.listing(self.path(table))]
-        entries = {
-            uri: int(entry.group(1))
-            for uri in storage.files_under(self._log_path(table))
-            if (entry := table_log._OF_VERSION.search(uri))
-        }
-        # A row of `runs` may have been added by now, as a query holds no lease.
-        later = [uri for uri, number in entries.items() if number > version and table_log._ENTRY.search(uri)]
-        kept = {file.uri for file in self.files(table, version)} | {
-            uri for entry in later for uri in self._named(table, entry, ["add"])
-        }
-        young = {uri for uri, modified in stored if since is not None and modified >= since}
-        logged = {
-            uri
-            for entry in entries
-            if entry in young and table_log._ENTRY.search(entry)
-            for uri in self._named(table, entry, ["add", "remove"])
-        }
-        for uri in (uri for uri, number in entries.items() if number < version):
-            storage.remove_file(uri)
-            gone += 1
-        for uri, _ in stored:
-            if uri.endswith(".parquet") and "/_delta_log/" not in uri and uri not in kept:
-                if uri in young and uri not in logged:
-                    left.append(uri)
-                    continue
-                storage.remove_file(uri)
-                gone += 1
-        return gone, left
-
-    def _named(self, table: Table, entry: str, actions: Sequence[str]) -> list[str]:
-        """URIs of the files that a commit adds or removes; `entry`: URI of its log entry."""
-        lines = map(json.loads, storage.read_bytes(entry).decode().splitlines())
-        return [
-            storage.join(self.path(table), unquote(line[action]["path"]))
-            for line in lines
-            for action in actions
-            if action in line
-        ]
 
     def marked(self, table: Table, names: Iterable[str]) -> dict[str, int]:
         """The numbers that the last commits with them have left for some names; names without one are left out."""
@@ -550,50 +499,6 @@ class Lake:
         with self._dropped_if_lost(table, parts):
             transaction.commit([file for files in groups for file in files], parts, None, data_change=False)
         return len(parts)
-
-    def unused_files(self, table: Table, versions: Iterable[int], before: float) -> list[tuple[str, int]]:
-        """Parquet files (URI, bytes) that neither the newest version holds nor any of `versions`,
-        that no commit since `before` (seconds of the epoch) took away, and that were written before then:
-        those of runs that were interrupted among them."""
-        newest = self.version(table)
-        if newest is None:
-            return []
-        kept = {file.uri for version in {newest, *versions} for file in self.files(table, version)}
-        for version in table_log.recent(self._log_path(table), before):
-            taken = (
-                action["remove"]["path"]
-                for action in table_log.actions(self._log_path(table), version)
-                if "remove" in action
-            )
-            kept |= {storage.join(self.path(table), unquote(path)) for path in taken}
-        found = [
-            one
-            for one in storage.listing(self.path(table))
-            if one[0].endswith(".parquet") and "/_delta_log/" not in one[0]
-        ]
-        return [(uri, size) for uri, modified, size in found if uri not in kept and modified < before]
-
-    def unneeded_log(self, table: Table, pinned: Iterable[int], before: float) -> table_log.Unneeded:
-        """What the log holds of versions that are neither `pinned` nor were the newest at any time since
-        `before` (seconds of the epoch)."""
-        return table_log.unneeded(self._log_path(table), pinned, before)
-
-    def shorten_log(self, table: Table, unneeded: table_log.Unneeded) -> None:
-        """Removes what `unneeded_log` has found, once the versions that stay have what they are read from without it.
-
-        Runs beside others: those commit after the newest version, and hold themselves against
-        newer ones than they have read.
-        """
-        if not unneeded.files:
-            return
-        log, nothing = delta_log(self.spark, self.path(table))
-        for version in unneeded.checkpoints:
-            log.writeCheckpointFiles(log.getSnapshotAt(version, nothing, nothing), nothing)
-        if not table_log.announces(self._log_path(table), unneeded.base):
-            log.checkpoint(log.getSnapshotAt(unneeded.base, nothing, nothing), nothing)
-        for uri, _ in unneeded.files:
-            with contextlib.suppress(FileNotFoundError):
-                storage.remove_file(uri)
 
     def _written(self, table: Table, rows: DataFrame | pa.Table, where: str | None = None) -> list[Part]:
         """Files of rows, which a Spark job writes, or this process where they are few:
@@ -675,7 +580,7 @@ class Lake:
         """What Delta keeps beside a version: its files, marks and metadata, as far as they are few;
         {} where it is not there yet, or cut off."""
         with contextlib.suppress(InputError, ValueError):
-            found: dict[str, Any] = storage.read_json(storage.join(self._log_path(table), f"{version:020}.crc"))
+            found: dict[str, Any] = storage.read_json(storage.join(self.log_path(table), f"{version:020}.crc"))
             return found
         return {}
 

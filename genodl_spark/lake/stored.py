@@ -105,7 +105,7 @@ class StoredLake(Lake):
         opened = self._opened(table, version)
         adds = pa.table(opened.get_add_actions(flatten=True)).to_pylist()
         names = [unquote(add["path"]) for add in adds]
-        sums = checksums.logged(self._log_path(table), version, names)
+        sums = checksums.logged(self.log_path(table), version, names)
         columns = opened.metadata().partition_columns
         return sorted(
             StoredFile(
@@ -181,7 +181,7 @@ class StoredLake(Lake):
         commit |= {"engineInfo": "genodl-spark", "txnId": transaction}
         actions = [{"commitInfo": commit}, *(part.add() for part in parts)]
         if not _published(
-            table_log.entry(self._log_path(table), version + 1),
+            table_log.entry(self.log_path(table), version + 1),
             "".join(json.dumps(action) + "\n" for action in actions),
         ):
             return False
@@ -191,7 +191,7 @@ class StoredLake(Lake):
         if "allFiles" in beside:
             beside["allFiles"] = [*beside["allFiles"], *({**part.add()["add"], "dataChange": False} for part in parts)]
         _published(
-            table_log.entry(self._log_path(table), version + 1).removesuffix(".json") + ".crc", json.dumps(beside)
+            table_log.entry(self.log_path(table), version + 1).removesuffix(".json") + ".crc", json.dumps(beside)
         )
         return True
 

@@ -17,8 +17,8 @@ from typing import Any
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 
-_ENTRY = re.compile(r"/(\d{20})\.json$")
-_OF_VERSION = re.compile(r"/\.?(\d{20})\.(?:json|crc|checkpoint(?:\.[\w.-]+)?\.parquet)(?:\.crc)?$")
+ENTRY = re.compile(r"/(\d{20})\.json$")
+OF_VERSION = re.compile(r"/\.?(\d{20})\.(?:json|crc|checkpoint(?:\.[\w.-]+)?\.parquet)(?:\.crc)?$")
 
 
 def entry(uri: str, version: int) -> str:
@@ -34,7 +34,7 @@ def newest(uri: str, known: int | None = None) -> int | None:
     last = _last_checkpoint(uri)
     start = max((version for version in (known, last) if version is not None), default=None)
     if start is None or not _there(uri, start):
-        found = [_ENTRY.search(name) for name in storage.files_under(uri, ".json")]
+        found = [ENTRY.search(name) for name in storage.files_under(uri, ".json")]
         return max((int(one.group(1)) for one in found if one), default=None)
     step = 1
     while _there(uri, start + step):
@@ -79,7 +79,7 @@ def metadata(uri: str, version: int) -> dict[str, Any] | None:
 
 def recent(uri: str, since: float) -> list[int]:
     """Versions whose entries were written since then (seconds of the epoch), sorted."""
-    found = [(modified, _ENTRY.search(name)) for name, modified, _ in storage.listing(uri)]
+    found = [(modified, ENTRY.search(name)) for name, modified, _ in storage.listing(uri)]
     return sorted(int(one.group(1)) for modified, one in found if one and modified >= since)
 
 
@@ -94,7 +94,7 @@ class Unneeded:
 
     @property
     def versions(self) -> int:
-        return sum(1 for name, _ in self.files if _ENTRY.search(name))
+        return sum(1 for name, _ in self.files if ENTRY.search(name))
 
 
 def unneeded(uri: str, pinned: Iterable[int], before: float) -> Unneeded:
@@ -103,9 +103,9 @@ def unneeded(uri: str, pinned: Iterable[int], before: float) -> Unneeded:
     files = [
         (name, modified, size, int(found.group(1)))
         for name, modified, size in storage.listing(uri)
-        if (found := _OF_VERSION.search(name))
+        if (found := OF_VERSION.search(name))
     ]
-    entries = {version: modified for name, modified, _, version in files if _ENTRY.search(name)}
+    entries = {version: modified for name, modified, _, version in files if ENTRY.search(name)}
     if not entries:
         return Unneeded(0, [], [])
     base = max(entries)

@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Damaged, InputError
 from genodl_spark.job.run import Run
+from genodl_spark.lake import vacuum
 from genodl_spark.lake.files import opened
 from genodl_spark.lake.locks import FOLDER
 from genodl_spark.lake.schema import ENTITIES, OF_TASK, PERSON, Table
@@ -81,7 +82,7 @@ def forget(run: Run, cohort: str, sample: str, kind: str | None = None) -> None:
     tables = run.lake.tables()
     older = {uri.split("/")[0] for uri in hits} & (tables.keys() - {table.name for table in changed})
     for name in sorted(older) if not known else ():
-        gone += run.lake.purge(tables[name], alone_since(run))[0]
+        gone += vacuum.purge(run.lake, tables[name], alone_since(run))[0]
     hits = [uri for uri in hits if storage.is_file(storage.join(run.lake.uri, uri))]
     run.report.metrics.update(
         {

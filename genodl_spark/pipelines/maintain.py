@@ -18,7 +18,7 @@ from typing import Any
 from genodl_spark.core import storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.job.run import PINS, Run
-from genodl_spark.lake import locks
+from genodl_spark.lake import locks, table_log, vacuum
 from genodl_spark.lake.schema import Table
 from genodl_spark.lake.tables.learning import DATASETS, MODELS, PREDICTIONS
 
@@ -44,16 +44,16 @@ def maintain(run: Run, dry_run: bool) -> None:
     for table in run.lake.existing():
         done = {**found.get(table.name, {}), **_compacted(run, table, dry_run, s.small_bytes, s.fewest)}
         pinned = kept.get(table.name, set())
-        unused = run.lake.unused_files(table, _known(run, table, pinned), before)
+        unused = vacuum.unused_files(run.lake, table, _known(run, table, pinned), before)
         for uri, _ in [] if dry_run else unused:
             with contextlib.suppress(FileNotFoundError):
                 storage.remove_file(uri)
         if unused:
             done.update({"files_removed": len(unused), "bytes_removed": sum(size for _, size in unused)})
-        entries = run.lake.unneeded_log(table, pinned, before)
+        entries = table_log.unneeded(run.lake.log_path(table), pinned, before)
         if entries.versions >= s.log_versions:
             if not dry_run:
-                run.lake.shorten_log(table, entries)
+                vacuum.shorten_log(run.lake, table, entries)
             done.update(
                 {"versions_removed": entries.versions, "log_bytes_removed": sum(size for _, size in entries.files)}
             )

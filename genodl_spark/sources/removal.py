@@ -20,6 +20,7 @@ from genodl_spark.core.errors import MEND
 from genodl_spark.core.text_values import order_hash
 from genodl_spark.genetics import genotypes
 from genodl_spark.job.run import Run, now
+from genodl_spark.lake import vacuum
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.entities import kind_of
 from genodl_spark.lake.schema import OF_TASK, PERSON, SEQUENCE, Table, identifier
@@ -71,7 +72,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
     edit_streams(storage.join(lake.uri, STREAMS), person)
     for table in lake.existing() if everywhere else changed:
         if table is not FORGOTTEN:
-            files, unknown = lake.purge(table, alone_since(run))
+            files, unknown = vacuum.purge(lake, table, alone_since(run))
             gone += files
             left += unknown
     return changed, gone, left
