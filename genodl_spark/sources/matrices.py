@@ -3,7 +3,7 @@ one transaction per table for all files of a run.
 
 Tasks read the files and write the table's files themselves. Samples that stand in one file alone are done with that.
 Rows of a sample that several files have, or that the lake has from others, are written aside and made one,
-file after file, by a second round of tasks.
+file after file, by a second round of tasks. What both rounds do is in `matrix_rows.py`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ import posixpath
 import re
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import numpy as np
 import pyarrow as pa
 
 from genodl_spark.core import session, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.text_values import order_hash
-from genodl_spark.formats import barcodes, ensembl, gdc_sheet, matrix, matrix_files
+from genodl_spark.formats import barcodes, gdc_sheet, matrix_files
 from genodl_spark.formats.gdc_counts import GdcCounts, named_after
 from genodl_spark.formats.gdc_sheet import Change, Sheet
-from genodl_spark.formats.matrix import MatrixFile, Row, Samples
+from genodl_spark.formats.matrix import MatrixFile
 from genodl_spark.formats.sample_table import SampleTable
 from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
@@ -43,6 +42,7 @@ from genodl_spark.sources import aliquots
 from genodl_spark.sources.arrival import Arrival
 from genodl_spark.sources.engine import Counts, SourceFile, tell
 from genodl_spark.sources.manifest import concurrently
+from genodl_spark.sources.matrix_rows import REPORT, SAID, STAGED, Matrix, Target, join, of_block, read
 from genodl_spark.sources.protocol import BLOCK, SourceKind
 
 if TYPE_CHECKING:
@@ -54,12 +54,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("genodl")
 
 _PIECES_PER_SLOT = 4  # so that the last task to end is not long alone
-_BATCH = 16 << 20  # bytes of values in a batch of rows
 _UNKNOWN = ""  # the file of values that an older version put together
 _TRIES = 5
 _SHAPING = {"lines", "gdc_column", "gdc_name", "aliquots", "ensembl_versions", "methylation"}
-_REPORT = "table string, feature_set string, part string"
-_REPORTED = pa.schema([(name, pa.string()) for name in ("table", "feature_set", "part")])
 
 
 class MatrixKind(SourceKind):
@@ -162,13 +159,13 @@ class MatrixKind(SourceKind):
         replaced = self._settle_aliquots(arrival, files)
         rows = ingest_matrices(run, self.table, cohort, block, files, arrival.refuse, self.unit, self.changes, replaced)
         if replaced:  # given again, their files are asked once more whether they stand
-            run.lake.delete(SOURCES, {**_whose(cohort, self.table, block), "file": replaced})
+            run.lake.delete(SOURCES, {**of_block(cohort, self.table, block), "file": replaced})
         return {file: Counts(count) for file, count in rows.items()}
 
     def _settle_aliquots(self, arrival: Arrival, files: dict[SourceFile, MatrixFile]) -> list[str]:
         """Takes out of `files`, and of those that the manifest will have, what a stored aliquot stands for; returns the
         stored files that others stand for now."""
-        run, whose = arrival.run, _whose(arrival.cohort, self.table, arrival.data.block)
+        run, whose = arrival.run, of_block(arrival.cohort, self.table, arrival.data.block)
         coming = aliquots.coming(files, self.changes)
         if not coming or not run.lake.exists(self.table) or not run.lake.exists(UNITS):
             return []
@@ -186,86 +183,6 @@ class MatrixKind(SourceKind):
             rows = {sample: cells for sample, cells in self.columns.rows.items() if sample not in found.left}
             self.columns = replace(self.columns, rows=rows)
         return found.replaced
-
-
-def _whose(cohort: str, table: Table, block: str) -> dict[str, str]:
-    return {"cohort": cohort, "source": table.name, "block": block}
-
-
-@dataclass(frozen=True)
-class _Target:
-    """Where rows go; it goes to the tasks. `run`: samples that are transposed at once;
-    `name`: what the files are named after."""
-
-    table: Table
-    cohort: str
-    block: str
-    uri: str
-    features: str
-    staging: str
-    run: int
-    name: str
-    versions: bool = True  # whether those of Ensembl identifiers stay
-    beside: tuple[tuple[str, str], ...] = ()  # where rows of `harmonisation` and `probes` go, by the table's name
-
-    def rows(self, rows: list[tuple[str, str, Row]]) -> pa.RecordBatch:
-        """Samples, feature sets and what is known of them, as rows of the table."""
-        columns = [
-            [self.cohort] * len(rows),
-            [self.block] * len(rows),
-            [sample for sample, _, _ in rows],
-            [feature_set for _, feature_set, _ in rows],
-            [row.values.astype("<f4", copy=False).tobytes() for _, _, row in rows],
-            [len(row.values) for _, _, row in rows],
-            [row.files[-1] for _, _, row in rows],
-            [row.files for _, _, row in rows],
-            [None if len(row.files) == 1 else row.origin.astype("<u2").tobytes() for _, _, row in rows],
-        ]
-        schema = self.table.arrow_schema()
-        return pa.RecordBatch.from_arrays(
-            [pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema
-        )
-
-    def order(self, feature_set: str, names: list[str], task: str) -> list[Part]:
-        """A file of `features` for one order."""
-        writer = PartWriter(FEATURES, self.features, f"{self.name}-{task}")
-        n = len(names)
-        constants = [
-            pa.repeat(pa.scalar(value), n) for value in (self.cohort, self.table.name, self.block, feature_set)
-        ]
-        columns = [*constants, pa.array(np.arange(n, dtype=np.int32)), pa.array(names, pa.string())]
-        writer.write(pa.RecordBatch.from_arrays(columns, schema=FEATURES.arrow_schema()))
-        return writer.close()
-
-    def said(self, table: Table, rows: list[dict[str, Any]], task: str) -> list[Part]:
-        """A file of `harmonisation` or `probes`, where there are rows for one."""
-        if not rows:
-            return []
-        writer = PartWriter(table, dict(self.beside)[table.name], f"{self.name}-{task}")
-        whose = _whose(self.cohort, self.table, self.block)
-        writer.write(pa.RecordBatch.from_pylist([whose | row for row in rows], table.arrow_schema()))
-        return writer.close()
-
-
-@dataclass(frozen=True)
-class _Matrix:
-    """One file for a task to read. `shared`: its samples that other rows have to be put together with."""
-
-    uri: str
-    name: str
-    header: MatrixFile
-    shared: frozenset[str]
-
-
-@dataclass(frozen=True)
-class _Order:
-    """Features of a file as they are stored: their set, its names, an origin of zeros, and what was made of names
-    (old to new)."""
-
-    feature_set: str
-    names: list[str]
-    origin: np.ndarray
-    changed: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -310,8 +227,7 @@ def ingest_matrices(
 
 
 _Unit = Callable[[str | None, float | None, float | None, Settings], str | None]
-_SAID = (HARMONISATION, PROBES)  # what tasks write beside rows and orders
-_BESIDE = (*_SAID, UNITS)
+_BESIDE = (*SAID, UNITS)
 
 
 def _ingest(
@@ -330,7 +246,7 @@ def _ingest(
     new = [one for one in every if not lake.exists(one)]
     name = uuid.uuid4().hex[:12]
     staging = storage.join(lake.uri, "_staging", f"ingest-{name}")
-    target = _Target(
+    target = Target(
         table,
         cohort,
         block,
@@ -340,7 +256,7 @@ def _ingest(
         run.settings.ingest.sample_chunk,
         name,
         run.settings.ingest.ensembl_versions == "keep",
-        tuple((one.name, lake.path(one)) for one in _SAID),
+        tuple((one.name, lake.path(one)) for one in SAID),
     )
     over = True  # no task is under way
     try:
@@ -348,23 +264,23 @@ def _ingest(
         plan = _plan(run, target, files, replaced)
         known = _orders(run, target)
         matrices = [
-            _Matrix(file.uri, file.name, header, plan.shared.intersection(header.samples))
+            Matrix(file.uri, file.name, header, plan.shared.intersection(header.samples))
             for file, header in files.items()
         ]
         groups = _dealt(matrices, [file.size for file in files], session.task_slots(run.spark) * _PIECES_PER_SLOT)
         log.info("reading %d matrices in %d tasks", len(files), len(groups))
-        work = partial(_read, groups=groups, target=target, known=frozenset(known))
+        work = partial(read, groups=groups, target=target, known=frozenset(known))
         tasks = run.spark.range(0, len(groups), 1, max(len(groups), 1))
         over = False
-        found = tasks.mapInArrow(work, _REPORT).collect() if groups else []
+        found = tasks.mapInArrow(work, REPORT).collect() if groups else []
         parts, orders = _sorted(found)
         beside = _beside(run, target, found, files, unit, changes, replaced)
         if plan.shared:
             orders_of = {key: _names_of(run, part) for key, part in orders.items()} | known
-            rows = _rows_to_join(run, target, plan, parts[_STAGED])
+            rows = _rows_to_join(run, target, plan, parts[STAGED])
             numbers = {name: i for i, name in enumerate([*(file.name for file in files), *replaced])}
-            joining = partial(_join, target=target, orders=orders_of, numbers=numbers)
-            more, joint = _sorted(rows.mapInArrow(joining, _REPORT).collect())
+            joining = partial(join, target=target, orders=orders_of, numbers=numbers)
+            more, joint = _sorted(rows.mapInArrow(joining, REPORT).collect())
             parts[table.name] += more[table.name]
             parts[_UNUSED] += more[_UNUSED]
             orders |= joint
@@ -373,7 +289,7 @@ def _ingest(
             storage.remove_file(storage.join(lake.path(FEATURES), unquote(part.path)))
         check()
         if orders:  # before the rows, which are read by them
-            of = {**_whose(cohort, table, block), "feature_set": sorted(orders)}
+            of = {**of_block(cohort, table, block), "feature_set": sorted(orders)}
             lake.commit(FEATURES, list(orders.values()), of)
         where = {"cohort": cohort, "block": block}
         if files:
@@ -381,7 +297,7 @@ def _ingest(
         brought = sorted({file.name for file in files} | {posixpath.basename(change.uri) for change in changes})
         for one in _BESIDE:
             if beside[one.name] or lake.exists(one):
-                whose = _whose(cohort, table, block)
+                whose = of_block(cohort, table, block)
                 if replaced and one is not PROBES:  # what is known of their features is so of others' too
                     of_samples = {"what": "sample"} if one is HARMONISATION else {}
                     lake.commit(one, [], {**whose, **of_samples, "file": list(replaced)})
@@ -396,7 +312,7 @@ def _ingest(
 
 
 _APART = {one.name for one in _BESIDE}  # reports that _beside takes
-_STAGED, _UNUSED = "staged", "unused"  # what _sorted calls files beside those of tables
+_UNUSED = "unused"  # what _sorted calls files of orders that another task has written too
 
 
 def _sorted(reports: Iterable[Any]) -> tuple[defaultdict[str, list[Part]], dict[str, Part]]:
@@ -418,7 +334,7 @@ def _sorted(reports: Iterable[Any]) -> tuple[defaultdict[str, list[Part]], dict[
 
 def _beside(
     run: Run,
-    target: _Target,
+    target: Target,
     reports: Iterable[Any],
     files: Mapping[SourceFile, MatrixFile],
     unit: _Unit,
@@ -431,18 +347,18 @@ def _beside(
     InputError where files of a block have values of different units.
     """
     lake = run.lake
-    found: dict[str, dict[str, Part]] = {one.name: {} for one in _SAID}
+    found: dict[str, dict[str, Part]] = {one.name: {} for one in SAID}
     ranges: dict[str, list[Any]] = {}
     for report in reports:
         if report.table == UNITS.name:
             ranges[report.feature_set] = json.loads(report.part)
-        for one in _SAID:
+        for one in SAID:
             if report.table == one.name:
                 part = Part.from_json(report.part)
                 if found[one.name].setdefault(report.feature_set, part) is not part:
                     storage.remove_file(storage.join(lake.path(one), unquote(part.path)))
     parts = {one.name: list(found.get(one.name, {}).values()) for one in _BESIDE}
-    whose = _whose(target.cohort, target.table, target.block)
+    whose = of_block(target.cohort, target.table, target.block)
     units = _units(run, target, ranges, files, unit)
     names = {file.uri: file.name for file in files} | {name: name for name in replaced}
     changed = [
@@ -466,10 +382,10 @@ def _beside(
 
 
 def _units(
-    run: Run, target: _Target, ranges: Mapping[str, list[Any]], files: Mapping[SourceFile, MatrixFile], unit: _Unit
+    run: Run, target: Target, ranges: Mapping[str, list[Any]], files: Mapping[SourceFile, MatrixFile], unit: _Unit
 ) -> list[dict[str, Any]]:
     """Rows of `units` for the files of this run. InputError where one differs from others of the block."""
-    whose = _whose(target.cohort, target.table, target.block)
+    whose = of_block(target.cohort, target.table, target.block)
     fresh = {file.name for file in files}
     others = {
         row["unit"]: row["file"]
@@ -491,9 +407,9 @@ def _units(
     return rows
 
 
-def _dealt(matrices: list[_Matrix], sizes: list[int], most: int) -> list[list[_Matrix]]:
+def _dealt(matrices: list[Matrix], sizes: list[int], most: int) -> list[list[Matrix]]:
     """The files in at most so many groups of about the same bytes."""
-    groups: list[list[_Matrix]] = [[] for _ in range(min(most, len(matrices)))]
+    groups: list[list[Matrix]] = [[] for _ in range(min(most, len(matrices)))]
     filled = [0] * len(groups)
     for i in sorted(range(len(matrices)), key=lambda i: -sizes[i]):
         least = filled.index(min(filled))
@@ -502,7 +418,7 @@ def _dealt(matrices: list[_Matrix], sizes: list[int], most: int) -> list[list[_M
     return groups
 
 
-def _plan(run: Run, target: _Target, files: dict[SourceFile, MatrixFile], replaced: Sequence[str]) -> _Plan:
+def _plan(run: Run, target: Target, files: dict[SourceFile, MatrixFile], replaced: Sequence[str]) -> _Plan:
     """Which samples stand in several files, or in rows of the lake that hold values of others than these and those
     `replaced`."""
     from pyspark.sql import functions as F
@@ -541,14 +457,14 @@ def _plan(run: Run, target: _Target, files: dict[SourceFile, MatrixFile], replac
     )
 
 
-def _sole_file(run: Run, target: _Target) -> str | None:
+def _sole_file(run: Run, target: Target) -> str | None:
     """The only file of a cohort's block so far; None where there are several."""
     mine = {"cohort": target.cohort, "source": target.table.name, "block": target.block}
     found: list[str] = run.lake.rows(SOURCES, mine, columns=["file"]).column("file").to_pylist()
     return found[0] if len(found) == 1 else None
 
 
-def _stored_of(run: Run, target: _Target) -> DataFrame:
+def _stored_of(run: Run, target: Target) -> DataFrame:
     return _stored(run, target.table, target.cohort, target.block)
 
 
@@ -566,9 +482,9 @@ def _stored(run: Run, table: Table, cohort: str, block: str) -> DataFrame:
     return lake.read_files(table, files).where(F.col("block") == block)
 
 
-def _orders(run: Run, target: _Target) -> dict[str, list[str]]:
+def _orders(run: Run, target: Target) -> dict[str, list[str]]:
     """Feature identifiers of every stored order of a cohort's block."""
-    rows = run.lake.rows(FEATURES, _whose(target.cohort, target.table, target.block))
+    rows = run.lake.rows(FEATURES, of_block(target.cohort, target.table, target.block))
     orders: dict[str, list[str]] = {}
     rows = rows.sort_by([("feature_set", "ascending"), ("position", "ascending")])
     for feature_set, name in zip(
@@ -586,7 +502,7 @@ def _names_of(run: Run, part: Part) -> list[str]:
     return pq.read_table(path, columns=["feature_id"], filesystem=fs).column(0).to_pylist()
 
 
-def _rows_to_join(run: Run, target: _Target, plan: _Plan, staged: list[Part]) -> DataFrame:
+def _rows_to_join(run: Run, target: Target, plan: _Plan, staged: list[Part]) -> DataFrame:
     """Rows of the shared samples, stored and new, the rows of one sample in one partition and behind each other."""
     from pyspark.sql import functions as F
     from pyspark.sql.types import StructType
@@ -613,163 +529,3 @@ def _rows_to_join(run: Run, target: _Target, plan: _Plan, staged: list[Part]) ->
         rows = rows.unionByName(old.withColumn("stored", F.lit(True)))
     count = min(session.task_slots(run.spark) * _PIECES_PER_SLOT, len(plan.shared))
     return rows.repartition(count, "sample_id").sortWithinPartitions("sample_id")
-
-
-def _report(rows: list[tuple[str | None, ...]]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(
-        [pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=_REPORTED
-    )
-
-
-def _read(
-    batches: Iterable[pa.RecordBatch], groups: list[list[_Matrix]], target: _Target, known: frozenset[str]
-) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over indices into `groups`: writes the rows of their samples,
-    and the orders that are not `known`."""
-    for index in (index for batch in batches for index in batch.column(0).to_pylist()):
-        task = f"{index:05d}"
-        writers = {
-            name: PartWriter(target.table, uri, f"{target.name}-{task}") for name, uri in _places(target).items()
-        }
-        reports: list[tuple[str | None, ...]] = []
-        written, told = set(known), set[str]()
-        for one in groups[index]:
-            reports += _of_file(one, target, writers, written, told, task)
-        reports += [(name, None, part.as_json()) for name, writer in writers.items() for part in writer.close()]
-        if reports:
-            yield _report(reports)
-
-
-def _of_file(
-    one: _Matrix, target: _Target, writers: dict[str, PartWriter], written: set[str], told: set[str], task: str
-) -> Iterator[tuple[str | None, ...]]:
-    """Writes the rows of a file's samples; reports of the orders that are not `written`, of what was made of their
-    names, and of the file."""
-    lowest = highest = None
-    missing = count = 0
-    for run in one.header.runs(one.uri, target.run):
-        order = _order_of(run, target, one.uri)
-        if order.feature_set not in written:
-            for part in target.order(order.feature_set, order.names, task):
-                yield FEATURES.name, order.feature_set, part.as_json()
-            written.add(order.feature_set)
-        key = f"{order.feature_set} {len(order.changed)} {len(run.left)} {run.symbols is not None}"
-        if key not in told:
-            told.add(key)
-            for table, rows in _said(run, order, one.name):
-                for part in target.said(table, rows, task):
-                    yield table.name, key, part.as_json()
-        known = run.values[~np.isnan(run.values)]
-        missing += run.values.size - known.size
-        if known.size:
-            low, high = float(known.min()), float(known.max())
-            lowest, highest = (
-                min(low, low if lowest is None else lowest),
-                max(high, high if highest is None else highest),
-            )
-        made = [
-            (sample, order.feature_set, Row(order.names, x, [one.name], order.origin))
-            for sample, x in zip(run.samples, run.values, strict=True)
-        ]
-        count += len(made)
-        writers[_STAGED].write(target.rows([row for row in made if row[0] in one.shared]))
-        writers[target.table.name].write(target.rows([row for row in made if row[0] not in one.shared]))
-    if count != len(one.header.samples):
-        found = f"found {count} samples, where the head of the file has {len(one.header.samples)}"
-        raise InputError(f"{found}; expected as many: it has changed while it was read, run this again", one.uri)
-    yield UNITS.name, one.name, json.dumps([lowest, highest, missing])
-
-
-_orders_made: list[tuple[list[str], bool, _Order]] = []  # files of one release have the same features
-
-
-def _order_of(run: Samples, target: _Target, uri: str) -> _Order:
-    if _orders_made and _orders_made[0][0] is run.features and _orders_made[0][1] == target.versions:
-        return _orders_made[0][2]
-    names, changed = (run.features, {}) if target.versions else ensembl.without_versions(run.features, uri)
-    made = _Order(matrix.feature_set(names), names, np.zeros(len(names), np.int64), changed)
-    _orders_made[:] = [(run.features, target.versions, made)]
-    return made
-
-
-def _said(run: Samples, order: _Order, file: str) -> list[tuple[Table, list[dict[str, Any]]]]:
-    """Rows of `harmonisation` and `probes` for the features of a file."""
-    changed: list[dict[str, Any]] = [
-        {"what": "feature", "name": old, "action": "renamed", "became": new, "reason": "without the version of Ensembl"}
-        for old, new in order.changed.items()
-    ]
-    changed += [
-        {"what": "feature", "name": name, "action": "dropped", "became": None, "reason": "a total of reads, no feature"}
-        for name in run.left
-    ]
-    symbols = [
-        {"feature_id": name, "symbol": symbol}
-        for name, symbol in zip(order.names, run.symbols or [None] * len(order.names), strict=True)
-        if symbol
-    ]
-    return [
-        (table, [row | {"file": file} for row in rows]) for table, rows in zip(_SAID, (changed, symbols), strict=True)
-    ]
-
-
-def _places(target: _Target) -> dict[str, str]:
-    return {target.table.name: target.uri, _STAGED: target.staging}
-
-
-def _join(
-    batches: Iterable[pa.RecordBatch], target: _Target, orders: dict[str, list[str]], numbers: dict[str, int]
-) -> Iterator[pa.RecordBatch]:
-    """For mapInArrow over rows by sample: one row of each, made of the stored one without `numbers`,
-    then of the files in their order."""
-    task = uuid.uuid4().hex[:12]
-    writer = PartWriter(target.table, target.uri, f"{target.name}-{task}")
-    reports: list[tuple[str | None, ...]] = []
-    held: list[tuple[str, str, Row]] = []
-    written = set(orders)
-    every = (row for batch in batches for row in batch.to_pylist())
-    for sample, rows in itertools.groupby(every, key=lambda row: row["sample_id"]):
-        made: Row | None = None
-        for row in sorted(rows, key=lambda row: -1 if row["stored"] else numbers[row["file"]]):
-            values, names = np.frombuffer(row["x"], "<f4"), orders.get(row["feature_set"], [])
-            if row["stored"]:
-                made = _stored_row(row, values, names, sample, numbers)
-            elif made is None:
-                made = Row(names, values, [row["file"]], np.zeros(len(names), np.int64))
-            else:
-                made = made.with_file(names, values, row["file"])
-        if made is None:
-            continue
-        feature_set = matrix.feature_set(made.features)
-        if feature_set not in written:
-            reports += [
-                (FEATURES.name, feature_set, part.as_json()) for part in target.order(feature_set, made.features, task)
-            ]
-            written.add(feature_set)
-        held.append((sample, feature_set, made))
-        if len(held) * made.values.nbytes >= _BATCH:
-            writer.write(target.rows(held))
-            held = []
-    writer.write(target.rows(held))
-    reports += [(target.table.name, None, part.as_json()) for part in writer.close()]
-    if reports:
-        yield _report(reports)
-
-
-def _stored_row(
-    row: dict[str, Any], values: np.ndarray, names: list[str], sample: str, replaced: dict[str, int]
-) -> Row | None:
-    """A stored row without what the files of this run brought; None where nothing is left."""
-    if set(row["files"]) <= set(replaced):
-        return None
-    if len(names) != len(values):
-        found = (
-            f"found {len(values)} stored values of sample {sample} for {len(names)} features "
-            f"of set {row['feature_set']}"
-        )
-        raise InputError(f"{found}; expected one for each: take its file {row['file']} into a new cohort", row["file"])
-    origin = (
-        np.zeros(len(values), np.int64)
-        if row["origin"] is None
-        else np.frombuffer(row["origin"], "<u2").astype(np.int64)
-    )
-    return Row(names, values, list(row["files"]), origin).without(replaced)

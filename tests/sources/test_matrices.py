@@ -21,6 +21,7 @@ from genodl_spark.formats import matrix
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.tables.ingested import EXPRESSION, FEATURES
 from genodl_spark.sources import matrices as pipeline
+from genodl_spark.sources import matrix_rows
 
 Values = dict[str, dict[str, float | None]]  # sample -> feature -> value
 genes = st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=4, unique=True)
@@ -67,25 +68,25 @@ def ingested(
 ) -> list[dict[str, Any]]:
     """All that `_ingest` does between two commits: rows of the table after `files` have come to `stored`."""
     where = [f"file://{folder}/{name}" for name in ("table", "features", "staging")]
-    target = pipeline._Target(EXPRESSION, "c", "", where[0], where[1], where[2], 2, "n")
+    target = matrix_rows.Target(EXPRESSION, "c", "", where[0], where[1], where[2], 2, "n")
     times = [sample for values in files.values() for sample in values]
     shared = {s for s in times if times.count(s) > 1}
     touched = [row for row in stored if row["sample_id"] in times or set(row["files"]) & set(files)]
     shared |= {row["sample_id"] for row in touched if set(row["files"]) - set(files)}
     matrices = [
-        pipeline._Matrix(*((at := written(folder / name, values))[0], name, at[1], frozenset(shared & values.keys())))
+        matrix_rows.Matrix(*((at := written(folder / name, values))[0], name, at[1], frozenset(shared & values.keys())))
         for name, values in files.items()
     ]
     groups = pipeline._dealt(matrices, [1] * len(matrices), 2)
-    parts, new = pipeline._sorted(reports(pipeline._read(indices(len(groups)), groups, target, frozenset(orders))))
+    parts, new = pipeline._sorted(reports(matrix_rows.read(indices(len(groups)), groups, target, frozenset(orders))))
     orders |= {key: [row["feature_id"] for row in rows_of(where[1], [part])] for key, part in new.items()}
-    joined = [{**row, "stored": False} for row in rows_of(where[2], parts[pipeline._STAGED])]
+    joined = [{**row, "stored": False} for row in rows_of(where[2], parts[matrix_rows.STAGED])]
     joined += [{**row, "stored": True} for row in touched if row["sample_id"] in shared]
     joined.sort(key=lambda row: row["sample_id"])
     if joined:
         numbers = {name: i for i, name in enumerate(files)}
         batches = pa.Table.from_pylist(joined).to_batches(2)
-        more, joint = pipeline._sorted(reports(pipeline._join(batches, target, dict(orders), numbers)))
+        more, joint = pipeline._sorted(reports(matrix_rows.join(batches, target, dict(orders), numbers)))
         parts[EXPRESSION.name] += more[EXPRESSION.name]
         orders |= {key: [row["feature_id"] for row in rows_of(where[1], [part])] for key, part in joint.items()}
     assert all(matrix.feature_set(names) == key for key, names in orders.items())
@@ -145,12 +146,12 @@ def test_files_at_once_are_files_one_after_another(
 def test_stored_values_that_their_features_do_not_fit_are_refused() -> None:
     row = {"files": ["a.tsv"], "feature_set": "x", "file": "a.tsv", "origin": None}
     with pytest.raises(InputError, match="found 2 stored values of sample s for 3 features of set x"):
-        pipeline._stored_row(row, np.zeros(2, np.float32), ["a", "b", "c"], "s", {"b.tsv": 0})
-    assert pipeline._stored_row(row, np.zeros(2, np.float32), ["a", "b", "c"], "s", {"a.tsv": 0}) is None
+        matrix_rows._stored_row(row, np.zeros(2, np.float32), ["a", "b", "c"], "s", {"b.tsv": 0})
+    assert matrix_rows._stored_row(row, np.zeros(2, np.float32), ["a", "b", "c"], "s", {"a.tsv": 0}) is None
 
 
 def test_features_are_written_once_for_each_order(tmp_path: Path) -> None:
-    target = pipeline._Target(EXPRESSION, "c", "b", "", f"file://{tmp_path}", "", 2, "n")
+    target = matrix_rows.Target(EXPRESSION, "c", "b", "", f"file://{tmp_path}", "", 2, "n")
     (part,) = target.order("f00", ["B", "A"], "00000")
     assert [list(row.values()) for row in rows_of(f"file://{tmp_path}", [part])] == [
         ["c", "expression", "b", "f00", 0, "B"],
