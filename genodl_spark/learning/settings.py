@@ -129,6 +129,13 @@ class Train(Section):
         le=1 << 31,
         description="Steps of a training at least: for small data the epochs are raised until they are done.",
     )
+    redrawn_epochs: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Passes where sequence.negatives=shuffled draws negatives anew in each, which nothing learns by "
+        "heart: as many of these as 2,400 steps have room for, if that is more than epochs.",
+    )
     batch: int = Field(64, ge=1, le=1 << 24, description="Rows of the global batch, whatever the number of ranks.")
     learning_rate: float = Field(
         1e-3, gt=0, le=1e3, description="The learning rate after the warm-up, which train.schedule lowers from there."

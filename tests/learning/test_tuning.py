@@ -273,6 +273,10 @@ def test_stops() -> None:
     assert tuning.stops(options.model_copy(update={"min_steps": 900}), 100, [1 / 9, 1 / 3]) == [10, 30, 90]
     assert tuning.stops(options.model_copy(update={"epochs": 2}), 100, [1 / 9, 1 / 3]) == [1, 1, 2]
     assert tuning.stops(options, 100, []) == [9]
+    fresh = options.model_copy(update={"redrawn_epochs": 24})
+    assert [tuning.stops(fresh, 100, [], redrawn)[-1] for redrawn in (False, True)] == [9, 24]
+    assert tuning.stops(fresh, 2000, [], True) == [12]  # no more than 2,400 steps of ten rows
+    assert tuning.stops(fresh, 20_000, [], True) == [9]
 
 
 def test_cutoffs_are_those_of_successive_halving() -> None:

@@ -108,7 +108,7 @@ class Group:
         self.inverse = placed(self.scaling.inverse, rank.device, rank.dtype)
         self.resident = self._resident()
         self.per_epoch = feed.steps(len(self.rows), o.batch)
-        self.epochs = epochs(o, len(self.rows))
+        self.epochs = epochs(o, len(self.rows), self.job.redrawn > 0)
         self.parameters = list(self.network.parameters())
         self.rate, self.warm_start = scaled_rate(o.learning_rate, o.batch, o.scale_from)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=o.weight_decay, fused=True)

@@ -20,6 +20,7 @@ from genodl_spark.learning.splits import TRAIN, UNUSED, VALIDATION
 
 log = logging.getLogger("genodl")
 REGISTERED = -1  # fold of the training set behind the registered model
+REDRAWN_STEPS = 2400  # as many as suit peaks of one factor: with twice as many, networks say too much of what they saw
 FAILURE = "failure.json"
 
 
@@ -129,6 +130,9 @@ def shuffled_labels(target: np.ndarray, heads: list[slice], codes: np.ndarray, f
     return found
 
 
-def epochs(options: Train, rows: int) -> int:
-    """Epochs of a training on so many rows: raised where they are few, until `min_steps` are done."""
-    return max(options.epochs, math.ceil(options.min_steps / feed.steps(rows, options.batch)))
+def epochs(options: Train, rows: int, redrawn: bool = False) -> int:
+    """Epochs of a training on so many rows: raised where they are few, until `min_steps` are done, and where negatives
+    are `redrawn` in each."""
+    steps = feed.steps(rows, options.batch)
+    fresh = min(options.redrawn_epochs, REDRAWN_STEPS // steps) if redrawn else 0
+    return max(options.epochs, math.ceil(options.min_steps / steps), fresh)
