@@ -19,6 +19,7 @@ from datetime import date
 from pathlib import Path
 
 from tests.bench import predict
+from tests.bench.bare_loop import answer, child
 
 ROOT = Path(__file__).resolve().parents[2]
 GENODL = [str(ROOT / ".venv" / "bin" / "genodl")]
@@ -47,12 +48,12 @@ def main() -> None:
         seconds("simulate", "cohort", *size, "--seed", "1", "--output", people)
         lakes = {"store": given.lake, "disk": f"{folder}/lakes"}
         for lake in lakes.values():
-            predict.answer(predict.child(cpus, "make", "mlp", lake, given.rows))
+            answer(child(predict.__file__, cpus, "make", "mlp", lake, given.rows))
         for number in range(given.repeat):
             for where, lake in lakes.items():
                 read = ("ingest", "vcf", people, "--samples", f"{folder}/people.samples.tsv", "--cohort", "c")
                 found.setdefault(("ingest", where), []).append(seconds(*read, "--lake", f"{lake}/{number}"))
-                took = predict.answer(predict.child(cpus, "ours", "mlp", lake, given.rows, len(cpus)))
+                took = answer(child(predict.__file__, cpus, "ours", "mlp", lake, given.rows, len(cpus)))
                 found.setdefault(("predict", where), []).append(took["seconds"])
                 found.setdefault(("predict, 1% new", where), []).append(took["incremental"])
     print(f"{len(cpus)} cores, {platform.machine()}; {date.today()}; {given.repeat} alternating rounds, medians\n")

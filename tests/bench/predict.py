@@ -15,20 +15,33 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genodl_spark.core import packing
-from genodl_spark.learning import encodings
-
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from genodl_spark.core import packing  # noqa: E402
+from tests.bench.bare_loop import (  # noqa: E402
+    MODEL_ID,
+    PART,
+    all_bare,
+    answer,
+    called,
+    child,
+    frame,
+    register,
+    session,
+    slowest,
+    wait_for_others,
+)
+
 TASKS = {"cnn": "binding", "mlp": "tumor_type"}
 MODELS: dict[str, dict[str, Any]] = {
     "cnn": {"kind": "cnn", "channels": [32], "dilations": [1, 2, 4], "hidden": [32]},
@@ -36,20 +49,10 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 WIDTH = {"cnn": 150, "mlp": 256}
 ROWS = {"cnn": 500_000, "mlp": 2_000_000}
-CLASSES = ["a", "b"]
-PART = 50_000
-MODEL_ID = "bench"
 
 
 def lake_uri(folder: str, kind: str) -> str:
     return f"{folder}/{kind}"
-
-
-def session(cpus: int) -> Any:
-    from genodl_spark.core import session as sessions
-    from genodl_spark.job import config
-
-    return sessions.build("bench", config.load().spark, f"local[{cpus}]")
 
 
 def values(kind: str, first: int, rows: int) -> np.ndarray:
@@ -64,15 +67,9 @@ def values(kind: str, first: int, rows: int) -> np.ndarray:
 
 def make(kind: str, folder: str, rows: int) -> None:
     """A lake with the cohorts `big` and `warm`, and a registered model."""
-    import torch
-    from safetensors.torch import save
-
     from genodl_spark.job import config
     from genodl_spark.lake.delta import Lake
     from genodl_spark.lake.tables.ingested import FEATURES
-    from genodl_spark.lake.tables.learning import MODELS as REGISTERED
-    from genodl_spark.learning import model_files, models, predictor
-    from genodl_spark.learning import scaling as quality
 
     spark = session(len(os.sched_getaffinity(0)))
     lake = Lake(spark, lake_uri(folder, kind))
@@ -92,65 +89,9 @@ def make(kind: str, folder: str, rows: int) -> None:
                 }
                 for i, n in enumerate(names)
             ]
-            lake.append(FEATURES, table(FEATURES, ids))
-    settings = config.load(TASKS[kind])
-    row = {
-        **{
-            "model_id": MODEL_ID,
-            "task": TASKS[kind],
-            "label_column": settings.label,
-            "model_version": 1,
-            "cohort": "big",
-            "dataset": "d",
-        },
-        **{
-            "split_hash": "s",
-            "classes": CLASSES,
-            "n_features": width,
-            "settings": settings.model_dump_json(),
-            "seed": 0,
-            "ranks": 1,
-        },
-        **{"code": "", "fingerprint": "", "source_versions": {}, "metrics": {}, "trained_at": datetime.now(UTC)},
-    }
-    x = values(kind, 10**9, 2000)
-    transform = "onehot" if one_hot else "none"
-    network = models.build(MODELS[kind], [1], encodings.encoding(transform).shape(width), len(CLASSES))
-    scaled = 1 if one_hot else width
-    scaling = quality.Scaling(np.zeros((1, scaled), np.float32), np.ones((1, scaled), np.float32))
-    learnt = encodings.encoding(transform).learnt(x, np.ones(len(x), bool), scaling, False)
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    more = {"mean": torch.from_numpy(scaling.mean[0]), "inverse": torch.from_numpy(scaling.inverse[0])}
-    target = torch.tensor([0.0, 1.0], dtype=torch.float64)
-    weights = save(
-        {**tensors, **more, "target": target, **{name: torch.from_numpy(value) for name, value in learnt.items()}}
-    )
-    uri = lake.model_uri(MODEL_ID)
-    batch = predictor.batch_rows(0, encodings.encoding(transform).shape(width))
-    dtype = "int8" if one_hot else "float32"
-    card = model_files.Card(
-        model_files.FORMAT,
-        MODEL_ID,
-        TASKS[kind],
-        settings.label,
-        CLASSES,
-        names,
-        dtype,
-        transform,
-        MODELS[kind],
-        1,
-        1.0,
-        batch,
-    )
-    row |= model_files.columns(model_files.publish(uri, card, weights, {}))
-    lake.merge(REGISTERED, table(REGISTERED, [row]))
+            lake.append(FEATURES, frame(FEATURES, ids))
+    register(lake, config.load(TASKS[kind]), MODELS[kind], [1], names, values(kind, 10**9, 2000))
     spark.stop()
-
-
-def table(of: Any, rows: list[dict[str, Any]]) -> Any:
-    from genodl_spark.job.run import Report, Run
-
-    return Run.frame(Run(Report("bench"), None, ""), of, rows)  # type: ignore[arg-type]
 
 
 def add(lake: Any, kind: str, cohort: str, first: int, rows: int, file: str) -> None:
@@ -271,8 +212,7 @@ def bare(kind: str, folder: str, rows: int, share: int, of: int) -> dict[str, An
     first, last = (rows * i // of for i in (share, share + 1))
     x = np.concatenate([values(kind, start, min(PART, last - start)) for start in range(first, last, PART)])
     bases = torch.arange(4, dtype=torch.int8, device=device)[:, None]
-    print("ready", flush=True)
-    sys.stdin.readline()
+    wait_for_others()
     kept = []
     started = time.perf_counter()
     with torch.inference_mode():
@@ -344,41 +284,6 @@ def batch_udf(kind: str, folder: str, rows: int, cpus: int) -> dict[str, Any]:
     return {"seconds": seconds}
 
 
-def child(cpus: list[int], *arguments: Any, **options: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--run", json.dumps(arguments)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stdin=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        preexec_fn=lambda: os.sched_setaffinity(0, cpus),
-        **options,
-    )
-
-
-def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"a run of the benchmark failed with exit code {process.returncode}")
-    return dict(json.loads(out.splitlines()[-1]) or {})
-
-
-def all_bare(kind: str, folder: str, rows: int, cpus: list[int]) -> float:
-    """Seconds of the bare loop over all rows, a process on each core."""
-    processes = [child([cpu], "bare", kind, folder, rows, i, len(cpus)) for i, cpu in enumerate(cpus)]
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    found = [answer(process) for process in processes]
-    assert sum(one["rows"] for one in found) == rows
-    return max(float(one["seconds"]) for one in found)
-
-
 def main() -> int:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--repeat", type=int, default=3)
@@ -386,10 +291,8 @@ def main() -> int:
     made.add_argument("--scale", type=float, default=1.0, help="share of the rows")
     made.add_argument("--run", help=argparse.SUPPRESS)
     a = made.parse_args()
-    sys.path.insert(0, str(ROOT))
     if a.run:
-        what, *arguments = json.loads(a.run)
-        print(json.dumps(globals()[what](*arguments)))
+        called(globals(), a.run)
         return 0
     import torch
 
@@ -402,17 +305,19 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="genodl-bench-predict-") as folder:
         for kind in a.models.split(","):
             rows = int(ROWS[kind] * a.scale) // 100 * 100
-            answer(child(cpus, "make", kind, folder, rows))
+            answer(child(__file__, cpus, "make", kind, folder, rows))
             arrays(kind, folder, rows)
             found: dict[str, list[float]] = {"ours": [], "bare": [], "udf": [], "new": [], "gone": []}
             for number in range(a.repeat):
                 print(f"{kind}: round {number + 1} of {a.repeat}", file=sys.stderr, flush=True)
-                mine = answer(child(cpus, "ours", kind, folder, rows, len(cpus)))
+                mine = answer(child(__file__, cpus, "ours", kind, folder, rows, len(cpus)))
                 found["ours"].append(mine["seconds"])
                 found["new"].append(mine["incremental"])
                 found["gone"].append(mine["gone"])
-                found["bare"].append(all_bare(kind, folder, rows, cpus))
-                found["udf"].append(answer(child(cpus, "batch_udf", kind, folder, rows, len(cpus)))["seconds"])
+                found["bare"].append(slowest(all_bare(__file__, cpus, rows, kind, folder)))
+                found["udf"].append(
+                    answer(child(__file__, cpus, "batch_udf", kind, folder, rows, len(cpus)))["seconds"]
+                )
             median = {name: statistics.median(seconds) for name, seconds in found.items()}
 
             def ratio(name: str, other: str, found: dict[str, list[float]] = found) -> float:

@@ -16,22 +16,34 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tests.bench.bare_loop import (  # noqa: E402
+    MODEL_ID,
+    PART,
+    all_bare,
+    answer,
+    called,
+    child,
+    frame,
+    register,
+    session,
+    slowest,
+    wait_for_others,
+)
+
 LENGTH = 101
 ROWS = 1_000_000
-PART = 50_000
-MODEL_ID = "bench"
-CLASSES = ["0", "1"]
 CODES = np.frombuffer(b"ACGT", np.uint8)
 
 
@@ -47,13 +59,6 @@ def variants(rows: int) -> tuple[np.ndarray, np.ndarray]:
     return position, ((contig(rows)[position - 1] + generator.integers(1, 4, rows)) % 4).astype(np.int8)
 
 
-def session(cpus: int) -> Any:
-    from genodl_spark.core import session as sessions
-    from genodl_spark.job import config
-
-    return sessions.build("bench", config.load().spark, f"local[{cpus}]")
-
-
 def letters(codes: np.ndarray) -> Any:
     import pyarrow as pa
 
@@ -63,27 +68,23 @@ def letters(codes: np.ndarray) -> Any:
     return packing.binary_array(np.ascontiguousarray(CODES[codes]), ends, type_=pa.string())
 
 
+def options(settings: Any) -> dict[str, Any]:
+    """Of the network: those of the task, which leaves it to training rows whether strands are one."""
+    return {**settings.model, "reverse_complement": "none"}
+
+
 def make(folder: str, rows: int) -> None:
     """A lake with the cohorts `big` and `warm`, a reference, and a registered model."""
     import pyarrow as pa
-    import torch
-    from safetensors.torch import save
 
     from genodl_spark.job import config
-    from genodl_spark.job.run import Report, Run
     from genodl_spark.lake.delta import Lake
     from genodl_spark.lake.parts import PartWriter
     from genodl_spark.lake.tables.genomes import CHUNK, REFERENCE_BASES
     from genodl_spark.lake.tables.ingested import VARIANTS
-    from genodl_spark.lake.tables.learning import MODELS
-    from genodl_spark.learning import encodings, model_files, models, predictor
-    from genodl_spark.learning.scaling import Scaling
 
     spark = session(len(os.sched_getaffinity(0)))
     lake = Lake(spark, folder)
-
-    def frame(table: Any, found: list[dict[str, Any]]) -> Any:
-        return Run.frame(Run(Report("bench"), None, ""), table, found)  # type: ignore[arg-type]
 
     codes = contig(rows)
     text = CODES[codes].tobytes()
@@ -129,30 +130,9 @@ def make(folder: str, rows: int) -> None:
     lake._transaction(VARIANTS).commit([], parts, None)
 
     settings = config.load("binding")
-    encoding, members = encodings.encoding("onehot"), settings.train.ensemble
-    network = models.build(settings.model, list(range(members)), encoding.shape(LENGTH), len(CLASSES))
     x = np.random.default_rng(13).integers(0, 4, (2000, LENGTH)).astype(np.int8)
-    scaling = Scaling(np.zeros((1, 1), np.float32), np.ones((1, 1), np.float32))
-    learnt = encoding.learnt(x, np.ones(len(x), bool), scaling, False)
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    tensors |= {
-        "mean": torch.zeros(1),
-        "inverse": torch.ones(1),
-        "target": torch.tensor([0.0, 1.0], dtype=torch.float64),
-    }
-    weights = save({**tensors, **{name: torch.from_numpy(value) for name, value in learnt.items()}})
     names = [f"position:{i + 1}" for i in range(LENGTH)]
-    batch = predictor.batch_rows(0, encoding.shape(LENGTH))
-    shape = ("int8", "onehot", settings.model, members, 1.0, batch)
-    card = model_files.Card(model_files.FORMAT, MODEL_ID, "binding", "label", CLASSES, names, *shape)
-    row = {
-        **{"model_id": MODEL_ID, "task": "binding", "label_column": "label", "model_version": 1, "cohort": "none"},
-        **{"dataset": "d", "split_hash": "s", "classes": CLASSES, "n_features": LENGTH, "seed": 0, "ranks": 1},
-        **{"settings": settings.model_dump_json(), "code": "", "fingerprint": "", "source_versions": {}},
-        **{"metrics": {}, "trained_at": datetime.now(UTC)},
-        **model_files.columns(model_files.publish(lake.model_uri(MODEL_ID), card, weights, {})),
-    }
-    lake.merge(MODELS, frame(MODELS, [row]))
+    register(lake, settings, options(settings), list(range(settings.train.ensemble)), names, x)
     spark.stop()
 
 
@@ -204,8 +184,7 @@ def bare(folder: str, rows: int, share: int, of: int) -> dict[str, Any]:
     windows = np.concatenate([ref, other])
     x = np.concatenate([windows, 3 - windows[:, ::-1]])
     bases = torch.arange(4, dtype=torch.int8)[:, None]
-    print("ready", flush=True)
-    sys.stdin.readline()
+    wait_for_others()
     kept = []
     started = time.perf_counter()
     with torch.inference_mode():
@@ -220,50 +199,14 @@ def bare(folder: str, rows: int, share: int, of: int) -> dict[str, Any]:
     return {"seconds": seconds, "rows": len(found), "values": found[:100].tolist()}
 
 
-def child(cpus: list[int], *arguments: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--run", json.dumps(arguments)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stdin=subprocess.PIPE,
-        text=True,
-        cwd=ROOT,
-        preexec_fn=lambda: os.sched_setaffinity(0, cpus),
-    )
-
-
-def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, _ = process.communicate()
-    if process.returncode:
-        raise SystemExit(f"a run of the benchmark failed with exit code {process.returncode}")
-    return dict(json.loads(out.splitlines()[-1]) or {})
-
-
-def all_bare(folder: str, rows: int, cpus: list[int]) -> tuple[float, list[float]]:
-    """Seconds of the bare loop over all variants, a process on each core, and effects of the first ones."""
-    processes = [child([cpu], "bare", folder, rows, i, len(cpus)) for i, cpu in enumerate(cpus)]
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.readline()
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("\n")
-        process.stdin.flush()
-    found = [answer(process) for process in processes]
-    assert sum(one["rows"] for one in found) == rows
-    return max(float(one["seconds"]) for one in found), found[0]["values"]
-
-
 def main() -> int:
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--repeat", type=int, default=1)
     made.add_argument("--scale", type=float, default=1.0, help="share of the million variants")
     made.add_argument("--run", help=argparse.SUPPRESS)
     a = made.parse_args()
-    sys.path.insert(0, str(ROOT))
     if a.run:
-        what, *arguments = json.loads(a.run)
-        print(json.dumps(globals()[what](*arguments)))
+        called(globals(), a.run)
         return 0
     import torch
 
@@ -273,15 +216,16 @@ def main() -> int:
     rows = int(ROWS * a.scale)
     found: dict[str, list[float]] = {"ours": [], "again": [], "bare": []}
     with tempfile.TemporaryDirectory(prefix="genodl-bench-variants-") as folder:
-        answer(child(cpus, "make", folder, rows))
+        answer(child(__file__, cpus, "make", folder, rows))
         for number in range(a.repeat):
             print(f"round {number + 1} of {a.repeat}", file=sys.stderr, flush=True)
-            mine = answer(child(cpus, "ours", folder, rows, len(cpus)))
-            seconds, values = all_bare(folder, rows, cpus)
+            mine = answer(child(__file__, cpus, "ours", folder, rows, len(cpus)))
+            bare_of = all_bare(__file__, cpus, rows, folder)
+            values = bare_of[0]["values"]
             np.testing.assert_allclose(mine["values"][: len(values)], values, rtol=1e-6, atol=1e-6)
             found["ours"].append(mine["seconds"])
             found["again"].append(mine["again"])
-            found["bare"].append(seconds)
+            found["bare"].append(slowest(bare_of))
     median = {name: statistics.median(seconds) for name, seconds in found.items()}
     ratio = statistics.median(x / y for x, y in zip(found["bare"], found["ours"], strict=True))
     print(
@@ -297,7 +241,7 @@ def main() -> int:
         print(f"| {what} | {median[name]:.1f} | {rows / median[name]:,.0f} | {million:.1f} | {of} |")
     print(f"| the same with nothing new | {median['again']:.1f} | | | |")
     settings = config.load("binding")
-    print(f"\n{json.dumps(settings.model)}, {settings.train.ensemble} networks")
+    print(f"\n{json.dumps(options(settings))}, {settings.train.ensemble} networks")
     return 0
 
 
