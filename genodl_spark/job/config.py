@@ -124,9 +124,9 @@ class Target(Section):
     )
     kind: str = Field(
         "auto",
-        pattern="^(auto|classes|regression|none)$",
+        pattern="^(auto|classes|regression|none|bases)$",
         description="classes or regression; auto means regression where the label column is called value; "
-        "none learns from rows without labels.",
+        "none learns from rows without labels, and bases from sequences without, of which it hides bases.",
     )
     values: Names = Field(
         [], description="Label columns that are values whatever target.kind says, where there are several."

@@ -82,7 +82,8 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
         tested = data.x[test_rows]
     others_x = seen(treated(tested)[:, used])
     target = data.target[learnt_from, own]
-    learnt = learning_times(target[:, 0], target[:, 1] > 0) if wanted.kind == "time" else target[:, 0]
+    first = target[:, 0] if wanted.numbers else np.zeros(len(target))
+    learnt = learning_times(first, target[:, 1] > 0) if wanted.kind == "time" else first
     scores = baselines.fit_predict(name, x, learnt, others_x, len(wanted.classes), fits.seed, fits.options.get(name))
     if (
         wanted.kind == "time"

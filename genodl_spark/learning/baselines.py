@@ -25,13 +25,13 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import penalties, sequence_baselines
-from genodl_spark.learning.heads import Head
+from genodl_spark.learning import markov, penalties, sequence_baselines
+from genodl_spark.learning.heads import UNLABELLED, Head
 from genodl_spark.learning.settings import Evaluation
 
 NAMES = ("majority", "linear_svm", "logistic", "random_forest", "decision_tree", "gradient_boosting")
 REGRESSION_NAMES = ("majority", "linear_svm", "ridge", "random_forest", "decision_tree", "gradient_boosting")
-OF_SEQUENCES = frozenset((*sequence_baselines.NAMES, *sequence_baselines.REGRESSION_NAMES))
+OF_SEQUENCES = frozenset((*sequence_baselines.NAMES, *sequence_baselines.REGRESSION_NAMES, *markov.NAMES))
 _OF_VALUES = {"logistic": "ridge", "kmer_logistic": "kmer_ridge"}  # what each is where values are learnt
 
 TREES = 500
@@ -66,6 +66,7 @@ SPACES: dict[str, dict[str, dict[str, Any]]] = {
     "decision_tree": _TREE,
     "gradient_boosting": _BOOSTING,
     **sequence_baselines.SPACES,
+    "markov": {"order": {"low": 0, "high": markov.LONGEST}},
 }
 # Where a search starts: the fixed settings; the middle of the path for those whose penalty is chosen
 # within the training rows there.
@@ -83,6 +84,7 @@ STARTS: dict[str, dict[str, Any]] = {
         "max_features": "default",
     },
     **sequence_baselines.STARTS,
+    "markov": {"order": markov.ORDER},
 }
 
 _BLOCK = 2048  # features standardised at a time
@@ -135,9 +137,12 @@ def fit_predict(
     the mean value, among the 5 training sequences
     (`neighbours`) that are most similar, weighted by similarity, the cosine of which 8-mers (`k`) of either strand two
     sequences have.
+
+    Of hidden bases, whatever y_train is: what those of a row cost (markov.py), (m,). composition: told by the shares of
+    bases. markov: by a Markov chain of order 5 (`order`), given all other bases.
     """
     name = name if n_classes else _OF_VALUES.get(name, name)
-    if name not in names(n_classes, letters=True):
+    if name not in (*names(n_classes, letters=True), *markov.NAMES):
         raise ValueError(f"found baseline {name!r}; expected one of {', '.join(names(n_classes, letters=True))}")
     options = dict(options or {})
     unknown = options.keys() - SPACES.get(name, {}).keys()
@@ -147,6 +152,8 @@ def fit_predict(
         )
     if not len(x_train):
         raise ValueError("found no training row for a baseline; expected some")
+    if name in markov.NAMES:
+        return markov.cross_entropies(name, x_train, x_test, options)
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         if not n_classes:
@@ -364,7 +371,9 @@ def baseline_names(settings: Evaluation, heads: Sequence[Head], letters: bool = 
             value, place = options[option], f"evaluate.options.{name}.{option}"
             if name in OF_SEQUENCES and (wanted := sequence_baselines.expected(option, value)) is not None:
                 raise InputError(f"found {value!r}; expected {wanted}", place)
-    most = max((len(head.classes) for head in heads if head.kind != "none"), default=None)
+    most = max((len(head.classes) for head in heads if head.kind not in UNLABELLED), default=None)
     kind = names(most, letters) if most is not None else ()
+    if any(head.kind == "bases" for head in heads):
+        kind = markov.NAMES
     same = {} if most else _OF_VALUES
     return list(dict.fromkeys(n for name in settings.baselines if (n := same.get(name, name)) in kind))

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-_NUMBERS = {"classes": 1, "value": 1, "time": 2, "none": 0}
+_NUMBERS = {"classes": 1, "value": 1, "time": 2, "none": 0, "bases": 0}
 KINDS = tuple(_NUMBERS)
+UNLABELLED = tuple(kind for kind, numbers in _NUMBERS.items() if not numbers)  # what is learnt of rows alone
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Head:
     of the kind classes alone.
 
     `kind` and the numbers of its target: classes, the index of one; value; time, until an event or until nothing was
-    known any more, and 1 where the event came, else 0; none, for rows that nobody has labelled.
+    known any more, and 1 where the event came, else 0; none, for rows that nobody has labelled; bases, for sequences
+    that nobody has, of which bases are hidden.
     """
 
     label: str
@@ -55,7 +57,8 @@ def heads_of(label: str, classes: Sequence[str], stored: str | None) -> list[Hea
 
 def stored(heads: Sequence[Head]) -> str | None:
     """The column heads of a row of `datasets` or `models`: NULL where label_column and classes say it all."""
-    return json.dumps([asdict(head) for head in heads]) if len(heads) > 1 or heads[0].kind in ("time", "none") else None
+    plain = len(heads) == 1 and heads[0].kind in ("classes", "value")
+    return None if plain else json.dumps([asdict(head) for head in heads])
 
 
 def shapes(heads: Sequence[Head]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ CLASSIFICATION = (
 REGRESSION = ("r2", "pearson", "spearman", "c_index", "mae", "mse")
 TIMES = ("c_index",)
 UNLABELLED = ("reconstruction_error",)
-LOWER_IS_BETTER = ("brier", "ece", "mae", "mse", *UNLABELLED)
+BASES = ("cross_entropy", "perplexity")
+LOWER_IS_BETTER = ("brier", "ece", "mae", "mse", *UNLABELLED, *BASES)
 
 _CHUNK = 1 << 20  # rows x draws that are in memory at once: about 60 MB at the peak
 
@@ -141,7 +142,8 @@ def metrics(held: Held) -> dict[str, float]:
     Regression: r2 against the mean of the target; pearson; spearman with average ranks; c_index: share of the pairs
     of rows with different targets that the scores put in the same order, ties of scores count half (Harrell et al.
     1982); mae; mse. Times: c_index over the pairs of which the earlier row has the event. Rows without labels:
-    reconstruction_error, the mean of the scores.
+    reconstruction_error, the mean of the scores. Hidden bases: cross_entropy, the mean of the scores, in nats; and
+    perplexity, e to the power of that: among how many bases one would have to guess.
     """
     return _pooled(held).values()
 
@@ -353,8 +355,8 @@ class _Pooled(_Draws):
             by_rows = (unit[used], held.target[rows], scores[rows])
             if held.event is not None:
                 self.repeats.append(weighted_metrics.times(*by_rows, held.event[rows]))
-            elif held.kind == "none":
-                self.repeats.append(weighted_metrics.errors(unit[used], scores[rows], len(names)))
+            elif held.kind in ("none", "bases"):
+                self.repeats.append(weighted_metrics.errors(unit[used], scores[rows], len(names), held.metrics))
             else:
                 of = weighted_metrics.classification if held.classes else weighted_metrics.regression
                 self.repeats.append(of(*by_rows, self.n_groups, set(self.names)))
@@ -422,8 +424,14 @@ def _percentiles(drawn: list[np.ndarray]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-_OF_KIND = {"classes": CLASSIFICATION, "value": REGRESSION, "time": TIMES, "none": UNLABELLED}
-_HEADLINES = {"classes": "balanced_accuracy", "value": "r2", "time": "c_index", "none": "reconstruction_error"}
+_OF_KIND = {"classes": CLASSIFICATION, "value": REGRESSION, "time": TIMES, "none": UNLABELLED, "bases": BASES}
+_HEADLINES = {
+    "classes": "balanced_accuracy",
+    "value": "r2",
+    "time": "c_index",
+    "none": "reconstruction_error",
+    "bases": "cross_entropy",
+}
 
 
 def headline_metric(metric: str, heads: Sequence[Head]) -> str:

@@ -46,7 +46,7 @@ class HeadCard:
     and the share of the linear part beside its networks."""
 
     label: Name
-    kind: Literal["classes", "value", "time", "none"]
+    kind: Literal["classes", "value", "time", "none", "bases"]
     classes: Annotated[list[Name], Field(max_length=1 << 16)]
     temperature: Temperature = 1.0
     linear: Share = 0.0

@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.linear_model import Ridge
 from sklearn.svm import LinearSVC, LinearSVR
 
-from genodl_spark.learning import penalties, platt, strands, string_kernels
+from genodl_spark.learning import markov, penalties, platt, strands, string_kernels
 
 NAMES = ("weighted_degree", "kmer_logistic", "nearest_neighbour")
 REGRESSION_NAMES = ("weighted_degree", "kmer_ridge", "nearest_neighbour")
@@ -42,6 +42,8 @@ def expected(option: str, value: Any) -> str | None:
         return None if value in _STRANDS["choices"] else "auto, single or both"
     if option == "k":
         return None if whole and 1 <= value <= 15 else "a whole number from 1 to 15"
+    if option == "order":
+        return None if whole and 0 <= value <= markov.LONGEST else f"a whole number from 0 to {markov.LONGEST}"
     if option == "neighbours":
         return None if whole and value >= 1 else "a whole number, 1 or more"
     number = isinstance(value, int | float) and not isinstance(value, bool)

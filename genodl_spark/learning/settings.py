@@ -197,6 +197,11 @@ class Train(Section):
         "blended with it: kmers, positions (one to three bases at each) and both; the best within the training rows. "
         "How much each counts is chosen on the rows for validation or, with folds, on those of the other folds.",
     )
+    pretrained: Text = Field(
+        "",
+        description="Id of a model of the lake that has learnt to tell hidden bases (task sequence_pretraining): every "
+        "network starts from its weights, but for what stands behind pooling, which starts anew; empty for none.",
+    )
     validation: float = Field(
         0.0,
         ge=0,

@@ -208,10 +208,15 @@ def times(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, event: np.nd
     return lambda counts: {"c_index": concordance(counts)}
 
 
-def errors(unit: np.ndarray, scores: np.ndarray, n_groups: int) -> Weighted:
-    """unit (n,): group index of each row; scores (n,)."""
+def errors(unit: np.ndarray, scores: np.ndarray, n_groups: int, names: tuple[str, ...]) -> Weighted:
+    """unit (n,): group index of each row; scores (n,). The first metric is their mean, a second one e to its power."""
     rows, sums = np.bincount(unit, minlength=n_groups), np.bincount(unit, scores, n_groups)
-    return lambda counts: {"reconstruction_error": sums @ counts / (rows @ counts)}
+
+    def weighted(counts: np.ndarray) -> dict[str, np.ndarray]:
+        mean = sums @ counts / (rows @ counts)
+        return dict(zip(names, (mean, np.exp(mean)), strict=False))
+
+    return weighted
 
 
 def _concordance(

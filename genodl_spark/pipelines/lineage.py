@@ -220,6 +220,14 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+def _begun_from(row: Row) -> str:
+    """Id of the model that the networks of a model started from; empty for none."""
+    try:
+        return str(json.loads(row.settings)["train"]["pretrained"])
+    except (ValueError, KeyError, TypeError):  # of an older version, or unreadable: `monitor` says so
+        return ""
+
+
 def _model_by_id(run: Run, model_id: str) -> dict[str, Any] | None:
     model = _registered(run, model_id)
     return None if model is None else _model(run, model)
@@ -231,6 +239,7 @@ def _registered(run: Run, model_id: str) -> Row | None:
 
 
 def _model(run: Run, row: Row) -> dict[str, Any]:
+    begun = _begun_from(row)
     return {
         "model_id": row.model_id,
         "task": row.task,
@@ -243,6 +252,7 @@ def _model(run: Run, row: Row) -> dict[str, Any]:
         "trained_at": row.trained_at.isoformat(),
         "trained_by": _run_of(run, "train", row.model_id) or _run_of(run, "tune", row.model_id),
         "dataset": _dataset_by_id(run, row.dataset),
+        **({"pretrained": _model_by_id(run, begun) or {"model_id": begun}} if begun else {}),
     }
 
 

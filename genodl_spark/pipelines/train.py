@@ -22,7 +22,7 @@ from genodl_spark.learning.heads import Head
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
-from genodl_spark.registry import blending, strands, tracking
+from genodl_spark.registry import blending, pretrained, strands, tracking
 from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, with_blocks
 from genodl_spark.registry.models import HISTORY, newest
 from genodl_spark.registry.scores import MODEL, with_targets
@@ -45,6 +45,7 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         "lengths": _annotations(run),
         # it is another order of rows
         **({"shard": True} if s.feed.shard else {}),
+        **pretrained.shaping(run),
     }
     code = code_of(__name__, s)
     digest = fingerprint(dataset.dataset, shaped_by, s.seed, code)

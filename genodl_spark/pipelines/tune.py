@@ -29,7 +29,7 @@ from genodl_spark.learning.settings import Dimension, Train
 from genodl_spark.learning.splits import Split
 from genodl_spark.learning.training import plan, rank
 from genodl_spark.learning.tuning import Space, Storage, Study, Trial, as_trial, typed
-from genodl_spark.registry import strands
+from genodl_spark.registry import pretrained, strands
 from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, roles
 from genodl_spark.registry.scores import MODEL, fits_of
 
@@ -138,6 +138,10 @@ class _Search:
         s, d = self.settings, self.dataset
         name = self.name(MODEL, space)
         staging = storage.join(self.run.lake.uri, "_staging", f"tune-{fingerprint(name)[:12]}")
+        for key in pretrained.fixed(self.run):
+            if key in space.start:
+                text = f"found {key}, which is as it is in the model that networks start from (train.pretrained)"
+                raise InputError(f"{text}; expected it left out, or no such model", "tune.space")
         base = replace(job_of(self.run, d, staging), shard=False)  # a trial is one rank
         self.run.pin(staging)
         counts = roles(self.run, d)

@@ -28,7 +28,7 @@ from genodl_spark.learning.heads import Head, heads_of, labelled, shapes, target
 from genodl_spark.learning.preprocessing import Chain
 from genodl_spark.learning.settings import Quality
 from genodl_spark.learning.training import plan
-from genodl_spark.registry import negatives
+from genodl_spark.registry import negatives, pretrained
 from genodl_spark.registry.gene_lengths import lengths_of
 from genodl_spark.registry.labels import Labels, kept_together, label_of, labelled_cohorts, read_labels
 
@@ -341,6 +341,9 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
     encoding = encodings.encoding(dataset.transform, s.code_files)
     if s.feed.shard:
         _check_shards(chain, encoding)
+    if any(head.kind == "bases" for head in heads) and not s.model.get("masked"):
+        raise InputError("found no share of the bases to hide; expected one, such as 0.15, of a cnn", "model.masked")
+    model = with_blocks(s.model, dataset.features)
     return plan.Job(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
         layout=layout_of(dataset, s.code_files),
@@ -352,7 +355,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         transform=dataset.transform,
         max_missing=s.quality.max_missing,
         select=s.quality.select,
-        model=with_blocks(s.model, dataset.features),
+        model=model,
         options=s.train.model_copy(update={"blend": _blend(run, heads, encoding)}),
         seed=s.seed,
         staging=staging,
@@ -367,6 +370,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         shard=s.feed.shard,
         redrawn=(dataset.negatives or 0) if s.sequence.negatives == negatives.SHUFFLED else 0,
         code=s.code_files,
+        pretrained=pretrained.checked(run, heads, encoding, model, dataset.n_features),
     )
 
 

@@ -20,7 +20,7 @@ from genodl_spark.lake.parts import Part
 from genodl_spark.lake.tables.learning import PREDICTIONS
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.effects import Effects, effects
-from genodl_spark.learning.heads import Head, answers
+from genodl_spark.learning.heads import UNLABELLED, Head, answers
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.registry.models import Chosen
 from genodl_spark.registry.predictions import Scoring, plain
@@ -116,7 +116,7 @@ def _windows(model: Chosen) -> VariantWindows:
 def scoring_of(run: Run, model: Chosen, cohort: str, scoring: Scoring) -> EffectScoring:
     strands, reference = shaped_by(run, model, cohort)
     for head in model.card.predicted:
-        if head.kind == "none":
+        if head.kind in UNLABELLED:
             text = f"found model {model.row.model_id}, which predicts nothing of a sequence"
             raise InputError(f"{text}; expected one of classes or values", "--model")
     code = code_of(__name__, model.settings, own=model.files.code_hashes())

@@ -18,6 +18,7 @@ from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
 from genodl_spark.lake.entities import all_rows_about, check_column
 from genodl_spark.lake.schema import PERSON, SEQUENCE, identifier
+from genodl_spark.learning.heads import UNLABELLED as WITHOUT_LABELS
 from genodl_spark.learning.heads import Head, labelled
 from genodl_spark.learning.splits import DISTANCE, ROLES, connected, validating
 from genodl_spark.registry.places import CHROMOSOME, LOCUS, groups_of
@@ -61,10 +62,12 @@ class Labels:
 def label_of(settings: Settings, asked: str | None) -> str:
     """The label column that a command means, or several with commas between them.
     InputError for one where nothing is labelled."""
-    if settings.target.kind != "none":
+    if settings.target.kind not in WITHOUT_LABELS:
         return asked or settings.label
     if asked not in (None, UNLABELLED):
-        raise InputError(f"found a label, {asked!r}, for target.kind none; expected none of the two", "--label")
+        raise InputError(
+            f"found a label, {asked!r}, for target.kind {settings.target.kind}; expected none of the two", "--label"
+        )
     return UNLABELLED
 
 
@@ -75,7 +78,7 @@ def several_of(label: str) -> list[str]:
 
 def _columns(settings: Settings, label: str, known: Collection[str]) -> list[str]:
     """The columns that a label names; a comma may also stand in the name of one."""
-    if settings.target.kind == "none":
+    if settings.target.kind in WITHOUT_LABELS:
         return []
     several = several_of(label)
     if label in known or len(several) < 2:
@@ -167,7 +170,8 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
     if factor is not None:
         parts = reading.factors(*parts[0], factor, [row.texts[1] for row in rows], heads)
     if not names:
-        parts.append((Head(label, "none"), np.empty((len(rows), 0))))
+        kind_of_head = s.target.kind if heads is None else heads[0].kind
+        parts.append((Head(label, kind_of_head), np.empty((len(rows), 0))))
     there = np.any([labelled(target) for _, target in parts], axis=0)
     if not there.any():
         advice = "ingest a sample table with it" if kind == PERSON else "ingest a table that has it"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _PIECE = 64 << 20  # stored bytes that a task reads, at most
 # bytes of packed features that are read at once: more of them leave the processor's cache before they are scored
 _READ = 2 << 20
+NOTHING_KNOWN = "nothing is known of it that could be told"
 _REPORT = "part string, rows bigint, missing int"
 
 
@@ -120,8 +121,8 @@ class Scoring:
             **{name: column.slice(0, count) for name, column in same.items()},
             "label_column": pa.repeat(head.label, count),
             "entity_id": batch.entities,
-            "value": pa.array(value),
-            "raw_value": pa.array(raw[np.arange(count), best]),
+            "value": _known(value),
+            "raw_value": _known(raw[np.arange(count), best]),
             "uncertainty": _known(scores.uncertainty[:, number]),
             "distance": _known(scores.distance),
             "out_of_distribution": pa.array(unusual),
@@ -129,6 +130,8 @@ class Scoring:
             "in_training": pc.is_in(batch.entities, self.trained.value),
         }
         schema = PREDICTIONS.arrow_schema()
+        if np.isnan(value).any():  # of a sequence of which no base is known, to a model that tells bases
+            columns["note"] = pa.array([NOTHING_KNOWN if lacks else None for lacks in np.isnan(value)], pa.string())
         if classes:
             names = pa.array(classes, pa.string())
             ends = pa.array(np.arange(count + 1, dtype=np.int32) * len(classes))

@@ -14,6 +14,7 @@ from genodl_spark.learning import encodings, feed, strands
 from genodl_spark.learning.heads import labelled, targets
 from genodl_spark.learning.splits import TRAIN, UNUSED
 from genodl_spark.learning.training import plan
+from genodl_spark.registry import pretrained
 from genodl_spark.registry.datasets import heads_of_row, layout_of
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ log = logging.getLogger("genodl")
 def decided(run: Run, dataset: Row) -> Run:
     """The same run, with model.reverse_complement=auto as the training rows of a data set say: none where what stands
     on one strand says another thing than on the other, to one of its training sets. No set is told by rows that
-    are held out from it, unless another one says no."""
+    are held out from it, unless another one says no. Networks that start from a model share weights if it does."""
     s = run.settings
     if s.model.get("reverse_complement") != strands.AUTO:
         return run
     letters = encodings.encoding(dataset.transform, s.code_files).letters
-    chosen = strands.option(s.model, letters and _one(run, dataset))
+    begun = pretrained.fixed(run).get("model.reverse_complement")  # whose trunk shares weights or does not
+    chosen = "equivariant"
+    if begun != chosen:
+        found = strands.option(s.model, letters and _one(run, dataset))
+        chosen = "augment" if begun is not None and found == chosen else found
     log.info("model.reverse_complement is %s, as the training rows say", chosen)
     run.report.metrics["reverse_complement"] = chosen
     return run.under(s.model_copy(update={"model": {**s.model, "reverse_complement": chosen}}))

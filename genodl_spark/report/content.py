@@ -33,6 +33,8 @@ METRICS = {
     "mae": "MAE",
     "mse": "MSE",
     "reconstruction_error": "Reconstruction error",
+    "cross_entropy": "Cross entropy (nats)",
+    "perplexity": "Perplexity",
 }
 
 

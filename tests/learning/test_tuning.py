@@ -47,7 +47,7 @@ def settings(*assignments: str) -> config.Settings:
 
 # Settings and their space.
 
-OF_SEQUENCES = ("binding", "sequence_class", "sequence_expression")
+OF_SEQUENCES = ("binding", "sequence_class", "sequence_expression", "sequence_pretraining")
 
 
 def test_every_task_has_a_space_around_its_own_settings() -> None:
@@ -120,7 +120,7 @@ def test_ranges_take_the_type_of_the_setting() -> None:
 
 @pytest.mark.parametrize("name", sorted(baselines.SPACES))
 def test_every_value_of_a_baselines_space_is_one_that_it_takes(name: str) -> None:
-    classes = 0 if name in ("ridge", "kmer_ridge") else 3
+    classes = 0 if name in ("ridge", "kmer_ridge", "markov") else 3
     dimensions = {key: Dimension(**values) for key, values in baselines.SPACES[name].items()}
     space = tuning.typed(dimensions, baselines.STARTS[name], name)
     study = Study(tuning.open_storage(""), name, space, True, 0, 50)

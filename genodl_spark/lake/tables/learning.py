@@ -5,7 +5,7 @@ from __future__ import annotations
 from genodl_spark.lake.schema import COHORT, LABEL_COLUMN, OF_TASK, TASK, Column, Table, required
 
 _HEADS = (
-    "JSON list of what is predicted, label, kind (classes, value, time, none) and classes of each; "
+    "JSON list of what is predicted, label, kind (classes, value, time, none, bases) and classes of each; "
     "NULL of one column of classes or values"
 )
 

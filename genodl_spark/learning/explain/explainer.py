@@ -15,7 +15,7 @@ from genodl_spark.learning.encodings import Encoding
 from genodl_spark.learning.encodings.onehot import SequenceReader
 from genodl_spark.learning.explain import Attributions, Limits, references
 from genodl_spark.learning.explain.outputs import Outputs, sums
-from genodl_spark.learning.heads import Head, answers
+from genodl_spark.learning.heads import UNLABELLED, Head, answers
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ class Asked:
                 f"found {unknown[0]!r}; expected one of {', '.join(head.label for head in heads)}", "explain.heads"
             )
         found = [head for head in heads if not self.heads or head.label in self.heads]
-        if any(head.kind == "none" for head in found):
+        if any(head.kind in UNLABELLED for head in found):
             raise InputError(
                 "found a model of rows without labels; expected one that predicts classes, a value or a time", "--model"
             )

@@ -40,8 +40,20 @@ if TYPE_CHECKING:
 
     from genodl_spark.learning.encodings import Shape
 
-OF_KIND = {"classes": "cross_entropy", "value": "squared_error", "time": "log_logistic", "none": "reconstruction"}
-SAID = {"classes": "one of classes", "value": "a value", "time": "a time to an event", "none": "none"}
+OF_KIND = {
+    "classes": "cross_entropy",
+    "value": "squared_error",
+    "time": "log_logistic",
+    "none": "reconstruction",
+    "bases": "masked_bases",
+}
+SAID = {
+    "classes": "one of classes",
+    "value": "a value",
+    "time": "a time to an event",
+    "none": "none",
+    "bases": "bases that are hidden",
+}
 
 
 class Loss(Protocol):

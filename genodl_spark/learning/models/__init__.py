@@ -11,6 +11,9 @@ the batches they see (folds of a cross-validation, seeds of an ensemble). One me
     network(x, rows, epoch) -> (M, B, outputs)     x (M or 1, B, *inputs), or a dictionary of such;
                                                    `rows` int64 (B,) and `epoch` key all that is random in training;
                                                    without rows it is evaluation, where nothing is
+    network.trunk, network.trunk_options           of a network that can start from the weights of another one: names of
+                                                   the parts that are taken over, and the options that shape them
+                                                   (pretrained.py)
     network.auxiliary                              None, or after a training forward a loss per row, (M, B), to be added
 """
 

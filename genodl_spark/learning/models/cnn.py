@@ -7,12 +7,14 @@ Blocks are pre-activated (He et al. 2016) and widen by dilation (Yu and Koltun 2
 from __future__ import annotations
 
 from itertools import count, pairwise
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from genodl_spark.core.errors import InputError
+from genodl_spark.learning.losses.masked_bases import OF_BASE
 from genodl_spark.learning.models import mlp
 from genodl_spark.learning.models.layers import (
     NORMS,
@@ -23,6 +25,7 @@ from genodl_spark.learning.models.layers import (
     in_range,
     is_flag,
     is_rate,
+    keyed_bits,
     keyed_kept,
     keyed_shift,
     keys,
@@ -110,6 +113,29 @@ class _Boxes(nn.Module):
         return (most + (energies - most).exp().sum(2, keepdim=True).log()).squeeze(2)
 
 
+class _Bases(nn.Module):
+    """What each stage makes of a row, (M, B, L / `pool` as often as stages came before, channels) -> (M, B, `length`,
+    4): logits of A, C, G and T, a sum of pointwise layers, each over what its stage says of the window around a base.
+    """
+
+    def __init__(
+        self, seeds: list[int], channels: list[int], pool: int, length: int, layer: count[int], shared: bool
+    ) -> None:
+        super().__init__()
+        self.pool, self.length = pool, length
+        self.layers = nn.ModuleList(
+            MemberConv(seeds, width, 4, 1, next(layer), bias=number == 0, shared_strands=shared)
+            for number, width in enumerate(channels)
+        )
+
+    def forward(self, stages: list[torch.Tensor]) -> torch.Tensor:
+        each = [
+            layer(x).repeat_interleave(self.pool**number, 2)[:, :, : self.length]
+            for number, (layer, x) in enumerate(zip(self.layers, stages, strict=True))
+        ]
+        return torch.stack(each).sum(0)
+
+
 class Network(nn.Module):
     """x (M or 1, B, 4, L), one-hot in the order A, C, G, T, all-zero where unknown -> logits or values (M, B, outputs).
 
@@ -132,10 +158,20 @@ class Network(nn.Module):
     is averaged over both ways to read twins and positions. `average_strands`: outputs of both strands are averaged in
     evaluation.
 
+    `masked`: for a task that predicts hidden bases (`target.kind` bases): the share of a row's known bases that is
+    hidden in training, 0 for other tasks. A hidden base is an all-zero column. Nothing is pooled over positions then,
+    and there is no dense head: of every base of the row there are OF_BASE outputs, (M, B, L * OF_BASE), its logits by
+    pointwise layers over all stages, and whether it was hidden, 1 or 0. In evaluation each known base is hidden once,
+    in one of 1 / `masked` passes (rounded) that are the same for all rows.
+
+    `trunk` names the parts of which another network may start from the weights; `trunk_options` shape them.
+
     Padding (zero columns before the first and after the last known base) counts as being beyond the ends, and is 0
     to `positional`. Its amount after the last base changes nothing else, unless strands are shared and pooled, whose
     windows are counted from both ends.
     """
+
+    trunk = ("stem", "stages", "between", "norm")
 
     def __init__(
         self,
@@ -158,6 +194,7 @@ class Network(nn.Module):
         boxes: int = 0,
         box: int = 9,
         spacers: list[int] | None = None,
+        masked: float = 0.0,
     ) -> None:
         super().__init__()
         channels = [64] if channels is None else channels
@@ -180,6 +217,7 @@ class Network(nn.Module):
         if len(spacers) > 2 or spacers[0] > spacers[1]:
             raise InputError(f"found {spacers}; expected the least and the most bases", "model.spacers")
         in_range("shift", shift, 0, (inputs[1] - 1) // 2)  # the middle of a row stays in it
+        is_rate("masked", masked)
         self.shared = shared = reverse_complement == "equivariant"
         if inputs[0] != 4 and (average_strands or reverse_complement != "none"):
             raise InputError(
@@ -196,7 +234,7 @@ class Network(nn.Module):
                 f"found {positional}; expected an even number: with equivariant, every channel has a twin",
                 "model.positional",
             )
-        self.seeds, self.pool, self.shift = seeds, pool, shift
+        self.seeds, self.pool, self.shift, self.masked = seeds, pool, shift, masked
         self.augment, self.average = reverse_complement == "augment", average_strands and not shared
         layer, bias = count(), norm != "batch"  # which would take away any bias before it
         self.stem = MemberConv(
@@ -210,6 +248,18 @@ class Network(nn.Module):
             MemberConv(seeds, a, b, 1, next(layer), bias=bias, shared_strands=shared) for a, b in pairwise(channels)
         )
         self.norm = NORMS[norm](len(seeds), channels[-1], shared)
+        self.trunk_options: dict[str, Any] = {
+            "channels": list(channels),
+            "stem_kernel": stem_kernel,
+            "kernel": kernel,
+            "dilations": list(dilations),
+            "pool": pool if len(channels) > 1 else 1,
+            "norm": norm,
+            "reverse_complement": "equivariant" if shared else "none",
+        }
+        if masked:
+            self._tells_bases(inputs, outputs, channels, layer)
+            return
         self.pooling = PositionPool(ways, seeds, channels[-1], next(layer), shared)
         length, seen = inputs[1], len(ways) * channels[-1]
         for _ in self.between:
@@ -221,8 +271,29 @@ class Network(nn.Module):
         seen += boxes
         self.head = mlp.Network(part(seeds, 0), (seen,), outputs, [64] if hidden is None else hidden, dropout, dropout)
 
+    def _tells_bases(self, inputs: tuple[int, ...], outputs: int, channels: list[int], layer: count[int]) -> None:
+        """The layers in place of pooling and head. InputError where hidden bases cannot be told."""
+        (letters, length), deepest = inputs, len(channels) - 1
+        if letters != 4 or outputs != OF_BASE * length:
+            raise InputError(
+                f"found {self.masked:g} for a task that predicts no hidden bases; expected 0, or target.kind=bases",
+                "model.masked",
+            )
+        if self.shift:
+            raise InputError("found a shift where hidden bases are told; expected 0", "model.shift")
+        if self.shared and deepest and length % self.pool**deepest:
+            raise InputError(
+                f"found {self.pool} for rows of {length} bases whose strands are one, where hidden bases are told; "
+                f"expected 1, or a sequence.length that is a multiple of {self.pool**deepest}",
+                "model.pool",
+            )
+        self.bases = _Bases(self.seeds, channels, self.pool, length, layer, self.shared)
+
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
-        """`rows` int64 (B,) and `epoch` key the dropout, the strand and the shift; without rows nothing is random."""
+        """`rows` int64 (B,) and `epoch` key the dropout, the strand, the shift and the bases that are hidden; without
+        rows nothing is random."""
+        if self.masked:
+            return self._of_bases(x, rows, epoch)
         if self.augment and rows is not None:
             x = torch.where(keyed_kept(1, 0.5, rows, keys(self.seeds, epoch, 0, x.device))[..., None], x, x.flip(2, 3))
         if self.shift and rows is not None:
@@ -234,16 +305,9 @@ class Network(nn.Module):
 
     def _outputs(self, x: torch.Tensor, rows: torch.Tensor | None, epoch: int) -> torch.Tensor:
         x = x.transpose(2, 3).contiguous()
-        present, training = unpadded(x), rows is not None
+        present = unpadded(x)
         free = [] if self.boxes is None else [self.boxes(x, present)]
-        x = self.stem(x)
-        for number, stage in enumerate(self.stages):
-            if number > 0:
-                x, present = max_pool(x, present, self.pool, self.shared) if self.pool > 1 else (x, present)
-                x = self.between[number - 1](x)
-            for block in stage:  # type: ignore[attr-defined]
-                x = block(x, training, present)
-        x = functional.gelu(self.norm(x, training, present))
+        x, present = self._stages(x, rows is not None, present)
         seen = [self.pooling(x, present)]
         if self.positional is not None:
             seen.append(self.positional(x, present))
@@ -252,6 +316,60 @@ class Network(nn.Module):
             return outputs
         turned = [seen[0].flip(3), *(found.flip(2, 3) for found in seen[1:])]
         return (outputs + self.head(_beside(turned), rows, epoch)) / 2
+
+    def _stages(
+        self, x: torch.Tensor, training: bool, present: torch.Tensor | None, kept: list[torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What the last stage makes of x (M or 1, B, L, 4), normalised, and which positions are present. `kept` takes
+        what each makes of it."""
+        x = self.stem(x)
+        for number, stage in enumerate(self.stages):
+            if number > 0:
+                if kept is not None:
+                    kept.append(x)
+                x, present = max_pool(x, present, self.pool, self.shared) if self.pool > 1 else (x, present)
+                x = self.between[number - 1](x)
+            for block in stage:  # type: ignore[attr-defined]
+                x = block(x, training, present)
+        x = functional.gelu(self.norm(x, training, present))
+        if kept is not None:
+            kept.append(x)
+        return x, present
+
+    def _of_bases(self, x: torch.Tensor, rows: torch.Tensor | None, epoch: int) -> torch.Tensor:
+        """(M, B, L * OF_BASE): logits of every base that was hidden, and that it was."""
+        known, length = x.ne(0).any(2), x.shape[3]
+        if rows is not None:
+            hidden = known & ~keyed_kept(length, self.masked, rows, keys(self.seeds, epoch, 2, x.device))
+            turned = None
+            if self.augment:
+                turned = ~keyed_kept(1, 0.5, rows, keys(self.seeds, epoch, 0, x.device))[..., None]
+            logits = self._logits(x, hidden, turned, True)
+        else:
+            hidden, logits = known, x.new_zeros(1)
+            passes = max(round(1 / self.masked), 1)
+            of_place = keyed_bits(length, x.new_zeros(1, dtype=torch.int64), keys([0], 0, 2, x.device)) % passes
+            for number in range(passes):
+                mine = of_place == number
+                logits = logits + self._logits(x, known & mine, None, False) * mine[..., None]
+        numbers = torch.cat([logits, hidden.expand(len(logits), -1, -1)[..., None].to(logits.dtype)], 3)
+        return numbers.flatten(2)
+
+    def _logits(
+        self, x: torch.Tensor, hidden: torch.Tensor, turned: torch.Tensor | None, training: bool
+    ) -> torch.Tensor:
+        """Logits (M, B, L, 4) of rows of which some bases are `hidden` bool (M or 1, B, L). `turned` bool (M or 1, B
+        or 1, 1, 1): rows whose other strand is read; None for none, in evaluation with `average_strands` for both."""
+        if not training and self.average and turned is None:
+            ways = (hidden.new_full((1, 1, 1, 1), way) for way in (False, True))
+            return torch.stack([self._logits(x, hidden, way, training) for way in ways]).mean(0)
+        seen = x * ~hidden[:, :, None]
+        if turned is not None:
+            seen, x = (torch.where(turned, one.flip(2, 3), one) for one in (seen, x))
+        stages: list[torch.Tensor] = []
+        self._stages(seen.transpose(2, 3).contiguous(), training, unpadded(x.transpose(2, 3)), stages)
+        logits: torch.Tensor = self.bases(stages)
+        return logits if turned is None else torch.where(turned, logits.flip(2, 3), logits)
 
 
 def _beside(found: list[torch.Tensor]) -> torch.Tensor:

@@ -71,7 +71,7 @@ class Group:
         """`stored`: the checkpoint that it will be restored from."""
         import torch
 
-        from genodl_spark.learning import models
+        from genodl_spark.learning import models, pretrained
         from genodl_spark.learning.training.optimization import Average, Plateau, scaled_rate
 
         sets = rank.sets[start : start + rank.size]
@@ -104,6 +104,8 @@ class Group:
         inputs = rank.encoding.shape(job.layout.features) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
         self.network = models.build(job.model, seeds, inputs, rank.loss.outputs, job.code).to(rank.device, rank.dtype)
+        if job.pretrained is not None and stored is None:
+            pretrained.start(self.network, str(job.model.get("kind")), job.pretrained, self.members)
         self.mean = placed(self.scaling.mean, rank.device, rank.dtype)
         self.inverse = placed(self.scaling.inverse, rank.device, rank.dtype)
         self.resident = self._resident()

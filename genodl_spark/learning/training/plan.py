@@ -14,6 +14,7 @@ from genodl_spark.core.errors import InputError, Outage
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import feed
 from genodl_spark.learning.heads import Head, labelled
+from genodl_spark.learning.model_files import ModelFiles
 from genodl_spark.learning.preprocessing import Chain
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.splits import TRAIN, UNUSED, VALIDATION
@@ -37,6 +38,7 @@ class Job:
     `chain`: what is done to measured values first; None for nothing. `lengths` float64 (F,): of features, for it.
     `shard`: each rank decodes a part of the rows (shards.py), not each machine all of them.
     `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
+    `pretrained`: the model that networks start from; None for none.
     `redrawn`: so many rows, the last ones, are dinucleotide shuffles: training sees another one in every epoch.
     """
 
@@ -68,6 +70,7 @@ class Job:
     loss: str = "auto"
     shard: bool = False
     redrawn: int = 0
+    pretrained: ModelFiles | None = None
     code: Code = field(default_factory=dict)
 
 

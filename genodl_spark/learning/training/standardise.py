@@ -13,7 +13,7 @@ from genodl_spark.learning import feed
 from genodl_spark.learning import scaling as quality
 from genodl_spark.learning.encodings import Encoding
 from genodl_spark.learning.encodings.values import Values
-from genodl_spark.learning.heads import classes_of
+from genodl_spark.learning.heads import UNLABELLED, classes_of
 from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import UNUSED
 from genodl_spark.learning.training.plan import Job
@@ -44,7 +44,7 @@ def projects(job: Job, encoding: Encoding) -> bool:
     from genodl_spark.learning import models
 
     # a network that tells its inputs again has no others as outputs
-    retold = any(head.kind == "none" for head in job.heads)
+    retold = any(head.kind in UNLABELLED for head in job.heads)
     return (
         not job.shard
         and encoding.projectable
