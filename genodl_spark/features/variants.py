@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from genodl_spark.core.errors import InputError
 from genodl_spark.features import consequences
 from genodl_spark.features.protocol import ROWS, Changed, Choice, StoredRows, batch_of
-from genodl_spark.genome import motifs
+from genodl_spark.genome import motifs, orthologues
 from genodl_spark.genome.coding import (
     RESIDUE_NAMES,
     SPLICING_NAMES,
@@ -32,6 +32,7 @@ from genodl_spark.genome.surroundings import Surroundings
 from genodl_spark.lake.entities import check_column, rows_about
 from genodl_spark.lake.schema import VARIANT, Table, identifier
 from genodl_spark.lake.tables.consequences import CONSEQUENCES
+from genodl_spark.lake.tables.genomes import ORTHOLOGUES
 from genodl_spark.lake.tables.ingested import LABELS, VARIANT_EFFECTS
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ FLANK = 64  # bases on either side that features look at
 _SITE = ["contig", "pos", "ref", "alt"]
 _OWN = [*_SITE, "before", "after"]
 _HGVS = ["hgvs_c", "hgvs_p", "strand"]
+_ALIGNED = ["residue", "aligned"]
+# the protein and the place that HGVS p. begins with, for Spark
+_PROTEIN, _RESIDUE = r"^(.*):p\.", r"^(?:.*:)?p\.\(?(?:[A-Z][a-z]{2}|[A-Z*])([0-9]{1,9})"
 _TOTALS = ("lowest", "highest", "loss", "gain", "size", "mean", "before", "after")
 # what HGVS looks like, for Spark
 _LIKE = {
@@ -83,6 +87,10 @@ class _Rows:
         return np.stack(some, 1)
 
     @cached_property
+    def orthologues(self) -> np.ndarray:
+        return orthologues.features(self.coding.old, self.coding.new, *(self.column(name) for name in _ALIGNED))
+
+    @cached_property
     def protein(self) -> np.ndarray:
         """By the genetic code of each contig: there are two."""
         contigs = self.column("contig")
@@ -95,7 +103,7 @@ class _Rows:
 @dataclass(frozen=True)
 class _Group:
     """Features by name, and how they are computed, float32 (rows, names). `needs`: bases around variants, a transcript
-    (HGVS), or the consequences that `annotate` writes."""
+    (HGVS), the consequences that `annotate` writes, or orthologues of the proteins that HGVS names."""
 
     names: Callable[[], list[str]]
     values: Callable[[_Rows], np.ndarray]
@@ -118,6 +126,7 @@ GROUPS = {
     "splicing": _Group(
         lambda: SPLICING_NAMES, lambda rows: splicing_features(rows.coding, rows.variants), ("bases", "transcript")
     ),
+    "orthologues": _Group(lambda: orthologues.NAMES, lambda rows: rows.orthologues, ("transcript", "orthologues")),
 }
 REGULATORY = ("substitution", "context", "motif_families", "motif_totals")  # with all motifs a network is no better
 CODING = ("substitution", "consequences", "protein", "splicing")
@@ -146,7 +155,8 @@ class VariantFeatures:
 
     @property
     def tables(self) -> tuple[Table, ...]:
-        return (VARIANT_EFFECTS, CONSEQUENCES, LABELS)
+        more = (ORTHOLOGUES,) if ORTHOLOGUES.name in self.groups else ()
+        return (VARIANT_EFFECTS, CONSEQUENCES, LABELS, *more)
 
     def cohorts(self, lake: Snapshot) -> list[str]:
         return lake.cohorts(VARIANT_EFFECTS)
@@ -209,6 +219,8 @@ class VariantFeatures:
         found = lake.changed(VARIANT_EFFECTS, cohort, since.get(VARIANT_EFFECTS.name), ["variant_id"], _OWN)
         if found is None or (self._transcripts(lake, cohort) == LABELS.name and not _same(LABELS, lake, since)):
             return None
+        if ORTHOLOGUES in self.tables and not _same(ORTHOLOGUES, lake, since):
+            return None
         ids = found[0].select(F.col("variant_id").alias("entity_id"))
         if _same(CONSEQUENCES, lake, since):
             return Changed(ids.distinct(), None)
@@ -231,13 +243,15 @@ class VariantFeatures:
             if self._transcripts(lake, cohort) == LABELS.name:
                 by = f"HGVS in {' and '.join(sorted(self._columns(lake, cohort).values()))}"
             said.append(f"transcripts of variants are those of {by}")
+        if counts[ORTHOLOGUES.name]:
+            said.append(self._told_of_orthologues(lake, cohort))
         if AUTO in self.groups:
             lacking = self._lacking(lake, cohort)
             without = [
                 f"{group} ({': '.join(lacking[need])})"
                 for group, made in GROUPS.items()
                 for need in made.needs
-                if need in lacking
+                if need in lacking and group != ORTHOLOGUES.name  # which `auto` does not take
             ]
             if without:
                 said.append(f"cohort {cohort} cannot have features {', '.join(without)}")
@@ -292,6 +306,8 @@ class VariantFeatures:
             found["consequences"] = "no consequences", "genodl annotate"
         if not self._transcripts(lake, cohort):
             found["transcript"] = "neither consequences nor a column with HGVS", "genodl annotate, or variants.hgvs_c"
+        if cohort not in lake.cohorts(ORTHOLOGUES):
+            found["orthologues"] = "no orthologues", "genodl ingest orthologues"
         return found
 
     def _has_bases(self, lake: Snapshot, cohort: str) -> bool:
@@ -333,7 +349,13 @@ class VariantFeatures:
                     "variants: ingest their file again with --reference",
                     "variants.features",
                 )
-        rows = rows.select(F.col("variant_id").alias("entity_id"), *_OWN)
+        rows = self._transcribed(lake, cohort, rows.select(F.col("variant_id").alias("entity_id"), *_OWN), needs)
+        return self._aligned(lake, cohort, rows) if ORTHOLOGUES.name in needs else rows
+
+    def _transcribed(self, lake: Snapshot, cohort: str, rows: DataFrame, needs: set[str]) -> DataFrame:
+        """Rows with what says what they do to transcripts, where groups need that."""
+        from pyspark.sql import functions as F
+
         annotated = self._transcripts(lake, cohort) == CONSEQUENCES.name
         if "consequences" in needs or ("transcript" in needs and annotated):
             return self._annotated(lake, cohort, rows)
@@ -346,6 +368,39 @@ class VariantFeatures:
             for kind in _HGVS
         ]
         return rows.join(named.select("entity_id", *texts), "entity_id", "left")
+
+    def _aligned(self, lake: Snapshot, cohort: str, rows: DataFrame) -> DataFrame:
+        """Rows with the residue at the place that HGVS p. begins with, and what orthologues have there: of the protein
+        that it names, whatever the version, or, where it names none, of the only one that the cohort has."""
+        from pyspark.sql import functions as F
+
+        stored = lake.read(ORTHOLOGUES, cohort).where(F.col("cohort") == cohort)
+        first = stored.where("position = 1").select("protein").limit(2)
+        proteins = [row.protein for row in lake.once(("proteins", cohort), first.collect)]
+        named = F.regexp_replace(F.regexp_extract("hgvs_p", _PROTEIN, 1), r"\.[0-9]+$", "")
+        only = F.lit(proteins[0] if len(proteins) == 1 else None).cast("string")
+        placed = rows.withColumn("protein", F.when(named == "", only).otherwise(named)).withColumn(
+            "position", F.regexp_extract("hgvs_p", _RESIDUE, 1).try_cast("int")
+        )
+        there = stored.select("protein", "position", *_ALIGNED)
+        return placed.join(there, ["protein", "position"], "left").drop("protein", "position")
+
+    def _told_of_orthologues(self, lake: Snapshot, cohort: str) -> str:
+        """Of how many variants that change a protein there is something to be told."""
+        from pyspark.sql import functions as F
+
+        known = _values_of(orthologues.NAMES[:1])
+
+        def kernel(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                some = known(batch)[:, 0] > 0
+                yield pa.RecordBatch.from_arrays([pa.array([int(some.sum())]), pa.array([batch.num_rows])], ["a", "n"])
+
+        rows = self._rows(lake, cohort, _needs(orthologues.NAMES)).where("hgvs_p LIKE '%p.%'")
+        counted = rows.mapInArrow(kernel, "a bigint, n bigint").agg(F.sum("a").alias("a"), F.sum("n").alias("n"))
+        (found,) = counted.collect()
+        known_of = f"orthologues are known of {found.a or 0} of {found.n or 0} variants with HGVS p."
+        return f"{known_of}; of the others there is no such protein, or it has another residue there"
 
     def _annotated(self, lake: Snapshot, cohort: str, rows: DataFrame) -> DataFrame:
         """Rows with what `consequences` says of the picked transcript. InputError for one that `annotate` has not

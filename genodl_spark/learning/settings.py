@@ -96,8 +96,9 @@ class Variants(Section):
     features: Names = Field(
         ["auto"],
         description="Groups of features: substitution, context, motifs, motif_families, motif_totals, consequences, "
-        "protein and splicing. auto: all that a cohort has of substitution, consequences, protein and splicing, where "
-        "consequences or HGVS say what its variants do to transcripts; of the others but motifs where nothing does.",
+        "protein, splicing and orthologues. auto: all that a cohort has of substitution, consequences, protein and "
+        "splicing, where consequences or HGVS say what its variants do to transcripts; of the others but motifs and "
+        "orthologues where nothing does.",
     )
     hgvs_c: Text = Field(
         "",

@@ -3,6 +3,7 @@ and from consequences; and a task that learns from them."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from genodl_spark import tasks
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.covariates import told
 from genodl_spark.features.variants import FLANK, GROUPS, VariantFeatures
-from genodl_spark.genome import motifs
+from genodl_spark.genome import motifs, orthologues
 from genodl_spark.genome.coding import RESIDUE_NAMES, SPLICING_NAMES, Coding, protein_features, splicing_features
 from genodl_spark.genome.substitutions import CONTEXT_NAMES, SUBSTITUTION_NAMES, context, substitutions
 from genodl_spark.genome.surroundings import Surroundings
@@ -21,6 +22,7 @@ from genodl_spark.job import config
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.consequences import CONSEQUENCES
+from genodl_spark.lake.tables.genomes import ORTHOLOGUES
 from genodl_spark.lake.tables.ingested import VARIANT_EFFECTS
 from genodl_spark.lake.tables.learning import DATASETS, HELD_OUT, PREDICTIONS, SPLITS
 from jobs import annotate, evaluate, ingest, predict, prepare, train
@@ -266,3 +268,69 @@ def test_classes_of_coding_variants(genodl, lake: Lake, tmp_path: Path) -> None:
     assert code == 2 and "found no bases around chr20:5:A:C of cohort c; expected those of all its variants" in line, (
         line
     )
+
+
+def test_orthologues_of_a_protein(genodl, lake: Lake, tmp_path: Path) -> None:
+    """Of the gene's protein, MKRLGWDPAESCVKLG, two others with a gap and a fragment; HGVS names no protein."""
+    given, rows = gene(tmp_path, True)
+    common = ("--lake", lake.uri, "--cohort", "c")
+    _done(genodl, ingest, "variants", *given, *common)
+    features = VariantFeatures(("substitution", "orthologues"))
+    with pytest.raises(InputError, match="found no orthologues of cohort c; expected some: genodl ingest orthologues"):
+        features.choose(Snapshot(lake), "c", [], np.zeros((1, 0), bool))
+    fasta = tmp_path / "p.fa"
+    for text, said in (
+        (">P.1\nMKRLGWDPAESCVKLG*\n", "p.fa:1: found one protein; expected its orthologues behind it"),
+        (">P.1\nMKRL5\n>Q\nMKRL\n", "p.fa:1: found '5' in a protein; expected letters of amino acids"),
+        ("MKRL\n", "p.fa:1: found text before the first header"),
+    ):
+        fasta.write_text(text)
+        code, _, line = genodl(ingest, "orthologues", str(fasta), *common)
+        assert (code, said in line) == (2, True), line
+    others = ["MKRLGWEPAESCVKLG", "MKRLGWDPESCVRLG", "mkrlgwdp\nvescvklg*", "GWDPAES", "MK1", "WWWWWWWWWW"]
+    fasta.write_text(">P.1 its own\nMKRLGWDPAESCVKLG\n" + "".join(f">o{i}\n{one}\n" for i, one in enumerate(others)))
+    report = _done(genodl, ingest, "orthologues", str(fasta), *common)
+    assert report["rows"]["orthologues"] == {"written": 16, "total": 16, "quarantined": 1}
+    told_of = "1 records of p.fa have fewer than 30% of their residues in common with P; the first is record 7"
+    assert told_of in report["warnings"]
+    stored = {row.position: row for row in lake.read(ORTHOLOGUES).collect()}
+    assert "".join(stored[place].residue for place in range(1, 17)) == "MKRLGWDPAESCVKLG"
+    assert {row.protein for row in stored.values()} == {"P"} and [stored[i].aligned[:4] for i in (1, 7, 9, 14)] == [
+        *("MMM.", "EDDD", "A-VA", "KRK.")
+    ]
+    (tmp_path / "again.fa").write_text(fasta.read_text())
+    code, _, line = genodl(ingest, "orthologues", str(tmp_path / "again.fa"), *common)
+    assert code == 2 and "found protein P, of which cohort c has p.fa; expected a file for each" in line, line
+
+    names = [f"{row['chrom']}:{row['pos']}:{row['ref']}:{row['alt']}" for row in rows]
+    found = values_of(features, lake, orthologues.NAMES, 2)
+    for name, row in zip(names, rows, strict=True):
+        x = dict(zip(orthologues.NAMES, np.frombuffer(found[name], np.float32).tolist(), strict=True))
+        if row["residue"] == "NA" or row["residue"].startswith("p.*"):
+            assert not any(x.values()), name
+            continue
+        old, place = row["residue"][2], int(row["residue"][3:-1])
+        column, whole = re.sub("[-.]", "", stored[place].aligned), stored[place].aligned.replace(".", "")
+        assert x["orthologues:known"] == 1 and x["orthologues:gaps"] == pytest.approx(1 - len(column) / len(whole)), (
+            name
+        )
+        assert x["orthologues:same"] == pytest.approx(column.count(old) / len(column)), name
+        new = old if row["residue"].endswith("=") else row["residue"][-1]
+        assert x["orthologues:other"] == pytest.approx(column.count(new) / len(column)), name
+    # HGVS with a protein's name asks for that one alone, whatever the version.
+    table = (tmp_path / "g.tsv").read_text().replace("\tp.", "\tP.7:p.", 30).replace("\tp.", "\tQ:p.")
+    (tmp_path / "named.tsv").write_text(table)
+    named = ("--lake", lake.uri, "--cohort", "named")
+    _done(genodl, ingest, "variants", str(tmp_path / "named.tsv"), *given[1:], *named)
+    _done(genodl, ingest, "orthologues", str(fasta), *named)
+    snapshot = Snapshot(lake)
+    choice = features.choose(snapshot, "named", names, np.ones((1, len(names)), bool))
+    assert set(orthologues.NAMES) - {"orthologues:gaps"} < set(choice.names)  # residue 9 has one, which is not named P
+    coding = sum(row["residue"] != "NA" for row in rows)
+    assert told(features, snapshot, "named", choice.names)[1] == (
+        f"orthologues are known of 30 of {coding} variants with HGVS p.; of the others there is no such protein, or it "
+        "has another residue there"
+    )
+    report = _done(genodl, prepare, "variant_effect", *named, "--set", "variants.features=auto,orthologues")
+    assert any(text.startswith("features of variants, by group: ") and "orthologues (" in text
+               for text in report["warnings"])  # fmt: skip

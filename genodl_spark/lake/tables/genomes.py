@@ -105,6 +105,29 @@ ANNOTATIONS = Table(
     file="file",
     made_by="ingest annotations",
 )
+ORTHOLOGUES = Table(
+    "orthologues",
+    "One row per residue of a protein: what its orthologues in other species have there",
+    (
+        COHORT,
+        required("protein", "string", "Name of the first protein of the file, without version"),
+        required("position", "int", "Residue of the protein, 1-based"),
+        required("residue", "string", "Its amino acid, a letter"),
+        required(
+            "aligned", "string", "A letter for each orthologue in the order of the file; - for a gap, . beyond its ends"
+        ),
+        required("present", "int", "Orthologues that have a letter"),
+        required("file", "string", "File name of the source"),
+        required("line", "bigint", "Record in the file, 1-based"),
+    ),
+    key=("cohort", "protein", "position"),
+    partitioned_by=("cohort",),
+    checks={"letters": "position > 0 AND length(residue) = 1 AND present BETWEEN 0 AND length(aligned)"},
+    entity="protein",
+    kind="protein",
+    file="file",
+    made_by="ingest orthologues",
+)
 ALIGNMENTS = Table(
     "alignments",
     "One row per BAM or CRAM file and sample in it: what the file holds; its reads stay there and are read on demand",
