@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.learning import losses, markov, models
@@ -148,6 +149,20 @@ def test_every_stage_says_something_of_a_base(length: int) -> None:
         for stage, (x_of, weight) in enumerate(zip(kept, of, strict=True)):
             said = said + np.einsum("mbc,moc->mbo", x_of[:, :, place // 3**stage].detach().numpy(), weight)
         np.testing.assert_allclose(found[:, :, place], said, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"reverse_complement": "equivariant"}])
+def test_padding_is_beyond_the_ends_and_a_hidden_base_at_an_end_is_not(options: dict[str, Any]) -> None:
+    made, longer = network(**options), network(LENGTH + 6, **options)
+    x = functional.one_hot(torch.arange(6 * LENGTH).reshape(1, 6, LENGTH) * 7 % 5 % 4, 4).double().transpose(2, 3)
+    hidden = torch.zeros(1, 6, LENGTH, dtype=torch.bool)
+    hidden[..., [0, 5, LENGTH - 1]] = True
+    kept: list[torch.Tensor] = []
+    made._stages((x * ~hidden[:, :, None]).transpose(2, 3).contiguous(), False, None, kept)
+    wanted = made.bases(kept)
+    torch.testing.assert_close(made._logits(x, hidden, None, False), wanted)
+    padded = longer._logits(functional.pad(x, (0, 6)), functional.pad(hidden, (0, 6)), None, False)
+    torch.testing.assert_close(padded[:, :, :LENGTH], wanted)
 
 
 def parts(made: nn.Module) -> dict[str, tuple[int, ...]]:
