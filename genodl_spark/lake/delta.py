@@ -100,9 +100,10 @@ class Lake:
 
         def attempt() -> None:
             if not self._checked(table):
-                self._transaction(table).commit([], [], None)
+                # held to that: where another run has made it since, this would be a version without anything
+                self._transaction(table, since=-1).commit([], [], None)
 
-        retried(attempt)
+        retried(attempt, Conflict)
 
     def _checked(self, table: Table) -> bool:
         """Whether a table is there; the first commit makes one. InputError as for `check`."""

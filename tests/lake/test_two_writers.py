@@ -232,6 +232,23 @@ def test_tables_and_columns_that_two_runs_make(
     ][-1] == "alias"
 
 
+def test_a_table_that_another_run_makes_between_two_looks(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, look = Lake(lake.spark, lake.uri), Lake._checked
+    looks = []
+
+    def slow(one: Lake, table: Table) -> bool:
+        found = look(one, table)
+        if one is lake:
+            looks.append(found)
+            other.create(table)
+        return found
+
+    monkeypatch.setattr(Lake, "_checked", slow)
+    lake.create(SAMPLES)
+    assert looks == [False, True]
+    assert lake.version(SAMPLES) == 0
+
+
 def test_a_column_that_another_run_adds_between_two_looks(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     alias = dataclasses.replace(SAMPLE_SETS.columns[2], name="alias", nullable=True)
     more = dataclasses.replace(SAMPLE_SETS, columns=(*SAMPLE_SETS.columns, alias))
