@@ -271,6 +271,19 @@ CASES: dict[str, Case] = {
         "a.fa:3",
         "sequence a stands twice, first on line 1",
     ),
+    "orthologues: text without a header": (
+        "orthologues",
+        texts(a_fa="MKV\n>q\nMKV\n"),
+        "a.fa:1",
+        "found text before the first header",
+    ),
+    "orthologues: bases and a digit": (
+        "orthologues",
+        texts(a_fa=">p\nMK1V\n>q\nMKVV\n"),
+        "a.fa:1",
+        "found '1' in a protein",
+    ),
+    "orthologues: one protein": ("orthologues", texts(a_fa=">p\nMKWVTF\n"), "a.fa:1", "found one protein"),
     "GTF: blanks between columns": (
         "annotations",
         texts(a_gtf=GTF.replace("\t", " ")),

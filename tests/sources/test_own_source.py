@@ -244,9 +244,10 @@ def test_what_cannot_be_a_source_is_refused(tmp_path: Path, name: str, text: str
 
 
 def test_kinds_are_the_files_with_a_source() -> None:
-    usual = ("alignments", "annotations", "cells", "expression", "methylation", "mutations", "reference", "sequences")
+    usual = ("alignments", "annotations", "cells", "expression", "methylation", "mutations", "orthologues", "reference")
     tables = {
         **{name: name for name in usual},
+        "sequences": "sequences",
         "phenotypes": "samples",
         "variants": "variant_effects",
         "vcf": "variants",
