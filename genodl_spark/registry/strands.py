@@ -28,8 +28,8 @@ log = logging.getLogger("genodl")
 
 def decided(run: Run, dataset: Row) -> Run:
     """The same run, with model.reverse_complement=auto as the training rows of a data set say: none where what stands
-    on one strand says another thing than on the other, to one of its training sets. No set is told by rows that
-    are held out from it, unless another one says no. Networks that start from a model share weights if it does."""
+    on one strand says another thing than on the other, to one training set of the first repeat or to all rows that
+    train. Networks that start from a model share weights if it does."""
     s = run.settings
     if s.model.get("reverse_complement") != strands.AUTO:
         return run
@@ -39,7 +39,7 @@ def decided(run: Run, dataset: Row) -> Run:
     if begun != chosen:
         found = strands.option(s.model, letters and _one(run, dataset))
         chosen = "augment" if begun is not None and found == chosen else found
-    log.info("model.reverse_complement is %s, as the training rows say", chosen)
+    log.info("model.reverse_complement=auto is %s for these rows", chosen)
     run.report.metrics["reverse_complement"] = chosen
     return run.under(s.model_copy(update={"model": {**s.model, "reverse_complement": chosen}}))
 
@@ -49,20 +49,15 @@ def _one(run: Run, dataset: Row) -> bool:
     from pyspark.sql import functions as F
 
     s, layout, heads = run.settings, layout_of(dataset, run.settings.code_files), heads_of_row(dataset)
-    number = F.col(feed.target_column(layout.targets))
     code = F.conv(F.hex(F.substring("folds", 1, 1)), 16, 10).cast("int")
     rows = run.lake.read(EXAMPLES).where(F.col("dataset") == dataset.dataset)
     rows = rows.where(code != (UNUSED & 255) if dataset.folds else code == TRAIN)
     most = max(min(_SEEN, _BYTES // max(layout.values, 1)), 1)
     drawn = rows.orderBy(F.xxhash64(F.lit(s.seed), "row_id")).limit(most)
-    found = drawn.select("row_id", "x", number.alias("target"), "folds").toArrow().sort_by("row_id")
+    found = drawn.select(*layout.columns).toArrow().sort_by("row_id")
     x = packing.rows(found.column("x"), dataset.dtype, layout.values)
     folds = packing.rows(found.column("folds"), "int8", layout.repeats)
-    if layout.targets == 1:
-        target = found.column("target").to_numpy()[:, None]
-    else:
-        data, _ = packing.binary(found.column("target"))
-        target = data.view("<f8").reshape(len(x), -1)
+    target = feed.targets(found, layout.targets)
     sets = plan.training_sets(1 if dataset.folds else 0, dataset.folds)
     for learns in plan.learns(folds, sets, dataset.folds):
         losses = []
