@@ -23,7 +23,7 @@ from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
 from genodl_spark.registry import blending, pretrained, strands, tracking
-from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, with_blocks
+from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, part_of_split, with_blocks
 from genodl_spark.registry.models import HISTORY, newest
 from genodl_spark.registry.scores import MODEL, with_targets
 
@@ -160,9 +160,8 @@ def _keep_held_out(
     scored = run.spark.read.schema(f"{schema}, blends array<array<double>>" if blends else schema).parquet(*folders)
     if blends:
         scored = scored.select("repeat", "row_id", F.posexplode("blends").alias("share", "scores"))
-    code = F.conv(F.hex(F.substring("folds", F.col("repeat") + 1, 1)), 16, 10).cast("int")
     role = F.lit("fold") if dataset.folds else F.when(F.col("code") == 1, "validation").otherwise("test")
-    rows = with_targets(run, dataset, scored).withColumn("code", code)
+    rows = with_targets(run, dataset, scored).withColumn("code", part_of_split(F.col("repeat")))
     rows = rows.withColumn("fold", (F.col("code") if dataset.folds else F.lit(None)).cast("int"))
     rows = rows.withColumns({"role": role, "model_id": F.lit(model_id), "cohort": F.lit(dataset.cohort)})
     shares = [0.0] * len(heads)

@@ -33,7 +33,7 @@ from genodl_spark.registry.gene_lengths import lengths_of
 from genodl_spark.registry.labels import Labels, kept_together, label_of, labelled_cohorts, read_labels
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, Row
+    from pyspark.sql import Column, DataFrame, Row
 
 
 def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bool]:
@@ -321,6 +321,14 @@ def layout_of(dataset: Row, code: Code) -> feed.Layout:
     numbers = sum(head.numbers for head in heads_of_row(dataset))
     entries = dataset.entries or 0
     return feed.Layout(dataset.rows, dataset.n_features, dataset.dtype, dataset.repeats, width, entries, numbers)
+
+
+def part_of_split(repeat: Column | int) -> Column:
+    """What the split of a repeat says of a row of EXAMPLES: its fold or role, int, 0 to 254, or 255 for UNUSED."""
+    from pyspark.sql import functions as F
+
+    one = F.substring("folds", repeat + 1, 1)
+    return F.conv(F.hex(one), 16, 10).cast("int")
 
 
 def heads_of_row(dataset: Row) -> list[Head]:

@@ -15,7 +15,7 @@ from genodl_spark.learning.heads import labelled, targets
 from genodl_spark.learning.splits import TRAIN, UNUSED
 from genodl_spark.learning.training import plan
 from genodl_spark.registry import pretrained
-from genodl_spark.registry.datasets import heads_of_row, layout_of
+from genodl_spark.registry.datasets import heads_of_row, layout_of, part_of_split
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -49,7 +49,7 @@ def _one(run: Run, dataset: Row) -> bool:
     from pyspark.sql import functions as F
 
     s, layout, heads = run.settings, layout_of(dataset, run.settings.code_files), heads_of_row(dataset)
-    code = F.conv(F.hex(F.substring("folds", 1, 1)), 16, 10).cast("int")
+    code = part_of_split(0)
     rows = run.lake.read(EXAMPLES).where(F.col("dataset") == dataset.dataset)
     rows = rows.where(code != (UNUSED & 255) if dataset.folds else code == TRAIN)
     most = max(min(_SEEN, _BYTES // max(layout.values, 1)), 1)
