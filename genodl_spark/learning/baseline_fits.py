@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from genodl_spark.core.own_code import Code
-from genodl_spark.learning import baselines, encodings, feed, metrics
+from genodl_spark.learning import baselines, encodings, feed, losses, metrics
 from genodl_spark.learning.baselines import learning_times
 from genodl_spark.learning.encodings.values import Values
 from genodl_spark.learning.heads import Head, classes_of, labelled, targets
@@ -23,7 +23,7 @@ from genodl_spark.learning.training import plan
 @dataclass(frozen=True)
 class Fits:
     """All that a task needs to fit a baseline: the dataset's files, and those of another cohort to score
-    where `external` is given."""
+    where `external` is given. `loss`: that of `train.loss`, whose scale of values baselines learn, too."""
 
     files: list[str]
     layout: feed.Layout
@@ -38,6 +38,7 @@ class Fits:
     code: Code
     chain: Chain | None = None
     lengths: np.ndarray | None = None
+    loss: str = "auto"
 
 
 _STORED = Values()
@@ -84,7 +85,11 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     target = data.target[learnt_from, own]
     first = target[:, 0] if wanted.numbers else np.zeros(len(target))
     learnt = learning_times(first, target[:, 1] > 0) if wanted.kind == "time" else first
-    scores = baselines.fit_predict(name, x, learnt, others_x, len(wanted.classes), fits.seed, fits.options.get(name))
+    forward, backward = _scale(fits, wanted, encoding.shape(fits.layout.features))
+    scores = baselines.fit_predict(
+        name, x, forward(learnt), others_x, len(wanted.classes), fits.seed, fits.options.get(name)
+    )
+    scores = backward(scores)
     if (
         wanted.kind == "time"
     ):  # sums of residuals are 0 but for their last bits, which are not to put rows of different folds in an order
@@ -94,6 +99,17 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
 
 def _as_they_are(x: np.ndarray) -> np.ndarray:
     return x
+
+
+Mapped = Callable[[np.ndarray], np.ndarray]
+
+
+def _scale(fits: Fits, head: Head, inputs: encodings.Shape) -> tuple[Mapped, Mapped]:
+    """To the scale that the network's loss learns a head's values on, and back."""
+    if head.kind != "value":
+        return _as_they_are, _as_they_are
+    loss = losses.loss(losses.name_of(fits.loss, fits.heads), [head], inputs, fits.code)
+    return getattr(loss, "forward", _as_they_are), getattr(loss, "backward", _as_they_are)
 
 
 def _treatment(

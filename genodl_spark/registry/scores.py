@@ -56,6 +56,7 @@ def fits_of(
         code=run.settings.code_files,
         chain=chain,
         lengths=lengths_of(run, chain, list(dataset.features)),
+        loss=run.settings.train.loss,
     )
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 class Values:
     """Targets are standardised in each training set, by their mean and standard deviation,
-    so that one learning rate suits all units."""
+    so that one learning rate suits all units. They may be learnt on another scale (`forward`), from which answers come
+    back (`backward`)."""
 
     outputs = 1
     measures = 2
@@ -30,13 +31,21 @@ class Values:
     def check(self, target: np.ndarray) -> None:
         pass
 
+    def forward(self, target: np.ndarray) -> np.ndarray:
+        """Targets on the scale that is learnt; monotone."""
+        return target
+
+    def backward(self, value: np.ndarray) -> np.ndarray:
+        """The inverse of `forward`."""
+        return value
+
     def standard(self, target: np.ndarray, learns: np.ndarray) -> np.ndarray:
-        of_sets = [target[rows, 0] for rows in learns]
+        of_sets = [self.forward(target[rows, 0]) for rows in learns]
         return np.array([(values.mean(), values.std() or 1.0) for values in of_sets])
 
     def wanted(self, outputs: torch.Tensor, target: np.ndarray, standard: np.ndarray) -> torch.Tensor:
         """The standardised target of every row for every member, (M, B)."""
-        return members((target[None, :, 0] - standard[:, :1]) / standard[:, 1:], outputs)
+        return members((self.forward(target[None, :, 0]) - standard[:, :1]) / standard[:, 1:], outputs)
 
     def value(self, outputs: torch.Tensor) -> torch.Tensor:
         """What every member predicts of the standardised target, float64 (E, B), of outputs (E, B, 1)."""
@@ -44,7 +53,7 @@ class Values:
 
     def answer(self, outputs: torch.Tensor, standard: np.ndarray, inputs: Any) -> np.ndarray:
         center, spread = standard.tolist()
-        return (self.value(outputs).mean(0).cpu().numpy() * spread + center)[:, None]
+        return self.backward(self.value(outputs).mean(0).cpu().numpy() * spread + center)[:, None]
 
     def uncertainty(self, outputs: torch.Tensor, answer: np.ndarray, standard: np.ndarray) -> np.ndarray:
         """Standard deviation of the members' values."""

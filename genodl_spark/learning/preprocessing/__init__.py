@@ -4,6 +4,8 @@ any row by itself (`apply`), so that nothing of a held-out row, nor of the rows 
 
     fit(rows, about) -> tensors        what training rows teach, float64 arrays by name
     apply(rows, tensors) -> Rows       the same of any rows, in fewer columns where `tensors` has `kept`
+    draw(rows, tensors) -> Rows        the same, with missing values drawn from what they may be: row k of several equal
+                                       ones gets draw k; `draws` says whether it does
     dropped(rows, tensors) -> bool     training rows that nothing later shall learn from
     shapes(features, batches)          of its tensors, None for a length that is free
     scales, scaled                     whether it leaves sizes of rows for another step; whether it takes them
@@ -66,12 +68,16 @@ class Step(Section):
 
     scales: ClassVar[bool] = False
     scaled: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
 
     def fit(self, rows: Rows, about: About) -> dict[str, np.ndarray]:
         return {}
 
     def apply(self, rows: Rows, tensors: Tensors) -> Rows:
         return rows
+
+    def draw(self, rows: Rows, tensors: Tensors) -> Rows:
+        return self.apply(rows, tensors)
 
     def dropped(self, rows: Rows, tensors: Tensors) -> np.ndarray:
         return np.zeros(len(rows.x), bool)
@@ -220,8 +226,19 @@ class Chain:
             self._done(number, step.apply(rows, found), found, x, alive, sizes)
         return Fitted(tensors, used)
 
-    def apply(self, x: np.ndarray, tensors: Tensors) -> np.ndarray:
-        """Rows x (n, F), NaN missing, after all steps, float32 (n, F): 0 in columns that a step has left out."""
+    @property
+    def draws(self) -> bool:
+        """Whether a step knows how far missing values may lie from what it fills in."""
+        return any(step.draws for step in self.steps)
+
+    def drawn(self, x: np.ndarray, tensors: Tensors, count: int) -> np.ndarray:
+        """One row x (F,), NaN missing, after all steps, float32 (count, F): its missing values drawn from what they
+        may be, `count` of _ROWS at most."""
+        return self.apply(np.repeat(x[None], min(count, _ROWS), 0), tensors, draw=True)
+
+    def apply(self, x: np.ndarray, tensors: Tensors, draw: bool = False) -> np.ndarray:
+        """Rows x (n, F), NaN missing, after all steps, float32 (n, F): 0 in columns that a step has left out.
+        `draw`: see `drawn`."""
         made = np.empty((len(x), self.features), np.float32)
         for start in range(0, len(x), _ROWS):
             part = x[start : start + _ROWS].astype(np.float64)
@@ -230,7 +247,8 @@ class Chain:
             for number, step in enumerate(self.steps):
                 own = self.tensors_of(number, tensors)
                 rows = Rows(part[:, self._alive(number, alive)], batch, sizes.get(self._block(number)))
-                self._done(number, step.apply(rows, own), own, part, alive, sizes)
+                done = step.draw(rows, own) if draw else step.apply(rows, own)
+                self._done(number, done, own, part, alive, sizes)
             part[:, ~alive] = 0
             part[:, self.indicators] = 0
             made[start : start + _ROWS] = part

@@ -26,6 +26,7 @@ CHAINS = [
     ["impute_median", "tpm", "log2"],
     ["beta_to_m", "impute_median"],
     ["m_to_beta", "impute_median"],
+    ["log2", "impute_gaussian"],
 ]
 OPTIONS = {"low_variance": {"share": 0.3}, "combat": {"protect_label": True}, "median_of_ratios": {"positive": True}}
 
