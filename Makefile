@@ -25,10 +25,10 @@ check: setup ## lint, format, types, layers
 test: check ## all checks, then the tests of one machine, in three processes, as each waits for its JVM and its disk
 	@$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/cluster --ignore=tests/faults --ignore=tests/schedule --ignore=tests/object_store --ignore=tests/containers tests
 
-goldens: setup ## ask plink2, bcftools and R with edgeR, DESeq2, preprocessCore and sva (of apt-get) again what tests compare with, and say what has changed
+goldens: setup ## ask plink2, bcftools and R with edgeR, limma, DESeq2, preprocessCore and sva (of apt-get) again what tests compare with, and say what has changed
 	@rm -rf tests/golden/plink2 tests/golden/bcftools tests/golden/Rscript; export GENODL_GOLDENS=ask; \
 	$(PYTEST) tests/genetics/qc tests/formats/vcf -k plink\ or\ alignment_as && \
-	$(PYTEST) tests/learning/preprocessing && \
+	$(PYTEST) tests/learning/preprocessing tests/learning/biomarkers && \
 	git status --short tests/golden
 
 test-cluster: setup ## jobs sent by spark-submit to a master and two workers on this machine
