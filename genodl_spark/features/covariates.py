@@ -13,7 +13,16 @@ import pyarrow.compute as pc
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import known, number, shown
-from genodl_spark.features.protocol import ROWS, Changed, Choice, Features, StoredRows, batch_of, entity_of
+from genodl_spark.features.protocol import (
+    ROWS,
+    Changed,
+    Choice,
+    Features,
+    StoredRows,
+    batch_of,
+    blocks_among,
+    entity_of,
+)
 from genodl_spark.lake.entities import check_column, rows_about, table_about
 from genodl_spark.lake.schema import PERSON, Table, identifier
 from genodl_spark.learning.encodings.values import Values
@@ -71,6 +80,9 @@ class WithCovariates:
 
     def cohorts(self, lake: Snapshot) -> list[str]:
         return self.base.cohorts(lake)
+
+    def positions(self, names: list[str]) -> dict[str, np.ndarray]:
+        return blocks_among(self.base, [name for name in names if not name.startswith(COVARIATE)])
 
     def entities(self, lake: Snapshot, cohort: str) -> list[str]:
         return self.base.entities(lake, cohort)

@@ -120,7 +120,8 @@ class Features(Protocol):
         None where that is not known any more."""
 
     # A class may have `some_rows(lake, cohort, features, wanted)` besides: `rows` of some entities, those that a
-    # broadcast holds, where it is dear to make those of all.
+    # broadcast holds, where it is dear to make those of all; and `positions(names)`, where its features are of blocks
+    # that a row may lack.
 
 
 def entity_of(features: Features) -> str:
@@ -142,6 +143,13 @@ def some_rows(features: Features, lake: Snapshot, cohort: str, names: list[str],
         found: DataFrame = features.some_rows(lake, cohort, names, wanted)
         return found
     return features.rows(lake, cohort, names)
+
+
+def blocks_among(features: Features, names: list[str]) -> dict[str, np.ndarray]:
+    """Where the features of each block stand among `names`, int64, in order, where they are of blocks that a row may
+    lack; nothing of others."""
+    found: dict[str, np.ndarray] = features.positions(names) if hasattr(features, "positions") else {}
+    return found
 
 
 def batch_of(entities: pa.Array, x: np.ndarray | pa.BinaryArray, missing: np.ndarray) -> pa.RecordBatch:

@@ -6,7 +6,7 @@ import gc
 import json
 import platform
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -347,16 +347,20 @@ def cached(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Pr
 @dataclass(frozen=True)
 class Batch:
     """Rows that were scored together: their identifiers, their scores, and how many of the model's
-    features each lacks, int (B,)."""
+    features each lacks, int (B,); of blocks that rows may lack, which each does, bool (B, blocks)."""
 
     entities: pa.Array
     scores: Scores
     missing: np.ndarray
+    absent: np.ndarray | None = None
 
 
-def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[Batch]:
+Blocks = Sequence[tuple[str, np.ndarray]]  # names of blocks, and where their features stand, int64
+
+
+def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch], blocks: Blocks = ()) -> Iterator[Batch]:
     """Scores batches of rows (entity_id string, x binary, missing int; length int of sequences that x may
-    be a part of), some thousands at once.
+    be a part of), some thousands at once. `blocks`: those that a row may lack; one that lacks all has no score, NaN.
 
     No batch of the predictor but the last is filled up.
     """
@@ -365,7 +369,13 @@ def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch]) -> Iterator[
     for rows in whole(batches, predictor.batch):
         x = packing.packed(rows.column("x"), predictor.card.dtype, width)
         lengths = rows.column("length").to_numpy() if "length" in rows.schema.names else None
-        held.append(Batch(rows.column("entity_id"), predictor.scores(x, lengths), rows.column("missing").to_numpy()))
+        scores, absent = predictor.scores(x, lengths), None
+        if blocks:
+            known = ~np.isnan(predictor.encoding.floats(np.asarray(x[:])))
+            absent = np.stack([~known[:, places].any(1) for _, places in blocks], 1)
+            nothing = absent.all(1)
+            scores.raw[nothing], scores.uncertainty[nothing] = np.nan, np.nan
+        held.append(Batch(rows.column("entity_id"), scores, rows.column("missing").to_numpy(), absent))
         if sum(len(batch.missing) for batch in held) >= _AT_ONCE:
             yield _together(held)
             held = []
@@ -408,6 +418,7 @@ def _together(batches: list[Batch]) -> Batch:
         pa.concat_arrays([batch.entities for batch in batches]),
         Scores(*scores),
         np.concatenate([batch.missing for batch in batches]),
+        None if batches[0].absent is None else np.concatenate([b.absent for b in batches if b.absent is not None]),
     )
 
 

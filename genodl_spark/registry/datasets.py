@@ -17,7 +17,7 @@ from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.features.covariates import told
-from genodl_spark.features.protocol import ROW_NAMES, entity_of
+from genodl_spark.features.protocol import ROW_NAMES, blocks_among, entity_of
 from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.entities import tables_about
 from genodl_spark.lake.tables.genomes import REFERENCE_BASES
@@ -361,7 +361,8 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         loss=s.train.loss,
         folds=dataset.folds,
         transform=dataset.transform,
-        max_missing=s.quality.max_missing,
+        # of blocks that some lack, features were judged when they were chosen, over those who have them
+        max_missing=1.0 if blocks_among(tasks.features(s), list(dataset.features)) else s.quality.max_missing,
         select=s.quality.select,
         model=model,
         options=s.train.model_copy(update={"blend": _blend(run, heads, encoding)}),

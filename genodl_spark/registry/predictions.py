@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from genodl_spark.core import packing, session
 from genodl_spark.core.errors import InputError
 from genodl_spark.features.covariates import told
-from genodl_spark.features.protocol import Kernel, some_rows, stored_rows
+from genodl_spark.features.protocol import Kernel, blocks_among, some_rows, stored_rows
 from genodl_spark.job.run import Run, code_of, now
 from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part, PartWriter
@@ -26,7 +26,7 @@ from genodl_spark.lake.tables.learning import PREDICTIONS, SPLITS
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.heads import Head, answers
 from genodl_spark.learning.model_files import ModelFiles
-from genodl_spark.learning.predictor import Batch, Predictor
+from genodl_spark.learning.predictor import Batch, Blocks, Predictor
 from genodl_spark.registry.models import Chosen
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Scoring:
     """What a task needs to make rows of `predictions`; it goes to the tasks as it is.
 
     `trained`: a broadcast of the entities that the model saw in training.
-    `wanted`: of those to be scored, or of None for all.
+    `wanted`: of those to be scored, or of None for all. `blocks`: those of the features that a row may lack.
     """
 
     files: ModelFiles
@@ -85,6 +85,7 @@ class Scoring:
     wanted: Any
     table_uri: str
     name: str
+    blocks: Blocks = ()
 
     def same(self, predictor: Predictor, count: int) -> dict[str, pa.Array]:
         """The columns of `count` rows that hold one value."""
@@ -130,14 +131,19 @@ class Scoring:
             "in_training": pc.is_in(batch.entities, self.trained.value),
         }
         schema = PREDICTIONS.arrow_schema()
-        if np.isnan(value).any():  # of a sequence of which no base is known, to a model that tells bases
-            columns["note"] = pa.array([NOTHING_KNOWN if lacks else None for lacks in np.isnan(value)], pa.string())
+        # of a person without any block, or a sequence of which no base is known, to a model that tells bases
+        nothing = np.isnan(value)
+        if batch.absent is not None:
+            columns["note"] = lacking(batch.absent, [name for name, _ in self.blocks])
+        elif nothing.any():
+            columns["note"] = pa.array([NOTHING_KNOWN if lacks else None for lacks in nothing], pa.string())
         if classes:
             names = pa.array(classes, pa.string())
-            ends = pa.array(np.arange(count + 1, dtype=np.int32) * len(classes))
-            columns["predicted"] = names.take(pa.array(best))
+            columns["predicted"] = names.take(pa.array(best, mask=nothing))
             keys = names.take(pa.array(np.tile(np.arange(len(classes)), count)))
-            columns["probabilities"] = pa.MapArray.from_arrays(ends, keys, pa.array(calibrated.ravel()))
+            ends = pa.array(np.arange(count + 1, dtype=np.int32) * len(classes))
+            found = pa.MapArray.from_arrays(ends, keys, pa.array(calibrated.ravel()))
+            columns["probabilities"] = found.take(pa.array(np.arange(count), mask=nothing)) if nothing.any() else found
         return pa.RecordBatch.from_arrays([columns.get(f.name, pa.nulls(count, f.type)) for f in schema], schema=schema)
 
     def write(self, batches: Iterable[pa.RecordBatch], number: int) -> Iterator[pa.RecordBatch]:
@@ -160,7 +166,7 @@ class Scoring:
         """Rows of `predictions` of batches of packed rows, for each head, some thousands at once; and how many features
         these rows lack at least."""
         most, same = 0, dict[str, pa.Array]()
-        for batch in kernel.scored(predictor, batches):
+        for batch in kernel.scored(predictor, batches, self.blocks):
             if len(batch.entities) > most:
                 most = len(batch.entities)
                 same = self.same(predictor, most)
@@ -174,6 +180,17 @@ class Scoring:
             kept = batch.filter(pc.is_in(batch.column("entity_id"), self.wanted.value))
             if kept.num_rows:
                 yield kept
+
+
+def lacking(absent: np.ndarray, blocks: list[str]) -> pa.Array:
+    """What is said of rows that lack blocks, bool (rows, blocks): NULL of those that lack none."""
+    kinds, of_row = np.unique(absent, axis=0, return_inverse=True)
+    said: list[str | None] = []
+    for kind in kinds:
+        names = [name for name, is_absent in zip(blocks, kind, strict=True) if is_absent]
+        without = f"without {', '.join(names)}" if names else None
+        said.append(f"no score: it has none of the blocks {', '.join(names)}" if kind.all() else without)
+    return pa.array(said, pa.string()).take(pa.array(of_row.ravel()))
 
 
 def _known(values: np.ndarray) -> pa.Array:
@@ -203,6 +220,7 @@ def scoring_of(run: Run, model: Chosen, cohort: str, versions: Mapping[str, int]
         wanted=context.broadcast(wanted),
         table_uri=run.lake.path(PREDICTIONS),
         name=uuid.uuid4().hex[:12],
+        blocks=tuple(blocks_among(model.features, model.card.features).items()),
     )
 
 
@@ -309,7 +327,9 @@ def rescored(run: Run, model: Chosen, row: Row, scoring: Scoring | None = None) 
     predictor = kernel.Predictor(
         model.card, model.files.weights(), model.uri, was["precision"], was["passes"], None, threads, code
     )
-    ((_, of_heads),) = (scoring or plain(model.files, was)).scored(predictor, rows.to_batches())
+    if scoring is None:
+        scoring = replace(plain(model.files, was), blocks=tuple(blocks_among(model.features, names).items()))
+    ((_, of_heads),) = scoring.scored(predictor, rows.to_batches())
     found = (one for batch in of_heads for one in batch.to_pylist() if one["label_column"] == row.label_column)
     again = next(found)
     return {name: again[name] for name in (*RESCORED, "computed_on")}

@@ -15,6 +15,7 @@ from tests.pipelines.test_consequence_features import genes, vcf
 
 TASKS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "tasks").glob("*.toml"))
 ANNOTATED = ("gene_burden", "variant_effect")  # from consequences of variants for the genes of `genes`
+MATRICES = ("tumor_type", "multi_omics")
 ROWS = 40
 QUICK = ("train.epochs=2", "train.min_steps=20", "train.ensemble=2", "tracking.uri=off", "train.launcher=process")
 
@@ -33,7 +34,7 @@ def inputs(genodl, task: str, folder: Path) -> list[str]:
         table = folder / "people.samples.tsv"
         table.write_text(table.read_text().replace("population", "super_population", 1))
         return ["vcf", str(path), "--samples", str(table)]
-    if task == "tumor_type":
+    if task in MATRICES:
         names, values = [f"p{i}" for i in range(ROWS)], draw.normal(size=(12, ROWS))
         matrix, table = folder / "matrix.tsv", folder / "samples.tsv"
         rows = [["gene", *names], *([f"G{g}", *(f"{v:.3f}" for v in row)] for g, row in enumerate(values))]
@@ -91,7 +92,9 @@ def test_a_random_prediction_is_traced_and_made_again(genodl, lake: Lake, tmp_pa
     assert found["made_from"]["table_versions"] == row.source_versions
     (file,) = found["made_from"]["files"]
     assert (file["uri"], len(file["sha256"])) == (storage.absolute(path), 64)
-    assert {"ancestry": "records", "gene_burden": "records", "tumor_type": "column"}.get(task, "line") in file
+    assert {"ancestry": "records", "gene_burden": "records", **dict.fromkeys(MATRICES, "column")}.get(
+        task, "line"
+    ) in file
     assert found["model"]["model_id"] == model and found["model"]["trained_by"]["run"] and found["scored_by"]["run"]
     hashes = {r.split_hash for r in lake.read(SPLITS).select("split_hash").distinct().collect()}
     assert {found["model"]["dataset"]["split_hash"]} == hashes

@@ -323,7 +323,7 @@ PREDICTIONS = Table(
         ),
         Column("code", "string", "Hash of the code that scored the row"),
         required("scored_at", "timestamp", "When, UTC"),
-        Column("note", "string", "Why there is no score; NULL where there is one"),
+        Column("note", "string", "Why there is no score, or which blocks of features it was made without; else NULL"),
     ),
     key=("task", "cohort", "entity_id", "label_column", "model_id"),
     partitioned_by=("task", "cohort"),
