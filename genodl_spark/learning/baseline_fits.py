@@ -39,6 +39,7 @@ class Fits:
     chain: Chain | None = None
     lengths: np.ndarray | None = None
     loss: str = "auto"
+    balanced: bool = False
 
 
 _STORED = Values()
@@ -86,9 +87,8 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     first = target[:, 0] if wanted.numbers else np.zeros(len(target))
     learnt = learning_times(first, target[:, 1] > 0) if wanted.kind == "time" else first
     forward, backward = _scale(fits, wanted, encoding.shape(fits.layout.features))
-    scores = baselines.fit_predict(
-        name, x, forward(learnt), others_x, len(wanted.classes), fits.seed, fits.options.get(name)
-    )
+    options, classes = fits.options.get(name), len(wanted.classes)
+    scores = baselines.fit_predict(name, x, forward(learnt), others_x, classes, fits.seed, options, fits.balanced)
     scores = backward(scores)
     if (
         wanted.kind == "time"

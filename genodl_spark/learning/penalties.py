@@ -15,20 +15,22 @@ PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)  # C: with f standardised 
 RIDGE_PENALTIES = np.logspace(-4, 4, 17)
 INNER_FOLDS = 3
 INNER_ROWS = 2000
+BALANCED = "balanced"  # weights of rows, n / (K n_k), as scikit-learn calls them
 
 
-def logistic(penalty: float, tolerance: float) -> LogisticRegression:
-    return LogisticRegression(C=penalty, max_iter=1000, tol=tolerance, warm_start=True)
+def logistic(penalty: float, tolerance: float, balanced: bool = False) -> LogisticRegression:
+    weights = BALANCED if balanced else None
+    return LogisticRegression(C=penalty, max_iter=1000, tol=tolerance, warm_start=True, class_weight=weights)
 
 
-def of_logistic(z: Any, y: np.ndarray, seed: int) -> float:
+def of_logistic(z: Any, y: np.ndarray, seed: int, balanced: bool = False) -> float:
     """The C of `path_of_logistic`."""
-    return path_of_logistic(z, y, seed)[0]
+    return path_of_logistic(z, y, seed, balanced)[0]
 
 
-def path_of_logistic(z: Any, y: np.ndarray, seed: int) -> tuple[float, float]:
+def path_of_logistic(z: Any, y: np.ndarray, seed: int, balanced: bool = False) -> tuple[float, float]:
     """The C of PENALTIES with the least log loss in INNER_FOLDS folds, stratified, of at most INNER_ROWS rows, the
-    smallest of equals; and this loss, summed."""
+    smallest of equals; and this loss, summed. `balanced`: every class counts alike, in fits and losses."""
     rows, fold = dealt(y, seed, INNER_ROWS)
     z, y = z[rows], y[rows]
     models: dict[int, LogisticRegression] = {}
@@ -39,15 +41,25 @@ def path_of_logistic(z: Any, y: np.ndarray, seed: int) -> tuple[float, float]:
             inside, held = fold != k, fold == k
             if not held.any() or len(np.unique(y[inside])) < 2:
                 continue
-            model = models.setdefault(k, logistic(penalty, 1e-4)).set_params(C=penalty).fit(z[inside], y[inside])
-            column = np.searchsorted(model.classes_, y[held]).clip(max=len(model.classes_) - 1)
-            likelihood = model.predict_proba(z[held])[np.arange(held.sum()), column]
-            loss -= np.log(np.where(model.classes_[column] == y[held], likelihood, 0).clip(1e-6)).sum()
+            model = models.setdefault(k, logistic(penalty, 1e-4, balanced)).set_params(C=penalty)
+            loss += log_loss(model.fit(z[inside], y[inside]), z[held], y[held], balanced)
         if loss < least:
             best, least = penalty, loss
         elif loss > least:
             break  # the loss has one valley along the path, as a rule, and weak penalties cost most
     return best, float(least)
+
+
+def log_loss(model: LogisticRegression, z: Any, y: np.ndarray, balanced: bool = False) -> float:
+    """Of a fitted model on rows z, summed, at most that of a probability of 1e-6 each; `balanced`: each class of y
+    counts alike."""
+    column = np.searchsorted(model.classes_, y).clip(max=len(model.classes_) - 1)
+    likelihood = model.predict_proba(z)[np.arange(len(y)), column]
+    losses = -np.log(np.where(model.classes_[column] == y, likelihood, 0).clip(1e-6))
+    if not balanced:
+        return float(losses.sum())
+    _, index, counts = np.unique(y, return_inverse=True, return_counts=True)
+    return float(losses @ (len(y) / (len(counts) * counts[index])))
 
 
 def of_ridge(z: Any, y: np.ndarray, seed: int) -> float:

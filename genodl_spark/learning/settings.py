@@ -11,6 +11,8 @@ from genodl_spark.core.toml import Names, Section, Text
 
 BLENDS = ("kmers", "positions", "both")  # what a linear model beside a network may see of a sequence
 
+BALANCED = "balanced"  # classes that count alike
+
 
 class Quality(Section):
     """Choice and treatment of features; everything is fitted on training rows only."""
@@ -152,6 +154,12 @@ class Train(Section):
     )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="Share of the target probability that is spread evenly over all classes."
+    )
+    class_weights: str = Field(
+        "none",
+        pattern=f"^(none|{BALANCED})$",
+        description="What classes count for, in the network's loss and in its baselines: balanced, every class alike, "
+        "however rare, and probabilities are those where classes are equally frequent; or none, every row alike.",
     )
     patience: int = Field(
         0,

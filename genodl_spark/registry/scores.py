@@ -18,7 +18,7 @@ from genodl_spark.learning.baseline_fits import Fits, of_head
 from genodl_spark.learning.calibration import calibrated
 from genodl_spark.learning.heads import Head, answers, labelled, stored, targets
 from genodl_spark.learning.metrics import HeldOut, headline_metric
-from genodl_spark.learning.settings import Evaluation
+from genodl_spark.learning.settings import BALANCED, Evaluation
 from genodl_spark.registry.datasets import allowed_of, chain_of, heads_of_row, layout_of
 from genodl_spark.registry.gene_lengths import lengths_of
 from genodl_spark.registry.models import Chosen
@@ -57,6 +57,7 @@ def fits_of(
         chain=chain,
         lengths=lengths_of(run, chain, list(dataset.features)),
         loss=run.settings.train.loss,
+        balanced=run.settings.train.class_weights == BALANCED,
     )
 
 

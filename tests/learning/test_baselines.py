@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_selection import f_classif
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -75,6 +76,80 @@ def test_rotated_linear_models_are_those_of_all_features(c: int) -> None:
         baselines.fit_predict("logistic", train, value, test, 0, 0).tolist()
         == baselines.fit_predict("ridge", train, value, test, 0, 0).tolist()
     )
+
+
+@pytest.mark.parametrize("f", [15, 400])
+@pytest.mark.parametrize("balanced", [False, True])
+def test_lda_is_that_of_scikit_learn(f: int, balanced: bool) -> None:
+    x, y = classes(90, f, 3, signal=2.0)
+    y[:60][y[:60] == 2] = 1
+    y[:8] = 2  # classes of three sizes
+    x[:60, 5] = 7.0  # constant in training
+    oracle = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[:60].astype(np.float64), y[:60])
+    if balanced:  # scikit-learn's priors would weigh the covariance, too
+        oracle.intercept_ -= np.log(oracle.priors_)
+    found = baselines.fit_predict("lda", x[:60], y[:60], x[60:], 3, 0, balanced=balanced)
+    assert found == pytest.approx(oracle.predict_proba(x[60:].astype(np.float64)), abs=1e-9)
+
+
+def test_lda_of_more_rows_than_it_takes_keeps_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "LDA_ROWS", 40)
+    x, y = classes(300, 12, 3, signal=4.0)
+    y[:200][y[:200] == 2] = 0
+    y[0] = 2  # one row of it
+    found = baselines.fit_predict("lda", x[:200], y[:200], x[200:], 3, 0)
+    assert np.isfinite(found).all() and (found.argmax(1) == y[200:])[y[200:] < 2].mean() > 0.9
+
+
+def test_elastic_net_finds_few_features_by_a_penalty_of_inner_folds() -> None:
+    x, y = classes(160, 500, 2, signal=0.0)
+    x[:, :4] += 4 * y[:, None]
+    fixed = {"C": 1.0, "l1_ratio": 0.9}
+    scaler = StandardScaler().fit(x[:80].astype(np.float64))
+    z, w = scaler.transform(x[:80].astype(np.float64)), scaler.transform(x[80:].astype(np.float64))
+    scale = np.sqrt((z**2).sum(1).mean())
+    shape = {"C": 1.0, "l1_ratio": 0.9, "solver": "saga", "class_weight": "balanced", "max_iter": 5000, "tol": 1e-6}
+    oracle = LogisticRegression(**shape, random_state=1).fit(z / scale, y[:80])
+    found = baselines.fit_predict("elastic_net", x[:80], y[:80], x[80:], 2, 0, fixed, balanced=True)
+    assert found == pytest.approx(oracle.predict_proba(w / scale), abs=0.02)
+    chosen = baselines.fit_predict("elastic_net", x[:80], y[:80], x[80:], 2, 0)
+    assert (chosen.argmax(1) == y[80:]).mean() > 0.85
+    noise = baselines.fit_predict("elastic_net", x[:80, 4:], y[:80], x[80:, 4:], 2, 0)
+    assert np.abs(noise[:, 1] - 0.5).max() < np.abs(chosen[:, 1] - 0.5).max()
+
+
+def test_balanced_classes_count_alike_and_rows_may_be_repeated_in_their_place() -> None:
+    x, y = classes(400, 20, 2, signal=0.4)
+    y[:200] = np.arange(200) % 5 == 0
+    x[:, :5] += 0.8 * y[:, None]
+    # trees that are grown in full, and forests of them, hardly notice
+    for name in set(baselines.NAMES) - {"majority", "decision_tree", "random_forest"}:
+        plain, even = (
+            baselines.fit_predict(name, x[:200], y[:200], x[200:], 2, 0, balanced=balanced)
+            for balanced in (False, True)
+        )
+        assert even[:, 1].mean() > plain[:, 1].mean(), name
+    # A weight of n / (K n_k) is that of so many copies of a row.
+    often = np.concatenate([np.flatnonzero(y[:200] == 0), np.repeat(np.flatnonzero(y[:200] == 1), 4)])
+    for name, options in (("linear_svm", {"C": 0.01}), ("logistic", {"C": 10.0})):
+        z = np.hstack(baselines._standardise(x[:200], x[:200])[:1])
+        weighted = baselines.fit_predict(name, z, y[:200], z, 2, 0, options, balanced=True)
+        copies = _of_copies(name, z[often], y[:200][often], z, len(often) / 200)
+        assert weighted == pytest.approx(copies, abs=2e-3), name
+    rare = baselines.fit_predict("majority", x[:200], y[:200], x[200:201], 2, 0, balanced=True)
+    assert rare.tolist() == [[0.8, 0.2]]
+
+
+def _of_copies(name: str, z: np.ndarray, y: np.ndarray, others: np.ndarray, grown: float) -> np.ndarray:
+    """A linear model of standardised rows some of which are repeated; C as of one of 1 / `grown` of the rows."""
+    if name == "logistic":
+        scale = np.sqrt((others**2).sum(1).mean())
+        model = LogisticRegression(C=10.0 / grown, max_iter=10_000, tol=1e-8).fit(z / scale, y)
+        return model.predict_proba(others / scale)
+    scale = np.sqrt((others**2).sum(1).mean())
+    svm = LinearSVC(C=0.01 / grown, dual=False, intercept_scaling=scale, max_iter=100_000).fit(z, y)
+    positive = 1 / (1 + np.exp(-svm.decision_function(others)))
+    return np.column_stack([1 - positive, positive])
 
 
 @pytest.mark.parametrize("f", [30, 300])

@@ -314,3 +314,35 @@ def test_heads_are_stored_only_where_the_label_does_not_say_them() -> None:
         losses.loss("cross_entropy", TIME, (1,))
     with pytest.raises(InputError):
         card_of(b'{"format": 2, "heads": 3}', "model.json")
+
+
+def test_balanced_losses_weigh_every_class_alike_and_values_not_at_all() -> None:
+    _, target = rows_of()
+    learns = np.stack([np.arange(ROWS) % 5 > 0, np.arange(ROWS) < 40])
+    plain = losses.loss("auto", SEVERAL, (8,))
+    even = losses.balanced(plain, target, learns)
+    outputs = torch.from_numpy(np.random.default_rng(1).normal(size=(4, ROWS, plain.outputs)))  # 2 members each
+    standard = plain.standard(target, learns)
+    found = even.rows(outputs, target, standard, None, 0.0).numpy()
+    expected = np.zeros_like(found)
+    for member in range(4):
+        for row in range(ROWS):
+            parts = []
+            for column, place, classes in ((0, slice(0, 3), 3), (2, slice(4, 6), 2)):
+                if np.isnan(target[row, column]):
+                    continue
+                mine = target[learns[member // 2], column]
+                mine = mine[~np.isnan(mine)]
+                weight = len(mine) / (classes * (mine == target[row, column]).sum())
+                parts.append(-weight * outputs[member, row, place].log_softmax(-1)[int(target[row, column])].item())
+            if not np.isnan(target[row, 1]):
+                mean, deviation = standard[member // 2, 2:4]
+                parts.append((outputs[member, row, 3].item() - (target[row, 1] - mean) / deviation) ** 2)
+            expected[member, row] = np.mean(parts)
+    values = losses.loss("auto", SEVERAL[1:2], (8,))
+    assert losses.balanced(values, target[:, 1:2], learns) is values
+    one = losses.balanced(losses.loss("auto", SEVERAL[:1], (8,)), np.nan_to_num(target[:, :1]), learns)
+    counts = np.bincount(np.nan_to_num(target[learns[0], 0]).astype(int))
+    assert one.weights[0] @ counts == pytest.approx(learns[0].sum())
+    ratio = found / expected
+    assert ratio == pytest.approx(np.ones_like(ratio), rel=1e-9)

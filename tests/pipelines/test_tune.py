@@ -96,7 +96,7 @@ def test_a_search_in_inner_folds(genodl, lake: Lake, tmp_path: Path) -> None:
     found = lake.read(TRIALS).collect()
     numbers = sorted((r.predictor, r.objective, r.number) for r in found)
     assert numbers == [
-        (*of, n) for of in (("decision_tree", "accuracy"), ("model", "validation_loss")) for n in range(3)
+        (*of, n) for of in (("decision_tree", "balanced_accuracy"), ("model", "validation_loss")) for n in range(3)
     ]
     trials = {r.number: as_trial(r) for r in found if r.predictor == "model"}
     assert report["rows"]["trials"] == {"written": 6, "total": 6, "quarantined": 0}

@@ -17,6 +17,8 @@ M is S * E. A target is float64 (rows, numbers) as its head has it (see heads.py
     answer(outputs, standard, inputs)           scores of a set, float64 (B, scores), from its members' outputs (E, B,
                                                 outputs): probabilities of classes, or one value; standard (measures,),
                                                 inputs (1, B, ...)
+    balanced(target, learns)                    of losses of classes alone: the same, but every class counts alike
+                                                among the rows of `learns` bool (S, rows)
     uncertainty(outputs, answer, standard)      what the members disagree about, float64 (B,); NaN of one member
 
 Baselines, metrics and what `predictions` hold follow from the head.
@@ -96,6 +98,12 @@ def loss(name: str, heads: Sequence[Head], inputs: Shape, code: Code | None = No
         except ValueError as error:
             raise InputError(f"found {wanted} for {head.label}: {error}", "train.loss") from error
     return parts[0] if len(parts) == 1 else Heads(parts, heads)
+
+
+def balanced(loss: Loss, target: np.ndarray, learns: np.ndarray) -> Loss:
+    """The loss with every class counting alike, where it knows classes; else as it is."""
+    weighted = getattr(loss, "balanced", None)
+    return loss if weighted is None else weighted(target, learns)
 
 
 def undecided(rows: int) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import copy
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from genodl_spark.learning.devices import placed
 from genodl_spark.learning.heads import Head
-from genodl_spark.learning.losses import SAID, undecided
+from genodl_spark.learning.losses import SAID, members, undecided
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +24,16 @@ class Loss:
         if head.kind != "classes":
             raise ValueError(f"the target is {SAID[head.kind]}; expected classes, or a loss of that")
         self.outputs = len(head.classes)
+        self.weights: np.ndarray | None = None  # of the classes, float64 (S, outputs)
+
+    def balanced(self, target: np.ndarray, learns: np.ndarray) -> Self:
+        """n / (K n_k) for a row of one of the K classes that a training set has, so that each of them counts alike."""
+        found = copy.copy(self)
+        index = target[:, 0].astype(np.int64)
+        counts = np.stack([np.bincount(index[own], minlength=self.outputs) for own in learns])
+        there = np.maximum((counts > 0).sum(1, keepdims=True), 1)
+        found.weights = counts.sum(1, keepdims=True) / (there * np.maximum(counts, 1))
+        return found
 
     def check(self, target: np.ndarray) -> None:
         pass  # an index below the number of classes, as labels are read
@@ -38,9 +49,10 @@ class Loss:
 
         index = placed(target[:, 0].astype(np.int64), outputs.device).expand(outputs.shape[0], -1)
         flat = outputs.flatten(0, 1)
-        return functional.cross_entropy(flat, index.reshape(-1), label_smoothing=smoothing, reduction="none").view(
-            index.shape
-        )
+        losses = functional.cross_entropy(flat, index.reshape(-1), label_smoothing=smoothing, reduction="none")
+        if self.weights is None:
+            return losses.view(index.shape)
+        return losses.view(index.shape) * members(self.weights, outputs).gather(1, index)
 
     def answer(self, outputs: torch.Tensor, standard: np.ndarray, inputs: Any) -> np.ndarray:
         """Mean probabilities of the members."""

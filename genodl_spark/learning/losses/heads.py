@@ -3,13 +3,15 @@ side by side in their order."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from genodl_spark.learning.devices import placed
 from genodl_spark.learning.heads import Head, answers, labelled, places, targets
+from genodl_spark.learning.losses import balanced
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,15 @@ class Heads:
 
     def _each(self) -> Iterator[tuple[Loss, slice, slice, slice]]:
         return zip(self.parts, self.of_output, self.of_target, self.of_measure, strict=True)
+
+    def balanced(self, target: np.ndarray, learns: np.ndarray) -> Self:
+        """Each head of classes with weights of its own; of a label that a row lacks nothing is counted."""
+        found = copy.copy(self)
+        found.parts = [
+            balanced(part, np.nan_to_num(target[:, own]), learns & labelled(target[:, own]))
+            for part, _, own, _ in self._each()
+        ]
+        return found
 
     def check(self, target: np.ndarray) -> None:
         for part, _, own, _ in self._each():

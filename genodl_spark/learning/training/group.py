@@ -18,11 +18,12 @@ import numpy as np
 from genodl_spark.core import splitmix, storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.genome import shuffles
-from genodl_spark.learning import feed, shards
+from genodl_spark.learning import feed, losses, shards
 from genodl_spark.learning.devices import placed, precision
 from genodl_spark.learning.encodings import each
 from genodl_spark.learning.model_files import PREFIX, SHARES
 from genodl_spark.learning.scaling import Scaling
+from genodl_spark.learning.settings import BALANCED
 from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import VALIDATION
 from genodl_spark.learning.training import checkpoints
@@ -100,7 +101,9 @@ class Group:
         self.rows = np.flatnonzero(self.learns.any(0))
         self.held_out = held_out(data.folds, sets, job.folds)
         self.validates = self._validates(data.folds)
-        self.standard = rank.loss.standard(data.target, self.learns)
+        balances = o.class_weights == BALANCED
+        self.loss = losses.balanced(rank.loss, data.target, self.learns) if balances else rank.loss
+        self.standard = self.loss.standard(data.target, self.learns)
         inputs = rank.encoding.shape(job.layout.features) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
         self.network = models.build(job.model, seeds, inputs, rank.loss.outputs, job.code).to(rank.device, rank.dtype)
@@ -186,7 +189,7 @@ class Group:
 
     def losses(self, outputs: torch.Tensor, rows: np.ndarray, inputs: Any, smoothing: float) -> torch.Tensor:
         """Loss of every row under every member, (S * E, rows)."""
-        return self.rank.loss.rows(
+        return self.loss.rows(
             outputs.to(self.rank.dtype), self.rank.data.target[rows], self.standard, inputs, smoothing
         )
 
@@ -254,10 +257,10 @@ class Group:
                     share = 1 - (1 - piece.share) * other
                     z = mixed(z, self.inputs(piece.partner_x), share)
                 outputs = self.forward(z, placed(piece.rows, device), epoch)
-            losses = self.losses(outputs, piece.rows, z, o.label_smoothing)
+            of_rows = self.losses(outputs, piece.rows, z, o.label_smoothing)
             if share is not None and piece.partners is not None:
-                losses = share * losses + (1 - share) * self.losses(outputs, piece.partners, z, o.label_smoothing)
-            masked = losses * learnt
+                of_rows = share * of_rows + (1 - share) * self.losses(outputs, piece.partners, z, o.label_smoothing)
+            masked = of_rows * learnt
             of_member = masked.sum(1)
             measured[:-2].add_(of_member.detach())
             auxiliary = getattr(self.network, "auxiliary", None)
@@ -484,8 +487,8 @@ class Group:
         with torch.no_grad():
             for rows in self._mine(self.validates.any(0), self.job.options.batch):
                 outputs, z = self._outputs(rows)
-                losses = self.losses(outputs, rows, z, 0.0) * self.weights(rows, self.validates)
-                summed += losses.sum(1).double()
+                of_rows = self.losses(outputs, rows, z, 0.0) * self.weights(rows, self.validates)
+                summed += of_rows.sum(1).double()
         self.network.train()
         counts = torch.from_numpy(self.validates.sum(1).repeat(self.members))
         return self.rank.ranks.sum(summed.cpu(), "validation loss") / counts
