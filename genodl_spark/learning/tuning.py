@@ -101,10 +101,10 @@ def cutoffs(before: Sequence[Sequence[float]], rungs: int, reduction: int) -> li
     return found
 
 
-def stops(options: Train, rows: int, rungs: Sequence[float], redrawn: bool = False) -> list[int]:
+def stops(options: Train, rows: int, rungs: Sequence[float], redrawn: bool = False, started: bool = False) -> list[int]:
     """Epochs after which a trial is looked at, the last of them the end, for `options` of the training
-    loop and `rows` to train on, of which negatives may be `redrawn` in each."""
-    epochs = plan.epochs(options, rows, redrawn)
+    loop and `rows` to train on, of which negatives may be `redrawn` in each; `started` as `plan.epochs` has it."""
+    epochs = plan.epochs(options, rows, redrawn, started)
     return [math.ceil(share * epochs) for share in rungs] + [epochs]
 
 

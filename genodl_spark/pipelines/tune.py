@@ -162,7 +162,8 @@ class _Search:
             # a Spark task has one core
             job = replace(job, checkpoint=storage.join(folder, "checkpoint"), validate_folds=bool(d.folds), threads=1)
             limits = tuning.cutoffs([t.rungs for t in before], len(s.tune.rungs), s.tune.reduction)
-            return tuning.Work(trial, job, tuning.stops(options, rows, s.tune.rungs, base.redrawn > 0), limits)
+            stops = tuning.stops(options, rows, s.tune.rungs, base.redrawn > 0, plan.discriminates(job))
+            return tuning.Work(trial, job, stops, limits)
 
         def told(trial: Trial) -> None:
             storage.remove_directory(storage.join(staging, str(trial.number)))

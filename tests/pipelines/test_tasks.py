@@ -122,11 +122,9 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
         outputs = []
         for m in range(card.members):
             h = functional.gelu(z @ tensors["network.layers.0.weight"][m] + tensors["network.layers.0.bias"][m, 0])
-            outputs.append(
-                torch.softmax(
-                    (h @ tensors["network.layers.1.weight"][m] + tensors["network.layers.1.bias"][m, 0]).double(), -1
-                )
-            )
+            logits = h @ tensors["network.layers.1.weight"][m] + tensors["network.layers.1.bias"][m, 0]
+            logits += z @ tensors["network.discriminant"][m] + tensors["network.discriminant_bias"][m, 0]
+            outputs.append(torch.softmax(logits.double(), -1))
         p = torch.stack(outputs).mean(0) ** (1 / card.temperature)
         expected = (p / p.sum()).tolist()
         assert [rows[entity].probabilities[c] for c in card.classes] == pytest.approx(expected, abs=1e-6)

@@ -14,6 +14,9 @@ the batches they see (folds of a cross-validation, seeds of an ensemble). One me
     network.trunk, network.trunk_options           of a network that can start from the weights of another one: names of
                                                    the parts that are taken over, and the options that shape them
                                                    (pretrained.py)
+    network.start_at(weight, bias)                 of a network that takes start="lda": the linear discriminants that
+                                                   it starts at, (M, inputs, outputs) and (M, outputs)
+                                                   (training/standardise.py)
     network.auxiliary                              None, or after a training forward a loss per row, (M, B), to be added
 """
 

@@ -109,11 +109,16 @@ class Group:
         self.network = models.build(job.model, seeds, inputs, rank.loss.outputs, job.code).to(rank.device, rank.dtype)
         if job.pretrained is not None and stored is None:
             pretrained.start(self.network, str(job.model.get("kind")), job.pretrained, self.members)
+        self.honest = found.start.left_out if found.start is not None else None
+        if found.start is not None:
+            weight, bias = (self.of_members(placed(v, rank.device, rank.dtype)) for v in found.start.linear)
+            network: Any = self.network
+            network.start_at(weight, bias)
         self.mean = placed(self.scaling.mean, rank.device, rank.dtype)
         self.inverse = placed(self.scaling.inverse, rank.device, rank.dtype)
         self.resident = self._resident()
         self.per_epoch = feed.steps(len(self.rows), o.batch)
-        self.epochs = epochs(o, len(self.rows), self.job.redrawn > 0)
+        self.epochs = epochs(o, len(self.rows), self.job.redrawn > 0, self.honest is not None)
         self.parameters = list(self.network.parameters())
         self.rate, self.warm_start = scaled_rate(o.learning_rate, o.batch, o.scale_from)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=o.weight_decay, fused=True)
@@ -257,6 +262,9 @@ class Group:
                     share = 1 - (1 - piece.share) * other
                     z = mixed(z, self.inputs(piece.partner_x), share)
                 outputs = self.forward(z, placed(piece.rows, device), epoch)
+            if self.honest is not None and share is None:
+                # What a discriminant says of its own rows would leave nothing to learn.
+                outputs = outputs + self.of_members(placed(self.honest[:, piece.rows], device, self.rank.dtype))
             of_rows = self.losses(outputs, piece.rows, z, o.label_smoothing)
             if share is not None and piece.partners is not None:
                 of_rows = share * of_rows + (1 - share) * self.losses(outputs, piece.partners, z, o.label_smoothing)

@@ -133,9 +133,16 @@ def shuffled_labels(target: np.ndarray, heads: list[slice], codes: np.ndarray, f
     return found
 
 
-def epochs(options: Train, rows: int, redrawn: bool = False) -> int:
+def discriminates(job: Job) -> bool:
+    """Whether networks start at linear discriminants of the rows that they learn from."""
+    return job.model.get("start") == "lda" and len(job.heads) == 1 and len(job.heads[0].classes) > 1
+
+
+def epochs(options: Train, rows: int, redrawn: bool = False, started: bool = False) -> int:
     """Epochs of a training on so many rows: raised where they are few, until `min_steps` are done, and where negatives
-    are `redrawn` in each."""
+    are `redrawn` in each. Networks that are `started` at discriminants have no way to go, and are left at `epochs`."""
+    if started:
+        return options.epochs
     steps = feed.steps(rows, options.batch)
     fresh = min(options.redrawn_epochs, REDRAWN_STEPS // steps) if redrawn else 0
     return max(options.epochs, math.ceil(options.min_steps / steps), fresh)

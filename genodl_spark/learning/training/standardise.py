@@ -1,25 +1,38 @@
-"""Scaling of every training set, after what is done to measured values first, and the projection of those
-with fewer rows than features."""
+"""Scaling of every training set, after what is done to measured values first, the projection of those
+with fewer rows than features, and the linear discriminants that networks may start at."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from genodl_spark.core import packing
-from genodl_spark.learning import feed
+from genodl_spark.core.errors import InputError
+from genodl_spark.learning import discriminant, feed
 from genodl_spark.learning import scaling as quality
 from genodl_spark.learning.encodings import Encoding
 from genodl_spark.learning.encodings.values import Values
 from genodl_spark.learning.heads import UNLABELLED, classes_of
 from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import UNUSED
-from genodl_spark.learning.training.plan import Job
+from genodl_spark.learning.training.plan import Job, discriminates
 from genodl_spark.learning.training.ranks import Ranks
 
 PROJECTED_ROWS = 4096  # larger training sets cost more to decompose than the projection saves
+DISCRIMINANT_ROWS = 2048  # of larger training sets so many, drawn, give a discriminant
+
+
+@dataclass(frozen=True)
+class Start:
+    """Linear discriminants of S training sets: `linear`, weight float32 (S, width, outputs) over what networks take and
+    bias (S, outputs). `left_out` float32 (S, rows, outputs): what a row's logits are more by all others than by all,
+    0 for rows that a discriminant is not of."""
+
+    linear: tuple[np.ndarray, np.ndarray]
+    left_out: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -28,7 +41,8 @@ class Standardised:
 
     `coordinates` float32 (S, rows, width): standardised rows, projected where there is a `projection`
     (S, features, width); None where they are standardised batch by batch. `learns` bool (S, rows): the rows that are
-    learnt from in the end. `treatments`: tensors of each set's chain; `x`: packed rows as the last set has them.
+    learnt from in the end. `start`: where networks start, None at random. `treatments`: tensors of each set's chain;
+    `x`: packed rows as the last set has them.
     """
 
     scaling: quality.Scaling
@@ -37,6 +51,7 @@ class Standardised:
     coordinates: np.ndarray | None = None
     projection: np.ndarray | None = None
     treatments: list[dict[str, np.ndarray]] = field(default_factory=list)
+    start: Start | None = None
 
 
 def projects(job: Job, encoding: Encoding) -> bool:
@@ -69,6 +84,9 @@ def fit_scaling(
     """
     from threadpoolctl import threadpool_limits
 
+    if discriminates(job) and (job.shard or not encoding.scaled):
+        text = "found lda with rows in shards" if job.shard else "found lda for rows that are no measured values"
+        raise InputError(f"{text}; expected random", "model.start")
     if not encoding.scaled:
         empty = np.zeros((len(learns), 1), np.float32)
         return Standardised(quality.Scaling(empty, empty + 1), learns, data.x)
@@ -78,15 +96,23 @@ def fit_scaling(
         if job.chain is not None:
             return _treated(data, learns, job, encoding, allowed)
         scaling = _scaling(data.x, data, learns, job, encoding, allowed)
-        if not _projected(learns, job, encoding):
+        projected = _projected(learns, job, encoding)
+        if not projected and not discriminates(job):
             return Standardised(scaling, learns, data.x)
-        found = []
+        found, starts = [], []
         parts = [slice(start, start + PROJECTED_ROWS) for start in range(0, len(data), PROJECTED_ROWS)]
-        for s, rows in enumerate(map(np.flatnonzero, learns)):
-            axes = quality.principal_axes(_standard(encoding.floats(data.x[rows]), scaling, s))
-            inside = [_standard(encoding.floats(data.x[part]), scaling, s) @ axes for part in parts]
-            found.append((np.concatenate(inside), axes))
-        return Standardised(scaling, learns, data.x, *_stacked(found))
+        for s in range(len(learns)):
+
+            def standard(rows: np.ndarray, s: int = s) -> np.ndarray:
+                return _standard(encoding.floats(data.x[rows]), scaling, s)
+
+            axes, start = _axes(standard, data.target, learns[s], scaling.inverse[s], job, projected)
+            starts.append(start)
+            if axes is not None:
+                inside = [_standard(encoding.floats(data.x[part]), scaling, s) @ axes for part in parts]
+                found.append((np.concatenate(inside), axes))
+        coordinates, projection = _stacked(found) if projected else (None, None)
+        return Standardised(scaling, learns, data.x, coordinates, projection, start=_started(starts))
 
 
 def _scaling(
@@ -151,7 +177,7 @@ def _treated(
     assert job.chain is not None and isinstance(data.x, np.ndarray)
     learns = learns.copy()
     stored, classes, wanted = Values().floats(data.x), classes_of(job.heads, data.target), data.folds[:, 0] != UNUSED
-    scalings, found, treatments, x = [], [], [], stored
+    scalings, found, treatments, starts, x = [], [], [], [], stored
     projected = _projected(learns, job, encoding)
     shape = (0, 0, 0) if projected else (len(learns), len(data), job.layout.features)
     whole = feed.room(shape, np.float32, 4 * math.prod(shape) > job.resident_bytes)
@@ -164,8 +190,9 @@ def _treated(
         one = slice(s, s + 1)
         scaling = _scaling(x, data, learns[one], job, encoding, None if allowed is None else allowed[one])
         z = _standard(encoding.floats(x), scaling, 0)
-        if projected:
-            axes = quality.principal_axes(z[learns[s]])
+        axes, start = _axes(z.__getitem__, data.target, learns[s], scaling.inverse[0], job, projected)
+        starts.append(start)
+        if axes is not None:
             found.append((z @ axes, axes))
         else:
             whole[s] = z
@@ -175,7 +202,62 @@ def _treated(
         *(np.concatenate([getattr(one, name) for one in scalings]) for name in ("mean", "inverse"))
     )
     coordinates, projection = _stacked(found) if projected else (whole, None)
-    return Standardised(scaling, learns, x, coordinates, projection, treatments)
+    return Standardised(scaling, learns, x, coordinates, projection, treatments, _started(starts))
+
+
+def _axes(
+    standard: Callable[[np.ndarray], np.ndarray],
+    target: np.ndarray,
+    learns: np.ndarray,
+    inverse: np.ndarray,
+    job: Job,
+    projected: bool,
+) -> tuple[np.ndarray | None, tuple[np.ndarray, np.ndarray, np.ndarray] | None]:
+    """Of a training set that learns from the rows `learns` bool (rows,): the axes that it is projected on,
+    None where it is not, and where its networks start, as one of each array of `Start`. `standard`: rows by number,
+    standardised.
+
+    The principal axes are those of a random start. Those of a discriminant are the axes in which the covariance within
+    classes is the identity: large variance that tells no class apart, of which few rows have much, would lead the
+    hidden layers of a network away from it.
+    """
+    rows = np.flatnonzero(learns)
+    z = standard(rows) if projected or len(rows) <= DISCRIMINANT_ROWS else np.empty((0, 0), np.float32)
+    axes = quality.principal_axes(z) if projected else None
+    if not discriminates(job):
+        return axes, None
+    if len(rows) > DISCRIMINANT_ROWS:
+        generator = np.random.default_rng([job.seed, len(rows), int(rows.sum())])
+        chosen = np.sort(generator.permutation(len(rows))[:DISCRIMINANT_ROWS])
+        of, x = rows[chosen], z[chosen] if projected else standard(rows[chosen])
+    else:
+        of, x = rows, z
+    x = (x if axes is None else x @ axes).astype(np.float64)
+    classes = target[of, 0].astype(np.int64)
+    found = discriminant.fit(x, classes, len(job.heads[0].classes), int((inverse > 0).sum()))
+    weight = found.weight
+    if axes is not None and len(of) == len(rows):
+        size = np.sqrt(((x @ found.axes) ** 2).mean()) or 1.0
+        axes, weight = (axes @ (found.axes / size)).astype(np.float32), weight * size
+    else:
+        weight = found.axes @ weight
+    alone = np.bincount(classes)[classes] < 2
+    more = found.left_out - (x @ found.axes @ found.weight + found.bias)
+    more -= more.mean(1, keepdims=True)
+    left_out = np.zeros((len(learns), len(found.bias)), np.float32)
+    left_out[of[~alone]] = more[~alone]
+    return axes, (weight.astype(np.float32), found.bias.astype(np.float32), left_out)
+
+
+def _started(starts: list[tuple[np.ndarray, np.ndarray, np.ndarray] | None]) -> Start | None:
+    of_sets = [start for start in starts if start is not None]
+    if not of_sets:
+        return None
+    width = max(len(weight) for weight, _, _ in of_sets)
+    weights = np.zeros((len(of_sets), width, len(of_sets[0][1])), np.float32)
+    for s, (weight, _, _) in enumerate(of_sets):
+        weights[s, : len(weight)] = weight
+    return Start((weights, np.stack([bias for _, bias, _ in of_sets])), np.stack([more for _, _, more in of_sets]))
 
 
 def _projected(learns: np.ndarray, job: Job, encoding: Encoding) -> bool:
