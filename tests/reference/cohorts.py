@@ -12,6 +12,7 @@ seen on simulated rows.
 from __future__ import annotations
 
 import argparse
+import gzip
 import os
 import sys
 import tempfile
@@ -145,13 +146,10 @@ def golub(lakes: Path, seeds: int) -> None:
     """The published split, right of 34, by sizes of the hidden layers and scalings; and which of them 5 folds x 3
     repeats of the training rows choose, by Brier score, the default among equals."""
     folder, lake = DATA / "expr_golub_leukemia", str(lakes / SPLIT)
-    table = lakes / "golub_train.tsv"
-    head, *lines = (folder / "samples.tsv").read_text().splitlines()
-    place = head.split("\t").index("split")
-    table.write_text("\n".join([head, *(line for line in lines if line.split("\t")[place] == "train")]) + "\n")
-    for cohort, samples in (("whole", folder / "samples.tsv"), ("inside", table)):
-        files = (str(folder / "matrix.tsv.gz"), "--samples", str(samples))
-        verb("ingest", "expression", *files, "--cohort", cohort, "--lake", lake)
+    matrix, samples = folder / "matrix.tsv.gz", folder / "samples.tsv"
+    files = {"whole": (matrix, samples), "inside": _training_part(lakes, matrix, samples)}
+    for cohort, (values, described) in files.items():
+        verb("ingest", "expression", str(values), "--samples", str(described), "--cohort", cohort, "--lake", lake)
     rows, briers, counts = [], {}, {}
     for scaling in SCALINGS:
         for size in SIZES:
@@ -170,6 +168,20 @@ def golub(lakes: Path, seeds: int) -> None:
     chosen = min(briers, key=lambda key: briers[key])
     print(content.table(rows, ["scaling", "hidden", "right of 34, mean", "by seed", "Brier score inside training"]))
     print(f"chosen inside training: {chosen[0]} {chosen[1]}: {np.mean(counts[chosen]):.1f} of 34")
+
+
+def _training_part(folder: Path, matrix: Path, samples: Path) -> tuple[Path, Path]:
+    """Both files of the samples that are marked train."""
+    head, *lines = (line.split("\t") for line in samples.read_text().splitlines())
+    kept = [line for line in lines if line[head.index("split")] == "train"]
+    table, part = folder / "golub_train_samples.tsv", folder / "golub_train.tsv"
+    table.write_text("\n".join("\t".join(line) for line in [head, *kept]) + "\n")
+    with gzip.open(matrix, "rt") as whole:
+        rows = [line.rstrip("\n").split("\t") for line in whole]
+    names = {line[head.index("sample_id")] for line in kept}
+    columns = [0, *(place for place, name in enumerate(rows[0]) if name in names)]
+    part.write_text("\n".join("\t".join(row[place] for place in columns) for row in rows) + "\n")
+    return part, table
 
 
 def main() -> None:

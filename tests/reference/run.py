@@ -145,7 +145,8 @@ def tumor(name: str, *settings: str) -> Callable[[str], Iterator[Line]]:
         verb("train", *common, *(x for s in settings for x in ("--set", s)))
         model_id = verb("evaluate", *common, "--set", "evaluate.resamples=0")["metrics"]["model_id"]
         run = Run(Report("reference"), config.load("tumor_type"), lake)
-        held = held_out(run, chosen_model(run, None, model_id), name)
+        found = held_out(run, chosen_model(run, None, model_id), name)
+        held = {predictor: of_heads[0] for predictor, of_heads in found.items()}
         yield from lines("tumor_type", name, held, "accuracy", time.perf_counter() - started)
 
     return run_one
