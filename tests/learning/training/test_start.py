@@ -138,3 +138,18 @@ def test_where_there_is_no_discriminant_to_start_at(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     with pytest.raises(InputError, match=r"model\.start: found lda with rows in shards; expected random"):
         rank.run_alone(replace(job(tmp_path / "s"), model=MODEL, shard=True))
+
+
+def test_files_pieces_and_interruptions_change_nothing(tmp_path: Path) -> None:
+    found, histories = [], []
+    for number, (files, pieces) in enumerate(((1, 1), (3, 1), (2, 3))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        options = {"accumulate": pieces, "class_weights": "balanced", "epochs": 4, "learning_rate": 0.01}
+        j = replace(job(folder, folds=3, features=90, files=files, options=options), model=MODEL)
+        if number == 1:
+            rank.run_alone(replace(j, stop_epoch=2))
+        histories.append([entry["train"] for entry in rank.run_alone(j)["history"]])
+        found.append(np.array([value for _, value in sorted(scores(j).items())]))
+    assert (found[1] == found[0]).all() and histories[1] == histories[0]
+    np.testing.assert_allclose(found[2], found[0], atol=1e-9)
