@@ -73,13 +73,16 @@ def test_methods_are_the_files_of_the_package() -> None:
         method("lime", Limits())
 
 
+@pytest.mark.parametrize("start", ["random", "lda"])
 @pytest.mark.parametrize("name", ALL)
-def test_a_linear_function_is_explained_by_its_weights(name: str) -> None:
-    network = models.build({"kind": "mlp", "hidden": []}, [1, 2], (7,), 2)
+def test_a_linear_function_is_explained_by_its_weights(name: str, start: str) -> None:
+    network = models.build({"kind": "mlp", "hidden": [3] if start == "lda" else [], "start": start}, [1, 2], (7,), 2)
     generator = np.random.default_rng(0)
+    if start == "lda":  # whose layers say nothing yet
+        network.start_at(torch.from_numpy(generator.normal(size=(2, 7, 2))), torch.ones(2, 2))
     x, reference = (torch.from_numpy(generator.normal(size=s).astype(np.float32)) for s in ((5, 7), (5, 2, 7)))
     found = explained(name, network, x, reference, [-1.0, 1.0])
-    weight = network.layers[0].weight.detach().mean(0)
+    weight = (network.discriminant if start == "lda" else network.layers[0].weight.detach()).mean(0)
     wanted = ((weight[:, 1] - weight[:, 0]) * (x - reference.mean(1))).double().numpy()
     np.testing.assert_allclose(found.contributions, wanted, atol=5e-6)
     np.testing.assert_allclose(found.output - found.reference, wanted.sum(1), atol=5e-6)

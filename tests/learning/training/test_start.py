@@ -13,10 +13,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import feed, heads, models
+from genodl_spark.learning import discriminant, feed, heads, models
 from genodl_spark.learning.model_files import Card
 from genodl_spark.learning.predictor import Predictor
-from genodl_spark.learning.training import plan, rank
+from genodl_spark.learning.training import plan, rank, standardise
 from genodl_spark.learning.training.group import Group
 from genodl_spark.learning.training.ranks import Alone
 from tests.learning.test_discriminant import trace_by_hand
@@ -153,3 +153,24 @@ def test_files_pieces_and_interruptions_change_nothing(tmp_path: Path) -> None:
         found.append(np.array([value for _, value in sorted(scores(j).items())]))
     assert (found[1] == found[0]).all() and histories[1] == histories[0]
     np.testing.assert_allclose(found[2], found[0], atol=1e-9)
+
+
+@pytest.mark.parametrize("features", [9, 90])
+def test_of_many_rows_some_give_the_discriminant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, features: int
+) -> None:
+    monkeypatch.setattr(standardise, "DISCRIMINANT_ROWS", 12)
+    j = replace(started(tmp_path, features, epochs=1, learning_rate=1e-12), folds=0)
+    data = feed.read(j.files, j.layout, "pyarrow")
+    learns = data.folds[:, 0] == 0
+    group = Group(rank.Rank(j, Alone(), torch.device("cpu"), data))
+    drawn = (group.honest[0] != 0).any(1)
+    assert drawn.sum() == 12 and learns[drawn].all()
+    x, y = data.x.astype(np.float64), data.target[:, 0].astype(int)
+    z = np.nan_to_num((x - np.nanmean(x[learns], 0)) / np.nanstd(x[learns], 0))
+    expected = discriminant.fit(z[drawn], y[drawn], 3, features)
+    with torch.no_grad():
+        told = group._outputs(np.arange(61))[0][0].numpy()
+    wanted = z @ expected.axes @ expected.weight + expected.bias
+    inside = learns if features > 61 else np.ones(61, bool)  # what lies outside of the rows' span is left out there
+    np.testing.assert_allclose(told[inside], wanted[inside], atol=2e-5)
