@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +38,7 @@ class Fits:
     code: Code
     chain: Chain | None = None
     lengths: np.ndarray | None = None
+    blocks: dict[str, np.ndarray] = field(default_factory=dict)
     loss: str = "auto"
     balanced: bool = False
 
@@ -52,11 +53,13 @@ def examples(files: tuple[str, ...], layout: feed.Layout) -> feed.Examples:
 
 
 def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Fits one baseline for one head on the rows of a training set that have a label of it.
+    """Fits one baseline for one head on the rows of a training set that have a label of it; `NAME[BLOCK]` is baseline
+    NAME of the features of one block.
 
     Returns row numbers and scores, float64 (rows, scores), of the rows that it is tested on and that have one.
     """
     wanted, own = fits.heads[head], targets(fits.heads)[head]
+    name, _, block = name.removesuffix("]").partition("[")
     data = examples(tuple(fits.files), fits.layout)
     sets = [plan.TrainingSet(repeat, fold)]
     known = labelled(data.target[:, own])
@@ -64,11 +67,14 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     if len(rows) > fits.max_rows:
         rows = np.sort(np.random.default_rng([fits.seed, repeat, fold + 1]).choice(rows, fits.max_rows, replace=False))
     # Of a fixed split the one set that is described is the registered model's.
-    used = (
+    used: slice | np.ndarray = (
         slice(None)
         if fits.allowed is None
         else fits.allowed[repeat * fits.folds + fold if fold != plan.REGISTERED else -1]
     )
+    if block:
+        places = fits.blocks[block]
+        used = places if isinstance(used, slice) else places[used[places]]
     encoding = encodings.encoding(fits.transform, fits.code)
     learnt_from, treated = rows, lambda found: found
     if fits.chain is not None:

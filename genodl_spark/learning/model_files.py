@@ -38,6 +38,7 @@ _ADVICE = "restore it from a copy, or train the model again with --force"
 Name = Annotated[str, Field(max_length=4096)]
 Temperature = Annotated[float, Field(ge=0.01, le=100)]  # what is fitted lies from e**-3 to e**3
 Share = Annotated[float, Field(ge=0, le=1)]
+Reach = Annotated[float, Field(ge=0)]
 
 
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
@@ -67,7 +68,9 @@ class Card:
     packed inputs, one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short
     batches are filled up, so that a row's score does not depend on its neighbours. `steps`, `options` and `batches`:
     what is done to measured values first, and the column that tells batches. `linear`: share in the outputs of what
-    stands beside the networks (linear_part.py), as `linear` of each of several heads.
+    stands beside the networks (linear_part.py), as `linear` of each of several heads. `reaches`: by block of features
+    that rows may lack how far answers move without it (lacking.py), of each head; of blocks of which that is not known
+    there are none.
     """
 
     format: int
@@ -89,6 +92,7 @@ class Card:
     options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     batches: Name = ""
     linear: Share = 0.0
+    reaches: dict[Name, Annotated[list[Reach], Field(max_length=1 << 12)]] = dataclasses.field(default_factory=dict)
 
     @property
     def chain(self) -> Chain | None:
@@ -118,6 +122,10 @@ class Card:
     def blended(self, shares: list[float]) -> Card:
         """The same card with other shares of the linear part in its heads."""
         return self._with("linear", shares)
+
+    def reaching(self, reaches: dict[str, list[float]]) -> Card:
+        """The same card with other reaches of its blocks."""
+        return dataclasses.replace(self, reaches=reaches)
 
     def _with(self, name: str, values: list[float]) -> Card:
         if not self.heads:
@@ -161,6 +169,8 @@ class Card:
             raise ValueError(f"steps that are known here: {error}") from error
         if treated and self.dtype not in ("int8", "float32"):
             raise ValueError("steps of measured values alone")
+        if any(len(found) != len(self.predicted) for found in self.reaches.values()):
+            raise ValueError("a reach of each head for every block that has any")
         if not _small(self.options):
             raise ValueError("options of steps that are words, numbers, and short lists or tables of them")
         if not _small(self.model):

@@ -15,7 +15,7 @@ import numpy as np
 from genodl_spark.core import packing, storage
 from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.core.session import task_slots
-from genodl_spark.features.protocol import ROW_NAMES, entity_of
+from genodl_spark.features.protocol import ROW_NAMES, blocks_among, entity_of
 from genodl_spark.genome.loci import NOWHERE
 from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.entities import all_rows_about, check_column, tables_about
@@ -35,7 +35,18 @@ from genodl_spark.registry.datasets import job_of, numbered_rows
 from genodl_spark.registry.labels import labelled_cohorts, read_labels
 from genodl_spark.registry.models import Chosen, chosen_model
 from genodl_spark.registry.predictions import scored_rows
-from genodl_spark.registry.scores import BESIDE, HEAD, MODEL, PARTS, fits_of, headline, held_out, of_heads, with_targets
+from genodl_spark.registry.scores import (
+    BESIDE,
+    HEAD,
+    MODEL,
+    PARTS,
+    WITHOUT,
+    fits_of,
+    headline,
+    held_out,
+    of_heads,
+    with_targets,
+)
 from genodl_spark.registry.similar import by_similarity
 
 if TYPE_CHECKING:
@@ -102,7 +113,8 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
         run.lake.commit(HELD_OUT, [], {"model_id": ""}, {mark: ours})
         written = _score_external(run, model, name) if external else _score_folds(run, model)
         asked = {MODEL, *PARTS, *_names(model), *([NULL] if model.settings.evaluate.null else [])}
-        held = {predictor: scores for predictor, scores in held_out(run, model, name).items() if predictor in asked}
+        found = held_out(run, model, name).items()
+        held = {predictor: scores for predictor, scores in found if predictor in asked or predictor.startswith(WITHOUT)}
         rows = _measure(run, model, name, held, digest)
         run.lake.replace(EVALUATIONS, run.frame(EVALUATIONS, rows), {"model_id": model.row.model_id, "cohort": name})
         # Of two runs that evaluate the same at once the one that began first may have measured scores
@@ -122,7 +134,11 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
 
 
 def _names(model: Chosen) -> list[str]:
-    return baseline_names(model.settings.evaluate, model.card.predicted, model.encoding.letters)
+    """The baselines of all features, and those of each block alone, where there are blocks."""
+    names = baseline_names(model.settings.evaluate, model.card.predicted, model.encoding.letters)
+    blocks = blocks_among(model.features, model.card.features)
+    alone = [f"{name}[{block}]" for name in names if name != "majority" for block in blocks if len(blocks) > 1]
+    return [*names, *alone]
 
 
 def _fits(run: Run, model: Chosen, external: tuple[list[str], feed.Layout] | None) -> Fits:
@@ -308,7 +324,11 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, list[HeldOut]
             add(name, f"{HEAD}{one.label}", one.n_test, metrics.intervals(one, s.evaluate.resamples, seed))
     metric = headline(model)
     best = best_baseline(
-        {name: metrics.metrics(scores)[metric] for name, scores in held.items() if name not in (MODEL, NULL, *PARTS)},
+        {
+            name: metrics.metrics(scores)[metric]
+            for name, scores in held.items()
+            if name not in (MODEL, NULL, *PARTS) and not name.startswith(WITHOUT)
+        },
         metric,
     )
     if best is not None:
@@ -353,6 +373,8 @@ def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]
     by: dict[str, Any] = {}
     for row in sorted(rows, key=lambda row: (row.predictor, row.by, row.metric)):
         value = {"value": row.value, "low": row.low, "high": row.high}
+        if row.by.startswith(HEAD) and row.predictor.startswith(WITHOUT):
+            continue  # of all heads together it stands in `without`
         if row.by.startswith(HEAD):
             heads = found.setdefault("heads", {}).setdefault(
                 row.by.removeprefix(HEAD), {"model": {}, "baselines": {}, "n_test": row.n_test}
@@ -370,6 +392,9 @@ def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]
         elif row.predictor == MODEL:
             found["model"][row.metric] = value
             found["n_test"] = row.n_test
+        elif row.predictor.startswith(WITHOUT):
+            block = row.predictor.removeprefix(WITHOUT)
+            found.setdefault("without", {}).setdefault(block, {})[row.metric] = value
         elif row.predictor.startswith(f"{MODEL} - "):
             found["difference"] = {"baseline": row.predictor.removeprefix(f"{MODEL} - "), row.metric: value}
         else:

@@ -17,17 +17,19 @@ from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.tables.genomes import ANNOTATIONS
 from genodl_spark.lake.tables.learning import HELD_OUT, MODELS, TREATMENTS
 from genodl_spark.lake.transactions import retried
-from genodl_spark.learning import calibration, encodings, losses, model_files
+from genodl_spark.learning import calibration, encodings, lacking, losses, model_files
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
+from genodl_spark.learning.training import plan
 from genodl_spark.registry import blending, pretrained, strands, tracking
 from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, part_of_split, with_blocks
 from genodl_spark.registry.models import HISTORY, newest
-from genodl_spark.registry.scores import MODEL, with_targets
+from genodl_spark.registry.scores import MODEL, WITHOUT, with_targets
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyspark.sql import DataFrame, Row
 
 log = logging.getLogger("genodl")
@@ -92,7 +94,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     run.pin(staging)
     result = training.launch(run.spark, job, s.train.procs)
     written, temperatures, shares = _keep_held_out(
-        run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]], bool(job.options.blend)
+        run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]], job
     )
     if not written:
         classes = any(head.classes for head in card.predicted)
@@ -108,7 +110,9 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     uri = run.lake.model_uri(model_id)
     storage.write_json(storage.join(uri, HISTORY), result["history"])
     weights = storage.read_bytes(storage.join(staging, WEIGHTS))
-    files = model_files.publish(uri, card.tempered(temperatures).blended(shares), weights, s.own_code())
+    card = card.tempered(temperatures).blended(shares)
+    card = card.reaching(_reaches(run, model_id, card, list(job.blocks)))
+    files = model_files.publish(uri, card, weights, s.own_code())
     row = {
         "model_id": model_id,
         "task": dataset.task,
@@ -149,17 +153,26 @@ def _register(run: Run, row: dict[str, Any]) -> None:
 
 
 def _keep_held_out(
-    run: Run, dataset: Row, model_id: str, folders: list[str], blends: bool
+    run: Run, dataset: Row, model_id: str, folders: list[str], job: plan.Job
 ) -> tuple[int, list[float], list[float]]:
     """Moves what the ranks scored into `held_out`; returns the number of rows, the temperature that suits those of
-    each head, and the share of the linear part in it. `blends`: there is one; then both parts stand there, too."""
+    each head, and the share of the linear part in it. Where the job blends one, both parts stand there, too; and where
+    its features are of blocks the model without each."""
     from pyspark.sql import functions as F
 
     heads = heads_of_row(dataset)
-    schema = "repeat int, row_id bigint, scores array<double>"
-    scored = run.spark.read.schema(f"{schema}, blends array<array<double>>" if blends else schema).parquet(*folders)
+    schema, blends = "repeat int, row_id bigint, scores array<double>", bool(job.options.blend)
+    blocks = list(job.blocks) if not job.shard else []
+    scored = run.spark.read.schema(
+        f"{schema}, blends array<array<double>>" if blends else f"{schema}, lacking array<array<double>>"
+    ).parquet(*folders)
     if blends:
         scored = scored.select("repeat", "row_id", F.posexplode("blends").alias("share", "scores"))
+    else:
+        predictors = F.array(*(F.lit(name) for name in (MODEL, *(f"{WITHOUT}{block}" for block in blocks))))
+        every = F.concat(F.array("scores"), F.coalesce("lacking", F.array().cast("array<array<double>>")))
+        scored = scored.select("repeat", "row_id", F.posexplode(every).alias("number", "scores"))
+        scored = scored.select("repeat", "row_id", predictors[F.col("number")].alias("predictor"), "scores")
     role = F.lit("fold") if dataset.folds else F.when(F.col("code") == 1, "validation").otherwise("test")
     rows = with_targets(run, dataset, scored).withColumn("code", part_of_split(F.col("repeat")))
     rows = rows.withColumn("fold", (F.col("code") if dataset.folds else F.lit(None)).cast("int"))
@@ -168,8 +181,6 @@ def _keep_held_out(
     if blends:
         of_rows, shares = blending.shares(rows.where(F.col("role") != "test"), heads)
         rows = blending.parts(rows, of_rows, shares, heads)
-    else:
-        rows = rows.withColumn("predictor", F.lit(MODEL))
     run.lake.replace(HELD_OUT, rows.select(*HELD_OUT.column_names), {"model_id": model_id})
     stored = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id)
     measured = stored.where((F.col("role") != "test") & (F.col("predictor") == MODEL))
@@ -191,6 +202,35 @@ def _temperatures(rows: DataFrame, heads: list[Head]) -> list[float]:
         scores = mine.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, head.scores)
         temperatures.append(calibration.temperature(scores, mine.column("target").to_numpy()))
     return temperatures
+
+
+def _reaches(run: Run, model_id: str, card: model_files.Card, blocks: list[str]) -> dict[str, list[float]]:
+    """How far answers of each head move without each block, by rows that were held out, but for tests; nothing of
+    blocks of which too few rows tell."""
+    from pyspark.sql import functions as F
+
+    if not blocks:
+        return {}
+    names, heads = [f"{WITHOUT}{block}" for block in blocks], card.predicted
+    rows = run.lake.read(HELD_OUT).where((F.col("model_id") == model_id) & (F.col("role") != "test"))
+    rows = rows.where(F.col("predictor").isin(MODEL, *names)).select(
+        "head", "predictor", "repeat", "entity_id", "scores"
+    )
+    found = rows.toArrow().sort_by([("repeat", "ascending"), ("entity_id", "ascending")])
+    reaches: dict[str, list[float]] = {block: [] for block in blocks}
+    for head, temperature in zip(heads, card.temperatures, strict=True):
+        mine = found.filter(pc.equal(found.column("head"), head.label)) if len(heads) > 1 else found
+        rows_of = len(pc.unique(mine.column("entity_id")))
+
+        def said(predictor: str, mine: pa.Table = mine, head: Head = head, t: float = temperature) -> np.ndarray:
+            one = mine.filter(pc.equal(mine.column("predictor"), predictor)).column("scores")
+            scores = one.combine_chunks().flatten().to_numpy().reshape(-1, head.scores)
+            return calibration.sharpen(scores, t) if head.classes else scores
+
+        whole = said(MODEL)
+        for block, name in zip(blocks, names, strict=True):
+            reaches[block].append(lacking.reach(whole, said(name), rows_of))
+    return {block: each for block, each in reaches.items() if not np.isnan(each).any()}
 
 
 def _annotations(run: Run) -> dict[str, int]:

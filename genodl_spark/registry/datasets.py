@@ -352,6 +352,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
     if any(head.kind == "bases" for head in heads) and not s.model.get("masked"):
         raise InputError("found no share of the bases to hide; expected one, such as 0.15, of a cnn", "model.masked")
     model = with_blocks(s.model, dataset.features)
+    blocks = blocks_among(tasks.features(s), list(dataset.features))
     return plan.Job(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
         layout=layout_of(dataset, s.code_files),
@@ -362,7 +363,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         folds=dataset.folds,
         transform=dataset.transform,
         # of blocks that some lack, features were judged when they were chosen, over those who have them
-        max_missing=1.0 if blocks_among(tasks.features(s), list(dataset.features)) else s.quality.max_missing,
+        max_missing=1.0 if blocks else s.quality.max_missing,
         select=s.quality.select,
         model=model,
         options=s.train.model_copy(update={"blend": _blend(run, heads, encoding)}),
@@ -378,6 +379,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         lengths=lengths_of(run, chain, list(dataset.features)),
         shard=s.feed.shard,
         redrawn=(dataset.negatives or 0) if s.sequence.negatives == negatives.SHUFFLED else 0,
+        blocks=blocks,
         code=s.code_files,
         pretrained=pretrained.checked(run, heads, encoding, model, dataset.n_features),
     )
@@ -418,9 +420,9 @@ def chain_of(quality: Quality, features: list[str]) -> Chain | None:
 
 
 def with_blocks(model: dict[str, Any], features: list[str]) -> dict[str, Any]:
-    """Options of a fusion network, with the number of features of every block;
+    """Options of a network of blocks (fusion, late), with the number of features of every block;
     `block:identifier` names them where there are several."""
-    if model.get("kind") != "fusion" or "sizes" in model:
+    if model.get("kind") not in ("fusion", "late") or "sizes" in model:
         return model
     return {
         **model,

@@ -25,7 +25,8 @@ from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.learning import PREDICTIONS, SPLITS
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.heads import Head, answers
-from genodl_spark.learning.model_files import ModelFiles
+from genodl_spark.learning.lacking import interval
+from genodl_spark.learning.model_files import Card, ModelFiles
 from genodl_spark.learning.predictor import Batch, Blocks, Predictor
 from genodl_spark.registry.models import Chosen
 
@@ -100,12 +101,24 @@ class Scoring:
         calibrated = predictor.card.calibrated(batch.scores.raw)
         each = enumerate(zip(heads, answers(heads), strict=True))
         return [
-            self._of_head(head, number, batch, calibrated[:, own], batch.scores.raw[:, own], same)
+            self._of_head(predictor, head, number, batch, calibrated[:, own], batch.scores.raw[:, own], same)
             for number, (head, own) in each
         ]
 
+    def _interval(
+        self, card: Card, head: Head, number: int, batch: Batch, value: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where the answers `value` (B,) of a head would lie with the blocks that the rows lack, float64 (B,) each; NaN
+        where they lack none, or it is not known."""
+        if batch.absent is None:
+            nothing = np.full(len(value), np.nan)
+            return nothing, nothing
+        of_block = np.array([card.reaches[name][number] if name in card.reaches else np.nan for name, _ in self.blocks])
+        return interval(value, np.where(batch.absent, of_block, 0).sum(1), bool(head.classes))
+
     def _of_head(
         self,
+        predictor: Predictor,
         head: Head,
         number: int,
         batch: Batch,
@@ -118,12 +131,15 @@ class Scoring:
         unusual = scores.unusual
         best = calibrated.argmax(1) if classes else np.zeros(count, np.int64)
         value = calibrated[np.arange(count), best]
+        low, high = self._interval(predictor.card, head, number, batch, value)
         columns: dict[str, pa.Array] = {
             **{name: column.slice(0, count) for name, column in same.items()},
             "label_column": pa.repeat(head.label, count),
             "entity_id": batch.entities,
             "value": _known(value),
             "raw_value": _known(raw[np.arange(count), best]),
+            "low": _known(low),
+            "high": _known(high),
             "uncertainty": _known(scores.uncertainty[:, number]),
             "distance": _known(scores.distance),
             "out_of_distribution": pa.array(unusual),
@@ -341,7 +357,17 @@ def plain(files: ModelFiles, was: Mapping[str, Any]) -> Scoring:
     return Scoring(files, was["precision"], was["passes"], 0.0, {}, nobody, everybody, "", "")
 
 
-RESCORED = ("predicted", "probabilities", "value", "raw_value", "uncertainty", "distance", "out_of_distribution")
+RESCORED = (
+    "predicted",
+    "probabilities",
+    "value",
+    "raw_value",
+    "uncertainty",
+    "distance",
+    "out_of_distribution",
+    "low",
+    "high",
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from genodl_spark import tasks
 from genodl_spark.core import packing
+from genodl_spark.features.protocol import blocks_among
 from genodl_spark.job.run import Run
 from genodl_spark.lake.schema import identifier
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 NETWORK, LINEAR = PARTS = ("network", "linear")  # of a model that is blended of both
+WITHOUT = "model without "  # what predictors begin with that are the model where rows lack a block of features
 BESIDE = "~"  # what `by` begins with in rows of what no column says; no column is called so
 HEAD = "="  # what `by` begins with in rows of `evaluations` of one of several heads; no column is called nothing
 
@@ -38,6 +41,7 @@ def fits_of(
     version = run.lake.version(EXAMPLES)
     assert version is not None
     chain = chain_of(run.settings.quality, list(dataset.features))
+    blocks = blocks_among(tasks.features(run.settings), list(dataset.features))
     if run.settings.feed.shard:
         run.report.warn(
             "feed.shard is for networks: machines that fit baselines decode all rows, beyond 2 GiB to a local file"
@@ -56,6 +60,7 @@ def fits_of(
         code=run.settings.code_files,
         chain=chain,
         lengths=lengths_of(run, chain, list(dataset.features)),
+        blocks=blocks,
         loss=run.settings.train.loss,
         balanced=run.settings.train.class_weights == BALANCED,
     )
@@ -174,7 +179,7 @@ def _of_head(table: pa.Table, head: Head, temperature: float) -> dict[str, HeldO
         mine = predictors == predictor
         scores = np.full((int(repeat.max(initial=0)) + 1, len(names), head.scores), np.nan)
         scores[repeat[mine], index[mine]] = values[mine]
-        if predictor == MODEL and head.classes:
+        if (predictor == MODEL or predictor.startswith(WITHOUT)) and head.classes:
             folds = np.full(scores.shape[:2], -1)
             folds[repeat[mine], index[mine]] = fold[mine]
             scores = calibrated(scores, target[:, 0], folds, temperature)

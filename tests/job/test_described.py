@@ -69,7 +69,7 @@ def test_options_of_networks_come_from_their_constructors(tmp_path: Path) -> Non
         and dropout["rnn"][0] == 0.0
     )
     assert all("dropped in training" in text for _, text in dropout.values())
-    assert {one.of for one in described(settings, "model")} == {"", *dropout}
+    assert {one.of for one in described(settings, "model")} == {"", "late", *dropout}
     own = tmp_path / "net.py"
     own.write_text(
         'class Network:\n    """A net. `width`: of it."""\n\n    def __init__(self, seeds, inputs, '

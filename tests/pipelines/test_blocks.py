@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from genodl_spark.features.blocks import BlockFeatures
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
-from genodl_spark.lake.tables.learning import PREDICTIONS
-from jobs import ingest, lineage, predict, train
+from genodl_spark.lake.tables.learning import HELD_OUT, PREDICTIONS
+from jobs import evaluate, ingest, lineage, predict, train
 from tests.pipelines.test_consequence_features import vcf
 
 PEOPLE = [f"p{i:02}" for i in range(30)]
@@ -97,6 +97,7 @@ def test_rows_of_blocks_that_some_lack_and_their_scores(genodl, lake: Lake, tmp_
     code, report, line = genodl(train, *at, "--cohort", "a", "--procs", "1", *quick)
     assert code == 0, line
     assert any("mirna 24" in text for text in report["warnings"]), report["warnings"]
+    evaluated(genodl, lake, *at, "--cohort", "a")
     code, report, line = genodl(predict, *at, "--cohort", "a")
     assert (code, report["rows"]["predictions"]["written"]) == (0, 30), line
     assert any("mirna 24" in text for text in report["warnings"])
@@ -104,6 +105,10 @@ def test_rows_of_blocks_that_some_lack_and_their_scores(genodl, lake: Lake, tmp_
     scored = {row.entity_id: row for row in lake.read(PREDICTIONS).collect()}
     assert scored["p10"].note is None and scored["p05"].note == "without methylation"
     assert scored["p03"].note == "without mirna, mrna"
+    # how far the blocks that they lack could move the answers
+    assert (scored["p10"].low, scored["p10"].high) == (None, None)
+    for name in ("p05", "p00", "p03"):
+        assert 0 <= scored[name].low < scored[name].value < scored[name].high <= 1
     for name in ("p28", "p29"):
         row = scored[name]
         assert "none of the blocks mirna, mrna, methylation, variants" in row.note
@@ -120,7 +125,7 @@ def test_rows_of_blocks_that_some_lack_and_their_scores(genodl, lake: Lake, tmp_
         code, report, line = genodl(predict, *at, "--cohort", cohort)
         assert code == 0, line
     again = {row.entity_id: row for row in lake.read(PREDICTIONS).where("cohort = 'b'").collect()}
-    same = ("predicted", "probabilities", "value", "raw_value", "uncertainty", "distance", "note")
+    same = ("predicted", "probabilities", "value", "raw_value", "uncertainty", "distance", "low", "high", "note")
     assert {n: [row[c] for c in same] for n, row in again.items()} == {
         n: [row[c] for c in same] for n, row in scored.items()
     }
@@ -135,3 +140,26 @@ def test_rows_of_blocks_that_some_lack_and_their_scores(genodl, lake: Lake, tmp_
     assert set(BlockFeatures(["expression"])._parts(snapshot, "a")) == {"mrna", "mirna"}
     code, _, line = genodl(train, *at, "--cohort", "a", "--procs", "1", *quick, "--set", "blocks=mrna,protein")
     assert code == 2 and "found no block 'protein' in cohort a" in line and "mirna" in line
+
+
+def evaluated(genodl, lake: Lake, *at: str) -> None:
+    """Baselines of all blocks and of each alone, and the model where rows lack a block."""
+    beside = ("--set", "evaluate.baselines=majority,logistic", "--set", "evaluate.resamples=20")
+    code, report, line = genodl(evaluate, *at, *beside)
+    assert code == 0, line
+    blocks = ["mirna", "mrna", "methylation", "variants"]
+    found = report["metrics"]
+    assert set(found["baselines"]) == {"majority", "logistic", *(f"logistic[{block}]" for block in blocks)}
+    assert set(found["without"]) == set(blocks)
+    assert found["difference"]["baseline"] in found["baselines"]
+    assert genodl(evaluate, *at, *beside)[1]["metrics"] == found
+    held: dict[str, dict[str, list[float]]] = {}
+    for row in lake.read(HELD_OUT).where("repeat = 0").collect():
+        held.setdefault(row.predictor, {})[row.entity_id] = row.scores
+    for block in blocks:
+        without = held[f"model without {block}"]
+        same = {name for name, scores in without.items() if scores == held["model"][name]}
+        assert same == {p for i, p in enumerate(PEOPLE[:28]) if i in LACK[block]}, block
+        # a baseline of one block has one answer for all who lack it
+        others = {tuple(np.round(held[f"logistic[{block}]"][p], 12)) for p in same}
+        assert len(others) <= 2  # of each fold

@@ -181,7 +181,11 @@ HELD_OUT = Table(
     (
         required("model_id", "string", "Model evaluated"),
         COHORT,
-        required("predictor", "string", "model, its parts network and linear, or the baseline's name"),
+        required(
+            "predictor",
+            "string",
+            "model, its parts network and linear, `model without BLOCK`, or a baseline, of one block as NAME[BLOCK]",
+        ),
         required("repeat", "int", "Repeat of the cross-validation, from 0"),
         required("entity_id", "string", "Entity scored"),
         Column("group", "string", "Group that the split keeps together"),
@@ -323,6 +327,13 @@ PREDICTIONS = Table(
         ),
         Column("code", "string", "Hash of the code that scored the row"),
         required("scored_at", "timestamp", "When, UTC"),
+        Column(
+            "low",
+            "double",
+            "Lower end of where the value would be, for 95 of 100 rows, with the blocks that the entity lacks; "
+            "NULL where it lacks none, or it is not known",
+        ),
+        Column("high", "double", "Upper end likewise"),
         Column("note", "string", "Why there is no score, or which blocks of features it was made without; else NULL"),
     ),
     key=("task", "cohort", "entity_id", "label_column", "model_id"),

@@ -76,10 +76,7 @@ class Network(nn.Module):
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
         """`rows` int64 (B,) and `epoch` key what is dropped; without rows nothing is."""
         parts = x.split(self.sizes, 2)
-        present = torch.stack([values.ne(0).any(2) for values in parts], 2)
-        present = present | ~present.any(2, keepdim=True)  # a row without anything: its blocks are all at their means
-        if rows is not None and self.rate:
-            present = self._drop(present, keyed_bits(len(self.sizes), rows, keys(self.seeds, epoch, 0, x.device)))
+        present = present_blocks(parts, self.rate, self.seeds, rows, epoch)
         encoded = torch.stack(
             [functional.gelu(encode(values, rows, epoch)) for encode, values in zip(self.encoders, parts, strict=True)],
             2,
@@ -94,8 +91,17 @@ class Network(nn.Module):
         outputs: torch.Tensor = self.head(fused, rows, epoch)
         return outputs
 
-    def _drop(self, present: torch.Tensor, drawn: torch.Tensor) -> torch.Tensor:
-        """`present` bool (M or 1, B, blocks) less the blocks that are dropped; the last one that a row has stays."""
-        order = torch.where(present, drawn, -1)
-        first = functional.one_hot(order.argmax(2), len(self.sizes)).bool()
-        return present & ((drawn >= self.rate * SCALE) | first)
+
+def present_blocks(
+    parts: tuple[torch.Tensor, ...], rate: float, seeds: list[int], rows: torch.Tensor | None, epoch: int
+) -> torch.Tensor:
+    """Which blocks take part, bool (M or 1, B, blocks): of parts (M or 1, B, features of a block) those that are not
+    all 0; in training, where there are `rows`, less a share `rate` of them, but never the last one that a row has."""
+    present = torch.stack([values.ne(0).any(2) for values in parts], 2)
+    present = present | ~present.any(2, keepdim=True)  # a row without anything: its blocks are all at their means
+    if rows is None or not rate:
+        return present
+    drawn = keyed_bits(len(parts), rows, keys(seeds, epoch, 0, parts[0].device))
+    order = torch.where(present, drawn, -1)
+    first = functional.one_hot(order.argmax(2), len(parts)).bool()
+    return present & ((drawn >= rate * SCALE) | first)

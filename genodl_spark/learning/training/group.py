@@ -21,14 +21,15 @@ from genodl_spark.genome import shuffles
 from genodl_spark.learning import feed, losses, shards
 from genodl_spark.learning.devices import placed, precision
 from genodl_spark.learning.encodings import each
+from genodl_spark.learning.encodings.values import Values
 from genodl_spark.learning.model_files import PREFIX, SHARES
 from genodl_spark.learning.scaling import Scaling
 from genodl_spark.learning.settings import BALANCED
 from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import VALIDATION
-from genodl_spark.learning.training import checkpoints
+from genodl_spark.learning.training import checkpoints, starts
 from genodl_spark.learning.training.plan import epochs, held_out, learns, log
-from genodl_spark.learning.training.standardise import Standardised, fit_scaling
+from genodl_spark.learning.training.standardise import Standardised, as_seen, fit_scaling
 
 if TYPE_CHECKING:
     import torch
@@ -114,6 +115,8 @@ class Group:
             weight, bias = (self.of_members(placed(v, rank.device, rank.dtype)) for v in found.start.linear)
             network: Any = self.network
             network.start_at(weight, bias)
+        if hasattr(self.network, "linear_models") and self.shard is None and stored is None:
+            starts.begin(self.network, self._seen, data.target, self.learns, job.heads, self.standard, job.seed)
         self.mean = placed(self.scaling.mean, rank.device, rank.dtype)
         self.inverse = placed(self.scaling.inverse, rank.device, rank.dtype)
         self.resident = self._resident()
@@ -541,9 +544,36 @@ class Group:
         found = [self.rank.loss.answer(blended(own, beside, share), self.standard[s], taken) for share in SHARES]
         return np.stack(found, 1)
 
+    def _seen(self, rows: np.ndarray, s: int) -> np.ndarray:
+        """Rows of these numbers as the networks of set s take them, float32 (rows, width)."""
+        return self._as_seen(self.rank.data.x[rows], s)
+
+    def _as_seen(self, x: np.ndarray, s: int) -> np.ndarray:
+        return as_seen(x, s, self.scaling, self.treatments, self.projection, self.job, self.rank.encoding)
+
+    @property
+    def lacking(self) -> bool:
+        """Whether held-out rows are scored without each block of features, too."""
+        return bool(self.job.blocks) and self.shard is None and self.rank.encoding.scaled
+
+    def _without(self, rows: np.ndarray) -> np.ndarray:
+        """Answers of every set to some rows without each block of features, float64 (S, rows, blocks, scores)."""
+        x, found = Values().floats(self.rank.data.x[rows]), []
+        for places in self.job.blocks.values():
+            part = x.copy()
+            part[:, places] = np.nan
+            seen = np.stack([self._as_seen(part, s) for s in range(len(self.sets))])
+            with precision(self.job.options.amp, self.rank.device):
+                z = self.of_members(placed(seen, self.rank.device, self.rank.dtype))
+                outputs = self.network(z).to(self.rank.dtype).unflatten(0, (len(self.sets), -1))
+            answers = [self.rank.loss.answer(one, self.standard[s], self._taken(z, s)) for s, one in enumerate(outputs)]
+            found.append(np.stack(answers).reshape(len(self.sets), len(rows), -1))
+        return np.stack(found, 2)
+
     def score(self) -> list[Any]:
         """Class probabilities, or values, of this rank's part of the held-out rows, averaged over an ensemble's
-        members; and, in the column blends, the same with each share of what stands beside the networks."""
+        members; and, in the column blends, the same with each share of what stands beside the networks, in the column
+        lacking the same without each block of features."""
         import pyarrow as pa
         import torch
 
@@ -555,6 +585,7 @@ class Group:
                 outputs, z = self._outputs(rows)
                 of_sets = outputs.unflatten(0, (len(self.sets), -1))
                 taken = (self._taken(z, s) for s in range(len(self.sets)))
+                without = self._without(rows) if self.lacking else None
                 scores = np.stack(
                     [self.rank.loss.answer(*one) for one in zip(of_sets, self.standard, taken, strict=True)]
                 )
@@ -572,6 +603,9 @@ class Group:
                         if self.linear:
                             columns.append(_nested(self._blends(of_sets[s], z, s, mine)))
                             names.append("blends")
+                        if without is not None:
+                            columns.append(_nested(without[s, mine]))
+                            names.append("lacking")
                         tables.append(pa.Table.from_arrays(columns, names=names))
         return tables
 

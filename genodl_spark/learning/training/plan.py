@@ -39,6 +39,7 @@ class Job:
     `shard`: each rank decodes a part of the rows (shards.py), not each machine all of them.
     `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
     `pretrained`: the model that networks start from; None for none.
+    `blocks`: where features of each block stand that rows may lack: held-out rows are scored without each, too.
     `redrawn`: so many rows, the last ones, are dinucleotide shuffles: training sees another one in every epoch.
     """
 
@@ -71,6 +72,7 @@ class Job:
     shard: bool = False
     redrawn: int = 0
     pretrained: ModelFiles | None = None
+    blocks: dict[str, np.ndarray] = field(default_factory=dict)
     code: Code = field(default_factory=dict)
 
 

@@ -238,6 +238,7 @@ class Rank:
         scores = pa.list_(pa.float64())
         schema = pa.schema([("repeat", pa.int32()), ("row_id", pa.int64()), ("scores", scores)])
         schema = schema.append(pa.field("blends", pa.list_(scores))) if group.linear else schema
+        schema = schema.append(pa.field("lacking", pa.list_(scores))) if group.lacking else schema
         scored = group.score()
         pq.write_table(pa.concat_tables(scored) if scored else schema.empty_table(), path, filesystem=fs)
         return name

@@ -260,6 +260,22 @@ def _started(starts: list[tuple[np.ndarray, np.ndarray, np.ndarray] | None]) -> 
     return Start((weights, np.stack([bias for _, bias, _ in of_sets])), np.stack([more for _, _, more in of_sets]))
 
 
+def as_seen(
+    x: np.ndarray,
+    s: int,
+    scaling: quality.Scaling,
+    treatments: list[dict[str, np.ndarray]],
+    projection: np.ndarray | None,
+    job: Job,
+    encoding: Encoding,
+) -> np.ndarray:
+    """Packed rows x (rows, F) as the networks of set s take them, float32: treated, standardised and projected."""
+    if job.chain is not None:
+        x = job.chain.apply(Values().floats(x), treatments[s])
+    z = _standard(encoding.floats(x), scaling, s)
+    return z if projection is None else z @ projection[s]
+
+
 def _projected(learns: np.ndarray, job: Job, encoding: Encoding) -> bool:
     most = int(learns.sum(1).max())
     return most <= PROJECTED_ROWS and job.layout.features > most and projects(job, encoding)

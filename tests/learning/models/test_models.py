@@ -94,6 +94,7 @@ KINDS: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
         {"kind": "fusion", "sizes": [2, 3, 4], "fusion": "gated", "input_dropout": 0.2, "modality_dropout": 0.3},
         (FEATURES,),
     ),
+    "late": ({"kind": "late", "sizes": [2, 3, 4], "input_dropout": 0.2, "modality_dropout": 0.3}, (FEATURES,)),
 }
 # those that draw something in training
 SAMPLED = [kind for kind in KINDS if kind not in ("mlp of a sequence", "cnn, batch norm", "lstm")]
@@ -374,12 +375,34 @@ def test_fusion_is_a_plain_network(kind: str, m: int) -> None:
     torch.testing.assert_close(network(x)[m], dense(own, "head.", fused), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["concat", "gated"])
+@pytest.mark.parametrize("m", [0, 1])
+def test_late_fusion_is_the_mean_of_the_models_of_what_a_row_has(m: int) -> None:
+    network, x = build("late", [3, 4]), batch("late")
+    network.known[:] = 1
+    network.known[1, -1] = 0  # the second member has no model of all blocks
+    x[0, 0, 2:5] = 0  # the first row lacks its second block, the second row has the third alone
+    x[0, 1, :5] = 0
+    own, columns = member(network, m), [[0, 1], [2, 3, 4], [5, 6, 7, 8]]
+    sets = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
+    for row, has in enumerate([{0, 2}, {2}, {0, 1, 2}, {0, 1, 2}]):
+        said = [
+            x[0, row, [c for b in chosen for c in columns[b]]] @ own[f"experts.{number}.weight"]
+            + own[f"experts.{number}.bias"][0]
+            for number, chosen in enumerate(sets)
+            if set(chosen) <= has and not (m == 1 and number == 6)
+        ]
+        torch.testing.assert_close(network(x)[m, row], torch.stack(said).mean(0), rtol=0, atol=1e-12)
+    for expert, blocks in network.linear_models():
+        assert expert.weight.shape[1] == sum(map(len, blocks))
+
+
+@pytest.mark.parametrize("kind", ["concat", "gated", "late"])
 def test_modalities_are_dropped_whole_and_never_all(kind: str) -> None:
     """What training makes of a row is what evaluation makes of it without some of its blocks,
     but never without all it has."""
     rate, rows = 0.6, torch.arange(200)
-    network, x = build(kind, [3], dropout=0.0, input_dropout=0.0, modality_dropout=rate), batch(kind, 200)
+    options = {} if kind == "late" else {"dropout": 0.0}
+    network, x = build(kind, [3], input_dropout=0.0, modality_dropout=rate, **options), batch(kind, 200)
     x[0, 150:, 2:5] = 0  # the last rows lack a block from the start
     subsets = [s for s in itertools.product([False, True], repeat=3) if any(s)]
     without = []
