@@ -7,9 +7,9 @@ import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
 from genodl_spark.core import own_code, redaction
 from genodl_spark.core.errors import InputError
@@ -136,11 +136,24 @@ class Target(Section):
         description="Column that says whether the event came at the time in the label column: "
         "1 or 0, true or false, yes or no.",
     )
+    horizons: list[Annotated[float, Field(gt=0)]] = Field(
+        [],
+        max_length=256,
+        description="With target.event: times in the unit of the label, ascending, at which models say how probable "
+        "it is that the event has not come; empty for 11, evenly from the tenth to the ninetieth percentile of those "
+        "at which it came.",
+    )
     within: Text | None = Field(
         None,
         description="Column of what was measured together, such as an element: values are learnt as standard "
         "scores among the rows of the same value there. No part of a split may divide these.",
     )
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Target:
+        if sorted(set(self.horizons)) != self.horizons:
+            raise ValueError("horizons in ascending order, each once")
+        return self
 
 
 class Factor(Section):

@@ -204,8 +204,9 @@ def _named(written: str) -> str:
 def _baselines(settings: Settings) -> Iterator[Described]:
     from genodl_spark.learning import baselines
 
+    text = f"{baselines.fit_predict.__doc__} {baselines.fit_predict_times.__doc__}"
     for baseline, space in baselines.SPACES.items():
-        said = " ".join(_sentences(baselines.fit_predict.__doc__ or "", rf"\b{baseline}\b"))
+        said = " ".join(_sentences(text, rf"\b{baseline}\b"))
         for option, values in space.items():
             choices = (
                 f"one of {', '.join(map(str, values['choices']))}"

@@ -11,7 +11,6 @@ import numpy as np
 
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import baselines, encodings, feed, losses, metrics
-from genodl_spark.learning.baselines import learning_times
 from genodl_spark.learning.encodings.values import Values
 from genodl_spark.learning.heads import Head, classes_of, labelled, targets
 from genodl_spark.learning.metrics import HeldOut
@@ -41,6 +40,7 @@ class Fits:
     blocks: dict[str, np.ndarray] = field(default_factory=dict)
     loss: str = "auto"
     balanced: bool = False
+    features: tuple[str, ...] = ()
 
 
 _STORED = Values()
@@ -80,6 +80,9 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     if fits.chain is not None:
         learnt_from, treated = _treatment(fits, data, rows)
     seen = _as_they_are if name in baselines.OF_SEQUENCES else encoding.baseline
+    some = baselines.of_features(name, fits.features)
+    if some is not None:
+        used = some  # covariates are any training set's to use
     x = seen(treated(data.x[learnt_from])[:, used])
     if fits.external is not None:
         others = examples(tuple(fits.external[0]), fits.external[1])
@@ -90,16 +93,14 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
         tested = data.x[test_rows]
     others_x = seen(treated(tested)[:, used])
     target = data.target[learnt_from, own]
-    first = target[:, 0] if wanted.numbers else np.zeros(len(target))
-    learnt = learning_times(first, target[:, 1] > 0) if wanted.kind == "time" else first
+    first, options = target[:, 0] if wanted.numbers else np.zeros(len(target)), fits.options.get(name)
+    if wanted.kind == "time":
+        of_times = (first, target[:, 1] > 0, others_x, wanted.times, fits.seed, options)
+        return test_rows, baselines.fit_predict_times(name, x, *of_times)
     forward, backward = _scale(fits, wanted, encoding.shape(fits.layout.features))
-    options, classes = fits.options.get(name), len(wanted.classes)
-    scores = baselines.fit_predict(name, x, forward(learnt), others_x, classes, fits.seed, options, fits.balanced)
+    classes = len(wanted.classes)
+    scores = baselines.fit_predict(name, x, forward(first), others_x, classes, fits.seed, options, fits.balanced)
     scores = backward(scores)
-    if (
-        wanted.kind == "time"
-    ):  # sums of residuals are 0 but for their last bits, which are not to put rows of different folds in an order
-        scores = scores.round(12)
     return test_rows, scores if scores.ndim == 2 else scores[:, None]
 
 
@@ -158,6 +159,6 @@ def of_head(head: Head, entities: np.ndarray, groups: np.ndarray, target: np.nda
     event = target[:, 1] > 0 if head.kind == "time" else None
     first = target[:, 0] if head.numbers else np.zeros(len(target))
     classes = list(head.classes)
-    return HeldOut(
-        entities, groups, first, scores if classes else scores[..., 0], classes, event, head.label, head.kind
-    )
+    survival = scores[..., 1:] if head.times else None
+    scores = scores if classes else scores[..., 0]
+    return HeldOut(entities, groups, first, scores, classes, event, head.label, head.kind, head.times, survival)

@@ -25,8 +25,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import discriminant, markov, penalties, sequence_baselines
+from genodl_spark.learning import cox, discriminant, markov, penalties, sequence_baselines, survival
 from genodl_spark.learning.heads import UNLABELLED, Head
+from genodl_spark.learning.preprocessing import COVARIATE
 from genodl_spark.learning.settings import Evaluation
 
 NAMES = (
@@ -72,6 +73,7 @@ SPACES: dict[str, dict[str, dict[str, Any]]] = {
     "decision_tree": _TREE,
     "gradient_boosting": _BOOSTING,
     **sequence_baselines.SPACES,
+    **cox.SPACES,
     "markov": {"order": {"low": 0, "high": markov.LONGEST}},
 }
 # Where a search starts: the fixed settings; the middle of the path for those whose penalty is chosen
@@ -91,6 +93,7 @@ STARTS: dict[str, dict[str, Any]] = {
         "max_features": "default",
     },
     **sequence_baselines.STARTS,
+    **cox.STARTS,
     "markov": {"order": markov.ORDER},
 }
 
@@ -159,11 +162,7 @@ def fit_predict(
     if name not in (*names(n_classes, letters=True), *markov.NAMES):
         raise ValueError(f"found baseline {name!r}; expected one of {', '.join(names(n_classes, letters=True))}")
     options = dict(options or {})
-    unknown = options.keys() - SPACES.get(name, {}).keys()
-    if unknown:
-        raise ValueError(
-            f"found option {min(unknown)!r} of {name}; expected one of {', '.join(SPACES.get(name, {})) or 'none'}"
-        )
+    _check_options(name, options)
     if not len(x_train):
         raise ValueError("found no training row for a baseline; expected some")
     if name in markov.NAMES:
@@ -176,6 +175,59 @@ def fit_predict(
         probabilities = np.zeros((len(x_test), n_classes))
         probabilities[:, present] = _probabilities(name, x_train, y, x_test, seed, options, balanced)
         return probabilities
+
+
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    unknown = options.keys() - SPACES.get(name, {}).keys()
+    if unknown:
+        raise ValueError(
+            f"found option {min(unknown)!r} of {name}; expected one of {', '.join(SPACES.get(name, {})) or 'none'}"
+        )
+
+
+def fit_predict_times(
+    name: str,
+    x_train: np.ndarray,
+    times: np.ndarray,
+    event: np.ndarray,
+    x_test: np.ndarray,
+    horizons: Sequence[float],
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+) -> np.ndarray:
+    """Fits baseline `name` to times (n,) above 0 and whether the event came then, (n,) bool, and scores x_test (m, f).
+
+    Returns float64 (m, 1 + horizons): a value, greater for a longer time, and the probability that the event has not
+    come by each of `horizons`, NaN for baselines that say nothing of that. majority: one value, and the curve of Kaplan
+    and Meier. cox_elastic_net and cox_covariates, which is given covariates alone: Cox's model of features standardised
+    on the training rows (cox.py), minus its log risk, and Breslow's curve. The others: what `fit_predict` makes of
+    `learning_times`.
+    """
+    found = np.full((len(x_test), 1 + len(horizons)), np.nan)
+    at, options = np.asarray(horizons, np.float64), dict(options or {})
+    _check_options(_OF_VALUES.get(name, name), options)
+    if name == "majority":
+        found[:, 0], found[:, 1:] = 0.0, survival.kaplan_meier(times, event).at(at)
+    elif name in cox.NAMES:
+        mean = _mean(x_train)
+        train, test = (_impute(x.astype(np.float64), mean) - mean for x in (x_train, x_test))
+        spread = train.std(0)
+        kept = spread > 1e-12
+        train, test = train[:, kept] / spread[kept], test[:, kept] / spread[kept]
+        with threadpool_limits(1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            if name == "cox_elastic_net":
+                coefficients = cox.elastic_net(train, times, event, seed, options)
+            else:
+                coefficients = cox.newton(train, times, event, cox.RIDGE)
+        log_risk = test @ coefficients
+        found[:, 0] = -log_risk
+        found[:, 1:] = cox.survives(log_risk, survival.breslow(times, event, train @ coefficients), at)
+    else:
+        found[:, 0] = fit_predict(name, x_train, learning_times(times, event), x_test, 0, seed, options)
+    # sums of residuals are 0 but for their last bits, which are not to put rows of different folds in an order
+    found[:, 0] = found[:, 0].round(12)
+    return found
 
 
 def _probabilities(
@@ -422,13 +474,20 @@ def learning_times(times: np.ndarray, event: np.ndarray) -> np.ndarray:
     return found
 
 
+def of_features(name: str, features: Sequence[str]) -> np.ndarray | None:
+    """Which of some features a baseline is given, by number; None for all."""
+    if name != "cox_covariates":
+        return None
+    return np.array([i for i, feature in enumerate(features) if feature.startswith(COVARIATE)], np.int64)
+
+
 def baseline_names(settings: Evaluation, heads: Sequence[Head], letters: bool = True) -> list[str]:
     """The baselines asked for that there are for such heads; what is logistic for classes is ridge for values.
 
     `letters`: whether rows are base codes. InputError for an unknown one, or option of one, and for one OF_SEQUENCES
     where they are not.
     """
-    known = {*NAMES, *REGRESSION_NAMES, *(OF_SEQUENCES if letters else ())}
+    known = {*NAMES, *REGRESSION_NAMES, *cox.NAMES, *(OF_SEQUENCES if letters else ())}
     for name in settings.baselines:
         if name not in known:
             of = " of rows that are no base codes" if name in OF_SEQUENCES else ""
@@ -447,5 +506,7 @@ def baseline_names(settings: Evaluation, heads: Sequence[Head], letters: bool = 
     kind = names(most, letters) if most is not None else ()
     if any(head.kind == "bases" for head in heads):
         kind = markov.NAMES
+    if any(head.kind == "time" for head in heads):
+        kind = (*kind, *cox.NAMES)
     same = {} if most else _OF_VALUES
     return list(dict.fromkeys(n for name in settings.baselines if (n := same.get(name, name)) in kind))

@@ -22,7 +22,7 @@ UNLABELLED = tuple(kind for kind, numbers in _NUMBERS.items() if not numbers)  #
 @dataclass(frozen=True)
 class Head:
     """`label`: the column of its labels, by which `predictions` name it. `classes`: names in index order,
-    of the kind classes alone.
+    of the kind classes alone. `times`: of a time, at which it is predicted whether the event has come, ascending.
 
     `kind` and the numbers of its target: classes, the index of one; value; time, until an event or until nothing was
     known any more, and 1 where the event came, else 0; none, for rows that nobody has labelled; bases, for sequences
@@ -32,6 +32,7 @@ class Head:
     label: str
     kind: str
     classes: tuple[str, ...] = ()
+    times: tuple[float, ...] = ()
 
     @property
     def numbers(self) -> int:
@@ -39,8 +40,9 @@ class Head:
 
     @property
     def scores(self) -> int:
-        """Numbers of an answer: a probability for each class, or one."""
-        return len(self.classes) or 1
+        """Numbers of an answer: a probability for each class, or a value and, of a time, the probability to be without
+        the event at each of `times`."""
+        return len(self.classes) or 1 + len(self.times)
 
 
 def one(label: str, classes: Sequence[str]) -> list[Head]:
@@ -52,13 +54,17 @@ def heads_of(label: str, classes: Sequence[str], stored: str | None) -> list[Hea
     """Heads of a row of `datasets` or `models`, by its columns label_column, classes and heads."""
     if stored is None:
         return one(label, classes)
-    return [Head(head["label"], head["kind"], tuple(head["classes"])) for head in json.loads(stored)]
+    return [
+        Head(head["label"], head["kind"], tuple(head["classes"]), tuple(head.get("times", ())))
+        for head in json.loads(stored)
+    ]
 
 
 def stored(heads: Sequence[Head]) -> str | None:
     """The column heads of a row of `datasets` or `models`: NULL where label_column and classes say it all."""
     plain = len(heads) == 1 and heads[0].kind in ("classes", "value")
-    return None if plain else json.dumps([asdict(head) for head in heads])
+    found = [{name: value for name, value in asdict(head).items() if name != "times" or value} for head in heads]
+    return None if plain else json.dumps(found)
 
 
 def shapes(heads: Sequence[Head]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genodl_spark.learning import weighted_metrics
+from genodl_spark.learning import survival_metrics, weighted_metrics
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.weighted_metrics import Weighted, bin_of, mean_of_known
 
@@ -32,10 +32,10 @@ CLASSIFICATION = (
     "nmi",
 )
 REGRESSION = ("r2", "pearson", "spearman", "c_index", "mae", "mse")
-TIMES = ("c_index",)
+TIMES = ("c_index", "c_index_uno", "integrated_brier", "mean_auroc")
 UNLABELLED = ("reconstruction_error",)
 BASES = ("cross_entropy", "perplexity")
-LOWER_IS_BETTER = ("brier", "ece", "mae", "mse", *UNLABELLED, *BASES)
+LOWER_IS_BETTER = ("brier", "ece", "mae", "mse", "integrated_brier", *UNLABELLED, *BASES)
 
 _CHUNK = 1 << 20  # rows x draws that are in memory at once: about 60 MB at the peak
 
@@ -56,7 +56,8 @@ class HeldOut:
     (N,) float64, class index or value. scores: float64, class probabilities (R, N, C) or values (R, N),
     for R repeats of the cross-validation (1 for a fixed split); NaN where a row was not evaluated in that repeat.
     classes: names in index order, empty for regression. event: (N,) bool, of times:
-    whether the event came by `target`, or nothing is known of later. label and kind: of the head (see heads.py),
+    whether the event came by `target`, or nothing is known of later. survival: (R, N, K) float64, probabilities that it
+    has not come by each of K `times`, NaN of what says nothing of that. label and kind: of the head (see heads.py),
     which is classes or values unless it is said. Any order of rows gives the same results.
     """
 
@@ -68,11 +69,17 @@ class HeldOut:
     event: np.ndarray | None = None
     label: str = ""
     kind: str = ""
+    times: tuple[float, ...] = ()
+    survival: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.entities)
         if (self.event is not None) != (self.kind == "time") or (self.event is not None and self.event.shape != (n,)):
             raise ValueError("events do not fit the entities; expected one for each, of times alone")
+        if (self.survival is not None) != bool(self.times) or (
+            self.survival is not None and self.survival.shape != (*self.scores.shape, len(self.times))
+        ):
+            raise ValueError("survival does not fit scores and times; expected a probability of each row at each time")
         width = (len(self.classes),) if self.classes else ()
         if (
             self.scores.shape != (*self.scores.shape[:1], n, *width)
@@ -94,7 +101,8 @@ class HeldOut:
         """Some of its rows, by bool (N,) or their numbers."""
         event = None if self.event is None else self.event[rows]
         parts = {"entities": self.entities[rows], "groups": self.groups[rows], "target": self.target[rows]}
-        return replace(self, **parts, scores=self.scores[:, rows], event=event)
+        survival = None if self.survival is None else self.survival[:, rows]
+        return replace(self, **parts, scores=self.scores[:, rows], event=event, survival=survival)
 
     @property
     def evaluated(self) -> np.ndarray:
@@ -105,6 +113,8 @@ class HeldOut:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics that it has."""
+        if self.kind == "time":
+            return survival_metrics.names(self.times)
         return _OF_KIND[self.kind or ("classes" if self.classes else "value")]
 
     @property
@@ -141,7 +151,11 @@ def metrics(held: Held) -> dict[str, float]:
     over the mean of both entropies; both are 1 where all rows are of one class and are said to be.
     Regression: r2 against the mean of the target; pearson; spearman with average ranks; c_index: share of the pairs
     of rows with different targets that the scores put in the same order, ties of scores count half (Harrell et al.
-    1982); mae; mse. Times: c_index over the pairs of which the earlier row has the event. Rows without labels:
+    1982); mae; mse. Times: c_index over the pairs of which the earlier row has the event; c_index_uno, the same with
+    pairs weighted for what is lost to follow-up (Uno et al. 2011), up to the longest time; of predicted survival at K
+    times brier@TIME, the mean squared error, weighted alike (Graf et al. 1999), and integrated_brier, its mean from the
+    first to the last by trapezoids; auroc@TIME, how well scores tell rows whose event has come by then from those past
+    it without (Uno et al. 2007; Hung and Chiang 2010), and mean_auroc. Rows without labels:
     reconstruction_error, the mean of the scores. Hidden bases: cross_entropy, the mean of the scores, in nats; and
     perplexity, e to the power of that: among how many bases one would have to guess.
     """
@@ -354,7 +368,9 @@ class _Pooled(_Draws):
             rows = order[used]
             by_rows = (unit[used], held.target[rows], scores[rows])
             if held.event is not None:
-                self.repeats.append(weighted_metrics.times(*by_rows, held.event[rows]))
+                of_times = (held.event[rows], len(names), held.times)
+                predicted = None if held.survival is None else held.survival[len(self.repeats)][rows]
+                self.repeats.append(survival_metrics.times(*by_rows, *of_times, predicted))
             elif held.kind in ("none", "bases"):
                 self.repeats.append(weighted_metrics.errors(unit[used], scores[rows], len(names), held.metrics))
             else:

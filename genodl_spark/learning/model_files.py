@@ -44,18 +44,23 @@ Reach = Annotated[float, Field(ge=0)]
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class HeadCard:
     """One of a model's heads: the column of its labels, its kind, its classes, the temperature of their probabilities,
-    and the share of the linear part beside its networks."""
+    the share of the linear part beside its networks, and the times at which survival is predicted."""
 
     label: Name
     kind: Literal["classes", "value", "time", "none", "bases"]
     classes: Annotated[list[Name], Field(max_length=1 << 16)]
     temperature: Temperature = 1.0
     linear: Share = 0.0
+    times: Annotated[list[Annotated[float, Field(gt=0)]], Field(max_length=256)] = dataclasses.field(
+        default_factory=list
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> HeadCard:
         if (len(self.classes) > 1) != (self.kind == "classes"):
             raise ValueError("two classes at least of the kind classes, else none")
+        if self.times and (self.kind != "time" or sorted(set(self.times)) != self.times):
+            raise ValueError("times of the kind time alone, in ascending order")
         return self
 
 
@@ -102,7 +107,7 @@ class Card:
     @property
     def predicted(self) -> list[Head]:
         """What the model predicts."""
-        found = [Head(head.label, head.kind, tuple(head.classes)) for head in self.heads]
+        found = [Head(head.label, head.kind, tuple(head.classes), tuple(head.times)) for head in self.heads]
         return found or heads.one(self.label_column, self.classes)
 
     @property
@@ -211,7 +216,11 @@ def new_card(predicted: Sequence[Head], **values: Any) -> Card:
     """The card of a model that is to be trained. InputError for what no card may say."""
     of_heads = heads.shapes(predicted)
     try:
-        several = [HeadCard(head.label, head.kind, list(head.classes)) for head in predicted if of_heads["heads"]]  # type: ignore[arg-type]
+        several = [
+            HeadCard(head.label, head.kind, list(head.classes), times=list(head.times))  # type: ignore[arg-type]
+            for head in predicted
+            if of_heads["heads"]
+        ]
         return Card(format=FORMAT, temperature=1.0, classes=of_heads["classes"], heads=several, **values)
     except ValidationError as error:
         raise InputError(_what_is_wrong(error), "model") from error

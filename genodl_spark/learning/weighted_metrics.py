@@ -144,7 +144,10 @@ def regression(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_group
     rows = np.array([np.ones(len(t)), t, t**2, p, p**2, t * p, np.abs(error), error**2])
     lines = np.repeat(np.arange(len(rows)), len(t))
     additive = sparse.csr_matrix((rows.ravel(), (lines, np.tile(unit, len(rows)))), shape=(len(rows), n_groups))
-    ordered = {"spearman": _spearman, "c_index": _concordance}
+    ordered: dict[str, Callable[..., Callable[[np.ndarray], np.ndarray]]] = {
+        "spearman": _spearman,
+        "c_index": concordance,
+    }
     ranked = {name: of(unit, target, scores) for name, of in ordered.items() if name in only}
 
     def weighted(counts: np.ndarray) -> dict[str, np.ndarray]:
@@ -202,12 +205,6 @@ def _spearman(unit: np.ndarray, target: np.ndarray, scores: np.ndarray) -> Calla
     return weighted
 
 
-def times(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, event: np.ndarray) -> Weighted:
-    """unit (n,): group index of each row; target, scores (n,); event (n,) bool."""
-    concordance = _concordance(unit, target, scores, event)
-    return lambda counts: {"c_index": concordance(counts)}
-
-
 def errors(unit: np.ndarray, scores: np.ndarray, n_groups: int, names: tuple[str, ...]) -> Weighted:
     """unit (n,): group index of each row; scores (n,). The first metric is their mean, a second one e to its power."""
     rows, sums = np.bincount(unit, minlength=n_groups), np.bincount(unit, scores, n_groups)
@@ -219,11 +216,14 @@ def errors(unit: np.ndarray, scores: np.ndarray, n_groups: int, names: tuple[str
     return weighted
 
 
-def _concordance(
+def concordance(
     unit: np.ndarray, target: np.ndarray, scores: np.ndarray, event: np.ndarray | None = None
-) -> Callable[[np.ndarray], np.ndarray]:
+) -> Callable[..., np.ndarray]:
     """Share of the pairs with different targets that the scores put in the same order; where there is an `event` (n,)
     bool, of the pairs of which the row of the lower target has it. Of equal targets those with it are the lower.
+
+    What it returns is asked with weights of groups and, where pairs count by the row of the lower target, with the
+    factors (n, draws) of rows.
 
     The ranks of two different targets, written in binary, differ first in one bit:
     at each bit the rows of 0 are held against those of 1 that share the bits above, in the order of their scores.
@@ -247,13 +247,16 @@ def _concordance(
             np.searchsorted(ranked, (block[upper] + 1) * ties, "left"),
         ]
         lower = (rank[order] >> bit & 1) == 0
-        levels.append((unit[order], lower if event is None else lower & event[order], unit[upper], *edges, *ends))
+        levels.append((order, lower if event is None else lower & event[order], unit[upper], *edges, *ends))
 
-    def weighted(counts: np.ndarray) -> np.ndarray:
+    def weighted(counts: np.ndarray, factors: np.ndarray | None = None) -> np.ndarray:
         agreed, total = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
-        for units, is_lower, upper, begin, end, first, last in levels:
-            below = np.zeros((len(units) + 1, counts.shape[1]), np.int32)  # weight of the lower rows before each place
-            np.cumsum(counts[units] * is_lower[:, None], axis=0, out=below[1:])
+        for order, is_lower, upper, begin, end, first, last in levels:
+            own = counts[unit[order]] * is_lower[:, None]
+            if factors is not None:  # of a row that was not drawn a factor may be infinite
+                own = np.where(own > 0, own * factors[order], 0.0)
+            below = np.zeros((len(order) + 1, counts.shape[1]), own.dtype)  # weight of the lower rows before each place
+            np.cumsum(own, axis=0, out=below[1:])
             mine = counts[upper]
             agreed += np.einsum("nb,nb->b", mine, below[begin] + below[end] - 2 * below[first], dtype=np.float64)
             total += np.einsum("nb,nb->b", mine, 2 * (below[last] - below[first]), dtype=np.float64)

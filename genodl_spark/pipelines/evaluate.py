@@ -24,7 +24,7 @@ from genodl_spark.lake.tables.genomes import REFERENCE_BASES
 from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, HELD_OUT, SPLITS
 from genodl_spark.learning import feed, metrics, predictor, splits
 from genodl_spark.learning.baseline_fits import Fits, fit
-from genodl_spark.learning.baselines import baseline_names
+from genodl_spark.learning.baselines import baseline_names, of_features
 from genodl_spark.learning.heads import labelled, targets
 from genodl_spark.learning.metrics import HeldOut, Interval, best_baseline
 from genodl_spark.learning.splits import TEST
@@ -136,8 +136,10 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
 def _names(model: Chosen) -> list[str]:
     """The baselines of all features, and those of each block alone, where there are blocks."""
     names = baseline_names(model.settings.evaluate, model.card.predicted, model.encoding.letters)
+    names = [name for name in names if (of := of_features(name, model.card.features)) is None or len(of)]
     blocks = blocks_among(model.features, model.card.features)
-    alone = [f"{name}[{block}]" for name in names if name != "majority" for block in blocks if len(blocks) > 1]
+    whole = ("majority", "cox_covariates")
+    alone = [f"{name}[{block}]" for name in names if name not in whole for block in blocks if len(blocks) > 1]
     return [*names, *alone]
 
 

@@ -151,7 +151,7 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.M
         by=by,
         train_loss=train_loss,
         validation_loss=validation_loss,
-        held=held[0] if [one.kind in ("classes", "value") for one in held] == [True] else None,
+        held=held[0] if [one.kind in ("classes", "value", "time") for one in held] == [True] else None,
         heads=heads,
         **_explained(run, model, cohort),
         warnings=[text for row in run.lake.rows(DATASETS, of).to_pylist() for text in row["warnings"]],

@@ -21,6 +21,7 @@ from genodl_spark.lake.schema import PERSON, SEQUENCE, identifier
 from genodl_spark.learning.heads import UNLABELLED as WITHOUT_LABELS
 from genodl_spark.learning.heads import Head, labelled
 from genodl_spark.learning.splits import DISTANCE, ROLES, connected, validating
+from genodl_spark.learning.survival import horizons
 from genodl_spark.registry.places import CHROMOSOME, LOCUS, groups_of
 
 TCGA_PATIENT = "tcga_patient"  # the first 12 characters of a TCGA barcode
@@ -42,7 +43,10 @@ class Labels:
 
     @property
     def strata(self) -> list[str] | None:
-        """The class of each entity, where there is one column of classes and no more; by it splits are stratified."""
+        """The class of each entity, where there is one column of classes and no more, or of times whether the event
+        came; by it splits are stratified."""
+        if [head.kind for head in self.heads] == ["time"]:
+            return ["event" if came else "none" for came in self.target[:, 1]]
         if [head.kind for head in self.heads] != ["classes"]:
             return None
         return [self.heads[0].classes[int(index)] for index in self.target[:, 0]]
@@ -162,7 +166,8 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
         texts = [row.texts[i] for row in rows]
         given = heads[i] if heads is not None else None
         if event is not None:
-            parts.append(reading.times(name, texts, event, [row.texts[len(names) + 1] for row in rows]))
+            came = [row.texts[len(names) + 1] for row in rows]
+            parts.append(reading.times(name, texts, event, came, given))
         elif given.kind == "value" if given is not None else _is_value(s, name):
             parts.append(reading.values(name, texts, None if within is None else [row.texts[-3] for row in rows]))
         else:
@@ -362,8 +367,11 @@ class _Reading:
                 self.warnings.append(f"{left_out} {self.kind}s {where}, are left out")
         return Head(name, "value"), found[:, None]
 
-    def times(self, name: str, texts: list[str | None], event: str, came: list[str | None]) -> tuple[Head, np.ndarray]:
-        """Times and whether the event came; those that are not above 0 tell nothing, and are left out."""
+    def times(
+        self, name: str, texts: list[str | None], event: str, came: list[str | None], given: Head | None
+    ) -> tuple[Head, np.ndarray]:
+        """Times and whether the event came; those that are not above 0 tell nothing, and are left out. `given`: the
+        head of a model, which predicts survival at times of its own."""
         self._lacking(f"{name} and {event}", [a if b is not None else None for a, b in zip(texts, came, strict=True)])
         events = np.array(
             [
@@ -374,10 +382,14 @@ class _Reading:
         target = np.column_stack([self._numbers(name, texts), events])
         early = target[:, 0] <= 0
         if early.any():
-            self.warnings.append(f"{int(early.sum())} {self.kind}s with a {name} of 0 or less are left out")
+            found = [entity for entity, left_out in zip(self.entities, early, strict=True) if left_out]
+            shown = ", ".join(found[:CLASSES_NAMED]) + (" ..." if len(found) > CLASSES_NAMED else "")
+            self.warnings.append(f"{len(found)} {self.kind}s with a {name} of 0 or less are left out: {shown}")
             target[early] = np.nan
         target[np.isnan(target).any(1)] = np.nan
-        return Head(name, "time"), target
+        known = target[labelled(target)]
+        asked = tuple(self.target.horizons) or horizons(known[:, 0], known[:, 1] > 0)
+        return Head(name, "time", (), asked if given is None else given.times), target
 
     def factors(
         self, head: Head, target: np.ndarray, column: str, factors: list[str | None], given: list[Head] | None

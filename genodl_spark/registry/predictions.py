@@ -160,6 +160,12 @@ class Scoring:
             ends = pa.array(np.arange(count + 1, dtype=np.int32) * len(classes))
             found = pa.MapArray.from_arrays(ends, keys, pa.array(calibrated.ravel()))
             columns["probabilities"] = found.take(pa.array(np.arange(count), mask=nothing)) if nothing.any() else found
+        if head.times:
+            names = pa.array([f"{time:g}" for time in head.times], pa.string())
+            keys = names.take(pa.array(np.tile(np.arange(len(names)), count)))
+            ends = pa.array(np.arange(count + 1, dtype=np.int32) * len(names))
+            found = pa.MapArray.from_arrays(ends, keys, pa.array(calibrated[:, 1:].ravel()))
+            columns["probabilities"] = found.take(pa.array(np.arange(count), mask=nothing)) if nothing.any() else found
         return pa.RecordBatch.from_arrays([columns.get(f.name, pa.nulls(count, f.type)) for f in schema], schema=schema)
 
     def write(self, batches: Iterable[pa.RecordBatch], number: int) -> Iterator[pa.RecordBatch]:

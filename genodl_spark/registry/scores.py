@@ -63,6 +63,8 @@ def fits_of(
         blocks=blocks,
         loss=run.settings.train.loss,
         balanced=run.settings.train.class_weights == BALANCED,
+        # only where a baseline asks which they are: there may be many thousands, and tasks are sent them
+        features=tuple(dataset.features) if "cox_covariates" in settings.baselines else (),
     )
 
 
@@ -106,7 +108,8 @@ def of_heads(rows: DataFrame, heads: list[Head]) -> DataFrame:
                     count = part.num_rows
                     if not count:
                         continue
-                    scores = part.column("scores").flatten().to_numpy().reshape(count, -1)
+                    # pandas hands what a baseline does not say, NaN, on as null
+                    scores = part.column("scores").flatten().to_numpy(zero_copy_only=False).reshape(count, -1)
                     scores = np.ascontiguousarray(scores[:, answer] if whole else scores)
                     mine = target[chosen, own]
                     ends = np.arange(count + 1, dtype=np.int32) * scores.shape[1]

@@ -30,6 +30,9 @@ METRICS = {
     "pearson": "Pearson",
     "spearman": "Spearman",
     "c_index": "C index",
+    "c_index_uno": "C index (Uno)",
+    "integrated_brier": "Integrated Brier",
+    "mean_auroc": "Mean AUROC",
     "mae": "MAE",
     "mse": "MSE",
     "reconstruction_error": "Reconstruction error",
@@ -59,8 +62,8 @@ class ModelSection:
     one that `difference`, (baseline, Interval of model - baseline), is about. `settings`: the few worth showing.
     `by`: what rows are told apart by -> value of it -> metric -> Interval. `train_loss` (epochs, k) and
     `validation_loss` (epochs, members), float, NaN where training had stopped. `held`: the model's predictions of
-    classes or values, for the pictures; without it there are none but the losses. `heads`: label -> metric -> Interval,
-    of a model of several.
+    classes, values or times, for the pictures; without it there are none but the losses. `heads`: label -> metric ->
+    Interval, of a model of several.
     `motifs` and `ranked`, (class, feature, mean size, mean) of contributions: what explain has found.
     """
 

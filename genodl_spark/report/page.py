@@ -232,7 +232,8 @@ def _study(study: StudySection, index: int) -> str:
 
 
 def _score_table(scores: dict[str, dict[str, Interval]], corner: str, best: bool = False) -> str:
-    found = {name for metrics in scores.values() for name in metrics}
+    # what is said of each of several times is in a picture
+    found = {name for metrics in scores.values() for name in metrics if "@" not in name}
     columns = [name for name in METRICS if name in found] + sorted(found - METRICS.keys())
     header = [escape(corner)]
     for name in columns:

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.metrics import auc
 
 from genodl_spark.learning import metrics as evaluate
+from genodl_spark.learning import survival
 from genodl_spark.learning.metrics import HeldOut
 from genodl_spark.report.content import ModelSection, StudySection, captioned, escape, number
 from genodl_spark.report.facts import Bars, Cloud
@@ -84,7 +85,9 @@ def pictures(model: ModelSection, prefix: str) -> list[str]:
         )
         caption = "Accuracy of the predictions made with each probability; below, how many."
         drawn.append((f"Calibration, ECE {number(found['ece'])}", caption, alt, lambda: _calibration(*curve)))
-    if held is not None and not held.classes and held.n_test:
+    if held is not None and held.kind == "time" and held.n_test:
+        drawn += _survival(model, held)
+    elif held is not None and not held.classes and held.n_test:
         found = evaluate.metrics(held)
         shown = f" {MAX_POINTS:,} of {held.n_test:,} rows." if held.n_test > MAX_POINTS else ""
         alt = f"Predicted against observed values, Pearson correlation {number(found['pearson'])}"
@@ -368,6 +371,79 @@ def _scatter(held: HeldOut) -> Figure:
         xlabel="Observed",
         ylabel="Predicted",
     )
+    _grid(axes)
+    return figure
+
+
+def _survival(model: ModelSection, held: HeldOut) -> list[tuple[str, str, str, Callable[[], Figure]]]:
+    """Pictures of times to an event: what became of thirds by predicted risk, and errors over time."""
+    time, event, third = thirds(held)
+    _, p = survival.log_rank(time, event, third, 3)
+    told = f"log-rank p {p:.2g}" if not math.isnan(p) else "no log-rank test"
+    caption = "Kaplan-Meier curves of rows by the mean of their held-out predictions; below, how many are at risk."
+    alt = f"Survival of three groups by predicted risk, {told}"
+    drawn = [(f"Survival by predicted risk, {told}", caption, alt, lambda: _kaplan_meier(time, event, third))]
+    curves = {
+        name: {float(key.split("@")[1]): i.value for key, i in of.items() if key.startswith("brier@")}
+        for name, of in model.scores.items()
+    }
+    known = {name: of for name, of in curves.items() if any(not math.isnan(value) for value in of.values())}
+    if known and len(held.times) > 1:
+        caption = "Weighted for what is lost to follow-up; majority is the curve of Kaplan and Meier."
+        alt = f"Brier score over time of {', '.join(known)}"
+        drawn.append(("Brier score over time", caption, alt, lambda: _over_time(known)))
+    return drawn
+
+
+def thirds(held: HeldOut) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the rows that were evaluated, by name: time, whether the event came, and the third by predicted risk, 0 for
+    the lowest to 2; by the mean rank over repeats, so that it does not matter how far models of repeats lie apart."""
+    from scipy.stats import rankdata
+
+    rows = np.flatnonzero(held.evaluated.any(0))
+    rows = rows[np.argsort(held.entities.astype(str)[rows], kind="stable")]
+    ranks = [rankdata(-scores[rows], nan_policy="omit") / (~np.isnan(scores[rows])).sum() for scores in held.scores]
+    place = np.argsort(np.argsort(np.nanmean(ranks, 0), kind="stable"), kind="stable")
+    assert held.event is not None
+    return held.target[rows], held.event[rows], place * 3 // len(rows)
+
+
+def _kaplan_meier(time: np.ndarray, event: np.ndarray, third: np.ndarray) -> Figure:
+    figure, axes = _figure(4.6, 3.7)
+    ticks = np.linspace(0, time.max(), 5)
+    for index, name in enumerate(("low risk", "middle", "high risk")):
+        mine = third == index
+        if not mine.any():
+            continue
+        curve = survival.kaplan_meier(time[mine], event[mine])
+        x, y = np.r_[0, curve.times], np.r_[1, curve.values]
+        axes.step(x, y, where="post", label=name, **_line(index))
+        lost = np.unique(time[mine & ~event])
+        axes.plot(lost, curve.at(lost), "|", color=_SERIES[index], markersize=4, markeredgewidth=0.8)
+        for tick in ticks:
+            at_risk = int((time[mine] >= tick).sum())
+            axes.text(
+                tick,
+                -0.27 - 0.07 * index,
+                str(at_risk),
+                color=_SERIES[index],
+                transform=axes.get_xaxis_transform(),
+                ha="center",
+                fontsize=8,
+            )
+    axes.set(xlabel="Time", ylabel="Without the event", ylim=(0, 1.03), xlim=(0, time.max() * 1.02))
+    axes.set_xticks(ticks, [number(tick) if tick else "0" for tick in ticks])
+    axes.legend(loc="lower left")
+    _grid(axes)
+    return figure
+
+
+def _over_time(curves: dict[str, dict[float, float]]) -> Figure:
+    figure, axes = _figure(4.4, 3.2)
+    for index, (name, values) in enumerate(curves.items()):
+        axes.plot(list(values), list(values.values()), label=name.replace("_", " "), marker=".", **_line(index))
+    axes.set(xlabel="Time", ylabel="Brier score", ylim=(0, None))
+    axes.legend()
     _grid(axes)
     return figure
 

@@ -24,7 +24,7 @@ from pyspark.sql import Row
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.job import conf, config
-from genodl_spark.learning import baselines, feed, heads, splits, tuning
+from genodl_spark.learning import baselines, cox, feed, heads, splits, tuning
 from genodl_spark.learning.settings import Dimension, Train
 from genodl_spark.learning.training import plan
 from genodl_spark.learning.tuning import COMPLETE, FAILED, PRUNED, Space, Study, Trial
@@ -120,7 +120,7 @@ def test_ranges_take_the_type_of_the_setting() -> None:
 
 @pytest.mark.parametrize("name", sorted(baselines.SPACES))
 def test_every_value_of_a_baselines_space_is_one_that_it_takes(name: str) -> None:
-    classes = 0 if name in ("ridge", "kmer_ridge", "markov") else 3
+    classes = 0 if name in ("ridge", "kmer_ridge", "markov", *cox.NAMES) else 3
     dimensions = {key: Dimension(**values) for key, values in baselines.SPACES[name].items()}
     space = tuning.typed(dimensions, baselines.STARTS[name], name)
     study = Study(tuning.open_storage(""), name, space, True, 0, 50)
@@ -132,7 +132,10 @@ def test_every_value_of_a_baselines_space_is_one_that_it_takes(name: str) -> Non
     kept, baselines.TREES = baselines.TREES, 3
     try:
         for _ in range(12):
-            scores = baselines.fit_predict(name, x, y, x, classes, 0, study.ask().values)
+            if name in cox.NAMES:
+                scores = baselines.fit_predict_times(name, x, y + 1, y > 0, x, (), 0, study.ask().values)[:, 0]
+            else:
+                scores = baselines.fit_predict(name, x, y, x, classes, 0, study.ask().values)
             assert np.isfinite(scores).all() and scores.shape == ((30, 3) if classes else (30,))
         fixed_settings = ("linear_svm", "random_forest", "decision_tree", "gradient_boosting", "nearest_neighbour")
         if name in fixed_settings:  # the others choose their penalty by themselves
@@ -141,8 +144,14 @@ def test_every_value_of_a_baselines_space_is_one_that_it_takes(name: str) -> Non
                 assert fixed.tolist() == baselines.fit_predict(name, x, y, x, c, 0, baselines.STARTS[name]).tolist()
     finally:
         baselines.TREES = kept
+    of_times = (name, x, y + 1, y > 0, x, (), 0)
+    fit, given = (
+        (baselines.fit_predict_times, of_times)
+        if name in cox.NAMES
+        else (baselines.fit_predict, (name, x, y, x, classes, 0))
+    )
     with pytest.raises(ValueError, match="found option 'depth'"):
-        baselines.fit_predict(name, x, y, x, classes, 0, {"depth": 3})
+        fit(*given, {"depth": 3})
 
 
 def test_options_of_baselines_change_the_fit() -> None:

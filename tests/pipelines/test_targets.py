@@ -21,7 +21,7 @@ BASELINES = "evaluate.baselines=majority,decision_tree,logistic"
 SETTINGS = [part for one in [*FAST.split(), "evaluate.resamples=20", BASELINES] for part in ("--set", one)]
 TOMLS = {
     "heads": 'label = "kind, size"\n[target]\nvalues = ["size"]\n',
-    "survival": 'label = "months"\nmetric = "c_index"\n[target]\nevent = "died"\n',
+    "survival": 'label = "months"\nmetric = "c_index"\n[target]\nevent = "died"\nhorizons = [5.0, 20.0]\n',
     "unlabelled": '[target]\nkind = "none"\n[model]\nkind = "mlp"\nhidden = [4]\ndropout = 0.0\n',
 }
 
@@ -39,7 +39,7 @@ def cohort(folder: Path) -> list[str]:
     lines = ["gene\t" + "\t".join(names)]
     lines += [f"G{g}\t" + "\t".join(f"{v:.4f}" for v in x[:, g]) for g in range(GENES)]
     (folder / "matrix.tsv").write_text("\n".join(lines) + "\n")
-    rows = ["sample_id\tkind\tsize\tmonths\tdied"]
+    rows = ["sample_id\tkind\tsize\tmonths\tdied\tage\tnever"]
     for i, name in enumerate(names):
         row = [
             name,
@@ -47,6 +47,8 @@ def cohort(folder: Path) -> list[str]:
             f"{size[i]:.3f}",
             f"{min(months[i], until[i]):.4f}",
             "1:DECEASED" if died[i] else "0:LIVING",
+            f"{50 + 10 * x[i, 2] + generator.normal(scale=10):.1f}",
+            "0",
         ]
         if i % 4 == 0:
             row[1] = ""
@@ -148,18 +150,24 @@ def _packed(lake: Lake, names: list[str]):
 
 
 def _survival(lake: Lake, genodl, task: str, at: tuple[str, ...]) -> None:
-    code, report, line = genodl(train, task, *at, *SETTINGS)
+    cox = ["--set", "evaluate.baselines=majority,logistic,cox_elastic_net,cox_covariates", "--set", "covariates=age"]
+    code, report, line = genodl(train, task, *at, *SETTINGS, *cox)
     assert code == 0, line
-    assert any("1 samples with a months of 0 or less" in text for text in report["warnings"])
-    code, report, line = genodl(evaluate, task, *at, *SETTINGS)
+    assert any("1 samples with a months of 0 or less are left out: p05" in text for text in report["warnings"])
+    code, report, line = genodl(evaluate, task, *at, *SETTINGS, *cox)
     assert code == 0, line
     found = report["metrics"]
-    assert found["n_test"] == SAMPLES - 2 and list(found["model"]) == ["c_index"]
-    assert found["model"]["c_index"]["value"] > 0.8
-    assert (
-        found["baselines"]["ridge"]["c_index"]["value"] > 0.8
-        and found["baselines"]["majority"]["c_index"]["value"] == 0.5
-    )
+    of_times = {f"{name}@{time}" for name in ("brier", "auroc") for time in (5, 20)}
+    assert set(found["model"]) == {"c_index", "c_index_uno", "integrated_brier", "mean_auroc", *of_times}
+    assert found["n_test"] == SAMPLES - 2
+    by_name = {"model": found["model"], **found["baselines"]}
+    c_index = {name: of["c_index"]["value"] for name, of in by_name.items()}
+    assert c_index["majority"] == 0.5 and 0.55 < c_index["cox_covariates"] < 0.87
+    assert min(c_index[name] for name in ("model", "ridge", "cox_elastic_net")) > 0.8
+    brier = {name: of["integrated_brier"]["value"] for name, of in by_name.items()}
+    assert brier["ridge"] is None and brier["cox_elastic_net"] < brier["cox_covariates"] < brier["majority"]
+    assert brier["model"] < brier["majority"] and by_name["model"]["integrated_brier"]["low"] < brier["model"]
+    assert found["difference"]["baseline"] in c_index
     held = lake.read(HELD_OUT).where((F.col("head") == "months") | F.col("event").isNotNull())
     assert held.where(F.col("predictor") == "model").count() == SAMPLES - 2
     assert genodl(predict, task, *at)[0] == 0
@@ -167,6 +175,12 @@ def _survival(lake: Lake, genodl, task: str, at: tuple[str, ...]) -> None:
     assert len(rows) == SAMPLES and all(
         row.value > 0 and row.uncertainty >= 0 and row.predicted is None for row in rows
     )
+    assert all(list(row.probabilities) == ["5", "20"] for row in rows)
+    assert all(1 >= row.probabilities["5"] >= row.probabilities["20"] >= 0 for row in rows)
+    refused = {"target.event=never": "no training row whose event", "target.horizons=[9,3]": "ascending"}
+    for settings, words in refused.items():
+        code, _, line = genodl(train, task, *at, "--set", settings, *SETTINGS)
+        assert code == 2 and words in line, line
     code, _, line = genodl(train, task, *at, "--set", "target.event=kind", *SETTINGS)
     assert code == 2 and "in kind of sample" in line and "expected 1 or 0" in line
 

@@ -345,3 +345,30 @@ def test_text_table() -> None:
     ]
     assert content.table([], ["a", "b"]) == "a  b\n-  -"
     assert content.table([["x", "y"]], ["name", "b"]) == "name  b\n----  -\nx     y"
+
+
+def test_times_are_shown_by_thirds_of_predicted_risk_and_errors_over_time() -> None:
+    generator = np.random.default_rng(0)
+    risk = generator.normal(size=90)
+    time, until = generator.exponential(np.exp(-2 * risk)), generator.exponential(2.0, 90)
+    ids, event = np.array([f"p{i:02}" for i in range(90)]), time <= until
+    scores = np.stack([-risk, 100 - risk])  # repeats that lie far apart
+    scores[1, :45] = np.nan
+    curves = np.repeat(np.exp(-np.exp(risk))[None, :, None], 2, 0).repeat(2, 2)
+    rows = HeldOut(
+        ids, ids, np.minimum(time, until), scores, [], event, "days", "time", (0.5, 1.0), np.where(
+            np.isnan(scores)[..., None], np.nan, curves)
+    )  # fmt: skip
+    of_row, _, third = plots.thirds(rows)
+    assert len(of_row) == 90 and np.bincount(third).tolist() == [30, 30, 30]
+    assert risk[third == 0].mean() < risk[third == 1].mean() < risk[third == 2].mean()
+    order = generator.permutation(90)
+    assert all(np.array_equal(a, b) for a, b in zip(plots.thirds(rows), plots.thirds(rows.of(order)), strict=True))
+    found = {"brier@0.5": Interval(0.1, 0, 1), "brier@1": Interval(0.2, 0, 1), "c_index": Interval(0.8, 0.7, 0.9)}
+    given = section(rows, scores={"model": found, "majority": {"brier@0.5": Interval(0.3, 0, 1)}, "ridge": {}})
+    html = report.render(Page("t", models=[given]))
+    assert "Brier score over time of model, majority" in html and "brier@" not in html
+    assert re.search(r"Survival of three groups by predicted risk, log-rank p \d", html)
+    assert "C index" in html and "Predicted and observed" not in html
+    nothing = section(replace(rows, event=rows.event & False), scores={"model": {}})
+    assert "no log-rank test" in report.render(Page("t", models=[nothing]))

@@ -194,7 +194,12 @@ HELD_OUT = Table(
         Column("event", "boolean", "Of a time, whether the event came then; else nothing is known of later"),
         required("role", "string", "fold, validation, test or external"),
         Column("fold", "int", "Fold that held the entity out; NULL unless role is fold"),
-        required("scores", "array<double>", "Probability per class before calibration, or one value"),
+        required(
+            "scores",
+            "array<double>",
+            "Probability per class before calibration; one value; or of a time to an event a value, and the "
+            "probability that it has not come by each of the head's times, NaN where a baseline says nothing of that",
+        ),
     ),
     key=("model_id", "cohort", "predictor", "repeat", "entity_id"),
     partitioned_by=("model_id",),
@@ -286,7 +291,8 @@ PREDICTIONS = Table(
         Column(
             "probabilities",
             "map<string,double>",
-            "Calibrated probability per class; NULL for regression. Of an effect through a model of sequences: by "
+            "Calibrated probability per class; NULL for regression. Of a time to an event by TIME, the probability "
+            "that it has not come by then. Of an effect through a model of sequences: by "
             "class `ref CLASS` and `alt CLASS`, the probabilities of both alleles, and `effect CLASS`, the difference "
             "of their log odds; of a value `ref` and `alt`",
         ),

@@ -27,8 +27,8 @@ _LOG_SCALE = 5.0  # bound of the logarithm of the scale, of standardised log tim
 
 
 class Loss:
-    """Of target rows (time, event). Answers are medians of the time, in its unit;
-    networks learn standardised log times."""
+    """Of target rows (time, event). Answers are medians of the time, in its unit, and the probabilities that the event
+    has not come by each of the head's times; networks learn standardised log times."""
 
     outputs = 2
     measures = 2
@@ -38,6 +38,7 @@ class Loss:
             raise ValueError(
                 f"the target is {SAID[head.kind]}; expected a time to an event (target.event), or a loss of that"
             )
+        self.times = head.times
 
     def check(self, target: np.ndarray) -> None:
         if len(target) and not target[:, 0].min() > 0:
@@ -60,9 +61,15 @@ class Loss:
         return functional.softplus(z) - came * (z - functional.softplus(z) - log_scale)
 
     def answer(self, outputs: torch.Tensor, standard: np.ndarray, inputs: Any) -> np.ndarray:
-        """The geometric mean of the members' medians."""
+        """The geometric mean of the members' medians, and the mean of what they say of each time."""
         center, spread = standard.tolist()
-        return np.exp(outputs[..., 0].double().mean(0).cpu().numpy() * spread + center)[:, None]
+        of_members: np.ndarray = outputs.double().cpu().numpy()
+        median = np.exp(of_members[..., 0].mean(0) * spread + center)[:, None]
+        if not self.times:
+            return median
+        scale = np.exp(of_members[..., 1:].clip(-_LOG_SCALE, _LOG_SCALE))
+        z = ((np.log(self.times) - center) / spread - of_members[..., :1]) / scale
+        return np.concatenate([median, (1 / (1 + np.exp(z.clip(-500, 500)))).mean(0)], 1)
 
     def uncertainty(self, outputs: torch.Tensor, answer: np.ndarray, standard: np.ndarray) -> np.ndarray:
         """Standard deviation of the members' medians, in the unit of the time, near their mean."""
