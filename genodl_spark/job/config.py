@@ -20,6 +20,7 @@ from genodl_spark.job.conf import conf_directory, task_file
 from genodl_spark.lake.schema import partition_folder
 from genodl_spark.lake.settings import Lock, Maintenance
 from genodl_spark.learning.settings import (
+    Clock,
     Dimension,
     Evaluation,
     Explain,
@@ -313,6 +314,7 @@ class Settings(Section):
         description="The network: kind names a file of genodl_spark/learning/models, or a Python file of your own "
         "with a class Network; the rest are its options.",
     )
+    clock: Clock = Clock()
     train: Train = Train()
     feed: Feed = Feed()
     predict: Predict = Predict()

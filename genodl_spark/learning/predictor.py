@@ -7,7 +7,7 @@ import json
 import platform
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _INPUT_BYTES = 1 << 20  # float32 inputs of a batch: they and what networks make of them stay in a core's cache
 _GPU_INPUT_BYTES, _GPU_ROWS = 1 << 24, 1 << 14  # of a batch on a GPU: most of it is idle with fewer
+_DRAWS, _FEWEST, _DRAWN = 400, 50, 1 << 24  # draws of a row's missing values; inputs of all networks for them
+WITHIN = (0.025, 0.975)  # shares of the draws between which the ends of an interval lie
 _AT_ONCE = 8192  # rows whose scores are given back at once
 
 
@@ -46,12 +48,18 @@ class Scores:
     `distance` float64 (B,): how far a row is from those of training, bits per base or mean square;
     NaN of a row without any value. `unusual` bool (B,): which rows are unlike those of training, by distance and,
     of sequences, by length and variety; a row without any value is.
+    `filled` int (B,): measured features that a row lacks, of a model with steps. `low`, `high` float64 (B, scores):
+    where the answer, calibrated, lies whatever these are, in 95 of 100 draws of them; NaN of a row that lacks none,
+    of a model whose steps do not draw, and where they were not asked for.
     """
 
     raw: np.ndarray
     uncertainty: np.ndarray
     distance: np.ndarray
     unusual: np.ndarray
+    filled: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 def _tensors(weights: bytes, origin: str) -> dict[str, torch.Tensor]:
@@ -255,9 +263,9 @@ class Predictor:
             return raw[:, 0]
         return self.card.calibrated(raw) if calibrated else raw
 
-    def scores(self, x: packing.Rows, lengths: np.ndarray | None = None) -> Scores:
+    def scores(self, x: packing.Rows, lengths: np.ndarray | None = None, draw: bool = False) -> Scores:
         """All that is to be said of rows x, as for a call. `lengths` int (rows,): of sequences,
-        where rows may be parts of them."""
+        where rows may be parts of them. `draw`: also what missing values may do to the answer."""
         import torch
 
         batch = self.batch
@@ -265,18 +273,35 @@ class Predictor:
         with torch.inference_mode():
             for start in range(0, len(x), batch):
                 part = self._treated(x[start : start + batch])
-                whole = part
-                if len(part) < batch:
-                    whole = np.zeros((batch, x.shape[1]), part.dtype)
-                    whole[: len(part)] = part
-                found = [one[: len(part)] for one in self._batch(whole)]
+                found = [one[: len(part)] for one in self._batch(_whole(part, batch))]
                 of_part = None if lengths is None else lengths[start : start + batch]
                 parts.append([*found, self.reader.unusual(part, found[-1], of_part)])
+                parts[-1] += self._moved(x[start : start + batch], draw)
         if not parts:
             of_heads = self.card.predicted
             raw, uncertainty = np.empty((0, sum(head.scores for head in of_heads))), np.empty((0, len(of_heads)))
-            return Scores(raw, uncertainty, np.empty(0), np.empty(0, bool))
+            nothing = np.empty(0, np.int32), np.empty_like(raw), np.empty_like(raw)
+            return Scores(raw, uncertainty, np.empty(0), np.empty(0, bool), *nothing)
         return Scores(*(np.concatenate(found) for found in zip(*parts, strict=True)))
+
+    def _moved(self, x: np.ndarray, draw: bool) -> list[np.ndarray]:
+        """`filled`, `low` and `high` of packed rows x."""
+        filled = np.zeros(len(x), np.int32)
+        low = np.full((len(x), sum(head.scores for head in self.card.predicted)), np.nan)
+        high = low.copy()
+        if self.chain is None:
+            return [filled, low, high]
+        stored = Values().floats(x)
+        filled[:] = np.isnan(stored[:, self.chain.measured]).sum(1)
+        if draw and self.chain.draws:
+            count = int(np.clip(_DRAWN // (stored.shape[1] * self.card.members), _FEWEST, _DRAWS))
+            # one step per row that lacks a value, over all of its draws
+            for row in np.flatnonzero(filled):
+                drawn = self.chain.drawn(stored[row], self.treatment, count)
+                parts = [drawn[at : at + self.batch] for at in range(0, count, self.batch)]
+                answers = np.concatenate([self._batch(_whole(part, self.batch))[0][: len(part)] for part in parts])
+                low[row], high[row] = np.quantile(self.card.calibrated(answers), WITHIN, axis=0)
+        return [filled, low, high]
 
     def _treated(self, x: np.ndarray) -> np.ndarray:
         """Rows after what is done to measured values first: computed as many at once as ever, so that none depends on
@@ -319,6 +344,15 @@ class Predictor:
         return torch.cat([self.network(first, same, number) for number in range(self.passes)])
 
 
+def _whole(part: np.ndarray, batch: int) -> np.ndarray:
+    """Rows filled up to a batch with zeros."""
+    if len(part) == batch:
+        return part
+    whole = np.zeros((batch, part.shape[1]), part.dtype)
+    whole[: len(part)] = part
+    return whole
+
+
 def load(files: ModelFiles, precision: str = "float32", passes: int = 0) -> Predictor:
     """A model, on the GPU that the Spark task was given, else on any, else on the cores of the task,
     or on this process's."""
@@ -358,9 +392,12 @@ class Batch:
 Blocks = Sequence[tuple[str, np.ndarray]]  # names of blocks, and where their features stand, int64
 
 
-def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch], blocks: Blocks = ()) -> Iterator[Batch]:
+def scored(
+    predictor: Predictor, batches: Iterable[pa.RecordBatch], blocks: Blocks = (), draw: bool = False
+) -> Iterator[Batch]:
     """Scores batches of rows (entity_id string, x binary, missing int; length int of sequences that x may
     be a part of), some thousands at once. `blocks`: those that a row may lack; one that lacks all has no score, NaN.
+    `draw`: as for `Predictor.scores`.
 
     No batch of the predictor but the last is filled up.
     """
@@ -369,7 +406,7 @@ def scored(predictor: Predictor, batches: Iterable[pa.RecordBatch], blocks: Bloc
     for rows in whole(batches, predictor.batch):
         x = packing.packed(rows.column("x"), predictor.card.dtype, width)
         lengths = rows.column("length").to_numpy() if "length" in rows.schema.names else None
-        scores, absent = predictor.scores(x, lengths), None
+        scores, absent = predictor.scores(x, lengths, draw), None
         if blocks:
             known = ~np.isnan(predictor.encoding.floats(np.asarray(x[:])))
             absent = np.stack([~known[:, places].any(1) for _, places in blocks], 1)
@@ -410,10 +447,7 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _together(batches: list[Batch]) -> Batch:
-    scores = (
-        np.concatenate([getattr(batch.scores, name) for batch in batches])
-        for name in ("raw", "uncertainty", "distance", "unusual")
-    )
+    scores = (np.concatenate([getattr(batch.scores, field.name) for batch in batches]) for field in fields(Scores))
     return Batch(
         pa.concat_arrays([batch.entities for batch in batches]),
         Scores(*scores),

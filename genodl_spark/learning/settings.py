@@ -110,6 +110,22 @@ class Variants(Section):
     hgvs_p: Text = Field("", description="The same of proteins, as p.Leu63Ter or p.L63*.")
 
 
+class Clock(Section):
+    """A published linear model, such as an epigenetic clock, that is registered in place of networks."""
+
+    file: Text = Field(
+        "",
+        description="Table of a published linear model: identifiers of features in its first column, a coefficient of "
+        "each, and a line for the intercept. train then fits nothing but what fills missing values; train.loss=age "
+        "where the model is one of Horvath's transform of age. Empty for none.",
+    )
+    column: Text = Field(
+        "",
+        description="Column of clock.file with the coefficients; empty for the first one whose name begins with "
+        "coefficient, or the second of two.",
+    )
+
+
 class Train(Section):
     """The training loop."""
 

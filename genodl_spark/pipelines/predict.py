@@ -10,7 +10,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.job.run import Run
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.tables.learning import PREDICTIONS
-from genodl_spark.registry import effects
+from genodl_spark.registry import clocks, effects
 from genodl_spark.registry.incremental import Incremental, Marks, attempted, digest
 from genodl_spark.registry.models import Chosen, scoring_model
 from genodl_spark.registry.predictions import score, scoring_of
@@ -21,6 +21,7 @@ def predict(run: Run, cohort: str | None, label: str | None, model_id: str | Non
     all of them with `force`."""
     model = scoring_model(run, label, model_id)
     name = run.cohort(cohort, model.features.cohorts(run.sources), f"data for {run.settings.task}")
+    clocks.check_scale(run, model.settings, name)
     attempted(PREDICTIONS, model, lambda: _bring_up_to_date(run, model, name, force))
     run.report.metrics.update({"model_id": model.row.model_id, "model_version": model.row.model_version})
 

@@ -23,7 +23,7 @@ from genodl_spark.learning.model_files import WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
 from genodl_spark.learning.training import launch as training
 from genodl_spark.learning.training import plan
-from genodl_spark.registry import blending, pretrained, strands, tracking
+from genodl_spark.registry import blending, clocks, pretrained, strands, tracking
 from genodl_spark.registry.datasets import dataset_of, heads_of_row, job_of, part_of_split, with_blocks
 from genodl_spark.registry.models import HISTORY, newest
 from genodl_spark.registry.scores import MODEL, WITHOUT, with_targets
@@ -37,6 +37,7 @@ log = logging.getLogger("genodl")
 
 def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
     """Trains and registers a model, unless the same dataset, settings, seed, ranks and code have already made one."""
+    run = clocks.decided(run)
     dataset, _ = dataset_of(run, cohort, label)
     s = run.settings
     shaped_by = {
@@ -48,6 +49,7 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         # it is another order of rows
         **({"shard": True} if s.feed.shard else {}),
         **pretrained.shaping(run),
+        **clocks.shaping(run),
     }
     code = code_of(__name__, s)
     digest = fingerprint(dataset.dataset, shaped_by, s.seed, code)
@@ -175,6 +177,8 @@ def _keep_held_out(
         scored = scored.select("repeat", "row_id", predictors[F.col("number")].alias("predictor"), "scores")
     role = F.lit("fold") if dataset.folds else F.when(F.col("code") == 1, "validation").otherwise("test")
     rows = with_targets(run, dataset, scored).withColumn("code", part_of_split(F.col("repeat")))
+    if run.settings.clock.file:  # which answers for who has no label, too
+        rows = rows.where(~F.isnan("target"))
     rows = rows.withColumn("fold", (F.col("code") if dataset.folds else F.lit(None)).cast("int"))
     rows = rows.withColumns({"role": role, "model_id": F.lit(model_id), "cohort": F.lit(dataset.cohort)})
     shares = [0.0] * len(heads)
@@ -268,10 +272,10 @@ def _metrics(
     of_heads = {f"temperature {head.label}": t for head, t in zip(heads, temperatures, strict=True) if head.classes}
     named = zip(heads, shares, strict=bool(shares))
     of_linear = {f"linear_share {head.label}" if len(heads) > 1 else "linear_share": value for head, value in named}
-    last = result["history"][-1]
+    history = result["history"]
+    last = history[-1] if history else {}  # none of a model that was given and not trained
     figures = {
-        "epochs": float(last["epoch"]),
-        "train_loss": float(last["train"][-1]),
+        **({"epochs": float(last["epoch"]), "train_loss": float(last["train"][-1])} if last else {}),
         **(of_heads if len(heads) > 1 else {"temperature": temperatures[0]}),
         **of_linear,
         "train_seconds": float(result["seconds"]),
@@ -281,8 +285,8 @@ def _metrics(
         "restarts": float(result["restarts"]),
         "resets": float(result["resets"]),
         # Over all ranks: what an epoch leaves out or sees twice, after whatever was lost, shows here.
-        "rows_per_epoch_min": float(min(entry["rows"] for entry in result["history"])),
-        "rows_per_epoch_max": float(max(entry["rows"] for entry in result["history"])),
+        "rows_per_epoch_min": float(min((entry["rows"] for entry in history), default=0)),
+        "rows_per_epoch_max": float(max((entry["rows"] for entry in history), default=0)),
     }
     if not math.isnan(result["busy_percent"]):
         figures["gpu_busy_percent" if result["device"].startswith("cuda") else "cpu_busy_percent"] = float(
@@ -290,7 +294,7 @@ def _metrics(
         )
     if "validation" in last:
         # Of each network at the epoch that was kept; the registered ensemble's members are the last.
-        members = [entry["validation"] for entry in result["history"] if "validation" in entry]
+        members = [entry["validation"] for entry in history if "validation" in entry]
         figures["validation_loss"] = float(np.mean(members[-1]))
         figures["best_validation_loss"] = float(np.mean(np.min(members, axis=0)))
     return figures

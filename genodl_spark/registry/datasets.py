@@ -28,7 +28,7 @@ from genodl_spark.learning.heads import Head, heads_of, labelled, shapes, target
 from genodl_spark.learning.preprocessing import Chain
 from genodl_spark.learning.settings import Quality
 from genodl_spark.learning.training import plan
-from genodl_spark.registry import negatives, pretrained
+from genodl_spark.registry import clocks, negatives, pretrained
 from genodl_spark.registry.gene_lengths import lengths_of
 from genodl_spark.registry.labels import Labels, kept_together, label_of, labelled_cohorts, read_labels
 
@@ -60,6 +60,9 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         "task": s.task,
         **({"validation": s.train.validation} if s.split.column is not None and s.train.validation else {}),
     }
+    clock = clocks.of(s)
+    if clock is not None:
+        shaped_by["clock"] = clock.digest
     reference = negatives.reference_of(run, s.sequence.negatives)
     if reference is not None:
         shaped_by["reference"] = reference
@@ -91,8 +94,11 @@ def dataset_of(run: Run, cohort: str | None, label: str | None) -> tuple[Row, bo
         splits.audit(assignment, labels.entities, whole)
     sets = plan.training_sets(assignment.codes.shape[1] if assignment.folds else 0, assignment.folds)
     learns = plan.learns(assignment.codes, sets, assignment.folds)
-    _check_heads(labels, learns[-1])
-    choice = features.choose(run.sources, name, entities, learns[:, : len(entities)])
+    if clock is None:
+        _check_heads(labels, learns[-1])
+        choice = features.choose(run.sources, name, entities, learns[:, : len(entities)])
+    else:
+        choice = clocks.choice(run, features, name, clock)
     chosen, allowed = choice.names, None if choice.allowed is None else np.packbits(choice.allowed).tobytes()
     if not chosen:
         raise InputError(
@@ -382,6 +388,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         blocks=blocks,
         code=s.code_files,
         pretrained=pretrained.checked(run, heads, encoding, model, dataset.n_features),
+        coefficients=clocks.weights_of(run, list(dataset.features)),
     )
 
 

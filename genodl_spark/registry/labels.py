@@ -123,11 +123,15 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
     group, published = s.split.group, s.split.column if heads is None else None
     # a model of one factor has a head by the name of its label
     factor = s.factor.column if heads is None or len(heads) > 1 else None
+    # a clock that is given answers for whoever has features
+    given = bool(s.clock.file) and heads is None
     names = _columns(s, label, described.columns) if heads is None else [head.label for head in heads if head.numbers]
     if factor is not None:
         names = [label] if heads is not None else names
         if len(names) != 1 or s.target.event is not None:
             raise InputError(f"found {factor!r} for {label}; expected one label, classes or values", "factor.column")
+    if given and label not in described.columns:
+        names = []
     event = s.target.event if heads is None or heads[0].kind == "time" else None
     within = s.target.within
     follows = group in (*CHROMOSOME, LOCUS)  # from places, where no column says it
@@ -156,7 +160,7 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
         for entity, *texts in values
         if entity in with_data
     ]
-    if not names:  # whoever has features, described or not
+    if not names or given:  # whoever has features, described or not
         rows += [_Described(entity, [None] * len(columns)) for entity in with_data - {row.entity_id for row in rows}]
     rows.sort(key=lambda row: row.entity_id)
     against = kind == SEQUENCE and s.sequence.negatives != "given"
@@ -164,20 +168,22 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
     parts: list[tuple[Head, np.ndarray]] = []
     for i, name in enumerate(names):
         texts = [row.texts[i] for row in rows]
-        given = heads[i] if heads is not None else None
+        of_model = heads[i] if heads is not None else None
         if event is not None:
             came = [row.texts[len(names) + 1] for row in rows]
-            parts.append(reading.times(name, texts, event, came, given))
-        elif given.kind == "value" if given is not None else _is_value(s, name):
+            parts.append(reading.times(name, texts, event, came, of_model))
+        elif of_model.kind == "value" if of_model is not None else _is_value(s, name):
             parts.append(reading.values(name, texts, None if within is None else [row.texts[-3] for row in rows]))
         else:
-            parts.append(reading.classes(name, texts, given))
+            parts.append(reading.classes(name, texts, of_model))
     if factor is not None:
         parts = reading.factors(*parts[0], factor, [row.texts[1] for row in rows], heads)
-    if not names:
+    if not names and given:
+        parts.append((Head(label, "value"), np.full((len(rows), 1), np.nan)))
+    elif not names:
         kind_of_head = s.target.kind if heads is None else heads[0].kind
         parts.append((Head(label, kind_of_head), np.empty((len(rows), 0))))
-    there = np.any([labelled(target) for _, target in parts], axis=0)
+    there = np.any([labelled(target) for _, target in parts], axis=0) | given
     if not there.any():
         advice = "ingest a sample table with it" if kind == PERSON else "ingest a table that has it"
         raise InputError(
@@ -291,7 +297,9 @@ def on_one(groups: np.ndarray, alike: np.ndarray) -> np.ndarray:
 def _is_value(settings: Settings, column: str) -> bool:
     """Whether the labels of a column are values, by the settings of a task."""
     target = settings.target
-    return target.kind == "regression" or column in target.values or (target.kind == "auto" and column == "value")
+    if target.kind == "regression" or column in target.values or settings.clock.file:
+        return True
+    return target.kind == "auto" and column == "value"
 
 
 class _Described(NamedTuple):

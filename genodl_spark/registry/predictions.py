@@ -100,10 +100,7 @@ class Scoring:
         heads = predictor.card.predicted
         calibrated = predictor.card.calibrated(batch.scores.raw)
         each = enumerate(zip(heads, answers(heads), strict=True))
-        return [
-            self._of_head(predictor, head, number, batch, calibrated[:, own], batch.scores.raw[:, own], same)
-            for number, (head, own) in each
-        ]
+        return [self._of_head(predictor, head, number, batch, calibrated, own, same) for number, (head, own) in each]
 
     def _interval(
         self, card: Card, head: Head, number: int, batch: Batch, value: np.ndarray
@@ -123,23 +120,29 @@ class Scoring:
         number: int,
         batch: Batch,
         calibrated: np.ndarray,
-        raw: np.ndarray,
+        own: slice,
         same: Mapping[str, pa.Array],
     ) -> pa.RecordBatch:
         classes, scores = head.classes, batch.scores
+        calibrated = calibrated[:, own]
         count = len(calibrated)
         unusual = scores.unusual
         best = calibrated.argmax(1) if classes else np.zeros(count, np.int64)
-        value = calibrated[np.arange(count), best]
+        place = (np.arange(count), best)
+        value = calibrated[place]
         low, high = self._interval(predictor.card, head, number, batch, value)
+        drawn = np.isnan(low) & ~np.isnan(value)
+        low = np.where(drawn, scores.low[:, own][place], low)
+        high = np.where(drawn, scores.high[:, own][place], high)
         columns: dict[str, pa.Array] = {
             **{name: column.slice(0, count) for name, column in same.items()},
             "label_column": pa.repeat(head.label, count),
             "entity_id": batch.entities,
             "value": _known(value),
-            "raw_value": _known(raw[np.arange(count), best]),
+            "raw_value": _known(scores.raw[:, own][place]),
             "low": _known(low),
             "high": _known(high),
+            "filled": pa.array(scores.filled, mask=scores.filled == 0),
             "uncertainty": _known(scores.uncertainty[:, number]),
             "distance": _known(scores.distance),
             "out_of_distribution": pa.array(unusual),
@@ -188,7 +191,7 @@ class Scoring:
         """Rows of `predictions` of batches of packed rows, for each head, some thousands at once; and how many features
         these rows lack at least."""
         most, same = 0, dict[str, pa.Array]()
-        for batch in kernel.scored(predictor, batches, self.blocks):
+        for batch in kernel.scored(predictor, batches, self.blocks, draw=True):
             if len(batch.entities) > most:
                 most = len(batch.entities)
                 same = self.same(predictor, most)

@@ -6,14 +6,16 @@ from genodl_spark.job.config import Settings
 from genodl_spark.lake.tables.ingested import METHYLATION
 from genodl_spark.sources.matrices import MatrixKind
 
+BEYOND = 0.1  # by how much beta values may miss 0 and 1 where a background was taken off
+
 
 class Source(MatrixKind):
     table = METHYLATION
 
     def unit(self, said: str | None, lowest: float | None, highest: float | None, settings: Settings) -> str | None:
-        """Beta where all values are within 0 and 1, M where some are below 0; nobody knows of others."""
+        """Beta where all values are within 0 and 1, or all but there, M where some are below; else unknown."""
         if settings.ingest.methylation != "auto":
             return settings.ingest.methylation
         if lowest is None or highest is None:
             return None
-        return "M" if lowest < 0 else "beta" if highest <= 1 else None
+        return "M" if lowest < -BEYOND else "beta" if highest <= 1 + BEYOND else None

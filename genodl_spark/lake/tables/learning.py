@@ -336,11 +336,15 @@ PREDICTIONS = Table(
         Column(
             "low",
             "double",
-            "Lower end of where the value would be, for 95 of 100 rows, with the blocks that the entity lacks; "
+            "Lower end of where the value would be, for 95 of 100 rows, with the blocks that the entity lacks, "
+            "or in 95 of 100 draws of the values that it lacks and that a step fills; "
             "NULL where it lacks none, or it is not known",
         ),
         Column("high", "double", "Upper end likewise"),
         Column("note", "string", "Why there is no score, or which blocks of features it was made without; else NULL"),
+        Column(
+            "filled", "int", "Measured features that the entity lacks, of a model with steps; NULL where it lacks none"
+        ),
     ),
     key=("task", "cohort", "entity_id", "label_column", "model_id"),
     partitioned_by=("task", "cohort"),

@@ -108,6 +108,8 @@ class Group:
         inputs = rank.encoding.shape(job.layout.features) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
         self.network = models.build(job.model, seeds, inputs, rank.loss.outputs, job.code).to(rank.device, rank.dtype)
+        if job.coefficients is not None:
+            self._give(job.coefficients)
         if job.pretrained is not None and stored is None:
             pretrained.start(self.network, str(job.model.get("kind")), job.pretrained, self.members)
         self.honest = found.start.left_out if found.start is not None else None
@@ -122,6 +124,8 @@ class Group:
         self.resident = self._resident()
         self.per_epoch = feed.steps(len(self.rows), o.batch)
         self.epochs = epochs(o, len(self.rows), self.job.redrawn > 0, self.honest is not None)
+        if job.coefficients is not None:
+            self.epochs = 0
         self.parameters = list(self.network.parameters())
         self.rate, self.warm_start = scaled_rate(o.learning_rate, o.batch, o.scale_from)
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=o.weight_decay, fused=True)
@@ -141,6 +145,23 @@ class Group:
         self.progress = Progress(best=[math.inf] * len(seeds))
         self.ended = False
         self.linear: list[LinearPart] = []  # of every set, once they are fitted
+
+    def _give(self, coefficients: np.ndarray) -> None:
+        """Gives every network, linear in standardised features, the coefficients of a model of the features as they
+        are."""
+        import torch
+
+        mean, inverse = self.scaling.mean.astype(np.float64), self.scaling.inverse.astype(np.float64)
+        of_sets = {
+            "layers.0.weight": (coefficients[:-1] / inverse)[:, :, None],
+            "layers.0.bias": (coefficients[-1] + mean @ coefficients[:-1])[:, None, None],
+        }
+        state = self.network.state_dict()
+        given = {name: torch.from_numpy(value.repeat(self.members, 0)) for name, value in of_sets.items()}
+        if {name: value.shape for name, value in given.items()} != {name: value.shape for name, value in state.items()}:
+            raise InputError("found a network of layers for given coefficients; expected a linear one", "model")
+        self.network.load_state_dict(given)
+        self.standard = np.tile([0.0, 1.0], (len(self.sets), 1))
 
     def _validates(self, codes: np.ndarray) -> np.ndarray:
         """Which rows validate each set, bool (S, rows)."""

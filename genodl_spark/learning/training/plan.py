@@ -40,6 +40,8 @@ class Job:
     `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
     `pretrained`: the model that networks start from; None for none.
     `blocks`: where features of each block stand that rows may lack: held-out rows are scored without each, too.
+    `coefficients` float64 (F + 1,): of features, and the intercept, of a linear model that is given and not trained;
+    None to train.
     `redrawn`: so many rows, the last ones, are dinucleotide shuffles: training sees another one in every epoch.
     """
 
@@ -73,6 +75,7 @@ class Job:
     redrawn: int = 0
     pretrained: ModelFiles | None = None
     blocks: dict[str, np.ndarray] = field(default_factory=dict)
+    coefficients: np.ndarray | None = None
     code: Code = field(default_factory=dict)
 
 

@@ -62,6 +62,7 @@ def projects(job: Job, encoding: Encoding) -> bool:
     retold = any(head.kind in UNLABELLED for head in job.heads)
     return (
         not job.shard
+        and job.coefficients is None
         and encoding.projectable
         and not retold
         and getattr(models.network(job.model, job.code), "fold", None) is not None
@@ -125,6 +126,9 @@ def _scaling(
 ) -> quality.Scaling:
     """Scaling of the sets that learn from packed rows x, which are those of `data` or what became of them."""
     sums = _moments(x, data.target, learns, job, encoding, np.nan_to_num(encoding.floats(x[:1])[0]))
+    if job.coefficients is not None:  # every feature counts, whatever the training rows are like
+        found = quality.fit(sums, learns.sum(1))
+        return quality.Scaling(found.mean, np.where(found.inverse > 0, found.inverse, np.float32(1)))
     return quality.fit(sums, learns.sum(1), job.max_missing, job.select, allowed)
 
 
