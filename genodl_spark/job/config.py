@@ -20,8 +20,10 @@ from genodl_spark.job.conf import conf_directory, task_file
 from genodl_spark.lake.schema import partition_folder
 from genodl_spark.lake.settings import Lock, Maintenance
 from genodl_spark.learning.settings import (
+    Biomarkers,
     Clock,
     Dimension,
+    Enrichment,
     Evaluation,
     Explain,
     Feed,
@@ -319,6 +321,8 @@ class Settings(Section):
     feed: Feed = Feed()
     predict: Predict = Predict()
     explain: Explain = Explain()
+    biomarkers: Biomarkers = Biomarkers()
+    enrichment: Enrichment = Enrichment()
     evaluate: Evaluation = Evaluation()
     tune: Tune = Tune()
     report: Reporting = Reporting()

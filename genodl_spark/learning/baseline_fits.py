@@ -78,7 +78,7 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     encoding = encodings.encoding(fits.transform, fits.code)
     learnt_from, treated = rows, lambda found: found
     if fits.chain is not None:
-        learnt_from, treated = _treatment(fits, data, rows)
+        learnt_from, treated = treatment(fits, data, rows)
     seen = _as_they_are if name in baselines.OF_SEQUENCES else encoding.baseline
     some = baselines.of_features(name, fits.features)
     if some is not None:
@@ -119,7 +119,7 @@ def _scale(fits: Fits, head: Head, inputs: encodings.Shape) -> tuple[Mapped, Map
     return getattr(loss, "forward", _as_they_are), getattr(loss, "backward", _as_they_are)
 
 
-def _treatment(
+def treatment(
     fits: Fits, data: feed.Examples, rows: np.ndarray
 ) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
     """Those of some training rows that are learnt from, and what they make of packed rows first. It is found once

@@ -383,6 +383,78 @@ class Explain(Section):
     )
 
 
+class Biomarkers(Section):
+    """Which features tell classes apart, and how that is found; explain looks for them where `find` says so."""
+
+    find: bool = Field(
+        False,
+        description="genodl explain also tests the features of a model of classes on each of its training sets, in the "
+        "cohort that trained it, and writes what tests, selections and attributions agree on: table biomarkers.",
+    )
+    test: str = Field(
+        "auto",
+        pattern="^(auto|moderated|negative_binomial)$",
+        description="moderated, t or F with variances drawn towards each other (limma's), of measured values; "
+        "negative_binomial, of counts (DESeq2's); auto, which counts where all values are whole numbers from 0 on.",
+    )
+    trend: bool = Field(
+        False, description="Moderated tests expect variances to follow the features' means (limma's trend)."
+    )
+    rate: float = Field(
+        0.1, gt=0, lt=1, description="False discovery rate (Benjamini and Hochberg) at which a feature is significant."
+    )
+    agreement: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the training sets in which a feature that is selected has to be significant, beside the "
+        "rows that the registered model learnt from.",
+    )
+    pairs: int = Field(
+        25,
+        ge=0,
+        le=10_000,
+        description="Pairs of halves of the rows of a training set in which features are selected (stability "
+        "selection); 0 for none.",
+    )
+    threshold: float = Field(
+        0.75,
+        gt=0.5,
+        le=1,
+        description="Share of the halves that select a feature from which it counts as stable.",
+    )
+    false: float = Field(
+        1.0,
+        gt=0,
+        description="Expected number of stable features that tell nothing, at most (the bound of Meinshausen and "
+        "Buhlmann): it says how many the halves select.",
+    )
+    attributions: Names = Field(
+        ["integrated_gradients", "deeplift"],
+        description="Methods of explain whose ranks of features count in the consensus, beside tests and halves.",
+    )
+    max_rows: int = Field(20_000, ge=4, description="Rows of a training set that are tested, at most.")
+
+
+class Enrichment(Section):
+    """Which sets of genes biomarkers are of."""
+
+    gmt: Text = Field(
+        "",
+        description="GMT file of gene sets, such as pathways, that biomarkers are held against: table enrichment; its "
+        "genes have to be named as the features are. Empty for none.",
+    )
+    smallest: int = Field(5, ge=1, description="Genes of a set that were tested, at least; of others nothing is said.")
+    largest: int = Field(500, ge=1, description="Genes of a set that were tested, at most.")
+    correlation: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="How much the statistics of two genes of a set go together, which makes a shift of a set less "
+        "surprising (limma's cameraPR).",
+    )
+
+
 class Evaluation(Section):
     """What a model is measured beside, and how."""
 

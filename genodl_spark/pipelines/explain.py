@@ -1,10 +1,12 @@
 """What a registered model goes by in the entities of a cohort, kept up to date in `attributions`, and of sequences the
-motifs in that, in `motifs`."""
+motifs in that, in `motifs`; and where biomarkers are sought, those of its training sets."""
 
 from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +18,7 @@ from genodl_spark.lake.tables.learning import ATTRIBUTIONS
 from genodl_spark.learning.explain import Limits
 from genodl_spark.learning.explain.explainer import Asked
 from genodl_spark.learning.explain.references import row_numbers
-from genodl_spark.registry import attributions, motifs
+from genodl_spark.registry import attributions, biomarkers, motifs
 from genodl_spark.registry.incremental import Incremental, attempted, digest
 from genodl_spark.registry.models import Chosen, chosen_model
 
@@ -33,7 +35,20 @@ def explain(
     asked = asked_of(run, model)
     folder = None if output is None else _folder(run, model, output)
     name = run.cohort(cohort, model.features.cohorts(run.sources), f"data for {run.settings.task}")
-    attempted(ATTRIBUTIONS, model, lambda: _bring_up_to_date(run, model, asked, name, force))
+    found = biomarkers.check(run, model, name)
+    also = run.settings.biomarkers.attributions if found else []
+    each = [asked, *(_by(model, asked, method) for method in also if method != asked.method)]
+    done, written = [], 0
+    for one in each:
+        run.report.status = "done"
+        attempted(ATTRIBUTIONS, model, partial(_bring_up_to_date, run, model, one, name, force))
+        done.append(run.report.status)
+        written += run.report.rows[ATTRIBUTIONS.name]["written"]
+    run.wrote(ATTRIBUTIONS, written)
+    if found:
+        done.append("done" if biomarkers.bring_up_to_date(run, model, force) else "unchanged")
+        run.report.metrics["biomarkers"] = biomarkers.figures(run, model)
+    run.report.status = "unchanged" if set(done) == {"unchanged"} else "done"
     if model.encoding.letters and run.settings.explain.motif_rows:
         if motifs.bring_up_to_date(run, model, name, asked, force):
             run.report.status = "done"
@@ -73,6 +88,11 @@ def asked_of(run: Run, model: Chosen) -> Asked:
     limits = Limits(s.tolerance, s.floor, s.steps)
     asked = Asked(s.method, s.target, tuple(s.heads), s.reference, s.references, limits, run.settings.seed)
     return asked.of(model.encoding, len(model.card.features), model.card.predicted)
+
+
+def _by(model: Chosen, asked: Asked, method: str) -> Asked:
+    """The same by another method. InputError where there is none of the name."""
+    return replace(asked, method=method).of(model.encoding, len(model.card.features), model.card.predicted)
 
 
 def _bring_up_to_date(run: Run, model: Chosen, asked: Asked, cohort: str, force: bool) -> None:

@@ -443,3 +443,106 @@ MOTIFS = Table(
     kind="motif",
     made_by="explain TASK --force",
 )
+BIOMARKERS = Table(
+    "biomarkers",
+    "Which features tell the classes of a label apart: a row for each feature of a model, by tests on its training "
+    "sets, selections in halves of these, and attributions",
+    (
+        TASK,
+        COHORT,
+        LABEL_COLUMN,
+        required("model_id", "string", "Model whose training sets and attributions these are"),
+        required("model_version", "int", "Its version"),
+        required("feature", "string", "Feature"),
+        required("test", "string", "moderated_t, moderated_f or negative_binomial"),
+        Column(
+            "class",
+            "string",
+            "Class that the effect is of: the last one of two, of more the one that stands out; NULL without a test",
+        ),
+        Column(
+            "effect",
+            "double",
+            "Its mean less that of the others, of counts log2; on the rows that the registered model learnt from, as "
+            "all up to reason",
+        ),
+        Column(
+            "statistic", "double", "t or z, with the effect's sign; of more than two classes F or a likelihood ratio"
+        ),
+        Column("p_value", "double", "Of the test; NULL where there is none"),
+        Column("q_value", "double", "False discovery rate at which the feature is significant, among all features"),
+        Column("reason", "string", "Why there is no test; NULL where there is one"),
+        required("test_rank", "double", "Mean over training sets of the rank by p-value, from 1, the last for no test"),
+        required("training_sets", "int", "Training sets: every fold and repeat, or the one of a fixed split"),
+        required("significant_share", "double", "Share of them in which the feature is significant"),
+        Column("frequency", "double", "Share of the halves of training sets that select it; NULL without halves"),
+        required("attribution_ranks", "map<string,int>", "Rank by the size of attributions, by method"),
+        required("consensus_score", "double", "Mean of its ranks by test, frequency and attributions"),
+        required("consensus_rank", "int", "Its place by that, from 1"),
+        required(
+            "selected",
+            "boolean",
+            "Whether it is significant on the rows that the registered model learnt from and in enough training sets",
+        ),
+        required(
+            "stability",
+            "map<string,double>",
+            "Of all rows the same: index of Nogueira et al. (2018) with its 95% interval, of what training_sets find "
+            "significant, and of what halves of the registered model's rows select",
+        ),
+        required("run_id", "string", "Run that found it"),
+        Column("code", "string", "Hash of the code that did"),
+        required("found_at", "timestamp", "When, UTC"),
+    ),
+    key=("task", "cohort", "label_column", "model_id", "feature"),
+    partitioned_by=("task", "cohort"),
+    clustered_by=("model_id", "consensus_rank"),
+    checks={
+        "ranked": "consensus_rank >= 1",
+        "tested": "(p_value IS NULL) = (reason IS NOT NULL)",
+        "chance": "p_value IS NULL OR p_value BETWEEN 0 AND 1",
+    },
+    entity="feature",
+    kind="feature",
+    made_by="explain TASK --force",
+)
+ENRICHMENT = Table(
+    "enrichment",
+    "Sets of genes, such as pathways, among biomarkers: which hold more of the selected ones than chance would have, "
+    "and which lie higher or lower than all others",
+    (
+        TASK,
+        COHORT,
+        LABEL_COLUMN,
+        required("model_id", "string", "Model, as in `biomarkers`"),
+        required("collection", "string", "Name of the GMT file"),
+        required("collection_sha256", "string", "SHA-256 of its bytes as stored, hexadecimal"),
+        required("gene_set", "string", "Name of the set"),
+        Column("description", "string", "What the file says of it"),
+        required("genes", "int", "Genes that the file has in it"),
+        required("tested", "int", "Of these, genes that were tested"),
+        required("background", "int", "Genes that were tested, of the set or not"),
+        required("selected", "int", "Genes of the set that are selected as biomarkers"),
+        required("selected_genes", "array<string>", "Which these are, the first by consensus first"),
+        Column("expected", "double", "As many as chance would have selected"),
+        Column("p_over", "double", "Chance of so many or more: the hypergeometric distribution"),
+        Column("q_over", "double", "False discovery rate by that"),
+        Column(
+            "shift",
+            "double",
+            "By how many standard deviations statistics of its genes lie above all others; of more than two classes "
+            "by how much more its genes differ",
+        ),
+        Column("p_shift", "double", "Chance of a shift so large, of more than two classes upwards (cameraPR)"),
+        Column("q_shift", "double", "False discovery rate by that"),
+        Column("reason", "string", "Why there is no test; NULL where there is one"),
+        required("run_id", "string", "Run that found it"),
+        required("found_at", "timestamp", "When, UTC"),
+    ),
+    key=("task", "cohort", "label_column", "model_id", "collection", "gene_set"),
+    partitioned_by=("task", "cohort"),
+    checks={"counts": "genes >= tested AND tested >= selected AND selected >= 0"},
+    entity="gene_set",
+    kind="gene set",
+    made_by="explain TASK --force",
+)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-TESTED, CONSTANT, TOO_FEW, NO_COUNTS, NO_FIT = "", "constant", "too few values", "no counts", "no fit"
+TESTED, CONSTANT, TOO_FEW, MISSING = "", "constant", "too few values", "a value is missing"
+NO_COUNTS, NO_FIT = "no counts", "no fit"
 
 
 @dataclass(frozen=True)

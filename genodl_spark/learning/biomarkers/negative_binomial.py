@@ -12,13 +12,14 @@ size factor. A variance is mean + dispersion * mean^2.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning.biomarkers.differences import NO_COUNTS, NO_FIT, TOO_FEW, Differences, standing_out
+from genodl_spark.learning.biomarkers.differences import MISSING, NO_COUNTS, NO_FIT, TOO_FEW, Differences, standing_out
 
 _LEAST = 1e-8  # dispersion; what is no more than 100 times that tells nothing of a trend
 _LEAST_MEAN = 0.5
@@ -27,10 +28,15 @@ _STEPS = 100
 _VALUES = 1 << 21  # that are looked at together
 
 
-def are_counts(x: np.ndarray) -> bool:
-    """Whether values (n, F) are whole numbers from 0 on, and not 0 and 1 alone; NaN, missing, aside."""
-    known = x[~np.isnan(x)] if x.dtype.kind == "f" else x.ravel()
-    return bool(len(known) and known.min() >= 0 and known.max() > 1 and (known == np.floor(known)).all())
+def are_counts(parts: Iterable[np.ndarray]) -> bool:
+    """Whether values (n, F) of all parts are whole numbers from 0 on, and not 0 and 1 alone; NaN, missing, aside."""
+    largest = 0.0
+    for x in parts:
+        known = x[~np.isnan(x)] if x.dtype.kind == "f" else x.ravel()
+        if len(known) and (known.min() < 0 or (known != np.floor(known)).any()):
+            return False
+        largest = max(largest, float(known.max(initial=0)))
+    return 1 < largest < np.inf
 
 
 def size_factors(x: np.ndarray) -> np.ndarray:
@@ -75,7 +81,7 @@ def compare(x: np.ndarray, codes: np.ndarray, classes: int) -> Differences:
     y = x.astype(np.float64)
     missing = np.isnan(y).any(0)
     silent = ~missing & (y.sum(0) == 0)
-    found.reason[missing], found.reason[silent] = TOO_FEW, NO_COUNTS
+    found.reason[missing], found.reason[silent] = MISSING, NO_COUNTS
     rows = np.bincount(codes, minlength=classes)
     usable = np.flatnonzero(~missing & ~silent)
     if classes < 2 or (rows == 0).any() or len(y) <= classes:

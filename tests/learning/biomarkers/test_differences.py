@@ -99,10 +99,12 @@ def test_the_class_that_stands_out_is_named() -> None:
 
 
 def test_counts_are_told_from_other_values() -> None:
-    are = negative_binomial.are_counts
-    assert are(np.array([[0, 3.0], [2, np.nan]])) and are(np.array([[0, 2]], np.uint16))
-    assert not are(np.array([[0, 1.0]])) and not are(np.array([[0, 2.5]])) and not are(np.array([[-1, 2.0]]))
-    assert not are(np.array([[np.nan]]))
+    def are(*parts: object) -> bool:
+        return negative_binomial.are_counts(map(np.array, parts))
+
+    assert are([[0, 3.0], [2, np.nan]]) and are(np.array([[0, 2]], np.uint16)) and are([[0, 0.0]], [[5.0, 0]])
+    assert not are([[0, 1.0]]) and not are([[0, 5.0]], [[0, 2.5]]) and not are([[-1, 2.0]])
+    assert not are([[np.nan]]) and not are([[np.inf, 2]]) and not are()
 
 
 def test_counts_with_missing_values_or_one_class_have_reasons() -> None:
@@ -110,7 +112,7 @@ def test_counts_with_missing_values_or_one_class_have_reasons() -> None:
     y[0, 0] = np.nan
     y[:, 1] = 0
     found = negative_binomial.compare(y, CODES, 3)
-    assert found.reason[:3].tolist() == ["too few values", "no counts", ""]
+    assert found.reason[:3].tolist() == ["a value is missing", "no counts", ""]
     assert np.isnan(found.p_value[:2]).all() and not np.isnan(found.p_value[2:]).any()
     alone = negative_binomial.compare(y[CODES == 0], CODES[CODES == 0], 1)
     assert set(alone.reason[2:]) == {"too few values"}
