@@ -58,7 +58,9 @@ class HeldOut:
     classes: names in index order, empty for regression. event: (N,) bool, of times:
     whether the event came by `target`, or nothing is known of later. survival: (R, N, K) float64, probabilities that it
     has not come by each of K `times`, NaN of what says nothing of that. label and kind: of the head (see heads.py),
-    which is classes or values unless it is said. Any order of rows gives the same results.
+    which is classes or values unless it is said. ranked: of classes, what orders rows (auroc, auprc) in place of
+    scores, in the shape of these: probabilities before each fold was calibrated on the others, as a temperature of its
+    own moves a fold against the others and no row within it. Any order of rows gives the same results.
     """
 
     entities: np.ndarray
@@ -71,6 +73,7 @@ class HeldOut:
     kind: str = ""
     times: tuple[float, ...] = ()
     survival: np.ndarray | None = None
+    ranked: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.entities)
@@ -90,6 +93,8 @@ class HeldOut:
                 f"scores {self.scores.shape}, groups {len(self.groups)} and target {self.target.shape} "
                 f"do not fit {n} entities"
             )
+        if self.ranked is not None and (self.ranked.shape != self.scores.shape or not self.classes):
+            raise ValueError(f"ranked {self.ranked.shape} does not fit scores {self.scores.shape} of classes")
         if len(np.unique(np.asarray(self.entities, str))) != n:
             raise ValueError("an entity stands twice; expected each once")
         if np.isinf(self.scores).any() or not np.isfinite(self.target).all():
@@ -102,7 +107,13 @@ class HeldOut:
         event = None if self.event is None else self.event[rows]
         parts = {"entities": self.entities[rows], "groups": self.groups[rows], "target": self.target[rows]}
         survival = None if self.survival is None else self.survival[:, rows]
-        return replace(self, **parts, scores=self.scores[:, rows], event=event, survival=survival)
+        ranked = None if self.ranked is None else self.ranked[:, rows]
+        return replace(self, **parts, scores=self.scores[:, rows], event=event, survival=survival, ranked=ranked)
+
+    @property
+    def order(self) -> np.ndarray:
+        """What rows are ranked by, in the shape of scores."""
+        return self.scores if self.ranked is None else self.ranked
 
     @property
     def evaluated(self) -> np.ndarray:
@@ -363,7 +374,7 @@ class _Pooled(_Draws):
         self.names = (only,) if only else held.metrics
         self.rows = max(len(order), len(held.classes) ** 2, 1)
         self.repeats: list[Weighted] = []
-        for scores, mask in zip(held.scores, evaluated, strict=True):
+        for scores, ranked, mask in zip(held.scores, held.order, evaluated, strict=True):
             used = mask[order]
             rows = order[used]
             by_rows = (unit[used], held.target[rows], scores[rows])
@@ -373,9 +384,11 @@ class _Pooled(_Draws):
                 self.repeats.append(survival_metrics.times(*by_rows, *of_times, predicted))
             elif held.kind in ("none", "bases"):
                 self.repeats.append(weighted_metrics.errors(unit[used], scores[rows], len(names), held.metrics))
+            elif held.classes:
+                of_classes = weighted_metrics.classification
+                self.repeats.append(of_classes(*by_rows, ranked[rows], self.n_groups, set(self.names)))
             else:
-                of = weighted_metrics.classification if held.classes else weighted_metrics.regression
-                self.repeats.append(of(*by_rows, self.n_groups, set(self.names)))
+                self.repeats.append(weighted_metrics.regression(*by_rows, self.n_groups, set(self.names)))
 
     def __call__(self, counts: np.ndarray) -> dict[str, np.ndarray]:
         """The mean over the repeats in which a metric is defined."""
@@ -424,7 +437,7 @@ def _one_against_rest(held: HeldOut) -> Iterator[tuple[str, np.ndarray, np.ndarr
     for index in [1] if len(held.classes) == 2 else range(len(held.classes)):
         positive = held.target[row] == index
         if positive.any() and not positive.all():
-            yield held.classes[index], positive, held.scores[repeat, row, index]
+            yield held.classes[index], positive, held.order[repeat, row, index]
 
 
 def _thin(n: int, points: int) -> np.ndarray:

@@ -22,14 +22,16 @@ from genodl_spark.lake.tables.learning import MODELS
 from genodl_spark.learning import calibration, encodings, heads
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.preprocessing import Chain
+from genodl_spark.learning.settings import FOREST
 
 if TYPE_CHECKING:
     from genodl_spark.lake.delta import Lake
 
 CARD, WEIGHTS, CODE = "model.json", "model.safetensors", "code"
 FORMAT = 2
-PREFIX = "linear."  # of the names of the linear part's tensors among a model's
-SHARES = tuple(tenth / 10 for tenth in range(11))  # that the linear part may have in a model's outputs
+LINEAR = "linear"
+BESIDE = (LINEAR, FOREST)  # what may stand beside networks; with a dot behind it, so the names of its tensors begin
+SHARES = tuple(tenth / 10 for tenth in range(11))  # that what stands beside the networks may have in a model's outputs
 BATCH_BYTES = 16 << 30  # of the inputs of one batch, at most
 _OPTION = 1 << 31  # size of a number among a network's options
 _OPTIONS = 4096  # entries of a list among them
@@ -73,9 +75,9 @@ class Card:
     packed inputs, one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short
     batches are filled up, so that a row's score does not depend on its neighbours. `steps`, `options` and `batches`:
     what is done to measured values first, and the column that tells batches. `linear`: share in the outputs of what
-    stands beside the networks (linear_part.py), as `linear` of each of several heads. `reaches`: by block of features
-    that rows may lack how far answers move without it (lacking.py), of each head; of blocks of which that is not known
-    there are none.
+    stands beside the networks (linear_part.py, forest_part.py), as `linear` of each of several heads. `reaches`: by
+    block of features that rows may lack how far answers move without it (lacking.py), of each head; of blocks of which
+    that is not known there are none.
     """
 
     format: int
@@ -117,7 +119,7 @@ class Card:
 
     @property
     def shares(self) -> list[float]:
-        """Of the linear part, of each head."""
+        """Of what stands beside the networks, of each head."""
         return [head.linear for head in self.heads] or [self.linear]
 
     def tempered(self, temperatures: list[float]) -> Card:
@@ -125,7 +127,7 @@ class Card:
         return self._with("temperature", temperatures)
 
     def blended(self, shares: list[float]) -> Card:
-        """The same card with other shares of the linear part in its heads."""
+        """The same card with other shares of what stands beside the networks in its heads."""
         return self._with("linear", shares)
 
     def reaching(self, reaches: dict[str, list[float]]) -> Card:

@@ -19,8 +19,9 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import devices, encodings, losses
 from genodl_spark.learning.encodings.values import Values
-from genodl_spark.learning.model_files import BATCH_BYTES, CARD, PREFIX, WEIGHTS, Card, ModelFiles, registered
+from genodl_spark.learning.model_files import BATCH_BYTES, BESIDE, CARD, LINEAR, WEIGHTS, Card, ModelFiles, registered
 from genodl_spark.learning.preprocessing import STEP, Chain
+from genodl_spark.learning.settings import FOREST
 
 if TYPE_CHECKING:
     import torch
@@ -145,34 +146,41 @@ def _network(
     return network
 
 
-def _with_linear_part(
+def _blended(
     card: Card, network: Any, inputs: encodings.Shape, tensors: Mapping[str, torch.Tensor], origin: str
 ) -> Any:
-    """The network blended with the linear part of these tensors. InputError, with `origin`, where they are not
-    of such a card."""
+    """The network blended with what these tensors are of, a linear part or a forest. InputError, with `origin`, where
+    they are not of such a card."""
     import torch
 
+    from genodl_spark.learning import forest_part, linear_part
+
+    named = FOREST if f"{FOREST}.roots" in tensors else LINEAR
+    found = {name.removeprefix(f"{named}."): value for name, value in tensors.items()}
+    try:
+        if named == FOREST:
+            beside: Any = forest_part.part(found, card.predicted, len(card.features))
+        else:
+            beside = _linear(card, inputs, found)
+    except ValueError as error:
+        text = f"not the weights of this model's card ({named}.{error}); expected those, train it again"
+        raise InputError(text, origin) from error
+    numbers = torch.tensor([head.scores for head in card.predicted])
+    return linear_part.Blended(network, beside, torch.tensor(card.shares).repeat_interleave(numbers))
+
+
+def _linear(card: Card, inputs: encodings.Shape, found: Mapping[str, torch.Tensor]) -> Any:
+    """The linear part of these tensors. ValueError where they are not of such a card."""
     from genodl_spark.learning import linear_part
 
-    numbers = [head.scores for head in card.predicted]
-    outputs = sum(numbers)
-    found = {name.removeprefix(PREFIX): value for name, value in tensors.items()}
+    outputs = sum(head.scores for head in card.predicted)
     expected: dict[str, tuple[int, ...]] = {"bias": (outputs,)}
     if isinstance(inputs, tuple) and len(inputs) == 2 and inputs[0] == 4:
         blocks = [block for block in linear_part.WAYS["both"] if block in found]
         expected |= {block: (linear_part.width(block, inputs[1]), outputs) for block in blocks}
-    try:
-        _check_shapes(found, expected)
-    except ValueError as error:
-        text = f"not the weights of this model's card ({PREFIX}{error}); expected those, train it again"
-        raise InputError(text, origin) from error
-    linear = linear_part.LinearPart(
-        {name: value for name, value in found.items() if name != "bias"},
-        found["bias"],
-        linear_part.strands(card.model),
-    )
-    shares = torch.tensor(card.shares).repeat_interleave(torch.tensor(numbers))
-    return linear_part.Blended(network, linear, shares)
+    _check_shapes(found, expected)
+    weights = {name: value for name, value in found.items() if name != "bias"}
+    return linear_part.LinearPart(weights, found["bias"], linear_part.strands(card.model))
 
 
 def _shapes(network: Any) -> dict[str, tuple[int, ...]]:
@@ -221,10 +229,13 @@ class Predictor:
         tensors = _tensors(weights, storage.join(origin, WEIGHTS))
         self.chain = card.chain
         self.treatment = {} if self.chain is None else _treatment(self.chain, tensors, storage.join(origin, WEIGHTS))
-        beside = {name: tensors.pop(name) for name in list(tensors) if name.startswith(PREFIX)}
+        beside = {name: tensors.pop(name) for name in list(tensors) if name.partition(".")[0] in BESIDE}
         self.network = _network(card, self.encoding, self.loss, tensors, origin, code or {})
+        self.smooth = self.network  # what has a gradient: a forest is steps
         if any(card.shares):
-            self.network = _with_linear_part(card, self.network, inputs, beside, storage.join(origin, WEIGHTS))
+            self.network = _blended(card, self.network, inputs, beside, storage.join(origin, WEIGHTS))
+            if not any(name.startswith(f"{FOREST}.") for name in beside):
+                self.smooth = self.network
         self.standard = tensors["target"].double().numpy()
         if self.passes and card.model.get("norm") == "batch":
             raise InputError(

@@ -18,8 +18,10 @@ _RANKED = {"auroc", "auprc", "auprc_base_rate"}
 Weighted = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
-def classification(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_groups: int, only: set[str]) -> Weighted:
-    """unit (n,): group index of each row; target (n,); scores (n, C)."""
+def classification(
+    unit: np.ndarray, target: np.ndarray, scores: np.ndarray, order: np.ndarray, n_groups: int, only: set[str]
+) -> Weighted:
+    """unit (n,): group index of each row; target (n,); scores (n, C), and `order` (n, C), which rows are ranked by."""
     from scipy import sparse
 
     n, c = scores.shape
@@ -33,7 +35,7 @@ def classification(unit: np.ndarray, target: np.ndarray, scores: np.ndarray, n_g
     lines = np.concatenate([truth * c + predicted, c * c + bin_of(top, ECE_BINS), np.full(n, c * c + ECE_BINS)])
     data = np.concatenate([np.ones(n), (predicted == truth) - top, brier])
     additive = sparse.csr_matrix((data, (lines, np.tile(unit, 3))), shape=(c * c + ECE_BINS + 1, n_groups))
-    ranked = [_ranking(unit, truth == k, scores[:, k]) for k in ([1] if c == 2 else range(c))] if only & _RANKED else []
+    ranked = [_ranking(unit, truth == k, order[:, k]) for k in ([1] if c == 2 else range(c))] if only & _RANKED else []
 
     def weighted(counts: np.ndarray) -> dict[str, np.ndarray]:
         sums = additive @ counts

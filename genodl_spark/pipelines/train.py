@@ -19,8 +19,9 @@ from genodl_spark.lake.tables.learning import HELD_OUT, MODELS, TREATMENTS
 from genodl_spark.lake.transactions import retried
 from genodl_spark.learning import calibration, encodings, lacking, losses, model_files
 from genodl_spark.learning.heads import Head
-from genodl_spark.learning.model_files import WEIGHTS
+from genodl_spark.learning.model_files import LINEAR, WEIGHTS
 from genodl_spark.learning.predictor import batch_rows
+from genodl_spark.learning.settings import FOREST
 from genodl_spark.learning.training import launch as training
 from genodl_spark.learning.training import plan
 from genodl_spark.registry import blending, clocks, pretrained, strands, tracking
@@ -131,7 +132,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         "code": code,
         "fingerprint": digest,
         "source_versions": {**dataset.source_versions, **_annotations(run)},
-        "metrics": _metrics(result, card.predicted, temperatures, shares if job.options.blend else []),
+        "metrics": _metrics(result, card.predicted, temperatures, shares, _beside(job.options.blend)),
         "trained_at": now(),
         **model_files.columns(files),
     }
@@ -158,8 +159,8 @@ def _keep_held_out(
     run: Run, dataset: Row, model_id: str, folders: list[str], job: plan.Job
 ) -> tuple[int, list[float], list[float]]:
     """Moves what the ranks scored into `held_out`; returns the number of rows, the temperature that suits those of
-    each head, and the share of the linear part in it. Where the job blends one, both parts stand there, too; and where
-    its features are of blocks the model without each."""
+    each head, and the share in it of what stands beside the networks. Where anything does, both parts stand there, too;
+    and where its features are of blocks the model without each."""
     from pyspark.sql import functions as F
 
     heads = heads_of_row(dataset)
@@ -184,7 +185,7 @@ def _keep_held_out(
     shares = [0.0] * len(heads)
     if blends:
         of_rows, shares = blending.shares(rows.where(F.col("role") != "test"), heads)
-        rows = blending.parts(rows, of_rows, shares, heads)
+        rows = blending.parts(rows, of_rows, shares, heads, _beside(job.options.blend))
     run.lake.replace(HELD_OUT, rows.select(*HELD_OUT.column_names), {"model_id": model_id})
     stored = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id)
     measured = stored.where((F.col("role") != "test") & (F.col("predictor") == MODEL))
@@ -265,19 +266,24 @@ def _keep_treatments(run: Run, dataset: Row, model_id: str, files: list[str]) ->
     run.wrote(TREATMENTS, kept.count())
 
 
+def _beside(blend: list[str]) -> str:
+    """What stands beside the network, as its predictor is called; empty for nothing."""
+    return FOREST if FOREST in blend else LINEAR if blend else ""
+
+
 def _metrics(
-    result: dict[str, Any], heads: list[Head], temperatures: list[float], shares: list[float]
+    result: dict[str, Any], heads: list[Head], temperatures: list[float], shares: list[float], beside: str
 ) -> dict[str, float]:
-    """`shares`: of the linear part in each head; empty where there is none."""
+    """`shares`: in each head, of what stands beside the network, where `beside` names any."""
     of_heads = {f"temperature {head.label}": t for head, t in zip(heads, temperatures, strict=True) if head.classes}
-    named = zip(heads, shares, strict=bool(shares))
-    of_linear = {f"linear_share {head.label}" if len(heads) > 1 else "linear_share": value for head, value in named}
+    named = zip(heads, shares, strict=True) if beside else ()
+    of_part = {f"{beside}_share {head.label}" if len(heads) > 1 else f"{beside}_share": v for head, v in named}
     history = result["history"]
     last = history[-1] if history else {}  # none of a model that was given and not trained
     figures = {
         **({"epochs": float(last["epoch"]), "train_loss": float(last["train"][-1])} if last else {}),
         **(of_heads if len(heads) > 1 else {"temperature": temperatures[0]}),
-        **of_linear,
+        **of_part,
         "train_seconds": float(result["seconds"]),
         "feed_seconds": float(result["feed_seconds"]),
         "rows_per_second": float(result["rows_per_second"]),

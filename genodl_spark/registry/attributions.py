@@ -25,6 +25,7 @@ from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.encodings.onehot import spans
 from genodl_spark.learning.explain.explainer import Asked, Explainer, OfHead, explainer_of
 from genodl_spark.learning.model_files import ModelFiles
+from genodl_spark.learning.settings import FOREST
 from genodl_spark.registry.incremental import Marks
 from genodl_spark.registry.models import Chosen
 from genodl_spark.registry.predictions import check_overlap
@@ -370,6 +371,9 @@ def figures(run: Run, model: Chosen, cohort: str, asked: Asked) -> dict[str, Any
             f"{found.incomplete} rows have a reason in place of contributions, such as: {found.reason}; "
             "more steps (explain.steps) or another method may explain them"
         )
+    if FOREST in model.settings.train.blend and any(model.card.shares):
+        shares = ", ".join(f"{share:g}" for share in model.card.shares)
+        run.report.warn(f"contributions are those of the network alone: of the model a forest is {shares}, all steps")
     errors = {"max": found["max"], "median": found["median"]}
     return {
         "entities": found.entities,

@@ -1,4 +1,4 @@
-"""How much the linear part beside a network counts in a model, by what both say of rows that no training saw."""
+"""How much what stands beside a network counts in a model, by what both say of rows that no training saw."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.model_files import SHARES
-from genodl_spark.registry.scores import LINEAR, MODEL, NETWORK
+from genodl_spark.registry.scores import MODEL, NETWORK
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -54,9 +54,9 @@ def shares(rows: DataFrame, heads: list[Head]) -> tuple[dict[tuple[int, int, int
 
 
 def parts(
-    rows: DataFrame, best: dict[tuple[int, int, int], int], registered: list[float], heads: list[Head]
+    rows: DataFrame, best: dict[tuple[int, int, int], int], registered: list[float], heads: list[Head], beside: str
 ) -> DataFrame:
-    """Rows of `shares` and of tests as those of the predictors model, network and linear: what `best` and, where it
+    """Rows of `shares` and of tests as those of the predictors model, network and `beside`: what `best` and, where it
     says nothing of their fold, `registered` choose, and both parts alone."""
     from pyspark.sql import functions as F
 
@@ -66,7 +66,7 @@ def parts(
     wanted = rows.sparkSession.createDataFrame(keys, "of_head string, repeat int, of_fold int, chosen int")
     own = {"of_head": F.coalesce("head", F.lit(heads[0].label)), "of_fold": F.coalesce("fold", F.lit(-1))}
     rows = rows.withColumns(own).join(F.broadcast(wanted), ["of_head", "repeat", "of_fold"])
-    names = {0: NETWORK, len(SHARES) - 1: LINEAR}
+    names = {0: NETWORK, len(SHARES) - 1: beside}
     said = [F.when(F.col("share") == place, F.lit(name)) for place, name in names.items()]
     predictors = F.array_compact(F.array(F.when(F.col("share") == F.col("chosen"), F.lit(MODEL)), *said))
     return rows.withColumn("predictor", F.explode(predictors)).drop("share", "chosen", "of_head", "of_fold")

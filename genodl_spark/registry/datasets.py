@@ -26,7 +26,7 @@ from genodl_spark.learning import encodings, feed, splits
 from genodl_spark.learning.encodings.values import LINEAR_SCALE, on_linear_scale
 from genodl_spark.learning.heads import Head, heads_of, labelled, shapes, targets
 from genodl_spark.learning.preprocessing import Chain
-from genodl_spark.learning.settings import Quality
+from genodl_spark.learning.settings import FOREST, Quality
 from genodl_spark.learning.training import plan
 from genodl_spark.registry import clocks, negatives, pretrained
 from genodl_spark.registry.gene_lengths import lengths_of
@@ -393,20 +393,22 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
 
 
 def _blend(run: Run, heads: list[Head], encoding: encodings.Encoding) -> list[str]:
-    """Linear models of which one stands beside a network, where it can be. InputError for rows that are no
-    sequences."""
+    """What stands beside a network, where anything can: linear models of which one does, or a forest. InputError for
+    rows of another kind."""
     s = run.settings
     if not s.train.blend:
         return []
-    if not encoding.letters:
-        text = f"found {', '.join(s.train.blend)} for rows that are no sequences; expected none"
-        raise InputError(text, "train.blend")
+    forest = FOREST in s.train.blend
+    what = "forest" if forest else "linear model"
+    if not (encoding.scaled if forest else encoding.letters):
+        kind = "measured values; expected linear models or none" if forest else "sequences; expected a forest or none"
+        raise InputError(f"found {', '.join(s.train.blend)} for rows that are no {kind}", "train.blend")
     if s.feed.shard:
-        run.report.warn("feed.shard: no linear model is blended with the network, as it needs all rows in one memory")
+        run.report.warn(f"feed.shard: no {what} is blended with the network, as it needs all rows in one memory")
         return []
     usual = s.train.loss in ("auto", "cross_entropy", "squared_error")
     if not usual or any(head.kind not in ("classes", "value") for head in heads):
-        run.report.warn("no linear model is blended with the network: it learns classes, or values by squared error")
+        run.report.warn(f"no {what} is blended with the network: it learns classes, or values by squared error")
         return []
     return list(s.train.blend)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,8 @@ from genodl_spark.learning.baseline_fits import Fits, of_head
 from genodl_spark.learning.calibration import calibrated
 from genodl_spark.learning.heads import Head, answers, labelled, stored, targets
 from genodl_spark.learning.metrics import HeldOut, headline_metric
-from genodl_spark.learning.settings import BALANCED, Evaluation
+from genodl_spark.learning.model_files import LINEAR
+from genodl_spark.learning.settings import BALANCED, FOREST, Evaluation
 from genodl_spark.registry.datasets import allowed_of, chain_of, heads_of_row, layout_of
 from genodl_spark.registry.gene_lengths import lengths_of
 from genodl_spark.registry.models import Chosen
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, Row
 
 MODEL = "model"
-NETWORK, LINEAR = PARTS = ("network", "linear")  # of a model that is blended of both
+NETWORK = "network"
+PARTS = (NETWORK, LINEAR, FOREST)  # of a model that is blended of a network and what stands beside it
 WITHOUT = "model without "  # what predictors begin with that are the model where rows lack a block of features
 BESIDE = "~"  # what `by` begins with in rows of what no column says; no column is called so
 HEAD = "="  # what `by` begins with in rows of `evaluations` of one of several heads; no column is called nothing
@@ -138,7 +141,7 @@ _OF_HEAD = {"head": "string", "target": "double", "event": "boolean", "scores": 
 
 def held_out(run: Run, model: Chosen, cohort: str) -> dict[str, list[HeldOut]]:
     """Scores on held-out rows (test, out-of-fold or external) of the model, calibrated,
-    and of each baseline; of each head.
+    and of each baseline; of each head. Rows are ranked by what the model said before.
 
     The temperature of out-of-fold scores comes from the other folds of the repeat, so that no row calibrates itself.
     """
@@ -182,11 +185,13 @@ def _of_head(table: pa.Table, head: Head, temperature: float) -> dict[str, HeldO
         mine = predictors == predictor
         scores = np.full((int(repeat.max(initial=0)) + 1, len(names), head.scores), np.nan)
         scores[repeat[mine], index[mine]] = values[mine]
+        ranked = None
         if (predictor == MODEL or predictor.startswith(WITHOUT)) and head.classes:
+            ranked = scores
             folds = np.full(scores.shape[:2], -1)
             folds[repeat[mine], index[mine]] = fold[mine]
             scores = calibrated(scores, target[:, 0], folds, temperature)
-        found[str(predictor)] = of_head(head, names, groups.astype(str), target, scores)
+        found[str(predictor)] = replace(of_head(head, names, groups.astype(str), target, scores), ranked=ranked)
     return found
 
 

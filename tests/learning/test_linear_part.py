@@ -17,7 +17,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.learning import encodings, feed, heads, linear_fits, linear_part, models, penalties, string_kernels
 from genodl_spark.learning.model_files import FORMAT, SHARES, Card, HeadCard
 from genodl_spark.learning.predictor import Predictor
-from genodl_spark.learning.settings import BLENDS, Train
+from genodl_spark.learning.settings import OF_SEQUENCES, Train
 from genodl_spark.learning.training import plan, rank
 from tests.learning.explain.test_methods import explained, sequences, shuffles_of
 from tests.learning.test_feed import write
@@ -286,8 +286,8 @@ def test_weights_that_are_not_of_the_card_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="less than or equal to 1"):
         card(j, 1.5)
-    assert tuple(linear_part.WAYS) == BLENDS
-    with pytest.raises(ValueError, match="blend of kmers, positions, both, 'words' is none"):
+    assert tuple(linear_part.WAYS) == OF_SEQUENCES
+    with pytest.raises(ValueError, match="blend of kmers, positions, both or forest, 'words' is none"):
         Train(blend=["words"])
 
 

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -63,11 +64,12 @@ def together(parts: list[HeldOut]) -> HeldOut:
     """Several splits of one cohort as repeats of one HeldOut."""
     entities = np.unique(np.concatenate([p.entities for p in parts]))
     scores = np.full((len(parts), len(entities), len(parts[0].classes)), np.nan)
+    order = scores.copy()
     target = np.zeros(len(entities))
     for repeat, part in enumerate(parts):
         at = np.searchsorted(entities, part.entities)
-        scores[repeat, at], target[at] = part.scores[0], part.target
-    return HeldOut(entities, entities, target, scores, parts[0].classes)
+        scores[repeat, at], order[repeat, at], target[at] = part.scores[0], part.order[0], part.target
+    return HeldOut(entities, entities, target, scores, parts[0].classes, ranked=order)
 
 
 def lines(task: str, data: str, held: dict[str, HeldOut], metric: str, seconds: float) -> Iterator[Line]:
@@ -80,9 +82,9 @@ def lines(task: str, data: str, held: dict[str, HeldOut], metric: str, seconds: 
             difference = f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] to {best}"
         spread = [
             metrics.metrics(
-                HeldOut(held[name].entities, held[name].groups, held[name].target, s[None], held[name].classes)
+                replace(held[name], scores=held[name].scores[i : i + 1], ranked=held[name].order[i : i + 1])
             )[metric]
-            for s in held[name].scores
+            for i in range(len(held[name].scores))
         ]
         value = f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
         shown = f"{seconds:.0f}" if name == "model" else ""

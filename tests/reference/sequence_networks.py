@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -122,9 +123,11 @@ def stacked(parts: list[HeldOut]) -> HeldOut:
     groups = np.concatenate([p.groups for p in parts])[first]
     target = np.concatenate([p.target for p in parts])[first]
     scores = np.full((len(parts), len(entities), *parts[0].scores.shape[2:]), np.nan)
+    order = scores.copy()
     for repeat, part in enumerate(parts):
-        scores[repeat, np.searchsorted(entities, part.entities)] = part.scores[0]
-    return HeldOut(entities, groups, target, scores, parts[0].classes)
+        at = np.searchsorted(entities, part.entities)
+        scores[repeat, at], order[repeat, at] = part.scores[0], part.order[0]
+    return HeldOut(entities, groups, target, scores, parts[0].classes, ranked=order if parts[0].classes else None)
 
 
 def measured(name: str, lake: str, seeds: int, options: list[str]) -> list[list[str]]:
@@ -158,7 +161,8 @@ def measured(name: str, lake: str, seeds: int, options: list[str]) -> list[list[
     for predictor in sorted(found, key=lambda p: (p != MODEL, p not in PARTS, -found[p].value)):
         one, interval = joined[predictor], found[predictor]
         each = [
-            metrics.metrics(HeldOut(one.entities, one.groups, one.target, s[None], one.classes)) for s in one.scores
+            metrics.metrics(replace(one, scores=scores[None], ranked=order[None] if one.classes else None))
+            for scores, order in zip(one.scores, one.order, strict=True)
         ]
         value = f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
         spread = f"{np.std([m[metric] for m in each], ddof=1):.4f}" if seeds > 1 else ""

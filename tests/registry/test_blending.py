@@ -46,7 +46,7 @@ def test_shares_are_chosen_on_other_folds_and_parts_stand_beside_the_blend(spark
     assert {key: SHARES[place] for key, place in best.items()} == wanted
     assert len({place for (head, _, _), place in best.items() if head == 0}) > 1  # else the test would show little
 
-    found = blending.parts(frame, best, of_heads, TWO).collect()
+    found = blending.parts(frame, best, of_heads, TWO, "linear").collect()
     assert len(found) == 3 * 70
     scores = {(row[0], row[5]): row[6] for row in made}
     for row in found:
@@ -62,11 +62,11 @@ def test_of_a_fixed_split_the_rows_for_validation_choose_for_all(spark: SparkSes
     chosen = by_hand([row for row in made if row[0] < 12], None, None)  # type: ignore[operator]
     assert of_heads == [chosen] and list(best.values()) == [SHARES.index(chosen)]
     scores = {(row[0], row[5]): row[6] for row in made}
-    found = blending.parts(frame, best, of_heads, ONE).where("predictor = 'model'").collect()
+    found = blending.parts(frame, best, of_heads, ONE, "linear").where("predictor = 'model'").collect()
     assert {row.row_id: row.scores for row in found} == {r: scores[r, SHARES.index(chosen)] for r in range(30)}
 
     # Without any row to choose by both count the same.
     best, of_heads = blending.shares(frame.where("false"), ONE)
     assert (best, of_heads) == ({}, [0.5])
-    found = blending.parts(frame, best, of_heads, ONE).where("predictor = 'model'").collect()
+    found = blending.parts(frame, best, of_heads, ONE, "linear").where("predictor = 'model'").collect()
     assert {row.row_id: row.scores for row in found} == {r: scores[r, 5] for r in range(30)}

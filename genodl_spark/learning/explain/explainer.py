@@ -103,7 +103,7 @@ class Explainer:
         self.heads = predictor.card.predicted
         self.chosen = asked.chosen(self.heads)
         self.method = explain.method(asked.method, asked.limits)
-        self.outputs = Outputs(predictor.network, shape, predictor.device)
+        self.outputs = Outputs(predictor.smooth, shape, predictor.device)
         self.sums = sums(self.heads, predictor.loss, predictor.standard)
 
     def __call__(self, x: packing.Rows, entities: Sequence[str]) -> list[OfHead]:

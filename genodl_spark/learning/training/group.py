@@ -22,9 +22,9 @@ from genodl_spark.learning import feed, losses, shards
 from genodl_spark.learning.devices import placed, precision
 from genodl_spark.learning.encodings import each
 from genodl_spark.learning.encodings.values import Values
-from genodl_spark.learning.model_files import PREFIX, SHARES
+from genodl_spark.learning.model_files import LINEAR, SHARES
 from genodl_spark.learning.scaling import Scaling
-from genodl_spark.learning.settings import BALANCED
+from genodl_spark.learning.settings import BALANCED, FOREST
 from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import VALIDATION
 from genodl_spark.learning.training import checkpoints, starts
@@ -34,6 +34,7 @@ from genodl_spark.learning.training.standardise import Standardised, as_seen, fi
 if TYPE_CHECKING:
     import torch
 
+    from genodl_spark.learning.forest_part import ForestPart
     from genodl_spark.learning.linear_part import LinearPart
     from genodl_spark.learning.training.rank import Rank
 
@@ -144,7 +145,7 @@ class Group:
             self.forward = torch.compile(self.network)
         self.progress = Progress(best=[math.inf] * len(seeds))
         self.ended = False
-        self.linear: list[LinearPart] = []  # of every set, once they are fitted
+        self.beside: list[LinearPart | ForestPart] = []  # the networks of every set, once they are fitted
 
     def _give(self, coefficients: np.ndarray) -> None:
         """Gives every network, linear in standardised features, the coefficients of a model of the features as they
@@ -525,43 +526,57 @@ class Group:
         counts = torch.from_numpy(self.validates.sum(1).repeat(self.members))
         return self.rank.ranks.sum(summed.cpu(), "validation loss") / counts
 
-    def fit_linear(self) -> None:
+    def fit_beside(self) -> None:
         """Fits what stands beside the networks, where anything does: of every set by one rank, then all have it."""
+        import torch
         from safetensors.numpy import load, save
 
         job, ranks = self.job, self.rank.ranks
         if not job.options.blend or job.null:
             return
-        from genodl_spark.learning import linear_fits, linear_part
+        from genodl_spark.learning import forest_part, linear_fits, linear_part
 
+        forest = FOREST in job.options.blend
         merged, found = linear_part.strands(job.model), dict[str, np.ndarray]()
         for s in range(ranks.rank, len(self.sets), ranks.size):
             which, rows = self.sets[s], np.flatnonzero(self.learns[s])
             if len(rows) > linear_fits.ROWS:
                 generator = np.random.default_rng([job.seed, which.repeat, which.fold + 1])
                 rows = np.sort(generator.choice(rows, linear_fits.ROWS, replace=False))
-            codes, target = self.rank.data.x[rows], self.rank.data.target[rows]
-            fitted = linear_fits.fit(codes, target, job.heads, job.options.blend, merged, job.seed)
+            target = self.rank.data.target[rows]
+            if forest:
+                fitted = forest_part.fit(self._standardised(rows, s), target, job.heads, job.seed)
+            else:
+                codes = self.rank.data.x[rows]
+                fitted = linear_fits.fit(codes, target, job.heads, job.options.blend, merged, job.seed)
             found |= {f"{s}.{name}": value for name, value in fitted.items()}
         content = np.frombuffer(save(found), np.uint8)
         sizes = ranks.all(np.array([len(content)]), "linear sizes")
         parts = np.split(ranks.all(content, "linear"), np.cumsum(sizes)[:-1])
         tensors = {name: value for one in parts for name, value in load(one.tobytes()).items()}
-        self.linear = [
-            linear_part.part(
-                {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{s}.")}, merged
-            ).to(self.rank.device, self.rank.dtype)
-            for s in range(len(self.sets))
-        ]
+        for s in range(len(self.sets)):
+            own = {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{s}.")}
+            if forest:
+                nodes = {name: torch.from_numpy(value) for name, value in own.items()}
+                part = forest_part.part(nodes, job.heads, job.layout.features)
+                self.beside.append(part.to(self.rank.device))
+            else:
+                self.beside.append(linear_part.part(own, merged).to(self.rank.device, self.rank.dtype))
+
+    def _standardised(self, rows: np.ndarray, s: int) -> np.ndarray:
+        """Some rows as the networks of one set take them, float32 (rows, features)."""
+        at_once = self.job.options.batch
+        parts = [self.inputs(self.fetch(rows[start : start + at_once])) for start in range(0, len(rows), at_once)]
+        return np.concatenate([self._taken(z, s)[0].float().cpu().numpy() for z in parts])
 
     def _blends(self, outputs: torch.Tensor, z: Any, s: int, chosen: np.ndarray) -> np.ndarray:
-        """Answers of set s to the rows `chosen` bool (rows,) with each of SHARES of its linear part, float64 (chosen
+        """Answers of set s to the rows `chosen` bool (rows,) with each of SHARES of what stands beside, float64 (chosen
         rows, shares, scores), from its members' outputs (E, rows, outputs)."""
         from genodl_spark.learning.linear_part import blended
 
         at = placed(np.flatnonzero(chosen), self.rank.device)
         taken = each(self._taken(z, s), lambda value: value.index_select(1, at))
-        own, beside = outputs.index_select(1, at), self.linear[s](taken)
+        own, beside = outputs.index_select(1, at), self.beside[s](taken)
         found = [self.rank.loss.answer(blended(own, beside, share), self.standard[s], taken) for share in SHARES]
         return np.stack(found, 1)
 
@@ -621,7 +636,7 @@ class Group:
                             pa.array(list(scores[s, mine].reshape(int(mine.sum()), -1)), pa.list_(pa.float64()))
                         )
                         names = ["repeat", "row_id", "scores"]
-                        if self.linear:
+                        if self.beside:
                             columns.append(_nested(self._blends(of_sets[s], z, s, mine)))
                             names.append("blends")
                         if without is not None:
@@ -662,8 +677,9 @@ class Group:
         for name, value in self.treatments[-1].items() if self.treatments else ():
             tensors[name] = torch.from_numpy(value.copy())
         tensors |= {name: torch.from_numpy(value) for name, value in learnt.items()}
-        for name, value in self.linear[-1].state_dict().items() if self.linear else ():
-            tensors[f"{PREFIX}{name}"] = value.cpu().float().contiguous()
+        named = FOREST if FOREST in self.job.options.blend else LINEAR
+        for name, value in self.beside[-1].state_dict().items() if self.beside else ():
+            tensors[f"{named}.{name}"] = (value.float() if value.is_floating_point() else value).cpu().contiguous()
         return save(tensors)
 
 

@@ -163,7 +163,7 @@ class Rank:
         group = self.group
         found: dict[str, Any] = {"history": group.fit()}
         if group.ended:  # else it stopped at stop_epoch, and the rest is for another call
-            group.fit_linear()
+            group.fit_beside()
             found["scored"] = self._keep_scores(group)
             if group.treatments:  # every rank tells, as the first may be lost later
                 found["treatments"] = self._keep_treatments(group)
@@ -237,7 +237,7 @@ class Rank:
         storage.make_folder(fs, os.path.dirname(path))
         scores = pa.list_(pa.float64())
         schema = pa.schema([("repeat", pa.int32()), ("row_id", pa.int64()), ("scores", scores)])
-        schema = schema.append(pa.field("blends", pa.list_(scores))) if group.linear else schema
+        schema = schema.append(pa.field("blends", pa.list_(scores))) if group.beside else schema
         schema = schema.append(pa.field("lacking", pa.list_(scores))) if group.lacking else schema
         scored = group.score()
         pq.write_table(pa.concat_tables(scored) if scored else schema.empty_table(), path, filesystem=fs)
