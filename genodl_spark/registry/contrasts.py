@@ -72,6 +72,7 @@ def against(run: Run, model: Chosen, cohort: str, scheme: str, held: list[HeldOu
                 groups=np.concatenate([one.groups, np.array(groups, str)]),
                 target=np.concatenate([one.target, np.zeros(len(mine))]),
                 scores=np.concatenate([one.scores, scores[None, mine, answer]], 1),
+                ranked=None,  # one temperature for all
             )
         )
     return whole

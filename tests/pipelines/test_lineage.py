@@ -15,7 +15,7 @@ from tests.pipelines.test_consequence_features import genes, vcf
 
 TASKS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "tasks").glob("*.toml"))
 ANNOTATED = ("gene_burden", "variant_effect")  # from consequences of variants for the genes of `genes`
-MATRICES = ("tumor_type", "multi_omics")
+MATRICES = ("biomarkers", "methylation", "multi_omics", "survival", "tumor_type")
 ROWS = 40
 QUICK = ("train.epochs=2", "train.min_steps=20", "train.ensemble=2", "tracking.uri=off", "train.launcher=process")
 
@@ -35,12 +35,14 @@ def inputs(genodl, task: str, folder: Path) -> list[str]:
         table.write_text(table.read_text().replace("population", "super_population", 1))
         return ["vcf", str(path), "--samples", str(table)]
     if task in MATRICES:
-        names, values = [f"p{i}" for i in range(ROWS)], draw.normal(size=(12, ROWS))
+        names, values = [f"p{i}" for i in range(ROWS)], draw.random(size=(12, ROWS))
         matrix, table = folder / "matrix.tsv", folder / "samples.tsv"
         rows = [["gene", *names], *([f"G{g}", *(f"{v:.3f}" for v in row)] for g, row in enumerate(values))]
         matrix.write_text("".join("\t".join(row) + "\n" for row in rows))
-        table.write_text("sample_id\tlabel\n" + "".join(f"{name}\t{'AB'[i % 2]}\n" for i, name in enumerate(names)))
-        return ["expression", str(matrix), "--samples", str(table)]
+        told = [f"{name}\t{'AB'[i % 2]}\t{1 + i % 7}\t{int(i % 3 > 0)}" for i, name in enumerate(names)]
+        table.write_text("\n".join(["sample_id\tlabel\ttime\tevent", *told, ""]))
+        source = "methylation" if task == "methylation" else "expression"
+        return [source, str(matrix), "--samples", str(table)]
     if task == "gene_burden":
         people, table = [f"p{i}" for i in range(ROWS)], folder / "samples.tsv"
         table.write_text("sample_id\tlabel\n" + "".join(f"{name}\t{'AB'[i % 2]}\n" for i, name in enumerate(people)))
