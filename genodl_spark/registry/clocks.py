@@ -20,8 +20,7 @@ from genodl_spark.formats.coefficients import Coefficients
 from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
 from genodl_spark.lake.tables.ingested import METHYLATION
-from genodl_spark.lake.tables.portals import UNITS
-from genodl_spark.sources.methylation import BEYOND
+from genodl_spark.lake.tables.portals import BEYOND, UNITS
 
 PLACE = "clock.file"
 NETWORK = {"kind": "mlp", "hidden": []}

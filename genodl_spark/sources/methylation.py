@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from genodl_spark.job.config import Settings
 from genodl_spark.lake.tables.ingested import METHYLATION
+from genodl_spark.lake.tables.portals import BEYOND
 from genodl_spark.sources.matrices import MatrixKind
-
-BEYOND = 0.1  # by how much beta values may miss 0 and 1 where a background was taken off
 
 
 class Source(MatrixKind):

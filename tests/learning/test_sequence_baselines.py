@@ -425,7 +425,7 @@ def test_which_baselines_there_are_for_which_rows() -> None:
     for task, of, last in (("binding", two, "kmer_logistic"), ("sequence_expression", value, "kmer_ridge")):
         settings = config.load(task).evaluate
         names = baselines.baseline_names(settings, of, True)
-        assert set(names) == set(baselines.names(len(of[0].classes), True)) and last in names
+        assert set(names) == set(baselines.names(len(of[0].classes), True)) - {"lda", "elastic_net"} and last in names
         with pytest.raises(InputError) as caught:
             baselines.baseline_names(settings, of, False)
         assert str(caught.value).startswith(
@@ -434,7 +434,7 @@ def test_which_baselines_there_are_for_which_rows() -> None:
         assert "\n" not in str(caught.value) and "kmer" not in str(caught.value).partition("expected")[2]
     everywhere = config.load(None, None, ["evaluate.baselines=gradient_boosting,majority"]).evaluate
     assert baselines.baseline_names(everywhere, value, False) == ["gradient_boosting", "majority"]
-    assert not set(config.load("tumor_type").evaluate.baselines) & {"gradient_boosting", *NAMES}
+    assert not set(config.load("tumor_type").evaluate.baselines) & {*NAMES}
     assert encodings.encoding("onehot").letters and not encodings.encoding("none").letters
 
 

@@ -43,6 +43,8 @@ PROBES = Table(
     file="file",
     made_by="ingest",
 )
+BEYOND = 0.1  # by how much shares that are methylated may miss 0 and 1, where a background was taken off
+
 UNITS = Table(
     "units",
     "One row per matrix file: what its values are, and their range",
