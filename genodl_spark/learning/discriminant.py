@@ -91,7 +91,7 @@ def fit(x: np.ndarray, y: np.ndarray, classes: int, features: int) -> Discrimina
     x = x - origin
     means = np.stack([x[y == k].mean(0) if counts[k] else np.zeros(x.shape[1]) for k in range(classes)])
     within = x - means[y]
-    size, vectors = _spectrum(within, x)
+    size, vectors = spectrum(within, x)
     share = shrinkage(within @ within.T, features)
     mean_square = float((within**2).mean() or (x**2).mean() or 1.0) * x.shape[1] / features
     axes = vectors / np.sqrt((1 - share) * size + max(share, 1e-9) * mean_square)
@@ -171,7 +171,7 @@ class _Rows:
         return 0.5 * (self.trace() / np.maximum(of_class, 1) - squares)
 
 
-def _spectrum(within: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def spectrum(within: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (r,) and eigenvectors (p, r) of the covariance of `within` (n, p) in the span of x (n, p)."""
     n, p = x.shape
     basis = np.eye(p)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genodl_spark.learning.discriminant import TEMPERATURES, UNSEEN, spectrum
+
 STRENGTHS = 10.0 ** np.arange(-2.0, 2.01, 0.5)  # a / (1 - a) of the shrinkages a that are tried
-TEMPERATURES = np.exp(np.linspace(-2.0, 10.0, 121))
-UNSEEN = -20.0  # log odds of a class that no row has
 _EVEN = 1e-6  # losses as near as this, in nats, are equal: of such the strongest shrinkage is taken
 
 
@@ -43,7 +43,7 @@ def fit(x: np.ndarray, y: np.ndarray, classes: int) -> Discriminant:
     x = x - origin
     means = np.stack([x[y == k].mean(0) if counts[k] else np.zeros(x.shape[1]) for k in range(classes)])
     within = x - means[y]
-    size, axes = _spectrum(within, x)
+    size, axes = spectrum(within, x)
     rows = _Rows(x @ axes, within @ axes, means @ axes, y, counts)
     mean_square = max(float((within**2).sum()) / within.size, 1e-300)
     best: tuple[float, float, float, float, np.ndarray] | None = None
@@ -115,16 +115,3 @@ def _calibrated(scores: np.ndarray, y: np.ndarray, counts: np.ndarray) -> tuple[
     losses = [float(weight @ (np.log(np.exp(z / t).sum(1)) - told / t) / weight.sum()) for t in TEMPERATURES]
     least = int(np.argmin(losses))
     return losses[least], float(TEMPERATURES[least])
-
-
-def _spectrum(within: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues (r,) and eigenvectors (p, r) of the covariance of `within` (n, p), in the span of x (n, p)."""
-    n, p = x.shape
-    basis = np.eye(p)
-    if p > n:
-        size, vectors = np.linalg.eigh(x @ x.T)
-        kept = size > 1e-10 * max(size[-1], 1e-300)
-        basis = x.T @ (vectors[:, kept] / np.sqrt(size[kept]))
-    inside = within @ basis
-    size, vectors = np.linalg.eigh(inside.T @ inside / n)
-    return np.maximum(size, 0), basis @ vectors

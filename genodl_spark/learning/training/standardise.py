@@ -58,13 +58,12 @@ def projects(job: Job, encoding: Encoding) -> bool:
     """Whether the network can be trained on coordinates and turned into one over features afterwards."""
     from genodl_spark.learning import models
 
-    # a forest beside the network sees features, and has no coordinates that could become them
     # a network that tells its inputs again has no others as outputs
     retold = any(head.kind in UNLABELLED for head in job.heads)
     return (
         not job.shard
         and job.coefficients is None
-        and not job.options.blend
+        and not job.options.blend  # a forest beside it sees features, and none learns from coordinates
         and encoding.projectable
         and not retold
         and getattr(models.network(job.model, job.code), "fold", None) is not None
