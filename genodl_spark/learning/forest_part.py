@@ -1,6 +1,6 @@
 """A random forest (Breiman 2001, doi:10.1023/A:1010933404324) beside a network over measured values: it is fitted to
 the rows that the network learns from, standardised as the network sees them, stored with its weights, and blended with
-it as a linear part is (linear_part.py).
+it (blend.py).
 
 Its outputs are of the network's kind: logits of classes, logarithms of the shares that its leaves hold, or standardised
 values. They are steps: what is blended with a forest has no gradient by it.
@@ -161,14 +161,14 @@ def part(tensors: Mapping[str, torch.Tensor], heads: Sequence[Head], features: i
         raise ValueError("its nodes point outside it")
     if not tensors["value"].isfinite().all() or not (tensors["threshold"][leaf] == math.inf).all():
         raise ValueError("its leaves have no values")
-    return ForestPart(tensors, heads, _depth(child, leaf, tensors["roots"].long()))
+    return ForestPart(tensors, heads, depth(child, leaf, tensors["roots"].long(), DEEPEST))
 
 
-def _depth(child: torch.Tensor, leaf: torch.Tensor, roots: torch.Tensor) -> int:
-    """Steps from a root to a leaf at most."""
-    level, depth = roots, 0
+def depth(child: torch.Tensor, leaf: torch.Tensor, roots: torch.Tensor, most: int) -> int:
+    """Steps from a root to a leaf at most. ValueError where they are more than `most`, or trees share nodes."""
+    level, steps = roots, 0
     while len(level := level[~leaf[level]]):
-        level, depth = torch.cat([child[level], child[level] + 1]), depth + 1
-        if depth > DEEPEST or len(level) > 4 * NODES:
-            raise ValueError(f"its trees are more than {DEEPEST} nodes deep")
-    return depth
+        level, steps = torch.cat([child[level], child[level] + 1]), steps + 1
+        if steps > most or len(level) > len(child):
+            raise ValueError(f"its trees are more than {most} nodes deep")
+    return steps

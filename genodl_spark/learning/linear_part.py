@@ -1,9 +1,8 @@
 """A linear model beside a network over sequences: over the k-mers of a sequence, or what stands at each of its
 positions, up to three bases long. It is fitted to the rows that the network learns from (linear_fits.py), stored with
-its weights, and blended with it.
+its weights, and blended with it (blend.py).
 
-Both put out the same numbers, logits of classes or standardised values, of which a model takes weighted means
-(stacking, Wolpert 1992). Features of one-hot rows are products and sums of them, so that what is blended has gradients.
+Features of one-hot rows are products and sums of them, so that what is blended has gradients.
 """
 
 from __future__ import annotations
@@ -102,25 +101,6 @@ class LinearPart(nn.Module):
         for block in self.blocks:
             found = found + features(block, flat, self.merged) @ getattr(self, block)
         return found.unflatten(0, x.shape[:2])
-
-
-class Blended(nn.Module):
-    """A network's outputs (M, B, outputs), `shares` (outputs,) of them in place of its own from the linear part beside
-    it. To each of an ensemble's members it is the same."""
-
-    def __init__(self, network: nn.Module, linear: LinearPart, shares: torch.Tensor) -> None:
-        super().__init__()
-        self.network, self.linear = network, linear
-        self.shares: torch.Tensor
-        self.register_buffer("shares", shares)
-
-    def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
-        return blended(self.network(x, rows, epoch), self.linear(x), self.shares)
-
-
-def blended(network: torch.Tensor, linear: torch.Tensor, share: torch.Tensor | float) -> torch.Tensor:
-    """Outputs of both (M, B, outputs) as one."""
-    return torch.lerp(network, linear.expand_as(network), share)
 
 
 def part(tensors: Mapping[str, np.ndarray], merged: bool) -> LinearPart:

@@ -7,6 +7,7 @@ What a reader gets are the bytes that were hashed; a card is checked before anyt
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,7 +23,7 @@ from genodl_spark.lake.tables.learning import MODELS
 from genodl_spark.learning import calibration, encodings, heads
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.preprocessing import Chain
-from genodl_spark.learning.settings import FOREST
+from genodl_spark.learning.settings import BOOSTED, FOREST, OF_SEQUENCES
 
 if TYPE_CHECKING:
     from genodl_spark.lake.delta import Lake
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 CARD, WEIGHTS, CODE = "model.json", "model.safetensors", "code"
 FORMAT = 2
 LINEAR = "linear"
-BESIDE = (LINEAR, FOREST)  # what may stand beside networks; with a dot behind it, so the names of its tensors begin
-SHARES = tuple(tenth / 10 for tenth in range(11))  # that what stands beside the networks may have in a model's outputs
+# what may stand beside networks; with a dot behind it, so the names of its tensors begin
+BESIDE = (LINEAR, FOREST, BOOSTED)
 BATCH_BYTES = 16 << 30  # of the inputs of one batch, at most
 _OPTION = 1 << 31  # size of a number among a network's options
 _OPTIONS = 4096  # entries of a list among them
@@ -46,13 +47,15 @@ Reach = Annotated[float, Field(ge=0)]
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
 class HeadCard:
     """One of a model's heads: the column of its labels, its kind, its classes, the temperature of their probabilities,
-    the share of the linear part beside its networks, and the times at which survival is predicted."""
+    the shares of what stands beside its networks, and the times at which survival is predicted."""
 
     label: Name
     kind: Literal["classes", "value", "time", "none", "bases"]
     classes: Annotated[list[Name], Field(max_length=1 << 16)]
     temperature: Temperature = 1.0
     linear: Share = 0.0
+    forest: Share = 0.0
+    boosted: Share = 0.0
     times: Annotated[list[Annotated[float, Field(gt=0)]], Field(max_length=256)] = dataclasses.field(
         default_factory=list
     )
@@ -74,8 +77,9 @@ class Card:
     where `label_column` and `classes` do not say it all, with the temperature of each in `temperatures`. `dtype`: of
     packed inputs, one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short
     batches are filled up, so that a row's score does not depend on its neighbours. `steps`, `options` and `batches`:
-    what is done to measured values first, and the column that tells batches. `linear`: share in the outputs of what
-    stands beside the networks (linear_part.py, forest_part.py), as `linear` of each of several heads. `reaches`: by
+    what is done to measured values first, and the column that tells batches. `linear`, `forest`
+    and `boosted`: shares in the outputs of what stands beside the networks (linear_part.py and so on); those of each of
+    several heads stand there. In models of before, `linear` is that of a forest, too. `reaches`: by
     block of features that rows may lack how far answers move without it (lacking.py), of each head; of blocks of which
     that is not known there are none.
     """
@@ -99,6 +103,8 @@ class Card:
     options: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     batches: Name = ""
     linear: Share = 0.0
+    forest: Share = 0.0
+    boosted: Share = 0.0
     reaches: dict[Name, Annotated[list[Reach], Field(max_length=1 << 12)]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -118,28 +124,29 @@ class Card:
         return [head.temperature for head in self.heads] or [self.temperature]
 
     @property
-    def shares(self) -> list[float]:
-        """Of what stands beside the networks, of each head."""
-        return [head.linear for head in self.heads] or [self.linear]
+    def shares(self) -> list[dict[str, float]]:
+        """Of what stands beside the networks, of each head: by its name of BESIDE, where it is more than nothing."""
+        of_heads: Sequence[Any] = self.heads or [self]
+        each = [{name: getattr(head, name) for name in BESIDE} for head in of_heads]
+        return [{name: share for name, share in one.items() if share} for one in each]
 
     def tempered(self, temperatures: list[float]) -> Card:
         """The same card with other temperatures of its heads."""
-        return self._with("temperature", temperatures)
+        return self._with([{"temperature": one} for one in temperatures])
 
-    def blended(self, shares: list[float]) -> Card:
-        """The same card with other shares of what stands beside the networks in its heads."""
-        return self._with("linear", shares)
+    def blended(self, shares: list[dict[str, float]]) -> Card:
+        """The same card with other shares of what stands beside the networks in its heads, as `shares` has them."""
+        return self._with([dict.fromkeys(BESIDE, 0.0) | one for one in shares])
 
     def reaching(self, reaches: dict[str, list[float]]) -> Card:
         """The same card with other reaches of its blocks."""
         return dataclasses.replace(self, reaches=reaches)
 
-    def _with(self, name: str, values: list[float]) -> Card:
+    def _with(self, values: list[dict[str, float]]) -> Card:
         if not self.heads:
-            return dataclasses.replace(self, **{name: values[0]})  # type: ignore[arg-type]
+            return dataclasses.replace(self, **values[0])  # type: ignore[arg-type]
         pairs = zip(self.heads, values, strict=True)
-        changed = [dataclasses.replace(head, **{name: value}) for head, value in pairs]  # type: ignore[arg-type]
-        return dataclasses.replace(self, heads=changed)
+        return dataclasses.replace(self, heads=[dataclasses.replace(head, **own) for head, own in pairs])  # type: ignore[arg-type]
 
     def calibrated(self, raw: np.ndarray) -> np.ndarray:
         """Scores (..., scores of all heads) with each head's probabilities at its temperature; values as they are."""
@@ -159,6 +166,8 @@ class Card:
                 raise ValueError(f"{what} that are named once each")
         if len(self.classes) == 1:
             raise ValueError("no classes, or two at least")
+        if any(sum(shares.values()) > 1 + 1e-9 for shares in self.shares):
+            raise ValueError("shares of what stands beside the networks that are 1 together at most")
         if self.heads and self.classes:
             raise ValueError("classes of the heads alone, where there are heads")
         if not own_code.is_own(self.transform):  # one of the user's own is asked where its code may run
@@ -183,6 +192,20 @@ class Card:
         if not _small(self.model):
             raise ValueError("options of a network that are words, numbers, and short lists or tables of them")
         return self
+
+
+def beside(blend: Sequence[str]) -> list[str]:
+    """What stands beside the networks, names of BESIDE, by what `train.blend` asks for."""
+    asked = {LINEAR: set(OF_SEQUENCES) & set(blend), FOREST: FOREST in blend, BOOSTED: BOOSTED in blend}
+    return [name for name in BESIDE if asked[name]]
+
+
+def mixtures(parts: int) -> list[tuple[float, ...]]:
+    """Shares (parts,) that what stands beside the networks may have in a model's outputs, from none to all: tenths of
+    one, fifths of several."""
+    steps = 10 if parts == 1 else 5
+    found = (part for part in itertools.product(range(steps + 1), repeat=parts) if sum(part) <= steps)
+    return [tuple(step / steps for step in part) for part in sorted(found, key=lambda part: (sum(part), part))]
 
 
 def _small(value: Any, depth: int = 0) -> bool:

@@ -31,6 +31,7 @@ _INPUT_BYTES = 1 << 20  # float32 inputs of a batch: they and what networks make
 _GPU_INPUT_BYTES, _GPU_ROWS = 1 << 24, 1 << 14  # of a batch on a GPU: most of it is idle with fewer
 _DRAWS, _FEWEST, _DRAWN = 400, 50, 1 << 24  # draws of a row's missing values; inputs of all networks for them
 WITHIN = (0.025, 0.975)  # shares of the draws between which the ends of an interval lie
+_LEAST = 1e-6  # share that networks and linear parts have in a model of trees, at least, to be told of
 _AT_ONCE = 8192  # rows whose scores are given back at once
 
 
@@ -148,25 +149,54 @@ def _network(
 
 def _blended(
     card: Card, network: Any, inputs: encodings.Shape, tensors: Mapping[str, torch.Tensor], origin: str
-) -> Any:
-    """The network blended with what these tensors are of, a linear part or a forest. InputError, with `origin`, where
-    they are not of such a card."""
+) -> tuple[Any, Any]:
+    """The network blended with what these tensors are of and has a share in it, and with as much of that as has a
+    gradient, which trees have not. InputError, with `origin`, where they are not of such a card."""
+    shares = _shares(card, tensors)
+    parts: dict[str, Any] = {}
+    for named in shares:
+        found = {key.removeprefix(f"{named}."): tensors[key] for key in tensors if key.startswith(f"{named}.")}
+        try:
+            parts[named] = _part(named, card, inputs, found)
+        except ValueError as error:
+            text = f"not the weights of this model's card ({named}.{error}); expected those, train it again"
+            raise InputError(text, origin) from error
+    smooth = {named: share for named, share in shares.items() if named == LINEAR}
+    left = 1 - sum(share for named, share in shares.items() if named != LINEAR)
+    smooth = {named: np.where(left > _LEAST, share / np.maximum(left, _LEAST), 0) for named, share in smooth.items()}
+    return _as_one(network, parts, shares), _as_one(network, parts, smooth)
+
+
+def _shares(card: Card, tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Of what stands beside the network, float64 (outputs,), where it is more than nothing, by name."""
+    numbers = [head.scores for head in card.predicted]
+    found = {name: np.repeat([one.get(name, 0.0) for one in card.shares], numbers) for name in BESIDE}
+    if f"{FOREST}.roots" in tensors and not any(name.startswith(f"{LINEAR}.") for name in tensors):
+        found[FOREST], found[LINEAR] = found[FOREST] + found[LINEAR], np.zeros(sum(numbers))  # a model of before
+    return {name: share for name, share in found.items() if share.any()}
+
+
+def _as_one(network: Any, parts: Mapping[str, Any], shares: Mapping[str, np.ndarray]) -> Any:
     import torch
 
-    from genodl_spark.learning import forest_part, linear_part
+    from genodl_spark.learning.blend import Blended
 
-    named = FOREST if f"{FOREST}.roots" in tensors else LINEAR
-    found = {name.removeprefix(f"{named}."): value for name, value in tensors.items()}
-    try:
-        if named == FOREST:
-            beside: Any = forest_part.part(found, card.predicted, len(card.features))
-        else:
-            beside = _linear(card, inputs, found)
-    except ValueError as error:
-        text = f"not the weights of this model's card ({named}.{error}); expected those, train it again"
-        raise InputError(text, origin) from error
-    numbers = torch.tensor([head.scores for head in card.predicted])
-    return linear_part.Blended(network, beside, torch.tensor(card.shares).repeat_interleave(numbers))
+    if not shares:
+        return network
+    return Blended(network, [parts[name] for name in shares], torch.from_numpy(np.stack(list(shares.values()))))
+
+
+def _part(named: str, card: Card, inputs: encodings.Shape, found: Mapping[str, torch.Tensor]) -> Any:
+    """What stands beside the network, of these tensors. ValueError where they are not of such a card."""
+    from genodl_spark.learning import boosted_part, forest_part
+
+    if named == LINEAR:
+        return _linear(card, inputs, found)
+    if named == FOREST:
+        return forest_part.part(found, card.predicted, len(card.features))
+    if not (isinstance(inputs, tuple) and len(inputs) == 2 and inputs[0] == 4):
+        raise ValueError("trees are of bases, which this model does not read")
+    return boosted_part.part(found, card.predicted, inputs[1])
 
 
 def _linear(card: Card, inputs: encodings.Shape, found: Mapping[str, torch.Tensor]) -> Any:
@@ -231,11 +261,8 @@ class Predictor:
         self.treatment = {} if self.chain is None else _treatment(self.chain, tensors, storage.join(origin, WEIGHTS))
         beside = {name: tensors.pop(name) for name in list(tensors) if name.partition(".")[0] in BESIDE}
         self.network = _network(card, self.encoding, self.loss, tensors, origin, code or {})
-        self.smooth = self.network  # what has a gradient: a forest is steps
-        if any(card.shares):
-            self.network = _blended(card, self.network, inputs, beside, storage.join(origin, WEIGHTS))
-            if not any(name.startswith(f"{FOREST}.") for name in beside):
-                self.smooth = self.network
+        # `smooth`: what has a gradient
+        self.network, self.smooth = _blended(card, self.network, inputs, beside, storage.join(origin, WEIGHTS))
         self.standard = tensors["target"].double().numpy()
         if self.passes and card.model.get("norm") == "batch":
             raise InputError(
@@ -243,6 +270,7 @@ class Predictor:
             )
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network.to(self.device).eval()
+        self.smooth.to(self.device).eval()
         self.reader = self.encoding.reader(tensors, self.device)
         at_once = min(_GPU_INPUT_BYTES // (4 * encodings.size(inputs)), _GPU_ROWS) if self.device.type == "cuda" else 0
         self.batch = card.batch * max(at_once // card.batch, 1)

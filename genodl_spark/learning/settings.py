@@ -10,6 +10,7 @@ from pydantic import Field, StrictFloat, StrictInt, model_validator
 from genodl_spark.core.toml import Names, Section, Text
 
 OF_SEQUENCES = ("kmers", "positions", "both")  # what a linear model beside a network may see of a sequence
+BOOSTED = "boosted"  # trees over what stands at each position of a sequence, beside a network
 FOREST = "forest"  # what stands beside a network over measured values
 
 BALANCED = "balanced"  # classes that count alike
@@ -221,7 +222,7 @@ class Train(Section):
         [],
         description="What is fitted to the rows that a network learns from and blended with it: linear models over "
         "sequences, kmers, positions (one to three bases at each) and both, of which the best within the training rows "
-        "is taken; or a forest over measured values. "
+        "is taken, and boosted, trees over their positions; or a forest over measured values. "
         "How much each counts is chosen on the rows for validation or, with folds, on those of the other folds.",
     )
     pretrained: Text = Field(
@@ -270,8 +271,9 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _blends(self) -> Train:
-        if unknown := set(self.blend) - {*OF_SEQUENCES, FOREST}:
-            raise ValueError(f"blend of {', '.join(OF_SEQUENCES)} or {FOREST}, {sorted(unknown)[0]!r} is none")
+        if unknown := set(self.blend) - {*OF_SEQUENCES, BOOSTED, FOREST}:
+            known = ", ".join((*OF_SEQUENCES, BOOSTED))
+            raise ValueError(f"blend of {known} or {FOREST}, {sorted(unknown)[0]!r} is none")
         if FOREST in self.blend and len(self.blend) > 1:
             raise ValueError(f"blend of {FOREST} and another: one is for measured values, the others for sequences")
         return self

@@ -19,9 +19,8 @@ from genodl_spark.lake.tables.learning import HELD_OUT, MODELS, TREATMENTS
 from genodl_spark.lake.transactions import retried
 from genodl_spark.learning import calibration, encodings, lacking, losses, model_files
 from genodl_spark.learning.heads import Head
-from genodl_spark.learning.model_files import LINEAR, WEIGHTS
+from genodl_spark.learning.model_files import WEIGHTS, beside, mixtures
 from genodl_spark.learning.predictor import batch_rows
-from genodl_spark.learning.settings import FOREST
 from genodl_spark.learning.training import launch as training
 from genodl_spark.learning.training import plan
 from genodl_spark.registry import blending, clocks, pretrained, strands, tracking
@@ -132,7 +131,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
         "code": code,
         "fingerprint": digest,
         "source_versions": {**dataset.source_versions, **_annotations(run)},
-        "metrics": _metrics(result, card.predicted, temperatures, shares, _beside(job.options.blend)),
+        "metrics": _metrics(result, card.predicted, temperatures, shares),
         "trained_at": now(),
         **model_files.columns(files),
     }
@@ -157,20 +156,20 @@ def _register(run: Run, row: dict[str, Any]) -> None:
 
 def _keep_held_out(
     run: Run, dataset: Row, model_id: str, folders: list[str], job: plan.Job
-) -> tuple[int, list[float], list[float]]:
+) -> tuple[int, list[float], list[dict[str, float]]]:
     """Moves what the ranks scored into `held_out`; returns the number of rows, the temperature that suits those of
-    each head, and the share in it of what stands beside the networks. Where anything does, both parts stand there, too;
+    each head, and the shares in it of what stands beside the networks. Where anything does, all parts stand there, too;
     and where its features are of blocks the model without each."""
     from pyspark.sql import functions as F
 
     heads = heads_of_row(dataset)
-    schema, blends = "repeat int, row_id bigint, scores array<double>", bool(job.options.blend)
+    schema, blends = "repeat int, row_id bigint, scores array<double>", beside(job.options.blend)
     blocks = list(job.blocks) if not job.shard else []
     scored = run.spark.read.schema(
         f"{schema}, blends array<array<double>>" if blends else f"{schema}, lacking array<array<double>>"
     ).parquet(*folders)
     if blends:
-        scored = scored.select("repeat", "row_id", F.posexplode("blends").alias("share", "scores"))
+        scored = scored.select("repeat", "row_id", F.posexplode("blends").alias("mixture", "scores"))
     else:
         predictors = F.array(*(F.lit(name) for name in (MODEL, *(f"{WITHOUT}{block}" for block in blocks))))
         every = F.concat(F.array("scores"), F.coalesce("lacking", F.array().cast("array<array<double>>")))
@@ -182,10 +181,11 @@ def _keep_held_out(
         rows = rows.where(~F.isnan("target"))
     rows = rows.withColumn("fold", (F.col("code") if dataset.folds else F.lit(None)).cast("int"))
     rows = rows.withColumns({"role": role, "model_id": F.lit(model_id), "cohort": F.lit(dataset.cohort)})
-    shares = [0.0] * len(heads)
+    shares: list[dict[str, float]] = [{}] * len(heads)
     if blends:
-        of_rows, shares = blending.shares(rows.where(F.col("role") != "test"), heads)
-        rows = blending.parts(rows, of_rows, shares, heads, _beside(job.options.blend))
+        of_rows, of_heads = blending.shares(rows.where(F.col("role") != "test"), heads, len(blends))
+        rows = blending.parts(rows, of_rows, of_heads, heads, blends)
+        shares = [dict(zip(blends, mixtures(len(blends))[place], strict=True)) for place in of_heads]
     run.lake.replace(HELD_OUT, rows.select(*HELD_OUT.column_names), {"model_id": model_id})
     stored = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id)
     measured = stored.where((F.col("role") != "test") & (F.col("predictor") == MODEL))
@@ -266,18 +266,13 @@ def _keep_treatments(run: Run, dataset: Row, model_id: str, files: list[str]) ->
     run.wrote(TREATMENTS, kept.count())
 
 
-def _beside(blend: list[str]) -> str:
-    """What stands beside the network, as its predictor is called; empty for nothing."""
-    return FOREST if FOREST in blend else LINEAR if blend else ""
-
-
 def _metrics(
-    result: dict[str, Any], heads: list[Head], temperatures: list[float], shares: list[float], beside: str
+    result: dict[str, Any], heads: list[Head], temperatures: list[float], shares: list[dict[str, float]]
 ) -> dict[str, float]:
-    """`shares`: in each head, of what stands beside the network, where `beside` names any."""
+    """`shares`: in each head, of what stands beside the network."""
     of_heads = {f"temperature {head.label}": t for head, t in zip(heads, temperatures, strict=True) if head.classes}
-    named = zip(heads, shares, strict=True) if beside else ()
-    of_part = {f"{beside}_share {head.label}" if len(heads) > 1 else f"{beside}_share": v for head, v in named}
+    named = [(head.label, part, v) for head, one in zip(heads, shares, strict=True) for part, v in one.items()]
+    of_part = {f"{part}_share {label}" if len(heads) > 1 else f"{part}_share": v for label, part, v in named}
     history = result["history"]
     last = history[-1] if history else {}  # none of a model that was given and not trained
     figures = {

@@ -24,7 +24,7 @@ from genodl_spark.lake.tables.learning import ATTRIBUTIONS
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.encodings.onehot import spans
 from genodl_spark.learning.explain.explainer import Asked, Explainer, OfHead, explainer_of
-from genodl_spark.learning.model_files import ModelFiles
+from genodl_spark.learning.model_files import LINEAR, ModelFiles
 from genodl_spark.learning.settings import FOREST
 from genodl_spark.registry.incremental import Marks
 from genodl_spark.registry.models import Chosen
@@ -371,9 +371,12 @@ def figures(run: Run, model: Chosen, cohort: str, asked: Asked) -> dict[str, Any
             f"{found.incomplete} rows have a reason in place of contributions, such as: {found.reason}; "
             "more steps (explain.steps) or another method may explain them"
         )
-    if FOREST in model.settings.train.blend and any(model.card.shares):
-        shares = ", ".join(f"{share:g}" for share in model.card.shares)
-        run.report.warn(f"contributions are those of the network alone: of the model a forest is {shares}, all steps")
+    trees = [sum(share for name, share in one.items() if name != LINEAR) for one in model.card.shares]
+    if FOREST in model.settings.train.blend:  # of models of before, the share of a forest was called linear, too
+        trees = [sum(one.values()) for one in model.card.shares]
+    if any(trees):
+        shares = ", ".join(f"{share:g}" for share in trees)
+        run.report.warn(f"contributions are those of the rest alone: of the model trees are {shares}, all steps")
     errors = {"max": found["max"], "median": found["median"]}
     return {
         "entities": found.entities,

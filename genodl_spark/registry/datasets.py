@@ -26,7 +26,7 @@ from genodl_spark.learning import encodings, feed, splits
 from genodl_spark.learning.encodings.values import LINEAR_SCALE, on_linear_scale
 from genodl_spark.learning.heads import Head, heads_of, labelled, shapes, targets
 from genodl_spark.learning.preprocessing import Chain
-from genodl_spark.learning.settings import FOREST, Quality
+from genodl_spark.learning.settings import BOOSTED, FOREST, Quality
 from genodl_spark.learning.training import plan
 from genodl_spark.registry import clocks, negatives, pretrained
 from genodl_spark.registry.gene_lengths import lengths_of
@@ -399,9 +399,9 @@ def _blend(run: Run, heads: list[Head], encoding: encodings.Encoding) -> list[st
     if not s.train.blend:
         return []
     forest = FOREST in s.train.blend
-    what = "forest" if forest else "linear model"
+    what = "forest" if forest else "linear model or tree"
     if not (encoding.scaled if forest else encoding.letters):
-        kind = "measured values; expected linear models or none" if forest else "sequences; expected a forest or none"
+        kind = "measured values; expected others or none" if forest else "sequences; expected a forest or none"
         raise InputError(f"found {', '.join(s.train.blend)} for rows that are no {kind}", "train.blend")
     if s.feed.shard:
         run.report.warn(f"feed.shard: no {what} is blended with the network, as it needs all rows in one memory")
@@ -410,7 +410,10 @@ def _blend(run: Run, heads: list[Head], encoding: encodings.Encoding) -> list[st
     if not usual or any(head.kind not in ("classes", "value") for head in heads):
         run.report.warn(f"no {what} is blended with the network: it learns classes, or values by squared error")
         return []
-    return list(s.train.blend)
+    from genodl_spark.learning.linear_part import strands
+
+    # where strands are one, what stands at a position tells nothing
+    return [part for part in s.train.blend if part != BOOSTED or not strands(s.model)]
 
 
 def _check_shards(chain: Chain | None, encoding: encodings.Encoding) -> None:

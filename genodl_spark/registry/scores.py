@@ -16,13 +16,12 @@ from genodl_spark.features.protocol import blocks_among
 from genodl_spark.job.run import Run
 from genodl_spark.lake.schema import identifier
 from genodl_spark.lake.tables.learning import EXAMPLES, HELD_OUT
-from genodl_spark.learning import feed
+from genodl_spark.learning import feed, model_files
 from genodl_spark.learning.baseline_fits import Fits, of_head
 from genodl_spark.learning.calibration import calibrated
 from genodl_spark.learning.heads import Head, answers, labelled, stored, targets
 from genodl_spark.learning.metrics import HeldOut, headline_metric
-from genodl_spark.learning.model_files import LINEAR
-from genodl_spark.learning.settings import BALANCED, FOREST, Evaluation
+from genodl_spark.learning.settings import BALANCED, Evaluation
 from genodl_spark.registry.datasets import allowed_of, chain_of, heads_of_row, layout_of
 from genodl_spark.registry.gene_lengths import lengths_of
 from genodl_spark.registry.models import Chosen
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 NETWORK = "network"
-PARTS = (NETWORK, LINEAR, FOREST)  # of a model that is blended of a network and what stands beside it
+PARTS = (NETWORK, *model_files.BESIDE)  # of a model that is blended of a network and what stands beside it
 WITHOUT = "model without "  # what predictors begin with that are the model where rows lack a block of features
 BESIDE = "~"  # what `by` begins with in rows of what no column says; no column is called so
 HEAD = "="  # what `by` begins with in rows of `evaluations` of one of several heads; no column is called nothing

@@ -140,7 +140,7 @@ def test_a_model_that_reads_both_strands_reads_each_window_once(monkeypatch: pyt
     np.testing.assert_allclose(alone.effect, change, atol=1e-5)
     equivariant = replace(plain.card, model={"kind": "cnn", "reverse_complement": "equivariant"})
     assert kernel.reads_both(equivariant) and not kernel.reads_both(plain.card)
-    assert not kernel.reads_both(equivariant.blended([0.3]))
+    assert not kernel.reads_both(equivariant.blended([{"linear": 0.3}]))
 
 
 def test_an_effect_does_not_depend_on_others_nor_on_the_strand() -> None:

@@ -16,12 +16,12 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.learning import feed, forest_part, heads
 from genodl_spark.learning.explain.explainer import Asked, Explainer
 from genodl_spark.learning.forest_part import TREES
-from genodl_spark.learning.model_files import FORMAT, SHARES, Card
+from genodl_spark.learning.model_files import FORMAT, Card
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.training import plan, rank
 from tests.learning.test_feed import write
-from tests.learning.test_linear_part import scored, weights
+from tests.learning.test_linear_part import SHARES, scored, weights
 
 THREE = [heads.Head("label", "classes", ("a", "b", "c"))]
 VALUE = [heads.Head("value", "value")]

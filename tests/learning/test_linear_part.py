@@ -14,8 +14,18 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import encodings, feed, heads, linear_fits, linear_part, models, penalties, string_kernels
-from genodl_spark.learning.model_files import FORMAT, SHARES, Card, HeadCard
+from genodl_spark.learning import (
+    blend,
+    encodings,
+    feed,
+    heads,
+    linear_fits,
+    linear_part,
+    models,
+    penalties,
+    string_kernels,
+)
+from genodl_spark.learning.model_files import FORMAT, Card, HeadCard, mixtures
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.learning.settings import OF_SEQUENCES, Train
 from genodl_spark.learning.training import plan, rank
@@ -25,6 +35,7 @@ from tests.learning.test_feed import write
 CLASSES = [heads.Head("label", "classes", ("a", "b", "c"))]
 TWO = [heads.Head("label", "classes", ("a", "b"))]
 VALUE = [heads.Head("value", "value")]
+SHARES = [share for (share,) in mixtures(1)]
 
 
 def one_hot(codes: np.ndarray) -> torch.Tensor:
@@ -140,7 +151,7 @@ def test_a_blend_is_the_weighted_mean_of_outputs_and_has_gradients() -> None:
     network = models.build({"kind": "cnn", "channels": [8], "dilations": [1], "hidden": [8]}, [1, 2], (4, 24), 3)
     inputs = one_hot(x)[None].requires_grad_()
     shares = torch.tensor([0.0, 0.3, 1.0])
-    outputs = linear_part.Blended(network, linear, shares)(inputs)
+    outputs = blend.Blended(network, [linear], shares[None])(inputs)
     wanted = (1 - shares) * network(inputs) + shares * linear(inputs)
     assert outputs.shape == (2, 60, 3)
     torch.testing.assert_close(outputs, wanted)
@@ -287,16 +298,18 @@ def test_weights_that_are_not_of_the_card_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="less than or equal to 1"):
         card(j, 1.5)
     assert tuple(linear_part.WAYS) == OF_SEQUENCES
-    with pytest.raises(ValueError, match="blend of kmers, positions, both or forest, 'words' is none"):
+    with pytest.raises(ValueError, match="blend of kmers, positions, both, boosted or forest, 'words' is none"):
         Train(blend=["words"])
 
 
 def test_several_heads_have_shares_of_their_own() -> None:
     several = [HeadCard(label, "classes", ["x", "y"], 1.0) for label in "ab"]
     both = Card(FORMAT, "id", "t", "a,b", [], ["p0"], "int8", "onehot", MODEL, 1, 1.0, 16, heads=several)
-    changed = both.blended([0.2, 0.0]).tempered([1.5, 2.0])
-    assert changed.shares == [0.2, 0.0] and changed.temperatures == [1.5, 2.0]
-    assert both.shares == [0.0, 0.0]
+    changed = both.blended([{"linear": 0.2, "boosted": 0.8}, {}]).tempered([1.5, 2.0])
+    assert changed.shares == [{"linear": 0.2, "boosted": 0.8}, {}] and changed.temperatures == [1.5, 2.0]
+    assert both.shares == [{}, {}] == changed.blended([{}, {}]).shares
+    with pytest.raises(ValueError, match="1 together at most"):
+        both.blended([{"linear": 0.6, "boosted": 0.6}, {}])
 
 
 @pytest.mark.parametrize("name", ["integrated_gradients", "deeplift"])
@@ -306,8 +319,8 @@ def test_what_is_blended_is_explained_completely(name: str) -> None:
     options = {"kind": "cnn", "channels": [4], "dilations": [1], "hidden": [4], "boxes": 2, "spacers": [2, 4]}
     network = models.build(options, [1, 2], (4, 30), 2)
     linear = linear_part.part(linear_fits.fit(x, y[:, None], TWO, ["both"], False, 0), False)
-    blend = linear_part.Blended(network, linear, torch.tensor([0.4, 0.4]))
-    found = explained(name, blend, one_hot(codes), shuffles_of(codes), [-1.0, 1.0])
+    both = blend.Blended(network, [linear], torch.tensor([[0.4, 0.4]]))
+    found = explained(name, both, one_hot(codes), shuffles_of(codes), [-1.0, 1.0])
     allowed = np.maximum(0.01 * np.abs(found.output - found.reference), 1e-4)
     assert (np.abs(found.error) <= allowed).all()
     parts = [explained(name, one, one_hot(codes), shuffles_of(codes), [-1.0, 1.0]) for one in (network, linear)]

@@ -34,17 +34,24 @@ def table(path: Path, count: int) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("split", ["split.folds=3", "split.column=split"])
-def test_the_blend_is_what_is_measured_and_predicted(genodl, lake: Lake, tmp_path: Path, split: str) -> None:
+@pytest.mark.parametrize(
+    ("split", "beside"), [("split.folds=3", ["linear", "boosted"]), ("split.column=split", ["linear"])]
+)
+def test_the_blend_is_what_is_measured_and_predicted(
+    genodl, lake: Lake, tmp_path: Path, split: str, beside: list[str]
+) -> None:
     at = ("--lake", lake.uri)
     assert genodl(ingest, "sequences", table(tmp_path / "s.tsv", 140), "--cohort", "c", *at)[0] == 0
-    common = (*at, "--set", split, *SMALL, "--set", "train.validation=0.2")
+    blend = "train.blend=kmers,both" + (",boosted" if "boosted" in beside else "")
+    common = (*at, "--set", split, *SMALL, "--set", "train.validation=0.2", "--set", blend)
+    parts = ("network", *beside)
     code, report, line = genodl(train, "sequence_class", *common)
     assert code == 0, line
-    model, share = report["metrics"]["model_id"], report["metrics"]["linear_share"]
-    assert share in model_files.SHARES
+    model = report["metrics"]["model_id"]
+    shares = tuple(report["metrics"][f"{part}_share"] for part in beside)
+    assert shares in model_files.mixtures(len(beside))
     card = model_files.registered(lake, model).card()
-    assert card.shares == [share]
+    assert card.shares == [{part: share for part, share in zip(beside, shares, strict=True) if share}]
     split_rows = {row.entity_id: row.role for row in lake.read(SPLITS).collect()}
     told = "the published split has no rows for validation: 20 of its 100 training rows are these"
     assert any(told in text for text in report["warnings"]) == (split == "split.column=split")
@@ -53,25 +60,25 @@ def test_the_blend_is_what_is_measured_and_predicted(genodl, lake: Lake, tmp_pat
 
     held = lake.read(HELD_OUT).collect()
     scores = {(row.predictor, row.entity_id): np.array(row.scores) for row in held}
-    assert {row.predictor for row in held} == {"model", "network", "linear"}
+    assert {row.predictor for row in held} == {"model", *parts}
     others = {row.fold for row in held}
     assert others == ({0, 1, 2} if "folds" in split else {None})
     measured = [row for row in held if row.role != "test"]
-    # By hand: of two members' mean probabilities and the linear part's, each share's log loss on the other folds.
-    assert len(held) == 3 * (140 if "folds" in split else 60)
+    # By hand: of two members' mean probabilities and the linear part's, each mixture's log loss on the other folds.
+    assert len(held) == (1 + len(parts)) * (140 if "folds" in split else 60)
     for row in held:
-        low, high = sorted(scores[part, row.entity_id][1] for part in ("network", "linear"))
+        low, *_, high = sorted(scores[part, row.entity_id][1] for part in parts)
         assert low - 1e-3 <= scores["model", row.entity_id][1] <= high + 1e-3
     loss = {
         predictor: -np.mean([np.log(r.scores[int(r.target)]) for r in measured if r.predictor == predictor])
-        for predictor in ("model", "network", "linear")
+        for predictor in ("model", *parts)
     }
-    assert loss["model"] <= min(loss["network"], loss["linear"]) + (0.05 if "folds" in split else 0)
+    assert loss["model"] <= min(loss[part] for part in parts) + (0.05 if "folds" in split else 0)
 
     code, report, line = genodl(evaluate, "sequence_class", *at, *FEW)
     assert code == 0, line
     found = report["metrics"]
-    assert set(found["parts"]) == {"network", "linear"} and set(found["baselines"]) == {"majority", "decision_tree"}
+    assert set(found["parts"]) == set(parts) and set(found["baselines"]) == {"majority", "decision_tree"}
     for predictor, said in (("linear", found["parts"]["linear"]), ("model", found["model"])):
         rows = [row for row in held if row.predictor == predictor and row.role != "validation"]
         positive = np.array([row.scores[1] for row in rows])
@@ -102,14 +109,14 @@ def test_what_cannot_be_blended_is_refused_or_told(genodl, lake: Lake, tmp_path:
     assert genodl(ingest, "sequences", table(tmp_path / "s.tsv", 140), "--cohort", "c", *at)[0] == 0
     code, report, _ = genodl(train, "sequence_expression", *at, *SMALL, "--set", "train.loss=poisson")
     assert code == 2  # a negative value; but of the blend there is a warning first
-    assert any("no linear model is blended with the network" in text for text in report["warnings"])
+    assert any("no linear model or tree is blended with the network" in text for text in report["warnings"])
     code, report, line = genodl(
         train, "sequence_class", *at, *SMALL, "--label", "label,value", "--set", "target.values=value"
     )
     assert code == 0, line
     shares = [value for name, value in report["metrics"].items() if name.startswith("linear_share ")]
     card = model_files.registered(lake, report["metrics"]["model_id"]).card()
-    assert len(shares) == 2 and card.shares == shares
+    assert len(shares) == 2 and [one.get("linear", 0) for one in card.shares] == shares
     code, report, line = genodl(evaluate, "sequence_class", *at, *FEW, "--label", "label,value")
     assert code == 0, line
     assert set(report["metrics"]["parts"]) == {"network", "linear"}

@@ -22,20 +22,18 @@ from genodl_spark.learning import feed, losses, shards
 from genodl_spark.learning.devices import placed, precision
 from genodl_spark.learning.encodings import each
 from genodl_spark.learning.encodings.values import Values
-from genodl_spark.learning.model_files import LINEAR, SHARES
+from genodl_spark.learning.model_files import mixtures
 from genodl_spark.learning.scaling import Scaling
-from genodl_spark.learning.settings import BALANCED, FOREST
+from genodl_spark.learning.settings import BALANCED
 from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import VALIDATION
-from genodl_spark.learning.training import checkpoints, starts
+from genodl_spark.learning.training import beside, checkpoints, starts
 from genodl_spark.learning.training.plan import epochs, held_out, learns, log
 from genodl_spark.learning.training.standardise import Standardised, as_seen, fit_scaling
 
 if TYPE_CHECKING:
     import torch
 
-    from genodl_spark.learning.forest_part import ForestPart
-    from genodl_spark.learning.linear_part import LinearPart
     from genodl_spark.learning.training.rank import Rank
 
 COMPILED_STEPS = 2000  # fewer steps do not earn back what torch.compile takes
@@ -145,7 +143,7 @@ class Group:
             self.forward = torch.compile(self.network)
         self.progress = Progress(best=[math.inf] * len(seeds))
         self.ended = False
-        self.beside: list[LinearPart | ForestPart] = []  # the networks of every set, once they are fitted
+        self.beside: list[dict[str, torch.nn.Module]] = []  # the networks of every set, once they are fitted
 
     def _give(self, coefficients: np.ndarray) -> None:
         """Gives every network, linear in standardised features, the coefficients of a model of the features as they
@@ -527,58 +525,26 @@ class Group:
         return self.rank.ranks.sum(summed.cpu(), "validation loss") / counts
 
     def fit_beside(self) -> None:
-        """Fits what stands beside the networks, where anything does: of every set by one rank, then all have it."""
-        import torch
-        from safetensors.numpy import load, save
+        """Fits what stands beside the networks, where anything does."""
+        if self.job.options.blend and not self.job.null:
+            self.beside = beside.fit(self)
 
-        job, ranks = self.job, self.rank.ranks
-        if not job.options.blend or job.null:
-            return
-        from genodl_spark.learning import forest_part, linear_fits, linear_part
-
-        forest = FOREST in job.options.blend
-        merged, found = linear_part.strands(job.model), dict[str, np.ndarray]()
-        for s in range(ranks.rank, len(self.sets), ranks.size):
-            which, rows = self.sets[s], np.flatnonzero(self.learns[s])
-            if len(rows) > linear_fits.ROWS:
-                generator = np.random.default_rng([job.seed, which.repeat, which.fold + 1])
-                rows = np.sort(generator.choice(rows, linear_fits.ROWS, replace=False))
-            target = self.rank.data.target[rows]
-            if forest:
-                fitted = forest_part.fit(self._standardised(rows, s), target, job.heads, job.seed)
-            else:
-                codes = self.rank.data.x[rows]
-                fitted = linear_fits.fit(codes, target, job.heads, job.options.blend, merged, job.seed)
-            found |= {f"{s}.{name}": value for name, value in fitted.items()}
-        content = np.frombuffer(save(found), np.uint8)
-        sizes = ranks.all(np.array([len(content)]), "linear sizes")
-        parts = np.split(ranks.all(content, "linear"), np.cumsum(sizes)[:-1])
-        tensors = {name: value for one in parts for name, value in load(one.tobytes()).items()}
-        for s in range(len(self.sets)):
-            own = {name.partition(".")[2]: value for name, value in tensors.items() if name.startswith(f"{s}.")}
-            if forest:
-                nodes = {name: torch.from_numpy(value) for name, value in own.items()}
-                part = forest_part.part(nodes, job.heads, job.layout.features)
-                self.beside.append(part.to(self.rank.device))
-            else:
-                self.beside.append(linear_part.part(own, merged).to(self.rank.device, self.rank.dtype))
-
-    def _standardised(self, rows: np.ndarray, s: int) -> np.ndarray:
+    def standardised(self, rows: np.ndarray, s: int) -> np.ndarray:
         """Some rows as the networks of one set take them, float32 (rows, features)."""
         at_once = self.job.options.batch
         parts = [self.inputs(self.fetch(rows[start : start + at_once])) for start in range(0, len(rows), at_once)]
         return np.concatenate([self._taken(z, s)[0].float().cpu().numpy() for z in parts])
 
     def _blends(self, outputs: torch.Tensor, z: Any, s: int, chosen: np.ndarray) -> np.ndarray:
-        """Answers of set s to the rows `chosen` bool (rows,) with each of SHARES of what stands beside, float64 (chosen
-        rows, shares, scores), from its members' outputs (E, rows, outputs)."""
-        from genodl_spark.learning.linear_part import blended
+        """Answers of set s to the rows `chosen` bool (rows,) with each of `mixtures` of what stands beside, float64
+        (chosen rows, mixtures, scores), from its members' outputs (E, rows, outputs)."""
+        from genodl_spark.learning.blend import blended
 
         at = placed(np.flatnonzero(chosen), self.rank.device)
         taken = each(self._taken(z, s), lambda value: value.index_select(1, at))
-        own, beside = outputs.index_select(1, at), self.beside[s](taken)
-        found = [self.rank.loss.answer(blended(own, beside, share), self.standard[s], taken) for share in SHARES]
-        return np.stack(found, 1)
+        own, parts = outputs.index_select(1, at), [part(taken) for part in self.beside[s].values()]
+        each_mixed = (blended(own, parts, shares) for shares in mixtures(len(parts)))
+        return np.stack([self.rank.loss.answer(mixed, self.standard[s], taken) for mixed in each_mixed], 1)
 
     def _seen(self, rows: np.ndarray, s: int) -> np.ndarray:
         """Rows of these numbers as the networks of set s take them, float32 (rows, width)."""
@@ -608,7 +574,7 @@ class Group:
 
     def score(self) -> list[Any]:
         """Class probabilities, or values, of this rank's part of the held-out rows, averaged over an ensemble's
-        members; and, in the column blends, the same with each share of what stands beside the networks, in the column
+        members; and, in the column blends, the same with each mixture of what stands beside the networks, in the column
         lacking the same without each block of features."""
         import pyarrow as pa
         import torch
@@ -677,9 +643,9 @@ class Group:
         for name, value in self.treatments[-1].items() if self.treatments else ():
             tensors[name] = torch.from_numpy(value.copy())
         tensors |= {name: torch.from_numpy(value) for name, value in learnt.items()}
-        named = FOREST if FOREST in self.job.options.blend else LINEAR
-        for name, value in self.beside[-1].state_dict().items() if self.beside else ():
-            tensors[f"{named}.{name}"] = (value.float() if value.is_floating_point() else value).cpu().contiguous()
+        for named, part in self.beside[-1].items() if self.beside else ():
+            for name, value in part.state_dict().items():
+                tensors[f"{named}.{name}"] = (value.float() if value.is_floating_point() else value).cpu().contiguous()
         return save(tensors)
 
 
