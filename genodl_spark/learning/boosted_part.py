@@ -18,7 +18,8 @@ from torch import nn
 from genodl_spark.learning.forest_part import depth
 from genodl_spark.learning.heads import Head, labelled, places, targets
 
-ROUNDS, LEAVES, RATE = 100, 31, 0.1
+ROUNDS, LEAVES, RATE = 200, 8, 0.1
+SHARE = 0.1  # of the positions, drawn anew, among which a split chooses
 POSITIONS = 256  # of longer rows the middle ones are seen: sequences are aligned there, and what it costs is bounded
 TREES = 1 << 14  # of all heads at most, one for each class in each round
 _UNKNOWN, _CODES = 4, 5  # what stands for no base, and how many codes there are
@@ -56,6 +57,7 @@ def fit(codes: np.ndarray, target: np.ndarray, heads: Sequence[Head], seed: int)
                 "max_iter": max(min(ROUNDS, TREES // sum(sizes)), 1),
                 "max_leaf_nodes": LEAVES,
                 "learning_rate": RATE,
+                "max_features": SHARE,
                 "early_stopping": False,
                 "categorical_features": np.ones(x.shape[1], bool),
                 "random_state": seed % (1 << 32),

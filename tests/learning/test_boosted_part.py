@@ -41,7 +41,13 @@ def test_its_outputs_are_those_of_scikit_learns_trees(of: list[heads.Head], monk
     found = boosted_part.part(tensors(boosted_part.fit(x, y[:, None], of, 5)), of, LENGTH)
     outputs = found(one_hot(other)[None])[0].numpy()
     seen, asked = (np.where(codes < 0, np.nan, codes.astype(float)) for codes in (x, other))
-    options: dict[str, Any] = {"max_iter": 15, "early_stopping": False, "categorical_features": list(range(LENGTH))}
+    options: dict[str, Any] = {
+        "max_iter": 15,
+        "early_stopping": False,
+        "categorical_features": list(range(LENGTH)),
+        "max_leaf_nodes": 8,
+    }
+    options |= {"max_features": 0.1, "random_state": 5}
     if of is VALUE:
         model = HistGradientBoostingRegressor(**options).fit(seen, (y - y.mean()) / y.std())
         np.testing.assert_allclose(outputs[:, 0], model.predict(asked), atol=2e-5)

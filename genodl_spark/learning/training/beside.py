@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genodl_spark.learning.model_files import FOREST, LINEAR, beside
-from genodl_spark.learning.settings import OF_SEQUENCES
+from genodl_spark.learning.model_files import LINEAR, beside
+from genodl_spark.learning.settings import FOREST, OF_SEQUENCES
 
 if TYPE_CHECKING:
     import torch
