@@ -98,7 +98,8 @@ def _by(model: Chosen, asked: Asked, method: str) -> Asked:
 def _bring_up_to_date(run: Run, model: Chosen, asked: Asked, cohort: str, force: bool) -> None:
     share = run.settings.explain.share
     shaped_by: dict[str, Any] = {name: value for name, value in vars(asked).items() if name != "limits"}
-    number = digest(shaped_by, vars(asked.limits), share, attributions.TOP)
+    of_features = [] if model.encoding.letters else [attributions.LEARNT]
+    number = digest(shaped_by, vars(asked.limits), share, attributions.TOP, *of_features)
     marks, where = attributions.marks(model, cohort, asked), attributions.where(model, cohort, asked)
     rows = Incremental(run, model, cohort, marks, where, number)
     if rows.current and not force:

@@ -20,6 +20,7 @@ from genodl_spark.learning import tuning
 from genodl_spark.learning.metrics import LOWER_IS_BETTER, Interval
 from genodl_spark.learning.settings import Dimension
 from genodl_spark.learning.tuning import as_trial
+from genodl_spark.registry import biomarkers_shown
 from genodl_spark.registry.models import HISTORY, Chosen, model_of
 from genodl_spark.registry.motifs import in_order
 from genodl_spark.registry.scores import BESIDE, HEAD, MODEL, headline, held_out
@@ -154,6 +155,7 @@ def _section(run: Run, model: Chosen, cohort: str, rows: list[Row]) -> content.M
         held=held[0] if [one.kind in ("classes", "value", "time") for one in held] == [True] else None,
         heads=heads,
         **_explained(run, model, cohort),
+        markers=[] if external else biomarkers_shown.shown(run, model),
         warnings=[text for row in run.lake.rows(DATASETS, of).to_pylist() for text in row["warnings"]],
     )
 

@@ -20,12 +20,14 @@ from genodl_spark.genome import bases
 from genodl_spark.job.run import Run, code_of, now
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.parts import Part, PartWriter
-from genodl_spark.lake.tables.learning import ATTRIBUTIONS
+from genodl_spark.lake.tables.learning import ATTRIBUTIONS, DATASETS, EXAMPLES
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.encodings.onehot import spans
 from genodl_spark.learning.explain.explainer import Asked, Explainer, OfHead, explainer_of
 from genodl_spark.learning.model_files import LINEAR, ModelFiles
 from genodl_spark.learning.settings import FOREST
+from genodl_spark.learning.splits import TRAIN, UNUSED
+from genodl_spark.registry.datasets import part_of_split
 from genodl_spark.registry.incremental import Marks
 from genodl_spark.registry.models import Chosen
 from genodl_spark.registry.predictions import check_overlap
@@ -40,15 +42,18 @@ _BATCH = 64  # rows that are explained together
 _PART = 32  # rows that a part has at least, on average
 _PARTS_PER_SLOT = 8  # rows take unequal times, and a part that is done is progress
 _SAID = (
-    "part string, rows bigint, missing int, label string, target string, explained bigint, worst double, sums binary"
+    "part string, rows bigint, missing int, label string, target string, explained bigint, learnt bigint, "
+    "worst double, sums binary"
 )
 _REPORT = pa.schema(
     [
         *(("part", pa.string()), ("rows", pa.int64()), ("missing", pa.int32()), ("label", pa.string())),
-        *(("target", pa.string()), ("explained", pa.int64()), ("worst", pa.float64()), ("sums", pa.binary())),
+        *(("target", pa.string()), ("explained", pa.int64()), ("learnt", pa.int64())),
+        *(("worst", pa.float64()), ("sums", pa.binary())),
     ]
 )
 _EVERY = 30.0  # seconds between two lines of progress
+LEARNT = "learnt"  # column of rows: whether the model learnt from the entity
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,18 @@ class Explaining:
                 least = pc.min(batch.column("missing")).as_py()
                 missing = least if missing is None else min(missing, least)
                 x = packing.packed(batch.column("x"), predictor.card.dtype, predictor.width)[:]
+                learnt = np.zeros(len(x), bool) if letters else batch.column(LEARNT).to_numpy(zero_copy_only=False)
                 for found in explainer(x, batch.column("entity_id").to_pylist()):
                     writer.write(self.rows(explainer, batch, x, found))
                     for target in () if letters else np.unique(found.target):
                         name = found.head.classes[target] if found.head.classes else ""
-                        seen[found.head.label, name].add(found, found.target == target)
+                        seen[found.head.label, name].add(found, found.target == target, learnt)
         for part in writer.close():
             yield _said(part=part.as_json(), rows=part.rows, missing=missing)
         for (label, target), of in sorted(seen.items()):
             assert of.sums is not None
-            yield _said(label=label, target=target, explained=of.explained, worst=of.worst, sums=of.sums.tobytes())
+            said = {"explained": of.explained, "learnt": of.learnt, "worst": of.worst, "sums": of.sums.tobytes()}
+            yield _said(label=label, target=target, **said)
 
     def _chosen(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -124,25 +131,30 @@ class Explaining:
 
 @dataclass
 class Sums:
-    """What a task has to say of one head and class: how many entities are explained, the largest error of theirs, and
-    for each feature the sums of contributions and of their sizes, float64 (2, F)."""
+    """What a task has to say of one head and class: how many entities are explained, of how many the model learnt, the
+    largest error of theirs, and for each feature the sums of contributions, of their sizes, and of those of entities
+    that the model learnt from, float64 (3, F)."""
 
     explained: int = 0
+    learnt: int = 0
     worst: float = float("nan")
     sums: np.ndarray | None = None
 
-    def add(self, found: OfHead, mine: np.ndarray) -> None:
-        """Adds the entities that are `mine`, bool (B,)."""
+    def add(self, found: OfHead, mine: np.ndarray, learnt: np.ndarray) -> None:
+        """Adds the entities that are `mine`, bool (B,); `learnt` bool (B,): those that the model learnt from."""
         good = mine & found.complete
         own = found.found.contributions[good]
+        size = np.abs(own)
         self.merge(
             int(good.sum()),
+            int((good & learnt).sum()),
             float(np.fmax.reduce(np.abs(found.found.error[good]), initial=np.nan)),
-            np.stack([own.sum(0), np.abs(own).sum(0)]),
+            np.stack([own.sum(0), size.sum(0), size[learnt[good]].sum(0)]),
         )
 
-    def merge(self, explained: int, worst: float, sums: np.ndarray) -> None:
+    def merge(self, explained: int, learnt: int, worst: float, sums: np.ndarray) -> None:
         self.explained += explained
+        self.learnt += learnt
         self.worst = float(np.fmax(self.worst, worst))
         self.sums = sums if self.sums is None else self.sums + sums
 
@@ -291,7 +303,22 @@ def _dealt(run: Run, model: Chosen, cohort: str, count: int | None) -> DataFrame
         count = run.lake.count(first, {"cohort": cohort}) if first is not None else _PART * _PARTS_PER_SLOT
     parts = min(-(-count // _PART), _PARTS_PER_SLOT * session.task_slots(run.spark))
     rows = model.features.rows(run.sources, cohort, model.card.features)
+    if not model.encoding.letters:
+        rows = rows.join(_learnt(run, model, cohort), "entity_id", "left")
+        rows = rows.withColumn(LEARNT, F.coalesce(LEARNT, F.lit(False)))
     return rows.repartition(max(parts, 1), F.xxhash64("entity_id")).sortWithinPartitions("entity_id")
+
+
+def _learnt(run: Run, model: Chosen, cohort: str) -> DataFrame:
+    """Entities of a cohort that the registered model learnt from: of folds all, of a fixed split those that train."""
+    from pyspark.sql import functions as F
+
+    found = run.lake.rows(DATASETS, {"dataset": model.row.dataset}).to_pylist()
+    rows = run.lake.read(EXAMPLES).where(F.col("dataset") == model.row.dataset)
+    part = part_of_split(0)
+    learns = part != UNUSED % 256 if found and found[0]["folds"] else part == TRAIN
+    mine = F.lit(bool(found) and cohort == model.row.cohort)
+    return rows.where(mine & learns).select("entity_id", F.lit(True).alias(LEARNT))
 
 
 def _write(batches: Iterable[pa.RecordBatch], explaining: Explaining) -> Iterator[pa.RecordBatch]:
@@ -307,14 +334,15 @@ def _of_features(explaining: Explaining, features: list[str], found: list[dict[s
     together: dict[tuple[str, str], Sums] = defaultdict(Sums)
     for row in found:
         if row["label"] is not None:
-            sums = np.frombuffer(row["sums"]).reshape(2, -1)
-            together[row["label"], row["target"]].merge(row["explained"], row["worst"], sums)
+            sums = np.frombuffer(row["sums"]).reshape(3, -1)
+            together[row["label"], row["target"]].merge(row["explained"], row["learnt"], row["worst"], sums)
     writer = PartWriter(ATTRIBUTIONS, explaining.table_uri, f"{explaining.name}-features")
     names = pa.array(features, pa.string())
     for (label, target), of in sorted(together.items()):
         if not of.explained or of.sums is None:
             continue
-        signed, size = of.sums / of.explained
+        signed, size = of.sums[:2] / of.explained
+        learnt = of.sums[2] / of.learnt if of.learnt else None
         order = np.lexsort([np.array(features), -size])
         rank = np.empty(len(features), np.int32)
         rank[order] = np.arange(1, len(features) + 1)
@@ -327,6 +355,8 @@ def _of_features(explaining: Explaining, features: list[str], found: list[dict[s
             "mean_absolute": pa.array(size),
             "rank": pa.array(rank),
             "entities": pa.repeat(pa.scalar(of.explained, pa.int64()), count),
+            "learnt": pa.repeat(pa.scalar(of.learnt, pa.int64()), count),
+            "learnt_absolute": pa.nulls(count, pa.float64()) if learnt is None else pa.array(learnt),
         }
         writer.write(_as_rows(columns, count))
     return writer.close()

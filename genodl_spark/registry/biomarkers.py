@@ -29,6 +29,8 @@ from genodl_spark.learning.training import plan
 from genodl_spark.registry.incremental import digest
 from genodl_spark.registry.models import Chosen
 from genodl_spark.registry.scores import fits_of
+from genodl_spark.report.content import several
+from genodl_spark.sources.person import WITHDRAWN
 
 if TYPE_CHECKING:
     from pyspark.sql import Row
@@ -77,15 +79,24 @@ def where(model: Chosen) -> dict[str, str]:
 
 def bring_up_to_date(run: Run, model: Chosen, force: bool) -> bool:
     """Finds biomarkers of a model in its training sets, and gene sets among them, unless that was done; returns whether
-    it did."""
+    it did. Rows of who has withdrawn are in no test; whether they were is warned of."""
+    from pyspark.sql import functions as F
+
     dataset = DATASETS.row(run.lake.rows(DATASETS, {"dataset": model.row.dataset}).to_pylist()[0])
-    if run.lake.read(EXAMPLES).where(condition({"dataset": dataset.dataset})).count() != dataset.rows:
-        run.report.warn("rows of the training data have been taken out since: biomarkers stay as they are, train again")
+    rows = run.lake.read(EXAMPLES).where(condition({"dataset": dataset.dataset}))
+    withdrawn = F.col("entity_id") == F.concat(F.lit(f"{WITHDRAWN} "), "row_id")
+    there = rows.agg(F.count("*").alias("rows"), F.count_if(withdrawn).alias("withdrawn")).collect()[0]
+    if there.rows != dataset.rows:
+        run.report.warn("the training data is not in the lake any more: biomarkers stay as they are, train again")
         return False
+    if there.withdrawn:
+        text = f"found {several(there.withdrawn, 'row')} of the training data withdrawn: biomarkers are of the others"
+        run.report.warn(f"{text}, and the model is of all; train it again")
     attributed = _attributed(run, model)
     asked = run.settings.biomarkers.model_dump()
     numbers = {name: hashlib.sha256(rank.tobytes()).hexdigest() for name, rank in attributed.items()}
-    made_of = digest(asked, sorted(map(str, numbers.items())), code_of(consensus.__name__, model.settings))
+    gone = [there.withdrawn] if there.withdrawn else []
+    made_of = digest(asked, sorted(map(str, numbers.items())), code_of(consensus.__name__, model.settings), *gone)
     mark = f"biomarkers {fingerprint(where(model))}"
     done = False
     if run.lake.marked(BIOMARKERS, [mark]) != {mark: made_of} or force:
@@ -103,14 +114,14 @@ def bring_up_to_date(run: Run, model: Chosen, force: bool) -> bool:
 
 
 def _attributed(run: Run, model: Chosen) -> dict[tuple[str, str], np.ndarray]:
-    """Ranks of the model's features float64 (F,) by the sizes of attributions, over all classes, by label column and
-    method; those of the settings alone."""
+    """Ranks of the model's features float64 (F,) by the sizes of attributions in the rows that the model learnt from,
+    over all classes, by label column and method; those of the settings alone."""
     if not run.lake.exists(ATTRIBUTIONS):
         return {}
     place = {name: i for i, name in enumerate(model.card.features)}
     rows = run.lake.read(ATTRIBUTIONS, cohort=model.row.cohort).where(condition(where(model)))
-    columns = ("label_column", "method", "feature", "mean_absolute", "entities")
-    table = rows.where("feature IS NOT NULL").select(*columns).toArrow().to_pydict()
+    columns = ("label_column", "method", "feature", "learnt_absolute", "learnt")
+    table = rows.where("feature IS NOT NULL AND learnt > 0").select(*columns).toArrow().to_pydict()
     sums: dict[tuple[str, str], np.ndarray] = {}
     for label, method, feature, size, entities in zip(*(table[name] for name in columns), strict=True):
         if method in run.settings.biomarkers.attributions and feature in place:
@@ -210,6 +221,10 @@ def _rows(run: Run, model: Chosen, head: Head, said: list[dict[str, Any]], other
         "selected": pa.array(found.selected),
         "stability": pa.scalar(
             [(k, v) for k, v in _stability(found, Stability(*whole["stability"])).items() if np.isfinite(v)],
+            pa.map_(pa.string(), pa.float64()),
+        ),
+        "asked": pa.scalar(
+            [(name, float(getattr(run.settings.biomarkers, name))) for name in ("rate", "agreement", "threshold")],
             pa.map_(pa.string(), pa.float64()),
         ),
         "run_id": run.run_id,

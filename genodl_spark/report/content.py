@@ -55,6 +55,44 @@ class MotifShown:
 
 
 @dataclass(frozen=True)
+class MarkersShown:
+    """Biomarkers of one label of a model.
+
+    Of F features: their names, float64 `effect` and `p_value`, NaN without a test, `of` int, the class that the effect
+    is of, `share` of the `sets` training sets in which a feature is significant, `frequency` in halves of them, NaN
+    without halves, `selected` bool and `rank` int by consensus. `limit`: the largest p-value that is significant at
+    `rate`, NaN where none is; `agreement` and `threshold`: shares from which a feature is selected, and stable in
+    halves; `stability`: its index by name, as the table has it. `by`: ranks of features by method, int (F,) each.
+    `values` float (G, n): of the features at the places `shown`, in n of the `rows` that the model learnt from, NaN
+    missing; `codes` int (n,): their classes.
+    """
+
+    label: str
+    classes: tuple[str, ...]
+    test: str
+    rate: float
+    agreement: float
+    threshold: float
+    sets: int
+    stability: dict[str, float]
+    features: list[str]
+    effect: np.ndarray
+    of: np.ndarray
+    p_value: np.ndarray
+    q_value: np.ndarray
+    share: np.ndarray
+    frequency: np.ndarray
+    selected: np.ndarray
+    rank: np.ndarray
+    by: dict[str, np.ndarray]
+    limit: float = math.nan
+    shown: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    values: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    codes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    rows: int = 0
+
+
+@dataclass(frozen=True)
 class ModelSection:
     """One model on one cohort.
 
@@ -64,7 +102,7 @@ class ModelSection:
     `validation_loss` (epochs, members), float, NaN where training had stopped. `held`: the model's predictions of
     classes, values or times, for the pictures; without it there are none but the losses. `heads`: label -> metric ->
     Interval, of a model of several.
-    `motifs` and `ranked`, (class, feature, mean size, mean) of contributions: what explain has found.
+    `motifs` and `ranked`, (class, feature, mean size, mean) of contributions, and `markers`: what explain has found.
     """
 
     task: str
@@ -85,6 +123,7 @@ class ModelSection:
     heads: dict[str, dict[str, Interval]] = field(default_factory=dict)
     motifs: list[MotifShown] = field(default_factory=list)
     ranked: list[tuple[str, str, float, float]] = field(default_factory=list)
+    markers: list[MarkersShown] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from genodl_spark.learning import metrics as evaluate
 from genodl_spark.learning.metrics import Interval
-from genodl_spark.report import logos
+from genodl_spark.report import logos, markers
 from genodl_spark.report.content import (
     METRICS,
+    MarkersShown,
     ModelSection,
     Page,
     StudySection,
@@ -27,6 +28,8 @@ from genodl_spark.report.content import (
     several,
 )
 from genodl_spark.report.plots import DARK, LIGHT, history, importance, pictures, svg, variables
+
+_MARKERS_LISTED = 20
 
 
 def render(page: Page) -> str:
@@ -160,7 +163,26 @@ def _section(model: ModelSection, index: int) -> str:
         ranked = [[escape(name), escape(of), number(size), number(mean)] for of, name, size, mean in model.ranked]
         header = ["Feature", "Class", "Mean size of its contributions", "Mean contribution"]
         parts.append(f"<h3>Features</h3>{html_table(header, ranked, numbers=(2, 3), label=True)}")
+    parts += [_markers(shown, f"m{index}k{place}") for place, shown in enumerate(model.markers)]
     return "".join(parts) + "</section>"
+
+
+def _markers(shown: MarkersShown, prefix: str) -> str:
+    pictures = f"<div class=pictures>{''.join(markers.figures(shown, prefix))}</div>"
+    header = ["Feature", "Effect", "FDR", "Training sets", "Halves", *shown.by, "Consensus"]
+    rows = []
+    for i in markers.first(shown, _MARKERS_LISTED):
+        q = shown.q_value[i]
+        cells = [number(shown.effect[i]), f"{q:.2g}", f"{shown.share[i]:.0%}"]
+        cells.append("-" if np.isnan(shown.frequency[i]) else f"{shown.frequency[i]:.0%}")
+        rows.append(
+            [escape(shown.features[i]), *cells, *(f"{of[i]:,}" for of in shown.by.values()), f"{shown.rank[i]:,}"]
+        )
+    header = [escape(name.replace("_", " ")) for name in header]
+    table = html_table(header, rows, range(1, len(header)), label=True) if rows else ""
+    said = "None is selected: the first of those tested." if rows and not shown.selected.any() else ""
+    note = f"<p class=quiet>{said} Columns of methods and the last one are ranks.</p>" if rows else ""
+    return f"<h3>Biomarkers of {escape(shown.label)}</h3>{pictures}{table}{note}"
 
 
 def _motifs(model: ModelSection, index: int) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """`genodl explain biomarkers` over a lake: tests of counts as the kernel has them, ranks of attributions beside them,
-gene sets, what is found again and what is not, and what is refused."""
+gene sets, what is found again and what is not, and what is refused; rows that test, and people who withdraw, are in
+nothing of it; what a report shows."""
 
 from __future__ import annotations
 
@@ -9,11 +10,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genodl_spark.core import packing
+from genodl_spark.features.matrices import MatrixFeatures
 from genodl_spark.lake.delta import Lake
+from genodl_spark.lake.snapshot import Snapshot
+from genodl_spark.lake.tables.ingested import EXPRESSION
 from genodl_spark.lake.tables.learning import ATTRIBUTIONS, BIOMARKERS, ENRICHMENT, SPLITS
+from genodl_spark.learning import model_files, predictor
 from genodl_spark.learning.biomarkers import moderated, negative_binomial, stability
 from genodl_spark.learning.biomarkers.differences import benjamini_hochberg, ranks
-from jobs import explain, ingest, train
+from genodl_spark.learning.explain.explainer import Asked, explainer_of
+from jobs import evaluate, explain, forget, ingest, train
+from jobs import report as write_page
 
 GENES = [f"G{i:02}" for i in range(60)]
 FAST = tuple(
@@ -33,12 +41,16 @@ def counts(folder: Path, name: str, seed: int) -> tuple[list[str], np.ndarray, n
     x = rng.negative_binomial(8, 8 / (8 + mean)).astype(float)
     x[:, 20] = 0
     x[3, 21] = np.nan
+    if name == "two":
+        x[18:, 50], x[18:, 51] = x[18:, 50] * 1000, x[18:, 51] + 0.5  # rows that test
     folder.mkdir(exist_ok=True)
     names = [f"{name}{i:02}" for i in range(24)]
     lines = ["gene\t" + "\t".join(names)]
-    lines += ["\t".join([g, *("NA" if np.isnan(v) else f"{v:.0f}" for v in x[:, i])]) for i, g in enumerate(GENES)]
+    lines += ["\t".join([g, *("NA" if np.isnan(v) else f"{v:.10g}" for v in x[:, i])]) for i, g in enumerate(GENES)]
     (folder / f"{name}.tsv").write_text("\n".join(lines) + "\n")
-    rows = ["sample_id\tstatus", *(f"{s}\t{'tumor' if k else 'normal'}" for s, k in zip(names, kind, strict=True))]
+    role = np.repeat(["train", "validation", "test"], [14, 4, 6])
+    rows = [f"{s}\t{'tumor' if k else 'normal'}\t{r}" for s, k, r in zip(names, kind, role, strict=True)]
+    rows = ["sample_id\tstatus\trole", *rows]
     (folder / f"{name}_samples.tsv").write_text("\n".join(rows) + "\n")
     words = ["expression", str(folder / f"{name}.tsv"), "--samples", str(folder / f"{name}_samples.tsv")]
     return [*words, "--cohort", name], x, kind
@@ -138,3 +150,56 @@ def test_counts_from_a_model_to_gene_sets(genodl, lake: Lake, tmp_path: Path) ->
     ):
         code, report, line = genodl(explain, "biomarkers", *at, "--cohort", "one", *FAST, *extra)
         assert (code, report["status"]) == (2, "failed") and said in line, line
+
+    # Of a fixed split the rows that train, and no others, are tested and rank the features by their attributions.
+    mine = (*at, "--cohort", "two", *FAST)
+    code, report, line = genodl(train, "biomarkers", *mine, "--set", "split.column=role", "--procs", "1")
+    assert code == 0, line
+    model = report["metrics"]["model_id"]
+    code, report, line = genodl(explain, "biomarkers", *mine)
+    assert code == 0 and report["metrics"]["biomarkers"]["status"]["training_sets"] == 1, line
+    y = counts(tmp_path, "two", 2)[1]
+    check_learnt(lake, model, y, np.arange(14), kind)
+
+    # Who withdraws leaves with the next run, which says so.
+    assert genodl(forget, "--cohort", "two", "--sample", "two03", *at[:2])[0] == 0
+    code, report, line = genodl(explain, "biomarkers", *mine)
+    assert (code, report["status"]) == (0, "done"), line
+    assert any("found 1 row of the training data withdrawn" in text for text in report["warnings"])
+    check_learnt(lake, model, y, np.r_[:3, 4:14], kind)
+    assert genodl(explain, "biomarkers", *mine)[1]["status"] == "unchanged"
+
+    # A report shows them with the rows that the model learnt from, and nothing of who has withdrawn.
+    quick = ("--set", "evaluate.baselines=majority", "--set", "evaluate.resamples=0")
+    assert genodl(evaluate, "biomarkers", *mine, *quick)[0] == 0
+    assert genodl(write_page, *at[:2], "--output", str(tmp_path / "page"))[0] == 0
+    html = (tmp_path / "page" / "index.html").read_text()
+    assert "Biomarkers of status" in html and "two03" not in html and "Heat map of" in html
+    assert "Standard scores of 13 rows that the model learnt from" in html
+
+
+def check_learnt(lake: Lake, model: str, y: np.ndarray, rows: np.ndarray, kind: np.ndarray) -> None:
+    """Holds what is stored of a model against tests and attributions of some rows alone."""
+    stored = {r.feature: r for r in lake.read(BIOMARKERS).where(f"model_id = '{model}'").collect()}
+    of = negative_binomial.compare(y[rows], kind[rows], 2)
+    known = [i for i in range(60) if not np.isnan(of.p_value[i])]
+    assert [stored[GENES[i]].p_value for i in known] == pytest.approx(of.p_value[known], rel=1e-9)
+    files = model_files.registered(lake, model)
+    features = files.card().features
+    packed = MatrixFeatures(EXPRESSION).rows(Snapshot(lake), "two", features).orderBy("entity_id").toArrow()
+    x = packing.rows(packed.column("x"), "float32", 60)
+    names = packed.column("entity_id").to_pylist()
+    learnt = np.isin(names, [f"two{i:02}" for i in rows])
+    assert learnt.sum() == len(rows)
+    for method in ("integrated_gradients", "deeplift"):
+        (found,) = explainer_of(predictor.load(files), Asked(method))(x, names)
+        size = np.abs(found.found.contributions)
+        mean = dict(zip(features, size[learnt].mean(0), strict=True))
+        told = lake.read(ATTRIBUTIONS).where(f"model_id = '{model}' AND method = '{method}' AND rank >= 1").collect()
+        assert {(r.entities, r.learnt) for r in told} == {(len(names), len(rows))}
+        assert [r.learnt_absolute for r in told] == pytest.approx([mean[r.feature] for r in told], rel=1e-3, abs=1e-6)
+        place = {g: stored[g].attribution_ranks[method] for g in GENES}
+        best = sorted(mean, key=lambda g: -mean[g])
+        assert sorted(GENES, key=lambda g: place[g])[:10] == best[:10]
+        # Over all rows the gene that is far off in those that test would come first.
+        assert features[int(size.mean(0).argmax())] == "G50" and place["G50"] > 1

@@ -397,6 +397,8 @@ ATTRIBUTIONS = Table(
         Column("mean_absolute", "double", "Of a feature: the mean of their sizes"),
         Column("rank", "int", "Of a feature: its place by mean_absolute, from 1"),
         Column("entities", "bigint", "Of a feature: entities that these are means over"),
+        Column("learnt", "bigint", "Of a feature: of these, entities that the model learnt from"),
+        Column("learnt_absolute", "double", "Of a feature: mean_absolute over these alone; NULL where there are none"),
         required("source_versions", "map<string,bigint>", "Version of every table read"),
         required("run_id", "string", "Run that explained it"),
         Column("code", "string", "Hash of the code that did"),
@@ -489,6 +491,11 @@ BIOMARKERS = Table(
             "map<string,double>",
             "Of all rows the same: index of Nogueira et al. (2018) with its 95% interval, of what training_sets find "
             "significant, and of what halves of the registered model's rows select",
+        ),
+        Column(
+            "asked",
+            "map<string,double>",
+            "Of all rows the same: rate, agreement and threshold that it was sought with; NULL of older versions",
         ),
         required("run_id", "string", "Run that found it"),
         Column("code", "string", "Hash of the code that did"),

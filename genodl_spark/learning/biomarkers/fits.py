@@ -59,13 +59,14 @@ class Sought:
         return found if len(allowed) == x.shape[1] else _spread(found, allowed, x.shape[1])
 
     def _counts(self, data: feed.Examples) -> bool:
-        """Whether counts are tested: as the settings say, or as all values of the data set are; dosages are none.
-        InputError where counts are asked for and there are others."""
+        """Whether counts are tested, in all training sets alike: as the settings say, or as all values are that the
+        registered model learnt from; dosages are none. InputError where counts are asked for and there are others."""
         if self.settings.test == "moderated":
             return False
         dtype = packing.values_of(self.fits.layout.dtype)
-        count = len(data.folds)
-        parts = (np.arange(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS))
+        learns = plan.learns(data.folds, [plan.TrainingSet(0, plan.REGISTERED)], self.fits.folds)[0]
+        rows = np.flatnonzero(learns)
+        parts = (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))
         found = dtype != "int8" and are_counts(data.x[part] for part in parts)
         if self.settings.test == "negative_binomial" and not found:
             text = f"found values of {dtype} that are no counts; expected whole numbers from 0 on, or moderated"

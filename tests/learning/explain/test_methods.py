@@ -3,11 +3,13 @@ kind of network, and the same bits whatever stands beside a row."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 from torch.nn import functional
 
@@ -17,7 +19,7 @@ from genodl_spark.learning import encodings, heads, losses, models
 from genodl_spark.learning.explain import Attributions, Limits, deeplift, method, methods, references
 from genodl_spark.learning.explain.outputs import Outputs, sums
 from genodl_spark.learning.heads import Head
-from tests.learning.models.test_models import KINDS
+from tests.learning.models.test_models import KINDS, moved
 from tests.learning.models.test_models import build as random_network
 from tests.learning.test_predictor import predictor, rows_of
 
@@ -137,6 +139,28 @@ def test_a_product_and_a_maximum_are_shared_out_as_shapley_has_it() -> None:
             same = x.argmax(1) == r.argmax(1)
             wanted[same] = np.where(np.arange(2) == x[same].argmax(1)[:, None], x[same] - r[same], 0.0)
         np.testing.assert_allclose(found.contributions, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_against_the_mean_contributions_rank_features_as_shapley_values_do(name: str) -> None:
+    """Deep SHAP as it was first given: DeepLIFT against the mean of the rows (Lundberg and Lee 2017). Shapley's own
+    values by all 256 coalitions, features outside of one at the mean."""
+    network = moved(models.build({"kind": "mlp", "hidden": [16, 8]}, [1], (8,), 1), [1])
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32))
+    member = np.array([[(number >> i) & 1 for i in range(8)] for number in range(256)])
+    with torch.no_grad():
+        rows = x[:, None] * torch.from_numpy(member).float()
+        value = network(rows.reshape(1, -1, 8))[0, :, 0].double().numpy().reshape(50, 256)
+    exact = np.zeros((50, 8))
+    for i in range(8):
+        for number in np.flatnonzero(member[:, i] == 0):
+            weight = 1 / (8 * math.comb(7, int(member[number].sum())))
+            exact[:, i] += weight * (value[:, number + (1 << i)] - value[:, number])
+    found = explained(name, network, x, torch.zeros(50, 1, 8)).contributions
+    np.testing.assert_allclose(exact.sum(1), found.sum(1), atol=0.02 * np.abs(exact).sum(1).max())
+    assert np.corrcoef(exact.ravel(), found.ravel())[0, 1] > 0.97
+    ours, theirs = np.abs(found).mean(0), np.abs(exact).mean(0)
+    assert stats.spearmanr(ours, theirs).statistic > 0.9
 
 
 @pytest.mark.parametrize("kind", KINDS)
