@@ -180,8 +180,8 @@ def _markers(shown: MarkersShown, prefix: str) -> str:
         )
     header = [escape(name.replace("_", " ")) for name in header]
     table = html_table(header, rows, range(1, len(header)), label=True) if rows else ""
-    said = "None is selected: the first of those tested." if rows and not shown.selected.any() else ""
-    note = f"<p class=quiet>{said} Columns of methods and the last one are ranks.</p>" if rows else ""
+    said = "" if shown.selected.any() else "None is selected: the first of those tested. "
+    note = f"<p class=quiet>{said}Columns of methods and the last one are ranks.</p>" if rows else ""
     return f"<h3>Biomarkers of {escape(shown.label)}</h3>{pictures}{table}{note}"
 
 
