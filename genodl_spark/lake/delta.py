@@ -227,8 +227,11 @@ class Lake:
         of = getattr(jvm.org.apache.spark.sql.classic, "Dataset$").__getattr__("MODULE$").ofRows
         session, plan = self.spark._jsparkSession, rows._jdf.queryExecution().optimizedPlan()
         inner = plan.subqueriesAll()
-        plans = [plan, *(inner.apply(i) for i in range(inner.size()))]
-        wanted = {storage.from_spark(uri) for one in plans for uri in of(session, one).inputFiles()}
+        # What is read, not the plans: Spark takes none for a query that has a filter of dynamic pruning, as joins by a
+        # partition's column have.
+        leaves = [one.collectLeaves() for one in (plan, *(inner.apply(i) for i in range(inner.size())))]
+        read = [some.apply(i) for some in leaves for i in range(some.size())]
+        wanted = {storage.from_spark(uri) for one in read for uri in of(session, one).inputFiles()}
         for table in tables if wanted else []:
             version = self.version(table)
             if version is not None:

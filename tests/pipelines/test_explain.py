@@ -3,23 +3,28 @@ out, features ranked, motifs and their files, and what is refused."""
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pyspark.sql import functions as F
 
-from genodl_spark.core import packing
+from genodl_spark.core import packing, storage
 from genodl_spark.features.matrices import MatrixFeatures
 from genodl_spark.features.sequences import SequenceFeatures
 from genodl_spark.genome import bases
+from genodl_spark.job import config
+from genodl_spark.job.run import Report, Run
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.ingested import EXPRESSION, SEQUENCES
 from genodl_spark.lake.tables.learning import ATTRIBUTIONS, MOTIFS
 from genodl_spark.learning import model_files, predictor
 from genodl_spark.learning.explain.explainer import Asked, explainer_of
+from genodl_spark.registry.models import chosen_model
 from jobs import explain, forget, ingest, lineage, query, train
+from tests.frozen.make import LAKE, PEOPLE
 from tests.pipelines.test_tasks import GENES, matrix
 
 FAST = tuple(
@@ -211,3 +216,35 @@ def test_measured_values_are_ranked(genodl, lake: Lake, tmp_path: Path) -> None:
     ):
         code, _, line = genodl(explain, "tumor_type", *words, *extra)
         assert code == 2 and told in line, line
+
+
+def test_alleles_are_ranked(genodl, lake: Lake, tmp_path: Path) -> None:
+    """Of a model of genotypes, against the kernel on the same people."""
+    with tarfile.open(LAKE) as archive:
+        archive.extractall(tmp_path / "frozen", filter="data")
+    (tmp_path / "frozen" / "lake").rename(storage.local_path(lake.uri))
+    for table in lake.existing():
+        lake.upgrade(table)
+    code, report, line = genodl(explain, "ancestry", "--lake", lake.uri)
+    assert code == 0, line
+    model = chosen_model(Run(Report("explain"), config.load("ancestry"), lake.uri), None, report["metrics"]["model_id"])
+    features = model.card.features
+    packed = model.features.rows(Snapshot(lake), "people", features).orderBy("entity_id").toArrow()
+    names = packed.column("entity_id").to_pylist()
+    assert set(names) < set(PEOPLE) and report["metrics"]["entities"] == len(names) == 24
+    (found,) = explainer_of(predictor.load(model.files), Asked())(
+        packing.rows(packed.column("x"), model.card.dtype, len(features)), names
+    )
+    contributions = found.found.contributions
+    people = {r.entity_id: r for r in lake.read(ATTRIBUTIONS).where("entity_id IS NOT NULL").collect()}
+    for i, name in enumerate(names):
+        assert people[name].output - people[name].reference_output == pytest.approx(contributions[i].sum(), rel=0.02)
+        assert max(people[name].top.values(), key=abs) == pytest.approx(
+            max(contributions[i].tolist(), key=abs), rel=1e-4
+        )
+    ranked = lake.read(ATTRIBUTIONS).where("feature IS NOT NULL").orderBy("rank").collect()
+    assert [r.rank for r in ranked] == list(range(1, len(features) + 1)) and {r.target for r in ranked} == {"WEST"}
+    assert {r.feature for r in ranked} == set(features) and all(":A:" in name for name in features)
+    size = np.abs(contributions).mean(0)
+    assert [r.mean_absolute for r in ranked] == pytest.approx(np.sort(size)[::-1].tolist(), rel=1e-4)
+    assert ranked[0].feature == features[int(size.argmax())]
