@@ -3,6 +3,10 @@
 Rows of which nothing is known any more before a time say nothing of it. What the others count there is weighted by the
 inverse probability to be still known of, by Kaplan and Meier's curve of the rows that are measured (IPCW), anew for
 every weighting. Of an event it is the probability just before, since at one time events come first.
+
+That probability falls towards 0 where follow-up ends, and its inverse square is what a pair counts for in Uno's index
+(Uno et al. 2011, doi:10.1002/sim.4154). Theirs is therefore of a period that is fixed beforehand: pairs whose event
+comes before the last of the horizons. Without an end, a few late events would weigh more than all others together.
 """
 
 from __future__ import annotations
@@ -30,13 +34,15 @@ def times(
     survival: np.ndarray | None = None,
 ) -> Weighted:
     """unit (n,): group index of each row; target, scores (n,), a greater score for a longer time; event (n,) bool;
-    survival (n, horizons): probabilities that the event has not come by each of `horizons`, ascending."""
+    survival (n, horizons): probabilities that the event has not come by each of `horizons`, ascending. Without these
+    Uno's index has no end."""
     of_pairs, known = concordance(unit, target, scores, event), _known(unit, target, event, n_groups)
+    within = (target < horizons[-1] if len(horizons) else np.ones(len(target), bool))[:, None]
     at = [_At(unit, target, scores, event, time) for time in horizons]
 
     def weighted(counts: np.ndarray) -> dict[str, np.ndarray]:
         before, after = known(counts, np.asarray(horizons, np.float64))
-        found = {"c_index": of_pairs(counts, None), "c_index_uno": of_pairs(counts, before**-2)}
+        found = {"c_index": of_pairs(counts, None), "c_index_uno": of_pairs(counts, np.where(within, before**-2, 0.0))}
         if not at or survival is None:
             return found
         areas = np.array([one.area(counts, before) for one in at])

@@ -64,7 +64,8 @@ def by_hand(held: HeldOut, rows: np.ndarray) -> dict[str, float]:
         for j in range(n):
             if times[i] < times[j] or (times[i] == times[j] and not event[j]):
                 right = (scores[i] < scores[j]) + 0.5 * (scores[i] == scores[j])
-                for name, w in (("c_index", 1.0), ("c_index_uno", weight[i] ** -2)):
+                until = held.times[-1] if held.times else np.inf
+                for name, w in (("c_index", 1.0), ("c_index_uno", weight[i] ** -2 * (times[i] < until))):
                     found[name] += w * right
                     pairs[name] += w
     found = {name: found[name] / pairs[name] for name in found}
@@ -145,6 +146,50 @@ def test_metrics_of_times_are_those_of_scikit_survival() -> None:
     """concordance_index_censored, concordance_index_ipcw, brier_score, integrated_brier_score and
     cumulative_dynamic_auc of version 0.28.0, of rows that also tell what is lost to follow-up."""
     assert metrics.metrics(predicted()) == pytest.approx(GOLDEN_METRICS, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("tied", "until", "harrell", "uno"),
+    [
+        (False, 3, 0.6233741392501913, 0.6146631500644912),
+        (False, 2, 0.6233741392501913, 0.6248963020418129),
+        (False, 0, 0.6233741392501913, 0.6127008718024758),
+        (True, 3, 0.6302928373565493, 0.6190276136022984),
+        (True, 2, 0.6302928373565493, 0.6403906835802443),
+        (True, 0, 0.6302928373565493, 0.6191240033674148),
+    ],
+)
+def test_unos_index_is_that_of_scikit_survival_to_the_last_horizon(
+    tied: bool, until: int, harrell: float, uno: float
+) -> None:
+    """concordance_index_censored(event, time, -score, tied_tol=0) and concordance_index_ipcw(y, y, -score, tau=...,
+    tied_tol=0) of version 0.28.0, tau the last of the first `until` horizons, None of none. Of times that tie it was
+    given those that are cut off 1e-6 later: it has no rule of its own that events come first."""
+    held = predicted(tied)
+    assert held.survival is not None
+    kept = replace(held, times=held.times[:until], survival=held.survival[..., :until] if until else None)
+    found = metrics.metrics(kept)
+    assert found["c_index"] == pytest.approx(harrell, abs=1e-12)
+    assert found["c_index_uno"] == pytest.approx(uno, abs=1e-12)
+    # a score that is for a shorter time is the mirror image
+    turned = metrics.metrics(replace(kept, scores=-kept.scores))
+    assert turned["c_index_uno"] == pytest.approx(1 - uno, abs=1e-12)
+
+
+def test_unos_index_does_not_hang_on_the_last_events() -> None:
+    """An event among the few that are left says next to nothing of all others: without an end it would decide."""
+    n = 200
+    times, event = np.arange(1.0, n + 1), np.arange(n) < 50
+    event[n - 4] = True
+    scores = times.copy()
+    scores[n - 4] = 1e3  # the one that is told wrong
+    ids = np.arange(n).astype(str)
+    target, curves = np.column_stack([times, event]), np.full((1, n, 2), 0.5)
+    answer = np.concatenate([scores[None, :, None], curves], 2)
+    ended = of_head(Head("t", "time", (), (10.0, 60.0)), ids, ids, target, answer)
+    endless = of_head(Head("t", "time"), ids, ids, target, answer[..., :1])
+    assert metrics.metrics(ended)["c_index"] > 0.99 and metrics.metrics(ended)["c_index_uno"] > 0.99
+    assert metrics.metrics(endless)["c_index_uno"] < 0.8
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -270,7 +315,7 @@ GOLDEN_NET = [
 ]
 GOLDEN_METRICS = {
     "c_index": 0.6233741393,
-    "c_index_uno": 0.6127008718,
+    "c_index_uno": 0.6146631501,
     "integrated_brier": 0.1962129372,
     "mean_auroc": 0.6500549711,
     "brier@0.2": 0.1823932753,
