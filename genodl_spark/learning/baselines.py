@@ -25,7 +25,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import cox, discriminant, markov, penalties, sequence_baselines, survival
+from genodl_spark.learning import cox, discriminant, forests, markov, penalties, sequence_baselines, survival
 from genodl_spark.learning.heads import UNLABELLED, Head
 from genodl_spark.learning.preprocessing import COVARIATE
 from genodl_spark.learning.settings import Evaluation
@@ -129,7 +129,8 @@ def fit_predict(
     are equal. majority, values, and baselines OF_SEQUENCES have no such weights.
 
     majority: shares of the classes, or mean of the target. random_forest: 500 trees, else scikit-learn's defaults,
-    but for regression a third of the features at each node, at most 200. decision_tree: defaults, grown in full,
+    but for regression a third of the features at each node, at most 200, and a tree draws at most 5,000 rows and sorts
+    at most 160,000 numbers at its root (forests.py). decision_tree: defaults, grown in full,
     so that its probabilities are 0 or 1. The linear models see features standardised on the training rows. linear_svm:
     LinearSVC, squared hinge, C 0.01, intercept all but unpenalised; its probabilities are the softmax (two classes:
     the logistic function) of its decision values, of which the order and the highest mean something, the size does not.
@@ -336,8 +337,10 @@ def _values(
         return boosted.fit(train, y).predict(test)
     if name in ("random_forest", "decision_tree"):
         if name == "random_forest":
-            width = min(-(-x_train.shape[1] // 3), 200)
-            model = RandomForestRegressor(TREES, random_state=seed, **{"max_features": width, **_grown(options, width)})
+            drawn = min(len(x_train), forests.ROWS)
+            width = forests.candidates(x_train.shape[1], drawn)
+            grown = {"max_features": width, **_grown(options, width)}
+            model = RandomForestRegressor(TREES, random_state=seed, max_samples=drawn, **grown)
         else:
             model = DecisionTreeRegressor(random_state=seed, **_grown(options, None))
         middle = _mean(x_train)

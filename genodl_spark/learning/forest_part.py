@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from genodl_spark.learning import forests
 from genodl_spark.learning.heads import Head, labelled, places, targets
 
 if TYPE_CHECKING:
     from sklearn.tree._tree import Tree
 
 TREES = 200
-ROWS = 5_000  # that each tree draws at most, with replacement: what it costs is bounded
+LEAVES = 250  # of a tree of values at most, as a leaf has so large a part of its rows: loci have many that are alike
 NODES = 1 << 20  # of a forest at most: 20 bytes each, of two classes
 DEEPEST = 64  # steps from a root to a leaf that are read
 _GRAIN = 2.0**20  # values of leaves are multiples of its inverse, so that their sum has the same bits in any order
@@ -34,8 +35,8 @@ def fit(z: np.ndarray, target: np.ndarray, heads: Sequence[Head], seed: int) -> 
     Returns, of all nodes side by side, `feature` and `child` int32 and `threshold` float32 (nodes,): a row goes on to
     `child`, or to the one after it where its value is above the threshold; a leaf is its own child, and its threshold
     infinite. `value` float32 (nodes, outputs): of leaves, 0 for outputs of other heads. `roots` int32 (heads * TREES,);
-    a head whose labels are all alike has no trees, as there is nothing to tell apart. One thread, so that the number of
-    cores changes no bit.
+    each tree draws forests.ROWS rows at most, and of values has LEAVES leaves; a head whose labels are all alike has no
+    trees, as there is nothing to tell apart. One thread, so that the number of cores changes no bit.
     """
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from threadpoolctl import threadpool_limits
@@ -48,11 +49,13 @@ def fit(z: np.ndarray, target: np.ndarray, heads: Sequence[Head], seed: int) -> 
             y = target[rows, own.start]
             if len(np.unique(y)) < 2:
                 continue
+            drawn = min(len(rows), forests.ROWS)
+            least = math.ceil(2 * TREES * len(heads) * drawn / NODES)
             options: dict[str, Any] = {
                 "n_estimators": TREES,
                 "max_depth": DEEPEST,
-                "min_samples_leaf": math.ceil(2 * TREES * len(heads) * min(len(rows), ROWS) / NODES),
-                "max_samples": min(len(rows), ROWS),
+                "min_samples_leaf": least if head.classes else max(least, drawn // LEAVES),
+                "max_samples": drawn,
                 "random_state": np.random.RandomState((seed + number) % (1 << 32)),
                 "n_jobs": 1,
             }
@@ -62,7 +65,8 @@ def fit(z: np.ndarray, target: np.ndarray, heads: Sequence[Head], seed: int) -> 
                 columns = out.start + model.classes_
             else:
                 y = (y - y.mean()) / (y.std() or 1.0)
-                model = RandomForestRegressor(max_features=1 / 3, **options).fit(z[rows], y)
+                width = forests.candidates(z.shape[1], drawn)
+                model = RandomForestRegressor(max_features=width, **options).fit(z[rows], y)
                 columns = np.array([out.start])
             parts += [_nodes(one.tree_, columns, sum(sizes), bool(head.classes)) for one in model.estimators_]
     starts = np.cumsum([0, *(len(part["feature"]) for part in parts)])

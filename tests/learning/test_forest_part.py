@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import feed, forest_part, heads
+from genodl_spark.learning import feed, forest_part, forests, heads
 from genodl_spark.learning.explain.explainer import Asked, Explainer
 from genodl_spark.learning.forest_part import TREES
 from genodl_spark.learning.model_files import FORMAT, Card
@@ -49,7 +49,7 @@ def test_its_outputs_are_those_of_scikit_learns_trees(value: bool) -> None:
     seed = np.random.RandomState(5)
     options: dict[str, Any] = {"n_estimators": TREES, "random_state": seed, "max_depth": 64}
     if value:
-        model = RandomForestRegressor(max_features=1 / 3, **options).fit(z, (y - y.mean()) / y.std())
+        model = RandomForestRegressor(max_features=3, **options).fit(z, (y - y.mean()) / y.std())
         expected = model.predict(other)[:, None]
     else:
         model = RandomForestClassifier(max_features="sqrt", **options).fit(z, y.astype(int))
@@ -57,6 +57,18 @@ def test_its_outputs_are_those_of_scikit_learns_trees(value: bool) -> None:
     np.testing.assert_allclose(outputs, expected, atol=2e-6)
     alone = torch.cat([found(torch.from_numpy(other[i : i + 1])[None])[0] for i in range(len(other))])
     assert np.array_equal(alone.numpy(), outputs)  # to the last bit, whatever rows stand beside
+
+
+def test_trees_of_values_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forests, "ROWS", 100)
+    monkeypatch.setattr(forests, "SORTED", 200)
+    monkeypatch.setattr(forest_part, "LEAVES", 20)
+    z, y = rows_of(150)
+    found = forest_part.part(tensors(forest_part.fit(z, y[:, None], VALUE, 5)), VALUE, FEATURES)
+    options: dict[str, Any] = {"max_samples": 100, "min_samples_leaf": 5, "max_features": 2}
+    seed = np.random.RandomState(5)
+    model = RandomForestRegressor(n_estimators=TREES, random_state=seed, **options).fit(z, (y - y.mean()) / y.std())
+    np.testing.assert_allclose(found(torch.from_numpy(z)[None])[0, :, 0], model.predict(z), atol=2e-6)
 
 
 def test_each_head_has_trees_of_its_own_rows() -> None:

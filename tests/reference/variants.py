@@ -33,8 +33,7 @@ from tests.reference.run import DATA, Line, lines, together, verb
 MPRA, SGE = DATA / "varimpact_satmut_mpra_kircher", DATA / "varimpact_brca1_sge_findlay"
 DRAWS, FEWEST = 1000, 10
 COMMON = ("tracking.uri=off", "evaluate.resamples=0")
-# a forest of 28,000 rows takes longer than all else
-BASELINES = "evaluate.baselines=majority,ridge,linear_svm,decision_tree,gradient_boosting"
+BASELINES = "evaluate.baselines=majority,ridge,linear_svm,random_forest,decision_tree,gradient_boosting"
 
 
 def held_by_seeds(lake: str, seeds: int, *settings: str) -> dict[str, list[HeldOut]]:
