@@ -163,13 +163,12 @@ def metrics(held: Held) -> dict[str, float]:
     Regression: r2 against the mean of the target; pearson; spearman with average ranks; c_index: share of the pairs
     of rows with different targets that the scores put in the same order, ties of scores count half (Harrell et al.
     1982); mae; mse. Times: c_index over the pairs of which the earlier row has the event; c_index_uno, the same with
-    pairs weighted for what is lost to follow-up, of those whose earlier time lies before the last of the K times at which
-    survival is predicted (Uno et al. 2011); of predicted survival at these
-    brier@TIME, the mean squared error, weighted alike (Graf et al. 1999), and integrated_brier, its mean from the
-    first to the last by trapezoids; auroc@TIME, how well scores tell rows whose event has come by then from those past
-    it without (Uno et al. 2007; Hung and Chiang 2010), and mean_auroc. Rows without labels:
-    reconstruction_error, the mean of the scores. Hidden bases: cross_entropy, the mean of the scores, in nats; and
-    perplexity, e to the power of that: among how many bases one would have to guess.
+    pairs weighted for what is lost to follow-up, and the earlier time before the last of the K times at which survival
+    is predicted (Uno et al. 2011); of predicted survival at these brier@TIME, the mean squared error, weighted alike
+    (Graf et al. 1999), and integrated_brier, its mean from the first to the last by trapezoids; auroc@TIME, how well
+    scores tell rows whose event has come by then from those past it without (Uno et al. 2007; Hung and Chiang 2010),
+    and mean_auroc. Rows without labels: reconstruction_error, the mean of the scores. Hidden bases: cross_entropy, the
+    mean of the scores, in nats; and perplexity, e to the power of that: among how many bases one would have to guess.
     """
     return _pooled(held).values()
 
