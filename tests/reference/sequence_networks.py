@@ -4,7 +4,7 @@
 Each set is trained and evaluated through the verbs that a user has, by the defaults of its task, for each seed. Seeds
 are repeats of one measurement: intervals are 95% bootstraps over groups (of sequences that are nearly the same), drawn
 with all their seeds, and so are paired differences. A published split keeps its test rows; other sets are folds anew
-for each seed. Rows: `model`, its parts `network` and `linear`, and the baselines that the task names.
+for each seed. Rows: `model`, its parts, and the baselines that the task names.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from genodl_spark.report import content
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("GENODL_SHARED_DATA", ROOT.parent / "shared" / "data"))
 FACTORS = ("ARID3A", "CTCFL", "ELK1", "FOXA1", "MYC", "SP1", "ZBTB7A")
+BACTERIA = ("ecoli", "bsubtilis")
 MISMATCHES = 6  # within which designs of promoters are a family
 
 
@@ -67,6 +68,14 @@ def coded(sequences: pd.Series) -> np.ndarray:
 def promoters(organism: str) -> pd.DataFrame:
     rows = table("seq_promoter_cnnprom")
     return rows[rows["organism"] == organism][["id", "sequence", "label"]]
+
+
+def bacteria() -> pd.DataFrame:
+    """Promoters of both bacteria, which share the factors that read them: a column of labels for each."""
+    rows = table("seq_promoter_cnnprom")
+    rows = rows[rows["organism"].isin(BACTERIA)]
+    labels = {one: rows["label"].astype(str).where(rows["organism"] == one, "") for one in BACTERIA}
+    return rows[["id", "sequence", "organism"]].assign(**labels)
 
 
 def designs() -> pd.DataFrame:
@@ -104,6 +113,7 @@ SETS: dict[str, Set] = {
         f"promoters-{o}": (lambda o=o: promoters(o), "sequence_class", FOLDS, "mcc")
         for o in ("ecoli", "bsubtilis", "mouse")
     },
+    "promoters-bacteria": (bacteria, "sequence_class", (*FOLDS, "split.stratify=organism"), "mcc"),
     "enhancers": (lambda: table("seq_enhancer_ienhancer2l"), "sequence_class", FOLDS, "auroc"),
     "designs": (designs, "sequence_expression", (*FOLDS, "split.group=family"), R2_OF_FOLDS),
 }
@@ -139,8 +149,9 @@ def measured(name: str, lake: str, seeds: int, options: list[str]) -> list[list[
     held: list[dict[str, list[HeldOut]]] = []
     folds: list[dict[str, int]] = []
     seconds = []
+    columns = list(BACTERIA) if name == "promoters-bacteria" else []
     for seed in range(seeds):
-        common = (task, "--lake", lake, "--cohort", name)
+        common = (task, "--lake", lake, "--cohort", name, *(["--label", ",".join(columns)] if columns else []))
         chosen = [part for one in (*settings, *options) for part in ("--set", one)]
         started = time.perf_counter()
         verb("train", *common, "--seed", str(seed), *chosen)
@@ -154,10 +165,18 @@ def measured(name: str, lake: str, seeds: int, options: list[str]) -> list[list[
     if metric == R2_OF_FOLDS:
         published = pd.read_csv(given, sep="\t").set_index("id")["predicted"]
         return list(of_folds(name, held, folds, published, np.mean(seconds)))
-    joined = {predictor: stacked([one[predictor][0] for one in held]) for predictor in held[0]}
+    rows = []
+    for head in range(len(columns) or 1):
+        joined = {predictor: stacked([one[predictor][head] for one in held]) for predictor in held[0]}
+        label = f"{name}, {columns[head]}" if columns else name
+        rows += list(of_head(label, metric, joined, np.mean(seconds)))
+    return rows
+
+
+def of_head(name: str, metric: str, joined: dict[str, HeldOut], seconds: float) -> Iterator[list[str]]:
+    """Rows of the table of one head, the model's first; seeds are the repeats."""
     found = {predictor: metrics.intervals(one, 1000, 0)[metric] for predictor, one in joined.items()}
     best = best_baseline({p: i.value for p, i in found.items() if p not in (MODEL, *PARTS)}, metric)
-    rows = []
     for predictor in sorted(found, key=lambda p: (p != MODEL, p not in PARTS, -found[p].value)):
         one, interval = joined[predictor], found[predictor]
         each = [
@@ -165,15 +184,14 @@ def measured(name: str, lake: str, seeds: int, options: list[str]) -> list[list[
             for scores, order in zip(one.scores, one.order, strict=True)
         ]
         value = f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
-        spread = f"{np.std([m[metric] for m in each], ddof=1):.4f}" if seeds > 1 else ""
+        spread = f"{np.std([m[metric] for m in each], ddof=1):.4f}" if len(each) > 1 else ""
         difference = ""
         if predictor == MODEL and best is not None:
             d = metrics.paired(one, joined[best], metric, 1000, 0)
             difference = f"{d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}] to {best}"
-        shown = f"{np.mean(seconds):.0f}" if predictor == MODEL else ""
-        rows.append([name, metric, predictor, value, spread, difference, shown])
-        print(*rows[-1], file=sys.stderr, flush=True)
-    return rows
+        row = [name, metric, predictor, value, spread, difference, f"{seconds:.0f}" if predictor == MODEL else ""]
+        print(*row, file=sys.stderr, flush=True)
+        yield row
 
 
 def of_folds(
