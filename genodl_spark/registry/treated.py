@@ -15,7 +15,7 @@ from genodl_spark.lake.summaries import Reading
 from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES
 from genodl_spark.learning.predictor import treatment_of
 from genodl_spark.learning.preprocessing import COVARIATE
-from genodl_spark.report.clouds import DRAWN, VARIED, principal
+from genodl_spark.report.clouds import DRAWN, VARIED, cloud_of
 from genodl_spark.report.facts import Cloud, Facts
 from genodl_spark.report.measures import Drawn, Moments, Picked, Spread, bars_of
 
@@ -92,6 +92,5 @@ def _cloud(title: str, ids: list[str], x: np.ndarray, some: str) -> Cloud:
     moments = Moments(x.shape[1])
     moments.add(x)
     columns = moments.most_varied(VARIED, len(x))
-    points, shares = principal(x[:, columns])
     about = f"{some}; the {len(columns):,} features of {x.shape[1]:,} that vary most then, centred."
-    return Cloud(title, about, PERSON, ids, points, shares)
+    return cloud_of(about, PERSON, ids, x[:, columns], title)

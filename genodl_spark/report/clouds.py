@@ -1,4 +1,5 @@
-"""Principal components of a sample of rows, and which columns of a sample table go with them. Pure NumPy."""
+"""Principal components of a sample of rows, its layout by neighbours, and which columns of a sample table go with
+them. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genodl_spark.genetics.qc.components import principal_components
+from genodl_spark.report import umap
 from genodl_spark.report.facts import Cloud
 
 DRAWN = 1500  # rows of a sample: each is an element of the page
@@ -33,6 +35,18 @@ def principal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values = np.maximum(found.values, 0)
     there = values > 1e-9 * total
     return found.vectors[:, there] * np.sqrt(values[there]), values[there] / total
+
+
+def cloud_of(about: str, kind: str, ids: list[str], x: np.ndarray, title: str = "Principal components") -> Cloud:
+    """Rows x (n, F), NaN missing, as points: see `Cloud`. Where there are enough of them, also by neighbours, a missing
+    value at its column's mean."""
+    points, shares = principal(x)
+    neighbours = None
+    if len(x) >= umap.FEWEST and len(shares):
+        known = ~np.isnan(x)
+        mean = np.where(known, x, 0).sum(0) / np.maximum(known.sum(0), 1)
+        neighbours = umap.layout(np.where(known, x, mean), points)
+    return Cloud(title, about, kind, ids, points, shares, neighbours)
 
 
 def explained(points: np.ndarray, values: Sequence[str | None]) -> np.ndarray:

@@ -17,6 +17,8 @@ from genodl_spark.report.plots import bars, dots, svg
 
 _SHARE = re.compile(r"[\d.]+%")
 _PLAIN = re.compile("[a-z0-9_-]{1,60}")
+_MAPPED = 2  # columns that layouts by neighbours are coloured by
+_UMAP = "UMAP: points that lie together are alike; how far groups lie apart means nothing."
 _COMPARED = 12  # columns in the table of what goes with components
 
 
@@ -91,6 +93,15 @@ def _cloud(cloud: Cloud, found: Sequence[Colouring], prefix: str) -> list[str]:
         alt = f"{len(cloud.ids)} points on two components"
         picture = svg(lambda: dots(cloud, "", [None] * len(cloud.ids)), alt, f"{prefix}p-")
         pictures.append(captioned("Two components", "No column tells the points apart into 2 to 20 groups.", picture))
+    if cloud.neighbours is not None:
+        for j, (one, _) in enumerate(pictured[:_MAPPED]):
+            alt = f"{len(cloud.ids)} points by their neighbours, coloured by {one.column}"
+            picture = svg(partial(dots, cloud, one.column, one.values, True), alt, f"{prefix}u{j}-")
+            pictures.append(captioned(f"Neighbours, by {one.column}", _UMAP, picture))
+        if not pictured:
+            alt = f"{len(cloud.ids)} points by their neighbours"
+            picture = svg(lambda: dots(cloud, "", [None] * len(cloud.ids), True), alt, f"{prefix}u-")
+            pictures.append(captioned("Neighbours", _UMAP, picture))
     axes = len(cloud.shares)
     header = ["Column", *(f"PC{k + 1}" for k in range(axes))]
     rows: list[list[Any]] = [["(share of the variance)", *map(_share, cloud.shares.tolist())]]

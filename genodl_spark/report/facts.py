@@ -49,7 +49,8 @@ class Cloud:
     """Entities as points of principal components, to be coloured by what is known of them.
 
     `points` float64 (n, k), NaN never; `shares` float64 (k,) of the variance. `about`: what was done, and to how much.
-    `kind` of entity, as tables declare it; `ids` (n,).
+    `kind` of entity, as tables declare it; `ids` (n,). `neighbours` float64 (n, 2): a layout in which neighbours lie
+    together (umap.py), None where there are few points.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Cloud:
     ids: list[str]
     points: np.ndarray
     shares: np.ndarray
+    neighbours: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

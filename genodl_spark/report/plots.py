@@ -504,16 +504,15 @@ def _decades(low: float, high: float) -> np.ndarray:
     return np.array(kept if len(kept) > 1 else [low, high])
 
 
-def dots(cloud: Cloud, column: str, values: Sequence[str | None]) -> Figure:
-    """The first two components, coloured by a column; without one, all alike."""
+def dots(cloud: Cloud, column: str, values: Sequence[str | None], neighbours: bool = False) -> Figure:
+    """The first two components, or the layout by neighbours, coloured by a column; without one, all alike."""
     counts = Counter(value for value in values if value is not None)
     ordered = sorted(counts, key=lambda value: (-counts[value], value))
     own = sorted(ordered if len(ordered) <= _COLOURED else ordered[: _COLOURED - 1])
     figure, axes = _figure(3.9, 3.4)
     alpha = float(np.clip(14 / np.sqrt(max(len(values), 1)), 0.45, 0.9))
-    two = (
-        cloud.points[:, :2] if cloud.points.shape[1] > 1 else np.column_stack([cloud.points, np.zeros(len(cloud.ids))])
-    )
+    found = cloud.neighbours if neighbours and cloud.neighbours is not None else cloud.points
+    two = found[:, :2] if found.shape[1] > 1 else np.column_stack([found, np.zeros(len(cloud.ids))])
     groups: list[tuple[str, list[int], str, str]] = []
     others = [i for i, value in enumerate(values) if value is not None and value not in own]
     if others:
@@ -537,7 +536,10 @@ def dots(cloud: Cloud, column: str, values: Sequence[str | None]) -> Figure:
             alpha=alpha,
         )
     shares = [*cloud.shares.tolist(), 0.0]
-    axes.set(xlabel=f"PC1, {shares[0]:.1%} of the variance", ylabel=f"PC2, {shares[1]:.1%}")
+    if neighbours:
+        axes.set(xlabel="UMAP 1", ylabel="UMAP 2")
+    else:
+        axes.set(xlabel=f"PC1, {shares[0]:.1%} of the variance", ylabel=f"PC2, {shares[1]:.1%}")
     axes.tick_params(labelbottom=False, labelleft=False)
     _grid(axes)
     if column:

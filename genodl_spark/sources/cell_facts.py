@@ -17,8 +17,8 @@ from genodl_spark.lake.schema import CELL
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.summaries import Reading
 from genodl_spark.lake.tables.ingested import CELLS, FEATURES
-from genodl_spark.report.clouds import DRAWN, VARIED, principal
-from genodl_spark.report.facts import Cloud, Facts, Listing
+from genodl_spark.report.clouds import DRAWN, VARIED, cloud_of
+from genodl_spark.report.facts import Facts, Listing
 from genodl_spark.report.measures import Drawn, Greatest, Moments, Picked, Spread, bars_of
 
 _SCALE = 1e4  # counts that each cell is scaled to before their logarithm
@@ -103,14 +103,13 @@ class CellSums:
         most.add(pa.array(names, pa.string()), self.cells / max(self.rows, 1))
         rows = [[name, f"{value:.1%}"] for name, value in most.rows]
         listings = [Listing("Features found in most cells", ["Feature", "Cells"], rows)]
-        points, shares = principal(np.nan_to_num(x))
         some = f"{len(x):,} of {self.rows:,} cells, drawn by chance," if len(x) < self.rows else "All cells"
         about = (
             f"{some} and the {x.shape[1]:,} features of {width:,} that vary most; "
             f"log(1 + share of the cell's counts x {_SCALE:,.0f}), centred."
         )
-        cloud = Cloud("Principal components", about, CELL, self.drawn.sorted, points, shares)
-        return Facts(title, said, bars, listings, [cloud])
+        shown = cloud_of(about, CELL, self.drawn.sorted, np.nan_to_num(x))
+        return Facts(title, said, bars, listings, [shown])
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.summaries import Reading
 from genodl_spark.lake.tables.genetics import PRINCIPAL_COMPONENTS, QC_STEPS, SAMPLE_QC, VARIANT_QC
 from genodl_spark.lake.tables.ingested import VARIANTS
-from genodl_spark.report.clouds import DRAWN, principal
+from genodl_spark.report.clouds import DRAWN, cloud_of
 from genodl_spark.report.content import several
 from genodl_spark.report.facts import Bars, Cloud, Facts, Histogram, Listing
 from genodl_spark.report.measures import Drawn, Greatest, Spread, lacking
@@ -240,7 +240,6 @@ class Thinned:
         if not self.common:
             return None
         copies = np.concatenate(self.common)
-        points, shares = principal(standardised(copies).T)
         ids = [samples.names[place] for place in self.drawn.tolist()]
         some = (
             f"{len(ids):,} of {self.samples:,} samples, drawn by chance," if len(ids) < self.samples else "All samples"
@@ -249,7 +248,7 @@ class Thinned:
             f"{some} and {len(copies):,} alleles of {_COMMON:.0%} or more, of {self.records:,} records looked at"
             f" of {size:,}; in units of their expected deviation, without regard to linkage."
         )
-        return Cloud("Principal components", about, PERSON, ids, points, shares)
+        return cloud_of(about, PERSON, ids, standardised(copies).T)
 
 
 def _thinned(lake: Snapshot, cohort: str, samples: Samples, size: int) -> Thinned:

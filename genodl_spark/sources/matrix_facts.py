@@ -12,9 +12,9 @@ from genodl_spark.lake.schema import PERSON, Table
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.summaries import Reading
 from genodl_spark.learning.encodings.values import on_linear_scale
-from genodl_spark.report.clouds import DRAWN, VARIED, principal
+from genodl_spark.report.clouds import DRAWN, VARIED, cloud_of
 from genodl_spark.report.content import several
-from genodl_spark.report.facts import Cloud, Facts
+from genodl_spark.report.facts import Facts
 from genodl_spark.report.measures import Drawn, Greatest, Moments, Picked, Spread, bars_of, missing
 
 _AT_ONCE = 1 << 21  # values of a batch
@@ -94,10 +94,8 @@ class MatrixSums:
         pictures = [bars_of("Values as ingested", v, "Value", "Values")]
         if self.linear and v.low >= 0:
             pictures.append(bars_of("Sum of each sample", self.totals, "Sum of the values", "Samples"))
-        points, shares = principal(np.arcsinh(picked) if self.linear else picked)
-        some = (
-            f"{len(points):,} of {self.rows:,} samples, drawn by chance," if len(points) < self.rows else "All samples"
-        )
+        drawn = len(picked)
+        some = f"{drawn:,} of {self.rows:,} samples, drawn by chance," if drawn < self.rows else "All samples"
         most = (
             f"the {picked.shape[1]:,} features of {self.width:,} that vary most"
             if picked.shape[1] < self.width
@@ -105,7 +103,7 @@ class MatrixSums:
         )
         scale = "asinh of the values (a logarithm of large ones)" if self.linear else "values as they are"
         about = f"{some} and {most}; {scale}, centred; a missing value stands at its feature's mean."
-        cloud = Cloud("Principal components", about, PERSON, self.drawn.sorted, points, shares)
+        shown = cloud_of(about, PERSON, self.drawn.sorted, np.arcsinh(picked) if self.linear else picked)
         return Facts(
-            title, [f"{size}, {share:.1%} of the values missing. {ends}", *said], pictures + bars, listings, [cloud]
+            title, [f"{size}, {share:.1%} of the values missing. {ends}", *said], pictures + bars, listings, [shown]
         )

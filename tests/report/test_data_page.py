@@ -183,7 +183,10 @@ def test_nothing_of_the_users_gets_through_unescaped() -> None:
             [],
             [],
             [],
-            [Cloud(EVIL, EVIL, "person", ids, points, shares), Cloud(EVIL, EVIL, "cell", ids, points, shares)],
+            [
+                Cloud(EVIL, EVIL, "person", ids, points, shares, points[:, :2]),
+                Cloud(EVIL, EVIL, "cell", ids, points, shares),
+            ],
         ),
         Facts("flat", [], [], [], [Cloud("Flat", EVIL, "person", ids, np.zeros((120, 0)), np.zeros(0))]),
     ]
@@ -193,7 +196,7 @@ def test_nothing_of_the_users_gets_through_unescaped() -> None:
     assert "script" not in tags and EVIL not in html and html.count("&lt;script&gt;") > 15
     # pictures say what is to be seen, and nothing is loaded
     assert all(one["role"] == "img" and one["aria-label"] for tag, one in found.elements if tag == "svg")
-    assert sum(tag == "svg" for tag, _ in found.elements) == 3
+    assert sum(tag == "svg" for tag, _ in found.elements) == 4  # components, neighbours; of the other cloud; bars
     links = [one["href"] for tag, one in found.elements if tag == "a"]
     assert links == ["index.html", "#facts-0", "#facts-1", "#facts-2"]
     assert any("there are no components" in text for _, text in found.text)
