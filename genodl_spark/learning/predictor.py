@@ -264,6 +264,12 @@ class Predictor:
         # `smooth`: what has a gradient
         self.network, self.smooth = _blended(card, self.network, inputs, beside, storage.join(origin, WEIGHTS))
         self.standard = tensors["target"].double().numpy()
+        if hasattr(self.loss, "known"):
+            try:
+                self.loss.known(self.standard)
+            except ValueError as error:
+                text = f"not the weights of this model's card ({error}); expected those, train it again"
+                raise InputError(text, storage.join(origin, WEIGHTS)) from error
         if self.passes and card.model.get("norm") == "batch":
             raise InputError(
                 "found batch norm, which passes with dropout would feed with other rows; expected 0", "predict.passes"

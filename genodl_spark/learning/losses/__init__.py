@@ -1,8 +1,9 @@
 """Losses of one head. Each file but `values` and `heads`, on which losses are built, holds one as a class `Loss`;
 `train.loss` names the file, or one of the user's own.
 
-The loop knows sums over rows and counts of them, nothing else of a loss. S training sets have E members each;
-M is S * E. A target is float64 (rows, numbers) as its head has it (see heads.py), without NaN.
+The loop knows sums over rows and counts of them, nothing else of a loss, unless a row's loss is one among
+others. S training sets have E members each; M is S * E. A target is float64 (rows, numbers) as its head has
+it (see heads.py), without NaN.
 
     Loss(head, inputs)                          ValueError for a head that it is not for; `inputs` is the shape
                                                 of what networks take of a row
@@ -19,6 +20,13 @@ M is S * E. A target is float64 (rows, numbers) as its head has it (see heads.py
                                                 inputs (1, B, ...)
     balanced(target, learns)                    of losses of classes alone: the same, but every class counts alike
                                                 among the rows of `learns` bool (S, rows)
+    among(target, counts)                       of losses of a row among others alone, as Cox's (training/among.py):
+                                                the losses of all rows as a function of what networks say of them,
+                                                (M, N, outputs) -> (M, N), among those of `counts` bool (S, N);
+                                                target (N, numbers)
+    fitted(outputs, target)                     of these: what the rows of a set teach, float64 (measures,), by what
+                                                its trained members say of them, (E, N, outputs)
+    known(standard)                             of these: ValueError where stored numbers, (measures,), are no such
     uncertainty(outputs, answer, standard)      what the members disagree about, float64 (B,); NaN of one member
 
 Baselines, metrics and what `predictions` hold follow from the head.

@@ -28,6 +28,7 @@ from genodl_spark.learning.settings import BALANCED
 from genodl_spark.learning.shards import Shard
 from genodl_spark.learning.splits import VALIDATION
 from genodl_spark.learning.training import beside, checkpoints, starts
+from genodl_spark.learning.training.among import Among, gathered
 from genodl_spark.learning.training.plan import epochs, held_out, learns, log
 from genodl_spark.learning.training.standardise import Standardised, as_seen, fit_scaling
 
@@ -104,6 +105,8 @@ class Group:
         balances = o.class_weights == BALANCED
         self.loss = losses.balanced(rank.loss, data.target, self.learns) if balances else rank.loss
         self.standard = self.loss.standard(data.target, self.learns)
+        parts = (data.target, self.learns, self.members, rank.ranks, rank.device)
+        self.among = Among(self.loss, *parts) if hasattr(self.loss, "among") else None
         inputs = rank.encoding.shape(job.layout.features) if self.projection is None else (self.projection.shape[2],)
         seeds = [models.mix(job.seed, s.repeat, s.fold + 1, e) for s in sets for e in range(self.members)]
         self.network = models.build(job.model, seeds, inputs, rank.loss.outputs, job.code).to(rank.device, rank.dtype)
@@ -217,6 +220,8 @@ class Group:
 
     def losses(self, outputs: torch.Tensor, rows: np.ndarray, inputs: Any, smoothing: float) -> torch.Tensor:
         """Loss of every row under every member, (S * E, rows)."""
+        if self.among is not None:
+            return self.among.rows(rows, outputs)
         return self.loss.rows(
             outputs.to(self.rank.dtype), self.rank.data.target[rows], self.standard, inputs, smoothing
         )
@@ -265,8 +270,6 @@ class Group:
         Returns sums over all ranks: the losses of every member, 0 for rows that it does not learn from,
         how many ranks know of a change of ranks, and the rows seen: (S * E + 2,).
         """
-        from genodl_spark.learning import models
-
         o, device, ranks = self.job.options, self.rank.device, self.rank.ranks
         counts = self.of_members(placed(self.learns[:, whole].sum(1).clip(min=1), device, self.rank.dtype))
         self.optimizer.zero_grad(set_to_none=True)
@@ -274,17 +277,15 @@ class Group:
         known = np.zeros(len(self.sets) * self.members + 2)
         known[-2:] = ranks.changed, sum(len(piece.rows) for piece in pieces)
         measured = placed(known, device, self.rank.dtype)
-        for piece in pieces:
-            learnt = self.weights(piece.rows, self.learns)
-            models.share_statistics(self.network, ranks.reduce(), learnt)
-            with precision(o.amp, device):
-                z, share = self.inputs(piece.x), None
-                if piece.partners is not None and piece.partner_x is not None:
-                    # A member must not meet a row that is held out from it: there the row stays unmixed.
-                    other = self.weights(piece.partners, self.learns)
-                    share = 1 - (1 - piece.share) * other
-                    z = mixed(z, self.inputs(piece.partner_x), share)
-                outputs = self.forward(z, placed(piece.rows, device), epoch)
+        answers: Iterator[Said] = (self._forward(piece, epoch) for piece in pieces)
+        if self.among is not None:  # a row's loss hangs on what is said of all others: their graphs are held at once
+            asked = list(answers)
+            for piece, said in zip(pieces, asked, strict=True):
+                self.among.take(piece.rows, said.outputs)
+            self.among.differentiate()
+            answers = iter(asked)
+        for piece, said in zip(pieces, answers, strict=True):
+            outputs, z, share, learnt = said.outputs, said.z, said.share, said.learnt
             if self.honest is not None and share is None:
                 # What a discriminant says of its own rows would leave nothing to learn.
                 outputs = outputs + self.of_members(placed(self.honest[:, piece.rows], device, self.rank.dtype))
@@ -294,11 +295,27 @@ class Group:
             masked = of_rows * learnt
             of_member = masked.sum(1)
             measured[:-2].add_(of_member.detach())
-            auxiliary = getattr(self.network, "auxiliary", None)
-            if auxiliary is not None:
-                of_member = (masked + auxiliary.to(masked.dtype) * learnt).sum(1)
+            if said.auxiliary is not None:
+                of_member = (masked + said.auxiliary.to(masked.dtype) * learnt).sum(1)
             self.scaler.scale((of_member / counts).sum()).backward()
         return ranks.sum_gradients(self.parameters, measured, o.compression == "fp16")
+
+    def _forward(self, piece: Piece, epoch: int) -> Said:
+        """What the networks say of a piece of a batch."""
+        from genodl_spark.learning import models
+
+        device = self.rank.device
+        learnt = self.weights(piece.rows, self.learns)
+        models.share_statistics(self.network, self.rank.ranks.reduce(), learnt)
+        with precision(self.job.options.amp, device):
+            z, share = self.inputs(piece.x), None
+            if piece.partners is not None and piece.partner_x is not None:
+                # A member must not meet a row that is held out from it: there the row stays unmixed.
+                other = self.weights(piece.partners, self.learns)
+                share = 1 - (1 - piece.share) * other
+                z = mixed(z, self.inputs(piece.partner_x), share)
+            outputs = self.forward(z, placed(piece.rows, device), epoch)
+        return Said(outputs, z, share, learnt, getattr(self.network, "auxiliary", None))
 
     def update(self, step: int) -> None:
         """One step of the optimizer from the gradients at hand; `step` counts from the start of the training."""
@@ -328,6 +345,8 @@ class Group:
         self.ended = p.epoch >= self.epochs or bool(o.patience and p.waited >= o.patience)
         if self.ended:
             self._settle()
+            if self.among is not None:
+                self.standard = self._fitted()
         return p.history
 
     def _fit(self, writer: checkpoints.Writer | None) -> None:
@@ -340,6 +359,9 @@ class Group:
         p.summed = p.summed or [0.0] * (len(self.sets) * self.members)
         p.counted = p.counted or [0] * len(self.sets)
         bad = FirstBad(self.rank.device)
+        if self.among is not None and not self.among.asked:
+            self.among.outputs = self._said(self.learns.any(0))
+            self.among.asked = True
         while p.epoch < last and not (o.patience and p.waited >= o.patience):
             # On a CPU the networks use all cores already: a thread beside them would only take turns with them.
             fed = feed.Prefetch(self.batches(p.epoch, p.step), job.prefetch if self.rank.device.type == "cuda" else 0)
@@ -453,6 +475,8 @@ class Group:
             tensors |= {f"scaling.{name}": torch.from_numpy(value) for name, value in of_scaling.items()}
         if self.average is not None:
             tensors |= {f"average.{number}": value for number, value in enumerate(self.average.values)}
+        if self.among is not None and self.among.asked:
+            tensors["among.said"] = self.among.outputs
         state = replace(self.progress, plateau=self.plateau.state(), scaler=self.scaler.state_dict())
         return tensors, asdict(state)
 
@@ -477,6 +501,8 @@ class Group:
         if self.average is not None:
             averages = part("average")
             self.average.values = [averages[str(number)] for number in range(len(self.parameters))]
+        if self.among is not None and (said := part("among")):
+            self.among.outputs, self.among.asked = said["said"], True
         self.progress = Progress(**(stored if state is None else state))
         self.plateau = Plateau(**self.progress.plateau)
         if self.progress.scaler:
@@ -509,10 +535,43 @@ class Group:
         """What the networks of one set took, (1, B, ...): the same for all of its members."""
         return each(z, lambda value: value[s * self.members % len(value)][None])
 
+    def _said(self, chosen: np.ndarray) -> torch.Tensor:
+        """What the networks say of the rows `chosen` bool (rows,), without anything random, as every rank has it:
+        float64 (S * E, rows, outputs), 0 of the others."""
+        import torch
+
+        self.network.eval()
+        shape = (len(self.sets) * self.members, len(chosen), self.rank.loss.outputs)
+        found = [(np.empty(0, np.int64), torch.empty(shape[0], 0, shape[2]))]
+        with torch.no_grad():
+            for rows in self._mine(chosen, self.job.options.batch):
+                found.append((rows, self._outputs(rows)[0].cpu()))
+        self.network.train()
+        into = torch.zeros(shape, dtype=torch.float64, device=self.rank.device)
+        rows, outputs = np.concatenate([one for one, _ in found]), torch.cat([one for _, one in found], 1)
+        return gathered(self.rank.ranks, rows, outputs, into)
+
+    def _fitted(self) -> np.ndarray:
+        """What the rows of every set teach of a loss that compares them, by what the trained networks say of them:
+        float64 (S, measures)."""
+        loss: Any = self.loss
+        of_sets = self._said(self.learns.any(0)).unflatten(0, (len(self.sets), -1)).cpu()
+        return np.stack(
+            [
+                loss.fitted(said[:, own], self.rank.data.target[own])
+                for said, own in zip(of_sets, self.learns, strict=True)
+            ]
+        )
+
     def _validation_loss(self) -> torch.Tensor:
         """Mean loss of every member on the rows that validate it, float64 (S * E,); NaN without such rows."""
         import torch
 
+        counts = torch.from_numpy(self.validates.sum(1).repeat(self.members))
+        if self.among is not None:  # among each other
+            likelihood: Any = self.loss
+            of_rows = likelihood.among(self.rank.data.target, self.validates)(self._said(self.validates.any(0)))
+            return of_rows.sum(1).cpu() / counts
         self.network.eval()
         summed = torch.zeros(len(self.sets) * self.members, dtype=torch.float64, device=self.rank.device)
         with torch.no_grad():
@@ -521,7 +580,6 @@ class Group:
                 of_rows = self.losses(outputs, rows, z, 0.0) * self.weights(rows, self.validates)
                 summed += of_rows.sum(1).double()
         self.network.train()
-        counts = torch.from_numpy(self.validates.sum(1).repeat(self.members))
         return self.rank.ranks.sum(summed.cpu(), "validation loss") / counts
 
     def fit_beside(self) -> None:
@@ -677,3 +735,15 @@ class Piece:
     partners: np.ndarray | None = None
     partner_x: torch.Tensor | None = None
     share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """What networks say of a piece: outputs (S * E, rows, outputs) of what they took, `z`, of mixup with the share of
+    the row itself; which rows each member learns from, (S * E, rows); and a loss of the network's own to be added."""
+
+    outputs: torch.Tensor
+    z: Any
+    share: torch.Tensor | None
+    learnt: torch.Tensor
+    auxiliary: torch.Tensor | None

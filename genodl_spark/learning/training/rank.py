@@ -122,6 +122,9 @@ class Rank:
             self.loss.check(data.target)
         except ValueError as error:
             raise InputError(str(error), "train.loss") from error
+        if job.options.mixup and hasattr(self.loss, "among"):
+            text = "found it for a loss of a row among others, which knows no mixture of two"
+            raise InputError(f"{text}; expected 0, or another train.loss", "train.mixup")
         self.rows_seen, self.waited, self.looped, self.resets = 0, 0.0, 0.0, 0
         self.found: dict[int, dict[str, Any]] = {}  # by the first training set of a finished group
         self.group: Group | None = None
