@@ -134,7 +134,7 @@ def _of_rows(model: Chosen, head: Head, rows: list[dict[str, Any]]) -> MarkersSh
         selected=np.array([row["selected"] for row in rows]),
         rank=np.array([row["consensus_rank"] for row in rows]),
         by={name: np.array([of[name] for of in ranks]) for name in sorted(ranks[0])},
-        limit=float(np.max(p, initial=np.nan, where=q <= rate)) if (q <= rate).any() else np.nan,
+        limit=float(p[q <= rate].max()) if (q <= rate).any() else np.nan,
     )
 
 
