@@ -21,8 +21,6 @@ X = RANDOM.normal(size=(N, FEATURES)).astype(np.float32)
 CODES = np.arange(N) % 3
 ROLE = np.where(np.arange(N) < 40, 0, np.where(np.arange(N) < 50, 2, -1))  # train, test, not used
 FOLDS = ROLE.astype(np.int8)[:, None]
-    :, None
-]  # train, test, unused
 
 
 def rows(which: np.ndarray, target: np.ndarray | None = None) -> pa.RecordBatch:
