@@ -27,8 +27,14 @@ CHAINS = [
     ["beta_to_m", "impute_median"],
     ["m_to_beta", "impute_median"],
     ["log2", "impute_gaussian"],
+    ["impute_median", "best_scale"],
 ]
-OPTIONS = {"low_variance": {"share": 0.3}, "combat": {"protect_label": True}, "median_of_ratios": {"positive": True}}
+OPTIONS = {
+    "best_scale": {"repeats": 1, "among": ["asinh", "log"]},
+    "low_variance": {"share": 0.3},
+    "combat": {"protect_label": True},
+    "median_of_ratios": {"positive": True},
+}
 
 
 class Supervised(Step):
