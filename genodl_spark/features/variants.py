@@ -128,7 +128,7 @@ GROUPS = {
     ),
     "orthologues": _Group(lambda: orthologues.NAMES, lambda rows: rows.orthologues, ("transcript", "orthologues")),
 }
-REGULATORY = ("substitution", "context", "motif_families", "motif_totals")  # with all motifs a network is no better
+REGULATORY = ("substitution", "context", "motifs", "motif_families", "motif_totals")
 CODING = ("substitution", "consequences", "protein", "splicing")
 
 

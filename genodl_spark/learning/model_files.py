@@ -23,7 +23,7 @@ from genodl_spark.lake.tables.learning import MODELS
 from genodl_spark.learning import calibration, encodings, heads
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.preprocessing import Chain
-from genodl_spark.learning.settings import BOOSTED, FOREST, OF_SEQUENCES
+from genodl_spark.learning.settings import BOOSTED, FOREST, OF_SEQUENCES, RIDGE
 
 if TYPE_CHECKING:
     from genodl_spark.lake.delta import Lake
@@ -32,7 +32,8 @@ CARD, WEIGHTS, CODE = "model.json", "model.safetensors", "code"
 FORMAT = 2
 LINEAR = "linear"
 # what may stand beside networks; with a dot behind it, so the names of its tensors begin
-BESIDE = (LINEAR, FOREST, BOOSTED)
+BESIDE = (LINEAR, FOREST, BOOSTED, RIDGE)
+SMOOTH = (LINEAR, RIDGE)  # of these, what has a gradient: trees are steps
 BATCH_BYTES = 16 << 30  # of the inputs of one batch, at most
 _OPTION = 1 << 31  # size of a number among a network's options
 _OPTIONS = 4096  # entries of a list among them
@@ -56,6 +57,7 @@ class HeadCard:
     linear: Share = 0.0
     forest: Share = 0.0
     boosted: Share = 0.0
+    ridge: Share = 0.0
     times: Annotated[list[Annotated[float, Field(gt=0)]], Field(max_length=256)] = dataclasses.field(
         default_factory=list
     )
@@ -77,9 +79,9 @@ class Card:
     where `label_column` and `classes` do not say it all, with the temperature of each in `temperatures`. `dtype`: of
     packed inputs, one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short
     batches are filled up, so that a row's score does not depend on its neighbours. `steps`, `options` and `batches`:
-    what is done to measured values first, and the column that tells batches. `linear`, `forest`
-    and `boosted`: shares in the outputs of what stands beside the networks (linear_part.py and so on); those of each of
-    several heads stand there. In models of before, `linear` is that of a forest, too. `reaches`: by
+    what is done to measured values first, and the column that tells batches. `linear`, `forest`,
+    `boosted` and `ridge`: shares in the outputs of what stands beside the networks (linear_part.py and so on); those of
+    each of several heads stand there. In models of before, `linear` is that of a forest, too. `reaches`: by
     block of features that rows may lack how far answers move without it (lacking.py), of each head; of blocks of which
     that is not known there are none.
     """
@@ -105,6 +107,7 @@ class Card:
     linear: Share = 0.0
     forest: Share = 0.0
     boosted: Share = 0.0
+    ridge: Share = 0.0
     reaches: dict[Name, Annotated[list[Reach], Field(max_length=1 << 12)]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -196,8 +199,8 @@ class Card:
 
 def beside(blend: Sequence[str]) -> list[str]:
     """What stands beside the networks, names of BESIDE, by what `train.blend` asks for."""
-    asked = {LINEAR: set(OF_SEQUENCES) & set(blend), FOREST: FOREST in blend, BOOSTED: BOOSTED in blend}
-    return [name for name in BESIDE if asked[name]]
+    asked = {LINEAR} if set(OF_SEQUENCES) & set(blend) else set()
+    return [name for name in BESIDE if name in asked | set(blend)]
 
 
 def mixtures(parts: int) -> list[tuple[float, ...]]:

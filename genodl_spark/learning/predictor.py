@@ -19,9 +19,19 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.learning import devices, encodings, losses
 from genodl_spark.learning.encodings.values import Values
-from genodl_spark.learning.model_files import BATCH_BYTES, BESIDE, CARD, LINEAR, WEIGHTS, Card, ModelFiles, registered
+from genodl_spark.learning.model_files import (
+    BATCH_BYTES,
+    BESIDE,
+    CARD,
+    LINEAR,
+    SMOOTH,
+    WEIGHTS,
+    Card,
+    ModelFiles,
+    registered,
+)
 from genodl_spark.learning.preprocessing import STEP, Chain
-from genodl_spark.learning.settings import FOREST
+from genodl_spark.learning.settings import FOREST, RIDGE
 
 if TYPE_CHECKING:
     import torch
@@ -161,8 +171,8 @@ def _blended(
         except ValueError as error:
             text = f"not the weights of this model's card ({named}.{error}); expected those, train it again"
             raise InputError(text, origin) from error
-    smooth = {named: share for named, share in shares.items() if named == LINEAR}
-    left = 1 - sum(share for named, share in shares.items() if named != LINEAR)
+    smooth = {named: share for named, share in shares.items() if named in SMOOTH}
+    left = 1 - sum(share for named, share in shares.items() if named not in SMOOTH)
     smooth = {named: np.where(left > _LEAST, share / np.maximum(left, _LEAST), 0) for named, share in smooth.items()}
     return _as_one(network, parts, shares), _as_one(network, parts, smooth)
 
@@ -188,12 +198,14 @@ def _as_one(network: Any, parts: Mapping[str, Any], shares: Mapping[str, np.ndar
 
 def _part(named: str, card: Card, inputs: encodings.Shape, found: Mapping[str, torch.Tensor]) -> Any:
     """What stands beside the network, of these tensors. ValueError where they are not of such a card."""
-    from genodl_spark.learning import boosted_part, forest_part
+    from genodl_spark.learning import boosted_part, forest_part, ridge_part
 
     if named == LINEAR:
         return _linear(card, inputs, found)
     if named == FOREST:
         return forest_part.part(found, card.predicted, len(card.features))
+    if named == RIDGE:
+        return ridge_part.part(found, card.predicted, len(card.features))
     if not (isinstance(inputs, tuple) and len(inputs) == 2 and inputs[0] == 4):
         raise ValueError("trees are of bases, which this model does not read")
     return boosted_part.part(found, card.predicted, inputs[1])

@@ -11,7 +11,8 @@ from genodl_spark.core.toml import Names, Section, Text
 
 OF_SEQUENCES = ("kmers", "positions", "both")  # what a linear model beside a network may see of a sequence
 BOOSTED = "boosted"  # trees over what stands at each position of a sequence, beside a network
-FOREST = "forest"  # what stands beside a network over measured values
+FOREST, RIDGE = "forest", "ridge"  # what stands beside a network over measured values
+OF_VALUES = (FOREST, RIDGE)
 
 BALANCED = "balanced"  # classes that count alike
 
@@ -101,8 +102,8 @@ class Variants(Section):
         ["auto"],
         description="Groups of features: substitution, context, motifs, motif_families, motif_totals, consequences, "
         "protein, splicing and orthologues. auto: all that a cohort has of substitution, consequences, protein and "
-        "splicing, where consequences or HGVS say what its variants do to transcripts; of the others but motifs and "
-        "orthologues where nothing does.",
+        "splicing, where consequences or HGVS say what its variants do to transcripts; of the others but orthologues "
+        "where nothing does.",
     )
     hgvs_c: Text = Field(
         "",
@@ -222,7 +223,8 @@ class Train(Section):
         [],
         description="What is fitted to the rows that a network learns from and blended with it: linear models over "
         "sequences, kmers, positions (one to three bases at each) and both, of which the best within the training rows "
-        "is taken, and boosted, trees over their positions; or a forest over measured values. "
+        "is taken, and boosted, trees over their positions; or a forest and, where values are learnt, ridge, a linear "
+        "model, over measured values. "
         "How much each counts is chosen on the rows for validation or, with folds, on those of the other folds.",
     )
     pretrained: Text = Field(
@@ -253,8 +255,8 @@ class Train(Section):
     loss: str = Field(
         "auto",
         pattern=r"^(\w+|[\w.-]+\.py)$",
-        description="What is learnt: auto (cross_entropy of classes, squared_error of values), poisson for counts, "
-        "or a Python file with a class Loss.",
+        description="What is learnt: auto (cross_entropy of classes, squared_error of values), huber for values of "
+        "which some lie far off, poisson for counts, or a Python file with a class Loss.",
     )
     launcher: str = Field(
         "spark",
@@ -271,11 +273,11 @@ class Train(Section):
 
     @model_validator(mode="after")
     def _blends(self) -> Train:
-        if unknown := set(self.blend) - {*OF_SEQUENCES, BOOSTED, FOREST}:
-            known = ", ".join((*OF_SEQUENCES, BOOSTED))
-            raise ValueError(f"blend of {known} or {FOREST}, {sorted(unknown)[0]!r} is none")
-        if FOREST in self.blend and len(self.blend) > 1:
-            raise ValueError(f"blend of {FOREST} and another: one is for measured values, the others for sequences")
+        known, values = ", ".join((*OF_SEQUENCES, BOOSTED)), " and ".join(OF_VALUES)
+        if unknown := set(self.blend) - {*OF_SEQUENCES, BOOSTED, *OF_VALUES}:
+            raise ValueError(f"blend of {known} or {values}, {sorted(unknown)[0]!r} is none")
+        if 0 < len(set(self.blend) & set(OF_VALUES)) < len(set(self.blend)):
+            raise ValueError(f"blend of {values} and another: these are for measured values, the others for sequences")
         return self
 
 

@@ -24,7 +24,7 @@ from genodl_spark.lake.tables.learning import ATTRIBUTIONS, DATASETS, EXAMPLES
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.encodings.onehot import spans
 from genodl_spark.learning.explain.explainer import Asked, Explainer, OfHead, explainer_of
-from genodl_spark.learning.model_files import LINEAR, ModelFiles
+from genodl_spark.learning.model_files import SMOOTH, ModelFiles
 from genodl_spark.learning.settings import FOREST
 from genodl_spark.learning.splits import TRAIN, UNUSED
 from genodl_spark.registry.datasets import part_of_split
@@ -401,8 +401,8 @@ def figures(run: Run, model: Chosen, cohort: str, asked: Asked) -> dict[str, Any
             f"{found.incomplete} rows have a reason in place of contributions, such as: {found.reason}; "
             "more steps (explain.steps) or another method may explain them"
         )
-    trees = [sum(share for name, share in one.items() if name != LINEAR) for one in model.card.shares]
-    if FOREST in model.settings.train.blend:  # of models of before, the share of a forest was called linear, too
+    trees = [sum(share for name, share in one.items() if name not in SMOOTH) for one in model.card.shares]
+    if model.settings.train.blend == [FOREST]:  # of models of before, the share of a forest was called linear, too
         trees = [sum(one.values()) for one in model.card.shares]
     if any(trees):
         shares = ", ".join(f"{share:g}" for share in trees)

@@ -26,7 +26,7 @@ from genodl_spark.learning import encodings, feed, splits
 from genodl_spark.learning.encodings.values import LINEAR_SCALE, on_linear_scale
 from genodl_spark.learning.heads import Head, heads_of, labelled, shapes, targets
 from genodl_spark.learning.preprocessing import Chain
-from genodl_spark.learning.settings import BOOSTED, FOREST, Quality
+from genodl_spark.learning.settings import BOOSTED, OF_VALUES, RIDGE, Quality
 from genodl_spark.learning.training import plan
 from genodl_spark.registry import clocks, negatives, pretrained
 from genodl_spark.registry.gene_lengths import lengths_of
@@ -393,27 +393,32 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
 
 
 def _blend(run: Run, heads: list[Head], encoding: encodings.Encoding) -> list[str]:
-    """What stands beside a network, where anything can: linear models of which one does, or a forest. InputError for
-    rows of another kind."""
+    """What stands beside a network, where anything can: linear models of which one does, trees. InputError for rows
+    of another kind."""
     s = run.settings
     if not s.train.blend:
         return []
-    forest = FOREST in s.train.blend
-    what = "forest" if forest else "linear model or tree"
-    if not (encoding.scaled if forest else encoding.letters):
-        kind = "measured values; expected others or none" if forest else "sequences; expected a forest or none"
+    of_values = bool(set(OF_VALUES) & set(s.train.blend))
+    what = "forest or ridge" if of_values else "linear model or tree"
+    if not (encoding.scaled if of_values else encoding.letters):
+        kind = "measured values; expected others or none" if of_values else "sequences; expected a forest or none"
         raise InputError(f"found {', '.join(s.train.blend)} for rows that are no {kind}", "train.blend")
     if s.feed.shard:
         run.report.warn(f"feed.shard: no {what} is blended with the network, as it needs all rows in one memory")
         return []
-    usual = s.train.loss in ("auto", "cross_entropy", "squared_error")
+    usual = s.train.loss in ("auto", "cross_entropy", "squared_error", "huber")
     if not usual or any(head.kind not in ("classes", "value") for head in heads):
-        run.report.warn(f"no {what} is blended with the network: it learns classes, or values by squared error")
+        run.report.warn(
+            f"no {what} is blended with the network: it learns classes, or values by squared error or Huber's loss"
+        )
         return []
     from genodl_spark.learning.linear_part import strands
 
     # where strands are one, what stands at a position tells nothing
-    return [part for part in s.train.blend if part != BOOSTED or not strands(s.model)]
+    none = {BOOSTED} if strands(s.model) else set()
+    if any(head.kind != "value" for head in heads):
+        none.add(RIDGE)
+    return [part for part in s.train.blend if part not in none]
 
 
 def _check_shards(chain: Chain | None, encoding: encodings.Encoding) -> None:

@@ -217,7 +217,7 @@ def test_folds_know_nothing_of_the_rows_that_they_are_tested_on_and_weights_that
 
 
 def test_a_blend_is_of_one_kind() -> None:
-    with pytest.raises(ValidationError, match="one is for measured values"):
+    with pytest.raises(ValidationError, match="these are for measured values"):
         Train(blend=["forest", "kmers"])
     with pytest.raises(ValidationError, match="is none"):
         Train(blend=["trees"])

@@ -85,7 +85,7 @@ def sums(heads: Sequence[Head], loss: Loss, standard: np.ndarray) -> list[tuple[
     in its unit, where the network's output is that, standardised; else the output that the loss links to the value,
     as the log of a rate or of a time. `standard` float64: what training taught the loss.
     """
-    from genodl_spark.learning.losses import cross_entropy, log_logistic, squared_error
+    from genodl_spark.learning.losses import cross_entropy, huber, log_logistic, squared_error
 
     parts = getattr(loss, "parts", [loss])
     found, place, measured = [], 0, 0
@@ -96,7 +96,7 @@ def sums(heads: Sequence[Head], loss: Loss, standard: np.ndarray) -> list[tuple[
             others = len(head.classes) - 1
             own[:, place : place + len(head.classes)] = np.eye(len(head.classes)) * (1 + 1 / others) - 1 / others
         else:
-            if isinstance(part, squared_error.Loss | log_logistic.Loss):
+            if isinstance(part, squared_error.Loss | huber.Loss | log_logistic.Loss):
                 center, spread = standard[measured : measured + 2].tolist()
             own[:, place] = spread
         found.append((own, center))
