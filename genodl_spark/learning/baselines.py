@@ -19,7 +19,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
 )
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge, RidgeCV
 from sklearn.svm import LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
@@ -34,7 +34,9 @@ NAMES = (
     *("majority", "linear_svm", "logistic", "elastic_net", "lda"),
     *("random_forest", "decision_tree", "gradient_boosting"),
 )
-REGRESSION_NAMES = ("majority", "linear_svm", "ridge", "random_forest", "decision_tree", "gradient_boosting")
+REGRESSION_NAMES = (
+    *("majority", "linear_svm", "ridge", "random_forest", "decision_tree", "gradient_boosting", "elastic_net"),
+)
 OF_SEQUENCES = frozenset((*sequence_baselines.NAMES, *sequence_baselines.REGRESSION_NAMES, *markov.NAMES))
 _OF_VALUES = {"logistic": "ridge", "kmer_logistic": "kmer_ridge"}  # what each is where values are learnt
 
@@ -42,6 +44,7 @@ TREES = 500
 SVM_C = 0.01
 BOOSTED_FEATURES = ELASTIC_FEATURES = 2000
 ELASTIC_PENALTIES, ELASTIC_MIXINGS, ELASTIC_PASSES = (1.0, 10.0, 100.0), (0.1, 0.5, 0.9), 200
+ELASTIC_VALUE_PENALTIES = (0.1, *ELASTIC_PENALTIES)  # of many rows of noise the weaker ones leave some coefficients
 LDA_ROWS = 4096  # the discriminant's cost is their square
 
 _FOREST: dict[str, dict[str, Any]] = {
@@ -140,7 +143,9 @@ def fit_predict(
     folds, in each of which features are chosen anew. lda: a linear discriminant, its covariance by Ledoit and Wolf in
     each class (discriminant.scores), of at most 4,096 training rows.
     For regression, linear_svm is LinearSVR (epsilon 0.1 of the target's standard deviation, C 0.01), and "ridge",
-    or "logistic", is ridge with the penalty of least leave-one-out error.
+    or "logistic", is ridge with the penalty of least leave-one-out error. elastic_net: C times half the sum of squared
+    errors of the standardised target takes the place of C times the log loss, and C may be 0.1, too; the pair of
+    least squared error.
     gradient_boosting: scikit-learn's on histograms, 100 rounds of trees with at most 31 leaves, each of at least 20
     rows or, where that is fewer, a third of all; a tenth of the features at each node, but at least 50; of more than
     2,000 features those that share most variance with the target. It takes missing values as they are.
@@ -323,6 +328,40 @@ def _elastic_net(
     return model(*best, 1e-3).fit(train, y).predict_proba(test)
 
 
+def _elastic_net_of_values(
+    x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, options: Mapping[str, Any]
+) -> np.ndarray:
+    """y float64 (n,): standardised, and not constant; returns (m,) on its scale."""
+
+    def seen(x: np.ndarray, target: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        chosen = _telling(x, (target - target.mean())[:, None], others, ELASTIC_FEATURES)
+        train, test = _standardise(*chosen, rotates=False)
+        scale = _norm(train)
+        return np.asfortranarray(train / scale), test / scale
+
+    def model(penalty: float, mixing: float, rows: int, tolerance: float) -> ElasticNet:
+        # scikit-learn's alpha is beside the mean of the squared errors, C beside their sum
+        return ElasticNet(1 / (penalty * rows), l1_ratio=mixing, tol=tolerance, max_iter=ELASTIC_PASSES)
+
+    free = [(c, m) for m in ELASTIC_MIXINGS for c in ELASTIC_VALUE_PENALTIES]
+    free = [(options.get("C", c), options.get("l1_ratio", m)) for c, m in free]
+    best = free[0]
+    if len(set(free)) > 1:
+        rows, fold = penalties.dealt(y, seed, penalties.INNER_ROWS)
+        losses = dict.fromkeys(free, 0.0)
+        for k in range(penalties.INNER_FOLDS):
+            inside, held = rows[fold != k], rows[fold == k]
+            if len(held) and y[inside].std() > 0:
+                train, test = seen(x_train[inside], y[inside], x_train[held])
+                for pair in losses:
+                    fitted = model(*pair, len(inside), 1e-2).fit(train, y[inside])
+                    losses[pair] += float(np.square(fitted.predict(test) - y[held]).sum())
+        best = min(losses, key=lambda pair: losses[pair])
+    train, test = seen(x_train, y, x_test)
+    found: np.ndarray = model(*best, len(y), 1e-4).fit(train, y).predict(test)
+    return found
+
+
 def _values(
     name: str, x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, options: Mapping[str, Any]
 ) -> np.ndarray:
@@ -345,6 +384,8 @@ def _values(
             model = DecisionTreeRegressor(random_state=seed, **_grown(options, None))
         middle = _mean(x_train)
         return model.fit(_impute(x_train, middle), y).predict(_impute(x_test, middle))
+    if name == "elastic_net":
+        return _elastic_net_of_values(x_train, (y - mean) / spread, x_test, seed, options) * spread + mean
     train, test = _standardise(x_train, x_test)
     scale = _norm(train)
     if name == "ridge":

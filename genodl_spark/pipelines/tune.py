@@ -55,6 +55,9 @@ def tune(
     `unchanged` when all of that is there already."""
     run.require_lake()
     s = run.settings
+    if s.clock.file:
+        text = f"found {s.clock.file}, as it was published; expected none, as a clock leaves tune nothing to search"
+        raise InputError(f"{text}: train takes it as it is", "clock.file")
     space = search_space(s)
     baseline_names(s.evaluate, [])
     store = tuning.open_storage(s.tune.storage or tuning.default_storage(run.lake_uri))

@@ -118,6 +118,32 @@ def test_elastic_net_finds_few_features_by_a_penalty_of_inner_folds() -> None:
     assert np.abs(noise[:, 1] - 0.5).max() < np.abs(chosen[:, 1] - 0.5).max()
 
 
+def test_elastic_net_of_values_is_least_squares_with_both_norms() -> None:
+    x, _ = classes(160, 500, 2, signal=0.0)
+    value = 50 + x[:, :4] @ np.array([4.0, -3, 3, 2]) + np.random.default_rng(2).normal(size=160)
+    train, test, y = x[:80].astype(np.float64), x[80:].astype(np.float64), value[:80]
+    mean, spread = train.mean(0), train.std(0)
+    z, w = (train - mean) / spread / np.sqrt(500), (test - mean) / spread / np.sqrt(500)
+    # C / 2 of the sum of squares + l1_ratio of the sizes + (1 - l1_ratio) / 2 of their squares, by proximal steps
+    penalty, mixing, target = 3.0, 0.7, (y - y.mean()) / y.std()
+    step = 1 / (penalty * np.linalg.norm(z, 2) ** 2 + 1 - mixing)
+    weights = np.zeros(500)
+    for _ in range(20_000):
+        moved = weights - step * (penalty * z.T @ (z @ weights - target) + (1 - mixing) * weights)
+        weights = np.sign(moved) * np.maximum(np.abs(moved) - step * mixing, 0)
+    fixed = {"C": penalty, "l1_ratio": mixing}
+    found = baselines.fit_predict("elastic_net", x[:80], y, x[80:], 0, 0, fixed)
+    assert 0 < (weights != 0).sum() < 80
+    assert found == pytest.approx(w @ weights * y.std() + y.mean(), abs=0.02 * y.std())
+    chosen = baselines.fit_predict("elastic_net", x[:80], y, x[80:], 0, 0)
+    assert (
+        np.corrcoef(chosen, value[80:])[0, 1]
+        > np.corrcoef(baselines.fit_predict("ridge", x[:80], y, x[80:], 0, 0), value[80:])[0, 1]
+    )
+    noise = baselines.fit_predict("elastic_net", x[:80, 4:], y, x[80:, 4:], 0, 0)
+    assert noise.std() < 0.5 * chosen.std()
+
+
 def test_balanced_classes_count_alike_and_rows_may_be_repeated_in_their_place() -> None:
     x, y = classes(400, 20, 2, signal=0.4)
     y[:200] = np.arange(200) % 5 == 0
@@ -242,7 +268,7 @@ def test_regression_finds_a_linear_truth() -> None:
         name: np.corrcoef(baselines.fit_predict(name, x[:200], y[:200], x[200:], 0, 0), y[200:])[0, 1]
         for name in baselines.REGRESSION_NAMES[1:]
     }
-    assert scores["ridge"] > 0.995
+    assert scores["ridge"] > 0.995 and scores["elastic_net"] > 0.99
     assert scores["linear_svm"] > 0.98
     assert scores["random_forest"] > scores["decision_tree"] > 0.4
 
