@@ -30,7 +30,7 @@ CHAINS = [
     ["impute_median", "best_scale"],
 ]
 OPTIONS = {
-    "best_scale": {"repeats": 1, "among": ["asinh", "log"]},
+    "best_scale": {"repeats": 1, "folds": 2, "among": ["asinh"]},
     "low_variance": {"share": 0.3},
     "combat": {"protect_label": True},
     "median_of_ratios": {"positive": True},
