@@ -57,7 +57,7 @@ class HeadCard:
     linear: Share = 0.0
     forest: Share = 0.0
     boosted: Share = 0.0
-    ridge: Share = 0.0
+    ridge_regression: Share = 0.0
     times: Annotated[list[Annotated[float, Field(gt=0)]], Field(max_length=256)] = dataclasses.field(
         default_factory=list
     )
@@ -80,8 +80,8 @@ class Card:
     packed inputs, one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short
     batches are filled up, so that a row's score does not depend on its neighbours. `steps`, `options` and `batches`:
     what is done to measured values first, and the column that tells batches. `linear`, `forest`,
-    `boosted` and `ridge`: shares in the outputs of what stands beside the networks (linear_part.py and so on); those of
-    each of several heads stand there. In models of before, `linear` is that of a forest, too. `reaches`: by
+    `boosted` and `ridge_regression`: shares in the outputs of what stands beside the networks (linear_part.py and so
+    on); those of each of several heads stand there. In models of before, `linear` is that of a forest, too. `reaches`: by
     block of features that rows may lack how far answers move without it (lacking.py), of each head; of blocks of which
     that is not known there are none.
     """
@@ -107,7 +107,7 @@ class Card:
     linear: Share = 0.0
     forest: Share = 0.0
     boosted: Share = 0.0
-    ridge: Share = 0.0
+    ridge_regression: Share = 0.0
     reaches: dict[Name, Annotated[list[Reach], Field(max_length=1 << 12)]] = dataclasses.field(default_factory=dict)
 
     @property

@@ -11,7 +11,7 @@ from genodl_spark.core.toml import Names, Section, Text
 
 OF_SEQUENCES = ("kmers", "positions", "both")  # what a linear model beside a network may see of a sequence
 BOOSTED = "boosted"  # trees over what stands at each position of a sequence, beside a network
-FOREST, RIDGE = "forest", "ridge"  # what stands beside a network over measured values
+FOREST, RIDGE = "forest", "ridge_regression"  # what stands beside a network over measured values
 OF_VALUES = (FOREST, RIDGE)
 
 BALANCED = "balanced"  # classes that count alike
@@ -223,8 +223,8 @@ class Train(Section):
         [],
         description="What is fitted to the rows that a network learns from and blended with it: linear models over "
         "sequences, kmers, positions (one to three bases at each) and both, of which the best within the training rows "
-        "is taken, and boosted, trees over their positions; or a forest and, where values are learnt, ridge, a linear "
-        "model, over measured values. "
+        "is taken, and boosted, trees over their positions; or a forest and, where values are learnt, "
+        "ridge_regression, over measured values. "
         "How much each counts is chosen on the rows for validation or, with folds, on those of the other folds.",
     )
     pretrained: Text = Field(

@@ -399,7 +399,7 @@ def _blend(run: Run, heads: list[Head], encoding: encodings.Encoding) -> list[st
     if not s.train.blend:
         return []
     of_values = bool(set(OF_VALUES) & set(s.train.blend))
-    what = "forest or ridge" if of_values else "linear model or tree"
+    what = "forest or ridge regression" if of_values else "linear model or tree"
     if not (encoding.scaled if of_values else encoding.letters):
         kind = "measured values; expected others or none" if of_values else "sequences; expected a forest or none"
         raise InputError(f"found {', '.join(s.train.blend)} for rows that are no {kind}", "train.blend")

@@ -14,13 +14,14 @@ from scipy.optimize import minimize
 from sklearn.linear_model import Ridge
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import feed, heads, losses, ridge_part
+from genodl_spark.learning import baselines, feed, heads, losses, ridge_part
 from genodl_spark.learning.explain.explainer import Asked, Explainer
 from genodl_spark.learning.explain.outputs import sums
 from genodl_spark.learning.losses import huber
 from genodl_spark.learning.model_files import mixtures
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.learning.training import rank
+from genodl_spark.registry.scores import PARTS
 from tests.learning.test_forest_part import FEATURES, THREE, VALUE, card, job, tensors
 from tests.learning.test_linear_part import scored, weights
 
@@ -89,7 +90,9 @@ def test_what_is_stored_answers_as_it_was_fitted_and_other_heads_have_nothing() 
 
 def test_what_is_stored_blends_as_training_did(tmp_path: Path) -> None:
     j = job(tmp_path, folds=3, value=True)
-    j = dataclasses.replace(j, loss="huber", options=j.options.model_copy(update={"blend": ["forest", "ridge"]}))
+    j = dataclasses.replace(
+        j, loss="huber", options=j.options.model_copy(update={"blend": ["forest", "ridge_regression"]})
+    )
     rank.run_alone(j)
     data, found = feed.read(j.files, j.layout, "pyarrow"), scored(j)
     rows = sorted(found)
@@ -107,22 +110,24 @@ def test_what_is_stored_blends_as_training_did(tmp_path: Path) -> None:
     stored = weights(j)
     ends = []
     for shares in ((0.0, 0.0), (0.4, 0.2), (0.0, 1.0)):
-        of_shares = dataclasses.replace(card(j, 0.0), forest=shares[0], ridge=shares[1])
+        of_shares = dataclasses.replace(card(j, 0.0), forest=shares[0], ridge_regression=shares[1])
         predictor = Predictor(of_shares, stored, "x", threads=1)
         ends.append(predictor.scores(data.x[held]).raw)
     assert np.abs(ends[2] - ends[0]).max() > 0.01 and np.abs(ends[1] - ends[0]).max() > 0.001
     broken = load(stored)
-    broken["ridge.bias"] = broken["ridge.bias"] * torch.nan
-    with pytest.raises(InputError, match=r"ridge\.bias is not of finite numbers"):
-        Predictor(dataclasses.replace(card(j, 0.0), ridge=0.5), save(broken), "x")
+    broken["ridge_regression.bias"] = broken["ridge_regression.bias"] * torch.nan
+    with pytest.raises(InputError, match=r"ridge_regression\.bias is not of finite numbers"):
+        Predictor(dataclasses.replace(card(j, 0.0), ridge_regression=0.5), save(broken), "x")
 
 
 def test_what_a_ridge_adds_has_gradients(tmp_path: Path) -> None:
     j = job(tmp_path, value=True)
-    j = dataclasses.replace(j, options=j.options.model_copy(update={"blend": ["ridge"]}))
+    j = dataclasses.replace(j, options=j.options.model_copy(update={"blend": ["ridge_regression"]}))
     rank.run_alone(j)
     data = feed.read(j.files, j.layout, "pyarrow")
-    alone, network = (Predictor(dataclasses.replace(card(j, 0.0), ridge=r), weights(j), "x", threads=1) for r in (1, 0))
+    alone, network = (
+        Predictor(dataclasses.replace(card(j, 0.0), ridge_regression=r), weights(j), "x", threads=1) for r in (1, 0)
+    )
     asked = Asked().of(alone.encoding, FEATURES, j.heads)
     names = [f"r{i}" for i in range(6)]
     found, other = (Explainer(one, asked)(data.x[:6], names)[0] for one in (alone, network))
@@ -164,3 +169,7 @@ def test_what_is_no_regression_is_refused() -> None:
         given = {name: value for name, value in {**fitted, **changed}.items() if value is not None}
         with pytest.raises(ValueError, match=said):
             ridge_part.part(given, [heads.Head("v", "value")], 4)
+
+
+def test_no_part_of_a_model_is_called_as_a_baseline_is() -> None:
+    assert not set(PARTS) & {*baselines.NAMES, *baselines.REGRESSION_NAMES, *baselines.OF_SEQUENCES}
