@@ -302,6 +302,7 @@ def numbered_rows(labels: Labels, codes: np.ndarray) -> pa.Table:
 
 
 def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels, assignment: splits.Assignment) -> None:
+    """Rows of `splits`, those of entities that are refused among them."""
     n, repeats = assignment.codes.shape
     codes = assignment.codes.T.ravel()
     roles = np.full(len(codes), "fold", object)
@@ -317,7 +318,14 @@ def _write_split(run: Run, cohort: str, label: str, digest: str, labels: Labels,
         "role": roles,
         "fold": pa.array(codes.astype(np.int32), mask=roles != "fold"),
     }
+    columns["reason"] = pa.nulls(len(codes), pa.string())
     rows = pa.table([columns[name] for name in SPLITS.column_names], schema=SPLITS.arrow_schema())
+    beside = [
+        {**where, "repeat": repeat, "entity_id": entity, "role": "unused", "reason": reason}
+        for repeat in range(repeats)
+        for entity, reason in labels.refused
+    ]
+    rows = pa.concat_tables([rows, pa.Table.from_pylist(beside, SPLITS.arrow_schema())])
     run.lake.replace(SPLITS, run.spark.createDataFrame(rows, SPLITS.spark_schema()), where)
 
 

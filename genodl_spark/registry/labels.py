@@ -31,7 +31,8 @@ NEGATIVE = "negative"  # class of negatives, where labels name the positive one 
 @dataclass(frozen=True)
 class Labels:
     """Entities with a label of one head at least, in the order of their identifiers; `target` float64 (entities,
-    numbers) as `heads` have it. `together`: what was measured with what, where values are standard scores among it."""
+    numbers) as `heads` have it. `together`: what was measured with what, where values are standard scores among it.
+    `refused`: entities whose label nothing can be learnt of, each with the reason; they are none of `entities`."""
 
     entities: list[str]
     target: np.ndarray
@@ -40,6 +41,7 @@ class Labels:
     published: list[str | None] | None
     warnings: list[str]
     together: list[str] | None = None
+    refused: tuple[tuple[str, str], ...] = ()
 
     @property
     def strata(self) -> list[str] | None:
@@ -208,7 +210,8 @@ def read_labels(run: Run, features: Features, cohort: str, label: str, heads: li
     published_values = [row.texts[-1] for row in kept] if published else None
     together = None if within is None else [row.texts[-3] or "" for row in kept]
     read = [head for head, _ in parts]
-    return Labels(entities, target, read, groups, published_values, reading.warnings, together)
+    refused = tuple(reading.refused)
+    return Labels(entities, target, read, groups, published_values, reading.warnings, together, refused)
 
 
 def kept_together(run: Run, features: Features, cohort: str, labels: Labels) -> Labels:
@@ -317,6 +320,7 @@ class _Reading:
     def __init__(self, settings: Settings, kind: str, entities: list[str], against: bool = False) -> None:
         self.target, self.kind, self.entities, self.against = settings.target, kind, entities, against
         self.warnings: list[str] = []
+        self.refused: list[tuple[str, str]] = []
 
     def _lacking(self, name: str, texts: Sequence[str | None]) -> None:
         lacking = sum(text is None for text in texts)
@@ -378,7 +382,7 @@ class _Reading:
     def times(
         self, name: str, texts: list[str | None], event: str, came: list[str | None], given: Head | None
     ) -> tuple[Head, np.ndarray]:
-        """Times and whether the event came; those that are not above 0 tell nothing, and are left out. `given`: the
+        """Times and whether the event came; those that are not above 0 tell nothing, and are refused. `given`: the
         head of a model, which predicts survival at times of its own."""
         self._lacking(f"{name} and {event}", [a if b is not None else None for a, b in zip(texts, came, strict=True)])
         events = np.array(
@@ -392,7 +396,10 @@ class _Reading:
         if early.any():
             found = [entity for entity, left_out in zip(self.entities, early, strict=True) if left_out]
             shown = ", ".join(found[:CLASSES_NAMED]) + (" ..." if len(found) > CLASSES_NAMED else "")
-            self.warnings.append(f"{len(found)} {self.kind}s with a {name} of 0 or less are left out: {shown}")
+            told = f"{len(found)} {self.kind}s with a {name} of 0 or less are left out: {shown}"
+            self.warnings.append(f"{told}; the table splits says why")
+            for entity, value in zip(found, target[early, 0], strict=True):
+                self.refused.append((entity, f"found {value:g} in {name}; expected a time above 0"))
             target[early] = np.nan
         target[np.isnan(target).any(1)] = np.nan
         known = target[labelled(target)]

@@ -23,7 +23,7 @@ from genodl_spark.lake.tables.ingested import METHYLATION, SAMPLES
 from genodl_spark.lake.tables.learning import EVALUATIONS, SPLITS
 from genodl_spark.lake.transactions import Transaction
 
-SPLIT_ROW = ("t", "c'o`h\\", "label", "h", 0, "e1", None, "fold", 1)
+SPLIT_ROW = ("t", "c'o`h\\", "label", "h", 0, "e1", None, "fold", 1, None)
 
 
 def test_every_table_is_created_as_declared(lake: Lake) -> None:
@@ -91,14 +91,14 @@ def test_the_first_rows_of_a_table_make_it(lake: Lake) -> None:
 
 
 def test_checks_hold(lake: Lake) -> None:
-    bad = lake.spark.createDataFrame([(*SPLIT_ROW[:7], "winner", None)], SPLITS.spark_schema())
+    bad = lake.spark.createDataFrame([(*SPLIT_ROW[:7], "winner", None, None)], SPLITS.spark_schema())
     with pytest.raises(Exception, match="CHECK constraint role"):
         lake.append(SPLITS, bad)
     assert lake.read(SPLITS).count() == 0
 
 
 def test_replace_quotes_what_users_name(lake: Lake) -> None:
-    rows = lake.spark.createDataFrame([SPLIT_ROW, (*SPLIT_ROW[:5], "e2", None, "fold", 0)], SPLITS.spark_schema())
+    rows = lake.spark.createDataFrame([SPLIT_ROW, (*SPLIT_ROW[:5], "e2", None, "fold", 0, None)], SPLITS.spark_schema())
     lake.append(SPLITS, rows.withColumn("cohort", F.lit("other")))
     lake.replace(SPLITS, rows, {"cohort": SPLIT_ROW[1]})
     lake.replace(SPLITS, rows.limit(1), {"cohort": SPLIT_ROW[1]})
@@ -170,7 +170,7 @@ def test_few_rows_are_merged_as_spark_merges_them(lake: Lake) -> None:
 
 def test_few_rows_are_held_against_the_declaration(lake: Lake) -> None:
     bad = pa.Table.from_pylist(
-        [dict(zip(SPLITS.column_names, (*SPLIT_ROW[:7], "winner", None), strict=True))], SPLITS.arrow_schema()
+        [dict(zip(SPLITS.column_names, (*SPLIT_ROW[:7], "winner", None, None), strict=True))], SPLITS.arrow_schema()
     )
     with pytest.raises(ValueError, match="breaks"):
         lake.append(SPLITS, bad)
@@ -195,7 +195,9 @@ def test_rows_of_others_in_a_file_stay(lake: Lake) -> None:
 def test_the_log_lists_what_spark_reads(lake: Lake) -> None:
     """After every kind of write Delta has the files listed, so that nothing replays the log;
     and a replay gives the same."""
-    split = lake.spark.createDataFrame([SPLIT_ROW, (*SPLIT_ROW[:5], "e2", None, "fold", 0)], SPLITS.spark_schema())
+    split = lake.spark.createDataFrame(
+        [SPLIT_ROW, (*SPLIT_ROW[:5], "e2", None, "fold", 0, None)], SPLITS.spark_schema()
+    )
     lake.replace(SPLITS, split, {"cohort": SPLIT_ROW[1]})
     lake.append(
         SPLITS,

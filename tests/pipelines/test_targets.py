@@ -10,7 +10,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, HELD_OUT, MODELS, PREDICTIONS
+from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, HELD_OUT, MODELS, PREDICTIONS, SPLITS
 from genodl_spark.lake.tables.operations import FINDINGS
 from genodl_spark.learning import model_files, predictor
 from jobs import evaluate, ingest, lineage, monitor, predict, prepare, query, train
@@ -56,6 +56,8 @@ def cohort(folder: Path) -> list[str]:
             row[2] = "NA"
         if i in (5, 6):
             row[3], row[4] = ("0.0", row[4]) if i == 5 else (row[3], "")
+        if i == 7:
+            row[3] = "-2"
         rows.append("\t".join(row))
     (folder / "samples.tsv").write_text("\n".join(rows) + "\n")
     return ["expression", str(folder / "matrix.tsv"), "--samples", str(folder / "samples.tsv"), "--cohort", "c"]
@@ -153,13 +155,20 @@ def _survival(lake: Lake, genodl, task: str, at: tuple[str, ...]) -> None:
     cox = ["--set", "evaluate.baselines=majority,logistic,cox_elastic_net,cox_covariates", "--set", "covariates=age"]
     code, report, line = genodl(train, task, *at, *SETTINGS, *cox)
     assert code == 0, line
-    assert any("1 samples with a months of 0 or less are left out: p05" in text for text in report["warnings"])
+    assert any("2 samples with a months of 0 or less are left out: p05, p07" in text for text in report["warnings"])
+    code, report, line = genodl(prepare, task, *at, *SETTINGS, *cox)
+    assert code == 0 and report["rows"]["splits"]["quarantined"] == 2, line
+    refused = lake.read(SPLITS).where(F.col("reason").isNotNull()).collect()
+    assert {(row.entity_id, row.role, row.reason) for row in refused} == {
+        ("p05", "unused", "found 0 in months; expected a time above 0"),
+        ("p07", "unused", "found -2 in months; expected a time above 0"),
+    }
     code, report, line = genodl(evaluate, task, *at, *SETTINGS, *cox)
     assert code == 0, line
     found = report["metrics"]
     of_times = {f"{name}@{time}" for name in ("brier", "auroc") for time in (5, 20)}
     assert set(found["model"]) == {"c_index", "c_index_uno", "integrated_brier", "mean_auroc", *of_times}
-    assert found["n_test"] == SAMPLES - 2
+    assert found["n_test"] == SAMPLES - 3
     by_name = {"model": found["model"], **found["baselines"]}
     c_index = {name: of["c_index"]["value"] for name, of in by_name.items()}
     assert c_index["majority"] == 0.5 and 0.55 < c_index["cox_covariates"] < 0.87
@@ -169,7 +178,7 @@ def _survival(lake: Lake, genodl, task: str, at: tuple[str, ...]) -> None:
     assert brier["model"] < brier["majority"] and by_name["model"]["integrated_brier"]["low"] < brier["model"]
     assert found["difference"]["baseline"] in c_index
     held = lake.read(HELD_OUT).where((F.col("head") == "months") | F.col("event").isNotNull())
-    assert held.where(F.col("predictor") == "model").count() == SAMPLES - 2
+    assert held.where(F.col("predictor") == "model").count() == SAMPLES - 3
     assert genodl(predict, task, *at)[0] == 0
     rows = lake.read(PREDICTIONS).where(F.col("task") == "survival").collect()
     assert len(rows) == SAMPLES and all(

@@ -65,6 +65,7 @@ SPLITS = Table(
         Column("group", "string", "Group that the split keeps together"),
         required("role", "string", "fold, train, validation, test or unused"),
         Column("fold", "int", "Fold in which the entity is held out, from 0; NULL unless role is fold"),
+        Column("reason", "string", "Why an entity is unused whose label nothing can be learnt of; else NULL"),
     ),
     key=("task", "cohort", "label_column", "split_hash", "repeat", "entity_id"),
     checks={"role": "role IN ('fold', 'train', 'validation', 'test', 'unused')"},
