@@ -255,8 +255,9 @@ class Train(Section):
     loss: str = Field(
         "auto",
         pattern=r"^(\w+|[\w.-]+\.py)$",
-        description="What is learnt: auto (cross_entropy of classes, squared_error of values), huber for values of "
-        "which some lie far off, poisson for counts, or a Python file with a class Loss.",
+        description="What is learnt: auto (cross_entropy of classes, squared_error of values, log_logistic of times "
+        "to an event), huber for values of which some lie far off, cox for times to an event, poisson for counts, or a "
+        "Python file with a class Loss.",
     )
     launcher: str = Field(
         "spark",

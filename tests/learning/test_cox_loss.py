@@ -20,6 +20,7 @@ from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
 from genodl_spark.learning import feed, losses, metrics, survival
 from genodl_spark.learning.baseline_fits import of_head
+from genodl_spark.learning.explain import outputs
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.model_files import new_card
 from genodl_spark.learning.predictor import Predictor
@@ -131,11 +132,11 @@ def test_the_likelihood_is_efrons_as_statsmodels_has_it(tied: bool) -> None:
     loss: Any = losses.loss("cox", [HEAD], (4,))
     outside = np.column_stack([times, event])
     weights = torch.tensor(np.array([TRUE, TRUE * 0, [2.0, -1, 0.5, 3], -TRUE]), requires_grad=True)
-    outputs = torch.einsum("mf,nf->mn", weights, torch.tensor(x))[..., None]
-    found = loss.among(outside, counts)(outputs)
+    said = torch.einsum("mf,nf->mn", weights, torch.tensor(x))[..., None]
+    found = loss.among(outside, counts)(said)
     for m, own in enumerate(counts.repeat(2, 0)):
         theirs = PHReg(times[own], x[own], event[own], ties="efron")
-        of_mean = own.sum() * outputs[m, own, 0].mean() ** 2 / 2
+        of_mean = own.sum() * said[m, own, 0].mean() ** 2 / 2
         mine = found[m].sum() - of_mean
         (slope,) = torch.autograd.grad(mine, weights, retain_graph=True)
         assert mine.item() == pytest.approx(-theirs.loglike(weights[m].detach().numpy()), rel=1e-12)
@@ -143,11 +144,11 @@ def test_the_likelihood_is_efrons_as_statsmodels_has_it(tied: bool) -> None:
         assert not found[m, ~own].any()
     # neither the unit of time nor the order of rows moves it, nor log risks that are far apart
     order = np.random.default_rng(1).permutation(len(x))
-    again = loss.among(outside[order] * [365, 1], counts[:, order])(outputs[:, order])
+    again = loss.among(outside[order] * [365, 1], counts[:, order])(said[:, order])
     torch.testing.assert_close(again.sum(1), found.sum(1), rtol=1e-12, atol=0)
-    slopes = [torch.autograd.grad(one.sum(), outputs, retain_graph=True)[0] for one in (found, again)]
+    slopes = [torch.autograd.grad(one.sum(), said, retain_graph=True)[0] for one in (found, again)]
     torch.testing.assert_close(slopes[1], slopes[0], rtol=1e-9, atol=1e-12)
-    far = loss.among(outside, counts)((outputs * 1e4).detach().requires_grad_())
+    far = loss.among(outside, counts)((said * 1e4).detach().requires_grad_())
     assert torch.isfinite(far).all()
 
 
@@ -271,7 +272,12 @@ def test_what_is_no_such_loss_or_model_is_refused(tmp_path: Path) -> None:
     for wrong in ([0, 0.1, 0.3, 0.2], [0, -0.1, 0.3, 0.4], [np.nan, 0.1, 0.3, 0.4]):
         with pytest.raises(InputError, match="no cumulative hazard"):
             model(made, save({**stored, "target": np.array(wrong)}))
-    # members are held at one mean: what they disagree about is no constant
+    # what is explained is the value: minus the log risk beside the mean row
     loss: Any = losses.loss("cox", [HEAD], (4,))
-    outputs = torch.tensor([[[1.0], [2.0]], [[3.0], [2.0]]])
-    assert loss.uncertainty(outputs, np.empty((2, 4)), np.zeros(4)).tolist() == [pytest.approx(2**0.5), 0.0]
+    (weights, added), *_ = outputs.sums([HEAD], loss, np.array([0.3, 0.1, 0.2, 0.4]))
+    said = torch.tensor([[[1.0]]])
+    value = loss.answer(said, np.array([0.3, 0.1, 0.2, 0.4]), None)[0, 0]
+    assert value == pytest.approx(-0.7) and float((weights * 1.0).sum()) + added == pytest.approx(value)
+    # members are held at one mean: what they disagree about is no constant
+    of_members = torch.tensor([[[1.0], [2.0]], [[3.0], [2.0]]])
+    assert loss.uncertainty(of_members, np.empty((2, 4)), np.zeros(4)).tolist() == [pytest.approx(2**0.5), 0.0]

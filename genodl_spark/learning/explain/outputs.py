@@ -82,10 +82,11 @@ def sums(heads: Sequence[Head], loss: Loss, standard: np.ndarray) -> list[tuple[
 
     Of classes a target for each: its output less the mean of the other classes'. This is no matter of what all classes'
     outputs have in common, which says nothing, and of two classes it is the log odds. Of a value one: the value itself,
-    in its unit, where the network's output is that, standardised; else the output that the loss links to the value,
-    as the log of a rate or of a time. `standard` float64: what training taught the loss.
+    in its unit, where the network's output is that, standardised; else the output that the loss links to the value, as
+    the log of a rate or of a time; of Cox's model minus the log risk, which is its value. `standard` float64: what
+    training taught the loss.
     """
-    from genodl_spark.learning.losses import cross_entropy, huber, log_logistic, squared_error
+    from genodl_spark.learning.losses import cox, cross_entropy, huber, log_logistic, squared_error
 
     parts = getattr(loss, "parts", [loss])
     found, place, measured = [], 0, 0
@@ -98,6 +99,8 @@ def sums(heads: Sequence[Head], loss: Loss, standard: np.ndarray) -> list[tuple[
         else:
             if isinstance(part, squared_error.Loss | huber.Loss | log_logistic.Loss):
                 center, spread = standard[measured : measured + 2].tolist()
+            elif isinstance(part, cox.Loss):
+                center, spread = float(standard[measured]), -1.0
             own[:, place] = spread
         found.append((own, center))
         place, measured = place + part.outputs, measured + part.measures
