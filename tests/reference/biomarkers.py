@@ -2,12 +2,12 @@
 each design; and how stable selections are over training sets of Golub's leukemias, through the verbs. Some minutes;
 reads ../shared/data.
 
-    .venv/bin/python -m tests.reference.biomarkers [--simulations 50] [--r 10] [planted] [golub]
+    .venv/bin/python -m tests.reference.biomarkers [--simulations 50] [planted] [golub] [originals]
 
 `tests/learning/biomarkers/planted.py` says how data are drawn. The first design of each test is the one that is asked
 for, fixed before any was run: 20 rows of each of two classes, of 5,000 genes a tenth that differ twofold to fourfold;
-the others say where it ends. Beside each test stands one that knows the variance of each gene, or its dispersion. With
---r, DESeq2 and limma themselves, as they come, test the first simulations of the first design; it wants Rscript.
+the others say where it ends. Beside each test stands one that knows the variance of each gene, or its dispersion.
+`originals`, which wants Rscript, has DESeq2 and limma themselves, as they come, test simulations of the first design.
 """
 
 from __future__ import annotations
@@ -131,16 +131,15 @@ def golub(lake: str) -> None:
 
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__)
-    made.add_argument("parts", nargs="*", help="planted, golub; default: both")
+    made.add_argument("parts", nargs="*", help="some of planted, golub, originals; default: the first two")
     made.add_argument("--simulations", type=int, default=50)
-    made.add_argument("--r", type=int, default=0, help="simulations that DESeq2 and limma test, too")
     given = made.parse_args()
     parts = given.parts or ["planted", "golub"]
     print(f"{date.today()}, {os.cpu_count()} cores: -m tests.reference.biomarkers {' '.join(sys.argv[1:])}\n")
     if "planted" in parts:
         simulated(given.simulations)
-        if given.r:
-            originals(given.r)
+    if "originals" in parts:
+        originals(given.simulations)
     if "golub" in parts:
         with tempfile.TemporaryDirectory() as scratch, session.shared():
             golub(f"{scratch}/lake")
