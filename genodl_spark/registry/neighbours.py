@@ -15,6 +15,7 @@ from genodl_spark.genome.similarity import Sketched, sketches
 from genodl_spark.lake.files import StoredFile, read_file
 from genodl_spark.lake.tables.learning import DATASETS, EXAMPLES
 from genodl_spark.learning.heads import Head, targets
+from genodl_spark.registry.negatives import SHUFFLED
 
 if TYPE_CHECKING:
     from genodl_spark.job.run import Run
@@ -71,12 +72,16 @@ def training_of(run: Run, model: Chosen) -> Training:
 
 @lru_cache(maxsize=2)
 def neighbours(training: Training) -> Neighbours:
-    """One index per worker process and model, made once, of the rows that trained or chose it."""
+    """One index per worker process and model, made once, of the rows that trained or chose it: not of shuffles, which
+    are others in every epoch and stand nowhere in a genome."""
     rows = pa.concat_tables([_nothing(), *(read_file(EXAMPLES, file, _COLUMNS) for file in training.files)])
     rows = rows.sort_by("entity_id").combine_chunks()
     if len(rows):
         role = packing.rows(pc.binary_slice(rows.column("folds"), 0, 1), "int8", 1)[:, 0]
-        rows = rows.filter(pa.array((role >= 0) & ~(training.fixed & (role == 2)))).combine_chunks()
+        of = pc.replace_substring_regex(rows.column("entity_id"), f"~{SHUFFLED}:[0-9]+$", "")
+        shuffled = pc.and_(pc.not_equal(of, rows.column("entity_id")), pc.is_in(of, rows.column("entity_id")))
+        seen = (role >= 0) & ~(training.fixed & (role == 2)) & ~shuffled.to_numpy(zero_copy_only=False)
+        rows = rows.filter(pa.array(seen)).combine_chunks()
     x = np.zeros((0, training.length), np.int8)
     if len(rows):
         x = packing.rows(rows.column("x"), "int8", training.length)

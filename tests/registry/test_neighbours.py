@@ -16,9 +16,16 @@ LENGTH = 40
 HEADS = (Head("kind", "classes", ("a", "b")), Head("level", "value"))
 
 
-def stored(path: Path, x: np.ndarray, targets: list[list[float]], folds: list[list[int]], one: bool) -> StoredFile:
+def stored(
+    path: Path,
+    x: np.ndarray,
+    targets: list[list[float]],
+    folds: list[list[int]],
+    one: bool,
+    names: list[str] | None = None,
+) -> StoredFile:
     rows = {
-        "entity_id": [f"e{i}" for i in reversed(range(len(x)))],
+        "entity_id": names or [f"e{i}" for i in reversed(range(len(x)))],
         "x": [row.tobytes() for row in x],
         "target": [row[0] if one else np.nan for row in targets],
         "targets": pa.array([None if one else np.array(row).tobytes() for row in targets], pa.binary()),
@@ -52,3 +59,13 @@ def test_the_nearest_training_sequence(tmp_path: Path) -> None:
     assert answer["neighbour_label"].to_pylist() == ["n", "y", None, "y", None]
     nobody = neighbours(Training((), True, LENGTH, HEADS)).of(x, 0)
     assert nobody["neighbour"].to_pylist() == nobody["similarity"].to_pylist() == [None] * 5
+
+
+def test_a_shuffle_is_no_neighbour(tmp_path: Path) -> None:
+    """But a sequence that is called like one is, and so is a window of a genome that stands against a positive."""
+    x = np.random.default_rng(1).integers(0, 4, (4, LENGTH)).astype(np.int8)
+    names = ["a", "a~shuffled:1", "b~shuffled:2", "a~chr1:5-44"]
+    file = stored(tmp_path / "a.parquet", x, [[1.0], [0.0], [1.0], [0.0]], [[0]] * 4, True, names)
+    found = neighbours(Training((file,), True, LENGTH, (Head("label", "classes", ("n", "y")),))).of(x, 0)
+    assert found["neighbour"].to_pylist() == ["a", None, "b~shuffled:2", "a~chr1:5-44"]
+    assert found["neighbour_label"].to_pylist() == ["y", None, "y", "n"]
