@@ -382,7 +382,7 @@ class Explain(Section):
         1e-4, ge=0, description="An error, in the unit of the output, that is no matter however small the difference."
     )
     steps: int = Field(
-        2048, ge=6, description="Gradients of integrated_gradients between one reference and a row, at most."
+        8192, ge=6, description="Gradients of integrated_gradients between one reference and a row, at most."
     )
     share: float = Field(
         1.0, gt=0, le=1, description="Share of the entities that are explained, drawn by their names; 1 for all."

@@ -1,10 +1,11 @@
 """How far attributions add up for every kind of network, and whether they find what was planted: the figures of
-docs/accuracy.md. `.venv/bin/python -m tests.reference.attributions [rows]`, some minutes; nothing is read.
+docs/accuracy.md. `.venv/bin/python -m tests.reference.attributions [--rows N] [--seeds N] [NAME ...]`, half an hour for
+all of it; nothing is read.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,8 @@ from scipy.stats import t
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 
-from genodl_spark.learning import models
+from genodl_spark.job import config
+from genodl_spark.learning import blend, linear_part, models
 from genodl_spark.learning.explain import Limits, method, motifs, references
 from genodl_spark.learning.explain.outputs import Outputs
 from tests.learning.explain import planted
@@ -30,6 +32,7 @@ SEQUENCES: dict[str, dict[str, Any]] = {
     "cnn, equivariant": {"kind": "cnn", "reverse_complement": "equivariant", "pooling": ["max", "mean"]},
     "cnn, both strands": {"kind": "cnn", "average_strands": True, "reverse_complement": "augment"},
     "cnn, batch norm": {"kind": "cnn", "norm": "batch"},
+    "cnn, free energies": {"kind": "cnn", "boxes": 8},
     "gru": {"kind": "rnn"},
     "lstm": {"kind": "rnn", "cell": "lstm", "pooling": "last"},
     "mlp of a sequence": {"kind": "mlp"},
@@ -40,16 +43,35 @@ VALUES: dict[str, dict[str, Any]] = {
     "autoencoder, variational": {"kind": "autoencoder", "variational": True},
     "fusion": {"kind": "fusion", "sizes": [20, 40]},
     "fusion, gated": {"kind": "fusion", "sizes": [20, 40], "fusion": "gated"},
+    "late": {"kind": "late", "sizes": [20, 40]},
 }
+TASKS = {"binding": 5, "sequence_class": 5}  # networks of an ensemble, with a linear part beside them, as registered
+PLANTED = "planted"
+STRANDS = "both strands: outputs differ by {:.1e} at most, probabilities by {:.1e}; outputs are {:.2g} large"
 
 
-def random_network(options: dict[str, Any], shape: tuple[int, ...]) -> nn.Module:
-    """A network of random weights, off its start."""
-    return moved(models.build(options, [1], shape, 2).double(), [1]).float()
+def random_network(options: dict[str, Any], shape: tuple[int, ...], members: int = 1) -> nn.Module:
+    """Networks of random weights, off their start."""
+    seeds = [1 + m for m in range(members)]
+    return moved(models.build(options, seeds, shape, 2).double(), seeds).float()
 
 
-def completeness(rows: int) -> Iterator[str]:
-    """Error of the sums, as a share of what they add up to, of every kind: most, median, and rows beyond 1%; and the
+def registered(task: str, shape: tuple[int, ...], members: int) -> nn.Module:
+    """What `train` registers by the defaults of a task whose strands are one, weights apart: an ensemble, and a linear
+    part that has three tenths of its outputs."""
+    options = {**config.load(task).model, "reverse_complement": "equivariant"}
+    generator = torch.Generator().manual_seed(0)
+    weights = {"kmers": 0.02 * torch.randn(linear_part.width("kmers", shape[1]), 2, generator=generator)}
+    linear = linear_part.LinearPart(weights, torch.zeros(2), merged=True)
+    return blend.Blended(random_network(options, shape, members), [linear], torch.tensor([[0.3, 0.3]]))
+
+
+def kinds() -> list[str]:
+    return [*SEQUENCES, *TASKS, *VALUES]
+
+
+def completeness(rows: int, names: list[str]) -> Iterator[str]:
+    """Error of the sums, as a share of what they add up to, of kinds: most, median, and rows beyond 1%; and the
     difference of an equivariant network's outputs for both strands."""
     generator = np.random.default_rng(0)
     codes = generator.integers(0, 4, (rows, LENGTH)).astype(np.int8)
@@ -58,11 +80,15 @@ def completeness(rows: int) -> Iterator[str]:
     against = planted.one_hot(references.shuffled(codes, np.arange(rows, dtype=np.uint64), 1, 0))
     values = torch.from_numpy(generator.normal(size=(rows, FEATURES)).astype(np.float32))
     values[::7, :20] = 0  # a block that some rows lack
-    given = [(name, options, x, against) for name, options in SEQUENCES.items()]
-    given += [(name, options, values, torch.zeros(rows, 1, FEATURES)) for name, options in VALUES.items()]
-    for name, options, inputs, reference in given:
-        network = random_network(options, tuple(inputs.shape[1:]))
-        outputs = Outputs(network, tuple(inputs.shape[1:]), torch.device("cpu"))
+    for name in (name for name in kinds() if name in names):
+        of_values = name in VALUES
+        inputs, reference = (values, torch.zeros(rows, 1, FEATURES)) if of_values else (x, against)
+        shape = tuple(inputs.shape[1:])
+        if name in TASKS:
+            network = registered(name, shape, TASKS[name])
+        else:
+            network = random_network((VALUES if of_values else SEQUENCES)[name], shape)
+        outputs = Outputs(network, shape, torch.device("cpu"))
         weights = torch.tensor([[-1.0, 1.0]], dtype=torch.float64).expand(rows, -1)
         for how in ("integrated_gradients", "deeplift"):
             started = time.perf_counter()
@@ -71,15 +97,21 @@ def completeness(rows: int) -> Iterator[str]:
             share = np.abs(found.error) / difference
             yield (
                 f"  {name:28} {how:21} most {share.max():.2e}, median {np.median(share):.1e}; above 1%: "
-                f"{(share > 0.01).sum()}; differences {np.median(difference):.2g}; passes "
-                f"{found.steps.mean():.0f}, at most {found.steps.max()}; {time.perf_counter() - started:.0f} s"
+                f"{(share > 0.01).sum()}; differences {np.median(difference):.2g}, least {difference.min():.1e}; "
+                f"passes {found.steps.mean():.0f}, at most {found.steps.max()}; {time.perf_counter() - started:.0f} s"
             )
-        if options.get("reverse_complement") == "equivariant":
-            with torch.no_grad():
-                both = [network(one[None]) for one in (x, x.flip(1, 2))]
-            whole = torch.from_numpy((codes >= 0).all(1))
-            apart = (both[0] - both[1]).abs()[:, whole].max()
-            yield f"  {name:28} outputs of both strands differ by {apart:.1e} at most"
+        if name in TASKS or SEQUENCES.get(name, {}).get("reverse_complement") == "equivariant":
+            apart, of_shares, size = of_strands(network, codes[(codes >= 0).all(1)])
+            yield f"  {name:28} {STRANDS.format(apart, of_shares, size)}"
+
+
+def of_strands(network: nn.Module, codes: np.ndarray) -> tuple[float, float, float]:
+    """How far an equivariant network's outputs, and its probabilities, for both strands are apart at most; and the
+    median size of outputs."""
+    with torch.no_grad():
+        one, other = (network(planted.one_hot(strand)[None]).double().mean(0) for strand in (codes, 3 - codes[:, ::-1]))
+    shares = (one.softmax(1) - other.softmax(1)).abs().max()
+    return float((one - other).abs().max()), float(shares), float(one.abs().median())
 
 
 def interval(values: list[float]) -> str:
@@ -92,6 +124,7 @@ def of_planted(seeds: int = SEEDS) -> Iterator[str]:
     """Networks on sequences with two planted motifs, ones that did not learn, and ones that learnt shuffled labels: how
     well contributions tell planted bases, and how like the planted logos the best motif is."""
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    strands: list[tuple[float, float, float]] = []
     for seed in range(seeds):
         codes, label, _ = planted.sequences(4000, seed)
         other, truth, where = planted.sequences(600, 100 + seed)
@@ -101,6 +134,7 @@ def of_planted(seeds: int = SEEDS) -> Iterator[str]:
             "not trained": planted.network(seed),
             "trained on shuffled labels": planted.trained(codes, shuffled, 8, seed),
         }
+        strands.append(of_strands(planted.trained(codes, label, 8, seed, reverse_complement="equivariant"), other))
         has = where.any(1)
         for name, network in networks.items():
             with torch.no_grad():
@@ -116,19 +150,28 @@ def of_planted(seeds: int = SEEDS) -> Iterator[str]:
                 ]
                 found.setdefault((name, how), []).append((auroc, auprc, float(np.mean(likeness))))
     yield f"  {where[has].mean():.3f} of the bases of sequences with motifs are planted"
-    for (name, how), each in found.items():
+    for (name, how), each in found.items():  # of each seed
         auroc, auprc, likeness = (list(values) for values in zip(*each, strict=True))
         yield (
             f"  {name:27} {how:23} AUROC {interval(auroc)}; AUPRC of planted bases {interval(auprc)}; "
             f"logo Pearson {interval(likeness)}"
         )
+    most = np.max(strands, 0)
+    yield f"  trained, equivariant        {STRANDS.format(*most)}"
 
 
 if __name__ == "__main__":
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
-    print(f"{rows} sequences of {LENGTH} bases, and rows of {FEATURES} values, networks of random weights")
-    for line in completeness(rows):
+    made = argparse.ArgumentParser(description=__doc__)
+    made.add_argument("names", nargs="*", help=f"some of {', '.join([*kinds(), PLANTED])}; default: all")
+    made.add_argument("--rows", type=int, default=ROWS)
+    made.add_argument("--seeds", type=int, default=SEEDS)
+    asked = made.parse_args()
+    if unknown := set(asked.names) - {*kinds(), PLANTED}:
+        made.error(f"found {', '.join(sorted(unknown))}; expected some of {', '.join([*kinds(), PLANTED])}")
+    print(f"{asked.rows} sequences of {LENGTH} bases, and rows of {FEATURES} values, networks of random weights")
+    for line in completeness(asked.rows, asked.names or kinds()):
         print(line, flush=True)
-    print(f"planted motifs, {SEEDS} seeds: mean with its 95% interval")
-    for line in of_planted():
-        print(line, flush=True)
+    if not asked.names or PLANTED in asked.names:
+        print(f"planted motifs, {asked.seeds} seeds: mean with its 95% interval")
+        for line in of_planted(asked.seeds):
+            print(line, flush=True)

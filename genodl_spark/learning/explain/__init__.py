@@ -41,7 +41,7 @@ class Limits:
 
     tolerance: float = 0.01
     floor: float = 1e-4
-    steps: int = 2048
+    steps: int = 8192
 
     def allowed(self, difference: np.ndarray) -> np.ndarray:
         """The error that rows may have whose output differs so much from that of their references."""

@@ -4,6 +4,10 @@ way from a reference to the row, times the difference of both.
 On a piece of the way the contributions should add up to what the output changes by, which is known from two passes
 without a gradient. So the error of every piece is known, not estimated, and pieces are halved where most of it is: at
 the bends of maxima, and where a layer norm sees inputs come out of nothing.
+
+A long piece has three gradients, exact where the way is smooth. A short one is as good as straight, or has a bend: one
+gradient, in its middle, tells in which half the bend is, and stays that of the other half. So a bend, of which a
+network with maxima has a hundred and more, is closed in upon by one gradient for each halving.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
 _NODES = 3  # of Gauss and Legendre on a piece: exact where the gradient is a polynomial of degree 5; one is its middle
 _PIECES = 2  # that a way begins with
+_SHORT = 1 / 32  # of a way: pieces that are shorter have one node
+_STRAIGHT = 0.25  # of the other half's error: a half that has less keeps the gradient of its piece
 _UNEVEN = 30  # times the error that a row may have: what the errors of its pieces may add up to without their signs
 _HELD = 1 << 26  # numbers of pieces that are held at once
 _EXPECTED = 8  # pieces of a way, for that
@@ -31,7 +37,8 @@ _OF_PIECES = ("way", "low", "high", "at_low", "at_middle", "at_high", "error")
 @dataclass
 class _Pieces:
     """Pieces of ways, way b * R + r being that from reference r to row b: from `low` to `high` of it, the outputs there
-    and between, the integral of the gradient, float32 (n, *shape), and how far that is from the outputs' difference."""
+    and between, NaN where that is not known as the gradient is not of there; the integral of the gradient, float32
+    (n, *shape), and how far that is from the outputs' difference."""
 
     way: np.ndarray
     low: np.ndarray
@@ -49,6 +56,32 @@ class _Pieces:
         arrays = {name: np.concatenate([getattr(self, name)[kept], getattr(other, name)]) for name in _OF_PIECES}
         held = torch.from_numpy(np.flatnonzero(kept)).to(self.slopes.device)
         return _Pieces(**arrays, slopes=torch.cat([self.slopes[held], other.slopes]))
+
+    def of_halves(self) -> tuple[np.ndarray, np.ndarray]:
+        """The errors of both halves of pieces of one node, if its gradient is that of either; their sum is the piece's.
+        NaN where the output between is not known."""
+        half = (self.error + self.at_high - self.at_low) / 2
+        return half - (self.at_middle - self.at_low), half - (self.at_high - self.at_middle)
+
+    def kept(self, chosen: np.ndarray, upper: bool, error: np.ndarray) -> _Pieces:
+        """The lower, or upper, halves of those `chosen`, bool (n,), with the gradient of the whole; `error` of all."""
+        import torch
+
+        middle = (self.low + self.high) / 2
+        lows, highs = ((middle, self.at_middle), (self.high, self.at_high)) if upper else (
+            (self.low, self.at_low), (middle, self.at_middle),
+        )  # fmt: skip
+        held = torch.from_numpy(np.flatnonzero(chosen)).to(self.slopes.device)
+        return _Pieces(
+            self.way[chosen],
+            lows[0][chosen],
+            highs[0][chosen],
+            lows[1][chosen],
+            np.full(len(held), np.nan),
+            highs[1][chosen],
+            self.slopes[held] / 2,
+            error[chosen],
+        )
 
 
 class _Ways:
@@ -84,21 +117,32 @@ class _Ways:
     def measured(
         self, way: np.ndarray, low: np.ndarray, high: np.ndarray, at_low: np.ndarray, at_high: np.ndarray
     ) -> _Pieces:
-        """Integrals of the gradient over pieces."""
+        """Integrals of the gradient over pieces, the long ones first."""
+        short = high - low < _SHORT
+        long, others = (
+            self._measured(nodes, *(one[mine] for one in (way, low, high, at_low, at_high)))
+            for nodes, mine in ((_NODES, ~short), (1, short))
+        )
+        return long.joined(others, np.ones(len(long.way), bool))
+
+    def _measured(
+        self, count: int, way: np.ndarray, low: np.ndarray, high: np.ndarray, at_low: np.ndarray, at_high: np.ndarray
+    ) -> _Pieces:
+        """By so many nodes, an odd number."""
         import torch
 
-        nodes, shares = np.polynomial.legendre.leggauss(_NODES)
+        nodes, shares = np.polynomial.legendre.leggauss(count)
         step, found, gained, middle = self.outputs.batch, [], [], []
         for first in range(0, len(way), step):
             part = slice(first, first + step)
             width = (high - low)[part, None]
             at = low[part, None] + width * (nodes + 1) / 2
-            values, gradients = self.outputs.gradients(*self.points(np.repeat(way[part], _NODES), at.ravel()))
+            values, gradients = self.outputs.gradients(*self.points(np.repeat(way[part], count), at.ravel()))
             scale = torch.from_numpy(width * shares / 2).to(self.x.device)
-            slopes = torch.einsum("nk...,nk->n...", gradients.double().unflatten(0, (-1, _NODES)), scale)
+            slopes = torch.einsum("nk...,nk->n...", gradients.double().unflatten(0, (-1, count)), scale)
             start, end, _ = self._ends(way[part])
             gained.append((slopes * (end - start)).flatten(1).sum(1).cpu().numpy())
-            middle.append(values.reshape(-1, _NODES)[:, _NODES // 2])
+            middle.append(values.reshape(-1, count)[:, count // 2])
             found.append(slopes.float())
         error = np.concatenate([np.zeros(0), *gained]) - (at_high - at_low)
         at_middle = np.concatenate([np.zeros(0), *middle])
@@ -146,20 +190,10 @@ class Method:
             uneven = np.bincount(row, off, rows) > _UNEVEN * allowed
             wrong = np.abs(np.bincount(row, pieces.error, rows)) / count > allowed
             halved = ((uneven | wrong) & (mean > 0))[row] & (off >= mean[row])
-            more = 2 * _NODES * np.bincount(row[halved], minlength=rows)
-            halved &= (steps + more <= self.limits.steps * count)[row]
-            if not halved.any():
+            pieces, more = self._halved(ways, pieces, halved, row, self.limits.steps * count - steps)
+            if not more.any():
                 break
-            steps += 2 * _NODES * np.bincount(row[halved], minlength=rows)
-            middle = (pieces.low + pieces.high)[halved] / 2
-            both = ways.measured(
-                np.repeat(pieces.way[halved], 2),
-                np.column_stack([pieces.low[halved], middle]).ravel(),
-                np.column_stack([middle, pieces.high[halved]]).ravel(),
-                np.column_stack([pieces.at_low[halved], pieces.at_middle[halved]]).ravel(),
-                np.column_stack([pieces.at_middle[halved], pieces.at_high[halved]]).ravel(),
-            )
-            pieces = pieces.joined(both, ~halved)
+            steps += more
         order = np.lexsort([pieces.low, pieces.way])
         starts = np.searchsorted(pieces.way[order], way)
         slopes = np.add.reduceat(pieces.slopes.double().cpu().numpy()[order], starts, 0)
@@ -167,3 +201,37 @@ class Method:
         contributions, hypothetical = attributed(x, references, whole)
         error = contributions.reshape(rows, -1).sum(1) - difference
         return Attributions(contributions, hypothetical, at_row, at_row - difference, error, steps // count)
+
+    @staticmethod
+    def _halved(
+        ways: _Ways, pieces: _Pieces, chosen: np.ndarray, row: np.ndarray, left: np.ndarray
+    ) -> tuple[_Pieces, np.ndarray]:
+        """Pieces of which those `chosen`, bool (n,), are halved, as many of each row, int (n,), as gradients are `left`
+        for it, int64 (rows,), those of the largest errors first; and how many gradients rows took, int64 (rows,)."""
+        width, middle = pieces.high - pieces.low, (pieces.low + pieces.high) / 2
+        moved = np.isnan(
+            pieces.at_middle
+        )  # their gradient is not of their middle: they get that before they are halved
+        of_low, of_high = pieces.of_halves()
+        single = (width < _SHORT) & ~moved
+        keeps_low = single & (np.abs(of_low) < _STRAIGHT * np.abs(of_high))
+        keeps_high = single & (np.abs(of_high) < _STRAIGHT * np.abs(of_low))
+        both = np.where(width / 2 < _SHORT, 2, 2 * _NODES)
+        cost = np.where(chosen, np.where(moved | keeps_low | keeps_high, 1, both), 0)
+        order = np.lexsort([-np.abs(pieces.error), row])
+        spent = np.concatenate([[0], np.cumsum(cost[order])])
+        of_row = spent[1:] - spent[np.searchsorted(row[order], row[order])]
+        chosen = chosen.copy()
+        chosen[order] &= of_row <= left[row[order]]
+        low, high = chosen & ~moved & ~keeps_low, chosen & ~moved & ~keeps_high
+        again = chosen & moved
+        made = ways.measured(
+            np.concatenate([pieces.way[one] for one in (again, low, high)]),
+            np.concatenate([pieces.low[again], pieces.low[low], middle[high]]),
+            np.concatenate([pieces.high[again], middle[low], pieces.high[high]]),
+            np.concatenate([pieces.at_low[again], pieces.at_low[low], pieces.at_middle[high]]),
+            np.concatenate([pieces.at_high[again], pieces.at_middle[low], pieces.at_high[high]]),
+        )
+        for keeps, upper, error in ((keeps_low, False, of_low), (keeps_high, True, of_high)):
+            made = made.joined(pieces.kept(chosen & keeps, upper, error), np.ones(len(made.way), bool))
+        return pieces.joined(made, ~chosen), np.bincount(row, np.where(chosen, cost, 0), len(left)).astype(np.int64)

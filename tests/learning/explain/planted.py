@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -43,13 +45,13 @@ def one_hot(codes: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(encodings.encoding("onehot").floats(flat)).unflatten(0, codes.shape[:-1])
 
 
-def network(seed: int = 1) -> nn.Module:
-    return models.build(NETWORK, [seed], (4, LENGTH), 2)
+def network(seed: int = 1, **options: Any) -> nn.Module:
+    return models.build({**NETWORK, **options}, [seed], (4, LENGTH), 2)
 
 
-def trained(codes: np.ndarray, label: np.ndarray, epochs: int, seed: int = 1) -> nn.Module:
+def trained(codes: np.ndarray, label: np.ndarray, epochs: int, seed: int = 1, **options: Any) -> nn.Module:
     """A network that was taught labels."""
-    made, x, y = network(seed), one_hot(codes), torch.from_numpy(label)
+    made, x, y = network(seed, **options), one_hot(codes), torch.from_numpy(label)
     optimizer = torch.optim.AdamW(made.parameters(), 4e-3)
     generator = np.random.default_rng(seed)
     steps = epochs * (len(x) // 64)
@@ -81,10 +83,12 @@ def pearson_of_logos(found: np.ndarray, planted: np.ndarray) -> float:
         shares = shares / shares.sum(1, keepdims=True)
         return shares * (2 + (shares * np.log2(np.maximum(shares, 1e-9))).sum(1, keepdims=True))
 
-    best = -1.0
+    best = -1.0  # where a window has no heights there is no correlation
     of = heights(planted)
     for turned in (found, found[::-1, ::-1]):
         wide = np.concatenate([np.zeros((len(of), 4)), heights(turned), np.zeros((len(of), 4))])
         for start in range(len(wide) - len(of) + 1):
-            best = max(best, float(np.corrcoef(wide[start : start + len(of)].ravel(), of.ravel())[0, 1]))
+            window = wide[start : start + len(of)]
+            if window.std():
+                best = max(best, float(np.corrcoef(window.ravel(), of.ravel())[0, 1]))
     return best

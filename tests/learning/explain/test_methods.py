@@ -120,6 +120,24 @@ def test_a_function_of_a_sum_is_shared_out_as_the_sum_is(name: str) -> None:
     np.testing.assert_allclose(found.contributions, wanted.numpy(), atol=1e-4)
 
 
+def test_bends_are_closed_in_upon() -> None:
+    """Sixty bends of each way, whose integrals are known: a * w * (x - r) times the secant of |w x - b|."""
+    generator = np.random.default_rng(6)
+    w, b, a = generator.normal(size=(9, 60)), generator.normal(size=60), generator.normal(size=60)
+    x, r = generator.normal(size=(2, 20, 9))
+    of, less, times = (torch.from_numpy(one).float() for one in (w, b, a))
+    network = Function(lambda v: (v @ of - less).abs() @ times)
+    rows, against = torch.from_numpy(x).float(), torch.from_numpy(r).float()[:, None]
+    found = explained("integrated_gradients", network, rows, against, tolerance=1e-3, floor=1e-5)
+    z, other = x @ w - b, r @ w - b
+    wanted = (x - r) * (((np.abs(z) - np.abs(other)) / (z - other) * a) @ w.T)
+    assert (np.abs(found.error) <= np.maximum(1e-3 * np.abs(found.output - found.reference), 1e-5)).all()
+    np.testing.assert_allclose(found.contributions, wanted, atol=0.005 * np.abs(wanted).max())
+    assert found.steps.mean() < 250  # 370 by halves of which each has three gradients
+    few = explained("integrated_gradients", network, rows, against, tolerance=1e-3, floor=1e-5, steps=60)
+    assert (few.steps <= 60).all() and (few.steps > 50).mean() > 0.5  # what a limit leaves room for is taken
+
+
 def test_a_product_and_a_maximum_are_shared_out_as_shapley_has_it() -> None:
     def shapley(f: Any, x: np.ndarray, r: np.ndarray) -> list[float]:
         none, first, second, both = (f(np.where(m, x, r)) for m in ([0, 0], [1, 0], [0, 1], [1, 1]))
@@ -263,7 +281,8 @@ def test_values_are_set_to_their_references_one_at_a_time() -> None:
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("kind", ["cnn, several pools", "mlp"])
 def test_what_stands_beside_a_row_does_not_matter(name: str, kind: str) -> None:
-    """Rows in another order, alone, and among others are explained alike, but for rounding."""
+    """Rows in another order, alone, and among others are explained alike, but for rounding; of ways with many bends it
+    may decide which of two pieces of like errors is halved, so that contributions are as exact and not the same."""
     options, shape = KINDS[kind]
     network = models.build(options, [3, 4], shape, 2)
     if len(shape) == 2:
@@ -273,14 +292,22 @@ def test_what_stands_beside_a_row_does_not_matter(name: str, kind: str) -> None:
         x = torch.from_numpy(np.random.default_rng(5).normal(size=(11, *shape)).astype(np.float32))
         reference = torch.zeros(11, 1, *shape)
     whole = explained(name, network, x, reference, [-1.0, 1.0], batch=16)
+    allowed = 3 * Limits().allowed(whole.output - whole.reference)
+    agreeing = []
+
+    def agree(found: Attributions, rows: np.ndarray) -> None:
+        same = found.steps == whole.steps[rows]
+        agreeing.extend(same.tolist())
+        for field in ("contributions", "output", "reference", "error"):
+            away = np.abs(getattr(found, field) - getattr(whole, field)[rows]).reshape(len(rows), -1)
+            assert not (away.max(1) > np.where(same, 1e-6, allowed[rows])).any(), field
+
     order = np.random.default_rng(1).permutation(11)
-    turned = explained(name, network, x[order], reference[order], [-1.0, 1.0], batch=16)
-    np.testing.assert_array_equal(turned.steps, whole.steps[order])
-    for field in ("contributions", "output", "reference", "error"):
-        np.testing.assert_allclose(getattr(turned, field), getattr(whole, field)[order], atol=1e-6)
+    agree(explained(name, network, x[order], reference[order], [-1.0, 1.0], batch=16), order)
     for i in (0, 7, 10):
         alone = explained(name, network, x[i : i + 1], reference[i : i + 1], [-1.0, 1.0], batch=16)
-        np.testing.assert_allclose(alone.contributions[0], whole.contributions[i], atol=1e-6)
+        agree(alone, np.array([i]))
+    assert np.mean(agreeing) > (0.7 if name == "integrated_gradients" and kind != "mlp" else 0.99)
 
 
 def test_a_function_that_jumps_is_not_passed_over_in_silence() -> None:
