@@ -97,7 +97,7 @@ def fit(fits: Fits, name: str, head: int, repeat: int, fold: int) -> tuple[np.nd
     if wanted.kind == "time":
         of_times = (first, target[:, 1] > 0, others_x, wanted.times, fits.seed, options)
         return test_rows, baselines.fit_predict_times(name, x, *of_times)
-    forward, backward = _scale(fits, wanted, encoding.shape(fits.layout.features))
+    forward, backward = scale_of(fits, wanted)
     classes = len(wanted.classes)
     scores = baselines.fit_predict(name, x, forward(first), others_x, classes, fits.seed, options, fits.balanced)
     scores = backward(scores)
@@ -111,10 +111,11 @@ def _as_they_are(x: np.ndarray) -> np.ndarray:
 Mapped = Callable[[np.ndarray], np.ndarray]
 
 
-def _scale(fits: Fits, head: Head, inputs: encodings.Shape) -> tuple[Mapped, Mapped]:
+def scale_of(fits: Fits, head: Head) -> tuple[Mapped, Mapped]:
     """To the scale that the network's loss learns a head's values on, and back."""
     if head.kind != "value":
         return _as_they_are, _as_they_are
+    inputs = encodings.encoding(fits.transform, fits.code).shape(fits.layout.features)
     loss = losses.loss(losses.name_of(fits.loss, fits.heads), [head], inputs, fits.code)
     return getattr(loss, "forward", _as_they_are), getattr(loss, "backward", _as_they_are)
 

@@ -37,6 +37,7 @@ NAMES = (
 REGRESSION_NAMES = (
     *("majority", "linear_svm", "ridge", "random_forest", "decision_tree", "gradient_boosting", "elastic_net"),
 )
+SPARK_FOREST = "spark_forest"  # fitted by Spark ML out of tasks, not by `fit_predict`
 OF_SEQUENCES = frozenset((*sequence_baselines.NAMES, *sequence_baselines.REGRESSION_NAMES, *markov.NAMES))
 _OF_VALUES = {"logistic": "ridge", "kmer_logistic": "kmer_ridge"}  # what each is where values are learnt
 
@@ -531,7 +532,7 @@ def baseline_names(settings: Evaluation, heads: Sequence[Head], letters: bool = 
     `letters`: whether rows are base codes. InputError for an unknown one, or option of one, and for one OF_SEQUENCES
     where they are not.
     """
-    known = {*NAMES, *REGRESSION_NAMES, *cox.NAMES, *(OF_SEQUENCES if letters else ())}
+    known = {*NAMES, *REGRESSION_NAMES, SPARK_FOREST, *cox.NAMES, *(OF_SEQUENCES if letters else ())}
     for name in settings.baselines:
         if name not in known:
             of = " of rows that are no base codes" if name in OF_SEQUENCES else ""
@@ -547,10 +548,10 @@ def baseline_names(settings: Evaluation, heads: Sequence[Head], letters: bool = 
             if name in OF_SEQUENCES and (wanted := sequence_baselines.expected(option, value)) is not None:
                 raise InputError(f"found {value!r}; expected {wanted}", place)
     most = max((len(head.classes) for head in heads if head.kind not in UNLABELLED), default=None)
-    kind = names(most, letters) if most is not None else ()
+    kind = (*names(most, letters), SPARK_FOREST) if most is not None else ()
     if any(head.kind == "bases" for head in heads):
         kind = markov.NAMES
     if any(head.kind == "time" for head in heads):
-        kind = (*kind, *cox.NAMES)
+        kind = (*(name for name in kind if name != SPARK_FOREST), *cox.NAMES)
     same = {} if most else _OF_VALUES
     return list(dict.fromkeys(n for name in settings.baselines if (n := same.get(name, name)) in kind))

@@ -229,8 +229,9 @@ class Train(Section):
     )
     pretrained: Text = Field(
         "",
-        description="Id of a model of the lake that has learnt to tell hidden bases (task sequence_pretraining): every "
-        "network starts from its weights, but for what stands behind pooling, which starts anew; empty for none.",
+        description="Id of a model of the lake that has learnt of rows without labels, to tell hidden bases or "
+        "measured values (tasks sequence_pretraining, expression_pretraining): every network starts from its weights, "
+        "but for what tells labels, which starts anew; empty for none.",
     )
     validation: float = Field(
         0.0,
@@ -483,6 +484,12 @@ class Evaluation(Section):
     )
     resamples: int = Field(1000, ge=0, description="Of the group bootstrap that intervals come from.")
     max_rows: int = Field(20_000, ge=1, description="Training rows per fit of a baseline, at most.")
+    spark_rows: int = Field(
+        1_000_000,
+        ge=0,
+        description="With more rows in a data set than these, Spark ML's forest of all of them, spark_forest, stands "
+        "beside random_forest, which sees evaluate.max_rows; 0 for never, unless it is asked for by name.",
+    )
     options: dict[str, dict[str, Any]] = Field(
         {},
         description="Options of baselines, in place of their fixed ones: baseline, then option, then value. "

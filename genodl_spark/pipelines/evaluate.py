@@ -21,16 +21,16 @@ from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.entities import all_rows_about, check_column, tables_about
 from genodl_spark.lake.schema import identifier
 from genodl_spark.lake.tables.genomes import REFERENCE_BASES
-from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, HELD_OUT, SPLITS
+from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, SPLITS
 from genodl_spark.learning import feed, metrics, predictor, splits
 from genodl_spark.learning.baseline_fits import Fits, fit
-from genodl_spark.learning.baselines import baseline_names, of_features
+from genodl_spark.learning.baselines import SPARK_FOREST, baseline_names, of_features
 from genodl_spark.learning.heads import labelled, targets
 from genodl_spark.learning.metrics import HeldOut, Interval, best_baseline
 from genodl_spark.learning.splits import TEST
 from genodl_spark.learning.training import launch as training
 from genodl_spark.learning.training import plan
-from genodl_spark.registry import contrasts, negatives
+from genodl_spark.registry import contrasts, negatives, spark_forest
 from genodl_spark.registry.datasets import job_of, numbered_rows
 from genodl_spark.registry.labels import labelled_cohorts, read_labels
 from genodl_spark.registry.models import Chosen, chosen_model
@@ -75,7 +75,7 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
     name = run.cohort(
         cohort, labelled_cohorts(run, model.features, model.row.label_column, cohort), f"data for {run.settings.task}"
     )
-    _names(model)  # refuses before anything is read
+    _names(run, model)  # refuses before anything is read
     external = name != model.row.cohort
     contrasts.check(run, model, external)
     others = model.settings.evaluate.negatives
@@ -112,7 +112,7 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
         ours = int(uuid.uuid4().hex[:15], 16)
         run.lake.commit(HELD_OUT, [], {"model_id": ""}, {mark: ours})
         written = _score_external(run, model, name) if external else _score_folds(run, model)
-        asked = {MODEL, *PARTS, *_names(model), *([NULL] if model.settings.evaluate.null else [])}
+        asked = {MODEL, *PARTS, *_names(run, model), *([NULL] if model.settings.evaluate.null else [])}
         found = held_out(run, model, name).items()
         held = {predictor: scores for predictor, scores in found if predictor in asked or predictor.startswith(WITHOUT)}
         rows = _measure(run, model, name, held, digest)
@@ -133,12 +133,18 @@ def evaluate_model(run: Run, cohort: str | None, label: str | None, model_id: st
     run.report.metrics.update(as_metrics(stored, model, external))
 
 
-def _names(model: Chosen) -> list[str]:
+def _names(run: Run, model: Chosen) -> list[str]:
     """The baselines of all features, and those of each block alone, where there are blocks."""
     names = baseline_names(model.settings.evaluate, model.card.predicted, model.encoding.letters)
+    s = model.settings
+    if "random_forest" in names and SPARK_FOREST not in names and 0 < s.evaluate.spark_rows < _dataset(run, model).rows:
+        if s.quality.steps:
+            run.report.warn(f"no {SPARK_FOREST} stands beside the model: quality.steps are fitted in one memory")
+        else:
+            names.append(SPARK_FOREST)
     names = [name for name in names if (of := of_features(name, model.card.features)) is None or len(of)]
     blocks = blocks_among(model.features, model.card.features)
-    whole = ("majority", "cox_covariates")
+    whole = ("majority", "cox_covariates", SPARK_FOREST)
     alone = [f"{name}[{block}]" for name in names if name not in whole for block in blocks if len(blocks) > 1]
     return [*names, *alone]
 
@@ -151,16 +157,26 @@ def _dataset(run: Run, model: Chosen) -> Row:
     return DATASETS.row(run.lake.rows(DATASETS, {"dataset": model.row.dataset}).to_pylist()[0])
 
 
-def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
+def _fitted(run: Run, fits: Fits, names: list[str], dataset: Row) -> DataFrame:
     """Scores of the baselines on the rows held out: predictor, repeat, row_id, of (number of the head), scores;
-    each Spark task does a share of the fits."""
+    each Spark task does a share of the fits, but for those that Spark itself fits to the rows of `dataset`."""
+    from pyspark.sql import functions as F
     from pyspark.storagelevel import StorageLevel
 
     if fits.external is not None or not fits.folds:
         sets = [(0, plan.REGISTERED)]
     else:
         sets = [(r, k) for r in range(fits.layout.repeats) for k in range(fits.folds)]
-    work = [(name, head, *which) for name in names for head in range(len(fits.heads)) for which in sets]
+    forest = SPARK_FOREST in names
+    if forest:
+        spark_forest.check(fits)
+    work = [
+        (name, head, *which)
+        for name in names
+        if name != SPARK_FOREST
+        for head in range(len(fits.heads))
+        for which in sets
+    ]
     # A task costs a fraction of a second: several to a core, for balance, but not one per fit.
     # Every task gets some of each kind.
     tasks = min(len(work), 8 * task_slots(run.spark))
@@ -176,18 +192,22 @@ def _fitted(run: Run, fits: Fits, names: list[str]) -> DataFrame:
                         {"predictor": name, "repeat": repeat, "row_id": ids, "of": head, "scores": list(scores)}
                     )
 
-    rows = run.spark.range(0, tasks, 1, tasks).mapInPandas(
-        kernel, "predictor string, repeat int, row_id bigint, of int, scores array<double>"
-    )
-    return rows.persist(StorageLevel.DISK_ONLY)
+    found = run.spark.range(0, tasks, 1, tasks).mapInPandas(kernel, spark_forest.SCORES) if work else None
+    if forest:
+        learnt = run.lake.read(EXAMPLES).where(F.col("dataset") == dataset.dataset)
+        tested = learnt if fits.external is None else run.spark.read.parquet(*fits.external[0])
+        made = spark_forest.scored(fits, learnt, tested, sets)
+        found = made if found is None else found.unionByName(made)
+    assert found is not None
+    return found.persist(StorageLevel.DISK_ONLY)
 
 
 def _score_folds(run: Run, model: Chosen) -> int:
     """Adds the baselines' scores to `held_out`, where training left the model's own."""
     from pyspark.sql import functions as F
 
-    names = _names(model)
-    scored = _fitted(run, _fits(run, model, None), names) if names else None
+    names = _names(run, model)
+    scored = _fitted(run, _fits(run, model, None), names, _dataset(run, model)) if names else None
     if model.settings.evaluate.null:
         null = _null(run, model)
         names, scored = [*names, NULL], null if scored is None else scored.unionByName(null)
@@ -284,7 +304,7 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
     columns: list[Any] = [*common, "predictor", "repeat", "entity_id", "group", "head", "target", "event", *rest]
     rows = of_heads(scored.join(numbered, "entity_id"), model.card.predicted)
     rows = rows.withColumn("predictor", F.lit(MODEL)).withColumn("repeat", F.lit(0)).select(*columns)
-    names = _names(model)
+    names = _names(run, model)
     if names:
         packed = packed.join(numbered, "entity_id")
         packed.select(*feed.COLUMNS, feed.TARGETS).write.parquet(staging)
@@ -297,7 +317,8 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
         layout = feed.Layout(len(labels.entities), len(model.card.features), dtype, 0, width, entries, numbers)
         files = storage.files_under(staging, ".parquet")
         fitted = of_heads(
-            _fitted(run, _fits(run, model, (files, layout)), names).join(numbered, "row_id"), model.card.predicted
+            _fitted(run, _fits(run, model, (files, layout)), names, _dataset(run, model)).join(numbered, "row_id"),
+            model.card.predicted,
         )
         rows = rows.unionByName(fitted.select(*columns))
     run.lake.replace(HELD_OUT, rows.select(*HELD_OUT.column_names), {"model_id": model.row.model_id, "cohort": cohort})

@@ -23,7 +23,7 @@ from genodl_spark.job.run import Report, Run, code_of, fingerprint
 from genodl_spark.lake.tables.learning import TRIALS
 from genodl_spark.learning import baselines, encodings, metrics, tuning
 from genodl_spark.learning.baseline_fits import Fits, inner_metric
-from genodl_spark.learning.baselines import baseline_names
+from genodl_spark.learning.baselines import SPARK_FOREST, baseline_names
 from genodl_spark.learning.metrics import headline_metric
 from genodl_spark.learning.settings import Dimension, Train
 from genodl_spark.learning.splits import Split
@@ -65,7 +65,8 @@ def tune(
     dataset, fresh = dataset_of(run.under(final), cohort, label)
     cohort, label = dataset.cohort, dataset.label_column
     letters = encodings.encoding(dataset.transform, s.code_files).letters
-    names = baseline_names(s.evaluate, heads_of_row(dataset), letters)
+    # Spark ML's forest has fixed settings
+    names = [name for name in baseline_names(s.evaluate, heads_of_row(dataset), letters) if name != SPARK_FOREST]
     inner = dataset
     if not roles(run, dataset).get("validation"):
         nested = s.model_copy(update={"split": final.split.model_copy(update={"inner": s.tune.folds})})

@@ -367,6 +367,7 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         raise InputError("found no share of the bases to hide; expected one, such as 0.15, of a cnn", "model.masked")
     model = with_blocks(s.model, dataset.features)
     blocks = blocks_among(tasks.features(s), list(dataset.features))
+    begun, matched = pretrained.checked(run, heads, encoding, model, list(dataset.features))
     return plan.Job(
         files=run.lake.live_files(EXAMPLES, version, {"dataset": dataset.dataset}),
         layout=layout_of(dataset, s.code_files),
@@ -395,7 +396,8 @@ def job_of(run: Run, dataset: Row, staging: str) -> plan.Job:
         redrawn=(dataset.negatives or 0) if s.sequence.negatives == negatives.SHUFFLED else 0,
         blocks=blocks,
         code=s.code_files,
-        pretrained=pretrained.checked(run, heads, encoding, model, dataset.n_features),
+        pretrained=begun,
+        matched=matched,
         coefficients=clocks.weights_of(run, list(dataset.features)),
     )
 

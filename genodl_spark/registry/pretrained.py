@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from genodl_spark.core.errors import InputError
 from genodl_spark.job.run import Run
 from genodl_spark.lake.tables.learning import MODELS
@@ -20,7 +22,7 @@ def files_of(run: Run) -> ModelFiles | None:
         return None
     rows = run.lake.rows(MODELS, {"model_id": s.train.pretrained}).to_pylist()
     if not rows:
-        text = f"found no model {s.train.pretrained}; expected one that has learnt to tell hidden bases"
+        text = f"found no model {s.train.pretrained}; expected one that has learnt of rows without labels"
         raise InputError(f"{text}, see genodl list models", "train.pretrained")
     uri = run.lake.model_uri(s.train.pretrained)
     return model_files.files_of(MODELS.row(rows[0]), uri, s.code.trusted, s.code_files)
@@ -42,21 +44,26 @@ def fixed(run: Run) -> dict[str, Any]:
     return {f"model.{option}": value for option, value in options.items()}
 
 
-def checked(run: Run, heads: list[Head], encoding: Encoding, model: dict[str, Any], features: int) -> ModelFiles | None:
-    """The files of that model, whose networks those of `model`, over so many features, can start from. InputError,
-    which says in what they differ, where they cannot."""
+def checked(
+    run: Run, heads: list[Head], encoding: Encoding, model: dict[str, Any], features: list[str]
+) -> tuple[ModelFiles | None, np.ndarray | None]:
+    """The files of that model, whose networks those of `model`, over such features, can start from; and which feature
+    of it each is, None where features have no names. InputError, which says in what they differ, where they cannot."""
     files, s = files_of(run), run.settings
     if files is None:
-        return None
+        return None, None
     import torch
 
     from genodl_spark.learning import models, pretrained
 
-    if not encoding.letters:
-        raise InputError(f"found {s.train.pretrained} for rows that are no sequences; expected none", pretrained.PLACE)
-    stored, inputs = pretrained.network_of(files), encoding.shape(features)
+    bases = [head.kind for head in files.card().predicted] == ["bases"]
+    if encoding.letters != bases or not (bases or encoding.scaled):
+        of = "rows that are no sequences" if bases else "rows that are no measured values"
+        raise InputError(f"found {s.train.pretrained} for {of}; expected none", pretrained.PLACE)
+    stored, inputs = pretrained.network_of(files), encoding.shape(len(features))
     outputs = losses.loss(losses.name_of(s.train.loss, heads), heads, inputs, s.code_files).outputs
     with torch.device("meta"):
         network = models.build(model, [0], inputs, outputs, s.code_files)
     pretrained.check(network, str(model.get("kind")), stored, s.train.pretrained)
-    return files
+    named = None if bases else pretrained.places(features, files, s.min_feature_overlap)
+    return files, named

@@ -58,8 +58,8 @@ def test_errors_name_the_key(assignment: str, place: str, found: str) -> None:
 def test_a_task_that_does_not_exist() -> None:
     with pytest.raises(
         InputError,
-        match="expected ancestry, binding, biomarkers, gene_burden, methylation, multi_omics, sequence_class, "
-        "sequence_expression, sequence_pretraining, survival, tumor_type, variant_effect",
+        match="expected ancestry, binding, biomarkers, expression_pretraining, gene_burden, methylation, multi_omics, "
+        "sequence_class, sequence_expression, sequence_pretraining, survival, tumor_type, variant_effect",
     ):
         config.load("tumour")
 

@@ -13,7 +13,8 @@ the batches they see (folds of a cross-validation, seeds of an ensemble). One me
                                                    without rows it is evaluation, where nothing is
     network.trunk, network.trunk_options           of a network that can start from the weights of another one: names of
                                                    the parts that are taken over, and the options that shape them
-                                                   (pretrained.py)
+                                                   (pretrained.py); network.by_feature: along which dimension
+                                                   which of their weights are of features
     network.start_at(weight, bias)                 of a network that takes start="lda": the linear discriminants that
                                                    it starts at, (M, inputs, outputs) and (M, outputs)
                                                    (training/standardise.py)

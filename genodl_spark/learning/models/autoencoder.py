@@ -30,7 +30,12 @@ class Network(nn.Module):
     `beta` * (divergence of the latent distribution from a standard normal, of `variational` ones only, in nats).
     `denoising`: share of the inputs set to 0, their mean, while all of them are to be reconstructed (Vincent et al.
     2008). `dropout`: share of hidden units dropped in training.
+
+    `trunk` names the parts of which another network may start from the weights, `trunk_options` shape them;
+    `by_feature`: along which dimension which of their weights are of features.
     """
+
+    trunk = ("encoder", "decoder")
 
     def __init__(
         self,
@@ -60,6 +65,9 @@ class Network(nn.Module):
         self.decoder = mlp.Network(part(seeds, 1), (latent,), inputs[0], hidden[::-1], dropout)
         self.head = mlp.Network(part(seeds, 2), (latent,), outputs, [])
         self.auxiliary: torch.Tensor | None = None
+        self.trunk_options = {"hidden": list(hidden), "latent": latent, "variational": variational}
+        last = f"decoder.layers.{len(hidden)}"
+        self.by_feature = {"encoder.layers.0.weight": 1, f"{last}.weight": 2, f"{last}.bias": 2}
 
     def forward(self, x: torch.Tensor, rows: torch.Tensor | None = None, epoch: int = 0) -> torch.Tensor:
         """`rows` int64 (B,) and `epoch` key noise, masks and dropout; without rows there is none of them."""

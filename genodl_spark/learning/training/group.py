@@ -113,7 +113,7 @@ class Group:
         if job.coefficients is not None:
             self._give(job.coefficients)
         if job.pretrained is not None and stored is None:
-            pretrained.start(self.network, str(job.model.get("kind")), job.pretrained, self.members)
+            pretrained.start(self.network, str(job.model.get("kind")), job.pretrained, self.members, job.matched)
         self.honest = found.start.left_out if found.start is not None else None
         if found.start is not None:
             weight, bias = (self.of_members(placed(v, rank.device, rank.dtype)) for v in found.start.linear)

@@ -38,7 +38,8 @@ class Job:
     `chain`: what is done to measured values first; None for nothing. `lengths` float64 (F,): of features, for it.
     `shard`: each rank decodes a part of the rows (shards.py), not each machine all of them.
     `cut`: sequences longer than a row have been cut to it. `code`: the file of a network of the user's own.
-    `pretrained`: the model that networks start from; None for none.
+    `pretrained`: the model that networks start from; None for none. `matched` int64 (F,): which of its features each
+    feature is, -1 for none; None where features have no names.
     `blocks`: where features of each block stand that rows may lack: held-out rows are scored without each, too.
     `coefficients` float64 (F + 1,): of features, and the intercept, of a linear model that is given and not trained;
     None to train.
@@ -74,6 +75,7 @@ class Job:
     shard: bool = False
     redrawn: int = 0
     pretrained: ModelFiles | None = None
+    matched: np.ndarray | None = None
     blocks: dict[str, np.ndarray] = field(default_factory=dict)
     coefficients: np.ndarray | None = None
     code: Code = field(default_factory=dict)

@@ -63,6 +63,7 @@ def projects(job: Job, encoding: Encoding) -> bool:
     return (
         not job.shard
         and job.coefficients is None
+        and job.pretrained is None  # whose weights are of features
         and not job.options.blend  # a forest beside it sees features, and none learns from coordinates
         and encoding.projectable
         and not retold

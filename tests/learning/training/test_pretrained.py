@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -182,3 +183,60 @@ def one_of(content: bytes) -> bytes:
     from safetensors.torch import save
 
     return save({name: v[:1].clone() if name.startswith("network.") else v for name, v in load(content).items()})
+
+
+CODING = {"kind": "autoencoder", "hidden": [5], "latent": 3}
+
+
+def of_values(folder: Path, names: list[str], mine: list[heads.Head], **options: Any) -> plan.Job:
+    """30 rows of measured values of some features."""
+    folder.mkdir(exist_ok=True)
+    generator = np.random.default_rng(len(names))
+    x = generator.normal(size=(30, len(names))).astype(np.float32)
+    columns = {"row_id": np.arange(30), "x": packing.column(x), "folds": packing.column(np.zeros((30, 1), np.int8))}
+    if mine[0].numbers:
+        columns["target"] = np.arange(30.0) % 2
+    else:
+        columns[feed.TARGETS] = packing.column(np.empty((30, 0)))
+    pq.write_table(pa.table(columns), folder / "rows.parquet")
+    layout = feed.Layout(30, len(names), "float32", 1, targets=mine[0].numbers)
+    wanted = Train(**{"ensemble": 2, "epochs": 1, "min_steps": 0, "batch": 40} | options)
+    rest = (0, "none", 1.0, 0, CODING, wanted, 5, str(folder / "s"))
+    return plan.Job([f"file://{folder}/rows.parquet"], layout, "pyarrow", 1 << 30, mine, *rest, threads=1)
+
+
+def test_weights_of_features_go_to_those_of_the_same_name(tmp_path: Path) -> None:
+    theirs = [f"g{i}" for i in range(7)]
+    ours = ["g6", "new", "g0", "covariate:age", "g3"]
+    coding = of_values(tmp_path / "a", theirs, [heads.Head("none", "none")])
+    rank.run_alone(coding)
+    files = stored(tmp_path, coding, features=theirs, dtype="float32", transform="none")
+    with pytest.raises(InputError, match="found that model m0 knows 60% of the 5 features; expected 70% at least"):
+        pretrained.places(ours, files, 0.7)
+    matched = pretrained.places(ours, files, 0.6)
+    assert matched.tolist() == [6, -1, 0, -1, 3]
+    plain = of_values(tmp_path / "b", ours, TWO, ensemble=3)
+    made, before = begun(replace(plain, pretrained=files, matched=matched)), begun(plain)
+    own, start, of = made.network.state_dict(), before.network.state_dict(), load(weights(coding))
+    for name, value in own.items():
+        wanted = start[name].clone()
+        if not name.startswith("head."):
+            given = of[f"network.{name}"][[0, 1, 0]]
+            axis = {"encoder.layers.0.weight": 1, "decoder.layers.1.weight": 2, "decoder.layers.1.bias": 2}.get(name)
+            if axis is None:
+                wanted = given
+            else:
+                for place, number in enumerate(matched.tolist()):
+                    if number >= 0:
+                        wanted.select(axis, place).copy_(given.select(axis, number))
+        assert torch.equal(value, wanted), name
+    assert not torch.equal(own["encoder.layers.0.weight"], start["encoder.layers.0.weight"])
+    x = torch.from_numpy(np.random.default_rng(1).normal(size=(1, 4, 5)).astype(np.float32))
+    x[..., [1, 3]] = 0  # of what both know, the code is that of the model
+    whole = torch.zeros(1, 4, 7)
+    whole[..., [6, 0, 3]] = x[..., [0, 2, 4]]
+    with torch.no_grad():
+        theirs_code = pretrained.network_of(files).encode(whole)
+        torch.testing.assert_close(made.network.encode(x), theirs_code[[0, 1, 0]])
+    found = rank.run_alone(replace(plain, pretrained=files, matched=matched))
+    assert np.isfinite(found["history"][-1]["train"]).all()
