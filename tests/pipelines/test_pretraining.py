@@ -115,3 +115,46 @@ def test_from_windows_to_a_network_that_starts_from_them(genodl, lake: Lake, tmp
     path = Path(storage.local_path(storage.join(lake.model_uri(model), model_files.WEIGHTS)))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     assert "the file has changed since it was registered" in refused(f"train.pretrained={model}", "seed=3")
+
+
+def matrix(folder: Path, name: str, genes: list[int], labelled: bool) -> tuple[str, str]:
+    """40 samples of some genes, each a mixture of three programs, the first of which tells the class."""
+    generator = np.random.default_rng([5, labelled])
+    programs = generator.normal(size=(40, 3))
+    x = programs @ np.random.default_rng(6).normal(size=(3, 20)) + generator.normal(scale=0.3, size=(40, 20))
+    lines = ["gene\t" + "\t".join(f"{name}{i}" for i in range(40))]
+    lines += [f"g{j}\t" + "\t".join(f"{v:.4f}" for v in x[:, j]) for j in genes]
+    told = [f"{name}{i}\t{'ab'[int(programs[i, 0] > 0)]}" for i in range(40)]
+    paths = folder / f"{name}.tsv", folder / f"{name}_samples.tsv"
+    paths[0].write_text("\n".join(lines) + "\n")
+    told = ["sample_id\tlabel", *told]
+    paths[1].write_text("\n".join(told if labelled else [line.split("\t")[0] for line in told]) + "\n")
+    return str(paths[0]), str(paths[1])
+
+
+def test_from_samples_without_labels_to_a_network_of_others(genodl, lake: Lake, tmp_path: Path) -> None:
+    at = ("--lake", lake.uri)
+    for name, genes in (("many", list(range(18))), ("few", [19, 3, *range(4, 18)])):
+        values, samples = matrix(tmp_path, name, genes, name == "few")
+        assert genodl(ingest, "expression", values, "--samples", samples, "--cohort", name, *at)[0] == 0
+    coding = ["model.hidden=[6]", "model.latent=3", "tracking.uri=off", "train.epochs=3", "train.min_steps=10"]
+    of = ("--procs", "1", "--cohort")
+    code, report, line = genodl(train, "expression_pretraining", *at, *of, "many", *sets(*coding))
+    assert code == 0, line
+    model = report["metrics"]["model_id"]
+    begins = [*coding, "model.kind=autoencoder", f"train.pretrained={model}", "train.learning_rate=1e-12"]
+    few = ("tumor_type", *at, *of, "few", *sets(*begins, "split.folds=2", "split.repeats=1", "train.ensemble=1"))
+    code, report, line = genodl(train, *few)
+    assert code == 0, line
+    ids = model, report["metrics"]["model_id"]
+    theirs, own = (load(storage.read_bytes(storage.join(lake.model_uri(i), model_files.WEIGHTS))) for i in ids)
+    cards = [model_files.registered(lake, i).card().features for i in ids]
+    name = "network.encoder.layers.0.weight"
+    for place, feature in enumerate(cards[1]):
+        if feature in cards[0]:
+            np.testing.assert_allclose(own[name][:, place], theirs[name][:, cards[0].index(feature)], atol=1e-6)
+    assert set(cards[1]) - set(cards[0]) == {"g19"}
+    code, report, _ = genodl(lineage, "models", "--key", ids[1], *at)
+    assert code == 0 and report["result"][0]["pretrained"]["model_id"] == model
+    code, _, line = genodl(train, *few, *sets("model.latent=4"))
+    assert code == 2 and f"other options than model {model}, latent 4 for 3" in line
