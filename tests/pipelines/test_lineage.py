@@ -15,7 +15,7 @@ from tests.pipelines.test_consequence_features import genes, vcf
 
 TASKS = sorted(path.stem for path in (Path(__file__).resolve().parents[2] / "conf" / "tasks").glob("*.toml"))
 ANNOTATED = ("gene_burden", "variant_effect")  # from consequences of variants for the genes of `genes`
-MATRICES = ("biomarkers", "methylation", "multi_omics", "survival", "tumor_type")
+MATRICES = ("expression_pretraining", "biomarkers", "methylation", "multi_omics", "survival", "tumor_type")
 ROWS = 40
 QUICK = ("train.epochs=2", "train.min_steps=20", "train.ensemble=2", "tracking.uri=off", "train.launcher=process")
 
