@@ -26,7 +26,7 @@ from genodl_spark.job import config
 from genodl_spark.job.run import Report, Run
 from genodl_spark.learning.metrics import HeldOut
 from genodl_spark.pipelines.evaluate import chosen_model
-from genodl_spark.registry.scores import held_out
+from genodl_spark.registry.scores import MODEL, PARTS, held_out
 from genodl_spark.report import content
 from tests.reference.run import DATA, Line, lines, together, verb
 
@@ -133,13 +133,14 @@ def _by_experiment(
         low, high = np.percentile(drawn, [2.5, 97.5])
         return f"{values.mean():{sign}.4f} [{low:{sign}.4f}, {high:{sign}.4f}]"
 
-    best = max((name for name in tables if name != "model"), key=lambda name: tables[name].mean())
+    others = [name for name in tables if name not in (MODEL, *PARTS)]
+    best = max(others, key=lambda name: tables[name].mean())
     for predictor, table in tables.items():
         yield [
             "variant_effect", data, "mean pearson", predictor, shown(table),
             f"{np.std(table.mean(1), ddof=1):.4f}" if len(table) > 1 else "",
-            f"{shown(tables['model'] - tables[best], '+')} to {best}" if predictor == "model" else "",
-            f"{seconds:.0f}" if predictor == "model" else "",
+            f"{shown(tables[MODEL] - tables[best], '+')} to {best}" if predictor == MODEL else "",
+            f"{seconds:.0f}" if predictor == MODEL else "",
         ]  # fmt: skip
 
 
