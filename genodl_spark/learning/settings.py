@@ -443,6 +443,14 @@ class Biomarkers(Section):
         ["integrated_gradients", "deeplift"],
         description="Methods of explain whose ranks of features count in the consensus, beside tests and halves.",
     )
+    planted: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Times that differences of known sizes are planted into the registered model's rows, with labels "
+        "dealt anew, to tell how much of them the test finds in such a cohort, and how much of what it finds is false; "
+        "0 for none.",
+    )
     max_rows: int = Field(20_000, ge=4, description="Rows of a training set that are tested, at most.")
 
 

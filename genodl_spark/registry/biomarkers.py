@@ -19,7 +19,7 @@ from genodl_spark.formats import gmt
 from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.tables.learning import ATTRIBUTIONS, BIOMARKERS, DATASETS, ENRICHMENT, EXAMPLES
-from genodl_spark.learning.biomarkers import consensus, enrichment
+from genodl_spark.learning.biomarkers import consensus, enrichment, planted
 from genodl_spark.learning.biomarkers.consensus import Consensus
 from genodl_spark.learning.biomarkers.differences import Differences, benjamini_hochberg, ranks
 from genodl_spark.learning.biomarkers.fits import Sought
@@ -39,9 +39,11 @@ log = logging.getLogger("genodl")
 
 _SAID = (
     "head int, repeat int, fold int, test string, rank binary, significant binary, frequency binary, "
-    "stability array<double>, effect binary, of binary, statistic binary, p_value binary, reason array<string>"
+    "stability array<double>, effect binary, of binary, statistic binary, p_value binary, reason array<string>, "
+    "planted array<double>"
 )
 _NAMED = 20  # biomarkers that the run report names
+_PLANTED = 100  # differences from which on it counts how much of what is found is false
 
 
 def check(run: Run, model: Chosen, cohort: str) -> bool:
@@ -96,7 +98,8 @@ def bring_up_to_date(run: Run, model: Chosen, force: bool) -> bool:
     asked = run.settings.biomarkers.model_dump()
     numbers = {name: hashlib.sha256(rank.tobytes()).hexdigest() for name, rank in attributed.items()}
     gone = [there.withdrawn] if there.withdrawn else []
-    made_of = digest(asked, sorted(map(str, numbers.items())), code_of(consensus.__name__, model.settings), *gone)
+    code = [code_of(module.__name__, model.settings) for module in (consensus, planted)]
+    made_of = digest(asked, sorted(map(str, numbers.items())), *code, *gone)
     mark = f"biomarkers {fingerprint(where(model))}"
     done = False
     if run.lake.marked(BIOMARKERS, [mark]) != {mark: made_of} or force:
@@ -135,7 +138,8 @@ def _found(run: Run, model: Chosen, dataset: Row, attributed: dict[tuple[str, st
     fits = fits_of(run.under(model.as_trained), dataset, None, model.row.seed, model.settings.evaluate)
     sought = Sought(fits, run.settings.biomarkers)
     sets = plan.training_sets(dataset.repeats if dataset.folds else 0, dataset.folds)
-    work = [(head, one.repeat, one.fold) for head, _ in _heads(model) for one in sets]
+    # The registered model's first, as differences are planted into its rows, too.
+    work = [(head, one.repeat, one.fold) for head, _ in _heads(model) for one in reversed(sets)]
     log.info("testing %d features in %d training sets", dataset.n_features, len(work))
     tasks = min(len(work), 4 * task_slots(run.spark))
 
@@ -143,7 +147,8 @@ def _found(run: Run, model: Chosen, dataset: Row, attributed: dict[tuple[str, st
         for batch in batches:
             for task in batch.column(0).to_pylist():
                 for head, repeat, fold in work[task::tasks]:
-                    yield _as_row(sought.of(head, repeat, fold), head, repeat, fold)
+                    also = sought.planted(head) if fold == plan.REGISTERED else None
+                    yield _as_row(sought.of(head, repeat, fold), head, repeat, fold, also)
 
     said = run.spark.range(0, tasks, 1, tasks).mapInArrow(kernel, _SAID).toArrow().to_pylist()
     parts = []
@@ -154,7 +159,9 @@ def _found(run: Run, model: Chosen, dataset: Row, attributed: dict[tuple[str, st
     return pa.concat_tables(parts)
 
 
-def _as_row(found: consensus.OfSet, head: int, repeat: int, fold: int) -> pa.RecordBatch:
+def _as_row(
+    found: consensus.OfSet, head: int, repeat: int, fold: int, also: planted.Recovered | None
+) -> pa.RecordBatch:
     """What a task says of a training set: of tests of folds only the ranks, and which are significant."""
     of, whole = found.found, fold == plan.REGISTERED
     row = {
@@ -171,6 +178,7 @@ def _as_row(found: consensus.OfSet, head: int, repeat: int, fold: int) -> pa.Rec
         "statistic": (pa.binary(), of.statistic.tobytes() if whole else None),
         "p_value": (pa.binary(), of.p_value.tobytes() if whole else None),
         "reason": (pa.list_(pa.string()), of.reason.tolist() if whole else None),
+        "planted": (pa.list_(pa.float64()), None if also is None else [*also.found, also.false]),
     }
     return pa.RecordBatch.from_pydict({name: pa.array([value], type_) for name, (type_, value) in row.items()})
 
@@ -223,6 +231,7 @@ def _rows(run: Run, model: Chosen, head: Head, said: list[dict[str, Any]], other
             [(k, v) for k, v in _stability(found, Stability(*whole["stability"])).items() if np.isfinite(v)],
             pa.map_(pa.string(), pa.float64()),
         ),
+        "planted": _planted(whole["planted"]),
         "asked": pa.scalar(
             [(name, float(getattr(run.settings.biomarkers, name))) for name in ("rate", "agreement", "threshold")],
             pa.map_(pa.string(), pa.float64()),
@@ -254,6 +263,13 @@ def _maps(others: dict[str, np.ndarray], count: int) -> pa.Array:
     return pa.MapArray.from_arrays(ends, keys, pa.array(values.ravel().astype(np.int32)))
 
 
+def _planted(numbers: list[float]) -> pa.Scalar:
+    """What was found of planted differences, as the table has it."""
+    names = [*(f"found@{size:g}" for size in planted.SIZES), "false"]
+    said = None if np.isnan(numbers).any() else list(zip(names, numbers, strict=True))
+    return pa.scalar(said, pa.map_(pa.string(), pa.float64()))
+
+
 def _stability(found: Consensus, halves: Stability) -> dict[str, float]:
     return {
         f"{name}{end}": getattr(of, part)
@@ -275,6 +291,7 @@ def figures(run: Run, model: Chosen) -> dict[str, Any]:
         F.first("test").alias("test"),
         F.first("training_sets").alias("training_sets"),
         F.first("stability").alias("stability"),
+        F.first("planted").alias("planted"),
         F.count("*").alias("features"),
         F.count("p_value").alias("tested"),
         F.count_if("selected").alias("selected"),
@@ -287,8 +304,10 @@ def figures(run: Run, model: Chosen) -> dict[str, Any]:
         found[row.label_column] = {
             **{name: row[name] for name in ("test", "features", "tested", "training_sets", "selected", "stable")},
             "stability": dict(row.stability),
+            "planted": row.planted,
             "first": [],
         }
+        _warn_of_false(run, row)
     best = table.where("selected AND consensus_rank IS NOT NULL").select("label_column", "feature", "consensus_rank")
     for row in best.orderBy("consensus_rank").limit(_NAMED * max(len(found), 1)).collect():
         if len(found[row.label_column]["first"]) < _NAMED:
@@ -306,6 +325,18 @@ def figures(run: Run, model: Chosen) -> dict[str, Any]:
         for row in sets.collect():
             found[row.label_column]["enrichment"] = {n: row[n] for n in ("sets", "tested", "over", "shifted")}
     return found
+
+
+def _warn_of_false(run: Run, row: Row) -> None:
+    """Warns where far more of what a test finds is false than was asked for; of few features chance decides that."""
+    rate, times = run.settings.biomarkers.rate, run.settings.biomarkers.planted
+    enough = planted.SHARE * row.tested * times >= _PLANTED
+    if enough and row.planted is not None and row.planted["false"] > 2 * rate:
+        run.report.warn(
+            f"{row.planted['false']:.0%} of what {row.test} finds of differences planted for {row.label_column} is "
+            f"false; expected {rate:.0%}: rows are few, or do not follow the test's distribution, try another "
+            "(biomarkers.test)"
+        )
 
 
 # --- gene sets

@@ -133,6 +133,7 @@ def _of_rows(model: Chosen, head: Head, rows: list[dict[str, Any]]) -> MarkersSh
         frequency=numbers("frequency"),
         selected=np.array([row["selected"] for row in rows]),
         rank=np.array([row["consensus_rank"] for row in rows]),
+        planted=dict(rows[0]["planted"] or []),
         by={name: np.array([of[name] for of in ranks]) for name in sorted(ranks[0])},
         limit=float(p[q <= rate].max()) if (q <= rate).any() else np.nan,
     )

@@ -64,7 +64,8 @@ class MarkersShown:
     `rate`, NaN where none is; `agreement` and `threshold`: shares from which a feature is selected, and stable in
     halves; `stability`: its index by name, as the table has it. `by`: ranks of features by method, int (F,) each.
     `values` float (G, n): of the features at the places `shown`, in n of the `rows` that the model learnt from, NaN
-    missing; `codes` int (n,): their classes.
+    missing; `codes` int (n,): their classes. `planted`: what the test finds of planted differences, by name, as the
+    table has it.
     """
 
     label: str
@@ -90,6 +91,7 @@ class MarkersShown:
     values: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     codes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     rows: int = 0
+    planted: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,12 @@ def _markers(shown: MarkersShown, prefix: str) -> str:
     table = html_table(header, rows, range(1, len(header)), label=True) if rows else ""
     said = "" if shown.selected.any() else "None is selected: the first of those tested. "
     note = f"<p class=quiet>{said}Columns of methods and the last one are ranks.</p>" if rows else ""
+    sizes = {name.removeprefix("found@"): share for name, share in shown.planted.items() if name != "false"}
+    unit = "powers of 2" if shown.test == "negative_binomial" else "standard deviations"
+    if sizes:
+        found = ", ".join(f"{share:.0%}" for share in sizes.values())
+        told = f"Of differences of {', '.join(sizes)} {unit}, planted where labels are dealt anew, {found} are found; "
+        note = f"<p>{told}of what is found there {shown.planted['false']:.0%} is false.</p>{note}"
     return f"<h3>Biomarkers of {escape(shown.label)}</h3>{pictures}{table}{note}"
 
 

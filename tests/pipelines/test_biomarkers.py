@@ -17,7 +17,7 @@ from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.ingested import EXPRESSION
 from genodl_spark.lake.tables.learning import ATTRIBUTIONS, BIOMARKERS, ENRICHMENT, SPLITS
 from genodl_spark.learning import model_files, predictor
-from genodl_spark.learning.biomarkers import moderated, negative_binomial, stability
+from genodl_spark.learning.biomarkers import moderated, negative_binomial, planted, stability
 from genodl_spark.learning.biomarkers.differences import benjamini_hochberg, ranks
 from genodl_spark.learning.explain.explainer import Asked, explainer_of
 from jobs import evaluate, explain, forget, ingest, train
@@ -101,6 +101,12 @@ def test_counts_from_a_model_to_gene_sets(genodl, lake: Lake, tmp_path: Path) ->
     assert {g for g in GENES if rows[g].selected} == chosen >= set(GENES[:6])
     assert told["selected"] == len(chosen) and set(told["first"]) == chosen
     assert told["stability"]["training_sets"] == pytest.approx(stability.index(significant).value)
+    fold_seed = [0, 0, 0, 1]
+    known = planted.recovered(x, kind, 2, True, False, 0.1, 3, fold_seed)
+    names = ["found@0.5", "found@1", "found@2", "false"]
+    assert told["planted"] == pytest.approx(dict(zip(names, [*known.found, known.false], strict=True)))
+    assert known.found[2] > 0
+    assert dict(rows["G00"].planted) == told["planted"] and dict(rows["G00"].asked)["rate"] == 0.1
     assert dict(rows["G00"].stability) == told["stability"] and told["stability"].keys() >= {"halves", "halves_low"}
     often = np.array([rows[g].frequency for g in GENES])
     assert often.sum() == pytest.approx(5) and often[:8].mean() > 5 * often[8:].mean() and often[20] == 0
@@ -174,6 +180,7 @@ def test_counts_from_a_model_to_gene_sets(genodl, lake: Lake, tmp_path: Path) ->
     assert genodl(evaluate, "biomarkers", *mine, *quick)[0] == 0
     assert genodl(write_page, *at[:2], "--output", str(tmp_path / "page"))[0] == 0
     html = (tmp_path / "page" / "index.html").read_text()
+    assert "planted where labels are dealt anew" in html
     assert "Biomarkers of status" in html and "two03" not in html and "Heat map of" in html
     assert "Standard scores of 13 rows that the model learnt from" in html
 

@@ -75,6 +75,7 @@ def test_rows_of_the_table_are_read_in_the_order_of_features() -> None:
         "significant_share": 0.6,
         "frequency": None,
         "stability": [("training_sets", 0.7)],
+        "planted": [("found@1", 0.5), ("false", 0.1)],
         "asked": [("rate", 0.06), ("agreement", 0.4), ("threshold", 0.8)],
     }
     table = [
@@ -99,6 +100,7 @@ def test_rows_of_the_table_are_read_in_the_order_of_features() -> None:
     assert made.limit == pytest.approx(0.02) and (made.rate, made.agreement, made.threshold) == (0.06, 0.4, 0.8)
     assert made.selected.tolist() == [True, False, False, False, True] and np.isnan(made.p_value[2])
     assert np.isnan(made.frequency).all() and made.stability == {"training_sets": 0.7}
-    older = [{**row, "asked": None, "q_value": row["q_value"] and 0.9} for row in table]
+    assert made.planted == {"found@1": 0.5, "false": 0.1}
+    older = [{**row, "asked": None, "planted": None, "q_value": row["q_value"] and 0.9} for row in table]
     made = shown._of_rows(model, Head("status", "classes", ("a", "b")), older)
-    assert np.isnan(made.limit) and made.rate == 0.1
+    assert np.isnan(made.limit) and made.rate == 0.1 and made.planted == {}

@@ -494,6 +494,13 @@ BIOMARKERS = Table(
             "significant, and of what halves of the registered model's rows select",
         ),
         Column(
+            "planted",
+            "map<string,double>",
+            "Of all rows the same: found@0.5, found@1 and found@2, the share that the test finds of differences of so "
+            "many standard deviations, of counts powers of 2, planted where labels are dealt anew; and false, the "
+            "share of what it finds there that is none of them; NULL where not asked for, or of too few features",
+        ),
+        Column(
             "asked",
             "map<string,double>",
             "Of all rows the same: rate, agreement and threshold that it was sought with; NULL of older versions",

@@ -5,5 +5,6 @@ what several training sets and methods agree on.
     negative_binomial    of counts
     differences          what a test says; false discovery rates
     stability            selections in halves of the rows; how stable a selection is
+    planted              what a test finds of differences that are planted into a training set
     enrichment           sets of genes among the features
 """

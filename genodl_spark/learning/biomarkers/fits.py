@@ -14,6 +14,7 @@ from genodl_spark.learning.biomarkers import consensus, stability
 from genodl_spark.learning.biomarkers.consensus import OfSet
 from genodl_spark.learning.biomarkers.differences import ranks
 from genodl_spark.learning.biomarkers.negative_binomial import are_counts
+from genodl_spark.learning.biomarkers.planted import Recovered, recovered
 from genodl_spark.learning.encodings.values import Values
 from genodl_spark.learning.heads import labelled, targets
 from genodl_spark.learning.settings import Biomarkers
@@ -21,6 +22,19 @@ from genodl_spark.learning.training import plan
 
 _STORED = Values()
 _ROWS = 1024  # that are looked at together
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Rows of a training set: `x` (n, F) as it is tested, `scaled` (n, F) on the scale where differences are effects,
+    `codes` int (n,), their classes; `allowed`: features that the set may use, and whether `counts` are tested."""
+
+    x: np.ndarray
+    scaled: np.ndarray
+    codes: np.ndarray
+    allowed: np.ndarray
+    counts: bool
+    seed: list[int]
 
 
 @dataclass(frozen=True)
@@ -33,9 +47,28 @@ class Sought:
     def of(self, head: int, repeat: int, fold: int) -> OfSet:
         """What the training set says of its features, for a head of classes; a feature that the set may not use is last
         of all."""
+        s, drawn = self.settings, self._drawn(head, repeat, fold)
+        allowed, count = drawn.allowed, drawn.x.shape[1]
+        most = stability.most_for(s.false, len(allowed), s.threshold)
+        asked = consensus.Asked(drawn.counts, s.trend, s.rate, s.pairs, most)
+        x, scaled = drawn.x[:, allowed], drawn.scaled[:, allowed]
+        found = consensus.of_training_set(x, scaled, drawn.codes, self._classes(head), asked, drawn.seed)
+        return found if len(allowed) == count else _spread(found, allowed, count)
+
+    def planted(self, head: int) -> Recovered:
+        """What a test would find of differences of known sizes in the rows that the registered model learnt from."""
+        s, drawn = self.settings, self._drawn(head, 0, plan.REGISTERED)
+        kind = (self._classes(head), drawn.counts, s.trend, s.rate, s.planted)
+        return recovered(drawn.x[:, drawn.allowed], drawn.codes, *kind, [*drawn.seed, 1])
+
+    def _classes(self, head: int) -> int:
+        return len(self.fits.heads[head].classes)
+
+    def _drawn(self, head: int, repeat: int, fold: int) -> _Drawn:
+        """The rows of a training set that are tested."""
         fits, s = self.fits, self.settings
         data = examples(tuple(fits.files), fits.layout)
-        wanted, own = fits.heads[head], targets(fits.heads)[head]
+        own = targets(fits.heads)[head]
         learns = plan.learns(data.folds, [plan.TrainingSet(repeat, fold)], fits.folds)[0]
         rows = np.flatnonzero(learns & labelled(data.target[:, own]))
         seed = [fits.seed, repeat, fold + 1]
@@ -53,10 +86,7 @@ class Sought:
         if fits.allowed is not None:
             which = repeat * fits.folds + fold if fold != plan.REGISTERED else -1
             allowed = np.flatnonzero(fits.allowed[which])
-        most = stability.most_for(s.false, len(allowed), s.threshold)
-        asked = consensus.Asked(counts, s.trend, s.rate, s.pairs, most)
-        found = consensus.of_training_set(x[:, allowed], scaled[:, allowed], codes, len(wanted.classes), asked, seed)
-        return found if len(allowed) == x.shape[1] else _spread(found, allowed, x.shape[1])
+        return _Drawn(x, scaled, codes, allowed, counts, seed)
 
     def _counts(self, data: feed.Examples) -> bool:
         """Whether counts are tested, in all training sets alike: as the settings say, or as all values are that the
