@@ -219,6 +219,20 @@ def paired_mean(pairs: Sequence[tuple[Held, Held]], metric: str, resamples: int 
     return Interval(float(np.mean(values)), *_percentiles([np.mean(drawn, axis=0)] if complete else []))
 
 
+def apart(a: Held, b: Held, resamples: int = 1000, seed: int = 0) -> dict[str, Interval]:
+    """metric(a) - metric(b) with its 95% interval, of each metric of both: of different rows, such as of two cohorts,
+    each with draws of its own. Draws in which either is undefined are left out of its interval."""
+    sides = [_pooled(a), _pooled(b)]
+    values = [side.values() for side in sides]
+    drawn = [[side(counts) for counts in side.draws(resamples, seed, stream)] for stream, side in enumerate(sides)]
+    found = {}
+    for name in (name for name in values[0] if name in values[1]):
+        left, right = (np.concatenate([np.empty(0), *(part[name] for part in side)]) for side in drawn)
+        both = [left - right] if len(left) == len(right) else []  # a side without rows has no draws
+        found[name] = Interval(values[0][name] - values[1][name], *_percentiles(both))
+    return found
+
+
 def by_group(
     held: HeldOut, labels: Sequence[str | None], resamples: int = 1000, seed: int = 0
 ) -> dict[str, dict[str, Interval]]:

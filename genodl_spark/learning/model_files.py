@@ -43,6 +43,7 @@ Name = Annotated[str, Field(max_length=4096)]
 Temperature = Annotated[float, Field(ge=0.01, le=100)]  # what is fitted lies from e**-3 to e**3
 Share = Annotated[float, Field(ge=0, le=1)]
 Reach = Annotated[float, Field(ge=0)]
+Cut = Annotated[float, Field(ge=0)]
 
 
 @checked(frozen=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
@@ -83,7 +84,9 @@ class Card:
     `boosted` and `ridge_regression`: shares in the outputs of what stands beside the networks (linear_part.py and so
     on); those of each of several heads stand there. In models of before, `linear` is that of a forest, too. `reaches`:
     by block of features that rows may lack how far answers move without it (lacking.py), of each head; of blocks of
-    which that is not known there are none.
+    which that is not known there are none. `cuts`: of each head what says which classes may be, or between which values
+    the truth lies, for the share `coverage` of rows (conformal.py); None where that is not known, and models of before
+    have none at all.
     """
 
     format: int
@@ -109,6 +112,8 @@ class Card:
     boosted: Share = 0.0
     ridge_regression: Share = 0.0
     reaches: dict[Name, Annotated[list[Reach], Field(max_length=1 << 12)]] = dataclasses.field(default_factory=dict)
+    coverage: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    cuts: Annotated[list[Cut | None], Field(max_length=1 << 12)] = dataclasses.field(default_factory=list)
 
     @property
     def chain(self) -> Chain | None:
@@ -144,6 +149,10 @@ class Card:
     def reaching(self, reaches: dict[str, list[float]]) -> Card:
         """The same card with other reaches of its blocks."""
         return dataclasses.replace(self, reaches=reaches)
+
+    def covering(self, coverage: float, cuts: list[float | None]) -> Card:
+        """The same card with other cuts of its heads."""
+        return dataclasses.replace(self, coverage=coverage, cuts=cuts)
 
     def _with(self, values: list[dict[str, float]]) -> Card:
         if not self.heads:
@@ -190,6 +199,8 @@ class Card:
             raise ValueError("steps of measured values alone")
         if any(len(found) != len(self.predicted) for found in self.reaches.values()):
             raise ValueError("a reach of each head for every block that has any")
+        if self.cuts and len(self.cuts) != len(self.predicted):
+            raise ValueError("a cut of each head, where there is any")
         if not _small(self.options):
             raise ValueError("options of steps that are words, numbers, and short lists or tables of them")
         if not _small(self.model):

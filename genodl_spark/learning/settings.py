@@ -337,6 +337,13 @@ class Predict(Section):
         le=1,
         description="A class predicted with less is marked as an abstention, as are rows unlike those of training.",
     )
+    coverage: float = Field(
+        0.9,
+        ge=0,
+        lt=1,
+        description="Share of rows like those held out whose class is in prediction_set, or whose value lies from "
+        "prediction_low to prediction_high; fixed when a model is trained; 0 for none.",
+    )
     first: Text = Field(
         "",
         description="Only entities from this one on, by name and included, are scored, and these whether or not they "

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("genodl")
 NULL = "shuffled_labels"
 _NEGATIVES, _SIMILARITY = f"{BESIDE}negatives=", f"{BESIDE}similarity to training="
+_DROP = f"{BESIDE}drop from="
 _ATTEMPTS = 3
 
 
@@ -329,8 +330,9 @@ def _score_external(run: Run, model: Chosen, cohort: str) -> int:
 
 
 def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, list[HeldOut]], digest: str) -> list[dict[str, Any]]:
-    """Rows of `evaluations`: the model, its baselines, the paired difference to the best of them,
-    and the model by report.by, by similarity to training rows, and against other negatives."""
+    """Rows of `evaluations`: the model, its baselines, the paired difference to the best of them, how much better the
+    model was on rows held out of the cohort that trained it, where this is another, and the model by report.by, by
+    similarity to training rows, and against other negatives."""
     s, seed = model.settings, int(model.row.seed)
     common = {"model_id": model.row.model_id, "cohort": cohort, "fingerprint": digest, "evaluated_at": now()}
     rows: list[dict[str, Any]] = []
@@ -357,6 +359,9 @@ def _measure(run: Run, model: Chosen, cohort: str, held: dict[str, list[HeldOut]
     if best is not None:
         difference = metrics.paired(held[MODEL], held[best], metric, s.evaluate.resamples, seed)
         add(f"{MODEL} - {best}", "", n_test, {metric: difference})
+    own = model.row.cohort
+    if cohort != own and (home := held_out(run, model, own).get(MODEL)) is not None:
+        add(MODEL, f"{_DROP}{own}", n_test, metrics.apart(home, held[MODEL], s.evaluate.resamples, seed))
     for name, rows_of in by_similarity(run, model, _dataset(run, model), cohort, held[MODEL]):
         intervals = metrics.intervals(rows_of, s.evaluate.resamples, seed)
         add(MODEL, f"{_SIMILARITY}{name}", metrics.n_test(rows_of), {metric: intervals[metric]})
@@ -407,6 +412,8 @@ def as_metrics(rows: list[Row], model: Chosen, external: bool) -> dict[str, Any]
         elif row.by.startswith(_NEGATIVES):
             scheme = row.by.removeprefix(_NEGATIVES)
             found.setdefault("negatives", {}).setdefault(scheme, {"n_test": row.n_test})[row.metric] = value
+        elif row.by.startswith(_DROP):
+            found.setdefault("drop", {"from": row.by.removeprefix(_DROP)})[row.metric] = value
         elif row.by.startswith(_SIMILARITY):
             name = f"similarity {row.by.removeprefix(_SIMILARITY)}"
             by.setdefault(name, {"n_test": row.n_test})[row.metric] = value

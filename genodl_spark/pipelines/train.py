@@ -17,7 +17,7 @@ from genodl_spark.job.run import Run, code_of, fingerprint, now
 from genodl_spark.lake.tables.genomes import ANNOTATIONS
 from genodl_spark.lake.tables.learning import HELD_OUT, MODELS, TREATMENTS
 from genodl_spark.lake.transactions import retried
-from genodl_spark.learning import calibration, encodings, lacking, losses, model_files
+from genodl_spark.learning import calibration, conformal, encodings, lacking, losses, model_files
 from genodl_spark.learning.heads import Head
 from genodl_spark.learning.model_files import WEIGHTS, beside, mixtures
 from genodl_spark.learning.predictor import batch_rows
@@ -30,7 +30,7 @@ from genodl_spark.registry.scores import MODEL, WITHOUT, with_targets
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, Row
+    from pyspark.sql import Row
 
 log = logging.getLogger("genodl")
 
@@ -45,6 +45,7 @@ def train(run: Run, cohort: str | None, label: str | None, force: bool) -> None:
         "train": s.train.model_dump(),
         "quality": s.quality.model_dump(),
         "batch": s.predict.batch,
+        "coverage": s.predict.coverage,
         "lengths": _annotations(run),
         # it is another order of rows
         **({"shard": True} if s.feed.shard else {}),
@@ -95,7 +96,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     job = job_of(run, dataset, staging)
     run.pin(staging)
     result = training.launch(run.spark, job, s.train.procs)
-    written, temperatures, shares = _keep_held_out(
+    written, temperatures, cuts, shares = _keep_held_out(
         run, dataset, model_id, [storage.join(staging, name) for name in result["scored"]], job
     )
     if not written:
@@ -112,7 +113,7 @@ def _train(run: Run, dataset: Row, digest: str, code: str, force: bool) -> None:
     uri = run.lake.model_uri(model_id)
     storage.write_json(storage.join(uri, HISTORY), result["history"])
     weights = storage.read_bytes(storage.join(staging, WEIGHTS))
-    card = card.tempered(temperatures).blended(shares)
+    card = card.tempered(temperatures).covering(s.predict.coverage, cuts).blended(shares)
     card = card.reaching(_reaches(run, model_id, card, list(job.blocks)))
     files = model_files.publish(uri, card, weights, s.own_code())
     row = {
@@ -156,10 +157,10 @@ def _register(run: Run, row: dict[str, Any]) -> None:
 
 def _keep_held_out(
     run: Run, dataset: Row, model_id: str, folders: list[str], job: plan.Job
-) -> tuple[int, list[float], list[dict[str, float]]]:
+) -> tuple[int, list[float], list[float | None], list[dict[str, float]]]:
     """Moves what the ranks scored into `held_out`; returns the number of rows, the temperature that suits those of
-    each head, and the shares in it of what stands beside the networks. Where anything does, all parts stand there, too;
-    and where its features are of blocks the model without each."""
+    each head, its cut (conformal.py), and the shares in it of what stands beside the networks. Where anything does, all
+    parts stand there, too; and where its features are of blocks the model without each."""
     from pyspark.sql import functions as F
 
     heads = heads_of_row(dataset)
@@ -190,23 +191,34 @@ def _keep_held_out(
     stored = run.lake.read(HELD_OUT).where(F.col("model_id") == model_id)
     measured = stored.where((F.col("role") != "test") & (F.col("predictor") == MODEL))
     measured = measured.select("head", "repeat", "entity_id", "target", "scores")
-    classes = any(head.classes for head in heads)
-    return stored.count(), _temperatures(measured, heads) if classes else [1.0] * len(heads), shares
+    suits: list[tuple[float, float | None]] = [(1.0, None)] * len(heads)
+    if any(_calibrates(head) for head in heads):
+        suits = calibrations(measured.toArrow(), heads, run.settings.predict.coverage)
+    return stored.count(), [t for t, _ in suits], [cut for _, cut in suits], shares
 
 
-def _temperatures(rows: DataFrame, heads: list[Head]) -> list[float]:
-    """What suits the scores of each head, out of rows of `held_out`; 1 for what is no class."""
+def _calibrates(head: Head) -> bool:
+    return bool(head.classes) or head.kind == "value"
+
+
+def calibrations(rows: pa.Table, heads: list[Head], coverage: float) -> list[tuple[float, float | None]]:
+    """The temperature that suits the scores of each head, 1 for what is no class, and its cut at that temperature, None
+    where too few rows tell; out of rows of `held_out`: head, repeat, entity_id, target, scores."""
     # sums of rows in another order end in other bits
-    found = rows.toArrow().sort_by([("repeat", "ascending"), ("entity_id", "ascending")])
-    temperatures = []
+    found = rows.sort_by([("repeat", "ascending"), ("entity_id", "ascending")])
+    suits: list[tuple[float, float | None]] = []
     for head in heads:
         mine = found.filter(pc.equal(found.column("head"), head.label)) if len(heads) > 1 else found
-        if not head.classes or not mine.num_rows:
-            temperatures.append(1.0)
+        if not _calibrates(head) or not mine.num_rows:
+            suits.append((1.0, None))
             continue
         scores = mine.column("scores").combine_chunks().flatten().to_numpy().reshape(-1, head.scores)
-        temperatures.append(calibration.temperature(scores, mine.column("target").to_numpy()))
-    return temperatures
+        target, entities = mine.column("target").to_numpy(), len(pc.unique(mine.column("entity_id")))
+        temperature = calibration.temperature(scores, target) if head.classes else 1.0
+        said = calibration.sharpen(scores, temperature) if head.classes else scores[:, 0]
+        cut = conformal.cut(said, target, entities, coverage) if coverage else math.nan
+        suits.append((temperature, None if math.isnan(cut) else cut))
+    return suits
 
 
 def _reaches(run: Run, model_id: str, card: model_files.Card, blocks: list[str]) -> dict[str, list[float]]:

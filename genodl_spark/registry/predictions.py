@@ -23,6 +23,7 @@ from genodl_spark.lake.files import StoredFile, opened
 from genodl_spark.lake.parts import Part, PartWriter
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.learning import PREDICTIONS, SPLITS
+from genodl_spark.learning import conformal
 from genodl_spark.learning import predictor as kernel
 from genodl_spark.learning.heads import Head, answers
 from genodl_spark.learning.lacking import interval
@@ -149,6 +150,7 @@ class Scoring:
             "abstained": pa.array(unusual | (value < self.least_probability) if classes else unusual),
             "in_training": pc.is_in(batch.entities, self.trained.value),
         }
+        columns |= _conformal(head, predictor.card.cuts[number] if predictor.card.cuts else None, calibrated)
         schema = PREDICTIONS.arrow_schema()
         # of a person without any block, or a sequence of which no base is known, to a model that tells bases
         nothing = np.isnan(value)
@@ -205,6 +207,21 @@ class Scoring:
             kept = batch.filter(pc.is_in(batch.column("entity_id"), self.wanted.value))
             if kept.num_rows:
                 yield kept
+
+
+def _conformal(head: Head, cut: float | None, calibrated: np.ndarray) -> dict[str, pa.Array]:
+    """The set or the interval that holds the truth of a head, as columns of `predictions`; none where no cut is known.
+    `calibrated`: float64 (B, scores)."""
+    if cut is None:
+        return {}
+    if not head.classes:
+        value = calibrated[:, 0]
+        return {"prediction_low": _known(value - cut), "prediction_high": _known(value + cut)}
+    inside = conformal.sets(calibrated, cut)
+    ends = np.concatenate([[0], inside.sum(1).cumsum()]).astype(np.int32)
+    found = pa.ListArray.from_arrays(ends, pa.array(head.classes, pa.string()).take(pa.array(np.nonzero(inside)[1])))
+    nothing = ~inside.any(1)
+    return {"prediction_set": found.take(pa.array(np.arange(len(inside)), mask=nothing)) if nothing.any() else found}
 
 
 def lacking(absent: np.ndarray, blocks: list[str]) -> pa.Array:

@@ -313,6 +313,21 @@ def test_pairs_are_drawn_independently() -> None:
     assert (four.high - four.low) / (single.high - single.low) == pytest.approx(0.5, abs=0.05)
 
 
+def test_cohorts_are_drawn_apart() -> None:
+    a, b = classified(300, 2, seed=1), classified(80, 2, seed=2)
+    found, sides = metrics.apart(a, b, 2000, seed=3), [metrics.intervals(one, 2000) for one in (a, b)]
+    assert set(found) == set(sides[0])
+    for name in ("accuracy", "auroc", "brier"):
+        assert found[name].value == pytest.approx(sides[0][name].value - sides[1][name].value, abs=1e-12)
+        # widths add up as those of independent draws do
+        width = np.hypot(*(side[name].high - side[name].low for side in sides))
+        assert found[name].high - found[name].low == pytest.approx(width, rel=0.08), name
+        assert found[name].low < found[name].value < found[name].high
+    nobody = replace(b, scores=np.full_like(b.scores, np.nan))
+    assert np.isnan(metrics.apart(a, nobody, 50)["accuracy"]).all()
+    assert np.isnan(metrics.apart(a, b, 0)["auroc"][1:]).all()
+
+
 def test_intervals_cover_and_groups_widen_them() -> None:
     covered = 0
     for seed in range(150):

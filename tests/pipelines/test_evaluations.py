@@ -21,6 +21,7 @@ def test_labels_and_values_of_a_column_called_label_are_told_apart() -> None:
         row("model", "label=a", 0.6, 4),
         row("model", f"{HEAD}size", 0.7, 5),
         row("majority", f"{HEAD}size", 0.2, 5),
+        row("model", "~drop from=a=b", 0.1, 9),
     ]
     named = SimpleNamespace(split_hash="s", model_id="m", model_version=1)
     model: Any = SimpleNamespace(
@@ -32,6 +33,7 @@ def test_labels_and_values_of_a_column_called_label_are_told_apart() -> None:
         return {"accuracy": {"value": value, "low": None, "high": None}}
 
     assert (found["model"], found["n_test"], found["baselines"]) == (accuracy(0.5), 9, {})
+    assert found["drop"] == {"from": "a=b", **accuracy(0.1)}
     assert found["by"] == {"a": {"n_test": 4, **accuracy(0.6)}}
     of_size = {"model": accuracy(0.7), "baselines": {"majority": accuracy(0.2)}, "n_test": 5}
     assert found["heads"] == {"size": of_size}

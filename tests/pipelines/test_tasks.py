@@ -20,7 +20,7 @@ from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.ingested import EXPRESSION, VARIANTS
 from genodl_spark.lake.tables.learning import DATASETS, HELD_OUT, MODELS, PREDICTIONS, SPLITS
-from genodl_spark.learning import baselines, model_files, predictor
+from genodl_spark.learning import baselines, calibration, model_files, predictor
 from genodl_spark.registry.datasets import allowed_of
 from jobs import evaluate, ingest, monitor, prepare, query, train
 from jobs import list as listing
@@ -129,6 +129,12 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
         expected = (p / p.sum()).tolist()
         assert [rows[entity].probabilities[c] for c in card.classes] == pytest.approx(expected, abs=1e-6)
         assert rows[entity].predicted == card.classes[int(np.argmax(expected))]
+        may = {name for name, p in rows[entity].probabilities.items() if p >= (card.cuts[0] or 0)}
+        assert set(rows[entity].prediction_set) == may | {rows[entity].predicted}
+    # 9 of 10 of the rows held out, and a little more, were as probable as the cut at least
+    raw = np.array([[*r.scores, r.target] for r in own])
+    of_true = calibration.sharpen(raw[:, :-1], card.temperature)[np.arange(len(raw)), raw[:, -1].astype(int)]
+    assert card.coverage == 0.9 and 0.9 * 41 / 40 <= np.mean(of_true >= card.cuts[0] - 1e-12) < 0.95
 
     before = contents(lake)
     assert genodl(prepare, "tumor_type", *at, *label)[1]["status"] == "unchanged"
@@ -166,6 +172,11 @@ def test_tumors_from_matrix_to_predictions_and_on_another_cohort(genodl, lake: L
     assert any("2 samples of two are left out" in warning for warning in report["warnings"])
     assert report["metrics"]["model"]["accuracy"]["value"] > 0.85
     assert report["metrics"]["baselines"]["logistic"]["accuracy"]["value"] > 0.85
+    drop, here = report["metrics"]["drop"], report["metrics"]["model"]
+    assert drop["from"] == "one"
+    for name in ("accuracy", "auroc", "ece"):
+        assert drop[name]["value"] == pytest.approx(metrics["model"][name]["value"] - here[name]["value"], abs=1e-9)
+        assert drop[name]["low"] - 1e-9 <= drop[name]["value"] <= drop[name]["high"] + 1e-9 or name == "ece"
 
     # What a user may get wrong.
     for argv, found_text in (

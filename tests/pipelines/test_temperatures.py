@@ -1,4 +1,5 @@
-"""How confident a model's classes are made: of each head, by its held-out scores, in whatever order rows come."""
+"""How confident a model's classes are made, and which may be: of each head, by its held-out scores, in whatever order
+rows come."""
 
 from __future__ import annotations
 
@@ -10,19 +11,9 @@ import pytest
 
 from genodl_spark.learning import calibration
 from genodl_spark.learning.heads import Head
-from genodl_spark.pipelines.train import _temperatures
+from genodl_spark.pipelines.train import calibrations
 
 HEADS = [Head("kind", "classes", ("a", "b", "c")), Head("size", "value"), Head("grade", "classes", ("x", "y"))]
-
-
-class Rows:
-    """As a frame of Spark's, which brings rows in an order of its own."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-
-    def toArrow(self) -> pa.Table:
-        return self.table
 
 
 def rows(heads: list[Head]) -> tuple[pa.Table, dict[str, tuple[np.ndarray, np.ndarray]]]:
@@ -43,14 +34,17 @@ def rows(heads: list[Head]) -> tuple[pa.Table, dict[str, tuple[np.ndarray, np.nd
 @pytest.mark.parametrize("heads", [HEADS, HEADS[:1]], ids=["several", "one"])
 def test_the_order_of_rows_changes_no_bit(heads: list[Head]) -> None:
     table, by_head = rows(heads)
-    expected = [calibration.temperature(*by_head[head.label]) if head.classes else 1.0 for head in heads]
-    assert 0.05 < expected[0] < 0.9
+    temperatures = [calibration.temperature(*by_head[head.label]) if head.classes else 1.0 for head in heads]
+    assert 0.05 < temperatures[0] < 0.9
+    expected = calibrations(table, heads, 0.9)
+    assert [temperature for temperature, _ in expected] == temperatures
+    assert None not in [cut for _, cut in expected]
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(table.num_rows)
-        assert _temperatures(Rows(table.take(order)), heads) == expected  # type: ignore[arg-type]
+        assert calibrations(table.take(order), heads, 0.9) == expected
 
 
 def test_a_head_without_rows_stays_as_it_is() -> None:
-    table, by_head = rows(HEADS)
+    table, _ = rows(HEADS)
     without = table.filter(pa.compute.not_equal(table.column("head"), "kind"))
-    assert _temperatures(Rows(without), HEADS) == [1.0, 1.0, calibration.temperature(*by_head["grade"])]  # type: ignore[arg-type]
+    assert calibrations(without, HEADS, 0.9) == [(1.0, None), *calibrations(table, HEADS, 0.9)[1:]]

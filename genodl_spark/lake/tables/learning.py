@@ -225,7 +225,8 @@ EVALUATIONS = Table(
             "by",
             "string",
             "COLUMN=VALUE of report.by; =LABEL for one of several labels; ~negatives=SCHEME against other negatives; "
-            "~similarity to training=BIN of sequences; empty for all rows",
+            "~similarity to training=BIN of sequences; ~drop from=COHORT for how much greater the metric was on rows "
+            "held out of the cohort that trained the model; empty for all rows",
         ),
         required("metric", "string", "Metric's name"),
         Column("value", "double", "Mean over repeats of the pooled metric; NULL where undefined"),
@@ -346,6 +347,18 @@ PREDICTIONS = Table(
         Column(
             "filled", "int", "Measured features that the entity lacks, of a model with steps; NULL where it lacks none"
         ),
+        Column(
+            "prediction_set",
+            "array<string>",
+            "Classes that may be: the true one is among them for the share predict.coverage of rows like those held "
+            "out when the model was trained; NULL of values, and where too few were held out",
+        ),
+        Column(
+            "prediction_low",
+            "double",
+            "Lower end of where the true value lies for as many such rows; NULL of classes, and where it is not known",
+        ),
+        Column("prediction_high", "double", "Upper end likewise"),
     ),
     key=("task", "cohort", "entity_id", "label_column", "model_id"),
     partitioned_by=("task", "cohort"),
