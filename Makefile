@@ -79,6 +79,9 @@ reference: demo-data ## accuracy on real data beside published figures; every pu
 	@$(RUN) .venv/bin/python -m tests.reference.cohorts
 	@$(RUN) .venv/bin/python -m tests.reference.multi_omics
 	@$(RUN) .venv/bin/python -m tests.reference.survival
+	@$(RUN) .venv/bin/python -m tests.reference.methylation
+	@$(RUN) .venv/bin/python -m tests.reference.noise
+	@$(RUN) .venv/bin/python -m tests.reference.calibration
 	@$(RUN) .venv/bin/python -m tests.reference.biomarkers
 	@$(RUN) .venv/bin/python -m tests.reference.variants
 	@$(RUN) .venv/bin/python tests/reference/sequence_networks.py
