@@ -1,0 +1,324 @@
+"""Variant calling from reads: what `genodl call` finds beside `bcftools mpileup | call`, on the same reads, for the
+tables of docs/accuracy.md.
+
+    .venv/bin/python -m tests.reference.calling simulated|hard|na12878|downsampled|depths
+        [--scratch DIR] [--seeds 5] [--depths 30,15,60] [--only bcftools|genodl] [--lake URI --model ID]
+
+`simulated` are reads of ART, `hard` the same with errors that ART lacks, see `simulated_reads`; both are of chr20, of
+which a model may have learnt nothing. Without `--model` the likelihood alone calls. CPU seconds are of all processes
+that worked, without the start of Spark. Wants the programs of `simulated_reads.PROGRAMS` and ../shared/data; a command
+that lacks one says so and ends. Takes minutes a seed, and of disk 150 MB a seed in `--scratch`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pysam
+
+from genodl_spark.core import session
+from genodl_spark.report import content
+from tests.reference import simulated_reads
+from tests.reference.biomarkers import interval
+from tests.reference.run import DATA, verb
+from tests.reference.simulated_reads import Case, Hardness, shell
+
+NA12878 = DATA / "vc_na12878_chr20"
+NA12878_DEPTH = 52.5
+START, END = 4_000_000, 6_000_000  # of chr20, what is held out
+BCFTOOLS, GENODL = "bcftools", "genodl"
+SNP, INDEL, MIXED = "SNP", "INDEL", "OTHER"
+CLASSES = (SNP, INDEL, "ins 1-3", "ins 4-7", "ins 8-20", "del 1-3", "del 4-7", "del 8-20")
+GQ_BINS = (0, 10, 20, 30, 40, 50, 60, 1000)
+Key = tuple[str, int, str, str]
+
+
+@dataclass(frozen=True)
+class Counts:
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn)
+
+    @property
+    def recall(self) -> float:
+        return self.tp / (self.tp + self.fn) if self.tp + self.fn else np.nan
+
+    @property
+    def precision(self) -> float:
+        return self.tp / (self.tp + self.fp) if self.tp + self.fp else np.nan
+
+    @property
+    def f1(self) -> float:
+        return 2 * self.tp / (2 * self.tp + self.fp + self.fn) if self.tp + self.fp + self.fn else np.nan
+
+
+@dataclass(frozen=True)
+class Called:
+    """What one caller made of a case: `counts` by class of variant; GQ of each called allele, whether it is right."""
+
+    seconds: float
+    counts: dict[str, Counts]
+    quality: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    right: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+
+Caller = Callable[[Case, Path], float]
+
+
+def classes(ref: str, alt: str) -> tuple[str, ...]:
+    size = len(alt) - len(ref)
+    if size == 0:
+        return (SNP,) if len(ref) == 1 else (MIXED,)
+    ends = next((f"{low}-{high}" for low, high in ((1, 3), (4, 7), (8, 20)) if low <= abs(size) <= high), "21-")
+    return INDEL, f"{'ins' if size > 0 else 'del'} {ends}"
+
+
+def alleles(vcf: Path, fasta: Path, bed: Path | None) -> dict[Key, tuple[int, float]]:
+    """Copies and GQ, NaN without, of each called allele, once normalised and one to a record."""
+    inside = f"| bcftools view -T {bed} -" if bed is not None else ""
+    text = shell(
+        "bcftools norm -m -any -f {fasta} {vcf} | bcftools norm -a - "
+        "| bcftools norm -f {fasta} - | bcftools sort - " + inside,
+        **{"fasta": fasta, "vcf": vcf},
+    )
+    found: dict[Key, tuple[int, float]] = {}
+    with tempfile.NamedTemporaryFile("w", suffix=".vcf") as plain:
+        plain.write(text)
+        plain.flush()
+        for record in pysam.VariantFile(plain.name):
+            call = record.samples[0]
+            copies = sum(one == 1 for one in call["GT"])
+            alt = (record.alts or ("*",))[0]
+            if copies and alt != "*" and alt[0] != "<":
+                quality = call["GQ"] if "GQ" in record.format and call["GQ"] is not None else np.nan
+                found[record.chrom, record.pos, str(record.ref), alt] = copies, float(quality)
+    return found
+
+
+def compared(case: Case, vcf: Path, bed: Path | None) -> tuple[dict[str, Counts], np.ndarray, np.ndarray]:
+    """Counts by class, by allele and genotype after normalising; an allele of another genotype is one missed and one
+    too many. Then GQ of what is called and whether it is right."""
+    truth, query = (alleles(one, case.reference, bed) for one in (case.truth, vcf))
+    counts = dict.fromkeys((*CLASSES, MIXED), Counts())
+    for key, (copies, _) in truth.items():
+        same = key in query and query[key][0] == copies
+        for name in classes(*key[2:]):
+            counts[name] = counts.get(name, Counts()) + (Counts(tp=1) if same else Counts(fn=1))
+    right = np.array([key in truth and truth[key][0] == copies for key, (copies, _) in query.items()], bool)
+    for key, ok in zip(query, right, strict=True):
+        for name in () if ok else classes(*key[2:]):
+            counts[name] = counts.get(name, Counts()) + Counts(fp=1)
+    return counts, np.array([quality for _, quality in query.values()]), right
+
+
+def bcftools(case: Case, output: Path) -> float:
+    """`bcftools mpileup | call -mv` with its defaults, GQ asked for; CPU seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shell(
+        "bcftools mpileup -f {fasta} -r {region} -Ou {bam} | bcftools call -mv -f GQ -Oz -o {output} -; "
+        "bcftools index -f -t {output}",
+        **{"fasta": case.reference, "region": case.region, "bam": case.bam, "output": output},
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def genodl(lake: str, model: str | None, options: Sequence[str] = ()) -> Caller:
+    """`genodl call` with the lake's model, or none; a cohort for each file."""
+
+    def call(case: Case, output: Path) -> float:
+        cohort = f"{case.folder.name}-{Path(case.reads).stem}".replace(".", "_")
+        at = ("--lake", lake, "--cohort", cohort)
+        with contextlib.suppress(RuntimeError):  # there already
+            verb("ingest", "alignments", str(case.bam), *at, "--reference", str(case.reference))
+        before = process_seconds()
+        chosen = ("--model", model) if model else ()
+        asked = ("--sample", case.sample, "--output", str(output), "--region", case.region)
+        verb("call", *at, *asked, *chosen, *options)
+        return process_seconds() - before
+
+    return call
+
+
+def process_seconds() -> float:
+    """CPU seconds of this process, those below it, and those of them that ended."""
+    tick, parents, used = os.sysconf("SC_CLK_TCK"), {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            values = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = int(values[1])
+            used[int(folder.name)] = sum(map(int, values[11:15])) / tick
+    total, ours = 0.0, {os.getpid()}
+    grown = True
+    while grown:
+        below = {pid for pid, parent in parents.items() if parent in ours} | ours
+        grown, ours = below != ours, below
+    for pid in ours:
+        total += used.get(pid, 0.0)
+    return total
+
+
+def called(case: Case, caller: Caller, bed: Path | None = None) -> Called:
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "calls.vcf.gz"
+        seconds = caller(case, output)
+        counts, quality, right = compared(case, output, case.confident if bed is None else bed)
+    return Called(seconds, counts, quality, right)
+
+
+def table(of: dict[tuple[str, str], list[Called]], megabases: float) -> None:
+    """A line for each case, caller and class: sums over seeds, F1 with its interval over them."""
+    rows = []
+    for (name, caller), runs in of.items():
+        for kind in CLASSES:
+            summed = sum((one.counts[kind] for one in runs), Counts())
+            if not (summed.tp + summed.fn + summed.fp):
+                continue
+            spread = interval([one.counts[kind].f1 for one in runs]) if len(runs) > 1 else f"{summed.f1:.3f}"
+            shown = [f"{summed.recall:.4f}", f"{summed.precision:.4f}", f"{summed.f1:.4f}", spread]
+            rows.append([name, caller, kind, f"{summed.tp}/{summed.tp + summed.fn}", str(summed.fp), *shown])
+    print(content.table(rows, ["reads", "caller", "kind", "found", "false", "recall", "precision", "F1", "over seeds"]))
+    rates = [[name, caller, _rate(runs, megabases)] for (name, caller), runs in of.items()]
+    print(content.table(rates, ["reads", "caller", "CPU s per Mb"]))
+
+
+def _rate(runs: list[Called], megabases: float) -> str:
+    values = [one.seconds / megabases for one in runs]
+    return interval(values) if len(values) > 1 else f"{values[0]:.1f}"
+
+
+def calibration(of: dict[tuple[str, str], list[Called]]) -> None:
+    """Of calls by GQ how many are wrong and how many are to be by their GQ. Where both are less than 1 nothing is
+    measured, and the line says so."""
+    rows = []
+    for (name, caller), runs in of.items():
+        quality, right = (np.concatenate([getattr(one, part) for one in runs]) for part in ("quality", "right"))
+        for low, high in pairwise(GQ_BINS):
+            here = (quality >= low) & (quality < high)
+            if not here.any():
+                continue
+            stated, wrong = float((10 ** (-quality[here] / 10)).sum()), int((~right[here]).sum())
+            ratio = "-" if max(stated, wrong) < 1 else f"{wrong / stated:.2f}" if wrong < 100 * stated else "> 100"
+            rows.append([name, caller, f"{low}-{high - 1}", str(int(here.sum())), f"{stated:.2f}", str(wrong), ratio])
+    print(content.table(rows, ["reads", "caller", "GQ", "calls", "wrong by GQ", "wrong", "observed / stated"]))
+
+
+def simulated(callers: dict[str, Caller], scratch: Path, seeds: int, depths: Sequence[int], hard: bool) -> None:
+    """Genomes of their own seeds, reads of the largest depth, and of them shares for the others."""
+    fasta = simulated_reads.reference(scratch)
+    of: dict[tuple[str, str], list[Called]] = {}
+    most = max(depths)
+    for seed in range(100, 100 + seeds):
+        folder = scratch / f"{'hard' if hard else 'plain'}{seed}"
+        made = simulated_reads.simulated(folder, fasta, "chr20", START, END, most, seed, Hardness() if hard else None)
+        for depth in depths:
+            case = made if depth == most else simulated_reads.thinned(made, depth / most, seed, f"x{depth}.bam")
+            for name, caller in callers.items():
+                of.setdefault((f"{depth}x", name), []).append(called(case, caller))
+                print(f"seed {seed} {depth}x {name}", file=sys.stderr, flush=True)
+    table(of, (END - START) / 1e6)
+    calibration(of)
+
+
+def na12878(scratch: Path) -> Case:
+    folder = scratch / "na12878"
+    case = Case(folder, folder / "ref.fa", "chr20", 10_000_001, 10_050_000, "NA12878")
+    if not case.bam.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shell("zcat {source}/ucsc.hg19.chr20.unittest.fasta.gz > {out}", source=NA12878, out=case.reference)
+        pysam.faidx(str(case.reference))
+        for old, new in (("truth.vcf.gz", case.truth), ("truth.vcf.gz.tbi", Path(f"{case.truth}.tbi"))):
+            shutil.copy(NA12878 / old, new)
+        shutil.copy(NA12878 / "confident.bed", case.confident)
+        shutil.copy(NA12878 / "NA12878.chr20.bam.bai", f"{case.bam}.bai")
+        shutil.copy(NA12878 / "NA12878.chr20.bam", case.bam)
+        whole = [(case.first - 1, case.last)]
+        sure = [tuple(map(int, line.split("\t")[1:3])) for line in case.confident.read_text().splitlines()]
+        for start, end in sorted(sure):  # what is not confident
+            last = whole.pop()
+            whole += [(last[0], start), (end, last[1])]
+        text = "".join(f"chr20\t{start}\t{end}\n" for start, end in whole if end > start)
+        (folder / "elsewhere.bed").write_text(text)
+    return case
+
+
+def real(callers: dict[str, Caller], scratch: Path, seeds: int, depths: Sequence[float]) -> None:
+    """NA12878 whole, or thinned to each depth once a seed: the confident stretches, and the rest of the 50 kb, whose
+    truth is not complete: there recall and precision compare callers and are no rates."""
+    whole = na12878(scratch)
+    of: dict[tuple[str, str], list[Called]] = {}
+    for depth in depths or [NA12878_DEPTH]:
+        for seed in range(seeds if depths else 1):
+            share = depth / NA12878_DEPTH
+            case = simulated_reads.thinned(whole, share, seed, f"x{depth:g}s{seed}.bam") if depths else whole
+            for name, caller in callers.items():
+                for where in ("confident", "elsewhere"):
+                    found = called(case, caller, whole.folder / f"{where}.bed")
+                    of.setdefault((f"{depth:g}x {where}", name), []).append(found)
+    table(of, whole.megabases)
+    calibration(of)
+
+
+def extremes(callers: dict[str, Caller], scratch: Path) -> None:
+    """Coverage 1 and 1,000: 20 kb of chr20, which has to be called in the end."""
+    fasta = simulated_reads.reference(scratch)
+    for depth in (1, 1000):
+        of = {}
+        folder = scratch / f"depth{depth}"
+        case = simulated_reads.simulated(folder, fasta, "chr20", START, START + 40_000, depth, 7, None)
+        for name, caller in callers.items():
+            of[f"{depth}x", name] = [called(case, caller)]
+        table(of, case.megabases)
+
+
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__)
+    commands = ("simulated", "hard", "na12878", "downsampled", "depths")
+    made.add_argument("command", choices=commands)
+    made.add_argument("--scratch", help="folder of what is made, from which another run goes on; default: none")
+    made.add_argument("--seeds", type=int, default=5)
+    made.add_argument("--depths", default="30,15,60")
+    made.add_argument("--only", choices=(BCFTOOLS, GENODL))
+    made.add_argument("--lake", help="URI of the lake with the model")
+    made.add_argument("--model", help="ID of a model, trained elsewhere")
+    given = made.parse_args()
+    why = simulated_reads.missing()
+    if why is None and not NA12878.is_dir():
+        why = f"{NA12878} is absent; set GENODL_SHARED_DATA to the folder of public data sets"
+    if why is not None:
+        sys.exit(f"skipped: {why}")
+    print(f"{date.today()}, {os.cpu_count()} cores: -m tests.reference.calling {' '.join(sys.argv[1:])}\n")
+    with contextlib.ExitStack() as stack:
+        folder = Path(given.scratch or stack.enter_context(tempfile.TemporaryDirectory()))
+        callers: dict[str, Caller] = {BCFTOOLS: bcftools}
+        if given.only != BCFTOOLS:
+            stack.enter_context(session.shared())
+            callers[GENODL] = genodl(given.lake or str(folder / "lake"), given.model)
+        if given.only:
+            callers = {given.only: callers[given.only]}
+        depths = [int(one) for one in given.depths.split(",")]
+        if given.command in ("simulated", "hard"):
+            simulated(callers, folder, given.seeds, depths, given.command == "hard")
+        elif given.command == "depths":
+            extremes(callers, folder)
+        else:
+            real(callers, folder, given.seeds, [7, 5] if given.command == "downsampled" else [])
+
+
+if __name__ == "__main__":
+    main()
