@@ -23,7 +23,7 @@ fail() {
 horovod=${GENODL_HOROVOD:-gloo}
 inputs=(requirements.lock docker/setup.sh docker/horovod.sh docker/jars.sh docker/jars.sha256)
 inputs+=(docker/tools.lock docker/horovod.lock docker/nccl.lock)
-[ "${1:-}" = packages ] || inputs+=(pyproject.toml genodl_spark/native/kernels.c)
+[ "${1:-}" = packages ] || inputs+=(pyproject.toml genodl_spark/native/*.c)
 stamp=$(cat "${inputs[@]}" | sha256sum)$horovod
 ready() { [ -f "$VENV/READY" ] && [ "$(cat "$VENV/READY")" = "$stamp" ]; }
 ready && exit 0

@@ -1,4 +1,4 @@
-"""The compiled kernels (kernels.c): loading, and one typed function for each.
+"""The compiled kernels (kernels.c, reads.c): loading, and one typed function for each.
 Arrays must be contiguous; none is copied.
 
 A packed genotype column is Arrow binary: `data` and int32 `offsets` (V + 1) in it.
@@ -36,6 +36,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "genodl_gather_lists": (_N, [_P, _N, _P, _P, _N, _I, _P, _P, _P]),
     "genodl_columns": (_N, [_P, _N, _I, _P, _N, _P, _P, _P]),
     "genodl_shuffled": (None, [_P, _N, _N, _P, _P]),
+    "genodl_records": (_N, [_P, _N, _N, _N, *[_P] * 6]),
+    "genodl_mates": (_N, [*[_P] * 5, _N]),
+    "genodl_pileup": (_N, [_P, _P, _N, _P, _N, _N, _I, _P, _N, _P, _P, _P, _P, _N, _P]),
+    "genodl_likely": (_N, [_P, _P, _N, _P, _P, _N, _N, _N, _N, _N, _N, _P, _P, _P, ctypes.c_double, _P]),
 }
 
 

@@ -1,0 +1,178 @@
+"""Genotypes of a window's sites: which pair of haplotypes made the reads there, and how sure that is.
+
+A pair is as likely as its molecules, each of which comes from either haplotype; a site's genotype is as likely as all
+pairs together that have it (Li 2011, doi:10.1093/bioinformatics/btr509; over haplotypes: Garrison and Marth 2012,
+arXiv:1207.3907). Positions are 0-based.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from genodl_spark.genetics.calling.alleles import Allele
+from genodl_spark.genetics.calling.haplotypes import Evidence, Window
+
+SUBSTITUTIONS, INDELS = 1e-3, 2e-4  # heterozygous sites per base of a human genome
+_TOLD = 2.0  # how much more likely one allele makes a molecule than all others, for it to count for that allele
+_LARGEST = 10_000  # of a phred-scaled likelihood
+
+
+@dataclass(frozen=True)
+class Site:
+    """One record of a VCF: alleles `ref` and `alts` at `pos`, which share their first base where they differ in length.
+    `genotype`: two numbers of alleles, the lower first. `pl` int64 (G): phred-scaled likelihoods in the order of VCF,
+    the best 0; `posterior` float64 (G) with the prior; `variant`: phred-scaled chance that there is none; `ad` int64
+    (alleles): molecules that tell for each; `depth`: molecules."""
+
+    pos: int
+    ref: str
+    alts: tuple[str, ...]
+    genotype: tuple[int, int]
+    pl: np.ndarray
+    posterior: np.ndarray
+    variant: float
+    ad: np.ndarray
+    depth: int
+
+    @property
+    def quality(self) -> float:
+        """Phred-scaled chance that the genotype is another one (GQ)."""
+        rest = np.delete(self.posterior, order(*self.genotype)).sum()
+        return phred(float(rest))
+
+
+def phred(chance: float) -> float:
+    return float(-10 * np.log10(max(chance, 1e-10)))
+
+
+def order(low: int, high: int) -> int:
+    """Where a diploid genotype stands among the likelihoods of a VCF (section 1.6.2)."""
+    return high * (high + 1) // 2 + low
+
+
+def sites(window: Window, found: Evidence, reference: np.ndarray, start: int) -> list[Site]:
+    """The sites of a window by position; each has the alleles of its likeliest genotype, or, where that is the
+    reference, the likeliest other one."""
+    haplotypes = len(found.carries)
+    first, second = np.triu_indices(haplotypes)
+    halves = 0.5 * found.likely
+    likelihood = np.zeros(len(first))
+    for molecule in halves:
+        likelihood += np.log(molecule[first] + molecule[second])
+    by_site = _by_site(window)
+    carried = [_carried(found.carries, members) for members in by_site]
+    priors = [_prior([window.alleles[m] for m in members]) for members in by_site]
+    genotypes = [
+        order_of(np.minimum(c[first], c[second]), np.maximum(c[first], c[second])) for c in carried
+    ]
+    total = likelihood + sum(p[g] for p, g in zip(priors, genotypes, strict=True))
+    # two different haplotypes stand for both orders of them
+    total = total + np.where(first == second, 0.0, 0.0)
+    made = []
+    for members, prior, genotype, on in zip(by_site, priors, genotypes, carried, strict=True):
+        log_joint = _summed(total, genotype, len(prior))
+        made.append(_site([window.alleles[m] for m in members], log_joint, prior, on, found, reference, start))
+    return made
+
+
+def order_of(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    found: np.ndarray = high * (high + 1) // 2 + low
+    return found
+
+
+def _by_site(window: Window) -> list[list[int]]:
+    """Numbers of the alleles that one record of a VCF holds: those of one position there."""
+    at: dict[int, list[int]] = {}
+    for number, allele in enumerate(window.alleles):
+        at.setdefault(position(allele), []).append(number)
+    return [at[pos] for pos in sorted(at)]
+
+
+def position(allele: Allele) -> int:
+    """Where a VCF says an allele is, 0-based: an indel at the base before it."""
+    return allele.start - 1 if allele.change else allele.start
+
+
+def _carried(carries: np.ndarray, members: list[int]) -> np.ndarray:
+    """The allele of a site on each haplotype, int64 (K): 0 the reference, else 1 + its place among `members`."""
+    mine = carries[:, members]
+    return np.where(mine.any(1), mine.argmax(1) + 1, 0)
+
+
+def _prior(alleles: list[Allele]) -> np.ndarray:
+    """Natural logarithms of how often each genotype of a site is seen, float64 (G)."""
+    rates = [1.0, *(INDELS if allele.change else SUBSTITUTIONS for allele in alleles)]
+    found = []
+    for high in range(len(rates)):
+        for low in range(high + 1):
+            if high == 0:
+                found.append(1 - 1.5 * sum(rates[1:]))
+            elif low == 0:
+                found.append(rates[high])
+            elif low == high:
+                found.append(rates[high] / 2)
+            else:
+                found.append(rates[low] * rates[high])
+    return np.log(found)
+
+
+def _summed(total: np.ndarray, genotype: np.ndarray, genotypes: int) -> np.ndarray:
+    """Logarithms of sums of exponentials by genotype."""
+    top = total.max()
+    found = np.bincount(genotype, np.exp(total - top), genotypes)
+    with np.errstate(divide="ignore"):
+        return np.log(found) + top
+
+
+def _site(
+    alleles: list[Allele],
+    joint: np.ndarray,
+    prior: np.ndarray,
+    on: np.ndarray,
+    found: Evidence,
+    reference: np.ndarray,
+    start: int,
+) -> Site:
+    posterior = np.exp(joint - joint.max())
+    posterior /= posterior.sum()
+    best = int(posterior.argmax())
+    high = int((np.sqrt(8 * best + 1) - 1) // 2)
+    low = best - high * (high + 1) // 2
+    if high == 0:
+        rest = posterior.copy()
+        rest[0] = -1
+        top = int(rest.argmax())
+        other = int((np.sqrt(8 * top + 1) - 1) // 2)
+        kept = [0, other]
+    else:
+        kept = sorted({0, low, high})
+    places = [order(kept[a], kept[b]) for b in range(len(kept)) for a in range(b + 1)]
+    likelihood = joint - prior
+    scaled = -10 / np.log(10) * (likelihood[places] - likelihood[places].max())
+    pos = position(alleles[0])
+    ends = max(allele.end for number, allele in enumerate(alleles, 1) if number in kept)
+    ends = max(ends, pos + 1)
+    ref = reference[pos - start : ends - start].tobytes()
+    alts = tuple(
+        (ref[: a.start - pos] + a.text + ref[a.end - pos :]).decode()
+        for number, a in enumerate(alleles, 1)
+        if number in kept
+    )
+    of = np.stack([found.likely[:, on == number].max(1, initial=0) for number in kept], 1)
+    ranked = np.sort(of, 1)
+    told = ranked[:, -1] >= _TOLD * ranked[:, -2] if len(of) else np.zeros(0, bool)
+    ad = np.bincount(of.argmax(1)[told], minlength=len(kept))
+    among = posterior[places]
+    return Site(
+        pos,
+        ref.decode(),
+        alts,
+        (kept.index(low), kept.index(high)),
+        np.minimum(scaled, _LARGEST).round().astype(np.int64),
+        among / among.sum() if among.sum() > 0 else among,
+        phred(float(posterior[0])),
+        ad,
+        len(of),
+    )

@@ -1,0 +1,37 @@
+"""Calls of one tile of a genome. Tiles lie on a fixed grid, so that what is called depends on no sharding.
+
+Positions are 0-based, intervals half-open.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from genodl_spark.genetics.calling.alleles import candidates, piled
+from genodl_spark.genetics.calling.genotypes import Site, sites
+from genodl_spark.genetics.calling.haplotypes import evidence, windows
+from genodl_spark.genetics.calling.reads import Reads
+
+TILE, MARGIN = 50_000, 600  # bases; of reference and reads on either side
+
+
+def calls_of(reads: Reads, reference: np.ndarray, start: int, first: int, last: int) -> list[Site]:
+    """Sites within [first, last). `reference` uint8 letters from `start` on, upper case, with a margin on both sides."""
+    pileup = piled(reads, reference, start, least_quality=10)
+    found = []
+    for window in windows(candidates(pileup, 2, 0.1), reference, start):
+        if window.end < first or window.start > last:
+            continue
+        over = _overlapping(reads, window.start - 1, window.end + 1)
+        if not len(over):
+            continue
+        proof = evidence(window, reads.only(over), reference, start)
+        found += [site for site in sites(window, proof, reference, start) if first <= site.pos < last]
+    return sorted(found, key=lambda site: (site.pos, site.ref, site.alts))
+
+
+def _overlapping(reads: Reads, start: int, end: int) -> np.ndarray:
+    """Numbers of the reads that overlap [start, end); they are in the order of their positions."""
+    before = int(np.searchsorted(reads.pos, end))
+    after = int(np.searchsorted(reads.pos, start - 2_000))
+    return after + np.flatnonzero(reads.end[after:before] > start)
