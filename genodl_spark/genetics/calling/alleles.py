@@ -14,6 +14,7 @@ from genodl_spark.native import kernels
 
 A, C, G, T, LOW, DELETED, INDEL, CLIPPED = range(8)  # what a pileup counts
 _LETTERS = np.frombuffer(b"ACGT", np.uint8)
+ALONE = 0.2  # share of the reads over a place from which on one read makes a candidate
 _LONGEST = 400  # bases of an inserted or deleted text that is a candidate; structural variants are none
 
 
@@ -82,7 +83,8 @@ def _substitutions(pileup: Pileup, least_reads: int, least_share: float) -> list
     counts = pileup.counts[:, :, :4].sum(1, dtype=np.int64)
     depth = pileup.depth
     known = (pileup.reference[:, None] == _LETTERS).any(1)
-    enough = (counts >= least_reads) & (counts >= least_share * depth[:, None]) & known[:, None]
+    few = np.where(counts >= ALONE * depth[:, None], 1, least_reads)
+    enough = (counts >= few) & (counts >= least_share * depth[:, None]) & known[:, None]
     enough &= pileup.reference[:, None] != _LETTERS
     at, base = np.nonzero(enough)
     return [
@@ -99,7 +101,8 @@ def _indels(pileup: Pileup, least_reads: int, least_share: float) -> list[Allele
     keys["where"], keys["size"], keys["text"] = pileup.where, pileup.size, hashed
     unique, first, count = np.unique(keys, return_index=True, return_counts=True)
     depth = pileup.depth[unique["where"] - pileup.start]
-    enough = (count >= least_reads) & (count >= least_share * depth) & (np.abs(unique["size"]) <= _LONGEST)
+    few = np.where(count >= ALONE * depth, 1, least_reads)
+    enough = (count >= few) & (count >= least_share * depth) & (np.abs(unique["size"]) <= _LONGEST)
     found = []
     for k in np.flatnonzero(enough).tolist():
         anchor, size, event = int(unique["where"][k]), int(unique["size"][k]), int(first[k])

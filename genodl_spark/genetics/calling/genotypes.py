@@ -64,12 +64,8 @@ def sites(window: Window, found: Evidence, reference: np.ndarray, start: int) ->
     by_site = _by_site(window)
     carried = [_carried(found.carries, members) for members in by_site]
     priors = [_prior([window.alleles[m] for m in members]) for members in by_site]
-    genotypes = [
-        order_of(np.minimum(c[first], c[second]), np.maximum(c[first], c[second])) for c in carried
-    ]
+    genotypes = [order_of(np.minimum(c[first], c[second]), np.maximum(c[first], c[second])) for c in carried]
     total = likelihood + sum(p[g] for p, g in zip(priors, genotypes, strict=True))
-    # two different haplotypes stand for both orders of them
-    total = total + np.where(first == second, 0.0, 0.0)
     made = []
     for members, prior, genotype, on in zip(by_site, priors, genotypes, carried, strict=True):
         log_joint = _summed(total, genotype, len(prior))

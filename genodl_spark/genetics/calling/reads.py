@@ -40,7 +40,9 @@ class Reads:
 
     def only(self, kept: np.ndarray) -> Reads:
         """Some of them: a mask or their numbers; the records stay."""
-        columns = (np.ascontiguousarray(c[kept]) for c in (self.at, self.pos, self.end, self.flag, self.mapq, self.name))
+        columns = (
+            np.ascontiguousarray(c[kept]) for c in (self.at, self.pos, self.end, self.flag, self.mapq, self.name)
+        )
         return Reads(self.data, *columns)
 
 
