@@ -10,16 +10,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import posixpath
-import re
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +25,9 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.formats import bgzf
 from genodl_spark.formats.vcf import reader
 from genodl_spark.formats.vcf import writer as vcf_writer
+from genodl_spark.formats.vcf.assembled import LEVEL, LONGEST_TBI, put_together
 from genodl_spark.genome.contigs import shared_contig
+from genodl_spark.job.region import Region, parse_region
 from genodl_spark.job.run import Run
 from genodl_spark.lake.tables.ingested import SOURCES, VARIANTS
 
@@ -38,26 +36,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("genodl")
 
-_REGION = re.compile(r"(?P<contig>\S+?)(?::(?P<first>[0-9][0-9,]*)(?P<range>-(?P<last>[0-9][0-9,]*)?)?)?")
-_LAST = (1 << 63) - 1
 _BUCKET = 1 << 14  # bases that no boundary between pieces divides
 _PIECE_TEXT = 64 << 20  # bytes of text, about: enough to compress for a second
 _RECORD_TEXT, _CALL_TEXT = 200, 4
-_LONGEST_TBI = 1 << 29  # bases, section 5.2 of the SAM specification
-_COPIED = 1 << 22
-_LEVEL = 3  # of bgzf: text leaves as fast as it is made
 _REPORT = "piece int, uri string, records bigint"
-
-
-@dataclass(frozen=True)
-class Region:
-    """Records wanted: contig as given, first and last base, 1-based, closed.
-    `text`: all that was given, as it may be a name."""
-
-    text: str
-    contig: str
-    first: int
-    last: int
 
 
 @dataclass(frozen=True)
@@ -110,30 +92,13 @@ def export(run: Run, output: str, cohort: str | None, region: str | None, sample
         pieces = _pieces(run, rows, layout, found, chosen, aside) if layout.records else []
         run.report.metrics["records"] = sum(records for _, _, records in pieces)
         run.report.metrics["samples"] = len(chosen)
-        run.report.metrics["bytes"] = _put_together(
+        run.report.metrics["bytes"] = put_together(
             header, [uri for _, uri, _ in sorted(pieces)], aside, target, layout.csi
         )
         log.info("%s: %d records, %d bytes", output, run.report.metrics["records"], run.report.metrics["bytes"])
     finally:
         with contextlib.suppress(OSError):
             storage.remove_directory(aside)
-
-
-def parse_region(text: str) -> Region:
-    """CONTIG, CONTIG:POS, CONTIG:FROM- or CONTIG:FROM-TO, thousands with or without commas.
-    InputError for anything else."""
-    match = _REGION.fullmatch(text)
-    if match is None:
-        raise InputError(f"found {text[:60]!r}; expected CONTIG:FROM-TO, such as chr20:1,000-2,000", "--region")
-    first = 0 if match["first"] is None else int(match["first"].replace(",", ""))
-    last = _LAST
-    if match["last"] is not None:
-        last = int(match["last"].replace(",", ""))
-    elif match["first"] is not None and match["range"] is None:
-        last = first
-    if match["first"] is not None and not 1 <= first <= last:
-        raise InputError(f"found {text[:60]!r}; expected FROM of at least 1 and at most TO", "--region")
-    return Region(text, match["contig"], first, min(last, _LAST))
 
 
 def _cohorts(run: Run) -> list[str]:
@@ -254,7 +219,7 @@ def _layout(run: Run, rows: DataFrame, found: _Cohort, region: Region | None) ->
     )
     longest = max([row.end for row in buckets] + [declared.get(name) or 0 for name in name_of.values()], default=0)
     return _Layout(
-        contigs, table, piece + 1 if entries else 0, sum(row.records for row in buckets), longest > _LONGEST_TBI
+        contigs, table, piece + 1 if entries else 0, sum(row.records for row in buckets), longest > LONGEST_TBI
     )
 
 
@@ -322,7 +287,7 @@ class _Piece:
         self._uri = storage.join(aside, f"{number:06d}-{uuid.uuid4().hex[:8]}")
         fs, path = storage.filesystem(self._uri)
         self._stream = fs.open_output_stream(path, compression=None)
-        self._writer = bgzf.Writer(self._stream, _LEVEL)
+        self._writer = bgzf.Writer(self._stream, LEVEL)
 
     def write(self, lines: Iterable[bytes]) -> None:
         for line in lines:
@@ -336,49 +301,3 @@ class _Piece:
         self._stream.close()
         columns = [pa.array([self.number], pa.int32()), pa.array([self._uri]), pa.array([self.records], pa.int64())]
         return pa.RecordBatch.from_arrays(columns, ["piece", "uri", "records"])
-
-
-def _put_together(header: str, pieces: list[str], aside: str, target: str, csi: bool) -> int:
-    """Makes the file and its index aside and moves both to `target`; returns the file's bytes."""
-    import pysam
-
-    fs, path = storage.filesystem(target)
-    with contextlib.ExitStack() as stack:
-        # htslib indexes local files.
-        folder = (
-            storage.local_path(aside)
-            if storage.is_local(target)
-            else stack.enter_context(tempfile.TemporaryDirectory())
-        )
-        made = os.path.join(folder, "made.vcf.gz")
-        with open(made, "wb") as out:
-            writer = bgzf.Writer(out, _LEVEL)
-            writer.write(header.encode())
-            writer.close()
-            for uri in pieces:
-                out.seek(-len(bgzf.END), os.SEEK_END)  # the block that ends a file ends only the last
-                with storage.open_input(uri) as piece:
-                    shutil.copyfileobj(piece, out, _COPIED)
-                storage.remove_file(uri)
-        log.info("indexing")
-        suffix = ".csi" if csi else ".tbi"
-        pysam.tabix_index(made, preset="vcf", force=True, csi=csi)
-        size = os.path.getsize(made)
-        moved = [(made, path), (made + suffix, path + suffix)]
-        if not storage.is_local(target):
-            moved = [(_sent(local, aside, target), to) for local, to in moved]
-        for old in (".tbi", ".csi"):  # an index of another file is worse than none
-            if storage.is_file(target + old):
-                storage.remove_file(target + old)
-        for source, to in moved:
-            fs.move(source, to)
-        return size
-
-
-def _sent(local: str, aside: str, target: str) -> str:
-    """Copies a local file into `aside`; returns its path there, on the filesystem of `target`."""
-    fs, path = storage.filesystem(storage.join(aside, os.path.basename(local)))
-    content: BinaryIO
-    with open(local, "rb") as content, fs.open_output_stream(path, compression=None) as out:
-        shutil.copyfileobj(content, out, _COPIED)
-    return path

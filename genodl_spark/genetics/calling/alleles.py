@@ -20,10 +20,11 @@ _LONGEST = 400  # bases of an inserted or deleted text that is a candidate; stru
 
 @dataclass(frozen=True)
 class Pileup:
-    """What reads say of [start, start + L) of the reference. `reference` uint8 (L): letters, upper case. `counts` uint16
-    (L, 2 strands, 8): A, C, G, T of enough quality; lower or unknown; deleted; an insertion or deletion follows; a clip
-    ends or begins. Events are insertions and deletions of single reads: `where` int32 the base before, `size` int32 bases
-    inserted, or deleted if negative, `of` int32 the read, `text` int64 where its bases begin in `pool`."""
+    """What reads say of [start, start + L) of the reference. `reference` uint8 (L): letters, upper case.
+    `counts` uint16 (L, 2 strands, 8): A, C, G, T of enough quality; lower or unknown; deleted; an insertion or deletion
+    follows; a clip ends or begins. Events are insertions and deletions of single reads: `where` int32 the base before,
+    `size` int32 bases inserted, or deleted if negative, `of` int32 the read, `text` int64 where its bases begin in
+    `pool`."""
 
     start: int
     reference: np.ndarray

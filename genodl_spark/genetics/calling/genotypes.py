@@ -58,9 +58,7 @@ def sites(window: Window, found: Evidence, reference: np.ndarray, start: int) ->
     haplotypes = len(found.carries)
     first, second = np.triu_indices(haplotypes)
     halves = 0.5 * found.likely
-    likelihood = np.zeros(len(first))
-    for molecule in halves:
-        likelihood += np.log(molecule[first] + molecule[second])
+    likelihood = np.log(halves[:, first] + halves[:, second]).sum(0)
     by_site = _by_site(window)
     carried = [_carried(found.carries, members) for members in by_site]
     priors = [_prior([window.alleles[m] for m in members]) for members in by_site]

@@ -6,6 +6,7 @@ doi:10.1101/201178): in and around indels, where an aligner put a read says litt
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,9 +26,9 @@ _PERIODS, _UNITS = 6, 32
 
 
 def gap_qualities() -> np.ndarray:
-    """Phred-scaled chance that a read has a gap by error in a short repeat, uint8 (6, 32): by its period and by how many
-    units it has; at [0, 1] that of a base in none. Slippage of polymerases grows with both runs and mononucleotides (Montgomery et al. 2013,
-    doi:10.1101/gr.148718.112)."""
+    """Phred-scaled chance that a read has a gap by error in a short repeat, uint8 (6, 32): by its period and by how
+    many units it has; at [0, 1] that of a base in none. Polymerases slip the more, the longer a repeat and the shorter
+    its unit (Montgomery et al. 2013, doi:10.1101/gr.148718.112)."""
     table = np.full((_PERIODS, _UNITS), 45.0)
     units = np.arange(_UNITS)
     for period in range(1, _PERIODS + 1):
@@ -85,7 +86,7 @@ def _split(group: list[tuple[int, int, Allele]]) -> Iterator[Window]:
     if len(group) <= _MOST:
         yield _window(group)
         return
-    gaps = [after[0] - before[0] for before, after in zip(group[:-1], group[1:], strict=True)]
+    gaps = [after[0] - before[0] for before, after in itertools.pairwise(group)]
     if max(gaps) == 0:
         kept = sorted(group, key=lambda one: (-one[2].reads, one))[:_MOST]
         yield _window(sorted(kept))
@@ -164,7 +165,7 @@ def _combinations(alleles: Sequence[Allele]) -> np.ndarray:
 
 def _apart(one: Allele, other: Allele) -> bool:
     """Whether two alleles, the first no later than the second, can stand side by side."""
-    return one.end <= other.start and not (one.start == other.start)
+    return one.end <= other.start and one.start != other.start
 
 
 def _applied(stretch: bytes, start: int, alleles: Sequence[Allele], carried: np.ndarray) -> bytes:

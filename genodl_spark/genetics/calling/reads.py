@@ -23,9 +23,9 @@ LEFT_OUT = UNMAPPED | SECONDARY | FAILED | DUPLICATE | SUPPLEMENTARY  # flags of
 
 @dataclass(frozen=True)
 class Reads:
-    """Reads in the order of the file. `data` uint8: records (SAM specification, section 4.2); `at` int64 (R): where each
-    begins in it; `pos`, `end` int32 (R): the reference that it covers; `flag` uint16, `mapq` uint8, `name` uint64 (R):
-    a hash of its name, which mates share."""
+    """Reads in the order of the file. `data` uint8: records (SAM specification, section 4.2); `at` int64 (R): where
+    each begins in it; `pos`, `end` int32 (R): the reference that it covers; `flag` uint16, `mapq` uint8, `name` uint64
+    (R): a hash of its name, which mates share."""
 
     data: np.ndarray
     at: np.ndarray
@@ -72,12 +72,13 @@ def _records_start(data: np.ndarray) -> int:
     try:
         if data[:4].tobytes() != _MAGIC:
             raise InputError("found no header of a BAM; expected one")
-        (text,) = _LENGTH.unpack_from(data, 4)
+        header = memoryview(data)
+        (text,) = _LENGTH.unpack_from(header, 4)
         at = 8 + text
-        (contigs,) = _LENGTH.unpack_from(data, at)
+        (contigs,) = _LENGTH.unpack_from(header, at)
         at += 4
         for _ in range(contigs):
-            (name,) = _LENGTH.unpack_from(data, at)
+            (name,) = _LENGTH.unpack_from(header, at)
             at += 8 + name
     except struct.error as error:
         raise InputError("found a header of a BAM that is cut off; expected a whole file") from error

@@ -16,7 +16,8 @@ TILE, MARGIN = 50_000, 600  # bases; of reference and reads on either side
 
 
 def calls_of(reads: Reads, reference: np.ndarray, start: int, first: int, last: int) -> list[Site]:
-    """Sites within [first, last). `reference` uint8 letters from `start` on, upper case, with a margin on both sides."""
+    """Sites within [first, last). `reference` uint8 letters from `start` on, upper case, with a margin on both
+    sides."""
     pileup = piled(reads, reference, start, least_quality=10)
     found = []
     for window in windows(candidates(pileup, 2, 0.1), reference, start):
