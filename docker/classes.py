@@ -40,7 +40,7 @@ def main() -> int:
         spark = session.build("classes", config.load(place="local").spark)
         lake = Lake(spark, folder)
         lake.append(PREDICTIONS, pa.Table.from_pylist([row], PREDICTIONS.arrow_schema()))
-        if jobs.call("query", [" ".join(SQL.split()), "--lake", folder])["code"]:
+        if jobs.report_of("query", [" ".join(SQL.split()), "--lake", folder])["code"]:
             return 1
         spark.stop()
     jvm = SparkContext._gateway.proc

@@ -14,7 +14,7 @@ def verbs() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def call(verb: str, argv: list[str]) -> dict[str, Any]:
+def report_of(verb: str, argv: list[str]) -> dict[str, Any]:
     """Runs a verb in this process and returns its run report, with its exit code as `code`;
     progress goes to stderr as ever."""
     with contextlib.redirect_stdout(io.StringIO()) as captured:

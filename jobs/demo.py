@@ -93,7 +93,7 @@ METRICS = ("accuracy", "macro_f1", "auroc")
 def _verb(shared: list[str], verb: str, argv: list[str]) -> dict[str, Any]:
     """Runs a verb, telling what and how long; RuntimeError when it fails. `shared`: options that all get, untold."""
     print(f"\n$ genodl {verb} {' '.join(repr(a) if ' ' in a else a for a in argv)}", file=sys.stderr, flush=True)
-    document = jobs.call(verb, [*argv, *shared])
+    document = jobs.report_of(verb, [*argv, *shared])
     if document["code"]:
         raise RuntimeError(f"genodl {verb} failed: {document.get('error')}")
     print(f"{verb}: {document['status']} in {document['seconds']:.1f} s", file=sys.stderr, flush=True)

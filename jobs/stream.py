@@ -24,7 +24,7 @@ def stream(run: Run, given: Arguments) -> None:
 
 
 def _verb(shared: list[str], verb: str, arguments: list[str]) -> dict[str, Any]:
-    return jobs.call(verb, [*arguments, *shared])
+    return jobs.report_of(verb, [*arguments, *shared])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,8 +6,11 @@ The files stay where they are. Positions are 1-based, intervals closed.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-from collections.abc import Iterator
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +21,12 @@ import pysam
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import fault_of_name
+from genodl_spark.formats import bgzf
 from genodl_spark.genome.contigs import shared_contig
 
 FILE_NAME = re.compile(r"\.(bam|cram)$", re.IGNORECASE)
 _BATCH = 16_384  # reads
+_LOCK = threading.Lock()
 _MATE_KNOWN = 1, 8  # flags: paired; mate unmapped
 READS = pa.schema(
     [
@@ -130,6 +135,34 @@ def reads(
         yield _batch(rows)
 
 
+def region_bam(
+    uri: str,
+    contig: str,
+    first: int,
+    last: int,
+    reference: str | None = None,
+    groups: Sequence[str] = (),
+    without: int = 0,
+) -> bytearray:
+    """Placed reads that overlap bases [`first`, `last`] of a contig, named as in the file, as an inflated BAM, header
+    first: what htslib decodes of BAM or CRAM, without an object for each read.
+
+    `groups`: IDs of the read groups wanted, all if empty. Else as `reads`.
+    """
+    path = storage.local_path(uri) if storage.is_local(uri) else uri
+    asked = ["-u", "-F", str(without)]
+    if reference is not None:
+        asked += ["-T", reference]
+    for group in groups:
+        asked += ["-r", group]
+    with tempfile.TemporaryDirectory(prefix="genodl-") as folder, _whole(uri):
+        made = os.path.join(folder, "reads.bam")
+        with _LOCK:  # the command has one set of options in a process
+            pysam.samtools.view(*asked, "-o", made, path, f"{{{contig}}}:{first}-{last}", catch_stdout=False)
+        with open(made, "rb") as file:
+            return bytearray(b"".join(text for _, text in bgzf.blocks(file.read)))
+
+
 def _row(read: pysam.AlignedSegment) -> tuple[Any, ...]:
     paired = (read.flag & _MATE_KNOWN[0]) and not read.flag & _MATE_KNOWN[1] and read.next_reference_id >= 0
     qualities = read.query_qualities
@@ -179,7 +212,7 @@ def _opened(uri: str, reference: str | None) -> Iterator[pysam.AlignmentFile]:
 def _whole(uri: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, pysam.utils.SamtoolsError, bgzf.Broken) as error:
         what = f"found reads that cannot be decoded ({str(error).splitlines()[0][:120]})"
         raise InputError(f"{what}; expected a whole file, and of a CRAM its reference", uri) from error
 

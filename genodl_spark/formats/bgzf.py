@@ -52,10 +52,14 @@ class Writer:
             self._sink.write(block(bytes(self._held[start : start + BLOCK]), self._level))
         del self._held[:whole]
 
-    def close(self) -> None:
+    def flush(self) -> None:
+        """Ends a block here."""
         if self._held:
             self._sink.write(block(bytes(self._held), self._level))
             self._held.clear()
+
+    def close(self) -> None:
+        self.flush()
         self._sink.write(block(b"", self._level))
 
 

@@ -7,6 +7,26 @@ from pydantic import Field
 from genodl_spark.core.toml import Names, Section
 
 
+class Calling(Section):
+    """Variant calling from reads."""
+
+    min_mapping_quality: int = Field(10, ge=0, le=254, description="Reads of a lower mapping quality are left out.")
+    min_base_quality: int = Field(10, ge=1, le=60, description="Bases of a lower quality make no allele a candidate.")
+    min_reads: int = Field(
+        2,
+        ge=1,
+        description="Reads that must show an allele before it is judged; one is enough where it is a fifth of them.",
+    )
+    min_share: float = Field(0.08, gt=0, lt=0.5, description="Share of the reads over a place that must show it.")
+    min_quality: float = Field(
+        3.0,
+        ge=0,
+        description="QUAL below which a call has the filter LowQual. 3 is as likely a variant as none, so that what is "
+        "called is what is likelier.",
+    )
+    shards: int = Field(0, ge=0, description="Tasks that the genome is dealt out to; 0 for four to a core.")
+
+
 class QualityControl(Section):
     """Quality control of genotypes."""
 

@@ -15,7 +15,7 @@ from genodl_spark.core import own_code, redaction
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
 from genodl_spark.core.toml import Names, Section, Text, assigned, check_values, read
-from genodl_spark.genetics.settings import QualityControl
+from genodl_spark.genetics.settings import Calling, QualityControl
 from genodl_spark.job.conf import conf_directory, task_file
 from genodl_spark.lake.schema import partition_folder
 from genodl_spark.lake.settings import Lock, Maintenance
@@ -273,6 +273,7 @@ class Settings(Section):
     tracking: Tracking = Tracking()
     ingest: Ingest = Ingest()
     qc: QualityControl = QualityControl()
+    call: Calling = Calling()
     annotation: str = Field(
         "", description="Cohort of the annotation that annotate takes; empty for the only one in the lake."
     )

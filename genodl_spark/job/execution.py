@@ -100,6 +100,7 @@ WRITES = {
     "ingest",
     "qc",
     "annotate",
+    "call",
     "prepare",
     "train",
     "tune",

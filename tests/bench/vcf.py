@@ -345,7 +345,7 @@ def our_variants(lake: str, max_missing: float) -> dict[str, float]:
     import jobs
 
     chosen = {"qc.steps": "variants", "qc.pruned": "", "qc.max_missing": max_missing}
-    report = jobs.call(
+    report = jobs.report_of(
         "qc", [*our_qc(lake)[2:], *(word for key, value in chosen.items() for word in ("--set", f"{key}={value}"))]
     )
     if report["status"] != "done":

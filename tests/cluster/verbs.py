@@ -36,13 +36,13 @@ def main(matrix: str, samples: str, lake: str) -> None:
         report["encrypted"] = [conf.get(f"spark.{key}") for key in ("authenticate", "network.crypto.enabled")]
         fast = ["split.folds=2", "split.repeats=1", "train.epochs=5", "train.min_steps=50", "tracking.uri=off"]
         at = ["--lake", lake]
-        report["ingest"] = jobs.call(
+        report["ingest"] = jobs.report_of(
             "ingest", ["expression", matrix, "--samples", samples, "--cohort", "c", *at, "--set", "tracking.uri=off"]
         )
-        report["train"] = jobs.call(
+        report["train"] = jobs.report_of(
             "train", ["tumor_type", "--procs", "2", *at, *(word for one in fast for word in ("--set", one))]
         )
-        report["predict"] = jobs.call("predict", ["tumor_type", *at])
+        report["predict"] = jobs.report_of("predict", ["tumor_type", *at])
     session.stop()
     print(json.dumps(report))
 

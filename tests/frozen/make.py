@@ -275,7 +275,7 @@ def _set(settings: str) -> list[str]:
 
 
 def _do(verb: str, *arguments: str, lake: Path) -> None:
-    report = jobs.call(verb, [*arguments, "--lake", str(lake), "--master", "local[2]"])
+    report = jobs.report_of(verb, [*arguments, "--lake", str(lake), "--master", "local[2]"])
     assert report["status"] == "done", (verb, arguments, report)
 
 

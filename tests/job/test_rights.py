@@ -36,6 +36,7 @@ VERBS = {
     "ingest": ["expression", "m.tsv", "--cohort", "c"],
     "qc": ["--cohort", "c"],
     "annotate": ["--cohort", "c"],
+    "call": ["--output", "c.vcf.gz"],
     "prepare": ["tumor_type"],
     "train": ["tumor_type"],
     "tune": ["tumor_type"],

@@ -68,7 +68,7 @@ def lake(spark, tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 def call(lake: Lake, verb: str, *argv: str) -> dict[str, Any]:
     with session.shared():
-        report = jobs.call(verb, [*argv, "--lake", lake.uri, "--master", "local[2]"])
+        report = jobs.report_of(verb, [*argv, "--lake", lake.uri, "--master", "local[2]"])
     assert report["code"] == 0, report
     return report
 

@@ -66,7 +66,7 @@ def test_the_first_verb_that_fails_ends_the_chain_as_it_ended_and_a_breach_does_
         report = {"job": verb, "status": "unchanged", "seconds": 1.0, "rows": {}, "metrics": {"breaches": 2}}
         return report | {"code": found, "error": f"what {verb} found"}
 
-    monkeypatch.setattr(jobs, "call", stand_in)
+    monkeypatch.setattr(jobs, "report_of", stand_in)
     assert nightly.main([str(tmp_path / "chain.toml"), "--date", "2026-11-26", "--set", "seed=7"]) == code
     printed = capsys.readouterr()
     report = json.loads(printed.out)

@@ -60,7 +60,7 @@ def test_new_files_are_ingested_and_scored_once(
     assert [lake.version(table) for table in (SEQUENCES, PREDICTIONS)] == versions
     sequences(folder / "c.tsv", named("c"), 4)
     with monkeypatch.context() as broken:
-        broken.setattr(jobs, "call", _without_predict(jobs.call))
+        broken.setattr(jobs, "report_of", _without_predict(jobs.report_of))
         code, report, line = genodl(stream, *asked)
         assert (code, report["status"]) == (1, "failed") and "no more memory" in report["error"]
     assert lake.read(SEQUENCES).count() == 58 and scores(lake) == kept

@@ -38,7 +38,7 @@ def brought(data: DataSet, lake: str) -> dict[str, int]:
     """Rows by table that the data set's command writes."""
     print(f"$ genodl {' '.join(data.command)}", file=sys.stderr, flush=True)
     verb, *argv = data.command
-    document = jobs.call(verb, [*argv, "--cohort", cohort(data), "--lake", lake])
+    document = jobs.report_of(verb, [*argv, "--cohort", cohort(data), "--lake", lake])
     if document["code"]:
         raise RuntimeError(document["error"])
     return {name: rows["written"] for name, rows in document["rows"].items()}
@@ -101,7 +101,7 @@ def refused(lake: str) -> int:
         with tempfile.TemporaryDirectory() as scratch:
             given = make(Path(scratch))
             before = contents(lake)
-            document = jobs.call("ingest", [source, str(given), "--cohort", f"bad {number}", "--lake", lake])
+            document = jobs.report_of("ingest", [source, str(given), "--cohort", f"bad {number}", "--lake", lake])
             line: Any = document["error"]
             fits = document["code"] == 2 and re.search(rf"/{re.escape(place)}: ", line or "") and words in line
             if not fits or "\n" in line or contents(lake) != before:

@@ -175,7 +175,7 @@ def leak(folder: Path) -> str:
     path = _matrix(folder, "genes", 20, False, 0.0)
     verb("ingest", "expression", path, "--samples", str(table), "--cohort", "c", "--lake", lake)
     asked = ["--set", "split.column=part", "--set", "split.group=patient", "--label", "noise0", "--lake", lake]
-    document = jobs.call("train", ["tumor_type", "--cohort", "c", *asked])
+    document = jobs.report_of("train", ["tumor_type", "--cohort", "c", *asked])
     return f"train of a split that divides a patient: exit code {document['code']}: {document['error']}"
 
 

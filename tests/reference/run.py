@@ -40,7 +40,7 @@ Line = list[str]
 
 def verb(name: str, *argv: str) -> dict:
     print(f"$ genodl {name} {' '.join(argv)}", file=sys.stderr, flush=True)
-    document = jobs.call(name, list(argv))
+    document = jobs.report_of(name, list(argv))
     if document["code"]:
         raise RuntimeError(document["error"])
     return document

@@ -121,7 +121,7 @@ SETS: dict[str, Set] = {
 
 def verb(name: str, *argv: str) -> dict:
     print(f"$ genodl {name} {' '.join(argv)}", file=sys.stderr, flush=True)
-    document = jobs.call(name, list(argv))
+    document = jobs.report_of(name, list(argv))
     if document["code"]:
         raise RuntimeError(document["error"])
     return document

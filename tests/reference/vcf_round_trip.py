@@ -47,13 +47,13 @@ def main() -> int:
         for number, path in enumerate(files):
             name = str(path.relative_to(SHARED))
             lake, output = str(Path(folder) / f"lake{number // 20}"), Path(folder) / "out.vcf.gz"
-            ingested = jobs.call("ingest", ["vcf", str(path), "--lake", lake, "--cohort", name])
+            ingested = jobs.report_of("ingest", ["vcf", str(path), "--lake", lake, "--cohort", name])
             if ingested["code"]:
                 print(name, "REFUSED", ingested.get("error"), sep="\t", flush=True)
                 different += 1
                 continue
             rows = ingested["rows"]["variants"]
-            exported = jobs.call("export", ["vcf", "--lake", lake, "--cohort", name, "--output", str(output)])
+            exported = jobs.report_of("export", ["vcf", "--lake", lake, "--cohort", name, "--output", str(output)])
             if exported["code"]:
                 print(name, "NOT EXPORTED", exported.get("error"), sep="\t", flush=True)
                 different += 1

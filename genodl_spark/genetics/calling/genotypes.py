@@ -130,6 +130,7 @@ def _site(
     start: int,
 ) -> Site:
     posterior = np.exp(joint - joint.max())
+    variant = 10 / np.log(10) * (joint.max() - joint[0] + np.log(posterior.sum()))  # of very small chances, too
     posterior /= posterior.sum()
     best = int(posterior.argmax())
     high = int((np.sqrt(8 * best + 1) - 1) // 2)
@@ -166,7 +167,7 @@ def _site(
         (kept.index(low), kept.index(high)),
         np.minimum(scaled, _LARGEST).round().astype(np.int64),
         among / among.sum() if among.sum() > 0 else among,
-        phred(float(posterior[0])),
+        float(min(variant, _LARGEST)),
         ad,
         len(of),
     )

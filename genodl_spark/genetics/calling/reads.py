@@ -72,7 +72,7 @@ def _records_start(data: np.ndarray) -> int:
     try:
         if data[:4].tobytes() != _MAGIC:
             raise InputError("found no header of a BAM; expected one")
-        header = memoryview(data)
+        header = data.data
         (text,) = _LENGTH.unpack_from(header, 4)
         at = 8 + text
         (contigs,) = _LENGTH.unpack_from(header, at)

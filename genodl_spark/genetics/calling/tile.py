@@ -11,19 +11,24 @@ from genodl_spark.genetics.calling.alleles import candidates, piled
 from genodl_spark.genetics.calling.genotypes import Site, sites
 from genodl_spark.genetics.calling.haplotypes import evidence, windows
 from genodl_spark.genetics.calling.reads import Reads
+from genodl_spark.genetics.settings import Calling
 
 TILE, MARGIN = 50_000, 600  # bases; of reference and reads on either side
+_DEFAULT = Calling()
 
 
-def calls_of(reads: Reads, reference: np.ndarray, start: int, first: int, last: int) -> list[Site]:
+def calls_of(
+    reads: Reads, reference: np.ndarray, start: int, first: int, last: int, asked: Calling = _DEFAULT
+) -> list[Site]:
     """Sites within [first, last). `reference` uint8 letters from `start` on, upper case, with a margin on both
     sides."""
-    pileup = piled(reads, reference, start, least_quality=10)
+    pileup = piled(reads, reference, start, asked.min_base_quality)
+    longest = int((reads.end - reads.pos).max(initial=0))
     found = []
-    for window in windows(candidates(pileup, 2, 0.1), reference, start):
+    for window in windows(candidates(pileup, asked.min_reads, asked.min_share), reference, start):
         if window.end < first or window.start > last:
             continue
-        over = _overlapping(reads, window.start - 1, window.end + 1)
+        over = _overlapping(reads, window.start - 1, window.end + 1, longest)
         if not len(over):
             continue
         proof = evidence(window, reads.only(over), reference, start)
@@ -31,8 +36,8 @@ def calls_of(reads: Reads, reference: np.ndarray, start: int, first: int, last: 
     return sorted(found, key=lambda site: (site.pos, site.ref, site.alts))
 
 
-def _overlapping(reads: Reads, start: int, end: int) -> np.ndarray:
-    """Numbers of the reads that overlap [start, end); they are in the order of their positions."""
+def _overlapping(reads: Reads, start: int, end: int, longest: int) -> np.ndarray:
+    """Numbers of the reads that overlap [start, end); they are in the order of their positions, none longer."""
     before = int(np.searchsorted(reads.pos, end))
-    after = int(np.searchsorted(reads.pos, start - 2_000))
+    after = int(np.searchsorted(reads.pos, start - longest))
     return after + np.flatnonzero(reads.end[after:before] > start)
