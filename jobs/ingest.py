@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     made.add_argument("--samples", metavar="TSV", help="sample table: sample_id and any other columns")
     made.add_argument("--block", metavar="NAME", help="name of this matrix among several of the cohort")
-    made.add_argument("--reference", metavar="FASTA", help="what alleles of genotypes and variants are held against")
+    made.add_argument("--reference", metavar="FASTA", help="what genotypes, variants and alignments are held against")
     made.add_argument(
         "--tracks",
         metavar="NAME=FILE",

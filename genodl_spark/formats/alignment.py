@@ -23,6 +23,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.core.text_values import fault_of_name
 from genodl_spark.formats import bgzf
 from genodl_spark.genome.contigs import shared_contig
+from genodl_spark.genome.reference import Reference
 
 FILE_NAME = re.compile(r"\.(bam|cram)$", re.IGNORECASE)
 _BATCH = 16_384  # reads
@@ -71,8 +72,8 @@ class Header:
 
 
 def header_of(uri: str, reference: str | None = None) -> Header:
-    """InputError for a file that is neither BAM nor CRAM, is cut off, has no contigs or a sample without a name,
-    and for an index that is none."""
+    """InputError for a file that is neither BAM nor CRAM, is cut off, has no contigs, a sample without a name or a read
+    group that stands twice, and for an index that is none."""
     with _opened(uri, reference) as file:
         if file.is_cram:  # of a BAM htslib looks itself
             _check_end(uri)
@@ -80,6 +81,7 @@ def header_of(uri: str, reference: str | None = None) -> Header:
         if not file.references:
             raise InputError("found no contig in the header; expected aligned reads, with @SQ lines", uri)
         samples: dict[str, list[str]] = {}
+        _check_groups(str(file.header), uri)
         for group in header.get("RG", []):
             if (name := group.get("SM")) is not None:
                 if (fault := fault_of_name(name)) is not None:
@@ -104,6 +106,50 @@ def header_of(uri: str, reference: str | None = None) -> Header:
             counts,
             unplaced,
         )
+
+
+def check_reference(header: Header, reference: Reference) -> None:
+    """InputError where a FASTA is not what reads were aligned to: it shares no contig with them, or one of another
+    length or, where the header has it (M5), another hash. Contigs of either that the other lacks are passed over."""
+    hashes = {}
+    for line in header.text.splitlines():
+        if line.startswith("@SQ\t"):
+            tags = dict(tag.split(":", 1) for tag in line.split("\t")[1:] if ":" in tag)
+            hashes[tags.get("SN")] = tags.get("M5", "").lower()
+    lengths = zip(header.contigs, header.lengths, strict=True)
+    shared = [(name, length) for name, length in lengths if name in reference]
+    theirs = "the FASTA that the reads were aligned to"
+    if not shared:
+        said = ", ".join(header.contigs[:3])
+        what = f"found contigs {said}, ... and none of them in {reference.path}, {reference.said()}"
+        raise InputError(f"{what}; expected {theirs}", header.uri)
+    for name, length in shared:
+        if (found := reference.length(name)) not in (None, length):
+            what = f"found {found} bases of contig {name} in {reference.path}"
+            raise InputError(f"{what}; expected {length}, as the header says: give {theirs}", header.uri)
+    for name, _ in shared:
+        if (expected := hashes.get(name)) and (hashed := reference.md5(name)) not in (None, expected):
+            what = f"found MD5 {hashed} of contig {name} in {reference.path}"
+            raise InputError(f"{what}; expected {expected}, as the header says: give {theirs}", header.uri)
+
+
+def _check_groups(text: str, uri: str) -> None:
+    """InputError for a read group that stands twice or has two samples: whose its reads are nobody can tell."""
+    seen: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.startswith("@RG\t"):
+            continue
+        tags = [tag.split(":", 1) for tag in line.split("\t")[1:] if ":" in tag]
+        group = next((value for key, value in tags if key == "ID"), "")
+        samples = [value for key, value in tags if key == "SM"]
+        if len(samples) > 1:
+            what = f"found {len(samples)} samples, {' and '.join(samples)[:80]}, in read group {group}"
+            raise InputError(f"{what}; expected one SM: mend the header with samtools reheader", uri)
+        sample = samples[0] if samples else "none"
+        if group in seen:
+            what = f"found read group {group} twice, of sample {seen[group]} and of {sample}"
+            raise InputError(f"{what}; expected each ID once: mend the header with samtools reheader", uri)
+        seen[group] = sample
 
 
 def reads(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _EXAMPLES = 5
 _SMALL, _LARGEST = 4 << 20, 64 << 20  # bytes of a file that is read whole, as stored and as text
 _WINDOW = 1 << 16  # bases kept from the last read: records mostly come in order
 _HEADER_BLOCK = 1 << 17
+_HASHED = 1 << 24  # bases of a contig that are hashed at a time
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,28 @@ class Reference:
         """Bases [start, end) of `contig`, case as in the file, ambiguity codes reduced to a base.
         Refused where they are not all there."""
         return self.bases(self.piece(contig, start, end), start, end)
+
+    def length(self, contig: str) -> int | None:
+        """Bases of a contig that is there; None where there are slices of it."""
+        last, whole = self.reaches[_plain(contig)]
+        return last if whole else None
+
+    def md5(self, contig: str) -> str | None:
+        """Hash of a whole contig as @SQ lines of reads have it (M5; SAM specification, section 1.3.2): upper case, with
+        its ambiguity codes. None for a contig of which there are slices."""
+        length = self.length(contig)
+        if length is None:
+            return None
+        name, found = self._pieces[_plain(contig)][0].name, hashlib.md5(usedforsecurity=False)
+        for start in range(0, length, _HASHED):
+            try:
+                text = self._fasta.fetch(name, start, min(start + _HASHED, length))
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"found {name} unreadable; expected a whole FASTA, fetch it again", self.path
+                ) from error
+            found.update(text.upper().encode("ascii", "replace"))
+        return found.hexdigest()
 
     def around(self, contig: str, start: int, end: int, flank: int) -> tuple[bytes, bytes]:
         """The `flank` bases before [start, end) and those behind it, as `fetch` has them; fewer where the sequence that

@@ -13,6 +13,7 @@ from genodl_spark.core.errors import Conflict, InputError
 from genodl_spark.formats import alignment
 from genodl_spark.formats.alignment import Header
 from genodl_spark.genome.builds import build_of
+from genodl_spark.genome.reference import Reference
 from genodl_spark.job.config import Settings
 from genodl_spark.job.run import Run
 from genodl_spark.lake.discarded import discard
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Source(SourceKind):
-    """BAM and CRAM."""
+    """BAM and CRAM. `--reference`: the FASTA that they were aligned to, which is held against their contigs."""
 
     files = alignment.FILE_NAME
     table = ALIGNMENTS
@@ -67,6 +68,10 @@ class Source(SourceKind):
     def bring(self, arrival: Arrival, files: dict[SourceFile, Header]) -> dict[str, Counts]:
         """A row for each sample of each file."""
         run, lake, name = arrival.run, arrival.run.lake, uuid.uuid4().hex[:12]
+        if arrival.reference is not None:
+            reference = Reference(arrival.reference)
+            for header in files.values():
+                alignment.check_reference(header, reference)
         new = [] if lake.exists(ALIGNMENTS) else [ALIGNMENTS]
         writer = PartWriter(ALIGNMENTS, lake.path(ALIGNMENTS), name)
         found: dict[str, Counts] = {}

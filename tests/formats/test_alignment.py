@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 from pathlib import Path
 
 import pyarrow as pa
 import pysam
+import pysam.samtools
 import pytest
 
+import genodl_spark.genome.reference
 from genodl_spark.core.errors import InputError
 from genodl_spark.formats import alignment
+from genodl_spark.formats.alignment import Header
+from genodl_spark.genome.reference import Reference
+from tests.genetics.calling import sequencing
+from tests.genetics.calling.diploid import Genome
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 HEADER = {
@@ -137,3 +144,99 @@ def test_what_is_no_alignment_is_refused(tmp_path: Path, fasta: Path, case: str)
     with pytest.raises(InputError, match="; expected ") as refused:
         alignment.header_of(path.as_uri())
     assert refused.value.file == path.as_uri() + (".bai" if case == "index" else "")
+
+
+@pytest.mark.parametrize(
+    ("groups", "found"),
+    [
+        ("@RG\tID:a\tSM:s\n@RG\tID:a\tSM:t\n", "found read group a twice, of sample s and of t; expected each ID once"),
+        ("@RG\tID:a\tSM:s\n@RG\tID:a\tSM:s\n", "found read group a twice, of sample s and of s; expected each ID once"),
+        ("@RG\tID:a\tSM:s\tSM:t\n", "found 2 samples, s and t, in read group a; expected one SM"),
+    ],
+)
+def test_a_read_group_is_of_one_sample(tmp_path: Path, groups: str, found: str) -> None:
+    text = f"@HD\tVN:1.6\n@SQ\tSN:c\tLN:100\n{groups}"
+    with pysam.AlignmentFile(str(tmp_path / "a.bam"), "wb", text=text):
+        pass
+    with pytest.raises(InputError, match=found):
+        alignment.header_of((tmp_path / "a.bam").as_uri())
+
+
+def with_reference(
+    folder: Path, contigs: dict[str, str], hashed: bool = True, kept: str = ""
+) -> tuple[Header, Reference]:
+    """The header of reads aligned to contigs, and the FASTA, of the text `kept` if given."""
+    head = sequencing.header(contigs if hashed else {name: len(text) for name, text in contigs.items()}, {"g": "s"})
+    path = sequencing.write(folder / "reads.bam", {}, head)
+    (folder / "given.fa").write_text(kept or "".join(f">{name}\n{text}\n" for name, text in contigs.items()))
+    return alignment.header_of(path.as_uri()), Reference(str(folder / "given.fa"))
+
+
+BASES = {"chr1": "ACGTTGCAAC" * 30, "chr2": "GGRTTGNNAC" * 20}
+MD5 = {name: hashlib.md5(text.encode()).hexdigest() for name, text in BASES.items()}
+OTHER = BASES["chr2"].replace("GG", "GT", 1)
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "",
+        f">2 of another naming\n{BASES['chr2'].lower()}\n>3\nACGT\n",  # case, line lengths and more contigs matter not
+        f">one GRCh38_chr1:11-40\n{BASES['chr1'][10:40]}\n",  # a slice has no length or hash of the contig
+    ],
+)
+def test_the_reference_of_reads_is_known_by_its_contigs(tmp_path: Path, kept: str) -> None:
+    alignment.check_reference(*with_reference(tmp_path, BASES, kept=kept))
+
+
+@pytest.mark.parametrize(
+    ("kept", "hashed", "found"),
+    [
+        (">5\nACGT\n", True, "found contigs chr1, chr2, ... and none of them in {path}, a reference with contigs 5"),
+        (
+            f">chr1\n{BASES['chr1'][:-3]}\n",
+            False,
+            "found 297 bases of contig chr1 in {path}; expected 300, as the header",
+        ),
+        (
+            f">chr2\n{OTHER}\n",
+            True,
+            f"found MD5 {hashlib.md5(OTHER.encode()).hexdigest()} of contig chr2 in {{path}}; expected {MD5['chr2']}",
+        ),
+    ],
+)
+def test_another_reference_is_refused(tmp_path: Path, kept: str, hashed: bool, found: str) -> None:
+    header, reference = with_reference(tmp_path, BASES, hashed, kept)
+    with pytest.raises(InputError) as refused:
+        alignment.check_reference(header, reference)
+    assert found.format(path=reference.path) in str(refused.value)
+    assert "the FASTA that the reads were aligned to" in str(refused.value)
+    assert refused.value.file == header.uri
+
+
+def test_hashes_are_those_that_htslib_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(genodl_spark.genome.reference, "_HASHED", 7)
+    _, reference = with_reference(tmp_path, BASES)
+    assert {name: reference.md5(name) for name in BASES} == MD5
+    written = pysam.samtools.dict(reference.path)
+    assert all(f"M5:{of}" in written for of in MD5.values())
+
+
+def test_a_cram_without_its_reference_is_refused(tmp_path: Path) -> None:
+    drawn = "".join(random.Random(1).choices("ACGT", k=3000))
+    genome = Genome("c", drawn, 0, 3000, [])
+    (tmp_path / "ref.fa").write_text(f">c\n{drawn}\n")
+    reads = {"c": sequencing.sequenced(genome, 1, sequencing.Machine(depth=2))}
+    head = sequencing.header({"c": drawn}, {"g": "s"})
+    path = sequencing.write(tmp_path / "a.cram", reads, head, tmp_path / "ref.fa")
+    assert sum(b.num_rows for b in alignment.reads(path.as_uri(), "c", 1, 3000, str(tmp_path / "ref.fa"))) == len(
+        reads["c"]
+    )
+    for name in ("ref.fa", "ref.fa.fai"):
+        (tmp_path / name).unlink()
+    with pytest.raises(InputError, match=r"cannot be decoded.*; expected a whole file, and of a CRAM its reference"):
+        list(alignment.reads(path.as_uri(), "c", 1, 3000))
+    other = drawn[:1000] + ("A" if drawn[1000] != "A" else "C") + drawn[1001:]
+    (tmp_path / "other.fa").write_text(f">c\n{other}\n")
+    with pytest.raises(InputError, match=r"cannot be decoded.*; expected a whole file, and of a CRAM its reference"):
+        list(alignment.reads(path.as_uri(), "c", 1, 3000, str(tmp_path / "other.fa")))

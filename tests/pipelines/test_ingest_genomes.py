@@ -19,6 +19,7 @@ from genodl_spark.lake.snapshot import Snapshot
 from genodl_spark.lake.tables.genomes import ALIGNMENTS, ANNOTATIONS, CHUNK, REFERENCE, REFERENCE_BASES
 from genodl_spark.lake.tables.ingested import QUARANTINE, SAMPLES
 from jobs import forget, ingest
+from tests.genetics.calling import sequencing
 
 SHARED = Path(os.environ.get("GENODL_SHARED_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
@@ -111,6 +112,20 @@ def test_alignments_are_known_by_their_samples(genodl, lake: Lake, tmp_path: Pat
         pass
     code, _, line = genodl(ingest, "alignments", str(tmp_path / "again.bam"), "--lake", lake.uri, "--cohort", "na")
     assert code == 2 and "withdrawn consent" in line
+
+
+def test_reads_and_their_reference_go_together(genodl, lake: Lake, tmp_path: Path) -> None:
+    bases = "ACGTTGCAAC" * 30
+    of = sequencing.write(tmp_path / "r.bam", {}, sequencing.header({"chr1": bases}, {"g": "s"}))
+    for name, text in (("right.fa", f">1\n{bases.lower()}\n"), ("wrong.fa", f">1\n{bases[:-1]}T\n")):
+        (tmp_path / name).write_text(text)
+    at = ("alignments", str(of), "--lake", lake.uri, "--cohort", "reads", "--reference")
+    code, report, line = genodl(ingest, *at, str(tmp_path / "wrong.fa"))
+    assert (code, report["status"]) == (2, "failed")
+    assert "r.bam: found MD5" in line and line.count("\n") <= 1
+    assert lake.read(ALIGNMENTS).where("cohort = 'reads'").isEmpty()
+    code, report, _ = genodl(ingest, *at, str(tmp_path / "right.fa"))
+    assert (code, report["rows"]["alignments"]["written"]) == (0, 1)
 
 
 GTF = '1\ts\texon\t5\t9\t.\t+\t.\tgene_id "a";\n'

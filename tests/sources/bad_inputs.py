@@ -323,6 +323,12 @@ CASES: dict[str, Case] = {
         "a.bam",
         "blanks around the name",
     ),
+    "BAM: a read group of two samples": (
+        "alignments",
+        aligned(".bam", lambda path: None, HEADER | {"RG": [*HEADER["RG"], {"ID": "a", "SM": "s2"}]}),
+        "a.bam",
+        "found read group a twice, of sample s1 and of s2",
+    ),
     "CRAM: cut off": (
         "alignments",
         aligned(".cram", lambda path: cut(path, 38)),
