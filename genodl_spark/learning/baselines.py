@@ -25,7 +25,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import cox, discriminant, forests, markov, penalties, sequence_baselines, survival
+from genodl_spark.learning import cox, discriminant, markov, penalties, sequence_baselines, survival
+from genodl_spark.learning.beside import forest_bounds
 from genodl_spark.learning.heads import UNLABELLED, Head
 from genodl_spark.learning.preprocessing import COVARIATE
 from genodl_spark.learning.settings import Evaluation
@@ -134,7 +135,7 @@ def fit_predict(
 
     majority: shares of the classes, or mean of the target. random_forest: 500 trees, else scikit-learn's defaults,
     but for regression a third of the features at each node, at most 200, and a tree draws at most 5,000 rows and sorts
-    at most 160,000 numbers at its root (forests.py). decision_tree: defaults, grown in full,
+    at most 160,000 numbers at its root (forest_bounds.py). decision_tree: defaults, grown in full,
     so that its probabilities are 0 or 1. The linear models see features standardised on the training rows. linear_svm:
     LinearSVC, squared hinge, C 0.01, intercept all but unpenalised; its probabilities are the softmax (two classes:
     the logistic function) of its decision values, of which the order and the highest mean something, the size does not.
@@ -377,8 +378,8 @@ def _values(
         return boosted.fit(train, y).predict(test)
     if name in ("random_forest", "decision_tree"):
         if name == "random_forest":
-            drawn = min(len(x_train), forests.ROWS)
-            width = forests.candidates(x_train.shape[1], drawn)
+            drawn = min(len(x_train), forest_bounds.ROWS)
+            width = forest_bounds.candidates(x_train.shape[1], drawn)
             grown = {"max_features": width, **_grown(options, width)}
             model = RandomForestRegressor(TREES, random_state=seed, max_samples=drawn, **grown)
         else:

@@ -81,7 +81,7 @@ class Card:
     packed inputs, one of `packing.TYPES`. `temperature`: of the probabilities. `batch`: rows computed at once, short
     batches are filled up, so that a row's score does not depend on its neighbours. `steps`, `options` and `batches`:
     what is done to measured values first, and the column that tells batches. `linear`, `forest`,
-    `boosted` and `ridge_regression`: shares in the outputs of what stands beside the networks (linear_part.py and so
+    `boosted` and `ridge_regression`: shares in the outputs of what stands beside the networks (linear.py and so
     on); those of each of several heads stand there. In models of before, `linear` is that of a forest, too. `reaches`:
     by block of features that rows may lack how far answers move without it (lacking.py), of each head; of blocks of
     which that is not known there are none. `cuts`: of each head what says which classes may be, or between which values

@@ -189,7 +189,7 @@ def _shares(card: Card, tensors: Mapping[str, torch.Tensor]) -> dict[str, np.nda
 def _as_one(network: Any, parts: Mapping[str, Any], shares: Mapping[str, np.ndarray]) -> Any:
     import torch
 
-    from genodl_spark.learning.blend import Blended
+    from genodl_spark.learning.beside.blend import Blended
 
     if not shares:
         return network
@@ -198,31 +198,31 @@ def _as_one(network: Any, parts: Mapping[str, Any], shares: Mapping[str, np.ndar
 
 def _part(named: str, card: Card, inputs: encodings.Shape, found: Mapping[str, torch.Tensor]) -> Any:
     """What stands beside the network, of these tensors. ValueError where they are not of such a card."""
-    from genodl_spark.learning import boosted_part, forest_part, ridge_part
+    from genodl_spark.learning.beside import boosted, forest, ridge
 
     if named == LINEAR:
         return _linear(card, inputs, found)
     if named == FOREST:
-        return forest_part.part(found, card.predicted, len(card.features))
+        return forest.part(found, card.predicted, len(card.features))
     if named == RIDGE:
-        return ridge_part.part(found, card.predicted, len(card.features))
+        return ridge.part(found, card.predicted, len(card.features))
     if not (isinstance(inputs, tuple) and len(inputs) == 2 and inputs[0] == 4):
         raise ValueError("trees are of bases, which this model does not read")
-    return boosted_part.part(found, card.predicted, inputs[1])
+    return boosted.part(found, card.predicted, inputs[1])
 
 
 def _linear(card: Card, inputs: encodings.Shape, found: Mapping[str, torch.Tensor]) -> Any:
     """The linear part of these tensors. ValueError where they are not of such a card."""
-    from genodl_spark.learning import linear_part
+    from genodl_spark.learning.beside import linear
 
     outputs = sum(head.scores for head in card.predicted)
     expected: dict[str, tuple[int, ...]] = {"bias": (outputs,)}
     if isinstance(inputs, tuple) and len(inputs) == 2 and inputs[0] == 4:
-        blocks = [block for block in linear_part.WAYS["both"] if block in found]
-        expected |= {block: (linear_part.width(block, inputs[1]), outputs) for block in blocks}
+        blocks = [block for block in linear.WAYS["both"] if block in found]
+        expected |= {block: (linear.width(block, inputs[1]), outputs) for block in blocks}
     _check_shapes(found, expected)
     weights = {name: value for name, value in found.items() if name != "bias"}
-    return linear_part.LinearPart(weights, found["bias"], linear_part.strands(card.model))
+    return linear.LinearPart(weights, found["bias"], linear.strands(card.model))
 
 
 def _shapes(network: Any) -> dict[str, tuple[int, ...]]:

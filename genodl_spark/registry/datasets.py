@@ -422,7 +422,7 @@ def _blend(run: Run, heads: list[Head], encoding: encodings.Encoding) -> list[st
             f"no {what} is blended with the network: it learns classes, or values by squared error or Huber's loss"
         )
         return []
-    from genodl_spark.learning.linear_part import strands
+    from genodl_spark.learning.beside.linear import strands
 
     # where strands are one, what stands at a position tells nothing
     none = {BOOSTED} if strands(s.model) else set()

@@ -17,7 +17,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import nn
 
 from genodl_spark.job import config
-from genodl_spark.learning import blend, linear_part, models
+from genodl_spark.learning import models
+from genodl_spark.learning.beside import blend, linear
 from genodl_spark.learning.explain import Limits, method, motifs, references
 from genodl_spark.learning.explain.outputs import Outputs
 from tests.learning.explain import planted
@@ -61,9 +62,9 @@ def registered(task: str, shape: tuple[int, ...], members: int) -> nn.Module:
     part that has three tenths of its outputs."""
     options = {**config.load(task).model, "reverse_complement": "equivariant"}
     generator = torch.Generator().manual_seed(0)
-    weights = {"kmers": 0.02 * torch.randn(linear_part.width("kmers", shape[1]), 2, generator=generator)}
-    linear = linear_part.LinearPart(weights, torch.zeros(2), merged=True)
-    return blend.Blended(random_network(options, shape, members), [linear], torch.tensor([[0.3, 0.3]]))
+    weights = {"kmers": 0.02 * torch.randn(linear.width("kmers", shape[1]), 2, generator=generator)}
+    part = linear.LinearPart(weights, torch.zeros(2), merged=True)
+    return blend.Blended(random_network(options, shape, members), [part], torch.tensor([[0.3, 0.3]]))
 
 
 def kinds() -> list[str]:

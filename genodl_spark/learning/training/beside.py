@@ -34,7 +34,7 @@ def fit(group: Group) -> list[dict[str, torch.nn.Module]]:
 
 def _fitted(group: Group, s: int, name: str) -> dict[str, np.ndarray]:
     """One of them, fitted to the rows that the networks of set s learn from, as tensors."""
-    from genodl_spark.learning import boosted_part, forest_part, linear_fits, linear_part, ridge_part
+    from genodl_spark.learning.beside import boosted, forest, linear, linear_fits, ridge
 
     job, which, rows = group.job, group.sets[s], np.flatnonzero(group.learns[s])
     if len(rows) > linear_fits.ROWS:
@@ -42,30 +42,30 @@ def _fitted(group: Group, s: int, name: str) -> dict[str, np.ndarray]:
         rows = np.sort(generator.choice(rows, linear_fits.ROWS, replace=False))
     target = group.rank.data.target[rows]
     if name == FOREST:
-        return forest_part.fit(group.standardised(rows, s), target, job.heads, job.seed)
+        return forest.fit(group.standardised(rows, s), target, job.heads, job.seed)
     if name == RIDGE:
         z, fold = group.standardised(rows, s), group.rank.data.folds[rows, which.repeat]
         bound = huber.BOUND if job.loss == "huber" else np.inf
-        return ridge_part.fit(z, target, job.heads, fold, job.seed, bound)
+        return ridge.fit(z, target, job.heads, fold, job.seed, bound)
     codes = group.rank.data.x[rows]
     if name == LINEAR:
         ways = [way for way in job.options.blend if way in OF_SEQUENCES]
-        return linear_fits.fit(codes, target, job.heads, ways, linear_part.strands(job.model), job.seed)
-    return boosted_part.fit(codes, target, job.heads, job.seed)
+        return linear_fits.fit(codes, target, job.heads, ways, linear.strands(job.model), job.seed)
+    return boosted.fit(codes, target, job.heads, job.seed)
 
 
 def _part(group: Group, tensors: dict[str, np.ndarray], start: str, name: str) -> torch.nn.Module:
     import torch
 
-    from genodl_spark.learning import boosted_part, forest_part, linear_part, ridge_part
+    from genodl_spark.learning.beside import boosted, forest, linear, ridge
 
     job, rank = group.job, group.rank
     own = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
     if name == LINEAR:
-        return linear_part.part(own, linear_part.strands(job.model)).to(rank.device, rank.dtype)
+        return linear.part(own, linear.strands(job.model)).to(rank.device, rank.dtype)
     found = {key: torch.from_numpy(value) for key, value in own.items()}
     if name == RIDGE:
-        return ridge_part.part(found, job.heads, job.layout.features).to(rank.device, rank.dtype)
-    read: Any = forest_part.part if name == FOREST else boosted_part.part
+        return ridge.part(found, job.heads, job.layout.features).to(rank.device, rank.dtype)
+    read: Any = forest.part if name == FOREST else boosted.part
     part: torch.nn.Module = read(found, job.heads, job.layout.features).to(rank.device)
     return part

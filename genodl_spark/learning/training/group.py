@@ -596,7 +596,7 @@ class Group:
     def _blends(self, outputs: torch.Tensor, z: Any, s: int, chosen: np.ndarray) -> np.ndarray:
         """Answers of set s to the rows `chosen` bool (rows,) with each of `mixtures` of what stands beside, float64
         (chosen rows, mixtures, scores), from its members' outputs (E, rows, outputs)."""
-        from genodl_spark.learning.blend import blended
+        from genodl_spark.learning.beside.blend import blended
 
         at = placed(np.flatnonzero(chosen), self.rank.device)
         taken = each(self._taken(z, s), lambda value: value.index_select(1, at))

@@ -397,16 +397,15 @@ def test_the_composition_of_a_background_is_that_of_long_sequences() -> None:
 @pytest.mark.parametrize("name", COMPLETE)
 def test_what_stands_beside_a_network_is_explained_with_it(name: str) -> None:
     """A linear part over k-mers and positions, and pairs of boxes, whose gradients are those of products and sums."""
-    from genodl_spark.learning import blend, linear_part
+    from genodl_spark.learning.beside import blend, linear
 
     options, length = {"kind": "cnn", "channels": [6], "dilations": [1], "boxes": 2, "box": 4, "spacers": [1, 3]}, 24
     generator = torch.Generator().manual_seed(0)
     blocks = {
-        block: 0.1 * torch.randn(linear_part.width(block, length), 2, generator=generator)
-        for block in linear_part.WAYS["both"]
+        block: 0.1 * torch.randn(linear.width(block, length), 2, generator=generator) for block in linear.WAYS["both"]
     }
-    linear = linear_part.LinearPart(blocks, torch.zeros(2), merged=True)
-    network = blend.Blended(models.build(options, [1, 2], (4, length), 2), [linear], torch.tensor([[0.4, 0.4]]))
+    part = linear.LinearPart(blocks, torch.zeros(2), merged=True)
+    network = blend.Blended(models.build(options, [1, 2], (4, length), 2), [part], torch.tensor([[0.4, 0.4]]))
     codes = sequences(6, length)
     found = explained(name, network, one_hot(codes), shuffles_of(codes, 2), [-1.0, 1.0], floor=1e-5)
     difference = found.output - found.reference

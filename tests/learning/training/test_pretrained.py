@@ -21,8 +21,8 @@ from genodl_spark.learning.model_files import FORMAT, Card, HeadCard, ModelFiles
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.training import group, plan, rank, ranks
+from tests.learning.beside.test_linear import TWO, planted, scored, weights
 from tests.learning.test_feed import write
-from tests.learning.test_linear_part import TWO, planted, scored, weights
 
 BASES = [heads.Head("none", "bases")]
 TRUNK = {"kind": "cnn", "channels": [6], "dilations": [1], "stem_kernel": 5}

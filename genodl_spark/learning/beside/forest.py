@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from genodl_spark.learning import forests
+from genodl_spark.learning.beside import forest_bounds
 from genodl_spark.learning.heads import Head, labelled, places, targets
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def fit(z: np.ndarray, target: np.ndarray, heads: Sequence[Head], seed: int) -> 
     Returns, of all nodes side by side, `feature` and `child` int32 and `threshold` float32 (nodes,): a row goes on to
     `child`, or to the one after it where its value is above the threshold; a leaf is its own child, and its threshold
     infinite. `value` float32 (nodes, outputs): of leaves, 0 for outputs of other heads. `roots` int32 (heads * TREES,);
-    each tree draws forests.ROWS rows at most, and of values has LEAVES leaves; a head whose labels are all alike has no
-    trees, as there is nothing to tell apart. One thread, so that the number of cores changes no bit.
+    each tree draws forest_bounds.ROWS rows at most, and of values has LEAVES leaves; a head whose labels are all alike
+    has no trees, as there is nothing to tell apart. One thread, so that the number of cores changes no bit.
     """
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
     from threadpoolctl import threadpool_limits
@@ -49,7 +49,7 @@ def fit(z: np.ndarray, target: np.ndarray, heads: Sequence[Head], seed: int) -> 
             y = target[rows, own.start]
             if len(np.unique(y)) < 2:
                 continue
-            drawn = min(len(rows), forests.ROWS)
+            drawn = min(len(rows), forest_bounds.ROWS)
             least = math.ceil(2 * TREES * len(heads) * drawn / NODES)
             options: dict[str, Any] = {
                 "n_estimators": TREES,
@@ -65,7 +65,7 @@ def fit(z: np.ndarray, target: np.ndarray, heads: Sequence[Head], seed: int) -> 
                 columns = out.start + model.classes_
             else:
                 y = (y - y.mean()) / (y.std() or 1.0)
-                width = forests.candidates(z.shape[1], drawn)
+                width = forest_bounds.candidates(z.shape[1], drawn)
                 model = RandomForestRegressor(max_features=width, **options).fit(z[rows], y)
                 columns = np.array([out.start])
             parts += [_nodes(one.tree_, columns, sum(sizes), bool(head.classes)) for one in model.estimators_]

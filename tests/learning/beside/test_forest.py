@@ -13,15 +13,16 @@ from safetensors.torch import load, save
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import feed, forest_part, forests, heads
+from genodl_spark.learning import feed, heads
+from genodl_spark.learning.beside import forest, forest_bounds
+from genodl_spark.learning.beside.forest import TREES
 from genodl_spark.learning.explain.explainer import Asked, Explainer
-from genodl_spark.learning.forest_part import TREES
 from genodl_spark.learning.model_files import FORMAT, Card
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.learning.settings import Train
 from genodl_spark.learning.training import plan, rank
+from tests.learning.beside.test_linear import SHARES, scored, weights
 from tests.learning.test_feed import write
-from tests.learning.test_linear_part import SHARES, scored, weights
 
 THREE = [heads.Head("label", "classes", ("a", "b", "c"))]
 VALUE = [heads.Head("value", "value")]
@@ -44,7 +45,7 @@ def test_its_outputs_are_those_of_scikit_learns_trees(value: bool) -> None:
     other = rows_of(90, 1)[0]
     other[::3] *= np.float32(1.1)
     wanted = VALUE if value else THREE
-    found = forest_part.part(tensors(forest_part.fit(z, y[:, None], wanted, 5)), wanted, FEATURES)
+    found = forest.part(tensors(forest.fit(z, y[:, None], wanted, 5)), wanted, FEATURES)
     outputs = found(torch.from_numpy(other)[None])[0].numpy()
     seed = np.random.RandomState(5)
     options: dict[str, Any] = {"n_estimators": TREES, "random_state": seed, "max_depth": 64}
@@ -60,11 +61,11 @@ def test_its_outputs_are_those_of_scikit_learns_trees(value: bool) -> None:
 
 
 def test_trees_of_values_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forests, "ROWS", 100)
-    monkeypatch.setattr(forests, "SORTED", 200)
-    monkeypatch.setattr(forest_part, "LEAVES", 20)
+    monkeypatch.setattr(forest_bounds, "ROWS", 100)
+    monkeypatch.setattr(forest_bounds, "SORTED", 200)
+    monkeypatch.setattr(forest, "LEAVES", 20)
     z, y = rows_of(150)
-    found = forest_part.part(tensors(forest_part.fit(z, y[:, None], VALUE, 5)), VALUE, FEATURES)
+    found = forest.part(tensors(forest.fit(z, y[:, None], VALUE, 5)), VALUE, FEATURES)
     options: dict[str, Any] = {"max_samples": 100, "min_samples_leaf": 5, "max_features": 2}
     seed = np.random.RandomState(5)
     model = RandomForestRegressor(n_estimators=TREES, random_state=seed, **options).fit(z, (y - y.mean()) / y.std())
@@ -75,11 +76,11 @@ def test_each_head_has_trees_of_its_own_rows() -> None:
     z, y = rows_of(120)
     size = np.where(np.arange(120) < 40, np.nan, z[:, 3] * 2 + y)
     wanted = [*THREE, *VALUE, heads.Head("rare", "classes", ("n", "y"))]
-    fitted = forest_part.fit(z, np.stack([y, size, np.ones(120)], 1), wanted, 2)
+    fitted = forest.fit(z, np.stack([y, size, np.ones(120)], 1), wanted, 2)
     assert len(fitted["roots"]) == 2 * TREES  # of one class there is nothing to tell
-    outputs = forest_part.part(tensors(fitted), wanted, FEATURES)(torch.from_numpy(z)[None])[0]
-    alone = forest_part.fit(z[40:], size[40:, None], VALUE, 3)  # the second head has the next seed
-    own = forest_part.part(tensors(alone), VALUE, FEATURES)(torch.from_numpy(z)[None])[0]
+    outputs = forest.part(tensors(fitted), wanted, FEATURES)(torch.from_numpy(z)[None])[0]
+    alone = forest.fit(z[40:], size[40:, None], VALUE, 3)  # the second head has the next seed
+    own = forest.part(tensors(alone), VALUE, FEATURES)(torch.from_numpy(z)[None])[0]
     torch.testing.assert_close(outputs[:, 3:4], own)
     assert (outputs[:, 4:].softmax(1) == 0.5).all()
     assert (outputs[:, :3].argmax(1).numpy() == y).mean() > 0.9
@@ -91,15 +92,15 @@ def test_each_head_has_trees_of_its_own_rows() -> None:
 )
 def test_what_is_no_forest_is_refused(name: str, place: int, value: int) -> None:
     z, y = rows_of(60)
-    found = tensors(forest_part.fit(z, y[:, None], THREE, 0))
+    found = tensors(forest.fit(z, y[:, None], THREE, 0))
     found[name][place] = value
     with pytest.raises(ValueError, match="point outside"):
-        forest_part.part(found, THREE, FEATURES)
+        forest.part(found, THREE, FEATURES)
 
 
 def test_other_tensors_types_and_values_are_refused() -> None:
     z, y = rows_of(60)
-    fitted = tensors(forest_part.fit(z, y[:, None], THREE, 0))
+    fitted = tensors(forest.fit(z, y[:, None], THREE, 0))
     cases: list[tuple[dict[str, Any], str]] = [
         ({"roots": None}, "roots"),
         ({"value": fitted["value"][:, :2]}, "by the card"),
@@ -111,7 +112,7 @@ def test_other_tensors_types_and_values_are_refused() -> None:
     for changed, said in cases:
         given = {name: value for name, value in {**fitted, **changed}.items() if value is not None}
         with pytest.raises(ValueError, match=said):
-            forest_part.part(given, THREE, FEATURES)
+            forest.part(given, THREE, FEATURES)
     chain = 201  # each even node goes on to the next two, of which the first is a leaf
     level = torch.arange(chain, dtype=torch.int32)
     own = {"child": torch.where(level % 2 == 0, (level + 1).clamp(max=chain - 1), level), "feature": level * 0}
@@ -119,7 +120,7 @@ def test_other_tensors_types_and_values_are_refused() -> None:
     own["threshold"] = torch.where(own["child"] == level, torch.inf, 0.0)
     own |= {"value": torch.zeros(chain, 3), "roots": torch.zeros(1, dtype=torch.int32)}
     with pytest.raises(ValueError, match="64 nodes deep"):
-        forest_part.part(own, THREE, FEATURES)
+        forest.part(own, THREE, FEATURES)
 
 
 def job(folder: Path, folds: int = 0, value: bool = False) -> plan.Job:
@@ -172,7 +173,7 @@ def test_what_is_stored_blends_as_training_did(tmp_path: Path, value: bool) -> N
     np.testing.assert_allclose(stored["mean"], np.nanmean(of_rows, 0), rtol=1e-6)
     np.testing.assert_allclose(stored["inverse"], 1 / np.nanstd(of_rows, 0), rtol=1e-6)
     z = ((torch.from_numpy(data.x) - stored["mean"]) * stored["inverse"]).nan_to_num().numpy()
-    alone = forest_part.part(tensors(forest_part.fit(z[learnt], data.target[learnt], j.heads, 5)), j.heads, FEATURES)
+    alone = forest.part(tensors(forest.fit(z[learnt], data.target[learnt], j.heads, 5)), j.heads, FEATURES)
     by_hand = alone(torch.from_numpy(z[rows])[None])[0].double()
     standard = data.target[learnt].mean(), data.target[learnt].std()
     answer = by_hand * standard[1] + standard[0] if value else by_hand.softmax(1)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from genodl_spark.learning.forest_part import depth
+from genodl_spark.learning.beside.forest import depth
 from genodl_spark.learning.heads import Head, labelled, places, targets
 
 ROUNDS, LEAVES, RATE = 200, 8, 0.1

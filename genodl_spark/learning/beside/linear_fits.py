@@ -1,4 +1,4 @@
-"""What a linear part beside a network (linear_part.py) learns from training rows."""
+"""What a linear part beside a network (linear.py) learns from training rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sklearn.linear_model import Ridge
 from threadpoolctl import threadpool_limits
 
 from genodl_spark.learning import penalties, string_kernels
+from genodl_spark.learning.beside.linear import DEGREE, WAYS, of_places, width
 from genodl_spark.learning.heads import Head, labelled, places, targets
-from genodl_spark.learning.linear_part import DEGREE, WAYS, of_places, width
 
 ROWS = 50_000  # that it is fitted to at most
 

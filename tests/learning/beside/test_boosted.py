@@ -12,11 +12,12 @@ from safetensors.torch import load, save
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import blend, boosted_part, feed, heads
+from genodl_spark.learning import feed, heads
+from genodl_spark.learning.beside import blend, boosted
 from genodl_spark.learning.model_files import FORMAT, Card, mixtures
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.learning.training import rank
-from tests.learning.test_linear_part import CLASSES, MODEL, TWO, VALUE, job, one_hot, rows_of, scored, weights
+from tests.learning.beside.test_linear import CLASSES, MODEL, TWO, VALUE, job, one_hot, rows_of, scored, weights
 
 LENGTH = 12
 
@@ -34,11 +35,11 @@ def tensors(fitted: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("of", [CLASSES, TWO, VALUE])
 def test_its_outputs_are_those_of_scikit_learns_trees(of: list[heads.Head], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosted_part, "ROUNDS", 15)
+    monkeypatch.setattr(boosted, "ROUNDS", 15)
     x, y = paired(400)
     y = np.minimum(y, 1) if of is TWO else y + np.random.default_rng(0).normal(size=400) if of is VALUE else y
     other = rows_of(150, LENGTH, 1)
-    found = boosted_part.part(tensors(boosted_part.fit(x, y[:, None], of, 5)), of, LENGTH)
+    found = boosted.part(tensors(boosted.fit(x, y[:, None], of, 5)), of, LENGTH)
     outputs = found(one_hot(other)[None])[0].numpy()
     seen, asked = (np.where(codes < 0, np.nan, codes.astype(float)) for codes in (x, other))
     options: dict[str, Any] = {
@@ -62,36 +63,36 @@ def test_its_outputs_are_those_of_scikit_learns_trees(of: list[heads.Head], monk
 def test_it_tells_what_two_positions_say_together() -> None:
     x, y = paired(600)
     known = np.minimum(y, 1)
-    found = boosted_part.part(tensors(boosted_part.fit(x[:400], known[:400, None], TWO, 0)), TWO, LENGTH)
+    found = boosted.part(tensors(boosted.fit(x[:400], known[:400, None], TWO, 0)), TWO, LENGTH)
     said = found(one_hot(x[400:])[None])[0].argmax(1).numpy()
     assert (said == known[400:]).mean() > 0.9
 
 
 def test_of_long_sequences_the_middle_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosted_part, "POSITIONS", 6)
-    monkeypatch.setattr(boosted_part, "ROUNDS", 3)
+    monkeypatch.setattr(boosted, "POSITIONS", 6)
+    monkeypatch.setattr(boosted, "ROUNDS", 3)
     x, y = paired(300)
-    fitted = boosted_part.fit(x, y[:, None], CLASSES, 0)
-    inner = boosted_part.fit(x[:, 3:9], y[:, None], CLASSES, 0)
+    fitted = boosted.fit(x, y[:, None], CLASSES, 0)
+    inner = boosted.fit(x[:, 3:9], y[:, None], CLASSES, 0)
     splits = fitted["child"] != np.arange(len(fitted["child"]))
     np.testing.assert_array_equal(fitted["feature"][splits], inner["feature"][splits] + 3)
     assert set(fitted["feature"][splits].tolist()) <= set(range(3, 9))
 
 
 def test_each_head_has_trees_of_its_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosted_part, "ROUNDS", 4)
+    monkeypatch.setattr(boosted, "ROUNDS", 4)
     x, y = paired(200)
     size = np.where(np.arange(200) < 60, np.nan, 3 * y + np.random.default_rng(2).normal(size=200))
     several = [*CLASSES, *VALUE, heads.Head("rare", "classes", ("n", "y"))]
-    fitted = boosted_part.fit(x, np.stack([y, size, np.ones(200)], 1), several, 2)
+    fitted = boosted.fit(x, np.stack([y, size, np.ones(200)], 1), several, 2)
     assert np.bincount(fitted["outputs"], minlength=6).tolist() == [4, 4, 4, 4, 0, 0]  # of one class nothing to tell
-    outputs = boosted_part.part(tensors(fitted), several, LENGTH)(one_hot(x)[None])[0]
-    alone = boosted_part.fit(x[60:], size[60:, None], VALUE, 2)
-    own = boosted_part.part(tensors(alone), VALUE, LENGTH)(one_hot(x)[None])[0]
+    outputs = boosted.part(tensors(fitted), several, LENGTH)(one_hot(x)[None])[0]
+    alone = boosted.fit(x[60:], size[60:, None], VALUE, 2)
+    own = boosted.part(tensors(alone), VALUE, LENGTH)(one_hot(x)[None])[0]
     torch.testing.assert_close(outputs[:, 3:4], own)
     assert not outputs[:, 4:].any()
     # a class that training rows lack is the least likely one
-    lacking = boosted_part.fit(x, y[:, None] + (y[:, None] > 0), [heads.Head("l", "classes", tuple("abcd"))], 2)
+    lacking = boosted.fit(x, y[:, None] + (y[:, None] > 0), [heads.Head("l", "classes", tuple("abcd"))], 2)
     assert lacking["bias"][1] < np.delete(lacking["bias"], 1).min()
 
 
@@ -107,18 +108,18 @@ def test_each_head_has_trees_of_its_own_rows(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_what_points_outside_is_refused(name: str, place: int, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosted_part, "ROUNDS", 3)
+    monkeypatch.setattr(boosted, "ROUNDS", 3)
     x, y = paired(150)
-    found = tensors(boosted_part.fit(x, y[:, None], CLASSES, 0))
+    found = tensors(boosted.fit(x, y[:, None], CLASSES, 0))
     found[name][place] = value
     with pytest.raises(ValueError, match="point outside"):
-        boosted_part.part(found, CLASSES, LENGTH)
+        boosted.part(found, CLASSES, LENGTH)
 
 
 def test_other_tensors_types_and_values_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosted_part, "ROUNDS", 3)
+    monkeypatch.setattr(boosted, "ROUNDS", 3)
     x, y = paired(150)
-    fitted = tensors(boosted_part.fit(x, y[:, None], CLASSES, 0))
+    fitted = tensors(boosted.fit(x, y[:, None], CLASSES, 0))
     leaves = fitted["child"].long() == torch.arange(len(fitted["child"]))
     cases: list[tuple[dict[str, Any], str]] = [
         ({"roots": None}, "roots"),
@@ -132,7 +133,7 @@ def test_other_tensors_types_and_values_are_refused(monkeypatch: pytest.MonkeyPa
     for changed, said in cases:
         given = {name: value for name, value in {**fitted, **changed}.items() if value is not None}
         with pytest.raises(ValueError, match=said):
-            boosted_part.part(given, CLASSES, LENGTH)
+            boosted.part(given, CLASSES, LENGTH)
 
 
 def card(j: Any, shares: dict[str, float]) -> Card:
@@ -143,7 +144,7 @@ def card(j: Any, shares: dict[str, float]) -> Card:
 
 @pytest.mark.parametrize("value", [False, True])
 def test_what_is_stored_blends_as_training_did(tmp_path: Path, value: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosted_part, "ROUNDS", 5)
+    monkeypatch.setattr(boosted, "ROUNDS", 5)
     j = job(tmp_path, value=value, blend=["positions", "boosted"])
     rank.run_alone(j)
     data, found = feed.read(j.files, j.layout, "pyarrow"), scored(j)
@@ -152,17 +153,16 @@ def test_what_is_stored_blends_as_training_did(tmp_path: Path, value: bool, monk
     assert blends.shape == (len(rows), 21, 1 if value else 2)
     np.testing.assert_array_equal(blends[:, 0], [found[row]["scores"] for row in rows])
     for place in (0, 3, 7, 12, 15, 20):
-        linear, boosted = mixtures(2)[place]
-        predictor = Predictor(card(j, {"linear": linear, "boosted": boosted}), weights(j), "x", threads=1)
+        linear, trees = mixtures(2)[place]
+        predictor = Predictor(card(j, {"linear": linear, "boosted": trees}), weights(j), "x", threads=1)
         np.testing.assert_allclose(predictor.scores(data.x[rows]).raw, blends[:, place], atol=1e-5, rtol=1e-5)
-        rest = Predictor(
-            card(j, {"linear": linear / (1 - boosted) if boosted < 1 else 0.0}), weights(j), "x", threads=1
-        )
+        alone = {"linear": linear / (1 - trees) if trees < 1 else 0.0}
+        rest = Predictor(card(j, alone), weights(j), "x", threads=1)
         z = one_hot(data.x[rows])[None]
         torch.testing.assert_close(predictor.smooth(z), rest.network(z))  # what has a gradient
     learnt = np.flatnonzero(data.folds[:, 0] == 0)
-    alone = tensors(boosted_part.fit(data.x[learnt], data.target[learnt], j.heads, 5))
-    by_hand = boosted_part.part(alone, j.heads, 20)(one_hot(data.x[rows])[None])[0].double()
+    alone = tensors(boosted.fit(data.x[learnt], data.target[learnt], j.heads, 5))
+    by_hand = boosted.part(alone, j.heads, 20)(one_hot(data.x[rows])[None])[0].double()
     standard = data.target[learnt].mean(), data.target[learnt].std()
     answer = by_hand * standard[1] + standard[0] if value else by_hand.softmax(1)
     np.testing.assert_allclose(blends[:, mixtures(2).index((0.0, 1.0))], answer.numpy(), atol=1e-5)

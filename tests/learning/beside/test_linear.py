@@ -14,17 +14,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import (
-    blend,
-    encodings,
-    feed,
-    heads,
-    linear_fits,
-    linear_part,
-    models,
-    penalties,
-    string_kernels,
-)
+from genodl_spark.learning import encodings, feed, heads, models, penalties, string_kernels
+from genodl_spark.learning.beside import blend, linear, linear_fits
 from genodl_spark.learning.model_files import FORMAT, Card, HeadCard, mixtures
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.learning.settings import OF_SEQUENCES, Train
@@ -62,20 +53,20 @@ def planted(count: int, length: int, kinds: int, where: int | None) -> tuple[np.
 def test_features_are_those_of_the_string_kernels(length: int, merged: bool) -> None:
     x = rows_of(30, length)
     wanted = string_kernels.kmer_counts(x, merged).log1p().toarray()
-    np.testing.assert_allclose(linear_part.features("kmers", one_hot(x), merged).numpy(), wanted, atol=3e-7)
-    positions = linear_part.features("positions", one_hot(x), merged).numpy()
+    np.testing.assert_allclose(linear.features("kmers", one_hot(x), merged).numpy(), wanted, atol=3e-7)
+    positions = linear.features("positions", one_hot(x), merged).numpy()
     np.testing.assert_array_equal(positions, string_kernels.weighted_degree(x, 3).toarray() > 0)
     for block, found in (("kmers", wanted), ("positions", positions)):
-        assert found.shape[1] == linear_part.width(block, length)
+        assert found.shape[1] == linear.width(block, length)
 
 
 def test_of_long_sequences_the_middle_has_positions(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (linear_part, string_kernels):
+    for module in (linear, string_kernels):
         monkeypatch.setattr(module, "POSITIONS", 9)
     x = rows_of(8, 14)
-    found = linear_part.features("positions", one_hot(x), False).numpy()
+    found = linear.features("positions", one_hot(x), False).numpy()
     np.testing.assert_array_equal(found, string_kernels.weighted_degree(x, 3).toarray() > 0)
-    assert found.shape[1] == linear_part.width("positions", 14) == 4 * 9 + 16 * 8 + 64 * 7
+    assert found.shape[1] == linear.width("positions", 14) == 4 * 9 + 16 * 8 + 64 * 7
 
 
 def test_it_is_the_logistic_regression_of_its_features() -> None:
@@ -86,7 +77,7 @@ def test_it_is_the_logistic_regression_of_its_features() -> None:
     z /= np.sqrt((z**2).sum() / len(z))
     penalty = penalties.of_logistic(z, y.astype(int), 1)
     wanted = LogisticRegression(C=penalty, max_iter=5000, tol=1e-8).fit(z, y).predict_proba(z)
-    found = linear_part.part(tensors, False)(one_hot(x)[None])[0].softmax(1).numpy()
+    found = linear.part(tensors, False)(one_hot(x)[None])[0].softmax(1).numpy()
     np.testing.assert_allclose(found, wanted, atol=2e-3)
     assert (found.argmax(1) == y).mean() > 0.9
 
@@ -94,7 +85,7 @@ def test_it_is_the_logistic_regression_of_its_features() -> None:
 def test_two_classes_and_values(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = planted(200, 20, 2, 7)
     tensors = linear_fits.fit(x, y[:, None], TWO, ["positions"], False, 1)
-    found = linear_part.part(tensors, False)(one_hot(x)[None])[0]
+    found = linear.part(tensors, False)(one_hot(x)[None])[0]
     torch.testing.assert_close(found[:, 0], -found[:, 1], atol=1e-5, rtol=0)
     assert ((found[:, 1] > 0).numpy() == (y > 0)).mean() > 0.95
     values = 3 + 10 * y + np.random.default_rng(1).normal(size=200)
@@ -103,7 +94,7 @@ def test_two_classes_and_values(monkeypatch: pytest.MonkeyPatch) -> None:
     z /= np.sqrt((z**2).sum() / len(z))
     standard = (values - values.mean()) / values.std()
     wanted = Ridge(penalties.of_ridge(string_kernels.sparse.csr_array(z), standard, 1)).fit(z, standard).predict(z)
-    found = linear_part.part(tensors, False)(one_hot(x)[None])[0, :, 0]
+    found = linear.part(tensors, False)(one_hot(x)[None])[0, :, 0]
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-4)
 
 
@@ -130,35 +121,35 @@ def test_each_head_learns_from_the_rows_that_have_a_label_of_it() -> None:
     np.testing.assert_allclose(found["kmers"][:, 2], seen["kmers"][:, 0], atol=1e-4)
     assert not found["kmers"][:, 3:].any() and not found["bias"][3:].any()  # of one class there is nothing to tell
     # A class that a fold lacks is the least likely one.
-    part = linear_part.part(linear_fits.fit(x, y[:, None] + 1, CLASSES, ["kmers"], False, 3), False)
+    part = linear.part(linear_fits.fit(x, y[:, None] + 1, CLASSES, ["kmers"], False, 3), False)
     assert part(one_hot(x)[None])[0].softmax(1)[:, 0].max() < 0.01
 
 
 def test_a_sequence_and_its_reverse_complement_are_one_where_strands_are() -> None:
     x, y = planted(200, 24, 2, None)
     turned = np.where(x < 0, x, 3 - x)[:, ::-1].copy()
-    merged = linear_part.part(linear_fits.fit(x, y[:, None], TWO, ["kmers"], True, 0), True)
+    merged = linear.part(linear_fits.fit(x, y[:, None], TWO, ["kmers"], True, 0), True)
     assert torch.equal(merged(one_hot(x)[None]), merged(one_hot(turned)[None]))
-    single = linear_part.part(linear_fits.fit(x, y[:, None], TWO, ["kmers"], False, 0), False)
+    single = linear.part(linear_fits.fit(x, y[:, None], TWO, ["kmers"], False, 0), False)
     assert (single(one_hot(x)[None]) - single(one_hot(turned)[None])).abs().max() > 0.1
-    assert [linear_part.strands({"reverse_complement": way}) for way in ("none", "augment", "equivariant")] == [0, 1, 1]
-    assert not linear_part.strands({"kind": "rnn"})
+    assert [linear.strands({"reverse_complement": way}) for way in ("none", "augment", "equivariant")] == [0, 1, 1]
+    assert not linear.strands({"kind": "rnn"})
 
 
 def test_a_blend_is_the_weighted_mean_of_outputs_and_has_gradients() -> None:
     x, y = planted(60, 24, 3, None)
-    linear = linear_part.part(linear_fits.fit(x, y[:, None], CLASSES, ["both"], False, 0), False)
+    part = linear.part(linear_fits.fit(x, y[:, None], CLASSES, ["both"], False, 0), False)
     network = models.build({"kind": "cnn", "channels": [8], "dilations": [1], "hidden": [8]}, [1, 2], (4, 24), 3)
     inputs = one_hot(x)[None].requires_grad_()
     shares = torch.tensor([0.0, 0.3, 1.0])
-    outputs = blend.Blended(network, [linear], shares[None])(inputs)
-    wanted = (1 - shares) * network(inputs) + shares * linear(inputs)
+    outputs = blend.Blended(network, [part], shares[None])(inputs)
+    wanted = (1 - shares) * network(inputs) + shares * part(inputs)
     assert outputs.shape == (2, 60, 3)
     torch.testing.assert_close(outputs, wanted)
-    (slope,) = torch.autograd.grad(linear(inputs)[0, :, 0].sum(), inputs)
+    (slope,) = torch.autograd.grad(part(inputs)[0, :, 0].sum(), inputs)
     changed = inputs.detach().clone()
     changed[0, :, 2, 5] += 1e-2
-    step = (linear(changed) - linear(inputs))[0, :, 0] / 1e-2
+    step = (part(changed) - part(inputs))[0, :, 0] / 1e-2
     torch.testing.assert_close(step, slope[0, :, 2, 5], atol=2e-2, rtol=2e-2)
     assert slope.abs().max() > 0.05
 
@@ -230,7 +221,7 @@ def test_what_is_stored_blends_as_training_did(tmp_path: Path, value: bool, shar
     assert set(stored) == set(tensors)
     for name, wanted in tensors.items():
         np.testing.assert_array_equal(stored[name].numpy(), wanted)
-    by_hand = linear_part.part(tensors, False)(one_hot(data.x[rows])[None])[0].double()
+    by_hand = linear.part(tensors, False)(one_hot(data.x[rows])[None])[0].double()
     standard = data.target[learnt].mean(), data.target[learnt].std()
     answer = by_hand * standard[1] + standard[0] if value else by_hand.softmax(1)
     np.testing.assert_allclose(blends[:, -1], answer.numpy(), atol=1e-6, rtol=1e-6)
@@ -244,7 +235,7 @@ def test_folds_know_nothing_of_the_rows_that_they_are_tested_on(tmp_path: Path) 
         inside = data.folds[:, 0] != fold
         tensors = linear_fits.fit(data.x[inside], data.target[inside], TWO, j.options.blend, False, 5)
         rows = np.flatnonzero(~inside)
-        wanted = linear_part.part(tensors, False)(one_hot(data.x[rows])[None])[0].softmax(1).numpy()
+        wanted = linear.part(tensors, False)(one_hot(data.x[rows])[None])[0].softmax(1).numpy()
         np.testing.assert_allclose([found[row]["blends"][-1] for row in rows], wanted, atol=1e-6)
 
 
@@ -297,7 +288,7 @@ def test_weights_that_are_not_of_the_card_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="less than or equal to 1"):
         card(j, 1.5)
-    assert tuple(linear_part.WAYS) == OF_SEQUENCES
+    assert tuple(linear.WAYS) == OF_SEQUENCES
     with pytest.raises(ValueError, match=r"blend of .*, boosted or forest and ridge_regression, 'words' is none"):
         Train(blend=["words"])
 
@@ -318,11 +309,11 @@ def test_what_is_blended_is_explained_completely(name: str) -> None:
     x, y = planted(90, 30, 2, None)
     options = {"kind": "cnn", "channels": [4], "dilations": [1], "hidden": [4], "boxes": 2, "spacers": [2, 4]}
     network = models.build(options, [1, 2], (4, 30), 2)
-    linear = linear_part.part(linear_fits.fit(x, y[:, None], TWO, ["both"], False, 0), False)
-    both = blend.Blended(network, [linear], torch.tensor([[0.4, 0.4]]))
+    part = linear.part(linear_fits.fit(x, y[:, None], TWO, ["both"], False, 0), False)
+    both = blend.Blended(network, [part], torch.tensor([[0.4, 0.4]]))
     found = explained(name, both, one_hot(codes), shuffles_of(codes), [-1.0, 1.0])
     allowed = np.maximum(0.01 * np.abs(found.output - found.reference), 1e-4)
     assert (np.abs(found.error) <= allowed).all()
-    parts = [explained(name, one, one_hot(codes), shuffles_of(codes), [-1.0, 1.0]) for one in (network, linear)]
+    parts = [explained(name, one, one_hot(codes), shuffles_of(codes), [-1.0, 1.0]) for one in (network, part)]
     wanted = 0.6 * parts[0].contributions + 0.4 * parts[1].contributions
     np.testing.assert_allclose(found.contributions, wanted, atol=0.03 * np.abs(wanted).max())

@@ -14,7 +14,8 @@ from scipy.optimize import minimize
 from sklearn.linear_model import Ridge
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.learning import baselines, feed, heads, losses, ridge_part
+from genodl_spark.learning import baselines, feed, heads, losses
+from genodl_spark.learning.beside import ridge
 from genodl_spark.learning.explain.explainer import Asked, Explainer
 from genodl_spark.learning.explain.outputs import sums
 from genodl_spark.learning.losses import huber
@@ -22,8 +23,8 @@ from genodl_spark.learning.model_files import mixtures
 from genodl_spark.learning.predictor import Predictor
 from genodl_spark.learning.training import rank
 from genodl_spark.registry.scores import PARTS
-from tests.learning.test_forest_part import FEATURES, THREE, VALUE, card, job, tensors
-from tests.learning.test_linear_part import scored, weights
+from tests.learning.beside.test_forest import FEATURES, THREE, VALUE, card, job, tensors
+from tests.learning.beside.test_linear import scored, weights
 
 
 def rows_of(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +37,7 @@ def rows_of(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def test_a_path_is_scikit_learns_ridge(n: int, f: int) -> None:
     x, y = rows_of(n, f)
     strengths = np.array([0.01, 0.5, 8.0])
-    weights, intercepts = ridge_part.path(x, y, strengths, np.inf)
+    weights, intercepts = ridge.path(x, y, strengths, np.inf)
     for i, strength in enumerate(strengths):
         model = Ridge(n * strength).fit(x, y)
         np.testing.assert_allclose(weights[:, i], model.coef_, atol=1e-9)
@@ -48,14 +49,14 @@ def test_beyond_a_bound_errors_count_by_their_size() -> None:
     y[:4] += 60
 
     def summed(told: np.ndarray) -> float:
-        return float(ridge_part.loss(x @ told[:3] + told[3] - y, 1.5).sum() + 80 * 0.2 * (told[:3] ** 2).sum())
+        return float(ridge.loss(x @ told[:3] + told[3] - y, 1.5).sum() + 80 * 0.2 * (told[:3] ** 2).sum())
 
     expected = minimize(summed, np.zeros(4), tol=1e-12)
-    weights, intercepts = ridge_part.path(x, y, np.array([0.2]), 1.5)
+    weights, intercepts = ridge.path(x, y, np.array([0.2]), 1.5)
     assert summed(np.array([*weights[:, 0], intercepts[0]])) == pytest.approx(expected.fun, rel=1e-4)
-    squares, _ = ridge_part.path(x, y, np.array([0.2]), np.inf)
+    squares, _ = ridge.path(x, y, np.array([0.2]), np.inf)
     assert np.abs(weights[:, 0] - expected.x[:3]).max() < 0.02 < np.abs(squares[:, 0] - expected.x[:3]).max()
-    np.testing.assert_allclose(ridge_part.loss(np.array([-1.0, 2.0, -4.0]), 2), [1, 4, 12])
+    np.testing.assert_allclose(ridge.loss(np.array([-1.0, 2.0, -4.0]), 2), [1, 4, 12])
 
 
 def test_the_penalty_suits_folds_that_are_held_out() -> None:
@@ -66,7 +67,7 @@ def test_the_penalty_suits_folds_that_are_held_out() -> None:
     y = 0.5 * x[:, 0] + 3 * random.normal(size=12)[family] + random.normal(size=300)
     z = ((x - x.mean(0)) / x.std(0)).astype(np.float32)
     inside, mixed = (
-        ridge_part.fit(z, y[:, None], VALUE, fold, 0)["weight"] for fold in (family % 4, np.zeros(300, np.int64))
+        ridge.fit(z, y[:, None], VALUE, fold, 0)["weight"] for fold in (family % 4, np.zeros(300, np.int64))
     )
     assert np.abs(inside[1:]).sum() < 0.5 * np.abs(mixed[1:]).sum()
 
@@ -77,14 +78,14 @@ def test_what_is_stored_answers_as_it_was_fitted_and_other_heads_have_nothing() 
     target = np.stack([np.arange(90) % 3, y], 1)
     target[::5, 1] = np.nan
     fold = np.arange(90) // 6 % 5
-    fitted = ridge_part.fit(z, target, [*THREE, *VALUE], fold, 3)
-    outputs = ridge_part.part(tensors(fitted), [*THREE, *VALUE], 7)(torch.from_numpy(z)[None])[0].numpy()
+    fitted = ridge.fit(z, target, [*THREE, *VALUE], fold, 3)
+    outputs = ridge.part(tensors(fitted), [*THREE, *VALUE], 7)(torch.from_numpy(z)[None])[0].numpy()
     assert (outputs[:, :3] == 0).all() and np.corrcoef(outputs[:, 3], y)[0, 1] > 0.4
     known = ~np.isnan(target[:, 1])
     order = np.random.default_rng(0).permutation(known.sum())
-    alone = ridge_part.fit(z[known][order], y[known, None][order], VALUE, fold[known][order], 3)
+    alone = ridge.fit(z[known][order], y[known, None][order], VALUE, fold[known][order], 3)
     np.testing.assert_allclose(fitted["weight"][:, 3:], alone["weight"], atol=1e-6)
-    same = ridge_part.fit(z, np.ones((90, 1)), VALUE, fold, 3)
+    same = ridge.fit(z, np.ones((90, 1)), VALUE, fold, 3)
     assert not same["weight"].any() and not same["bias"].any()
 
 
@@ -102,7 +103,7 @@ def test_what_is_stored_blends_as_training_did(tmp_path: Path) -> None:
     learnt = np.flatnonzero(data.folds[:, 0] != 1)
     mean, spread = np.nanmean(data.x[learnt].astype(float), 0), np.nanstd(data.x[learnt].astype(float), 0)
     z = np.nan_to_num((data.x - mean) / spread).astype(np.float32)
-    by_hand = ridge_part.fit(z[learnt], data.target[learnt], VALUE, data.folds[learnt, 0], 5, huber.BOUND)
+    by_hand = ridge.fit(z[learnt], data.target[learnt], VALUE, data.folds[learnt, 0], 5, huber.BOUND)
     y = data.target[learnt, 0]
     expected = (z[held] @ by_hand["weight"] + by_hand["bias"]) * y.std() + y.mean()
     several = mixtures(2)
@@ -147,13 +148,13 @@ def test_a_loss_of_hubers_is_bounded_in_its_slope() -> None:
 
 
 def test_many_rows_and_features_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ridge_part, "WIDEST", 30)
+    monkeypatch.setattr(ridge, "WIDEST", 30)
     x, y = rows_of(70, 40)
     z = ((x - x.mean(0)) / x.std(0)).astype(np.float32)
     rows = np.sort(np.random.default_rng(5).choice(70, 30, replace=False))
     fold = np.arange(70) % 4
-    drawn = ridge_part.fit(z[rows], y[rows, None], VALUE, fold[rows], 5)
-    np.testing.assert_array_equal(ridge_part.fit(z, y[:, None], VALUE, fold, 5)["weight"], drawn["weight"])
+    drawn = ridge.fit(z[rows], y[rows, None], VALUE, fold[rows], 5)
+    np.testing.assert_array_equal(ridge.fit(z, y[:, None], VALUE, fold, 5)["weight"], drawn["weight"])
 
 
 def test_what_is_no_regression_is_refused() -> None:
@@ -168,7 +169,7 @@ def test_what_is_no_regression_is_refused() -> None:
     for changed, said in cases:
         given = {name: value for name, value in {**fitted, **changed}.items() if value is not None}
         with pytest.raises(ValueError, match=said):
-            ridge_part.part(given, [heads.Head("v", "value")], 4)
+            ridge.part(given, [heads.Head("v", "value")], 4)
 
 
 def test_no_part_of_a_model_is_called_as_a_baseline_is() -> None:

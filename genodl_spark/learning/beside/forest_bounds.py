@@ -1,4 +1,4 @@
-"""What random forests of values may cost (Breiman 2001, doi:10.1023/A:1010933404324): the blended one (forest_part.py)
+"""What random forests of values may cost (Breiman 2001, doi:10.1023/A:1010933404324): the blended one (forest.py)
 and the baseline. A tree sorts, at every level, rows x features of a node numbers, so that both are bounded."""
 
 from __future__ import annotations
