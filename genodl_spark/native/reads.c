@@ -382,3 +382,97 @@ int64_t genodl_likely(u8 *data, const int64_t *at, int64_t n, const u8 *text, co
     free(open), free(b), free(work);
     return 0;
 }
+
+/* ---- reads as an image around a candidate ---- */
+
+enum { BASE, QUALITY, MAPPING, STRAND, SUPPORT, DIFFERS, CHANNELS };
+enum { IMAGE_UNKNOWN = 5, IMAGE_DELETED = 6, SEEN = 4, BESIDE = 50 };
+
+static int letter_code(u8 letter) {
+    switch (letter) {
+    case 'A': return 1;
+    case 'C': return 2;
+    case 'G': return 3;
+    case 'T': return 4;
+    default: return IMAGE_UNKNOWN;
+    }
+}
+
+/* Reads around base `centre` of the reference. `image` uint8 (6, rows, width), zeros before: of read r, in row row[r]
+ * if that is not negative: the base (1 to 4: A, C, G, T; 5 another; 6 deleted; 0 none), its quality, the read's mapping
+ * quality, its strand (1 forward, 2 reverse), `support`, and how it differs from the reference (1 the base does; 2 an
+ * insertion follows; 3 both). Row 0 has the bases of the reference. `seen` uint8 (n, 4): quality of the base at the
+ * centre, or of the one before it; bases from there to the nearer end of the read; bases within 50 of the centre that
+ * differ, gaps as one; whether the read is clipped there. */
+int64_t genodl_image(u8 *data, const int64_t *at, int64_t n, const u8 *mapping, const u8 *support, const int32_t *row,
+                     const u8 *reference, int64_t start, int64_t length, int64_t centre, int64_t rows, int64_t width,
+                     u8 *image, u8 *seen) {
+    int64_t left = centre - width / 2, plane = rows * width;
+    for (int64_t x = 0; x < width; x++)
+        if (left + x >= start && left + x < start + length) image[x] = (u8)letter_code(reference[left + x - start]);
+    for (int64_t r = 0; r < n; r++) {
+        Read read = read_at(data, at[r]);
+        u8 *own = row[r] < 0 ? NULL : image + row[r] * width;
+        u8 *told = seen + r * SEEN;
+        int64_t p = read.pos, near = 0, different = 0, clipped = 0;
+        int i = 0;
+        memset(told, 0, SEEN);
+        if (!read.length) continue;
+#define CELL(p, base, quality, change) \
+    do { \
+        int64_t c_ = (p) - left; \
+        if (own && c_ >= 0 && c_ < width) { \
+            own[c_ + BASE * plane] = (u8)(base), own[c_ + QUALITY * plane] = (u8)(quality); \
+            own[c_ + MAPPING * plane] = mapping[r], own[c_ + STRAND * plane] = (u8)(1 + read.reverse); \
+            own[c_ + SUPPORT * plane] = support[r], own[c_ + DIFFERS * plane] |= (u8)(change); \
+        } \
+    } while (0)
+        for (int k = 0; k < read.operations; k++) {
+            uint32_t op = word(read.cigar + 4 * k), kind = op & 15;
+            int count = (int)(op >> 4);
+            int beside = p >= centre - BESIDE && p <= centre + BESIDE;
+            if (kind == MATCH || kind == EQUAL || kind == DIFFERENT) {
+                for (int x = 0; x < count; x++) {
+                    int64_t place = p + x - start;
+                    int base = base_of(&read, i + x), quality = quality_of(&read, i + x), known = base < 4 ? base + 1 : IMAGE_UNKNOWN;
+                    int other = place >= 0 && place < length && known < IMAGE_UNKNOWN && letter_code(reference[place]) != known;
+                    CELL(p + x, known, quality, other);
+                    if (other && p + x >= centre - BESIDE && p + x <= centre + BESIDE) different++;
+                    if (p + x <= centre) near = i + x;
+                }
+            } else if (kind == DELETION) {
+                int quality = i > 0 ? quality_of(&read, i - 1) : 0;
+                for (int x = 0; x < count; x++) CELL(p + x, IMAGE_DELETED, quality, 1);
+                different += beside;
+            } else if (kind == INSERTION) {
+                if (p > read.pos) CELL(p - 1, own && p - 1 >= left && p - 1 < left + width ? own[p - 1 - left] : 0, i > 0 ? quality_of(&read, i - 1) : 0, 2);
+                different += beside;
+            } else if (kind == SOFT) clipped |= beside;
+            if (ON_READ[kind]) i += count;
+            if (ON_REFERENCE[kind]) p += count;
+        }
+#undef CELL
+        int64_t end = near < read.length - 1 - near ? near : read.length - 1 - near;
+        told[0] = (u8)quality_of(&read, (int)near);
+        told[1] = (u8)(end < 255 ? end : 255);
+        told[2] = (u8)(different < 255 ? different : 255);
+        told[3] = (u8)clipped;
+    }
+    return 0;
+}
+
+/* How often short units stand one after the other around the boundary before base `at` of letters (n): `units` uint8
+ * (6) by period; 1 where a unit stands alone. */
+void genodl_units(const u8 *letters, int64_t n, int64_t at, u8 *units) {
+    for (int p = 1; p <= PERIODS; p++) {
+        int64_t most = p;
+        for (int64_t from = at - p; from <= at; from++) { /* runs that touch the boundary */
+            if (from < 0 || from + p > n) continue;
+            int64_t k = from, b = from;
+            while (k + p < n && letters[k] == letters[k + p]) k++;
+            while (b > 0 && letters[b - 1] == letters[b - 1 + p]) b--;
+            if (k + p - b > most) most = k + p - b;
+        }
+        units[p - 1] = (u8)(most / p < 255 ? most / p : 255);
+    }
+}

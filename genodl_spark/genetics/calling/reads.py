@@ -17,6 +17,7 @@ from genodl_spark.native import kernels
 _MAGIC = b"BAM\x01"
 _LENGTH = struct.Struct("<i")
 _LEAST_RECORD = 36  # bytes of a record without a name, and the length before it
+REVERSE = 0x10
 UNMAPPED, SECONDARY, FAILED, DUPLICATE, SUPPLEMENTARY = 0x4, 0x100, 0x200, 0x400, 0x800
 LEFT_OUT = UNMAPPED | SECONDARY | FAILED | DUPLICATE | SUPPLEMENTARY  # flags of reads that calls are not made of
 
@@ -44,6 +45,12 @@ class Reads:
             np.ascontiguousarray(c[kept]) for c in (self.at, self.pos, self.end, self.flag, self.mapq, self.name)
         )
         return Reads(self.data, *columns)
+
+    def overlapping(self, start: int, end: int, longest: int) -> np.ndarray:
+        """Numbers of those that overlap [start, end); they are in the order of their positions, none is longer."""
+        before = int(np.searchsorted(self.pos, end))
+        after = int(np.searchsorted(self.pos, start - longest))
+        return after + np.flatnonzero(self.end[after:before] > start)
 
 
 def of_bam(bam: bytes | bytearray, least_mapq: int = 0, without: int = LEFT_OUT) -> Reads:

@@ -28,16 +28,9 @@ def calls_of(
     for window in windows(candidates(pileup, asked.min_reads, asked.min_share), reference, start):
         if window.end < first or window.start > last:
             continue
-        over = _overlapping(reads, window.start - 1, window.end + 1, longest)
+        over = reads.overlapping(window.start - 1, window.end + 1, longest)
         if not len(over):
             continue
         proof = evidence(window, reads.only(over), reference, start)
         found += [site for site in sites(window, proof, reference, start) if first <= site.pos < last]
     return sorted(found, key=lambda site: (site.pos, site.ref, site.alts))
-
-
-def _overlapping(reads: Reads, start: int, end: int, longest: int) -> np.ndarray:
-    """Numbers of the reads that overlap [start, end); they are in the order of their positions, none longer."""
-    before = int(np.searchsorted(reads.pos, end))
-    after = int(np.searchsorted(reads.pos, start - longest))
-    return after + np.flatnonzero(reads.end[after:before] > start)
