@@ -84,7 +84,8 @@ int64_t genodl_records(const u8 *data, int64_t size, int64_t from, int64_t room,
             on_reference += ON_REFERENCE[kind] * (int64_t)count;
         }
         int64_t start = (int32_t)word(r + 8);
-        if (start < 0 || (bases && operations && on_read != bases) || start + on_reference > INT32_MAX) return -1;
+        if (start < -1 || (bases && operations && on_read != bases) || start + on_reference > INT32_MAX) return -1;
+        if (start < 0) on_reference = 0; /* it has no place, whatever its CIGAR says */
         uint64_t hash = 0xcbf29ce484222325u;
         for (int k = 0; k + 1 < names; k++) hash = (hash ^ r[FIXED + 4 + k]) * 0x100000001b3u;
         hash ^= hash >> 31;
@@ -174,11 +175,11 @@ int64_t genodl_pileup(u8 *data, const int64_t *at, int64_t n, const u8 *referenc
                     if (quality > 0) COUNT(p + x, quality < least ? 4 : base);
                 }
             } else if (kind == SOFT && count >= 5) {
-                COUNT(k ? p - 1 : p, 7);
-            } else if (kind == INSERTION || kind == DELETION) {
+                COUNT(i ? p - 1 : p, 7);
+            } else if (count && (kind == INSERTION || kind == DELETION)) {
                 int inner = i > 0 && i < read.length && p - 1 >= start && p + count < stop;
                 if (kind == DELETION)
-                    for (int x = 0; x < count; x++) COUNT(p + x, 5);
+                    for (int64_t x = p < start ? start : p; x < p + count && x < stop; x++) COUNT(x, 5);
                 if (inner) { /* at an end of a read it says nothing of how long it is */
                     int64_t anchor = p - 1;
                     if (found == room) return -1;
@@ -330,7 +331,7 @@ int64_t genodl_likely(u8 *data, const int64_t *at, int64_t n, const u8 *text, co
             if (ON_REFERENCE[kind]) p += count;
         }
         double *row = likely + r * k;
-        if (first < 0) {
+        if (first < 0 || !read.length) { /* nothing of it is here, or its bases are not told */
             for (int64_t h = 0; h < k; h++) row[h] = 1;
             continue;
         }

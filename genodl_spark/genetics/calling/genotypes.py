@@ -77,11 +77,12 @@ def order_of(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 def _by_site(window: Window) -> list[list[int]]:
-    """Numbers of the alleles that one record of a VCF holds: those of one position there."""
-    at: dict[int, list[int]] = {}
+    """Numbers of the alleles that one record of a VCF holds: those of one position there, indels apart from others. A
+    substitution of the base before an indel may be on one chromosome with it, which a record of both could not say."""
+    at: dict[tuple[int, bool], list[int]] = {}
     for number, allele in enumerate(window.alleles):
-        at.setdefault(position(allele), []).append(number)
-    return [at[pos] for pos in sorted(at)]
+        at.setdefault((position(allele), bool(allele.change)), []).append(number)
+    return [at[place] for place in sorted(at)]
 
 
 def position(allele: Allele) -> int:

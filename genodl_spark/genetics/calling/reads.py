@@ -16,6 +16,7 @@ from genodl_spark.native import kernels
 
 _MAGIC = b"BAM\x01"
 _LENGTH = struct.Struct("<i")
+_CUT_OFF = "found a header of a BAM that is cut off; expected a whole file"
 _LEAST_RECORD = 36  # bytes of a record without a name, and the length before it
 REVERSE = 0x10
 UNMAPPED, SECONDARY, FAILED, DUPLICATE, SUPPLEMENTARY = 0x4, 0x100, 0x200, 0x400, 0x800
@@ -76,22 +77,22 @@ def of_bam(bam: bytes | bytearray, least_mapq: int = 0, without: int = LEFT_OUT)
 
 def _records_start(data: np.ndarray) -> int:
     """Where the header of a BAM ends."""
-    try:
-        if data[:4].tobytes() != _MAGIC:
-            raise InputError("found no header of a BAM; expected one")
-        header = data.data
-        (text,) = _LENGTH.unpack_from(header, 4)
-        at = 8 + text
-        (contigs,) = _LENGTH.unpack_from(header, at)
-        at += 4
-        for _ in range(contigs):
-            (name,) = _LENGTH.unpack_from(header, at)
-            at += 8 + name
-    except struct.error as error:
-        raise InputError("found a header of a BAM that is cut off; expected a whole file") from error
-    if min(text, contigs) < 0 or at > len(data):
-        raise InputError("found a header of a BAM that is cut off; expected a whole file")
+    if data[:4].tobytes() != _MAGIC:
+        raise InputError("found no header of a BAM; expected one")
+    at = 8 + _number(data, 4, least=0)
+    contigs = _number(data, at, least=0)
+    at += 4
+    for _ in range(contigs):
+        at += 8 + _number(data, at, least=1)
+    if at > len(data):
+        raise InputError(_CUT_OFF)
     return at
+
+
+def _number(data: np.ndarray, at: int, least: int) -> int:
+    if at + _LENGTH.size > len(data) or (found := int(_LENGTH.unpack_from(data.data, at)[0])) < least:
+        raise InputError(_CUT_OFF)
+    return found
 
 
 def _one_molecule(reads: Reads) -> None:
