@@ -1,5 +1,5 @@
-"""Mutated packed genotypes, mutated VCF text, rows of .bed files, mutated tables and mutated sequences through
-kernels.c under the sanitizers of address and undefined behaviour.
+"""Mutated packed genotypes, mutated VCF text, rows of .bed files, mutated tables, mutated sequences and mutated BAMs
+through the kernels under the sanitizers of address and undefined behaviour.
 
 A read or write outside memory ends the process; what a kernel accepts must be what a slow decoder written
 from the layout alone (for text: the record rules) reads, and what that refuses the kernel must refuse.
@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parents[2] / "genodl_spark" / "native" / "kernels.c"
+SOURCES = sorted((Path(__file__).resolve().parents[2] / "genodl_spark" / "native").glob("*.c"))
 FLAGS = [
     "-std=gnu11",
     "-O1",
@@ -49,11 +49,12 @@ def main() -> int:
     made.add_argument("--rows", type=int, default=50_000, help="rows of a PLINK .bed")
     made.add_argument("--tables", type=int, default=50_000, help="mutated tables of text")
     made.add_argument("--sequences", type=int, default=50_000, help="mutated batches of sequences to shuffle")
+    made.add_argument("--alignments", type=int, default=20_000, help="mutated BAMs to call variants of")
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args()
     if _INSIDE in os.environ:
         from genodl_spark.native import kernels
-        from tests.fuzz import bed, columns, packed, shuffles, text
+        from tests.fuzz import alignments, bed, columns, packed, shuffles, text
 
         library = kernels.opened(os.environ[_INSIDE])
         kernels._library = lambda: library
@@ -63,6 +64,7 @@ def main() -> int:
             (bed.run, arguments.rows, "rows of a .bed"),
             (columns.run, arguments.tables, "mutated tables"),
             (shuffles.run, arguments.sequences, "mutated batches of sequences"),
+            (alignments.run, arguments.alignments, "mutated BAMs"),
         ):
             started = time.monotonic()
             accepted, refused = work(n, arguments.seed)
@@ -78,7 +80,7 @@ def main() -> int:
         return 77
     with tempfile.TemporaryDirectory() as folder:
         built = os.path.join(folder, f"kernels{sysconfig.get_config_var('SHLIB_SUFFIX')}")
-        subprocess.run(["gcc", *FLAGS, str(SOURCE), "-o", built], check=True)
+        subprocess.run(["gcc", *FLAGS, *map(str, SOURCES), "-o", built], check=True)
         # Memory of Python, NumPy and Arrow straight from malloc: small objects side by side in one arena would
         # hide what reads beyond one.
         hidden = {

@@ -28,6 +28,8 @@ def test_mutated_payloads_and_text_under_the_sanitizers() -> None:
         "2000",
         "--sequences",
         "1000",
+        "--alignments",
+        "150",
         "--seed",
         "1",
     ]
