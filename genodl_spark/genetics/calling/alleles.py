@@ -5,10 +5,12 @@ Positions are 0-based, intervals half-open. An insertion or a deletion stands as
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from genodl_spark.core.errors import InputError
 from genodl_spark.genetics.calling.reads import Reads
 from genodl_spark.native import kernels
 
@@ -44,13 +46,15 @@ class Pileup:
 
 @dataclass(frozen=True, order=True)
 class Allele:
-    """`text` in place of [start, end) of the reference. `reads` of those that show it, of `depth`."""
+    """`text` in place of [start, end) of the reference. `reads` of those that show it, of `depth`. One that is `forced`
+    is judged and answered whatever reads say."""
 
     start: int
     end: int
     text: bytes
     reads: int = 0
     depth: int = 0
+    forced: bool = False
 
     @property
     def change(self) -> int:
@@ -78,6 +82,52 @@ def piled(reads: Reads, reference: np.ndarray, start: int, least_quality: int) -
 def candidates(pileup: Pileup, least_reads: int, least_share: float) -> list[Allele]:
     """Alleles that at least so many reads, and that share of those over the place, show; in order."""
     return sorted(_substitutions(pileup, least_reads, least_share) + _indels(pileup, least_reads, least_share))
+
+
+def of_vcf(pos: int, ref: str, alt: str, reference: np.ndarray, start: int) -> Allele:
+    """An allele of a VCF, `pos` 0-based, as candidates are: as short and as far left as it goes (Tan et al. 2015,
+    doi:10.1093/bioinformatics/btv112). InputError where it is no text of bases or REF is not the reference's."""
+    old, new = ref.upper().encode(), alt.upper().encode()
+    if not new or set(new) - set(b"ACGT"):
+        raise InputError(f"found the allele {alt}; expected bases, A, C, G and T")
+    there = reference[max(pos - start, 0) : pos - start + len(old)].tobytes()
+    if not old or there != old:
+        raise InputError(f"found {ref} at {pos + 1}; expected what the reference has there, {there.decode()}")
+    return leftmost(Allele(pos, pos + len(old), new), reference, start)
+
+
+def leftmost(allele: Allele, reference: np.ndarray, start: int) -> Allele:
+    """The same without what is the reference on either side; an insertion or deletion moved left as far as it goes."""
+    first, last, text = allele.start - start, allele.end - start, bytearray(allele.text)
+    while last > first and text and text[-1] == reference[last - 1]:
+        last -= 1
+        del text[-1]
+    while last > first and text and text[0] == reference[first]:
+        first += 1
+        del text[0]
+    if not text:
+        while first > 1 and last > first and reference[first - 1] == reference[last - 1]:
+            first, last = first - 1, last - 1
+    elif first == last:
+        turned = 0
+        while first > 1 and reference[first - 1] == text[len(text) - 1 - turned % len(text)]:
+            first, turned = first - 1, turned + 1
+        last = first
+        turned %= len(text)
+        text = text[len(text) - turned :] + text[: len(text) - turned]
+    return replace(allele, start=first + start, end=last + start, text=bytes(text))
+
+
+def merged(alleles: Iterable[Allele]) -> list[Allele]:
+    """Each allele once, in order: forced where one of the same is, with the reads of all that are the same."""
+    found: dict[tuple[int, int, bytes], Allele] = {}
+    for one in alleles:
+        key = (one.start, one.end, one.text)
+        if before := found.get(key):
+            reads, depth = before.reads + one.reads, before.depth + one.depth
+            one = replace(one, reads=reads, depth=depth, forced=before.forced or one.forced)
+        found[key] = one
+    return [found[key] for key in sorted(found)]
 
 
 def _substitutions(pileup: Pileup, least_reads: int, least_share: float) -> list[Allele]:

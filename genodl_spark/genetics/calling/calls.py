@@ -25,7 +25,7 @@ class Call:
 
     @property
     def genotype(self) -> str:
-        return "/".join(map(str, self.site.genotype))
+        return "./." if self.site.genotype is None else "/".join(map(str, self.site.genotype))
 
     @property
     def quality(self) -> int:

@@ -22,14 +22,15 @@ _LARGEST = 10_000  # of a phred-scaled likelihood
 @dataclass(frozen=True)
 class Site:
     """One record of a VCF: alleles `ref` and `alts` at `pos`, which share their first base where they differ in length.
-    `genotype`: two numbers of alleles, the lower first. `pl` int64 (G): phred-scaled likelihoods in the order of VCF,
-    the best 0; `posterior` float64 (G) with the prior; `variant`: phred-scaled chance that there is none; `ad` int64
-    (alleles): molecules that tell for each; `depth`: molecules."""
+    `genotype`: two numbers of alleles, the lower first; None of a forced site of which no read says anything.
+    `pl` int64 (G): phred-scaled likelihoods in the order of VCF, the best 0; `posterior` float64 (G) with the prior;
+    `variant`: phred-scaled chance that there is none; `ad` int64 (alleles): molecules that tell for each; `depth`:
+    molecules."""
 
     pos: int
     ref: str
     alts: tuple[str, ...]
-    genotype: tuple[int, int]
+    genotype: tuple[int, int] | None
     pl: np.ndarray
     posterior: np.ndarray
     variant: float
@@ -39,6 +40,8 @@ class Site:
     @property
     def quality(self) -> float:
         """Phred-scaled chance that the genotype is another one (GQ)."""
+        if self.genotype is None:
+            return 0.0
         rest = np.delete(self.posterior, order(*self.genotype)).sum()
         return phred(float(rest))
 
@@ -54,7 +57,7 @@ def order(low: int, high: int) -> int:
 
 def sites(window: Window, found: Evidence, reference: np.ndarray, start: int) -> list[Site]:
     """The sites of a window by position; each has the alleles of its likeliest genotype, or, where that is the
-    reference, the likeliest other one."""
+    reference, the likeliest other one; and all that are forced."""
     haplotypes = len(found.carries)
     first, second = np.triu_indices(haplotypes)
     halves = 0.5 * found.likely
@@ -136,14 +139,15 @@ def _site(
     best = int(posterior.argmax())
     high = int((np.sqrt(8 * best + 1) - 1) // 2)
     low = best - high * (high + 1) // 2
-    if high == 0:
+    forced = {number for number, allele in enumerate(alleles, 1) if allele.forced}
+    if high == 0 and not forced:
         rest = posterior.copy()
         rest[0] = -1
         top = int(rest.argmax())
         other = int((np.sqrt(8 * top + 1) - 1) // 2)
         kept = [0, other]
     else:
-        kept = sorted({0, low, high})
+        kept = sorted({0, low, high, *forced})
     places = [order(kept[a], kept[b]) for b in range(len(kept)) for a in range(b + 1)]
     likelihood = joint - prior
     scaled = -10 / np.log(10) * (likelihood[places] - likelihood[places].max())
@@ -161,11 +165,12 @@ def _site(
     told = ranked[:, -1] >= _TOLD * ranked[:, -2] if len(of) else np.zeros(0, bool)
     ad = np.bincount(of.argmax(1)[told], minlength=len(kept))
     among = posterior[places]
+    untold = forced and scaled.max() < 0.5
     return Site(
         pos,
         ref.decode(),
         alts,
-        (kept.index(low), kept.index(high)),
+        None if untold else (kept.index(low), kept.index(high)),
         np.minimum(scaled, _LARGEST).round().astype(np.int64),
         among / among.sum() if among.sum() > 0 else among,
         float(min(variant, _LARGEST)),

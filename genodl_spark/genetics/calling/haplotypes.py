@@ -88,8 +88,9 @@ def _split(group: list[tuple[int, int, Allele]]) -> Iterator[Window]:
         return
     gaps = [after[0] - before[0] for before, after in itertools.pairwise(group)]
     if max(gaps) == 0:
-        kept = sorted(group, key=lambda one: (-one[2].reads, one))[:_MOST]
-        yield _window(sorted(kept))
+        ranked = sorted(group, key=lambda one: (not one[2].forced, -one[2].reads, one))
+        forced = sum(one[2].forced for one in group)  # of one place: no haplotype has two of them
+        yield _window(sorted(ranked[: max(_MOST, forced)]))
         return
     # where the distance is the widest; of equal ones the most central
     at = max(range(len(gaps)), key=lambda k: (gaps[k], -abs(2 * k - len(gaps) + 1), -k)) + 1

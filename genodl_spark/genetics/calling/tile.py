@@ -5,9 +5,12 @@ Positions are 0-based, intervals half-open.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
-from genodl_spark.genetics.calling.alleles import candidates, piled
+from genodl_spark.genetics.calling.alleles import Allele, candidates, leftmost, merged, piled
 from genodl_spark.genetics.calling.genotypes import Site, sites
 from genodl_spark.genetics.calling.haplotypes import evidence, windows
 from genodl_spark.genetics.calling.reads import Reads
@@ -18,18 +21,32 @@ _DEFAULT = Calling()
 
 
 def calls_of(
-    reads: Reads, reference: np.ndarray, start: int, first: int, last: int, asked: Calling = _DEFAULT
+    reads: Reads,
+    reference: np.ndarray,
+    start: int,
+    first: int,
+    last: int,
+    asked: Calling = _DEFAULT,
+    forced: Sequence[Allele] = (),
 ) -> list[Site]:
-    """Sites within [first, last). `reference` uint8 letters from `start` on, upper case, with a margin on both
-    sides."""
-    pileup = piled(reads, reference, start, asked.min_base_quality)
+    """Sites within [first, last). `reference` uint8 letters from `start` on, upper case, with a margin on both sides.
+    Alleles that are `forced` are answered whatever the reads say, of no depth, too."""
+    found = candidates(piled(reads, reference, start, asked.min_base_quality), asked.min_reads, asked.min_share)
+    wanted = [replace(leftmost(one, reference, start), forced=True) for one in forced]
+    return sites_of(merged(found + wanted), reads, reference, start, first, last)
+
+
+def sites_of(
+    alleles: Sequence[Allele], reads: Reads, reference: np.ndarray, start: int, first: int, last: int
+) -> list[Site]:
+    """The sites of alleles, within [first, last)."""
     longest = int((reads.end - reads.pos).max(initial=0))
     found = []
-    for window in windows(candidates(pileup, asked.min_reads, asked.min_share), reference, start):
+    for window in windows(alleles, reference, start):
         if window.end < first or window.start > last:
             continue
         over = reads.overlapping(window.start - 1, window.end + 1, longest)
-        if not len(over):
+        if not len(over) and not any(allele.forced for allele in window.alleles):
             continue
         proof = evidence(window, reads.only(over), reference, start)
         found += [site for site in sites(window, proof, reference, start) if first <= site.pos < last]

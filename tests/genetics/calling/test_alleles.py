@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark.genetics.calling.alleles import CLIPPED, DELETED, INDEL, LOW, A, Allele, Pileup, T, candidates, piled
+from genodl_spark.core.errors import InputError
+from genodl_spark.genetics.calling.alleles import (
+    CLIPPED,
+    DELETED,
+    INDEL,
+    LOW,
+    A,
+    Allele,
+    Pileup,
+    T,
+    candidates,
+    leftmost,
+    merged,
+    of_vcf,
+    piled,
+)
 from tests.fuzz.alignments import CIGARS, REFERENCE, matching
 from tests.genetics.calling.aligned import CONTIG, Read, letters, random_reference, reads, write
 from tests.genetics.calling.diploid import normalised
@@ -197,3 +213,45 @@ def test_counts_stop_where_they_would_begin_anew() -> None:
     many = found.only(np.tile(np.arange(300), 250))
     assert int(piled(many, letters("T" * 20), 0, LEAST).counts[10, 0, A]) == 65_535
     assert int(piled(many, letters("T" * 20), 0, LEAST).counts[10, 0, T]) == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_alleles_of_a_vcf_are_as_candidates_are(data: st.DataObject) -> None:
+    unit, copies = data.draw(st.text("ACGT", min_size=1, max_size=3)), data.draw(st.integers(1, 6))
+    reference = random_reference(40, 1) + unit * copies + random_reference(40, 2)
+    at = data.draw(st.integers(30, 50))
+    ref = reference[at : at + data.draw(st.integers(1, 8))]
+    alt = data.draw(st.one_of(st.text("ACGT", min_size=1, max_size=8), st.just(ref[0] + unit * 2 + ref[1:])))
+    found = of_vcf(at + 1_000, ref, alt, letters(reference), 1_000)
+    start, end = found.start - 1_000, found.end - 1_000
+    assert (
+        reference[:start] + found.text.decode() + reference[end:] == reference[:at] + alt + reference[at + len(ref) :]
+    )
+    pos, (old, new) = normalised(reference, at, (ref, alt)) if ref != alt else (0, ("", ""))
+    if len(old) != len(new) and min(len(old), len(new)) == 1 and old[0] == new[0]:
+        assert (start, end, found.text.decode()) == (pos + 1, pos + len(old), new[1:])
+    elif ref != alt:
+        assert (len(found.text) - (end - start)) == len(alt) - len(ref) and start >= pos
+    assert leftmost(found, letters(reference), 1_000) == found
+
+
+@pytest.mark.parametrize(
+    ("ref", "alt", "why"),
+    [
+        ("A", "<DEL>", "expected bases"),
+        ("A", "*", "expected bases"),
+        ("A", "", "bases"),
+        ("T", "G", "reference"),
+        ("", "A", "ref"),
+    ],
+)
+def test_alleles_that_are_none(ref: str, alt: str, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        of_vcf(2, ref, alt, letters("CCACC"), 0)
+
+
+def test_alleles_of_several_samples_together() -> None:
+    one, other = Allele(5, 6, b"A", 3, 9), Allele(4, 4, b"A", 1, 8)
+    found = merged([one, other, replace(one, reads=2, depth=7, forced=True), one])
+    assert found == [other, Allele(5, 6, b"A", 8, 25, True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -182,3 +183,18 @@ def test_no_molecule_leaves_the_prior() -> None:
 def test_very_unlikely_genotypes_have_finite_likelihoods() -> None:
     (site,) = told((SNV,), [[0], [1]], [[1, FLOOR]] * 400)
     assert site.pl.tolist() == [0, round(400 * 10 * math.log10(2 / (1 + FLOOR))), 10_000] and site.quality == 100
+
+
+def test_a_forced_allele_is_answered_whatever_reads_say() -> None:
+    two = tuple(a for a in MULTI if a.text != REFERENCE[AT].encode())[:2]
+    forced = (replace(two[0], forced=True), two[1])
+    (site,) = called(forced, [row(REFERENCE[AT])] * 9 + [row(two[1].text.decode())] * 8)
+    assert (site.alts, site.genotype) == (tuple(a.text.decode() for a in two), (0, 2))
+    assert (site.ad.tolist(), len(site.pl), site.pl[order(0, 2)]) == ([9, 0, 8], 6, 0)
+    (site,) = called(forced, [row(REFERENCE[AT])] * 20)
+    assert (site.alts, site.genotype, site.ad.tolist()) == ((two[0].text.decode(),), (0, 0), [20, 0])
+    assert site.pl[0] == 0 and site.pl[1] == 60 and site.quality == pytest.approx(90, abs=1)
+    (site,) = told(forced, [[0, 0], [1, 0], [0, 1]], [])
+    assert (site.genotype, site.pl.tolist(), site.depth, site.quality) == (None, [0, 0, 0], 0, 0)
+    (site,) = told(forced, [[0, 0], [1, 0], [0, 1]], [[1, 1, 1]] * 3)
+    assert (site.genotype, site.pl.tolist(), site.depth) == (None, [0, 0, 0], 3)

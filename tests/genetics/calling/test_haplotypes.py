@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,6 +94,10 @@ def test_of_very_many_alleles_of_one_place_the_most_read_stay() -> None:
     many = [Allele(100, 100, b"ACGT" * 2 + b"ACGT"[k % 4 : k % 4 + 1] * (k + 1), reads=k) for k in range(9)]
     (only,) = windows(many, letters(REFERENCE), 0)
     assert sorted(a.reads for a in only.alleles) == [3, 4, 5, 6, 7, 8]
+    (only,) = windows([replace(a, forced=a.reads in (0, 2)) for a in many], letters(REFERENCE), 0)
+    assert sorted(a.reads for a in only.alleles) == [0, 2, 5, 6, 7, 8]
+    (only,) = windows([replace(a, forced=True) for a in many], letters(REFERENCE), 0)
+    assert len(only.alleles) == 9 and len(evidence(only, reads([]), letters(REFERENCE), 0).carries) == 10
 
 
 def test_haplotypes_are_all_sets_that_fit_on_a_chromosome() -> None:

@@ -33,7 +33,7 @@ def of_cigars() -> list[Read]:
                 f"pair{number // 2}",
             )
         )
-    return [*sorted(rows, key=lambda row: row.pos), Read(-1, "", "ACGT", flag=4), Read(-1, "", "ACGT", flag=0)]
+    return [*sorted(rows, key=lambda row: row.pos), Read(-1, "", "ACGT", flag=4), Read(-1, "4M", "ACGT")]
 
 
 @pytest.mark.parametrize("least", [0, 10])
@@ -43,7 +43,7 @@ def test_records_are_decoded_as_htslib_does(tmp_path: Path, least: int) -> None:
         expected = [
             (one.reference_start, one.reference_end, one.flag, one.mapping_quality % 255, one.query_name)
             for one in file.fetch(until_eof=True)
-            if not one.flag & 0xF04 and one.mapping_quality % 255 >= least and one.reference_end is not None
+            if not one.flag & 0xF04 and one.mapping_quality % 255 >= least and one.reference_start >= 0
         ]
     found = of_bam(bam(of_cigars()), least)
     assert len(found) == len(expected) > 30

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from genodl_spark.genetics.calling.alleles import of_vcf
 from genodl_spark.genetics.calling.genotypes import Site
 from genodl_spark.genetics.calling.tile import MARGIN, calls_of
 from tests.genetics.calling.aligned import CONTIG, Read, drawn, letters, random_reference, reads
@@ -25,6 +26,7 @@ def made(length: int = 3_000) -> str:
 
 
 REFERENCE = made()
+LETTERS = letters(REFERENCE)
 
 
 def variant(pos: int, ref: str, alts: tuple[str, ...], genotype: tuple[int, int]) -> Variant:
@@ -161,3 +163,39 @@ def test_most_reads_of_an_allele_are_never_the_reference() -> None:
         assert len(over) == 30
         found = said(whole(over))
         assert [(p, r, a) for p, r, a, _ in found] == [(one.pos, one.ref, one.alts)], (kind, at, size)
+
+
+def test_forced_alleles_are_answered_once_from_any_tile(rows: list[Read]) -> None:
+    """Planted ones as they were, however they are written; others as the reference, and none where no reads are."""
+    apart = [row for row in rows if row.pos + 120 < 2_600]  # the end has no reads
+    near = variant(1_000, REFERENCE[1_000:1_003], (REFERENCE[1_000],), (0, 0))
+    asked = [snv(100, (0, 0)), near, variant(1_790, REFERENCE[1_790], (REFERENCE[1_790] + "TT",), (0, 0))]
+    asked += [variant(2_800, REFERENCE[2_800], (REFERENCE[2_800] + "GA",), (0, 0)), snv(2_850, (0, 0))]
+    truth = planted().variants
+    alleles = [
+        of_vcf(one.pos, one.ref + REFERENCE[one.end : one.end + 5], alt + REFERENCE[one.end : one.end + 5], LETTERS, 0)
+        for one in [*asked, *truth]
+        for alt in one.alts
+    ]
+    aligned = reads(apart)
+    found = calls_of(aligned, LETTERS, 0, 0, len(REFERENCE), forced=alleles)
+    usual = {(s.pos, s.ref, s.alts): s.genotype for s in whole(apart) if s.genotype != (0, 0)}
+    by_place = {(s.pos, s.ref, s.alts): s for s in found}
+    assert {key: by_place[key].genotype for key in usual} == usual
+    answered = {one[:3] for one in expected(Genome(CONTIG, REFERENCE, 0, len(REFERENCE), [*asked, *truth]))}
+    assert answered <= by_place.keys() and len(answered) == len(asked) + len(truth) and len(found) == len(by_place)
+    assert {s.genotype for key, s in by_place.items() if key not in answered} <= {(0, 0)}
+    for one in asked[:2]:
+        site = by_place[one.pos, one.ref, one.alts]
+        assert site.genotype == (0, 0) and site.pl[0] == 0 and site.ad[1] == 0 and site.quality > 20
+    for one in asked[3:]:
+        site = by_place[one.pos, one.ref, one.alts]
+        assert (site.genotype, site.pl.tolist(), site.depth, site.ad.tolist()) == (None, [0, 0, 0], 0, [0, 0])
+    pieces = []
+    for first, last in pairwise([0, 900, 1_801, 2_800, 3_000]):
+        start, stop = max(first - MARGIN, 0), min(last + MARGIN, len(REFERENCE))
+        own = aligned.only((aligned.end > start) & (aligned.pos < stop))
+        inner = [one for one in alleles if one.start > start + 20 and one.end < stop - 20]
+        pieces += calls_of(own, LETTERS[start:stop], start, first, last, forced=inner)
+    assert same(pieces, found)
+    assert [s.genotype for s in calls_of(reads([]), LETTERS, 0, 0, 3_000, forced=alleles)] == [None] * len(answered)
