@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genodl_spark.genetics.calling import haplotypes
 from genodl_spark.genetics.calling.alleles import Allele
 from genodl_spark.genetics.calling.haplotypes import Evidence, Window, evidence, gap_qualities, reach, windows
 from tests.genetics.calling.aligned import Read, letters, random_reference, reads
@@ -184,9 +185,16 @@ def judged(window: Window, row: Read, reference: str = REFERENCE) -> np.ndarray:
     return np.log(found.likely[0])
 
 
-def relative(logs: list[float], mapq: int = 60) -> np.ndarray:
+def judged_to_the_end(window: Window, row: Read, reference: str = REFERENCE) -> np.ndarray:
+    """Though a read may be mapped to the wrong place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(haplotypes, "_MISMAPPED", 1e-25)
+        return judged(window, replace(row, mapq=250), reference)
+
+
+def relative(logs: list[float], floor: float = FLOOR) -> np.ndarray:
     """As evidence has them: one of the best, and no less than of a read that belongs elsewhere."""
-    return np.log(np.maximum(np.exp(np.array(logs) - max(logs)), max(10 ** (-mapq / 10), FLOOR)))
+    return np.log(np.maximum(np.exp(np.array(logs) - max(logs)), floor))
 
 
 @settings(max_examples=25, deadline=None)
@@ -209,7 +217,7 @@ def test_a_read_over_an_indel_against_the_whole_forward_algorithm(data: st.DataO
     qualities = random.integers(2, 42, len(bases)).tolist()
     gap = f"{change}I" if change > 0 else f"{-change}D"
     cigar = f"51M{gap}{len(bases) - 51 - max(change, 0)}M" if own else f"{len(bases)}M"
-    found = judged(window, Read(start, cigar, "".join(bases), tuple(qualities)), reference)
+    found = judged_to_the_end(window, Read(start, cigar, "".join(bases), tuple(qualities)), reference)
     # bases within FLANK of what is altered, against haplotypes with BEYOND beside it
     lo, hi = window.start - FLANK, window.end + FLANK
     first, last = lo - start, hi - start + (change if own else 0)
@@ -220,7 +228,20 @@ def test_a_read_over_an_indel_against_the_whole_forward_algorithm(data: st.DataO
         diagonals = (lo - left, len(part) - (window.end + BEYOND - hi) - (last - first))
         args = "".join(bases[first:last]), qualities[first:last], part
         expected.append(forward(*args, min(diagonals) - SLACK, max(diagonals) + SLACK))
-    assert found == pytest.approx(relative(expected), abs=1e-9)
+    assert found == pytest.approx(relative(expected, 1e-25), abs=1e-9)
+
+
+def test_a_read_within_a_repeat() -> None:
+    """It has no place of its own: diagonals as far as the haplotypes differ."""
+    reference = REFERENCE[:200] + "G" + "CA" * 60 + "G" + REFERENCE[322:]
+    allele = Allele(201, 241, b"")
+    window = Window(*reach(allele, letters(reference), 0), (allele,))
+    bases, part = "CA" * 30, applied(reference, allele)
+    expected = [
+        forward(bases, [30] * 60, reference[131:391], 120 - SLACK, 120 + SLACK),
+        forward(bases, [30] * 60, part[131:351], 120 - 40 - SLACK, 120 + 40 + SLACK),
+    ]
+    assert judged_to_the_end(window, Read(251, "60M", bases), reference) == pytest.approx(relative(expected), abs=1e-9)
 
 
 def test_the_band_holds_all_that_matters() -> None:
@@ -249,13 +270,13 @@ def test_without_gaps_bases_are_compared_where_they_lie() -> None:
     window = Window(200, 206, (substituted(200), substituted(205)))
     for qualities in ((30,) * 60, tuple(range(60)), (40,) * 10 + (1,) * 50):
         bases = applied(REFERENCE, window.alleles[1])[180:240]
-        found = judged(window, Read(180, "60M", bases, qualities))
+        found = judged_to_the_end(window, Read(180, "60M", bases, qualities))
         logs = []
         for alleles in ((), window.alleles[:1], window.alleles[1:], window.alleles):
             text = applied(REFERENCE, *alleles)[180:236]  # FLANK beside the altered part
             terms = zip(text, bases, qualities, strict=False)
             logs.append(sum(math.log(0.25 if q < 6 else 1 - error(q) if x == b else error(q) / 3) for x, b, q in terms))
-        assert found == pytest.approx(relative(logs), abs=1e-9)
+        assert found == pytest.approx(relative(logs, 1e-25), abs=1e-9)
 
 
 @pytest.mark.parametrize("mapq", [0, 3, 20, 60])
@@ -289,6 +310,8 @@ def test_reads_that_say_nothing_and_none() -> None:
     assert evidence(window, reads([]), letters(REFERENCE), 0).likely.shape == (0, 2)
     far = [Read(100, "50M", REFERENCE[100:150]), Read(250, "20M80N20M", REFERENCE[250:270] + REFERENCE[350:370])]
     assert evidence(window, reads(far), letters(REFERENCE), 0).likely.tolist() == [[1, 1], [1, 1]]
+    without = reads([Read(270, "60M", "")])
+    assert evidence(window, without, letters(REFERENCE), 0).likely.tolist() == [[1, 1]]
 
 
 def test_many_molecules_are_as_good_as_very_many() -> None:
