@@ -7,6 +7,7 @@ arXiv:1207.3907). Positions are 0-based.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +65,7 @@ def sites(window: Window, found: Evidence, reference: np.ndarray, start: int) ->
     likelihood = np.log(halves[:, first] + halves[:, second]).sum(0)
     by_site = _by_site(window)
     carried = [_carried(found.carries, members) for members in by_site]
-    priors = [_prior([window.alleles[m] for m in members]) for members in by_site]
+    priors = [log_prior([False, *(bool(window.alleles[m].change) for m in members)]) for members in by_site]
     genotypes = [order_of(np.minimum(c[first], c[second]), np.maximum(c[first], c[second])) for c in carried]
     total = likelihood + sum(p[g] for p, g in zip(priors, genotypes, strict=True))
     made = []
@@ -72,6 +73,11 @@ def sites(window: Window, found: Evidence, reference: np.ndarray, start: int) ->
         log_joint = _summed(total, genotype, len(prior))
         made.append(_site([window.alleles[m] for m in members], log_joint, prior, on, found, reference, start))
     return made
+
+
+def pairs(alleles: int) -> list[tuple[int, int]]:
+    """All diploid genotypes of so many alleles, in that order."""
+    return [(low, high) for high in range(alleles) for low in range(high + 1)]
 
 
 def order_of(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -99,20 +105,20 @@ def _carried(carries: np.ndarray, members: list[int]) -> np.ndarray:
     return np.where(mine.any(1), mine.argmax(1) + 1, 0)
 
 
-def _prior(alleles: list[Allele]) -> np.ndarray:
-    """Natural logarithms of how often each genotype of a site is seen, float64 (G)."""
-    rates = [1.0, *(INDELS if allele.change else SUBSTITUTIONS for allele in alleles)]
+def log_prior(indel: Sequence[bool]) -> np.ndarray:
+    """Natural logarithms of how often each genotype of a site is seen, float64 (G); `indel` (alleles): of another
+    length than the reference, which is the first."""
+    rates = [1.0, *(INDELS if other else SUBSTITUTIONS for other in indel[1:])]
     found = []
-    for high in range(len(rates)):
-        for low in range(high + 1):
-            if high == 0:
-                found.append(1 - 1.5 * sum(rates[1:]))
-            elif low == 0:
-                found.append(rates[high])
-            elif low == high:
-                found.append(rates[high] / 2)
-            else:
-                found.append(rates[low] * rates[high])
+    for low, high in pairs(len(rates)):
+        if high == 0:
+            found.append(1 - 1.5 * sum(rates[1:]))
+        elif low == 0:
+            found.append(rates[high])
+        elif low == high:
+            found.append(rates[high] / 2)
+        else:
+            found.append(rates[low] * rates[high])
     return np.log(found)
 
 
