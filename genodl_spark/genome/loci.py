@@ -98,6 +98,16 @@ def merged(loci: Loci) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {str(name): (start[contigs == name], end[contigs == name]) for name in np.unique(contigs)}
 
 
+def union(intervals: np.ndarray) -> np.ndarray:
+    """Intervals [start, end) of one contig, int64 (n, 2), sorted, those that touch or overlap made one."""
+    if not len(intervals):
+        return intervals.reshape(0, 2)
+    rows = intervals[np.lexsort((intervals[:, 1], intervals[:, 0]))]
+    reach = np.maximum.accumulate(rows[:, 1])
+    first = np.concatenate([[True], rows[1:, 0] > reach[:-1]])
+    return np.stack([rows[first, 0], reach[np.concatenate([first[1:], [True]])]], axis=1)
+
+
 def covered(starts: np.ndarray, ends: np.ndarray, over: tuple[np.ndarray, np.ndarray] | None) -> np.ndarray:
     """Which windows [start, end) meet one of `over`, as `merged` has those of their contig: bool (n,)."""
     if over is None:

@@ -71,8 +71,8 @@ class Side:
 
     status int8 (n,): NO_VARIANT (no called allele changes anything, or no call), MATCHED, and of those that are not:
     GENOTYPE (an unmatched variant of the other side in its cluster has the same normalised alleles), else ALLELE (the
-    other side has variants in its cluster), else MISSING. group int32 (n,): matched variants of both sides that match
-    each other share a number; -1 otherwise. cluster int32 (n,): -1 for NO_VARIANT.
+    other side has unmatched variants in its cluster), else MISSING. group int32 (n,): matched variants of both sides
+    that match each other share a number; -1 otherwise. cluster int32 (n,): -1 for NO_VARIANT.
     """
 
     status: np.ndarray
@@ -216,16 +216,15 @@ def primitives(variant: Variant) -> list[Variant]:
     deletion keeps its REF, which says where else it may stand. Alleles of one stretch stay together in a record
     (`1/2`), as hap.py counts them. Empty where nothing changes.
 
-    Alleles of one length are compared base by base; others are aligned, gaps leftmost, up to ALIGNED bases, and left
-    whole beyond.
+    Alleles are aligned, gaps leftmost; beyond ALIGNED bases those of one length are compared base by base, and others
+    left whole.
     """
     edits = [_edit(variant.position, variant.ref, alt) for alt in variant.alts]
     ploidy = len(variant.genotype)
     carried: dict[Edit, set[int]] = {}
     for haplotype, allele in enumerate(variant.genotype):
-        if allele > 0 and (edit := edits[allele - 1]) is not None:
-            for part in _taken_apart(edit, variant):
-                carried.setdefault(part, set()).add(haplotype)
+        for part in changes(variant, allele):
+            carried.setdefault(part, set()).add(haplotype)
     missing = [h for h, allele in enumerate(variant.genotype) if allele < 0]
     by_stretch: dict[tuple[int, int], list[Edit]] = {}
     for edit in carried:
@@ -246,6 +245,13 @@ def primitives(variant: Variant) -> list[Variant]:
         ref = variant.ref[first + 1 - variant.position : last + 1 - variant.position]
         found.append(Variant(first + 1, ref, tuple(edit[2] for edit in alleles), tuple(genotype)))
     return found
+
+
+def changes(variant: Variant, allele: int) -> list[Edit]:
+    """What an allele changes, as `primitives` takes it apart: substitutions of one base, insertions and deletions.
+    allele: as in a genotype; none for REF, a missing one, and one that changes nothing."""
+    edit = _edit(variant.position, variant.ref, variant.alts[allele - 1]) if allele > 0 else None
+    return [] if edit is None else _taken_apart(edit, variant)
 
 
 def normalised(reference: bytes, start: int, position: int, ref: bytes, alt: bytes) -> Edit | None:
@@ -312,60 +318,59 @@ def _taken_apart(edit: Edit, variant: Variant) -> list[Edit]:
     if end == start or not bases or len(bases) == end - start == 1:
         return [edit]
     ref = variant.ref[start + 1 - variant.position : end + 1 - variant.position]
-    if len(ref) == len(bases):
-        pairs = enumerate(zip(ref, bases, strict=True))
-        return [(start + i, start + i + 1, bases[i : i + 1]) for i, (r, a) in pairs if r != a]
-    if max(len(ref), len(bases)) > ALIGNED:
+    if max(len(ref), len(bases)) > ALIGNED and len(ref) != len(bases):
         return [edit]
+    differ = [i for i, (r, a) in enumerate(zip(ref, bases, strict=False)) if r != a]
+    if len(ref) == len(bases) and (len(differ) < _WORTH or len(ref) > ALIGNED):
+        return [(start + i, start + i + 1, bases[i : i + 1]) for i in differ]
     return [(start + first, start + last, alt) for first, last, alt in _aligned(ref, bases)]
 
 
-_MATCH, _MISMATCH, _OPEN, _EXTEND = 1, -4, -6, -1
+_MATCH, _MISMATCH, _OPEN, _EXTEND = 1, -4, -7, -1  # as hap.py aligns alleles
+_WORTH = 3  # substitutions of one length that cost more than two gaps do
+_PAIR, _GONE, _COME = range(3)  # kinds of a column: two bases, one of REF alone, one of ALT alone
 
 
 def _aligned(ref: bytes, alt: bytes) -> list[tuple[int, int, bytes]]:
     """Edits that make `alt` of `ref`, by a global alignment with affine gaps (Gotoh 1982): substitutions of one base,
-    insertions and deletions, of equal alignments the one whose gaps come first."""
+    insertions and deletions. Of equal alignments that with pairs at the end, so with gaps as far left as they go."""
     n, m = len(ref), len(alt)
     low = -(10**9)
-    # score[k][i][j]: best alignment of ref[i:] and alt[j:] when the column before is of kind k: 0 pair, 1 deletion,
-    # 2 insertion. Filled from the end, so that the way is read from the start and takes a gap as soon as it may.
+    # score[kind][i][j]: best alignment of ref[:i] and alt[:j] that ends with a column of this kind.
     score = [[[low] * (m + 1) for _ in range(n + 1)] for _ in range(3)]
-    for kind in range(3):
-        score[kind][n][m] = 0
-    for i in range(n, -1, -1):
-        for j in range(m, -1, -1):
-            if i == n and j == m:
-                continue
-            pair = low
-            if i < n and j < m:
-                pair = (_MATCH if ref[i] == alt[j] else _MISMATCH) + score[0][i + 1][j + 1]
-            gone = score[1][i + 1][j] if i < n else low
-            come = score[2][i][j + 1] if j < m else low
-            score[0][i][j] = max(pair, gone + _OPEN, come + _OPEN)
-            score[1][i][j] = max(pair, gone + _EXTEND, come + _OPEN)
-            score[2][i][j] = max(pair, gone + _OPEN, come + _EXTEND)
+    score[_PAIR][0][0] = 0
+    for i in range(n + 1):
+        for j in range(m + 1):
+            if i and j:
+                best = max(score[kind][i - 1][j - 1] for kind in range(3))
+                score[_PAIR][i][j] = best + (_MATCH if ref[i - 1] == alt[j - 1] else _MISMATCH)
+            if i:
+                score[_GONE][i][j] = max(
+                    score[kind][i - 1][j] + (_EXTEND if kind == _GONE else _OPEN) for kind in range(3)
+                )
+            if j:
+                score[_COME][i][j] = max(
+                    score[kind][i][j - 1] + (_EXTEND if kind == _COME else _OPEN) for kind in range(3)
+                )
     edits: list[tuple[int, int, bytes]] = []
-    i = j = kind = 0
-    while i < n or j < m:
-        best = score[kind][i][j]
-        if i < n and best == score[1][i + 1][j] + (_EXTEND if kind == 1 else _OPEN):
-            if kind == 1:
-                edits[-1] = edits[-1][0], i + 1, b""
-            else:
-                edits.append((i, i + 1, b""))
-            i, kind = i + 1, 1
-        elif j < m and best == score[2][i][j + 1] + (_EXTEND if kind == 2 else _OPEN):
-            if kind == 2:
-                edits[-1] = i, i, edits[-1][2] + alt[j : j + 1]
-            else:
-                edits.append((i, i, alt[j : j + 1]))
-            j, kind = j + 1, 2
-        else:
+    i, j = n, m
+    kind = max(range(3), key=lambda k: score[k][n][m])
+    while i or j:
+        at, before = score[kind][i][j], kind
+        if kind == _PAIR:
+            i, j = i - 1, j - 1
             if ref[i] != alt[j]:
                 edits.append((i, i + 1, alt[j : j + 1]))
-            i, j, kind = i + 1, j + 1, 0
-    return edits
+            kind = max(range(3), key=lambda k: score[k][i][j])
+            continue
+        i, j = (i - 1, j) if kind == _GONE else (i, j - 1)
+        start, end, bases = (i, i + 1, b"") if kind == _GONE else (i, i, alt[j : j + 1])
+        kind = next(k for k in range(3) if score[k][i][j] + (_EXTEND if k == before else _OPEN) == at)
+        if edits and edits[-1][:1] == (-1,):
+            _, last, more = edits.pop()
+            end, bases = max(end, last), bases + more
+        edits.append((-1 if kind == before else start, end, bases))
+    return edits[::-1]
 
 
 def _events(reference: _Reference, variants: Sequence[Variant], side: int) -> list[_Event]:
@@ -656,7 +661,7 @@ def _near_misses(reference: _Reference, cluster: list[_Event], sides: tuple[Side
     left = [event for event in cluster if sides[event.side].status[event.index] != MATCHED]
     if not left:
         return
-    both = len({event.side for event in cluster}) == 2
+    both = len({event.side for event in left}) == 2
     alleles: list[set[frozenset[Edit]]] = [set(), set()]
     if both:
         for event in left:
