@@ -1,7 +1,7 @@
 """Variant calling from reads: what `genodl call` finds beside `bcftools mpileup | call`, on the same reads, for the
 tables of docs/accuracy.md.
 
-    .venv/bin/python -m tests.reference.calling simulated|hard|na12878|downsampled|depths
+    .venv/bin/python -m tests.reference.calling simulated|hard|na12878|downsampled|depths|safety|shards
         [--scratch DIR] [--seeds 5] [--depths 30,15,60] [--only bcftools|genodl] [--lake URI --model ID]
 
 `simulated` are reads of ART, `hard` the same with errors that ART lacks, see `simulated_reads`; both are of chr20, of
@@ -30,10 +30,13 @@ import pysam
 
 from genodl_spark.core import session
 from genodl_spark.report import content
+from tests.genetics.calling import diploid, sequencing
+from tests.genetics.calling.diploid import Rates, Variant
+from tests.genetics.calling.sequencing import Machine, Read
 from tests.reference import simulated_reads
 from tests.reference.biomarkers import interval
 from tests.reference.run import DATA, verb
-from tests.reference.simulated_reads import Case, Hardness, shell
+from tests.reference.simulated_reads import SAMPLE, Case, Hardness, shell
 
 NA12878 = DATA / "vc_na12878_chr20"
 NA12878_DEPTH = 52.5
@@ -88,9 +91,11 @@ def classes(ref: str, alt: str) -> tuple[str, ...]:
     return INDEL, f"{'ins' if size > 0 else 'del'} {ends}"
 
 
-def alleles(vcf: Path, fasta: Path, bed: Path | None) -> dict[Key, tuple[int, float]]:
-    """Copies and GQ, NaN without, of each called allele, once normalised and one to a record."""
+def alleles(vcf: Path, fasta: Path, bed: Path | None, filtered: bool = False) -> dict[Key, tuple[int, float]]:
+    """Copies and GQ, NaN without, of each called allele, once normalised and one to a record. `filtered`: those of
+    records as well that do not pass."""
     inside = f"| bcftools view -T {bed} -" if bed is not None else ""
+    inside += "" if filtered else "| bcftools view -f PASS,. -"
     text = shell(
         "bcftools norm -m -any -f {fasta} {vcf} | bcftools norm -a - "
         "| bcftools norm -f {fasta} - | bcftools sort - " + inside,
@@ -173,12 +178,12 @@ def process_seconds() -> float:
     return total
 
 
-def called(case: Case, caller: Caller, bed: Path | None = None) -> Called:
+def called(case: Case, caller: Caller, beds: Sequence[Path] = ()) -> list[Called]:
+    """What a caller makes of a case, compared within each BED; within what is confident if there is none."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "calls.vcf.gz"
         seconds = caller(case, output)
-        counts, quality, right = compared(case, output, case.confident if bed is None else bed)
-    return Called(seconds, counts, quality, right)
+        return [Called(seconds, *compared(case, output, bed)) for bed in beds or [case.confident]]
 
 
 def table(of: dict[tuple[str, str], list[Called]], megabases: float) -> None:
@@ -229,7 +234,7 @@ def simulated(callers: dict[str, Caller], scratch: Path, seeds: int, depths: Seq
         for depth in depths:
             case = made if depth == most else simulated_reads.thinned(made, depth / most, seed, f"x{depth}.bam")
             for name, caller in callers.items():
-                of.setdefault((f"{depth}x", name), []).append(called(case, caller))
+                of.setdefault((f"{depth}x", name), []).extend(called(case, caller))
                 print(f"seed {seed} {depth}x {name}", file=sys.stderr, flush=True)
     table(of, (END - START) / 1e6)
     calibration(of)
@@ -267,9 +272,10 @@ def real(callers: dict[str, Caller], scratch: Path, seeds: int, depths: Sequence
             share = depth / NA12878_DEPTH
             case = simulated_reads.thinned(whole, share, seed, f"x{depth:g}s{seed}.bam") if depths else whole
             for name, caller in callers.items():
-                for where in ("confident", "elsewhere"):
-                    found = called(case, caller, whole.folder / f"{where}.bed")
-                    of.setdefault((f"{depth:g}x {where}", name), []).append(found)
+                places = ("confident", "elsewhere")
+                found = called(case, caller, [whole.folder / f"{place}.bed" for place in places])
+                for place, one in zip(places, found, strict=True):
+                    of.setdefault((f"{depth:g}x {place}", name), []).append(one)
     table(of, whole.megabases)
     calibration(of)
 
@@ -282,17 +288,73 @@ def extremes(callers: dict[str, Caller], scratch: Path) -> None:
         folder = scratch / f"depth{depth}"
         case = simulated_reads.simulated(folder, fasta, "chr20", START, START + 40_000, depth, 7, None)
         for name, caller in callers.items():
-            of[f"{depth}x", name] = [called(case, caller)]
+            of[f"{depth}x", name] = called(case, caller)
         table(of, case.megabases)
+
+
+def safety(callers: dict[str, Caller], scratch: Path, sites: int) -> None:
+    """Sites of real sequence, each with 30 to 60 reads of mapping quality 60 of which 20 at least, and the most that
+    hold no other allele, show an allele; a fifth of the sites is read on one strand alone. A site is silent where no
+    called allele begins within 25 bases of it: a reference call, said or implied."""
+    fasta, folder = simulated_reads.reference(scratch), scratch / f"safety{sites}"
+    case = Case(folder, fasta, "chr20", START + 1, START + 500 * sites)
+    with pysam.FastaFile(str(fasta)) as bases:
+        contigs = dict(zip(bases.references, bases.lengths, strict=True))
+        whole = bases.fetch(case.contig)
+    of = diploid.genome(case.contig, whole, case.first - 1, case.last, 11, Rates(1 / 300, 1 / 1500, 0, multi_allelic=0))
+    chosen: list[Variant] = []
+    for variant in of.variants:  # reads of two sites do not overlap
+        if not chosen or variant.pos - chosen[-1].end > 2 * Machine().length + 20:
+            chosen.append(variant)
+    chosen = chosen[:sites]
+    random = np.random.default_rng(12)
+    reads: list[Read] = []
+    for number, variant in enumerate(chosen):
+        total = int(random.integers(30, 61))
+        showing = int(random.integers(20, total + 1))
+        strand = None if random.random() < 0.8 else bool(random.random() < 0.5)
+        reads += sequencing.over(variant, whole, showing, total - showing, (13, number), Machine(), strand, "g")
+    folder.mkdir(parents=True, exist_ok=True)
+    head = sequencing.header(contigs, {"g": SAMPLE})
+    sequencing.write(case.bam, {case.contig: sorted(reads, key=lambda read: read.pos)}, head)
+    rows = []
+    for name, caller in callers.items():
+        output = folder / f"{name}.vcf.gz"
+        caller(case, output)
+        called_at = np.array(sorted({pos for _, pos, _, _ in alleles(output, fasta, None, True)}))
+        silent, kinds = [], {SNP: [0, 0], INDEL: [0, 0]}
+        for variant in chosen:
+            near = np.searchsorted(called_at, [variant.pos + 1 - 25, variant.end + 26])
+            kind = SNP if len(variant.ref) == len(variant.alts[0]) else INDEL
+            kinds[kind][1] += 1
+            if near[0] == near[1]:
+                silent.append(variant)
+                kinds[kind][0] += 1
+        rows.append([name, *(f"{missed} of {n}" for missed, n in kinds.values()), f"{len(silent)} of {len(chosen)}"])
+        for variant in silent[:5]:
+            print(f"{name} silent at {case.contig}:{variant.pos + 1} {variant.ref} {variant.alts[0]}", file=sys.stderr)
+    print(content.table(rows, ["caller", "silent SNPs", "silent indels", "silent"]))
+
+
+def shards(lake: str, scratch: Path) -> None:
+    """The same records from 1, 2 and 7 shards."""
+    case, texts = na12878(scratch), {}
+    for count in (1, 2, 7):
+        output = scratch / f"shards{count}.vcf.gz"
+        genodl(lake, None, ("--set", f"call.shards={count}"))(case, output)
+        texts[count] = shell("bcftools view -H {vcf} | md5sum", vcf=output)[:32]
+    same = "the same" if len(set(texts.values())) == 1 else "NOT the same"
+    print(f"records of 1, 2 and 7 shards: {same}, MD5 {texts}")
 
 
 def main() -> None:
     made = argparse.ArgumentParser(description=__doc__)
-    commands = ("simulated", "hard", "na12878", "downsampled", "depths")
+    commands = ("simulated", "hard", "na12878", "downsampled", "depths", "safety", "shards")
     made.add_argument("command", choices=commands)
     made.add_argument("--scratch", help="folder of what is made, from which another run goes on; default: none")
     made.add_argument("--seeds", type=int, default=5)
     made.add_argument("--depths", default="30,15,60")
+    made.add_argument("--sites", type=int, default=10_000, help="of safety")
     made.add_argument("--only", choices=(BCFTOOLS, GENODL))
     made.add_argument("--lake", help="URI of the lake with the model")
     made.add_argument("--model", help="ID of a model, trained elsewhere")
@@ -316,6 +378,10 @@ def main() -> None:
             simulated(callers, folder, given.seeds, depths, given.command == "hard")
         elif given.command == "depths":
             extremes(callers, folder)
+        elif given.command == "safety":
+            safety(callers, folder, given.sites)
+        elif given.command == "shards":
+            shards(given.lake or str(folder / "lake"), folder)
         else:
             real(callers, folder, given.seeds, [7, 5] if given.command == "downsampled" else [])
 

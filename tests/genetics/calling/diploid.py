@@ -47,6 +47,15 @@ class Variant:
     def allele(self, haplotype: int) -> str:
         return (self.ref, *self.alts)[self.genotype[haplotype]]
 
+    def edit(self, haplotype: int) -> tuple[int, str, str]:
+        """0-based place, bases taken away and bases put in of one haplotype, without those that stay: of two alleles of
+        a site each by itself, as an aligner shows it."""
+        taken, put = self.ref, self.allele(haplotype)
+        behind = _alike(taken[::-1], put[::-1])
+        taken, put = taken[: len(taken) - behind], put[: len(put) - behind]
+        before = _alike(taken, put)
+        return self.pos + before, taken[before:], put[before:]
+
 
 @dataclass(frozen=True)
 class Genome:
@@ -62,11 +71,11 @@ class Genome:
         """Bases, uint8 ASCII (n,), and the 0-based reference position of each, int64 (n,), -1 where it is inserted."""
         bases, places, at = [], [], self.start
         for variant in self.variants:
-            ref, alt = variant.ref, variant.allele(which)
-            both = min(len(ref), len(alt))
-            bases += [self.reference[at : variant.pos], alt]
-            places += [np.arange(at, variant.pos + both), np.full(len(alt) - both, -1)]
-            at = variant.end
+            start, taken, put = variant.edit(which)
+            both = min(len(taken), len(put))
+            bases += [self.reference[at:start], put]
+            places += [np.arange(at, start + both), np.full(len(put) - both, -1)]
+            at = start + len(taken)
         bases.append(self.reference[at : self.end])
         places.append(np.arange(at, self.end))
         return np.frombuffer("".join(bases).encode(), np.uint8), np.concatenate(places).astype(np.int64)
@@ -75,6 +84,11 @@ class Genome:
         """The stretches, 0-based half-open, whose bases are known."""
         known = re.finditer("[^N]+", self.reference[self.start : self.end])
         return [(self.start + one.start(), self.start + one.end()) for one in known]
+
+
+def _alike(one: str, other: str) -> int:
+    """How many letters two texts begin with alike."""
+    return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def normalised(reference: str, pos: int, alleles: Sequence[str]) -> tuple[int, list[str]]:

@@ -151,6 +151,7 @@ def over(
     seed: int | Sequence[int],
     of: Machine = Machine(),
     strand: bool | None = None,
+    group: str = "",
 ) -> list[Read]:
     """Unpaired reads over one variant, of which so many have its first ALT and the others REF; 10 bases at least on
     either side of it. `strand`: all on the reverse one or none, by chance if None."""
@@ -166,7 +167,9 @@ def over(
         for one in range(count):
             pos, how = cigar(places[columns[one]])
             name = f"{variant.pos}_{'ref' if allele == variant.ref else 'alt'}{one}"
-            found.append(Read(name, REVERSE * bool(reverse[one]), pos, of.sure, how, told[one], qualities[one]))
+            found.append(
+                Read(name, REVERSE * bool(reverse[one]), pos, of.sure, how, told[one], qualities[one], group=group)
+            )
     return sorted(found, key=lambda read: (read.pos, read.name))
 
 

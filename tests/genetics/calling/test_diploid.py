@@ -10,7 +10,7 @@ import pysam.bcftools
 import pytest
 
 from tests.genetics.calling import diploid
-from tests.genetics.calling.diploid import Genome, Rates
+from tests.genetics.calling.diploid import Genome, Rates, Variant
 
 START, END = 2_000, 198_000
 
@@ -54,7 +54,7 @@ def test_the_truth_applied_to_the_reference_is_the_haplotypes(of: Genome, folder
         assert (np.diff(kept) > 0).all()
         lost = sum(max(0, len(one.ref) - len(one.allele(which))) for one in of.variants)
         assert len(kept) == END - START - lost
-        changed = sum(sum(a != b for a, b in zip(one.ref, one.allele(which), strict=False)) for one in of.variants)
+        changed = sum(len(taken) == len(put) == 1 for _, taken, put in (one.edit(which) for one in of.variants))
         here = np.frombuffer(of.reference.encode(), np.uint8)
         assert (bases[places >= 0] != here[kept]).sum() == changed
 
@@ -99,6 +99,20 @@ def test_one_seed_gives_one_genome() -> None:
     first, again, other = (diploid.genome("c", reference(60_000), START, 58_000, seed) for seed in (1, 1, 2))
     assert first == again
     assert first.variants != other.variants
+
+
+@pytest.mark.parametrize(
+    ("variant", "edits"),
+    [
+        (Variant(5, "A", ("C",), (0, 1)), [(5, "", ""), (5, "A", "C")]),
+        (Variant(5, "ACT", ("A", "AGGCT"), (1, 2)), [(6, "CT", ""), (6, "", "GG")]),
+        (Variant(5, "CAA", ("CA", "C"), (2, 1)), [(6, "AA", ""), (6, "A", "")]),
+    ],
+)
+def test_each_allele_of_a_site_is_an_edit_by_itself(variant: Variant, edits: list[tuple[int, str, str]]) -> None:
+    assert [variant.edit(which)[1:] for which in (0, 1)] == [edit[1:] for edit in edits]
+    changes = [edit[0] for edit in edits if edit[1] != edit[2]]
+    assert [place for place, taken, put in map(variant.edit, (0, 1)) if taken != put] == changes
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ EXACT = Machine(levels=(93,), length=80, depth=20)
 def of() -> Genome:
     random = np.random.default_rng(0)
     reference = "".join(random.choice(list("ACGT"), 30_000))
-    return diploid.genome("c", reference, START, END, 1, Rates(snv=1 / 200, indel=1 / 200, margin=200))
+    return diploid.genome(
+        "c", reference, START, END, 1, Rates(snv=1 / 200, indel=1 / 200, margin=200, multi_allelic=0.2)
+    )
 
 
 def spelled(read: Read, reference: str) -> tuple[str, list[tuple[int, str, str]]]:
@@ -46,14 +48,8 @@ def spelled(read: Read, reference: str) -> tuple[str, list[tuple[int, str, str]]
 
 
 def test_reads_without_errors_differ_from_the_reference_by_the_truth_alone(of: Genome) -> None:
-    planted = set()
-    for one in of.variants:
-        for which in (0, 1):
-            ref, alt = one.ref, one.allele(which)
-            both = min(len(ref), len(alt))
-            planted |= {(one.pos + k, ref[k], alt[k]) for k in range(both) if ref[k] != alt[k]}
-            if len(ref) != len(alt):
-                planted.add((one.pos + both, ref[both:], alt[both:]))
+    planted = {one.edit(which) for one in of.variants for which in (0, 1)}
+    planted = {edit for edit in planted if edit[1] != edit[2]}
     seen = set()
     for read in sequencing.sequenced(of, 1, EXACT):
         seen |= set(spelled(read, of.reference)[1])
