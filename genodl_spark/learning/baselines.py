@@ -8,7 +8,7 @@ nothing is fitted on the rows to be scored. One thread, so that the number of co
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,7 @@ STARTS: dict[str, dict[str, Any]] = {
     "markov": {"order": markov.ORDER},
 }
 
+Pair = tuple[float, float]  # C and the share of L1
 _BLOCK = 2048  # features standardised at a time
 
 
@@ -300,34 +301,23 @@ def _lda(x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, prio
 def _elastic_net(
     x_train: np.ndarray, y: np.ndarray, x_test: np.ndarray, seed: int, options: Mapping[str, Any], balanced: bool
 ) -> np.ndarray:
-    def seen(x: np.ndarray, labels: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        chosen = _telling(x, np.eye(labels.max() + 1)[labels], others, ELASTIC_FEATURES)
-        train, test = _standardise(*chosen, rotates=False)
-        scale = _norm(train)
-        return train / scale, test / scale
+    def seen(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        present, index = np.unique(y[rows], return_inverse=True)
+        return _telling_scaled(x_train[rows], np.eye(len(present))[index], others)
 
-    def model(penalty: float, mixing: float, tolerance: float) -> LogisticRegression:
-        shape: dict[str, Any] = {"l1_ratio": mixing, "solver": "saga", "class_weight": weights, "random_state": seed}
-        return LogisticRegression(C=penalty, tol=tolerance, max_iter=ELASTIC_PASSES, **shape)
+    def model(pair: Pair, tolerance: float) -> LogisticRegression:
+        shape: dict[str, Any] = {"l1_ratio": pair[1], "solver": "saga", "class_weight": weights, "random_state": seed}
+        return LogisticRegression(C=pair[0], tol=tolerance, max_iter=ELASTIC_PASSES, **shape)
+
+    def losses(inside: np.ndarray, held: np.ndarray, pairs: Sequence[Pair]) -> list[float]:
+        train, test = seen(inside, x_train[held])
+        fitted = (model(pair, 1e-2).fit(train, y[inside]) for pair in pairs)
+        return [penalties.log_loss(one, test, y[held], balanced) for one in fitted]
 
     weights = penalties.BALANCED if balanced else None
-    free = [(c, m) for m in ELASTIC_MIXINGS for c in ELASTIC_PENALTIES]
-    free = [(options.get("C", c), options.get("l1_ratio", m)) for c, m in free]
-    best = free[0]
-    if len(set(free)) > 1:
-        rows, fold = penalties.dealt(y, seed, penalties.INNER_ROWS)
-        losses = dict.fromkeys(free, 0.0)
-        for k in range(penalties.INNER_FOLDS):
-            inside, held = rows[fold != k], rows[fold == k]
-            present, index = np.unique(y[inside], return_inverse=True)
-            if len(held) and len(present) > 1:
-                train, test = seen(x_train[inside], index, x_train[held])
-                for pair in losses:
-                    fitted = model(*pair, 1e-2).fit(train, y[inside])
-                    losses[pair] += penalties.log_loss(fitted, test, y[held], balanced)
-        best = min(losses, key=lambda pair: losses[pair])
-    train, test = seen(x_train, y, x_test)
-    return model(*best, 1e-3).fit(train, y).predict_proba(test)
+    train, test = seen(np.arange(len(y)), x_test)
+    best = _best_pair(y, seed, options, ELASTIC_PENALTIES, losses)
+    return model(best, 1e-3).fit(train, y).predict_proba(test)
 
 
 def _elastic_net_of_values(
@@ -335,33 +325,50 @@ def _elastic_net_of_values(
 ) -> np.ndarray:
     """y float64 (n,): standardised, and not constant; returns (m,) on its scale."""
 
-    def seen(x: np.ndarray, target: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        chosen = _telling(x, (target - target.mean())[:, None], others, ELASTIC_FEATURES)
-        train, test = _standardise(*chosen, rotates=False)
-        scale = _norm(train)
-        return np.asfortranarray(train / scale), test / scale
+    def seen(rows: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return _telling_scaled(x_train[rows], (y[rows] - y[rows].mean())[:, None], others)
 
-    def model(penalty: float, mixing: float, rows: int, tolerance: float) -> ElasticNet:
+    def model(pair: Pair, rows: int, tolerance: float) -> ElasticNet:
         # scikit-learn's alpha is beside the mean of the squared errors, C beside their sum
-        return ElasticNet(1 / (penalty * rows), l1_ratio=mixing, tol=tolerance, max_iter=ELASTIC_PASSES)
+        return ElasticNet(1 / (pair[0] * rows), l1_ratio=pair[1], tol=tolerance, max_iter=ELASTIC_PASSES)
 
-    free = [(c, m) for m in ELASTIC_MIXINGS for c in ELASTIC_VALUE_PENALTIES]
-    free = [(options.get("C", c), options.get("l1_ratio", m)) for c, m in free]
-    best = free[0]
-    if len(set(free)) > 1:
-        rows, fold = penalties.dealt(y, seed, penalties.INNER_ROWS)
-        losses = dict.fromkeys(free, 0.0)
-        for k in range(penalties.INNER_FOLDS):
-            inside, held = rows[fold != k], rows[fold == k]
-            if len(held) and y[inside].std() > 0:
-                train, test = seen(x_train[inside], y[inside], x_train[held])
-                for pair in losses:
-                    fitted = model(*pair, len(inside), 1e-2).fit(train, y[inside])
-                    losses[pair] += float(np.square(fitted.predict(test) - y[held]).sum())
-        best = min(losses, key=lambda pair: losses[pair])
-    train, test = seen(x_train, y, x_test)
-    found: np.ndarray = model(*best, len(y), 1e-4).fit(train, y).predict(test)
+    def losses(inside: np.ndarray, held: np.ndarray, pairs: Sequence[Pair]) -> list[float]:
+        train, test = seen(inside, x_train[held])
+        fitted = (model(pair, len(inside), 1e-2).fit(train, y[inside]) for pair in pairs)
+        return [float(np.square(one.predict(test) - y[held]).sum()) for one in fitted]
+
+    train, test = seen(np.arange(len(y)), x_test)
+    best = _best_pair(y, seed, options, ELASTIC_VALUE_PENALTIES, losses)
+    found: np.ndarray = model(best, len(y), 1e-4).fit(train, y).predict(test)
     return found
+
+
+def _best_pair(
+    y: np.ndarray,
+    seed: int,
+    options: Mapping[str, Any],
+    choices: Sequence[float],
+    losses: Callable[[np.ndarray, np.ndarray, Sequence[Pair]], list[float]],
+) -> Pair:
+    """Of `choices` of C and ELASTIC_MIXINGS, unless `options` say, the pair of least loss in inner folds. `losses` of
+    rows that are learnt from, rows that are held out, and pairs: of each of these, summed over the rows held out."""
+    asked = ((options.get("C", c), options.get("l1_ratio", m)) for m in ELASTIC_MIXINGS for c in choices)
+    pairs = list(dict.fromkeys(asked))
+    total = np.zeros(len(pairs))
+    rows, fold = penalties.dealt(y, seed, penalties.INNER_ROWS)
+    for k in range(penalties.INNER_FOLDS if len(pairs) > 1 else 0):
+        inside, held = rows[fold != k], rows[fold == k]
+        if len(held) and len(np.unique(y[inside])) > 1:
+            total += losses(inside, held, pairs)
+    return pairs[int(total.argmin())]
+
+
+def _telling_scaled(x: np.ndarray, basis: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both parts with the ELASTIC_FEATURES that tell most in training rows x, standardised; rows of x have a mean
+    squared length of 1."""
+    train, test = _standardise(*_telling(x, basis, others, ELASTIC_FEATURES), rotates=False)
+    scale = _norm(train)
+    return train / scale, test / scale
 
 
 def _values(

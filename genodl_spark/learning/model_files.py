@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -212,6 +212,14 @@ def beside(blend: Sequence[str]) -> list[str]:
     """What stands beside the networks, names of BESIDE, by what `train.blend` asks for."""
     asked = {LINEAR} if set(OF_SEQUENCES) & set(blend) else set()
     return [name for name in BESIDE if name in asked | set(blend)]
+
+
+def check_shapes(tensors: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """ValueError unless there are just the tensors expected, of these shapes."""
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in [*expected, *found]:
+        if found.get(name) != expected.get(name):
+            raise ValueError(f"{name} has shape {found.get(name)}, by the card {expected.get(name)}")
 
 
 def mixtures(parts: int) -> list[tuple[float, ...]]:

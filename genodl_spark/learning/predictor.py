@@ -28,6 +28,7 @@ from genodl_spark.learning.model_files import (
     WEIGHTS,
     Card,
     ModelFiles,
+    check_shapes,
     registered,
 )
 from genodl_spark.learning.preprocessing import STEP, Chain
@@ -140,11 +141,11 @@ def _network(
     try:
         if own_code.is_own(str(card.model.get("kind"))):
             network = made()
-            _check_shapes(tensors, {**expected, **_shapes(network)})
+            check_shapes(tensors, {**expected, **_shapes(network)})
         else:
             with torch.device("meta"):
                 declared = _shapes(made())
-            _check_shapes(tensors, {**expected, **declared})
+            check_shapes(tensors, {**expected, **declared})
             network = made()
         network.load_state_dict(
             {name.removeprefix("network."): value for name, value in tensors.items() if name not in expected}
@@ -220,21 +221,13 @@ def _linear(card: Card, inputs: encodings.Shape, found: Mapping[str, torch.Tenso
     if isinstance(inputs, tuple) and len(inputs) == 2 and inputs[0] == 4:
         blocks = [block for block in linear.WAYS["both"] if block in found]
         expected |= {block: (linear.width(block, inputs[1]), outputs) for block in blocks}
-    _check_shapes(found, expected)
+    check_shapes(found, expected)
     weights = {name: value for name, value in found.items() if name != "bias"}
     return linear.LinearPart(weights, found["bias"], linear.strands(card.model))
 
 
 def _shapes(network: Any) -> dict[str, tuple[int, ...]]:
     return {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
-
-
-def _check_shapes(tensors: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """ValueError unless there are just the tensors expected, of these shapes."""
-    found = {name: tuple(value.shape) for name, value in tensors.items()}
-    for name in [*expected, *found]:
-        if found.get(name) != expected.get(name):
-            raise ValueError(f"{name} has shape {found.get(name)}, by the card {expected.get(name)}")
 
 
 class Predictor:

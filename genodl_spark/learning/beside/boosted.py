@@ -17,6 +17,7 @@ from torch import nn
 
 from genodl_spark.learning.beside.forest import depth
 from genodl_spark.learning.heads import Head, labelled, places, targets
+from genodl_spark.learning.model_files import check_shapes
 
 ROUNDS, LEAVES, RATE = 200, 8, 0.1
 SHARE = 0.1  # of the positions, drawn anew, among which a split chooses
@@ -153,15 +154,10 @@ class BoostedPart(nn.Module):
 
 def part(tensors: Mapping[str, torch.Tensor], heads: Sequence[Head], length: int) -> BoostedPart:
     """The trees of these tensors, for rows of so many bases. ValueError where they are none."""
-    nodes, outputs = len(tensors.get("feature", ())), sum(head.scores for head in heads)
-    trees = len(tensors.get("roots", ()))
+    nodes, trees = (tensors[name].numel() if name in tensors else 0 for name in ("feature", "roots"))
+    outputs = sum(head.scores for head in heads)
     sizes = {"roots": trees, "outputs": trees, "bias": outputs}
-    for name in _NAMES:
-        found = tuple(tensors[name].shape) if name in tensors else None
-        if found != (expected := (sizes.get(name, nodes),)):
-            raise ValueError(f"{name} has shape {found}, by the card {expected}")
-    if unknown := tensors.keys() - set(_NAMES):
-        raise ValueError(f"{min(unknown)} is no tensor of boosted trees")
+    check_shapes(tensors, {name: (sizes.get(name, nodes),) for name in _NAMES})
     if trees > TREES + outputs or nodes > trees * 2 * LEAVES:
         raise ValueError(f"it has {nodes} nodes of {trees} trees, at most {2 * LEAVES} of each are expected")
     types = {"value": torch.float32, "bias": torch.float32, "left": torch.uint8}

@@ -18,6 +18,7 @@ from torch import nn
 
 from genodl_spark.learning.beside import forest_bounds
 from genodl_spark.learning.heads import Head, labelled, places, targets
+from genodl_spark.learning.model_files import check_shapes
 
 if TYPE_CHECKING:
     from sklearn.tree._tree import Tree
@@ -144,15 +145,10 @@ class ForestPart(nn.Module):
 
 def part(tensors: Mapping[str, torch.Tensor], heads: Sequence[Head], features: int) -> ForestPart:
     """The forest of these tensors, for rows of so many features. ValueError where they are none."""
-    nodes, outputs = len(tensors.get("feature", ())), sum(head.scores for head in heads)
-    shapes = {"feature": (nodes,), "child": (nodes,), "threshold": (nodes,), "value": (nodes, outputs)}
-    for name, shape in {**shapes, "roots": tuple(tensors["roots"].shape[:1]) if "roots" in tensors else (0,)}.items():
-        found = tuple(tensors[name].shape) if name in tensors else None
-        if found != shape:
-            raise ValueError(f"{name} has shape {found}, by the card {shape}")
-    if unknown := tensors.keys() - {*shapes, "roots"}:
-        raise ValueError(f"{min(unknown)} is no tensor of a forest")
-    if nodes > NODES + 2 * TREES * len(heads) or len(tensors["roots"]) > TREES * len(heads):
+    nodes, trees = (tensors[name].numel() if name in tensors else 0 for name in ("feature", "roots"))
+    flat = {"feature": (nodes,), "child": (nodes,), "threshold": (nodes,), "roots": (trees,)}
+    check_shapes(tensors, {**flat, "value": (nodes, sum(head.scores for head in heads))})
+    if nodes > NODES + 2 * TREES * len(heads) or trees > TREES * len(heads):
         raise ValueError(f"it has {nodes} nodes, at most {NODES} are expected")
     whole = [tensors[name].dtype == torch.int32 for name in ("feature", "child", "roots")]
     if not all(whole) or not all(tensors[name].dtype == torch.float32 for name in ("threshold", "value")):

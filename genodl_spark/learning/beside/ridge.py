@@ -16,6 +16,7 @@ from torch import nn
 
 from genodl_spark.learning import penalties
 from genodl_spark.learning.heads import Head, labelled, places, targets
+from genodl_spark.learning.model_files import check_shapes
 
 PENALTIES = np.logspace(-3, 2, 11)  # for each row, of features of variance 1
 ROUNDS = 10  # of Huber's pseudo-values: what is left of a step shrinks by the share of rows that are far off
@@ -113,12 +114,8 @@ def part(tensors: Mapping[str, torch.Tensor], heads: Sequence[Head], features: i
     """The regression of these tensors, for rows of so many features. ValueError where they are none."""
     outputs = sum(head.scores for head in heads)
     shapes = {"weight": (features, outputs), "bias": (outputs,)}
-    for name, shape in shapes.items():
-        found = tuple(tensors[name].shape) if name in tensors else None
-        if found != shape:
-            raise ValueError(f"{name} has shape {found}, by the card {shape}")
+    check_shapes(tensors, shapes)
+    for name in shapes:
         if tensors[name].dtype != torch.float32 or not tensors[name].isfinite().all():
             raise ValueError(f"{name} is not of finite numbers of single precision")
-    if unknown := tensors.keys() - shapes.keys():
-        raise ValueError(f"{min(unknown)} is no tensor of a regression")
     return RidgePart(tensors["weight"], tensors["bias"])

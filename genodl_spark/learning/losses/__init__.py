@@ -1,5 +1,5 @@
-"""Losses of one head. Each file but `values` and `heads`, on which losses are built, holds one as a class `Loss`;
-`train.loss` names the file, or one of the user's own.
+"""Losses of one head. Each file but `values`, `times` and `heads`, on which losses are built, holds one as a class
+`Loss`; `train.loss` names the file, or one of the user's own.
 
 The loop knows sums over rows and counts of them, nothing else of a loss, unless a row's loss is one among
 others. S training sets have E members each; M is S * E. A target is float64 (rows, numbers) as its head has

@@ -17,7 +17,8 @@ import numpy as np
 from genodl_spark.learning import survival
 from genodl_spark.learning.devices import placed
 from genodl_spark.learning.heads import Head
-from genodl_spark.learning.losses import SAID, undecided
+from genodl_spark.learning.losses import undecided
+from genodl_spark.learning.losses.times import Times
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _LOWEST, _HIGHEST = -500.0, 50.0  # of log risks beside others: e to them is a number, and not 0
 
 
-class Loss:
+class Loss(Times):
     """Of target rows (time, event). Answers are minus the log risk beside the mean training row, greater for a longer
     time, without a unit, and the probabilities that the event has not come by each of the head's times. `standard`
     holds the mean log risk of the training rows, and the baseline's cumulative hazard at each of these times: no time
@@ -36,16 +37,8 @@ class Loss:
     outputs = 1
 
     def __init__(self, head: Head, inputs: Shape) -> None:
-        if head.kind != "time":
-            raise ValueError(
-                f"the target is {SAID[head.kind]}; expected a time to an event (target.event), or a loss of that"
-            )
-        self.times = head.times
+        super().__init__(head, inputs)
         self.measures = 1 + len(head.times)
-
-    def check(self, target: np.ndarray) -> None:
-        if len(target) and not target[:, 0].min() > 0:
-            raise ValueError(f"found the time {target[:, 0].min():g}; expected times above 0")
 
     def standard(self, target: np.ndarray, learns: np.ndarray) -> np.ndarray:
         """Nothing yet: it follows from what trained networks say of the rows (`fitted`)."""

@@ -15,34 +15,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genodl_spark.learning.devices import placed
-from genodl_spark.learning.heads import Head
-from genodl_spark.learning.losses import SAID, members, undecided
+from genodl_spark.learning.losses import members, undecided
+from genodl_spark.learning.losses.times import Times
 
 if TYPE_CHECKING:
     import torch
 
-    from genodl_spark.learning.encodings import Shape
-
 _LOG_SCALE = 5.0  # bound of the logarithm of the scale, of standardised log times
 
 
-class Loss:
+class Loss(Times):
     """Of target rows (time, event). Answers are medians of the time, in its unit, and the probabilities that the event
     has not come by each of the head's times; networks learn standardised log times."""
 
     outputs = 2
     measures = 2
-
-    def __init__(self, head: Head, inputs: Shape) -> None:
-        if head.kind != "time":
-            raise ValueError(
-                f"the target is {SAID[head.kind]}; expected a time to an event (target.event), or a loss of that"
-            )
-        self.times = head.times
-
-    def check(self, target: np.ndarray) -> None:
-        if len(target) and not target[:, 0].min() > 0:
-            raise ValueError(f"found the time {target[:, 0].min():g}; expected times above 0")
 
     def standard(self, target: np.ndarray, learns: np.ndarray) -> np.ndarray:
         """Mean and standard deviation of the log times, of rows with and without the event."""

@@ -123,8 +123,9 @@ def test_other_tensors_types_and_values_are_refused(monkeypatch: pytest.MonkeyPa
     leaves = fitted["child"].long() == torch.arange(len(fitted["child"]))
     cases: list[tuple[dict[str, Any], str]] = [
         ({"roots": None}, "roots"),
+        ({"roots": fitted["roots"][0]}, "by the card"),
         ({"bias": fitted["bias"][:2]}, "by the card"),
-        ({"more": fitted["value"]}, "no tensor of boosted trees"),
+        ({"more": fitted["value"]}, "more has shape"),
         ({"child": fitted["child"].float()}, "types"),
         ({"value": fitted["value"] * torch.nan}, "no values"),
         ({"left": torch.where(leaves, 0, fitted["left"])}, "leaves go on"),

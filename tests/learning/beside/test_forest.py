@@ -103,8 +103,10 @@ def test_other_tensors_types_and_values_are_refused() -> None:
     fitted = tensors(forest.fit(z, y[:, None], THREE, 0))
     cases: list[tuple[dict[str, Any], str]] = [
         ({"roots": None}, "roots"),
+        ({"roots": fitted["roots"][0]}, "by the card"),
+        ({"feature": fitted["feature"][:, None]}, "by the card"),
         ({"value": fitted["value"][:, :2]}, "by the card"),
-        ({"more": fitted["value"]}, "no tensor of a forest"),
+        ({"more": fitted["value"]}, "more has shape"),
         ({"child": fitted["child"].float()}, "types"),
         ({"value": fitted["value"] * torch.nan}, "no values"),
         ({"roots": fitted["roots"].repeat(2)}, "nodes"),

@@ -164,7 +164,7 @@ def test_what_is_no_regression_is_refused() -> None:
         ({"bias": None}, "by the card"),
         ({"bias": torch.zeros(1).double()}, "single precision"),
         ({"weight": torch.full((4, 1), torch.nan)}, "finite"),
-        ({"more": torch.zeros(1)}, "no tensor of a regression"),
+        ({"more": torch.zeros(1)}, "more has shape"),
     ]
     for changed, said in cases:
         given = {name: value for name, value in {**fitted, **changed}.items() if value is not None}
