@@ -7,7 +7,7 @@ arXiv:1207.3907). Positions are 0-based.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ from genodl_spark.genetics.calling.alleles import Allele
 from genodl_spark.genetics.calling.haplotypes import Evidence, Window
 
 SUBSTITUTIONS, INDELS = 1e-3, 2e-4  # heterozygous sites per base of a human genome
+SYSTEMATIC = 1e-4 / 3  # of bases are misread again and again, and as this one of the others
+_MISREAD = 0.05, 0.1, 0.2, 0.4  # in how many of the molecules, all of these alike
+_TRANSITIONS = "AG", "GA", "CT", "TC"
 _TOLD = 2.0  # how much more likely one allele makes a molecule than all others, for it to count for that allele
 _LARGEST = 10_000  # of a phred-scaled likelihood
 
@@ -61,11 +64,14 @@ def sites(window: Window, found: Evidence, reference: np.ndarray, start: int) ->
     reference, the likeliest other one; and all that are forced."""
     haplotypes = len(found.carries)
     first, second = np.triu_indices(haplotypes)
-    halves = 0.5 * found.likely
-    likelihood = np.log(halves[:, first] + halves[:, second]).sum(0)
+    likelihood = _likelihood(window, found, first, second)
     by_site = _by_site(window)
     carried = [_carried(found.carries, members) for members in by_site]
-    priors = [log_prior([False, *(bool(window.alleles[m].change) for m in members)]) for members in by_site]
+    rates = [
+        rate(reference[allele.start - start : allele.end - start].tobytes().decode(), allele.text.decode())
+        for allele in window.alleles
+    ]
+    priors = [log_prior([rates[m] for m in members]) for members in by_site]
     genotypes = [order_of(np.minimum(c[first], c[second]), np.maximum(c[first], c[second])) for c in carried]
     total = likelihood + sum(p[g] for p, g in zip(priors, genotypes, strict=True))
     made = []
@@ -78,6 +84,40 @@ def sites(window: Window, found: Evidence, reference: np.ndarray, start: int) ->
 def pairs(alleles: int) -> list[tuple[int, int]]:
     """All diploid genotypes of so many alleles, in that order."""
     return [(low, high) for high in range(alleles) for low in range(high + 1)]
+
+
+def _likelihood(window: Window, found: Evidence, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Natural logarithms of how likely pairs of haplotypes make all molecules, float64 (P).
+
+    Some bases are misread again and again on one strand (Meacham et al. 2011, doi:10.1186/1471-2105-12-451): there, a
+    molecule of that strand shows the other allele with a chance of its own, whatever its qualities say.
+    """
+    each = 0.5 * (found.likely[:, first] + found.likely[:, second])
+    logs = np.log(each)
+    plain: np.ndarray = logs.sum(0)
+    terms = [plain]
+    for allele, other in _misread(window, found.carries):
+        shown = 0.5 * (found.likely[:, other[first]] + found.likely[:, other[second]])
+        for strand in (0, 1):
+            mine = found.strand == strand
+            rest = plain - logs[mine].sum(0)
+            for chance in _MISREAD:
+                mixed = np.log((1 - chance) * each[mine] + chance * shown[mine]).sum(0)
+                terms.append(rest + mixed + np.log(allele / (2 * len(_MISREAD))))
+    likelihood: np.ndarray = np.logaddexp.reduce(terms)
+    return likelihood
+
+
+def _misread(window: Window, carries: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+    """For each substitution: how often a base is misread as it, and for each haplotype, int64 (K), the one that a
+    molecule of it then seems to be of."""
+    codes = carries @ (1 << np.arange(carries.shape[1]))
+    at = np.full(1 << carries.shape[1], -1)
+    at[codes] = np.arange(len(codes))
+    for number, allele in enumerate(window.alleles):
+        if not allele.change:
+            other = at[codes ^ (1 << number)]
+            yield SYSTEMATIC, np.where(other < 0, np.arange(len(codes)), other)
 
 
 def order_of(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -105,10 +145,18 @@ def _carried(carries: np.ndarray, members: list[int]) -> np.ndarray:
     return np.where(mine.any(1), mine.argmax(1) + 1, 0)
 
 
-def log_prior(indel: Sequence[bool]) -> np.ndarray:
-    """Natural logarithms of how often each genotype of a site is seen, float64 (G); `indel` (alleles): of another
-    length than the reference, which is the first."""
-    rates = [1.0, *(INDELS if other else SUBSTITUTIONS for other in indel[1:])]
+def rate(ref: str, alt: str) -> float:
+    """How often a base of the genome is heterozygous for an allele; two of three substitutions are transitions."""
+    if len(ref) != len(alt):
+        return INDELS
+    changed = next(a + b for a, b in zip(ref, alt, strict=True) if a != b)
+    return SUBSTITUTIONS * (2 / 3 if changed in _TRANSITIONS else 1 / 6)
+
+
+def log_prior(rates: Sequence[float]) -> np.ndarray:
+    """Natural logarithms of how often each genotype of a site is seen, float64 (G), by the rates of its alleles but the
+    first, which is the reference."""
+    rates = [1.0, *rates]
     found = []
     for low, high in pairs(len(rates)):
         if high == 0:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genodl_spark.genetics.calling.alleles import Allele
-from genodl_spark.genetics.calling.reads import Reads
+from genodl_spark.genetics.calling.reads import REVERSE, Reads
 from genodl_spark.native import kernels
 
 NEAR = 10  # bases between alleles that are judged together
@@ -21,6 +21,9 @@ _MOST = 6  # alleles of a window, so at most 64 haplotypes
 _FLANK, _BEYOND = 30, 70  # bases beside the altered part that reads are held against; that haplotypes have
 _EXTEND = 0.1  # that a gap goes on (GATK's)
 _MISMAPPED = 10**-4.5  # no molecule says more than this for one haplotype and against another
+# A read that even the likeliest haplotype makes by no less than four errors of Q40 is no read of this place, and says
+# nothing. HaplotypeCaller has two; but its haplotypes have the variants in the flanks as well, ours those of a window.
+_FOREIGN = 10.0**-16
 _MOST_MOLECULES = 400  # of a window; more say nothing new
 _PERIODS, _UNITS = 6, 32
 
@@ -105,10 +108,12 @@ def _window(group: list[tuple[int, int, Allele]]) -> Window:
 @dataclass(frozen=True)
 class Evidence:
     """Molecules of a window against its haplotypes. `carries` bool (K, A): which alleles each haplotype has, the first
-    none; `likely` float64 (M, K): how likely a haplotype makes a molecule, 1 of the most likely one."""
+    none; `likely` float64 (M, K): how likely a haplotype makes a molecule, 1 of the most likely one; `strand` int8 (M): 0 of
+    molecules that were read forward here, 1 backward, 2 both."""
 
     carries: np.ndarray
     likely: np.ndarray
+    strand: np.ndarray
 
 
 def evidence(window: Window, reads: Reads, reference: np.ndarray, start: int) -> Evidence:
@@ -130,7 +135,10 @@ def evidence(window: Window, reads: Reads, reference: np.ndarray, start: int) ->
     if found < 0:
         raise MemoryError
     mismapped = np.maximum(10.0 ** (reads.mapq[chosen] / -10.0), _MISMAPPED)
-    return Evidence(carries, _together(likely, mismapped, of))
+    reverse = (reads.flag[chosen] & REVERSE) > 0
+    strands = [np.bincount(of, which, int(of.max(initial=-1)) + 1) > 0 for which in (~reverse, reverse)]
+    strand = np.where(strands[0] & strands[1], 2, strands[1]).astype(np.int8)
+    return Evidence(carries, _together(likely, mismapped, of), strand)
 
 
 def _molecules(name: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +151,7 @@ def _molecules(name: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _together(likely: np.ndarray, mismapped: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Reads of a molecule are of one haplotype."""
     best = likely.max(1, keepdims=True)
-    relative = np.divide(likely, best, out=np.ones_like(likely), where=best > 0)
+    relative = np.divide(likely, best, out=np.ones_like(likely), where=best > _FOREIGN)
     relative = np.maximum(relative, mismapped[:, None])
     molecules = int(of.max()) + 1 if len(of) else 0
     product = np.ones((molecules, likely.shape[1]))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from genodl_spark.genetics.calling.alleles import candidates, merged, piled
-from genodl_spark.genetics.calling.genotypes import Site, log_prior, order, pairs
+from genodl_spark.genetics.calling.genotypes import Site, log_prior, order, pairs, rate
 from genodl_spark.genetics.calling.reads import Reads
 from genodl_spark.genetics.calling.tile import sites_of
 from genodl_spark.genetics.settings import Calling
@@ -140,7 +140,7 @@ def together(child: Site, father: Site, mother: Site) -> TrioSite:
         members = [_only(site, among) for site in members]
     indel = [len(text) != len(members[0].ref) for text in (members[0].ref, *members[0].alts)]
     likelihood = np.stack([site.pl for site in members]) * (-np.log(10) / 10)
-    decision = decided(likelihood, log_prior(indel), mutations(indel))
+    decision = decided(likelihood, log_prior([rate(members[0].ref, alt) for alt in members[0].alts]), mutations(indel))
     every = pairs(len(indel))
     had = {allele for number in decision.genotypes for allele in every[number]} - {0}
     if not had:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genodl_spark.genetics.calling.genotypes import Site, log_prior, order, pairs
+from genodl_spark.genetics.calling.genotypes import INDELS, SUBSTITUTIONS, Site, log_prior, order, pairs
 from genodl_spark.genetics.calling.tile import MARGIN, calls_of
 from genodl_spark.genetics.calling.trio import (
     INDEL,
@@ -62,7 +62,7 @@ def slowly(
 def test_the_decision_is_the_sum_over_all_combinations(alleles: int, seed: int, rate: float) -> None:
     random = np.random.default_rng(seed)
     indel = [False, *(random.random(alleles - 1) < 0.5).tolist()]
-    prior, mutates = log_prior(indel), mutations(indel, rate, rate / 3)
+    prior, mutates = log_prior([INDELS if other else SUBSTITUTIONS for other in indel[1:]]), mutations(indel, rate, rate / 3)
     likelihood = np.log(random.random((3, len(prior))) ** random.integers(1, 9))
     found = decided(likelihood, prior, mutates)
     best, posteriors, de_novo, reference = slowly(likelihood, prior, mutates)
@@ -80,7 +80,7 @@ def test_rates_of_mutations() -> None:
 
 def told(*of: tuple[int, int, int]) -> Decision:
     """Of a substitution, by the PL of child, father and mother."""
-    return decided(np.array(of) * -math.log(10) / 10, log_prior([False, False]), mutations([False, False]))
+    return decided(np.array(of) * -math.log(10) / 10, log_prior([SUBSTITUTIONS]), mutations([False, False]))
 
 
 REFERENCE, HETEROZYGOUS, HOMOZYGOUS, NOTHING = (0, 90, 900), (500, 0, 500), (900, 90, 0), (0, 0, 0)
@@ -104,7 +104,7 @@ def test_what_is_inherited_and_what_is_not() -> None:
 def test_the_chance_of_a_mutation_is_calibrated() -> None:
     """Families drawn by the model, with mutations that are frequent: of those with a chance of about p, p have one."""
     random = np.random.default_rng(11)
-    prior, mutates = log_prior([False, False]), mutations([False, False], 0.03, 0.03)
+    prior, mutates = log_prior([SUBSTITUTIONS]), mutations([False, False], 0.03, 0.03)
     chances, truth, sure, right = [], [], [], []
     start = np.exp(prior) / np.exp(prior).sum()
     start = (start + np.array([0, 0.15, 0.1])) / 1.25
