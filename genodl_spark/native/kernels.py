@@ -39,6 +39,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "genodl_records": (_N, [_P, _N, _N, _N, *[_P] * 6]),
     "genodl_mates": (_N, [*[_P] * 5, _N]),
     "genodl_pileup": (_N, [_P, _P, _N, _P, _N, _N, _I, _P, _N, _P, _P, _P, _P, _N, _P]),
+    "genodl_differences": (None, [_P, _P, _N, _P, _N, _N, _I, _P, _P]),
     "genodl_likely": (_N, [_P, _P, _N, _P, _P, _N, _N, _N, _N, _N, _N, _P, _P, _P, ctypes.c_double, _P]),
     "genodl_image": (_N, [_P, _P, _N, _P, _P, _P, _P, _N, _N, _N, _N, _N, _P, _P]),
     "genodl_units": (None, [_P, _N, _N, _P]),

@@ -226,6 +226,34 @@ int64_t genodl_pileup(u8 *data, const int64_t *at, int64_t n, const u8 *referenc
     return found;
 }
 
+/* How often each read differs from [start, start + length) of the reference: bases of at least `least` quality, and
+ * gaps, however long. `of`: its bases that lie there. */
+void genodl_differences(u8 *data, const int64_t *at, int64_t n, const u8 *reference, int64_t start, int64_t length,
+                        int least, int32_t *differences, int32_t *of) {
+    for (int64_t r = 0; r < n; r++) {
+        Read read = read_at(data, at[r]);
+        int64_t p = read.pos;
+        int i = 0, differ = 0, over = 0;
+        for (int k = 0; k < read.operations && read.length; k++) {
+            uint32_t op = word(read.cigar + 4 * k), kind = op & 15;
+            int count = (int)(op >> 4);
+            if (kind == MATCH || kind == EQUAL || kind == DIFFERENT) {
+                for (int x = 0; x < count; x++) {
+                    int64_t at_reference = p + x - start;
+                    if (at_reference < 0 || at_reference >= length) continue;
+                    over++;
+                    differ += "ACGTN"[base_of(&read, i + x)] != reference[at_reference]
+                              && quality_of(&read, i + x) >= least;
+                }
+            } else differ += kind == INSERTION || kind == DELETION;
+            if (ON_READ[kind]) i += count;
+            if (ON_REFERENCE[kind]) p += count;
+        }
+        differences[r] = differ;
+        of[r] = over;
+    }
+}
+
 /* ---- reads given haplotypes ---- */
 
 enum { PERIODS = 6, UNITS = 32, SLACK = 6 };

@@ -27,8 +27,8 @@ from genodl_spark.formats import alignment, bgzf
 from genodl_spark.formats.vcf import called as vcf_text
 from genodl_spark.formats.vcf.assembled import LEVEL, LONGEST_TBI, put_together
 from genodl_spark.genetics.calling import calls as judged
-from genodl_spark.genetics.calling.reads import LEFT_OUT, of_bam
-from genodl_spark.genetics.calling.tile import MARGIN, TILE, calls_of
+from genodl_spark.genetics.calling.reads import LEFT_OUT
+from genodl_spark.genetics.calling.tile import MARGIN, TILE, calls_of, reads_of
 from genodl_spark.genetics.settings import Calling
 from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.genome.reference import Reference
@@ -272,9 +272,9 @@ def _call(
 def _tile_calls(tile: _Tile, of: _Sample, asked: Calling, reference: Reference) -> list[judged.Call]:
     first, last = max(tile.start - MARGIN, 0), min(tile.end + MARGIN, tile.length)
     bam = alignment.region_bam(of.uri, tile.chrom, first + 1, last, of.reference, of.groups, LEFT_OUT)
-    reads = of_bam(bam, asked.min_mapping_quality)
+    letters = np.frombuffer(reference.fetch(tile.chrom, first, last).upper(), np.uint8)
+    reads = reads_of(bam, letters, first, asked)
     if not len(reads):
         return []
-    letters = np.frombuffer(reference.fetch(tile.chrom, first, last).upper(), np.uint8)
     sites = calls_of(reads, letters, first, tile.start, tile.end, asked)
     return judged.called(sites, asked.min_quality)

@@ -17,6 +17,7 @@ from genodl_spark.native import kernels
 A, C, G, T, LOW, DELETED, INDEL, CLIPPED = range(8)  # what a pileup counts
 _LETTERS = np.frombuffer(b"ACGT", np.uint8)
 ALONE = 0.2  # share of the reads over a place from which on one read makes a candidate
+_SURE, _FEWEST, _FOREIGN = 15, 5, 12  # quality of a base that counts as another; differences; bases to one of these
 _LONGEST = 400  # bases of an inserted or deleted text that is a candidate; structural variants are none
 
 
@@ -59,6 +60,17 @@ class Allele:
     @property
     def change(self) -> int:
         return len(self.text) - (self.end - self.start)
+
+
+def foreign(reads: Reads, reference: np.ndarray, start: int) -> np.ndarray:
+    """Which reads differ from the reference (uint8 letters, upper case, from `start` on) too often to be of this place,
+    bool (R): five times or more, and once in `_FOREIGN` bases."""
+    differences, bases = np.empty(len(reads), np.int32), np.empty(len(reads), np.int32)
+    kernels.call(
+        "differences", reads.data, reads.at, len(reads), reference, start, len(reference), _SURE, differences, bases
+    )
+    found: np.ndarray = (differences >= _FEWEST) & (differences * _FOREIGN >= bases)
+    return found
 
 
 def piled(reads: Reads, reference: np.ndarray, start: int, least_quality: int) -> Pileup:

@@ -108,8 +108,8 @@ def _window(group: list[tuple[int, int, Allele]]) -> Window:
 @dataclass(frozen=True)
 class Evidence:
     """Molecules of a window against its haplotypes. `carries` bool (K, A): which alleles each haplotype has, the first
-    none; `likely` float64 (M, K): how likely a haplotype makes a molecule, 1 of the most likely one; `strand` int8 (M): 0 of
-    molecules that were read forward here, 1 backward, 2 both."""
+    none; `likely` float64 (M, K): how likely a haplotype makes a molecule, 1 of the most likely one; `strand` int8 (M):
+    0 of molecules that were read forward here, 1 backward, 2 both."""
 
     carries: np.ndarray
     likely: np.ndarray

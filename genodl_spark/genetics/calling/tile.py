@@ -10,14 +10,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from genodl_spark.genetics.calling.alleles import Allele, candidates, leftmost, merged, piled
+from genodl_spark.genetics.calling.alleles import Allele, candidates, foreign, leftmost, merged, piled
 from genodl_spark.genetics.calling.genotypes import Site, sites
 from genodl_spark.genetics.calling.haplotypes import evidence, windows
-from genodl_spark.genetics.calling.reads import Reads
+from genodl_spark.genetics.calling.reads import Reads, of_bam
 from genodl_spark.genetics.settings import Calling
 
 TILE, MARGIN = 50_000, 600  # bases; of reference and reads on either side
 _DEFAULT = Calling()
+
+
+def reads_of(bam: bytes | bytearray, reference: np.ndarray, start: int, asked: Calling = _DEFAULT) -> Reads:
+    """Reads of a tile that calls are made of, from an inflated BAM; `reference` as of `calls_of`."""
+    reads = of_bam(bam, asked.min_mapping_quality)
+    return reads.only(~foreign(reads, reference, start))
 
 
 def calls_of(
