@@ -17,7 +17,7 @@ from genodl_spark.genetics.calling.haplotypes import Evidence, Window
 
 SUBSTITUTIONS, INDELS = 1e-3, 2e-4  # heterozygous sites per base of a human genome
 SYSTEMATIC = 1e-4 / 3  # of bases are misread again and again, and as this one of the others
-_MISREAD = 0.05, 0.1, 0.2, 0.4  # in how many of the molecules, all of these alike
+MISREAD = 0.05, 0.1, 0.2, 0.4  # in how many of the molecules, all of these alike
 _TRANSITIONS = "AG", "GA", "CT", "TC"
 _TOLD = 2.0  # how much more likely one allele makes a molecule than all others, for it to count for that allele
 _LARGEST = 10_000  # of a phred-scaled likelihood
@@ -64,13 +64,10 @@ def sites(window: Window, found: Evidence, reference: np.ndarray, start: int) ->
     reference, the likeliest other one; and all that are forced."""
     haplotypes = len(found.carries)
     first, second = np.triu_indices(haplotypes)
-    likelihood = _likelihood(window, found, first, second)
+    likelihood = pair_likelihood(window, found, first, second)
     by_site = _by_site(window)
     carried = [_carried(found.carries, members) for members in by_site]
-    rates = [
-        rate(reference[allele.start - start : allele.end - start].tobytes().decode(), allele.text.decode())
-        for allele in window.alleles
-    ]
+    rates = rates_of(window, reference, start)
     priors = [log_prior([rates[m] for m in members]) for members in by_site]
     genotypes = [order_of(np.minimum(c[first], c[second]), np.maximum(c[first], c[second])) for c in carried]
     total = likelihood + sum(p[g] for p, g in zip(priors, genotypes, strict=True))
@@ -86,7 +83,7 @@ def pairs(alleles: int) -> list[tuple[int, int]]:
     return [(low, high) for high in range(alleles) for low in range(high + 1)]
 
 
-def _likelihood(window: Window, found: Evidence, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def pair_likelihood(window: Window, found: Evidence, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Natural logarithms of how likely pairs of haplotypes make all molecules, float64 (P).
 
     Some bases are misread again and again on one strand (Meacham et al. 2011, doi:10.1186/1471-2105-12-451): there, a
@@ -101,9 +98,9 @@ def _likelihood(window: Window, found: Evidence, first: np.ndarray, second: np.n
         for strand in (0, 1):
             mine = found.strand == strand
             rest = plain - logs[mine].sum(0)
-            for chance in _MISREAD:
+            for chance in MISREAD:
                 mixed = np.log((1 - chance) * each[mine] + chance * shown[mine]).sum(0)
-                terms.append(rest + mixed + np.log(allele / (2 * len(_MISREAD))))
+                terms.append(rest + mixed + np.log(allele / (2 * len(MISREAD))))
     likelihood: np.ndarray = np.logaddexp.reduce(terms)
     return likelihood
 
@@ -151,6 +148,14 @@ def rate(ref: str, alt: str) -> float:
         return INDELS
     changed = next(a + b for a, b in zip(ref, alt, strict=True) if a != b)
     return SUBSTITUTIONS * (2 / 3 if changed in _TRANSITIONS else 1 / 6)
+
+
+def rates_of(window: Window, reference: np.ndarray, start: int) -> list[float]:
+    """`rate` of each allele of a window; reference uint8 letters from `start` on."""
+    return [
+        rate(reference[allele.start - start : allele.end - start].tobytes().decode(), allele.text.decode())
+        for allele in window.alleles
+    ]
 
 
 def log_prior(rates: Sequence[float]) -> np.ndarray:

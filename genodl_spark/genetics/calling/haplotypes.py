@@ -23,7 +23,7 @@ _EXTEND = 0.1  # that a gap goes on (GATK's)
 _MISMAPPED = 10**-4.5  # no molecule says more than this for one haplotype and against another
 # A read that even the likeliest haplotype makes by no less than four errors of Q40 is no read of this place, and says
 # nothing. HaplotypeCaller has two; but its haplotypes have the variants in the flanks as well, ours those of a window.
-_FOREIGN = 10.0**-16
+FOREIGN = 10.0**-16
 _MOST_MOLECULES = 400  # of a window; more say nothing new
 _PERIODS, _UNITS = 6, 32
 
@@ -151,7 +151,7 @@ def _molecules(name: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _together(likely: np.ndarray, mismapped: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Reads of a molecule are of one haplotype."""
     best = likely.max(1, keepdims=True)
-    relative = np.divide(likely, best, out=np.ones_like(likely), where=best > _FOREIGN)
+    relative = np.divide(likely, best, out=np.ones_like(likely), where=best > FOREIGN)
     relative = np.maximum(relative, mismapped[:, None])
     molecules = int(of.max()) + 1 if len(of) else 0
     product = np.ones((molecules, likely.shape[1]))

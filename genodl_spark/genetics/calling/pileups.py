@@ -13,12 +13,13 @@ Positions are 0-based, intervals half-open.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from genodl_spark.genetics.calling.alleles import Allele, Pileup, candidates, piled
-from genodl_spark.genetics.calling.genotypes import INDELS, SUBSTITUTIONS, position
+from genodl_spark.genetics.calling.genotypes import log_prior, pair_likelihood, position, rates_of
 from genodl_spark.genetics.calling.haplotypes import Evidence, Window, evidence, windows
 from genodl_spark.genetics.calling.reads import REVERSE, Reads
 from genodl_spark.genetics.settings import Calling
@@ -48,8 +49,6 @@ EVIDENCE = (
 WIDTH = int(np.prod(COUNTS) + np.prod(IMAGE)) + len(EVIDENCE)
 _CAP = 4.5  # of the decimal logarithm of a ratio of likelihoods: what one molecule can say
 _TOLD = np.log10(2)  # from which on a molecule tells for an allele, or against it
-_PRIORS = {False: SUBSTITUTIONS, True: INDELS}
-_AT_ONCE = 1 << 20  # values of molecules by pairs of haplotypes
 _DEFAULT = Calling()
 
 
@@ -104,7 +103,7 @@ def written(allele: Allele, reference: np.ndarray, start: int) -> tuple[int, str
 def of_window(window: Window, proof: Evidence, reads: Reads, pileup: Pileup) -> tuple[np.ndarray, np.ndarray]:
     """Rows uint8 (A, WIDTH) of all alleles of a window, and the likelihood's chances of 0, 1, 2 copies float64 (A, 3).
     `proof`: what these `reads`, all that overlap the window, say of its haplotypes."""
-    likelihood, posterior = copies(window, proof)
+    likelihood, posterior = copies(window, proof, rates_of(window, pileup.reference, pileup.start))
     of = np.unique(reads.name, return_inverse=True)[1]
     used = of < len(proof.likely)  # of very many molecules the first by their hashes
     reads, of = reads.only(used), of[used]
@@ -122,20 +121,14 @@ def of_window(window: Window, proof: Evidence, reads: Reads, pileup: Pileup) -> 
     return rows, posterior
 
 
-def copies(window: Window, proof: Evidence) -> tuple[np.ndarray, np.ndarray]:
+def copies(window: Window, proof: Evidence, rates: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Of each allele of a window, natural logarithms of the likelihoods of 0, 1, 2 copies, up to a constant, and their
-    chances, float64 (A, 3): sums over all pairs of haplotypes, with priors of all alleles, the likelihoods without its
-    own."""
+    chances, float64 (A, 3): sums over all pairs of haplotypes, with priors of all alleles by their `rates`, the
+    likelihoods without its own."""
     first, second = np.triu_indices(len(proof.carries))
-    halves = 0.5 * proof.likely
-    total = np.zeros(len(first))
-    step = max(1, _AT_ONCE // len(first))
-    for at in range(0, len(halves), step):
-        part = halves[at : at + step]
-        total += np.log(part[:, first] + part[:, second]).sum(0)
+    total = pair_likelihood(window, proof, first, second)
     carried = proof.carries[first].astype(np.int64) + proof.carries[second]
-    rates = np.array([_PRIORS[allele.change != 0] for allele in window.alleles])
-    prior = np.log(np.stack([1 - 1.5 * rates, rates, rates / 2], 1))
+    prior = np.stack([log_prior([rate]) for rate in rates])
     total = total + np.take_along_axis(prior, carried.T, 1).sum(0)
     top = total.max()
     weights = np.exp(total - top)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genodl_spark.genetics.calling.alleles import Allele
-from genodl_spark.genetics.calling.genotypes import Site, order, phred, sites
+from genodl_spark.genetics.calling.genotypes import MISREAD, SYSTEMATIC, Site, order, phred, rate, sites
 from genodl_spark.genetics.calling.haplotypes import Evidence, Window, evidence
 from tests.genetics.calling.aligned import Read, letters, random_reference, reads
 
@@ -20,6 +20,8 @@ AT = 200
 ALT = OTHER[REFERENCE[AT]]
 SNV = Allele(AT, AT + 1, ALT.encode())
 FLOOR = 10**-4.5
+RATE = 1e-3 / 6  # of a transversion
+PRIORS = [1 - 1.5 * RATE, RATE, RATE / 2]
 
 
 def row(base: str, quality: int = 30, mapq: int = 60) -> Read:
@@ -32,13 +34,14 @@ def called(alleles: tuple[Allele, ...], rows: list[Read]) -> list[Site]:
 
 
 def told(alleles: tuple[Allele, ...], carries: list[list[int]], likely: list[list[float]]) -> list[Site]:
-    """Sites of molecules whose chances are given."""
-    found = Evidence(np.array(carries, bool), np.array(likely, float).reshape(-1, len(carries)))
+    """Sites of molecules whose chances are given; each was read on both strands."""
+    strand = np.full(len(likely), 2, np.int8)
+    found = Evidence(np.array(carries, bool), np.array(likely, float).reshape(-1, len(carries)), strand)
     return sites(Window(0, 400, alleles), found, letters(REFERENCE), 0)
 
 
 @pytest.mark.parametrize(
-    ("refs", "alts", "genotype"), [(30, 0, (0, 0)), (15, 15, (0, 1)), (0, 30, (1, 1)), (1, 0, (0, 0)), (9, 2, (0, 1))]
+    ("refs", "alts", "genotype"), [(30, 0, (0, 0)), (15, 15, (0, 1)), (0, 30, (1, 1)), (1, 0, (0, 0)), (9, 2, (0, 0))]
 )
 @pytest.mark.parametrize(("quality", "mapq"), [(30, 60), (20, 60), (40, 13)])
 def test_a_substitution_by_the_closed_formula(
@@ -47,13 +50,16 @@ def test_a_substitution_by_the_closed_formula(
     (site,) = called((SNV,), [row(REFERENCE[AT], quality, mapq)] * refs + [row(ALT, quality, mapq)] * alts)
     e = 10 ** (-quality / 10)
     wrong = max(e / 3 / (1 - e), 10 ** (-mapq / 10), FLOOR)
-    logs = [
-        refs * math.log(1) + alts * math.log(wrong),
-        (refs + alts) * math.log((1 + wrong) / 2),
-        refs * math.log(wrong),
-    ]
-    priors = [1 - 1.5e-3, 1e-3, 5e-4]
-    joint = [math.exp(x - max(logs)) * p for x, p in zip(logs, priors, strict=True)]
+    shown = [(1, wrong), ((1 + wrong) / 2, (1 + wrong) / 2), (wrong, 1)]  # by no, one and two copies: reference, alt
+    logs = []
+    for (one, other), misread in zip(shown, reversed(shown), strict=True):
+        made = one**refs * other**alts
+        # all reads are forward: backward, and at any share, a misread base would change nothing
+        by_share = [
+            ((1 - s) * one + s * misread[0]) ** refs * ((1 - s) * other + s * misread[1]) ** alts for s in MISREAD
+        ]
+        logs.append(math.log(made + SYSTEMATIC / 2 * made + SYSTEMATIC / 2 * sum(by_share) / len(MISREAD)))
+    joint = [math.exp(x - max(logs)) * p for x, p in zip(logs, PRIORS, strict=True)]
     posterior = [x / sum(joint) for x in joint]
     assert site.pl.tolist() == [round(-10 * (x - max(logs)) / math.log(10)) for x in logs]
     assert site.posterior == pytest.approx(posterior, rel=1e-6)
@@ -100,7 +106,9 @@ def test_a_genotype_sums_over_all_pairs_of_haplotypes() -> None:
     random = np.random.default_rng(5)
     likely = random.random((6, 4))
     found = told(alleles, carries, likely.tolist())
-    prior = {0: 1 - 1.5e-3, 1: 1e-3, 2: 5e-4}
+    second = rate(REFERENCE[AT + 4], alleles[1].text.decode())
+    assert second == RATE
+    prior = dict(enumerate(PRIORS))
     for number, site in enumerate(found):
         joint, chance = [0.0] * 3, [0.0] * 3
         for one, other in itertools.combinations_with_replacement(range(4), 2):
@@ -176,7 +184,7 @@ def test_a_substitution_before_an_indel_on_the_same_chromosome() -> None:
 
 def test_no_molecule_leaves_the_prior() -> None:
     (site,) = told((SNV,), [[0], [1]], [])
-    assert site.pl.tolist() == [0, 0, 0] and site.posterior == pytest.approx([1 - 1.5e-3, 1e-3, 5e-4])
+    assert site.pl.tolist() == [0, 0, 0] and site.posterior == pytest.approx(PRIORS)
     assert (site.depth, site.ad.tolist(), site.genotype) == (0, [0, 0], (0, 0))
 
 
@@ -193,7 +201,7 @@ def test_a_forced_allele_is_answered_whatever_reads_say() -> None:
     assert (site.ad.tolist(), len(site.pl), site.pl[order(0, 2)]) == ([9, 0, 8], 6, 0)
     (site,) = called(forced, [row(REFERENCE[AT])] * 20)
     assert (site.alts, site.genotype, site.ad.tolist()) == ((two[0].text.decode(),), (0, 0), [20, 0])
-    assert site.pl[0] == 0 and site.pl[1] == 60 and site.quality == pytest.approx(90, abs=1)
+    assert site.pl[0] == 0 and site.pl[1] == 60 and site.quality == pytest.approx(98, abs=1)
     (site,) = told(forced, [[0, 0], [1, 0], [0, 1]], [])
     assert (site.genotype, site.pl.tolist(), site.depth, site.quality) == (None, [0, 0, 0], 0, 0)
     (site,) = told(forced, [[0, 0], [1, 0], [0, 1]], [[1, 1, 1]] * 3)

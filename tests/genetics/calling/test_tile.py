@@ -8,10 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from genodl_spark.genetics.calling.alleles import of_vcf
+from genodl_spark.genetics.calling.alleles import foreign, of_vcf
 from genodl_spark.genetics.calling.genotypes import Site
-from genodl_spark.genetics.calling.tile import MARGIN, calls_of
-from tests.genetics.calling.aligned import CONTIG, Read, drawn, letters, random_reference, reads
+from genodl_spark.genetics.calling.tile import MARGIN, calls_of, reads_of
+from tests.genetics.calling.aligned import CONTIG, Read, bam, drawn, letters, random_reference, reads
 from tests.genetics.calling.diploid import Genome, Variant, normalised
 
 OTHER = {"A": "C", "C": "G", "G": "T", "T": "A"}
@@ -134,7 +134,7 @@ def test_of_one_read_and_of_a_thousand(depth: int) -> None:
         assert [s.depth for s in found] == [1, 1] and all(s.quality < 10 for s in found)
         assert found[0].pl.tolist() == [35, 3, 0]
     else:
-        assert [s.genotype for s in found] == [(0, 1), (0, 1)] and all(s.quality == 100 for s in found)
+        assert [s.genotype for s in found] == [(0, 1), (0, 1)] and min(s.quality for s in found) > 40
         assert all(abs(s.ad[0] - s.ad[1]) < 80 and s.depth >= 300 for s in found)
 
 
@@ -199,3 +199,20 @@ def test_forced_alleles_are_answered_once_from_any_tile(rows: list[Read]) -> Non
         pieces += calls_of(own, LETTERS[start:stop], start, first, last, forced=inner)
     assert same(pieces, found)
     assert [s.genotype for s in calls_of(reads([]), LETTERS, 0, 0, 3_000, forced=alleles)] == [None] * len(answered)
+
+
+def test_reads_of_another_place_are_left_out() -> None:
+    """Once in twelve bases, and five times: an aligner's guess. A long gap is one difference, as is a doubtful base
+    none."""
+    bases = list(REFERENCE[100:200])
+    for at in range(5, 45, 4):
+        bases[at] = OTHER[bases[at]]
+    garbage, doubtful = "".join(bases), Read(100, "100M", "".join(bases), 10)
+    few = "".join(bases[:22]) + REFERENCE[122:200]
+    gap = Read(100, "50M20D50M", REFERENCE[100:150] + REFERENCE[170:220])
+    rows = [Read(100, "100M", garbage), Read(100, "100M", few), doubtful, gap]
+    there = reads(rows)
+    assert foreign(there, letters(REFERENCE), 0).tolist() == [True, False, False, False]
+    kept = reads_of(bam(rows), letters(REFERENCE), 0)
+    assert kept.at.tolist() == there.at[1:].tolist()
+    assert foreign(there, letters(REFERENCE[110:]), 110).tolist() == [True, False, False, False]
