@@ -156,21 +156,15 @@ def _contigs(run: Run, of: _Sample, wanted: Region | None) -> tuple[alignment.He
     InputError where the reference is that of other reads."""
     header = alignment.header_of(of.uri, of.reference)
     reference = Reference(of.reference)
+    alignment.check_reference(header, reference)
     reaches = reference.reaches
     found: dict[str, int] = {}
     lacking = []
     for number, (chrom, length) in enumerate(zip(header.contigs, header.lengths, strict=True)):
-        reach = reaches.get(shared_contig(chrom))
-        if reach is None:
+        if shared_contig(chrom) not in reaches:
             if header.counts is None or header.counts[number, 0]:
                 lacking.append(chrom)
             continue
-        if reach[0] > length or (reach[1] and reach[0] != length):
-            raise InputError(
-                f"found {reach[0]} bases of {chrom} in the reference, {length} in the header of the reads; expected "
-                "the reference that they were aligned to",
-                of.reference,
-            )
         found[chrom] = length
     if wanted is not None:
         chosen = [
