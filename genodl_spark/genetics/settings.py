@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from genodl_spark.core.toml import Names, Section
+from genodl_spark.core.toml import Names, Section, Text
 
 
 class Calling(Section):
@@ -24,6 +24,10 @@ class Calling(Section):
         description="QUAL below which a call has the filter LowQual. 3 is as likely a variant as none, so that what is "
         "called is what is likelier.",
     )
+    gvcf: bool = Field(False, description="The VCF has blocks of bases at which reads show the reference, too.")
+    sites: Text = Field("", description="A VCF with an index, whose alleles are answered whatever the reads show.")
+    father: Text = Field("", description="Sample of the cohort that is the father: called together with the child.")
+    mother: Text = Field("", description="Sample of the cohort that is the mother, likewise.")
     shards: int = Field(0, ge=0, description="Tasks that the genome is dealt out to; 0 for four to a core.")
 
 

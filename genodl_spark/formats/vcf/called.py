@@ -1,11 +1,18 @@
-"""Variant calls as text of a VCF 4.3: the header, and a line for each call."""
+"""Variant calls as text of a VCF 4.3: the header, a line for each record, and for each block of a gVCF; and alleles
+that calls are asked for, out of another VCF."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pysam
+
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.formats.vcf.header import FIXED
-from genodl_spark.genetics.calling.calls import FILTERS, Call
+from genodl_spark.genetics.calling.calls import FILTERS, Call, Record
+from genodl_spark.genetics.calling.reference_blocks import Block
+from genodl_spark.genome.contigs import shared_contig
 
 _FORMAT = {
     "GT": ("1", "String", "Genotype"),
@@ -14,33 +21,74 @@ _FORMAT = {
     "AD": ("R", "Integer", "Molecules that tell for each allele"),
     "PL": ("G", "Integer", "Phred-scaled likelihoods of the genotypes, the best 0"),
 }
+_DE_NOVO = "DNM", ("1", "Float", "Chance that the child has an allele that its parents lack")
+_BLOCK = "MIN_DP", ("1", "Integer", "Fewest reads over a base of the block")
+_ALLELES = frozenset("ACGTacgt")
 
 
-def header(contigs: Mapping[str, int], sample: str, reference: str, source: str) -> str:
-    """The whole header. `contigs`: names and bases in order; `source`: what made the calls."""
+def header(contigs: Mapping[str, int], samples: Sequence[str], reference: str, source: str, blocks: bool) -> str:
+    """The whole header. `contigs`: names and bases in order; `samples`: one, or child, father, mother; `source`: what
+    made the calls; `blocks`: whether the file has those of a gVCF."""
+    fields = dict([*_FORMAT.items(), *([_DE_NOVO] if len(samples) > 1 else []), *([_BLOCK] if blocks else [])])
     lines = ["##fileformat=VCFv4.3", f"##source={source}", f"##reference={reference}"]
     lines += [f'##FILTER=<ID={name},Description="{text}">' for name, text in {"PASS": "A call", **FILTERS}.items()]
+    if blocks:
+        lines.append('##ALT=<ID=*,Description="Any other allele">')
+        lines.append('##INFO=<ID=END,Number=1,Type=Integer,Description="Last base of the block">')
     lines += [f"##contig=<ID={name},length={length}>" for name, length in contigs.items()]
     lines += [
         f'##FORMAT=<ID={name},Number={number},Type={kind},Description="{text}">'
-        for name, (number, kind, text) in _FORMAT.items()
+        for name, (number, kind, text) in fields.items()
     ]
-    return "\n".join([*lines, "\t".join([*FIXED, "FORMAT", sample])]) + "\n"
+    if len(samples) > 1:
+        child, father, mother = samples
+        lines.append(f"##PEDIGREE=<ID={child},Father={father},Mother={mother}>")
+    return "\n".join([*lines, "\t".join([*FIXED, "FORMAT", *samples])]) + "\n"
 
 
-def lines(calls: Sequence[Call], chrom: str) -> bytes:
-    """A line for each call."""
-    keys = ":".join(_FORMAT)
-    found = []
-    for call in calls:
-        site = call.site
-        values = (
-            call.genotype,
-            str(call.quality),
-            str(site.depth),
-            ",".join(map(str, site.ad)),
-            ",".join(map(str, site.pl)),
-        )
-        fixed = (chrom, str(site.pos + 1), ".", site.ref, ",".join(site.alts), f"{site.variant:.1f}", call.filter, ".")
-        found.append("\t".join([*fixed, keys, ":".join(values)]))
-    return "".join(line + "\n" for line in found).encode()
+def line(record: Record, chrom: str) -> str:
+    site, keys, values = record.site, ":".join(_FORMAT), [_values(call) for call in record.calls]
+    if record.de_novo is not None:
+        keys += f":{_DE_NOVO[0]}"
+        values = [f"{values[0]}:{record.de_novo:.4g}", *(f"{value}:." for value in values[1:])]
+    fixed = (chrom, str(site.pos + 1), ".", site.ref, ",".join(site.alts), f"{record.quality:.1f}", record.filter, ".")
+    return "\t".join([*fixed, keys, *values]) + "\n"
+
+
+def _values(call: Call) -> str:
+    site = call.site
+    lists = [",".join(map(str, some.tolist())) for some in (site.ad, site.pl)]
+    return ":".join([call.genotype, str(call.quality), str(site.depth), *lists])
+
+
+def block_line(block: Block, chrom: str) -> str:
+    genotype = "./." if block.genotype is None else "0/0"
+    values = (genotype, str(block.quality), str(block.depth), ",".join(map(str, block.pl)))
+    fixed = (chrom, str(block.start + 1), ".", block.ref, "<*>", ".", ".", f"END={block.end}")
+    return "\t".join([*fixed, f"GT:GQ:{_BLOCK[0]}:PL", ":".join(values)]) + "\n"
+
+
+def alleles_within(uri: str, chrom: str, first: int, last: int) -> list[tuple[int, str, str]]:
+    """POS from 0, REF and ALT of each allele spelled in bases whose record begins within [`first`, `last`), 0-based, of
+    a contig, which may be named with or without chr. InputError for a file without an index, or that is no VCF."""
+    path = storage.local_path(uri) if storage.is_local(uri) else uri
+    verbosity = pysam.set_verbosity(0)
+    try:
+        with pysam.VariantFile(path) as file:
+            if file.index is None:
+                advice = "bgzip it and index it, bcftools index"
+                raise InputError(f"found no index of it; expected one beside it: {advice}", uri)
+            names = [str(name) for name in file.header.contigs]
+            names = [name for name in names if shared_contig(name) == shared_contig(chrom)]
+            found = []
+            for name in names:
+                for record in file.fetch(name, first, last):
+                    if first <= record.start < last:
+                        alts = [alt for alt in record.alts or () if set(alt) <= _ALLELES]
+                        found += [(record.start, str(record.ref).upper(), alt.upper()) for alt in alts]
+            return found
+    except (OSError, ValueError) as error:
+        what = f"found what htslib cannot read ({str(error).splitlines()[0][:120]})"
+        raise InputError(f"{what}; expected a whole VCF, bgzipped, with its index", uri) from error
+    finally:
+        pysam.set_verbosity(verbosity)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from genodl_spark.genetics.calling.alleles import Allele, candidates, foreign, leftmost, merged, piled
+from genodl_spark.genetics.calling.alleles import Allele, Pileup, candidates, foreign, leftmost, merged, piled
 from genodl_spark.genetics.calling.genotypes import Site, sites
 from genodl_spark.genetics.calling.haplotypes import evidence, windows
 from genodl_spark.genetics.calling.reads import Reads, of_bam
@@ -37,7 +37,16 @@ def calls_of(
 ) -> list[Site]:
     """Sites within [first, last). `reference` uint8 letters from `start` on, upper case, with a margin on both sides.
     Alleles that are `forced` are answered whatever the reads say, of no depth, too."""
-    found = candidates(piled(reads, reference, start, asked.min_base_quality), asked.min_reads, asked.min_share)
+    pileup = piled(reads, reference, start, asked.min_base_quality)
+    return called(pileup, reads, first, last, asked, forced)
+
+
+def called(
+    pileup: Pileup, reads: Reads, first: int, last: int, asked: Calling = _DEFAULT, forced: Sequence[Allele] = ()
+) -> list[Site]:
+    """The same of reads that are piled up already."""
+    reference, start = pileup.reference, pileup.start
+    found = candidates(pileup, asked.min_reads, asked.min_share)
     wanted = [replace(leftmost(one, reference, start), forced=True) for one in forced]
     return sites_of(merged(found + wanted), reads, reference, start, first, last)
 

@@ -28,6 +28,9 @@ CALLS = Table(
             "By name: likelihood_GT, the chance of each genotype by the likelihood; network_N, by the network, of N "
             "copies of the first ALT",
         ),
+        Column(
+            "de_novo", "double", "Of a child called with its parents: the chance that it has what they lack; else NULL"
+        ),
         Column("model_id", "string", "The network that judged, NULL without"),
         required("fingerprint", "string", "Hash of what the rows were made from"),
     ),

@@ -1,0 +1,135 @@
+"""Variants called from reads, in tasks: tiles of the genome to records, as text of a VCF and as rows of `calls`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
+from genodl_spark.formats import alignment, bgzf
+from genodl_spark.formats.vcf import called as text_of
+from genodl_spark.formats.vcf.assembled import LEVEL
+from genodl_spark.genetics.calling.alleles import Allele, of_vcf, piled
+from genodl_spark.genetics.calling.calls import Record, recorded, recorded_trios, rows
+from genodl_spark.genetics.calling.reads import LEFT_OUT, Reads
+from genodl_spark.genetics.calling.reference_blocks import blocks
+from genodl_spark.genetics.calling.tile import MARGIN, called, reads_of
+from genodl_spark.genetics.calling.trio import trio_calls_of
+from genodl_spark.genetics.settings import Calling
+from genodl_spark.genome.contigs import shared_contig
+from genodl_spark.genome.reference import Reference
+from genodl_spark.lake.parts import PartWriter
+from genodl_spark.lake.tables.calls import CALLS
+
+REPORT = pa.schema([("shard", pa.int32()), ("part", pa.string()), ("uri", pa.string()), ("records", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Bases [start, end) of a contig, 0-based; `length` of the contig."""
+
+    chrom: str
+    start: int
+    end: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample's reads: the file, and the read groups that are asked for (all if none)."""
+
+    name: str
+    uri: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is called: a sample, or child, father and mother; the FASTA; where rows (named after `task`) and text go."""
+
+    cohort: str
+    samples: tuple[Sample, ...]
+    reference: str
+    asked: Calling
+    fingerprint: str
+    table: str
+    task: str
+    aside: str
+
+
+def call_shards(
+    batches: Iterable[pa.RecordBatch], shards: Sequence[Sequence[Tile]], work: Work
+) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over numbers of shards: writes what is called in each, a tile in memory at a time; REPORT."""
+    reference = Reference(work.reference)
+    fixed = {"cohort": work.cohort, "fingerprint": work.fingerprint}
+    names = [sample.name for sample in work.samples]
+    for number in (i for batch in batches for i in batch.column(0).to_pylist()):
+        parts = PartWriter(CALLS, work.table, f"{work.task}-{number:05d}")
+        uri = storage.join(work.aside, f"{number:06d}-{uuid.uuid4().hex[:8]}")
+        fs, path = storage.filesystem(uri)
+        count = 0
+        with fs.open_output_stream(path, compression=None) as stream:
+            out = bgzf.Writer(stream, LEVEL)
+            for tile in shards[number]:
+                records, lines = _called(tile, work, reference)
+                count += len(records)
+                if records:
+                    parts.write(rows(records, shared_contig(tile.chrom), tile.chrom, names, fixed))
+                out.write("".join(lines).encode())
+                out.flush()  # so that the bytes of the file do not tell how tiles were dealt out
+            out.close()
+        told = [(number, part.as_json(), None, 0) for part in parts.close()] + [(number, None, uri, count)]
+        yield pa.RecordBatch.from_arrays(
+            [pa.array(list(column), kind) for column, kind in zip(zip(*told, strict=True), REPORT.types, strict=True)],
+            schema=REPORT,
+        )
+
+
+def _called(tile: Tile, work: Work, reference: Reference) -> tuple[list[Record], list[str]]:
+    """Records of a tile, and its lines, those of blocks among them where they are asked for."""
+    asked = work.asked
+    first, last = max(tile.start - MARGIN, 0), min(tile.end + MARGIN, tile.length)
+    letters = np.frombuffer(reference.fetch(tile.chrom, first, last).upper(), np.uint8)
+    reads = [_reads(sample, tile.chrom, first, letters, work) for sample in work.samples]
+    forced = _forced(tile, work, letters, first)
+    if len(work.samples) > 1:
+        child, father, mother = reads
+        trios = trio_calls_of(child, father, mother, letters, first, tile.start, tile.end, asked)
+        records = recorded_trios(trios, asked.min_quality)
+        return records, [text_of.line(record, tile.chrom) for record in records]
+    if not (len(reads[0]) or forced or asked.gvcf):
+        return [], []
+    pileup = piled(reads[0], letters, first, asked.min_base_quality)
+    # of a gVCF those before the tile, too, as they may reach into it
+    sites = called(pileup, reads[0], first if asked.gvcf else tile.start, tile.end, asked, forced)
+    near = recorded(sites, forced, asked.min_quality)
+    records = [record for record in near if record.site.pos >= tile.start]
+    lines = [(record.site.pos, 1, text_of.line(record, tile.chrom)) for record in records]
+    if asked.gvcf:
+        apart = blocks(pileup, [record.site for record in near], tile.start, tile.end)
+        lines += [(block.start, 0, text_of.block_line(block, tile.chrom)) for block in apart]
+    return records, [line for _, _, line in sorted(lines, key=lambda one: one[:2])]
+
+
+def _reads(sample: Sample, chrom: str, first: int, letters: np.ndarray, work: Work) -> Reads:
+    last = first + len(letters)
+    bam = alignment.region_bam(sample.uri, chrom, first + 1, last, work.reference, sample.groups, LEFT_OUT)
+    return reads_of(bam, letters, first, work.asked)
+
+
+def _forced(tile: Tile, work: Work, letters: np.ndarray, first: int) -> list[Allele]:
+    """Alleles that answers are asked for, as candidates are."""
+    uri = work.asked.sites
+    if not uri:
+        return []
+    found = text_of.alleles_within(uri, tile.chrom, tile.start, tile.end)
+    try:
+        return [of_vcf(pos, ref, alt, letters, first) for pos, ref, alt in found]
+    except InputError as error:
+        raise InputError(f"{error.message} ({tile.chrom})", uri) from error
