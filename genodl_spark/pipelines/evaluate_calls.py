@@ -45,6 +45,7 @@ def evaluate_calls(run: Run, query: str, truth: str, reference: str, confident: 
     if tally.bounded:
         found = f"{tally.bounded} of {tally.clusters} clusters were too entangled to compare their haplotypes"
         run.report.warn(f"{found}: they are compared by normalised allele and genotype")
+    run.report.metrics["files"] = {"query": query, "truth": truth, "reference": reference, "confident": confident}
     run.report.metrics.update(evaluation.metrics(tally, run.settings.seed, files[1].scored_by))
     if not run.report.metrics["n_test"]:
         run.report.warn("no variant of the truth is within the confident regions: nothing tells what was missed")

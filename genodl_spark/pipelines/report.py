@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyspark.sql import Row
 
 PAGE = "index.html"
-RUNS_SHOWN, MOTIFS_SHOWN, FEATURES_SHOWN = 50, 12, 10
+RUNS_SHOWN, MOTIFS_SHOWN, FEATURES_SHOWN, CALLS_SHOWN = 50, 12, 10, 10
 _SIZES = ("mean_absolute", "mean_contribution")
 
 
@@ -71,11 +71,35 @@ def report(run: Run, output: str) -> None:
         models=sections,
         studies=studies(run.lake.read(TRIALS).collect()),
         data=data,
+        calls=_calls(run),
     )
     uri = storage.join(storage.absolute(output), PAGE)
     storage.write_bytes(uri, pages.render(page).encode())
-    counts = {"models": len(sections), "studies": len(page.studies), "cohorts": len(data)}
+    counts = {"models": len(sections), "studies": len(page.studies), "cohorts": len(data), "calls": len(page.calls)}
     run.report.metrics.update({"page": uri, **counts})
+
+
+def _calls(run: Run) -> list[content.CallsCompared]:
+    """The newest comparisons of calls with a truth, of each pair of files the last."""
+    from pyspark.sql import functions as F
+
+    rows = run.lake.read(RUNS).where((F.col("job") == "evaluate") & F.col("report").contains('"QUERY.TP"'))
+    newest: dict[tuple[str, ...], content.CallsCompared] = {}
+    for row in rows.orderBy(F.col("started_at").desc(), "run_id").limit(RUNS_SHOWN).collect():
+        found = json.loads(row.report)["metrics"]
+        if "curve" not in found or len(newest) == CALLS_SHOWN:
+            continue
+        query, truth, confident = (str(found["files"][name] or "") for name in ("query", "truth", "confident"))
+        intervals = {
+            name: Interval(*(math.nan if one[end] is None else one[end] for end in ("value", "low", "high")))
+            for name, one in found["model"].items()
+        }
+        curves = found["curve"]["ALL"]
+        at = f"{row.started_at:%Y-%m-%d %H:%M}"
+        counts, score = found["counts"], found["curve"]["score"]
+        shown = content.CallsCompared(query, truth, confident, at, counts, intervals, score, curves)
+        newest.setdefault((query, truth, confident), shown)
+    return list(newest.values())
 
 
 def _data_pages(run: Run, output: str, models: dict[str, Row]) -> list[content.DataLink]:

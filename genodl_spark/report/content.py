@@ -154,6 +154,22 @@ class StudySection:
 
 
 @dataclass(frozen=True)
+class CallsCompared:
+    """Calls compared with a truth. counts: by type and filter, hap.py's columns. intervals: of snp_recall and the like,
+    filter PASS. curves: by type, [score, recall, precision] of all calls with at least that score; `score` says which.
+    confident: the regions, empty for everywhere."""
+
+    query: str
+    truth: str
+    confident: str
+    compared_at: str
+    counts: dict[str, dict[str, dict[str, float | int | None]]]
+    intervals: dict[str, Interval]
+    score: str
+    curves: dict[str, list[list[float]]]
+
+
+@dataclass(frozen=True)
 class TableRow:
     """A table of the lake; `rows` None where it was not counted."""
 
@@ -195,6 +211,7 @@ class Page:
     models: list[ModelSection] = field(default_factory=list)
     studies: list[StudySection] = field(default_factory=list)
     data: list[DataLink] = field(default_factory=list)
+    calls: list[CallsCompared] = field(default_factory=list)
 
 
 def table(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ that comes from users is escaped: on the page by `escape`, in pictures by matplo
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -15,14 +16,16 @@ import numpy as np
 
 from genodl_spark.learning import metrics as evaluate
 from genodl_spark.learning.metrics import Interval
-from genodl_spark.report import logos, markers
+from genodl_spark.report import compared_calls, logos, markers
 from genodl_spark.report.content import (
     METRICS,
+    CallsCompared,
     MarkersShown,
     ModelSection,
     Page,
     StudySection,
     captioned,
+    cell_text,
     escape,
     number,
     several,
@@ -75,6 +78,7 @@ def render(page: Page) -> str:
         )
     parts += [_section(model, i) for i, model in enumerate(page.models)]
     parts += [_study(study, i) for i, study in enumerate(page.studies)]
+    parts += [_calls(calls, i) for i, calls in enumerate(page.calls)]
     return document(page.title, parts)
 
 
@@ -189,6 +193,22 @@ def _markers(shown: MarkersShown, prefix: str) -> str:
         told = f"Of differences of {', '.join(sizes)} {unit}, planted where labels are dealt anew, {found} are found; "
         note = f"<p>{told}of what is found there {shown.planted['false']:.0%} is false.</p>{note}"
     return f"<h3>Biomarkers of {escape(shown.label)}</h3>{pictures}{table}{note}"
+
+
+def _calls(calls: CallsCompared, index: int) -> str:
+    where = f"within {calls.confident}" if calls.confident else "everywhere"
+    about = f"Query {calls.query}, truth {calls.truth}, {where}; compared {calls.compared_at}, UTC"
+    header = ["Variants", "Filter", "Truth", "Missed", "Right", "Wrong", "Genotype", "Unknown", *compared_calls.METRICS]
+    rows = []
+    for kind, filters in calls.counts.items():
+        for name, row in filters.items():
+            counts = [cell_text(row[column]) for column in compared_calls.COUNTS]
+            metrics = [cell_text(value) for value in compared_calls.metrics(calls, kind, name)]
+            rows.append([escape(kind), escape(name), *map(escape, counts), *map(escape, metrics)])
+    table = html_table(header, rows, numbers=range(2, len(header)), label=True)
+    picture = compared_calls.figure(calls, f"c{index}-")
+    name = posixpath.basename(calls.query)
+    return f"<section><h2>Calls: {escape(name)}</h2><p class=quiet>{escape(about)}</p>{table}{picture}</section>"
 
 
 def _motifs(model: ModelSection, index: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from genodl_spark.pipelines import evaluate_calls
 from jobs import evaluate
+from jobs import report as report_job
 
 REFERENCE = "GATTACAGCGTCAAAAAATGCGTCTCTCTCAGGTACCAGTTGACTTGCATGC"
 META = """##fileformat=VCFv4.2
@@ -52,6 +53,11 @@ def run(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> tuple[int,
     return code, json.loads(captured.out.splitlines()[-1]), (captured.err.splitlines() or [""])[-1]
 
 
+def apart(report: dict) -> dict:
+    """Metrics without the names of files."""
+    return {name: value for name, value in report["metrics"].items() if name != "files"}
+
+
 def test_a_report(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, report, _ = run(files, capsys)
     assert (code, report["job"], report["status"], report["warnings"]) == (0, "evaluate", "done", [])
@@ -74,17 +80,24 @@ def test_a_report(files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureF
 def test_files_of_any_kind_give_the_same(
     files: dict[str, str], spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], genodl, monkeypatch
 ) -> None:
-    expected = run(files, capsys)[1]["metrics"]
+    expected = apart(run(files, capsys)[1])
     other = dict(files)
     for side, kind in (("--truth", "b"), ("--query", "z")):
         other[side] = str(tmp_path / f"x{side}.{kind}")
         pysam.bcftools.view("--no-version", f"-O{kind}", "-o", other[side], files[side], catch_stdout=False)
-    assert run(other, capsys)[1]["metrics"] == expected
+    assert apart(run(other, capsys)[1]) == expected
     # tasks count what would else be counted here
     monkeypatch.setattr(evaluate_calls, "_LARGE", 1)
+    Path(other["--lake"]).mkdir()
     code, report, _ = genodl(evaluate, "calls", *[word for pair in other.items() for word in pair])
     assert code == 0
-    assert report["metrics"] == expected
+    assert apart(report) == expected
+    # the run stands in the lake, and its figures on the page
+    code, report, _ = genodl(report_job, "--lake", other["--lake"], "--output", str(tmp_path / "page"))
+    assert (code, report["metrics"]["calls"]) == (0, 1)
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert f"<h2>Calls: {Path(other['--query']).name}</h2>" in page
+    assert "0.333 [" in page and "Precision against recall by GQ: SNP recall 0.333" in page
 
 
 def test_samples_and_genotypes_may_be_missing(

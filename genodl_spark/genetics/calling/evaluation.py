@@ -430,7 +430,7 @@ def _by_depth(tally: Tally, name: str, kind: str) -> dict[str, dict[str, float |
 
 def curve(tally: Tally, name: str, kind: str, points: int = 50) -> list[list[float]]:
     """[Score, recall, precision] of the calls with at least that score, from the lowest on; of more than `points`
-    scores those that are next to equal steps of the calls counted."""
+    scores some, even in scores and even in the calls that have them."""
     steps = sorted({score for n, k, _, score in tally.scores if (n, k) == (name, kind)})
     columns = np.array(
         [[tally.scores[name, kind, column, s] for s in steps] for column in ("TRUTH.TP", "QUERY.TP", "QUERY.FP")],
@@ -441,9 +441,10 @@ def curve(tally: Tally, name: str, kind: str, points: int = 50) -> list[list[flo
     if not steps or not total:
         return []
     kept = np.arange(len(steps))
-    if len(steps) > points:
+    if len(steps) > points:  # half of them even in scores, half even in calls
         reach = (columns[1] + columns[2]).cumsum()
-        kept = np.unique(np.searchsorted(reach, np.linspace(reach[0], reach[-1], points)))
+        by_calls = np.searchsorted(reach, np.linspace(reach[0], reach[-1], points // 2))
+        kept = np.union1d(np.linspace(0, len(steps) - 1, points // 2).round().astype(int), by_calls)
     truth, right, wrong = at_least[:, kept]
     shown = right + wrong > 0
     rows = zip(np.array(steps)[kept][shown], truth[shown] / total, right[shown] / (right + wrong)[shown], strict=True)

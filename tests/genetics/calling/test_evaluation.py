@@ -159,7 +159,7 @@ def test_a_long_curve_keeps_some_of_its_points() -> None:
         tally.scores[ALL, SNP, "QUERY.TP", score] = 1
         tally.scores[ALL, SNP, "QUERY.FP", score] = int(score < 150)
     found = evaluation.curve(tally, ALL, SNP)
-    assert len(found) == 50
+    assert 25 < len(found) <= 50
     assert found[0] == [0, 1, pytest.approx(2 / 3)] and found[-1] == [299, pytest.approx(1 / 300), 1]
     for score, recall, precision in found:
         assert recall == pytest.approx((300 - score) / 300)
