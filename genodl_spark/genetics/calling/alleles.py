@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from genodl_spark.core.errors import InputError
-from genodl_spark.genetics.calling.reads import Reads
+from genodl_spark.genetics.calling.reads import SURE, Reads
 from genodl_spark.native import kernels
 
 A, C, G, T, LOW, DELETED, INDEL, CLIPPED = range(8)  # what a pileup counts
@@ -64,12 +64,13 @@ class Allele:
 
 def foreign(reads: Reads, reference: np.ndarray, start: int) -> np.ndarray:
     """Which reads differ from the reference (uint8 letters, upper case, from `start` on) too often to be of this place,
-    bool (R): five times or more, and once in `_FOREIGN` bases."""
+    bool (R): five times or more, and once in `_FOREIGN` bases. None that the aligner is sure of, such as those of an
+    allele of many bases."""
     differences, bases = np.empty(len(reads), np.int32), np.empty(len(reads), np.int32)
     kernels.call(
         "differences", reads.data, reads.at, len(reads), reference, start, len(reference), _SURE, differences, bases
     )
-    found: np.ndarray = (differences >= _FEWEST) & (differences * _FOREIGN >= bases)
+    found: np.ndarray = (differences >= _FEWEST) & (differences * _FOREIGN >= bases) & (reads.mapq < SURE)
     return found
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genodl_spark.genetics.calling.alleles import Allele
-from genodl_spark.genetics.calling.reads import REVERSE, Reads
+from genodl_spark.genetics.calling.reads import REVERSE, SURE, Reads
 from genodl_spark.native import kernels
 
 NEAR = 10  # bases between alleles that are judged together
@@ -22,7 +22,8 @@ _FLANK, _BEYOND = 30, 70  # bases beside the altered part that reads are held ag
 _EXTEND = 0.1  # that a gap goes on (GATK's)
 _MISMAPPED = 10**-4.5  # no molecule says more than this for one haplotype and against another
 # A read that even the likeliest haplotype makes by no less than four errors of Q40 is no read of this place, and says
-# nothing. HaplotypeCaller has two; but its haplotypes have the variants in the flanks as well, ours those of a window.
+# nothing, unless the aligner is sure of it. HaplotypeCaller has two errors; but its haplotypes have the variants in the
+# flanks as well, ours those of a window.
 FOREIGN = 10.0**-16
 _MOST_MOLECULES = 400  # of a window; more say nothing new
 _PERIODS, _UNITS = 6, 32
@@ -138,7 +139,8 @@ def evidence(window: Window, reads: Reads, reference: np.ndarray, start: int) ->
     reverse = (reads.flag[chosen] & REVERSE) > 0
     strands = [np.bincount(of, which, int(of.max(initial=-1)) + 1) > 0 for which in (~reverse, reverse)]
     strand = np.where(strands[0] & strands[1], 2, strands[1]).astype(np.int8)
-    return Evidence(carries, _together(likely, mismapped, of), strand)
+    least = np.where(reads.mapq[chosen] < SURE, FOREIGN, 0)
+    return Evidence(carries, _together(likely, least, mismapped, of), strand)
 
 
 def _molecules(name: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -148,10 +150,10 @@ def _molecules(name: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return chosen, of[chosen]
 
 
-def _together(likely: np.ndarray, mismapped: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Reads of a molecule are of one haplotype."""
+def _together(likely: np.ndarray, least: np.ndarray, mismapped: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Reads of a molecule are of one haplotype; those that no haplotype makes as likely as `least` say nothing."""
     best = likely.max(1, keepdims=True)
-    relative = np.divide(likely, best, out=np.ones_like(likely), where=best > FOREIGN)
+    relative = np.divide(likely, best, out=np.ones_like(likely), where=best > least[:, None])
     relative = np.maximum(relative, mismapped[:, None])
     molecules = int(of.max()) + 1 if len(of) else 0
     product = np.ones((molecules, likely.shape[1]))

@@ -19,6 +19,7 @@ _LENGTH = struct.Struct("<i")
 _CUT_OFF = "found a header of a BAM that is cut off; expected a whole file"
 _LEAST_RECORD = 36  # bytes of a record without a name, and the length before it
 REVERSE = 0x10
+SURE = 60  # mapping quality of a read whose place the aligner does not doubt: that of bwa where it is unique
 UNMAPPED, SECONDARY, FAILED, DUPLICATE, SUPPLEMENTARY = 0x4, 0x100, 0x200, 0x400, 0x800
 LEFT_OUT = UNMAPPED | SECONDARY | FAILED | DUPLICATE | SUPPLEMENTARY  # flags of reads that calls are not made of
 
