@@ -105,6 +105,7 @@ def test_confident_regions() -> None:
     assert counted(tallied(piece("", "13 A AG 0/1", inside)))[INDEL] == {"QUERY.UNK": 1}
     assert counted(tallied(piece("", "13 A AG 0/1", [(12, 14)])))[INDEL] == {"QUERY.FP": 1}
     assert counted(tallied(piece("", "13 A AG 0/1", [(12, 13), (14, 20)])))[INDEL] == {"QUERY.UNK": 1}
+    assert counted(tallied(piece("", "13 A AG 0/1", [(13, 20)])))[INDEL] == {"QUERY.UNK": 1}
     assert counted(tallied(piece("13 A AG 0/1", "13 A AG 0/1", inside)))[INDEL] == {"TRUTH.TP": 1, "QUERY.TP": 1}
     assert counted(tallied(piece("14 A AG 0/1", "14 A AG 0/1", inside)))[INDEL] == {"QUERY.UNK": 1}
     assert counted(tallied(piece("40 T C 0/1; 41 T C 0/1", "40 TT CC 0/1", inside)))[SNP] == {
@@ -213,6 +214,23 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert results[0]["window"] == 10_000
     model = results[0]["model"]["snp_f1"]
     assert 0 < model["low"] < model["value"] < model["high"] < 1
+
+
+def test_windows_of_two_sizes_add_up() -> None:
+    def tally(size: int, *numbers: int) -> Tally:
+        made = Tally(window=size)
+        made.windows = {("1", number): np.arange(8) for number in numbers}
+        return made
+
+    for order in (1, -1):
+        one, other = [tally(1000, 3, 12, 14), tally(10_000, 1, 2)][::order]
+        one.add(other)
+        assert one.window == 10_000
+        assert {key: row.tolist() for key, row in one.windows.items()} == {
+            ("1", 0): [*range(8)],
+            ("1", 1): [3 * n for n in range(8)],
+            ("1", 2): [*range(8)],
+        }
 
 
 def test_contigs_are_pieces_of_their_own() -> None:

@@ -87,6 +87,12 @@ CASES = {
     "symbolic alleles": ("5 A <NON_REF> 0/1; 6 C T,<*> 0/1", "6 C T,<NON_REF> 0/1", ".M", "M"),
     "twice in the query": ("5 A G 0/1", "5 A G 0/1; 5 A G 0/1", "M", "M-"),
     "two heterozygous records are homozygous": ("5 A G 1/1", "5 A G 0/1; 5 A G 0/1", "M", "MM"),
+    "an allele that starts later than its record": (
+        "4 TACA TCA,TACG 1/2; 6 C CT 0/1",
+        "4 TACA TCA 0/1; 6 CA CTG 0/1",
+        "MM",
+        "MM",
+    ),
     "right SNV beside a wrong indel": ("5 A G 0/1; 12 C CA 0/1", "5 A G 0/1; 12 C CAA 0/1", "Ma", "Ma"),
 }
 
@@ -324,6 +330,18 @@ def test_groups_say_what_matches_what() -> None:
     assert [*found.query.group] == [0, 0, 1]
 
 
+def test_clusters_reach_over_deletions_and_repeats() -> None:
+    reference = b"GC" * 20 + b"A" * 60 + b"CG" * 60
+    over = [Variant(5, reference[4:75], (reference[4:5],), (0, 1)), Variant(10, b"C", (b"T",), (0, 1))]
+    beside = [Variant(100, b"A", (b"T",), (0, 1)), Variant(140, b"G", (b"T",), (0, 1))]
+    found = compared(reference, 1, [*over, *beside], [])
+    assert [*found.truth.cluster] == [0, 0, 0, 1]
+    # a deletion at the end of its repeat may stand at the start
+    late = Variant(99, b"AA", (b"A",), (0, 1))
+    found = compared(reference, 1, [Variant(38, b"C", (b"T",), (0, 1)), late], [])
+    assert [*found.truth.cluster] == [0, 0]
+
+
 def test_beyond_its_bound_alleles_and_genotypes_are_matched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matching, "STATES", 1)
     truth = records("5 A G 0/1; 13 AA A 0/1; 23 TCTCT T 1/1; 4 TAC CGT 0/1")
@@ -375,6 +393,8 @@ LABELS = {
     "a wrong length alone": ("12 C CAA 0/1", "12 C CA", [UNTOLD]),
     "another base": ("5 A G 0/1", "5 A C", [0]),
     "no truth": ("", "5 A C", [0]),
+    "one for all its parts": ("4 TA CG 1/1", "4 T C; 5 A G; 4 TA CG", [0, 0, 2]),
+    "one for all its parts, behind them": ("23 T TCTCT 0/1", "23 T TCT; 27 T TCT; 29 T TCTCT", [0, 0, 1]),
     "as few as do": ("5 A G 1/1", "5 A G; 4 TA TG", [2, 0]),
 }
 
