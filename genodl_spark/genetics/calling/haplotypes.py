@@ -19,23 +19,23 @@ from genodl_spark.native import kernels
 NEAR = 10  # bases between alleles that are judged together
 _MOST = 6  # alleles of a window, so at most 64 haplotypes
 _FLANK, _BEYOND = 30, 70  # bases beside the altered part that reads are held against; that haplotypes have
-_EXTEND = 0.1  # that a gap goes on (GATK's)
+EXTEND = 0.1  # that a gap goes on (GATK's)
 _MISMAPPED = 10**-4.5  # no molecule says more than this for one haplotype and against another
 # A read that even the likeliest haplotype makes by no less than four errors of Q40 is no read of this place, and says
 # nothing, unless the aligner is sure of it. HaplotypeCaller has two errors; but its haplotypes have the variants in the
 # flanks as well, ours those of a window.
 FOREIGN = 10.0**-16
 _MOST_MOLECULES = 400  # of a window; more say nothing new
-_PERIODS, _UNITS = 6, 32
+PERIODS, UNITS = 6, 32
 
 
 def gap_qualities() -> np.ndarray:
     """Phred-scaled chance that a read has a gap by error in a short repeat, uint8 (6, 32): by its period and by how
     many units it has; at [0, 1] that of a base in none. Polymerases slip the more, the longer a repeat and the shorter
     its unit (Montgomery et al. 2013, doi:10.1101/gr.148718.112)."""
-    table = np.full((_PERIODS, _UNITS), 45.0)
-    units = np.arange(_UNITS)
-    for period in range(1, _PERIODS + 1):
+    table = np.full((PERIODS, UNITS), 45.0)
+    units = np.arange(UNITS)
+    for period in range(1, PERIODS + 1):
         first, slope, least = {1: (4, 2.2, 8), 2: (3, 2.4, 12)}.get(period, (2, 2.2, 16))
         table[period - 1] = np.maximum(45 - slope * np.maximum(units - first, 0), least)
     return table.round().astype(np.uint8)
@@ -117,8 +117,11 @@ class Evidence:
     strand: np.ndarray
 
 
-def evidence(window: Window, reads: Reads, reference: np.ndarray, start: int) -> Evidence:
-    """What `reads` that overlap the window say of every haplotype of its alleles."""
+def evidence(
+    window: Window, reads: Reads, reference: np.ndarray, start: int, gaps: np.ndarray | None = None
+) -> Evidence:
+    """What `reads` that overlap the window say of every haplotype of its alleles. `gaps`: a table as that of
+    `gap_qualities`, which stands for none."""
     carries = _combinations(window.alleles)
     left = max(window.start - _BEYOND, start)
     right = min(window.end + _BEYOND, start + len(reference))
@@ -131,7 +134,7 @@ def evidence(window: Window, reads: Reads, reference: np.ndarray, start: int) ->
     bases = np.frombuffer(b"".join(texts), np.uint8)
     found = kernels.call(
         "likely", reads.data, at, len(at), bases, starts, len(texts), left, right, window.start, window.end,
-        _FLANK, _GAPS, _SHARED, _ERRORS, _EXTEND, likely,
+        _FLANK, _GAPS if gaps is None else gaps, _SHARED, _ERRORS, EXTEND, likely,
     )  # fmt: skip
     if found < 0:
         raise MemoryError

@@ -34,25 +34,39 @@ def calls_of(
     last: int,
     asked: Calling = _DEFAULT,
     forced: Sequence[Allele] = (),
+    gaps: np.ndarray | None = None,
 ) -> list[Site]:
     """Sites within [first, last). `reference` uint8 letters from `start` on, upper case, with a margin on both sides.
-    Alleles that are `forced` are answered whatever the reads say, of no depth, too."""
+    Alleles that are `forced` are answered whatever the reads say, of no depth, too. `gaps`: how often reads have gaps
+    by error, see `gap_errors`."""
     pileup = piled(reads, reference, start, asked.min_base_quality)
-    return called(pileup, reads, first, last, asked, forced)
+    return called(pileup, reads, first, last, asked, forced, gaps)
 
 
 def called(
-    pileup: Pileup, reads: Reads, first: int, last: int, asked: Calling = _DEFAULT, forced: Sequence[Allele] = ()
+    pileup: Pileup,
+    reads: Reads,
+    first: int,
+    last: int,
+    asked: Calling = _DEFAULT,
+    forced: Sequence[Allele] = (),
+    gaps: np.ndarray | None = None,
 ) -> list[Site]:
     """The same of reads that are piled up already."""
     reference, start = pileup.reference, pileup.start
     found = candidates(pileup, asked.min_reads, asked.min_share)
     wanted = [replace(leftmost(one, reference, start), forced=True) for one in forced]
-    return sites_of(merged(found + wanted), reads, reference, start, first, last)
+    return sites_of(merged(found + wanted), reads, reference, start, first, last, gaps)
 
 
 def sites_of(
-    alleles: Sequence[Allele], reads: Reads, reference: np.ndarray, start: int, first: int, last: int
+    alleles: Sequence[Allele],
+    reads: Reads,
+    reference: np.ndarray,
+    start: int,
+    first: int,
+    last: int,
+    gaps: np.ndarray | None = None,
 ) -> list[Site]:
     """The sites of alleles, within [first, last)."""
     longest = int((reads.end - reads.pos).max(initial=0))
@@ -63,6 +77,6 @@ def sites_of(
         over = reads.overlapping(window.start - 1, window.end + 1, longest)
         if not len(over) and not any(allele.forced for allele in window.alleles):
             continue
-        proof = evidence(window, reads.only(over), reference, start)
+        proof = evidence(window, reads.only(over), reference, start, gaps)
         found += [site for site in sites(window, proof, reference, start) if first <= site.pos < last]
     return sorted(found, key=lambda site: (site.pos, site.ref, site.alts))

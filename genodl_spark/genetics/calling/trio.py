@@ -115,9 +115,11 @@ def trio_calls_of(
     first: int,
     last: int,
     asked: Calling = _DEFAULT,
+    gaps: Sequence[np.ndarray | None] = (None, None, None),
 ) -> list[TrioSite]:
     """Sites within [first, last) of three samples, each with the alleles that reads of any of them show. `reference`
-    uint8 letters from `start` on, upper case, with a margin on both sides."""
+    uint8 letters from `start` on, upper case, with a margin on both sides. `gaps`: of each, how often its reads have
+    gaps by error, see `gap_errors`."""
     members = (child, father, mother)
     shown = [
         one
@@ -125,7 +127,9 @@ def trio_calls_of(
         for one in candidates(piled(reads, reference, start, asked.min_base_quality), asked.min_reads, asked.min_share)
     ]
     alleles = merged(replace(one, forced=True) for one in shown)
-    called = [sites_of(alleles, reads, reference, start, first, last) for reads in members]
+    called = [
+        sites_of(alleles, reads, reference, start, first, last, own) for reads, own in zip(members, gaps, strict=True)
+    ]
     return [together(*of_one) for of_one in zip(*called, strict=True)]
 
 
