@@ -47,6 +47,7 @@ TOP = 1000  # the highest score that curves tell apart
 WINDOWS = 50_000  # windows that are resampled at most
 _SMALLEST = 1000  # bases of a window at first
 _MATCHED_TRUTH, _MISSED, _MATCHED_QUERY, _FALSE = range(4)  # columns of windows, of each type
+_SIMPLE = {(0, 1): "het", (1, 0): "het", (1, 1): "homalt"}
 _TRANSITIONS = frozenset([(65, 71), (71, 65), (67, 84), (84, 67)])
 _APART = 2 * matching.SHIFT + matching.GAP  # bases over which no cluster reaches
 _PIECE = 2000  # records of a piece
@@ -212,6 +213,7 @@ def _count(
     taken: np.ndarray,
 ) -> None:
     """Adds a comparison under a filter. `taken`: bool, which of the query it is about."""
+    counts: Counter[tuple[str, tuple[str, ...], str, str]] = Counter()
     scores: dict[int, int] = {}  # of a group: the lowest score of its query records, as hap.py has it
     for call, group, ours in zip(calls[1], found.query.group.tolist(), taken.tolist(), strict=True):
         if group >= 0 and ours:
@@ -222,7 +224,7 @@ def _count(
         if status == NO_VARIANT or not one.inside:
             continue
         matched = status == MATCHED
-        _add(tally, name, one, "TRUTH.TP" if matched else "TRUTH.FN")
+        counts[one.type, one.subtypes, one.genotype, "TRUTH.TP" if matched else "TRUTH.FN"] += 1
         if matched:
             tally.scores[name, one.type, "TRUTH.TP", scores.get(group, 0)] += 1
         if name == PASS:
@@ -231,24 +233,27 @@ def _count(
         if not ours or status == NO_VARIANT:
             continue
         if not one.inside:
-            _add(tally, name, one, "QUERY.UNK")
+            counts[one.type, one.subtypes, one.genotype, "QUERY.UNK"] += 1
             continue
         matched = status == MATCHED
         column = "QUERY.TP" if matched else "QUERY.FP"
-        _add(tally, name, one, column)
+        counts[one.type, one.subtypes, one.genotype, column] += 1
         if status in (GENOTYPE, ALLELE):
-            _add(tally, name, one, "FP.gt" if status == GENOTYPE else "FP.al")
+            counts[one.type, one.subtypes, one.genotype, "FP.gt" if status == GENOTYPE else "FP.al"] += 1
         tally.scores[name, one.type, column, _step(call.score)] += 1
         if call.depth >= 0:
             tally.depths[name, one.type, int(np.searchsorted(DEPTHS, call.depth, "right")) - 1, column] += 1
         if name == PASS:
             _window(tally, contig, call, one.type)[_MATCHED_QUERY if matched else _FALSE] += 1
+    _add(tally, name, counts)
 
 
-def _add(tally: Tally, name: str, one: _Counted, column: str) -> None:
-    for subtype in (ANY, *one.subtypes):
-        for genotype in (ANY, one.genotype):
-            tally.counts[name, one.type, subtype, genotype, column] += 1
+def _add(tally: Tally, name: str, counts: Counter[tuple[str, tuple[str, ...], str, str]]) -> None:
+    """Adds records by type, subtypes, genotype and column."""
+    for (kind, subtypes, genotype, column), records in counts.items():
+        for subtype in (ANY, *subtypes):
+            for called in (ANY, genotype):
+                tally.counts[name, kind, subtype, called, column] += records
 
 
 def _window(tally: Tally, contig: str, call: Call, kind: str) -> np.ndarray:
@@ -266,6 +271,10 @@ def _step(score: float) -> int:
 def _counted(variant: Variant, confident: np.ndarray | None) -> _Counted:
     """How a called variant is counted."""
     first = variant.position - 1
+    if len(variant.ref) == 1 and len(variant.alts) == 1 == len(variant.alts[0]) and variant.genotype in _SIMPLE:
+        subtype = "ti" if (variant.ref[0], variant.alts[0][0]) in _TRANSITIONS else "tv"
+        inside = confident is None or _inside([(first, first + 1)], confident)
+        return _Counted(SNP, (subtype,), _SIMPLE[variant.genotype], inside)
     single, other = False, False
     subtypes: set[str] = set()
     spans: list[tuple[int, int]] = []

@@ -42,7 +42,7 @@ NO_VARIANT, MATCHED, GENOTYPE, ALLELE, MISSING = range(5)
 UNTOLD = -1  # of a label: copies that cannot be told
 _TRUTH, _QUERY = 0, 1
 _NONE = (-1, -1, b"")  # no edit, where edits are put in order
-_BASES = frozenset(b"ACGTURYSWKMBDHVN")
+_BASES = b"ACGTURYSWKMBDHVN"
 
 Edit = tuple[int, int, bytes]
 Pair = tuple[int, int, int, bytes, tuple[Edit, ...], tuple[Edit, ...]]
@@ -219,6 +219,8 @@ def primitives(variant: Variant) -> list[Variant]:
     Alleles are aligned, gaps leftmost; beyond ALIGNED bases those of one length are compared base by base, and others
     left whole.
     """
+    if len(variant.ref) == 1 and len(variant.alts) == 1 == len(variant.alts[0]):
+        return [variant] if 1 in variant.genotype and changes(variant, 1) else []
     edits = [_edit(variant.position, variant.ref, alt) for alt in variant.alts]
     ploidy = len(variant.genotype)
     carried: dict[Edit, set[int]] = {}
@@ -263,7 +265,7 @@ def normalised(reference: bytes, start: int, position: int, ref: bytes, alt: byt
 
 def spelled(allele: bytes) -> bool:
     """Whether an allele is bases of IUPAC; an empty one is."""
-    return _BASES.issuperset(allele)
+    return not allele.translate(None, _BASES)
 
 
 def _edit(position: int, ref: bytes, alt: bytes) -> Edit | None:
