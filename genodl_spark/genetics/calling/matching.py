@@ -197,7 +197,8 @@ def labels(reference: bytes, start: int, truth: Sequence[Variant], candidates: S
                 explained.update(event.index for event, _ in group if event.side == _TRUTH)
                 if any(-1 in parts[event.index].genotype for event, _ in group if event.side == _TRUTH):
                     half.update(used)
-        left = [event for event in wanted if event.index not in explained]
+        # Where the search gave up nothing is known of alleles that no truth has as it stands.
+        left = [event for event in wanted if searched is None or event.index not in explained]
         for event in offered:
             variant = candidates[event.index]
             for k, alt in enumerate(variant.alts):
