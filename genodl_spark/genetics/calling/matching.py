@@ -161,8 +161,9 @@ def labels(reference: bytes, start: int, truth: Sequence[Variant], candidates: S
 
     `reference` and `start` as of `compared`. Truth variants are taken apart into primitives first, so that candidates
     that explain a part of a record are told. UNTOLD are: an ALT that is not spelled in bases; one that explains a half
-    call; and one that is left with no copy where it may stand for a piece of the truth that no candidates explain: they
-    overlap, indels anywhere within their repeats, and are not both substitutions of one base.
+    call; and one that is left with no copy where it may stand for a piece of the truth that no candidates explain, or
+    for any where the search gave up: they overlap, indels anywhere within their repeats, and are not both substitutions
+    of one base.
     """
     bases = _Reference(reference, start - 1)
     parts = [part for variant in truth for part in primitives(variant)]
