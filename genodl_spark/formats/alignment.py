@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,6 +179,23 @@ def reads(
                     yield _batch(rows)
                     rows = []
         yield _batch(rows)
+
+
+def first_reads(
+    uri: str, contigs: Sequence[str], places: Iterable[tuple[str, int]], reference: str | None = None
+) -> list[tuple[str, int]]:
+    """Of each place, a contig as named in the file and a base of it, 0-based: the first base from there on, in the
+    order of `contigs`, over which a read lies; left out where none does."""
+    found = []
+    with _opened(uri, reference) as file, _whole(uri):
+        for contig, start in places:
+            rest = [(contig, start), *((other, 0) for other in contigs[contigs.index(contig) + 1 :])]
+            for name, first in rest:
+                read = next(file.fetch(name, first), None)
+                if read is not None:
+                    found.append((name, max(int(read.reference_start), first)))
+                    break
+    return found
 
 
 def region_bam(

@@ -13,9 +13,11 @@ import logging
 import posixpath
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
@@ -23,6 +25,7 @@ from genodl_spark.core.session import task_slots
 from genodl_spark.formats import alignment, bgzf
 from genodl_spark.formats.vcf import called as vcf_text
 from genodl_spark.formats.vcf.assembled import LONGEST_TBI, put_together
+from genodl_spark.genetics.calling.gap_errors import fitted_gaps, gathered
 from genodl_spark.genetics.calling.tile import TILE
 from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.genome.reference import Reference
@@ -32,11 +35,12 @@ from genodl_spark.lake.discarded import discard
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.tables.calls import CALLS
 from genodl_spark.lake.tables.genomes import ALIGNMENTS
-from genodl_spark.registry.calling import REPORT, Sample, Tile, Work, call_shards
+from genodl_spark.registry.calling import COUNTED, REPORT, Sample, Tile, Work, call_shards, count_gaps, covered
 
 log = logging.getLogger("genodl")
 
 _SHARDS_A_SLOT = 4
+_FITTED = 64  # tiles that gaps by error are counted in
 
 
 def call(run: Run, output: str, cohort: str | None, sample: str | None, region: str | None) -> None:
@@ -57,7 +61,8 @@ def call(run: Run, output: str, cohort: str | None, sample: str | None, region: 
     among = run.lake.rows(ALIGNMENTS, {}, version, ["cohort"]).column(0).unique().to_pylist()
     name = run.cohort(cohort, among, "alignments")
     samples, reference = _samples(run, name, sample)
-    headers, contigs = _contigs(run, samples, reference, wanted)
+    headers, every = _contigs(run, samples, reference)
+    contigs = every if wanted is None else _only(every, wanted)
     tiles = _tiles(contigs, wanted)
     if run.settings.call.sites:
         vcf_text.alleles_within(run.settings.call.sites, tiles[0].chrom, 0, 1)
@@ -76,9 +81,9 @@ def call(run: Run, output: str, cohort: str | None, sample: str | None, region: 
     try:
         shards = _shards(tiles, work.asked.shards or _SHARDS_A_SLOT * task_slots(run.spark))
         log.info("calling %s: %d tiles of %d bases in %d shards", ", ".join(names), len(tiles), TILE, len(shards))
+        work = replace(work, gaps=_gaps(run, work, every))
         spread = run.spark.range(0, len(shards), 1, len(shards))
-        types = ", ".join(f"{field.name} {_SPARK[str(field.type)]}" for field in REPORT)
-        found = spread.mapInArrow(partial(call_shards, shards=shards, work=work), types).collect()
+        found = spread.mapInArrow(partial(call_shards, shards=shards, work=work), _spark_types(REPORT)).collect()
         parts = [Part.from_json(row.part) for row in found if row.part]
         pieces = [row.uri for row in sorted(found, key=lambda row: row.shard) if row.uri]
         text = vcf_text.header(contigs, names, reference, f"genodl call {digest}", work.asked.gvcf)
@@ -97,7 +102,23 @@ def call(run: Run, output: str, cohort: str | None, sample: str | None, region: 
     log.info("%s: %d records, %d bytes", output, records, size)
 
 
-_SPARK = {"int32": "int", "int64": "bigint", "string": "string"}
+def _gaps(run: Run, work: Work, contigs: dict[str, int]) -> tuple[np.ndarray, ...]:
+    """How often reads of each sample have gaps by error, by tiles all over its file, whatever region is called."""
+    tiles = [covered(sample, work.reference, contigs, _FITTED) for sample in work.samples]
+    numbers = len(work.samples) * max(map(len, tiles))
+    counts = [np.zeros((0, len(COUNTED.names) - 1), np.int64) for _ in work.samples]
+    if numbers:
+        log.info("fitting how often reads have gaps: %d tiles", sum(map(len, tiles)))
+        spread = run.spark.range(0, numbers, 1, min(numbers, task_slots(run.spark)))
+        found = spread.mapInArrow(partial(count_gaps, tiles=tiles, work=work), _spark_types(COUNTED)).toArrow()
+        columns = np.column_stack([found[name].to_numpy() for name in COUNTED.names])
+        counts = [gathered([columns[columns[:, 0] == k, 1:]]) for k in range(len(work.samples))]
+    return tuple(fitted_gaps(some) for some in counts)
+
+
+def _spark_types(schema: pa.Schema) -> str:
+    names = {"int32": "int", "int64": "bigint", "string": "string"}
+    return ", ".join(f"{field.name} {names[str(field.type)]}" for field in schema)
 
 
 def _samples(run: Run, cohort: str, sample: str | None) -> tuple[tuple[Sample, ...], str]:
@@ -149,9 +170,7 @@ def _sample(rows: list[dict[str, str]], cohort: str, name: str | None, key: str)
     return Sample(row["sample_id"], row["uri"], tuple(row["read_groups"]) if shared else ()), row["reference"]
 
 
-def _contigs(
-    run: Run, samples: Sequence[Sample], path: str, wanted: Region | None
-) -> tuple[list[alignment.Header], dict[str, int]]:
+def _contigs(run: Run, samples: Sequence[Sample], path: str) -> tuple[list[alignment.Header], dict[str, int]]:
     """The files' headers, and contigs that reads may lie on and the reference has, with their bases, as the first has
     them. InputError where the reference is that of other reads."""
     reference = Reference(path)
@@ -166,22 +185,20 @@ def _contigs(
             found[chrom] = length
         elif header.counts is None or header.counts[number, 0]:
             lacking.append(chrom)
-    if wanted is not None:
-        chosen = [
-            chrom for chrom in found if chrom == wanted.contig or shared_contig(chrom) == shared_contig(wanted.contig)
-        ]
-        if not chosen:
-            known = ", ".join(list(found)[:3])
-            raise InputError(
-                f"found contig {wanted.contig!r}; expected one of reads and reference: {known}", "--region"
-            )
-        return headers, {chosen[0]: found[chosen[0]]}
     if not found:
         raise InputError(f"found {reference.said()}; expected the contigs of {samples[0].uri}", path)
     if lacking:
         shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
         run.report.warn(f"{len(lacking)} contigs of the reads are not in the reference and are not called: {shown}")
     return headers, found
+
+
+def _only(contigs: dict[str, int], wanted: Region) -> dict[str, int]:
+    for chrom, length in contigs.items():
+        if chrom == wanted.contig or shared_contig(chrom) == shared_contig(wanted.contig):
+            return {chrom: length}
+    known = ", ".join(list(contigs)[:3])
+    raise InputError(f"found contig {wanted.contig!r}; expected one of reads and reference: {known}", "--region")
 
 
 def _tiles(contigs: dict[str, int], wanted: Region | None) -> list[Tile]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,9 +16,10 @@ from genodl_spark.formats.vcf import called as text_of
 from genodl_spark.formats.vcf.assembled import LEVEL
 from genodl_spark.genetics.calling.alleles import Allele, of_vcf, piled
 from genodl_spark.genetics.calling.calls import Record, recorded, recorded_trios, rows
+from genodl_spark.genetics.calling.gap_errors import COLUMNS, counted
 from genodl_spark.genetics.calling.reads import LEFT_OUT, Reads
 from genodl_spark.genetics.calling.reference_blocks import blocks
-from genodl_spark.genetics.calling.tile import MARGIN, called, reads_of
+from genodl_spark.genetics.calling.tile import MARGIN, TILE, called, reads_of
 from genodl_spark.genetics.calling.trio import trio_calls_of
 from genodl_spark.genetics.settings import Calling
 from genodl_spark.genome.contigs import shared_contig
@@ -26,6 +27,7 @@ from genodl_spark.genome.reference import Reference
 from genodl_spark.lake.parts import PartWriter
 from genodl_spark.lake.tables.calls import CALLS
 
+COUNTED = pa.schema([(name, pa.int64()) for name in ("sample", *COLUMNS)])
 REPORT = pa.schema([("shard", pa.int32()), ("part", pa.string()), ("uri", pa.string()), ("records", pa.int64())])
 
 
@@ -50,7 +52,8 @@ class Sample:
 
 @dataclass(frozen=True)
 class Work:
-    """What is called: a sample, or child, father and mother; the FASTA; where rows (named after `task`) and text go."""
+    """What is called: a sample, or child, father and mother; the FASTA; where rows (named after `task`) and text go;
+    how often reads of each sample have gaps by error, see `gap_errors`."""
 
     cohort: str
     samples: tuple[Sample, ...]
@@ -60,6 +63,38 @@ class Work:
     table: str
     task: str
     aside: str
+    gaps: tuple[np.ndarray | None, ...] = (None, None, None)
+
+
+def count_gaps(
+    batches: Iterable[pa.RecordBatch], tiles: Sequence[Sequence[Tile]], work: Work
+) -> Iterator[pa.RecordBatch]:
+    """For mapInArrow over numbers: of sample number % samples, repeats of every tile of its own as `gap_errors.counted`
+    has them, COUNTED."""
+    reference = Reference(work.reference)
+    for number in (i for batch in batches for i in batch.column(0).to_pylist()):
+        which, at = number % len(work.samples), number // len(work.samples)
+        if at >= len(tiles[which]):
+            continue
+        tile = tiles[which][at]
+        letters, first = _letters(tile, reference)
+        reads = _reads(work.samples[which], tile.chrom, first, letters, work)
+        found = counted(piled(reads, letters, first, work.asked.min_base_quality), reads)
+        columns = [np.full(len(found), which), *found.T]
+        yield pa.RecordBatch.from_arrays([pa.array(column, pa.int64()) for column in columns], schema=COUNTED)
+
+
+def covered(sample: Sample, reference: str, contigs: Mapping[str, int], most: int) -> list[Tile]:
+    """At most so many tiles of the grid that have reads of the file, evenly over the genome, in order."""
+    names, ends = list(contigs), np.cumsum(list(contigs.values()))
+    at = np.arange(most) * int(ends[-1]) // most
+    of = np.searchsorted(ends, at, "right")
+    places = [(names[k], int(base - ends[k] + contigs[names[k]])) for k, base in zip(of.tolist(), at, strict=True)]
+    starts = {(chrom, pos // TILE * TILE) for chrom, pos in alignment.first_reads(sample.uri, names, places, reference)}
+    return [
+        Tile(chrom, start, min(start + TILE, contigs[chrom]), contigs[chrom])
+        for chrom, start in sorted(starts, key=lambda one: (names.index(one[0]), one[1]))
+    ]
 
 
 def call_shards(
@@ -94,20 +129,19 @@ def call_shards(
 def _called(tile: Tile, work: Work, reference: Reference) -> tuple[list[Record], list[str]]:
     """Records of a tile, and its lines, those of blocks among them where they are asked for."""
     asked = work.asked
-    first, last = max(tile.start - MARGIN, 0), min(tile.end + MARGIN, tile.length)
-    letters = np.frombuffer(reference.fetch(tile.chrom, first, last).upper(), np.uint8)
+    letters, first = _letters(tile, reference)
     reads = [_reads(sample, tile.chrom, first, letters, work) for sample in work.samples]
     forced = _forced(tile, work, letters, first)
     if len(work.samples) > 1:
         child, father, mother = reads
-        trios = trio_calls_of(child, father, mother, letters, first, tile.start, tile.end, asked)
+        trios = trio_calls_of(child, father, mother, letters, first, tile.start, tile.end, asked, work.gaps)
         records = recorded_trios(trios, asked.min_quality)
         return records, [text_of.line(record, tile.chrom) for record in records]
     if not (len(reads[0]) or forced or asked.gvcf):
         return [], []
     pileup = piled(reads[0], letters, first, asked.min_base_quality)
     # of a gVCF those before the tile, too, as they may reach into it
-    sites = called(pileup, reads[0], first if asked.gvcf else tile.start, tile.end, asked, forced)
+    sites = called(pileup, reads[0], first if asked.gvcf else tile.start, tile.end, asked, forced, work.gaps[0])
     near = recorded(sites, forced, asked.min_quality)
     records = [record for record in near if record.site.pos >= tile.start]
     lines = [(record.site.pos, 1, text_of.line(record, tile.chrom)) for record in records]
@@ -115,6 +149,12 @@ def _called(tile: Tile, work: Work, reference: Reference) -> tuple[list[Record],
         apart = blocks(pileup, [record.site for record in near], tile.start, tile.end)
         lines += [(block.start, 0, text_of.block_line(block, tile.chrom)) for block in apart]
     return records, [line for _, _, line in sorted(lines, key=lambda one: one[:2])]
+
+
+def _letters(tile: Tile, reference: Reference) -> tuple[np.ndarray, int]:
+    """Bases of a tile with its margins, uint8, and where they begin."""
+    first, last = max(tile.start - MARGIN, 0), min(tile.end + MARGIN, tile.length)
+    return np.frombuffer(reference.fetch(tile.chrom, first, last).upper(), np.uint8), first
 
 
 def _reads(sample: Sample, chrom: str, first: int, letters: np.ndarray, work: Work) -> Reads:

@@ -10,8 +10,10 @@ import numpy as np
 import pysam
 import pytest
 
+from genodl_spark.formats.alignment import first_reads
 from genodl_spark.lake.delta import Lake
 from genodl_spark.lake.tables.calls import CALLS
+from genodl_spark.registry.calling import Sample, covered
 from jobs import call, forget, ingest
 from tests.genetics.calling.diploid import Genome, Variant
 from tests.genetics.calling.sequencing import Machine, header, sequenced, write
@@ -76,6 +78,17 @@ def test_a_sample_is_called_as_the_truth_has_it(genodl, lake: Lake, tmp_path: Pa
 
     assert genodl(forget, "--cohort", "c", "--sample", "NA12878", *at)[0] == 0
     assert lake.count(CALLS) == 0
+
+
+@real
+def test_tiles_with_reads_are_found_all_over_a_file() -> None:
+    places = [("chr20", 0), ("chr20", 10_000_500), ("chr20", 10_060_000)]
+    assert first_reads(str(READS), ["chr20", "chr21"], places) == [("chr20", 9_999_911), ("chr20", 10_000_500)]
+    contigs = {"chr19": 59_128_983, "chr20": 63_025_520, "chr21": 48_129_895}
+    found = covered(Sample("s", str(READS), ()), str(REFERENCE), contigs, 64)
+    assert [(tile.chrom, tile.start, tile.end) for tile in found] == [("chr20", 9_950_000, 10_000_000)]
+    found = covered(Sample("s", str(READS), ()), str(REFERENCE), {"chr20": 63_025_520}, 6_400)
+    assert [tile.start for tile in found] == [9_950_000, 10_000_000]
 
 
 @real
