@@ -29,6 +29,7 @@ import numpy as np
 import pysam
 
 from genodl_spark.core import session
+from genodl_spark.genetics.calling import matching
 from genodl_spark.report import content
 from tests.genetics.calling import diploid, sequencing
 from tests.genetics.calling.diploid import Rates, Variant
@@ -46,7 +47,6 @@ BCFTOOLS, GENODL = "bcftools", "genodl"
 SNP, INDEL = "SNP", "INDEL"
 CLASSES = (SNP, INDEL, "ins 1-3", "ins 4-7", "ins 8-20", "del 1-3", "del 4-7", "del 8-20")
 GQ_BINS = (0, 10, 20, 30, 40, 50, 60, 1000)
-Key = tuple[str, int, str, str]
 
 
 @dataclass(frozen=True)
@@ -90,60 +90,62 @@ class Called:
 Caller = Callable[[Case, Path], float]
 
 
-def classes(ref: str, alt: str) -> tuple[str, ...]:
-    size = len(alt) - len(ref)
+def classes(size: int) -> tuple[str, ...]:
+    """Of an allele that is so many bases longer than REF."""
     if size == 0:
         return (SNP,)
     ends = next((f"{low}-{high}" for low, high in ((1, 3), (4, 7), (8, 20)) if low <= abs(size) <= high), "21-")
     return INDEL, f"{'ins' if size > 0 else 'del'} {ends}"
 
 
-def alleles(vcf: Path, fasta: Path, bed: Path | None, filtered: bool = False) -> dict[Key, tuple[int, float]]:
-    """Copies and GQ, NaN without, of each called allele, once normalised and one to a record. `filtered`: those of
-    records as well that do not pass."""
-    inside = f"| bcftools view -T {bed} -" if bed is not None else ""
-    inside += "" if filtered else "| bcftools view -f PASS,. -"
-    text = shell(
-        "bcftools norm -m -any -f {fasta} {vcf} | bcftools norm -a - "
-        "| bcftools norm -f {fasta} - | bcftools sort - " + inside,
-        **{"fasta": fasta, "vcf": vcf},
-    )
-    found: dict[Key, tuple[int, float]] = {}
-    with tempfile.NamedTemporaryFile("w", suffix=".vcf") as plain:
-        plain.write(text)
-        plain.flush()
-        for record in pysam.VariantFile(plain.name):
-            call = record.samples[0]
-            copies = sum(one == 1 for one in call["GT"])
-            alt = (record.alts or ("*",))[0]
-            if copies and alt != "*" and alt[0] != "<":
-                quality = call["GQ"] if "GQ" in record.format and call["GQ"] is not None else np.nan
-                found[record.chrom, record.pos, str(record.ref), alt] = copies, float(quality)
-    return found
-
-
 def compared(case: Case, vcf: Path, bed: Path) -> tuple[dict[str, Counts], np.ndarray, np.ndarray]:
-    """Counts of SNPs and indels by `genodl evaluate calls`. Those by size, which it has in other classes, by allele and
-    genotype after normalising; so are GQ of what is called and whether it is right."""
-    truth, query = (alleles(one, case.reference, bed) for one in (case.truth, vcf))
+    """Counts of SNPs and indels by `genodl evaluate calls`. Those by size, which it has in other classes, and of calls
+    GQ and whether they are right, by the haplotypes as well: a call that another writes otherwise is not wrong."""
     counts = dict.fromkeys(CLASSES, Counts())
-    right = [key in truth and truth[key][0] == copies for key, (copies, _) in query.items()]
-    for key, (copies, _) in truth.items():
-        found = key in query and query[key][0] == copies
-        _count(counts, key, Counts(tp=1) if found else Counts(fn=1))
-    for key, ok in zip(query, right, strict=True):
-        _count(counts, key, Counts(right=1) if ok else Counts(fp=1))
+    with pysam.FastaFile(str(case.reference)) as bases:
+        reference = bases.fetch(case.contig).upper().encode()
+    truth, query = (records(one, case, bed) for one in (case.truth, vcf))
+    parts = [(part, quality) for variant, quality in query for part in matching.primitives(variant)]
+    found = matching.compared(reference, 1, [one for one, _ in truth], [part for part, _ in parts])
+    right = found.query.status == matching.MATCHED
+    for (variant, _), status in zip(truth, found.truth.status, strict=True):
+        _count(counts, variant, Counts(tp=1) if status == matching.MATCHED else Counts(fn=1))
+    for (part, _), ok in zip(parts, right, strict=True):
+        _count(counts, part, Counts(right=1) if ok else Counts(fp=1))
     given = ("--query", str(vcf), "--truth", str(case.truth), "--reference", str(case.reference))
     with tempfile.TemporaryDirectory() as lake:
         found_by = verb("evaluate", "calls", "--lake", lake, *given, "--confident", str(bed))["metrics"]["counts"]
     for kind in (SNP, INDEL):
         of = found_by[kind]["PASS"]
         counts[kind] = Counts(*(of[name] for name in ("TRUTH.TP", "TRUTH.FN", "QUERY.TP", "QUERY.FP")))
-    return counts, np.array([quality for _, quality in query.values()]), np.array(right, bool)
+    return counts, np.array([quality for _, quality in parts]), right
 
 
-def _count(counts: dict[str, Counts], key: Key, one: Counts) -> None:
-    for name in classes(*key[2:]):
+def records(
+    vcf: Path, case: Case, bed: Path | None = None, filtered: bool = False
+) -> list[tuple[matching.Variant, float]]:
+    """Variants of a case's contig that begin in the BED, and the GQ of each, NaN without. `filtered`: those too that
+    do not pass."""
+    within = None if bed is None else np.array([line.split("\t")[1:3] for line in bed.read_text().splitlines()], int)
+    found = []
+    with pysam.VariantFile(str(vcf)) as file:
+        for record in file:
+            call = record.samples[0]
+            genotype = tuple(-1 if one is None else one for one in call["GT"])
+            passes = filtered or not {*record.filter} - {"PASS"}
+            inside = within is None or bool(((within[:, 0] < record.pos) & (record.pos <= within[:, 1])).any())
+            if record.chrom == case.contig and passes and inside and max(genotype) > 0:
+                alts = tuple(alt.encode() for alt in record.alts or ())
+                quality = call["GQ"] if "GQ" in record.format and call["GQ"] is not None else np.nan
+                variant = matching.Variant(record.pos, str(record.ref).encode(), alts, genotype)
+                found.append((variant, float(quality)))
+    return found
+
+
+def _count(counts: dict[str, Counts], variant: matching.Variant, one: Counts) -> None:
+    """Adds to each class of which one of the called alleles is."""
+    called = {variant.alts[number - 1] for number in variant.genotype if number > 0}
+    for name in {name for alt in called for name in classes(len(alt) - len(variant.ref))}:
         counts[name] = counts.get(name, Counts()) + one
 
 
@@ -194,12 +196,11 @@ def process_seconds() -> float:
     return total
 
 
-def called(case: Case, caller: Caller, beds: Sequence[Path] = ()) -> list[Called]:
+def called(case: Case, name: str, caller: Caller, beds: Sequence[Path] = ()) -> list[Called]:
     """What a caller makes of a case, compared within each BED; within what is confident if there is none."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "calls.vcf.gz"
-        seconds = caller(case, output)
-        return [Called(seconds, *compared(case, output, bed)) for bed in beds or [case.confident]]
+    output = case.folder / f"{Path(case.reads).stem}.{name}.vcf.gz"
+    seconds = caller(case, output)
+    return [Called(seconds, *compared(case, output, bed)) for bed in beds or [case.confident]]
 
 
 def table(of: dict[tuple[str, str], list[Called]], megabases: float) -> None:
@@ -251,7 +252,7 @@ def simulated(callers: dict[str, Caller], scratch: Path, seeds: int, depths: Seq
         for depth in depths:
             case = made if depth == DEEPEST else simulated_reads.thinned(made, depth / DEEPEST, seed, f"x{depth}.bam")
             for name, caller in callers.items():
-                of.setdefault((f"{depth}x", name), []).extend(called(case, caller))
+                of.setdefault((f"{depth}x", name), []).extend(called(case, name, caller))
                 print(f"seed {seed} {depth}x {name}", file=sys.stderr, flush=True)
     table(of, (END - START) / 1e6)
     calibration(of)
@@ -290,7 +291,7 @@ def real(callers: dict[str, Caller], scratch: Path, seeds: int, depths: Sequence
             case = simulated_reads.thinned(whole, share, seed, f"x{depth:g}s{seed}.bam") if depths else whole
             for name, caller in callers.items():
                 places = ("confident", "elsewhere")
-                found = called(case, caller, [whole.folder / f"{place}.bed" for place in places])
+                found = called(case, name, caller, [whole.folder / f"{place}.bed" for place in places])
                 for place, one in zip(places, found, strict=True):
                     of.setdefault((f"{depth:g}x {place}", name), []).append(one)
     table(of, whole.megabases)
@@ -305,7 +306,7 @@ def extremes(callers: dict[str, Caller], scratch: Path) -> None:
         folder = scratch / f"depth{depth}"
         case = simulated_reads.simulated(folder, fasta, "chr20", START, START + 40_000, depth, 7, None)
         for name, caller in callers.items():
-            of[f"{depth}x", name] = called(case, caller)
+            of[f"{depth}x", name] = called(case, name, caller)
         table(of, case.megabases)
 
 
@@ -338,7 +339,7 @@ def safety(callers: dict[str, Caller], scratch: Path, sites: int) -> None:
     for name, caller in callers.items():
         output = folder / f"{name}.vcf.gz"
         caller(case, output)
-        called_at = np.array(sorted({pos for _, pos, _, _ in alleles(output, fasta, None, True)}))
+        called_at = np.array(sorted({variant.position for variant, _ in records(output, case, filtered=True)}))
         silent, kinds = [], {SNP: [0, 0], INDEL: [0, 0]}
         for variant in chosen:
             near = np.searchsorted(called_at, [variant.pos + 1 - 25, variant.end + 26])
