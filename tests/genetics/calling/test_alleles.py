@@ -194,7 +194,7 @@ def test_none_beside_unknown_bases() -> None:
     reference = REFERENCE[:200] + "N" + REFERENCE[201:]
     rows = [Read(170, "60M", REFERENCE[170:230])] * 5
     rows += [Read(170, "30M5D30M", REFERENCE[170:200] + REFERENCE[205:235])] * 5
-    rows += [Read(170, "30M3I30M", REFERENCE[170:200] + "NNN" + REFERENCE[200:230])] * 5
+    rows += [Read(170, "15M3I45M", REFERENCE[170:185] + "NNN" + REFERENCE[185:230])] * 5
     assert candidates(piled(reads(rows), letters(reference), 0, LEAST), 2, 0.1) == []
 
 
