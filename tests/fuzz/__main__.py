@@ -49,7 +49,7 @@ def main() -> int:
     made.add_argument("--rows", type=int, default=50_000, help="rows of a PLINK .bed")
     made.add_argument("--tables", type=int, default=50_000, help="mutated tables of text")
     made.add_argument("--sequences", type=int, default=50_000, help="mutated batches of sequences to shuffle")
-    made.add_argument("--alignments", type=int, default=20_000, help="mutated BAMs to call variants of")
+    made.add_argument("--alignments", type=int, default=5_000, help="mutated BAMs to call variants of")
     made.add_argument("--seed", type=int, default=0)
     arguments = made.parse_args()
     if _INSIDE in os.environ:

@@ -1,4 +1,4 @@
-"""Mutated BAMs: what is not refused is piled up and called, whatever its records say."""
+"""Mutated BAMs: what is not refused is piled up, called and drawn for a network, whatever its records say."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 
 from genodl_spark.core.errors import InputError
 from genodl_spark.genetics.calling.alleles import piled
-from genodl_spark.genetics.calling.reads import of_bam
-from genodl_spark.genetics.calling.tile import calls_of
+from genodl_spark.genetics.calling.gap_errors import counted, fitted_gaps
+from genodl_spark.genetics.calling.pileups import of_tile
+from genodl_spark.genetics.calling.tile import calls_of, reads_of
 from tests.genetics.calling.aligned import Read, bam, letters, random_reference
 
 REFERENCE = random_reference(400)
@@ -40,13 +41,14 @@ def run(n: int, seed: int) -> tuple[int, int]:
         for at in random.integers(0 if random.random() < 0.1 else head, len(data), int(random.integers(1, 4))).tolist():
             data[at] = int(random.choice([0, 1, 0xFF, random.integers(256), data[at] ^ 1 << int(random.integers(8))]))
         try:
-            found = of_bam(bytes(data))
+            found = reads_of(bytes(data), reference, 0)
         except InputError:
             continue
         accepted += 1
         assert (found.end > found.pos).all()
         found = found.only(np.argsort(found.pos, kind="stable"))
-        counts = piled(found, reference, 0, 10).counts
-        assert counts.sum() <= 16 * len(data)
-        calls_of(found, reference, 0, 0, len(reference))
+        pileup = piled(found, reference, 0, 10)
+        assert pileup.counts.sum() <= 16 * len(data)
+        calls_of(found, reference, 0, 0, len(reference), gaps=fitted_gaps(counted(pileup, found)))
+        of_tile(found, reference, 0, 0, len(reference))
     return accepted, n - accepted

@@ -9,6 +9,7 @@ the rate of its kind. Autosomes: all three have two alleles. Positions are 0-bas
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -122,13 +123,13 @@ def trio_calls_of(
     gaps by error, see `gap_errors`."""
     members = (child, father, mother)
     shown = [
-        one
+        candidates(piled(reads, reference, start, asked.min_base_quality), asked.min_reads, asked.min_share)
         for reads in members
-        for one in candidates(piled(reads, reference, start, asked.min_base_quality), asked.min_reads, asked.min_share)
     ]
-    alleles = merged(replace(one, forced=True) for one in shown)
+    every = [replace(one, reads=0, depth=0, forced=True) for one in merged(itertools.chain(*shown))]
     called = [
-        sites_of(alleles, reads, reference, start, first, last, own) for reads, own in zip(members, gaps, strict=True)
+        sites_of(merged([*every, *own]), reads, reference, start, first, last, slips)
+        for own, reads, slips in zip(shown, members, gaps, strict=True)
     ]
     return [together(*of_one) for of_one in zip(*called, strict=True)]
 
@@ -136,7 +137,7 @@ def trio_calls_of(
 def together(child: Site, father: Site, mother: Site) -> TrioSite:
     """Three sites of the same alleles, judged jointly: genotypes, posteriors and GQ are those of the trio. Alleles that
     none of them has leave; where none has any, the likeliest stays. A sample of which no read says anything keeps its
-    genotype open."""
+    genotype open, and one keeps what most of its reads show though errors are likelier (`genotypes.SHOWN`)."""
     members: Sequence[Site] = (child, father, mother)
     assert len({(site.pos, site.ref, site.alts) for site in members}) == 1
     if len(child.alts) > _MOST:
@@ -146,17 +147,25 @@ def together(child: Site, father: Site, mother: Site) -> TrioSite:
     likelihood = np.stack([site.pl for site in members]) * (-np.log(10) / 10)
     decision = decided(likelihood, log_prior([rate(members[0].ref, alt) for alt in members[0].alts]), mutations(indel))
     every = pairs(len(indel))
-    had = {allele for number in decision.genotypes for allele in every[number]} - {0}
+    chosen = [
+        site.genotype if site.genotype is None or (number == 0 and _shown(site)) else every[number]
+        for site, number in zip(members, decision.genotypes, strict=True)
+    ]
+    had = {allele for genotype in chosen for allele in genotype or ()} - {0}
     if not had:
         having = [[allele in pair for pair in every] for allele in range(1, len(indel))]
         had = {1 + int(np.argmax([decision.posteriors[:, mine].sum() for mine in having]))}
     found = []
-    for site, number, posterior in zip(members, decision.genotypes, decision.posteriors, strict=True):
-        genotype = None if site.genotype is None else every[number]
+    for site, genotype, posterior in zip(members, chosen, decision.posteriors, strict=True):
         variant = min(-10 / np.log(10) * float(np.log(max(posterior[0], 1e-300))), _LARGEST)
         found.append(_only(replace(site, genotype=genotype, posterior=posterior, variant=variant), sorted({0, *had})))
     quality = min(max(-10 / np.log(10) * decision.log_reference, 0.0), _LARGEST)
     return TrioSite(found[0], found[1], found[2], decision.de_novo, quality)
+
+
+def _shown(site: Site) -> bool:
+    """Whether a genotype stands though the reference is likelier."""
+    return site.genotype not in (None, (0, 0)) and int(site.posterior.argmax()) == 0
 
 
 def _likeliest(members: Sequence[Site]) -> list[int]:

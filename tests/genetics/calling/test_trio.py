@@ -23,7 +23,7 @@ from genodl_spark.genetics.calling.trio import (
     together,
     trio_calls_of,
 )
-from tests.genetics.calling.aligned import CONTIG, drawn, letters, random_reference, reads
+from tests.genetics.calling.aligned import CONTIG, Read, drawn, letters, random_reference, reads
 from tests.genetics.calling.diploid import Genome, Variant
 
 Pair = tuple[int, int]
@@ -174,6 +174,25 @@ def test_a_sample_without_reads_stays_open() -> None:
     found = together(open_site, site(("A",), [900, 90, 0], [0, 30]), site(("A",), [900, 90, 0], [0, 30]))
     assert (found.child.genotype, found.child.quality, found.child.pl.tolist()) == (None, 0, [0, 0, 0])
     assert found.father.genotype == (1, 1)
+
+
+def test_what_most_reads_show_is_no_reference_though_errors_are_likelier() -> None:
+    """Of a child alone that was called so by itself; and of reads, a run of 30 that lacks a base in most of them."""
+    own = replace(site(("A",), [0, 20, 90], [5, 25], (0, 1)), posterior=np.array([0.99, 0.01, 0]))
+    parent = site(("A",), [0, 60, 600], [20, 0])
+    found = together(own, parent, parent)
+    assert [m.genotype for m in found.members] == [(0, 1), (0, 0), (0, 0)] and found.child.quality < 1
+    assert together(replace(own, genotype=(0, 0)), parent, parent).child.genotype == (0, 0)
+
+    text = random_reference(200, 1) + "C" + "A" * 30 + "G" + random_reference(200, 2)
+    plain = [Read(170, "95M", text[170:265])] * 4
+    lacking = [Read(170, "31M1D63M", text[170:201] + text[202:265])] * 26
+    table = np.full((6, 32), 45, np.uint8)
+    table[0, 25:] = 0  # a read has a gap here more often than not
+    child, other = reads(plain + lacking), reads(plain * 8)
+    (found,) = trio_calls_of(child, other, other, letters(text), 0, 0, len(text), gaps=(table,) * 3)
+    assert found.child.genotype == (1, 1) and found.child.posterior[0] > 0.9
+    assert [m.genotype for m in found.members[1:]] == [(0, 0), (0, 0)]
 
 
 def test_of_very_many_alleles_the_likeliest_are_tried() -> None:
