@@ -43,6 +43,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "genodl_likely": (_N, [_P, _P, _N, _P, _P, _N, _N, _N, _N, _N, _N, _P, _P, _P, ctypes.c_double, _P]),
     "genodl_image": (_N, [_P, _P, _N, _P, _P, _P, _P, _N, _N, _N, _N, _N, _P, _P]),
     "genodl_units": (None, [_P, _N, _N, _P]),
+    "genodl_errors": (_N, [_P, _P, _N, _P, _N, _N, _P, _P, _P]),
+    "genodl_misread": (_N, [_P, _P, _N, _P, _P, _N, _N, _P, _P, ctypes.c_uint64, _N, _P, _P]),
 }
 
 

@@ -505,3 +505,166 @@ void genodl_units(const u8 *letters, int64_t n, int64_t at, u8 *units) {
         units[p - 1] = (u8)(most / p < 255 ? most / p : 255);
     }
 }
+
+/* ---- errors of reads: counted, and added ---- */
+
+enum { QUALITIES = 94, RUNS = 32 };
+
+/* Lengths of the runs of one base that begin at each of letters (n), 0 where none begins; RUNS - 1 at most. */
+static void runs_of(const u8 *letters, int64_t n, u8 *length) {
+    for (int64_t j = 0; j < n;) {
+        int64_t k = j;
+        while (k < n && letters[k] == letters[j]) k++;
+        memset(length + j, 0, (size_t)(k - j));
+        length[j] = (u8)(k - j < RUNS ? k - j : RUNS - 1);
+        j = k;
+    }
+}
+
+/* Errors of reads where `sure` uint8 (length) says that the genome is the reference: `bases` int64 (94, 2) by quality,
+ * all and those that differ; `slips` int64 (32, 2) by the length of a run of one base with a base of the read on either
+ * side of it, all and those with an insertion or deletion in them. -1 without memory. */
+int64_t genodl_errors(u8 *data, const int64_t *at, int64_t n, const u8 *reference, int64_t start, int64_t length,
+                      const u8 *sure, int64_t *bases, int64_t *slips) {
+    u8 *run = malloc((size_t)length + 1), *changed = malloc((size_t)length + 1);
+    if (!run || !changed) {
+        free(run), free(changed);
+        return -1;
+    }
+    runs_of(reference, length, run);
+    for (int64_t r = 0; r < n; r++) {
+        Read read = read_at(data, at[r]);
+        if (!read.length) continue;
+        int64_t p = read.pos - start, first = p;
+        int i = 0;
+        for (int k = 0; k < read.operations; k++) { /* clear what this read covers */
+            uint32_t op = word(read.cigar + 4 * k);
+            if (ON_REFERENCE[op & 15]) p += op >> 4;
+        }
+        int64_t from = first < 0 ? 0 : first, to = p < length ? p : length;
+        if (from < to) memset(changed + from, 0, (size_t)(to - from));
+        p = first;
+        for (int k = 0; k < read.operations; k++) {
+            uint32_t op = word(read.cigar + 4 * k), kind = op & 15;
+            int count = (int)(op >> 4);
+            if (kind == MATCH || kind == EQUAL || kind == DIFFERENT) {
+                for (int x = 0; x < count; x++) {
+                    int64_t j = p + x;
+                    if (j < 0 || j >= length || !sure[j]) continue;
+                    int base = base_of(&read, i + x), code = letter_code(reference[j]);
+                    if (base > 3 || code > 4) continue;
+                    int64_t *cell = bases + 2 * (quality_of(&read, i + x) < QUALITIES ? quality_of(&read, i + x) : QUALITIES - 1);
+                    cell[0]++, cell[1] += base + 1 != code;
+                }
+            } else if ((kind == INSERTION || kind == DELETION) && p >= from && p < to) changed[p] = 1;
+            if (ON_READ[kind]) i += count;
+            if (ON_REFERENCE[kind]) p += count;
+        }
+        for (int64_t j = from + 1; j < to; j++) {
+            int size = run[j];
+            if (!size || !sure[j] || j + size >= to) continue;
+            int slipped = 0;
+            for (int x = 0; x < size; x++) slipped |= changed[j + x];
+            slips[2 * size]++, slips[2 * size + 1] += slipped;
+        }
+    }
+    free(run), free(changed);
+    return 0;
+}
+
+static uint64_t mixed(uint64_t z) {
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static double chance(uint64_t state) { return (double)(mixed(state) >> 11) * 0x1p-53; }
+
+/* Reads with errors added: a base of quality q is another one with a chance of `rates`[q], and a run of one base of the
+ * reference, within an aligned stretch and 3 bases or more off its ends, loses or gains a base with a chance of
+ * `slips`[length of the run]. What happens to a read depends on the hash of its name, its flag and `seed` alone. Records
+ * without tags go to `out` (room bytes), where they begin to out_at. Bytes written; -1 where they do not fit or without
+ * memory. */
+int64_t genodl_misread(u8 *data, const int64_t *at, int64_t n, const uint64_t *name, const u8 *reference, int64_t start,
+                       int64_t length, const double *rates, const double *slips, uint64_t seed, int64_t room, u8 *out,
+                       int64_t *out_at) {
+    static const u8 NIBBLE[4] = {1, 2, 4, 8};
+    int64_t used = 0, result = -1;
+    int longest = 0, most = 0;
+    for (int64_t r = 0; r < n; r++) {
+        Read read = read_at(data, at[r]);
+        if (read.length > longest) longest = read.length;
+        if (read.operations > most) most = read.operations;
+    }
+    u8 *run = malloc((size_t)length + 1), *bases = malloc((size_t)(4 * longest + 4)), *qualities = bases + 2 * longest + 2;
+    uint32_t *ops = malloc(sizeof *ops * (size_t)(most + 4 * longest + 8));
+    if (!run || !bases || !ops) goto end;
+    runs_of(reference, length, run);
+    for (int64_t r = 0; r < n; r++) {
+        const u8 *record = data + at[r];
+        Read read = read_at(data, at[r]);
+        uint16_t flag;
+        memcpy(&flag, record + 18, 2);
+        uint64_t state = mixed(name[r] ^ seed) + (uint64_t)flag * 0x9e3779b97f4a7c15u;
+        int64_t p = read.pos;
+        int i = 0, m = 0, total = 0;
+#define PUT(kind, size) \
+    do { \
+        if (total && (ops[total - 1] & 15) == (uint32_t)(kind)) ops[total - 1] += (uint32_t)(size) << 4; \
+        else ops[total++] = (uint32_t)(size) << 4 | (uint32_t)(kind); \
+    } while (0)
+        for (int k = 0; k < read.operations; k++) {
+            uint32_t op = word(read.cigar + 4 * k), kind = op & 15;
+            int count = (int)(op >> 4);
+            if ((kind == MATCH || kind == EQUAL || kind == DIFFERENT) && read.length) {
+                for (int x = 0; x < count; x++, i++) {
+                    int64_t j = p + x - start;
+                    int size = j > 0 && j < length ? run[j] : 0, skip = 0;
+                    state += 0x9e3779b97f4a7c15u;
+                    int base = base_of(&read, i), quality = read.qualities[i];
+                    if (size && x >= 3 && x + size + 3 <= count && chance(state ^ 0x5bd1e995u) < slips[size]) {
+                        if (mixed(state ^ 0x1b873593u) & 1) {
+                            PUT(DELETION, 1);
+                            skip = 1;
+                        } else {
+                            bases[m] = base > 3 ? 15 : NIBBLE[base], qualities[m++] = (u8)quality;
+                            PUT(INSERTION, 1);
+                        }
+                    }
+                    if (skip) continue;
+                    int known = quality_of(&read, i) < QUALITIES ? quality_of(&read, i) : QUALITIES - 1;
+                    if (base < 4 && chance(state) < rates[known]) base = (base + 1 + (int)(mixed(state ^ 0xcc9e2d51u) % 3)) & 3;
+                    bases[m] = base > 3 ? 15 : NIBBLE[base], qualities[m++] = (u8)quality;
+                    PUT(MATCH, 1);
+                }
+            } else {
+                if (ON_READ[kind] && read.length)
+                    for (int x = 0; x < count; x++, i++) {
+                        int base = base_of(&read, i);
+                        bases[m] = base > 3 ? 15 : NIBBLE[base], qualities[m++] = read.qualities[i];
+                    }
+                PUT(kind, count);
+            }
+            if (ON_REFERENCE[kind]) p += count;
+        }
+#undef PUT
+        int64_t named = FIXED + 4 + record[12], size = named + 4 * (int64_t)total + (m + 1) / 2 + m;
+        if (used + size > room || total > UINT16_MAX) goto end;
+        u8 *to = out + used;
+        memcpy(to, record, (size_t)named);
+        uint32_t block = (uint32_t)(size - 4), letters = (uint32_t)m;
+        uint16_t operations = (uint16_t)total;
+        memcpy(to, &block, 4), memcpy(to + 16, &operations, 2), memcpy(to + 20, &letters, 4);
+        memcpy(to + named, ops, 4 * (size_t)total);
+        u8 *packed = to + named + 4 * total;
+        memset(packed, 0, (size_t)(m + 1) / 2);
+        for (int x = 0; x < m; x++) packed[x >> 1] |= (u8)(x & 1 ? bases[x] : bases[x] << 4);
+        memcpy(packed + (m + 1) / 2, qualities, (size_t)m);
+        out_at[r] = used;
+        used += size;
+    }
+    result = used;
+end:
+    free(run), free(bases), free(ops);
+    return result;
+}

@@ -64,10 +64,16 @@ class Candidates:
 
 
 def of_tile(
-    reads: Reads, reference: np.ndarray, start: int, first: int, last: int, asked: Calling = _DEFAULT
+    reads: Reads,
+    reference: np.ndarray,
+    start: int,
+    first: int,
+    last: int,
+    asked: Calling = _DEFAULT,
+    gaps: np.ndarray | None = None,
 ) -> Candidates:
     """Those that a VCF would have at [first, last). `reference` uint8 letters from `start` on, upper case, with a
-    margin on both sides, as of `tile.calls_of`."""
+    margin on both sides, and `gaps`, as of `tile.calls_of`."""
     pileup = piled(reads, reference, start, asked.min_base_quality)
     longest = int((reads.end - reads.pos).max(initial=0))
     found: list[tuple[Allele, np.ndarray, np.ndarray, int]] = []
@@ -77,7 +83,7 @@ def of_tile(
         over = reads.only(reads.overlapping(window.start - 1, window.end + 1, longest))
         if not len(over):
             continue
-        proof = evidence(window, over, reference, start)
+        proof = evidence(window, over, reference, start, gaps)
         x, posterior = of_window(window, proof, over, pileup)
         found += [
             (allele, posterior[number], x[number], len(proof.likely))
