@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def ingest(run: Run, given: Arguments) -> None:
     options = (given.cohort, given.samples, given.block, given.reference, given.may_be_empty, given.tracks)
-    pipeline("ingest:ingest")(run, given.source, given.paths, *options)
+    pipeline("ingest:ingest")(run, given.source, given.paths, *options, given.truth, given.confident)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         help="a bigWig, whose values at variants become a column NAME; may be given several times",
     )
+    made.add_argument("--truth", metavar="VCF", help="variants of the sample that are known, as labels of candidates")
+    made.add_argument("--confident", metavar="BED", help="where all of them are known: outside nothing is labelled")
     made.add_argument(
         "--may-be-empty",
         action="store_true",

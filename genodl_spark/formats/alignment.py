@@ -69,6 +69,7 @@ class Header:
     reference: str | None
     counts: np.ndarray | None
     unplaced: int | None
+    known: Any = None  # what is known of its sample (`sources.candidates`)
 
 
 def header_of(uri: str, reference: str | None = None) -> Header:

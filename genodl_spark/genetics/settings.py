@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from genodl_spark.core.toml import Names, Section, Text
+from genodl_spark.core.toml import Names, Numbers, Section, Text
 
 
 class Calling(Section):
@@ -29,6 +29,17 @@ class Calling(Section):
     father: Text = Field("", description="Sample of the cohort that is the father: called together with the child.")
     mother: Text = Field("", description="Sample of the cohort that is the mother, likewise.")
     shards: int = Field(0, ge=0, description="Tasks that the genome is dealt out to; 0 for four to a core.")
+    added_errors: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="Reads with a truth come once more with this many times as many errors put into them as they have, "
+        "by quality and by length of runs; 0 for none.",
+    )
+    depths: Numbers = Field(
+        [30, 15, 8, 5],
+        description="Depths to which reads with a truth (ingest alignments --truth) are thinned, besides as they are.",
+    )
 
 
 class QualityControl(Section):

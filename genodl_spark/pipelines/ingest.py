@@ -22,7 +22,7 @@ from genodl_spark.sources.arrival import Arrival, Lot
 from genodl_spark.sources.engine import Counts
 from genodl_spark.sources.manifest import concurrently, manifest_row, source_files
 from genodl_spark.sources.phenotypes import BESIDE
-from genodl_spark.sources.protocol import BLOCK, REFERENCE, TRACKS, SourceKind
+from genodl_spark.sources.protocol import BLOCK, REFERENCE, TRACKS, TRUTH, SourceKind
 from genodl_spark.sources.samples import merge_samples, read_samples
 
 log = logging.getLogger("genodl")
@@ -41,13 +41,16 @@ def ingest(
     reference: str | None = None,
     may_be_empty: bool = False,
     tracks: list[str] | None = None,
+    truth: str | None = None,
+    confident: str | None = None,
 ) -> None:
     """Reads files of one kind into the lake. Files that the lake has with the same content,
     read the same way, are passed over. `may_be_empty`: there may be no such path,
-    or no file of the kind. `tracks`: NAME=FILE each."""
+    or no file of the kind. `tracks`: NAME=FILE each. `truth`: a VCF, `confident` where it is sure (BED)."""
     kind = sources.load(source)
-    _refuse_options(kind, {REFERENCE: reference, BLOCK: block, TRACKS: tracks})
+    _refuse_options(kind, {REFERENCE: reference, BLOCK: block, TRACKS: tracks, TRUTH: truth or confident})
     named = _named_tracks(tracks or [])
+    labelled = _labelled(truth, confident)
     uris = _expand(run, paths, kind, may_be_empty)
     if not uris:
         log.info("no file of %s in %s", kind.name, ", ".join(paths))
@@ -58,10 +61,15 @@ def ingest(
     headers = kind.together(run, headers, table)
     if named:
         headers = kind.with_tracks(headers, named, reference)
+    if labelled is not None:
+        headers = kind.with_truth(headers, *labelled, reference)
     uris = list(headers)
     kind.tell(run, headers)
     options = [kind.all_options(run.settings, reference)]
     options += [f"{name}={uri} ({storage.size(uri)} bytes)" for name, uri in named.items()]
+    if labelled is not None:
+        options += [f"{name}={uri} ({storage.size(uri)} bytes)" for name, uri in zip(_LABELLED, labelled, strict=True)]
+        options.append(f"call={run.settings.call.model_dump_json(include=_SHAPING)}")
     given = Lot(kind, [], headers, block or "", " ".join(filter(None, options)))
     if table is not None and samples is not None:
         _check_covers(run, given, table, samples)
@@ -106,6 +114,20 @@ def ingest(
     run.wrote(SOURCES, len(manifest))
 
 
+_LABELLED = ("truth", "confident")
+_SHAPING = {"min_mapping_quality", "min_base_quality", "min_reads", "min_share", "depths", "added_errors"}
+
+
+def _labelled(truth: str | None, confident: str | None) -> tuple[str, str] | None:
+    """URIs of a truth and its confident regions, None without. InputError for one of them alone."""
+    if truth is None and confident is None:
+        return None
+    if truth is None or confident is None:
+        given, lacking = ("--confident", "--truth") if truth is None else ("--truth", "--confident")
+        raise InputError(f"found none beside {given}; expected both, the truth and where it is sure", lacking)
+    return storage.absolute(truth), storage.absolute(confident)
+
+
 def _named_tracks(given: list[str]) -> dict[str, str]:
     """URIs by name of NAME=FILE each. InputError for what is said otherwise."""
     named: dict[str, str] = {}
@@ -124,6 +146,7 @@ _EXPECTED = {
     REFERENCE: ("a FASTA", "alleles are held against it of"),
     BLOCK: ("a block", "blocks are for"),
     TRACKS: ("tracks", "their values are columns of"),
+    TRUTH: ("a truth", "it labels candidates of"),
 }
 
 

@@ -343,7 +343,8 @@ def _places(snapshot: Snapshot, cohort: str, entity: str, names: Iterable[str], 
             line = F.col("line") if "line" in table.column_names else F.lit(None)
             mine = rows.where(condition({"cohort": cohort, **named})).select(file.alias("file"), line.alias("line"))
             for row in mine.groupBy("file").agg(F.min("line").alias("line"), F.count("*").alias("records")).collect():
-                place = {"column": entity} if row.line is None and "x" in table.column_names else {}
+                is_column = row.line is None and "x" in table.column_names and table.kind == PERSON
+                place = {"column": entity} if is_column else {}
                 if row.line is not None:
                     place = {"line": row.line} if row.records == 1 else {"records": row.records}
                 files[row.file] = place

@@ -83,7 +83,7 @@ class Source(SourceKind):
         check = partial(check_entities, run, CELLS, {"cohort": cohort, "block": block}, files, staging)
         try:
             brought = ingest_files(run, cohort, CELLS, reader, list(files), settle, check)
-            merge_labels(run, cohort, self, files, brought, staging)
+            merge_labels(run, cohort, self, self.table, files, brought, staging)
         finally:
             storage.remove_directory(staging)
         return counts(brought)

@@ -85,7 +85,7 @@ class LabelledKind(SourceKind):
         try:
             check = partial(_check, run, cohort, self, files, staging, arrival.reference)
             brought = ingest_files(run, cohort, self.table, reader, list(files), arrival.settle, check)
-            merge_labels(run, cohort, self, files, brought, staging)
+            merge_labels(run, cohort, self, self.table, files, brought, staging)
         finally:
             storage.remove_directory(staging)
         self.settled(run, cohort)
@@ -210,13 +210,14 @@ def merge_labels(
     run: Run,
     cohort: str,
     kind: SourceKind,
+    table: Table,
     files: Mapping[SourceFile, Labelled],
     brought: dict[str, Brought],
     staging: str,
 ) -> None:
-    """Puts what was written aside into `labels`. A column that a file lacks stays as it is for the file's entities.
-    What a file held before and holds no more goes."""
-    mine = {"cohort": cohort, "entity": kind.table.kind}
+    """Puts what was written aside into `labels`, of entities of `table`. A column that a file lacks stays as it is for
+    the file's entities. What a file held before and holds no more goes."""
+    mine = {"cohort": cohort, "entity": table.kind}
     new = [rows for _, rows in _labels(run, files, brought, staging)]
     for rows in new:
         run.lake.merge(LABELS, rows)

@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from genodl_spark.report.facts import Facts
     from genodl_spark.sources.arrival import Arrival
 
-BLOCK, REFERENCE, TRACKS = "block", "reference", "tracks"  # what options of the command line a kind may take
+BLOCK, REFERENCE, TRACKS, TRUTH = (
+    "block",
+    "reference",
+    "tracks",
+    "truth",
+)  # what options of the command line a kind may take
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _KEPT = 4096  # characters of a record in quarantine
 _NEEDED = ("cohort", "file")  # by which what a file brought is found again
@@ -93,6 +98,13 @@ class SourceKind(ABC):
     ) -> dict[str, Any]:
         """Headers of files of a kind that takes TRACKS, to whose rows values of these come, URIs of bigWigs by name.
         InputError where they do not go together; nothing has been written then."""
+        return dict(headers)
+
+    def with_truth(
+        self, headers: Mapping[str, Any], truth: str, confident: str, reference: str | None
+    ) -> dict[str, Any]:
+        """Headers of files of a kind that takes TRUTH, whose rows get labels from these: a VCF, and where it is sure
+        (BED), both URIs. InputError where they do not go together; nothing has been written then."""
         return dict(headers)
 
     def tables(self, headers: Mapping[str, Any]) -> list[SampleTable]:

@@ -23,11 +23,21 @@ from genodl_spark.job.run import Run, now
 from genodl_spark.lake import vacuum
 from genodl_spark.lake.delta import condition
 from genodl_spark.lake.entities import kind_of
+from genodl_spark.lake.files import Without
 from genodl_spark.lake.schema import OF_TASK, PERSON, SEQUENCE, Table, identifier
 from genodl_spark.lake.tables import TABLES
+from genodl_spark.lake.tables.calls import PILEUPS
 from genodl_spark.lake.tables.genomes import ALIGNMENTS
 from genodl_spark.lake.tables.ingested import LABELS, QUARANTINE, SAMPLE_SETS, SAMPLES, SOURCES
-from genodl_spark.lake.tables.learning import DATASETS, EVALUATIONS, EXAMPLES, HELD_OUT, MODELS, SPLITS
+from genodl_spark.lake.tables.learning import (
+    DATASETS,
+    EVALUATIONS,
+    EXAMPLES,
+    HELD_OUT,
+    MODELS,
+    PREDICTIONS,
+    SPLITS,
+)
 from genodl_spark.lake.tables.operations import FINDINGS, FORGOTTEN, RUNS
 from genodl_spark.lake.tables.portals import HARMONISATION, PORTAL_FILES, PROBES, UNITS
 from genodl_spark.sources.person import WITHDRAWN, Person, edited_json, names_people
@@ -52,6 +62,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
         lake.merge(FORGOTTEN, run.frame(FORGOTTEN, [{**where, "forgotten_at": now()}]))
     changed: list[Table] = []
     sets, others, brought = sample_sets(run, person), of_other_kinds(run, person), _brought(run, person)
+    alleles = _alleles(run, person)
     _add_orders(run, sets)
     grouped = _grouped_by_people(run, person.cohort)
     # Of splits last: they tell which models saw the person. Before them what tells of files,
@@ -66,6 +77,7 @@ def remove(run: Run, person: Person, everywhere: bool = True) -> tuple[list[Tabl
         if _removed(run, table, person, brought, sets, grouped, others, nobody or []):
             changed.append(table)
             log.info("%s: changed", table.name)
+    changed += [table for table in _without_alleles(run, person, alleles) if table not in changed]
     if _drop_orders(run, person.name) or sets:
         changed.append(SAMPLE_SETS)
     gone, left = 0, _remove_staging(run)
@@ -174,7 +186,7 @@ def _removed(
     if table is EXAMPLES:
         datasets = sorted(set(lake.rows(DATASETS, mine).column("dataset").to_pylist()) - others["dataset"])
         for name in (person.name, *brought) if datasets else ():
-            lake.rewrite(EXAMPLES, {"dataset": datasets, "entity_id": name}, _Blank(name, datasets))
+            lake.rewrite(EXAMPLES, {"dataset": datasets, "entity_id": name}, _Blank(pa.array([name]), datasets))
     elif "cohort" in table.column_names:
         more = brought if table.kind == OF_TASK else []
         for named in (one for name in (person.name, *more) for one in naming(run, table, replace(person, name=name))):
@@ -196,6 +208,27 @@ def _removed(
     if (among := grouped.get(table.name)) is not None:
         lake.rewrite(table, {**among, "group": person.name}, _Aliased(person, among, ["group"]))
     return lake.version(table) != before
+
+
+def _alleles(run: Run, person: Person) -> pa.Array:
+    """Candidate alleles of the person's reads: what was learnt of each goes by its own name, not the person's."""
+    if person.kind != PERSON or not run.lake.exists(PILEUPS):
+        return pa.array([], pa.string())
+    where = {"cohort": person.cohort, "sample_id": person.name}
+    return run.lake.rows(PILEUPS, where, columns=["variant_id"]).column(0).combine_chunks()
+
+
+def _without_alleles(run: Run, person: Person, alleles: pa.Array) -> list[Table]:
+    """Takes the labels, scores and examples of candidate alleles out; tables that changed."""
+    lake, mine = run.lake, {"cohort": person.cohort}
+    if not len(alleles):
+        return []
+    gone = Without({"cohort": pa.array([person.cohort]), "entity_id": alleles})
+    of_them = [table for table in (LABELS, PREDICTIONS, HELD_OUT, SPLITS) if lake.exists(table)]
+    changed = [table for table in of_them if lake.rewrite(table, mine, gone)]
+    if datasets := lake.rows(DATASETS, mine).column("dataset").to_pylist():
+        changed += [EXAMPLES] * lake.rewrite(EXAMPLES, {"dataset": datasets}, _Blank(alleles, datasets))
+    return changed
 
 
 def _brought(run: Run, person: Person) -> list[str]:
@@ -429,7 +462,7 @@ class _Blank:
     """Rows of prepared datasets emptied: their numbers stay, so that no other row is another one,
     and no training takes them."""
 
-    sample: str
+    entities: pa.Array
     datasets: list[str]
 
     @property
@@ -438,7 +471,7 @@ class _Blank:
 
     def _mine(self, rows: pa.Table) -> np.ndarray:
         found = pc.and_(
-            pc.equal(rows.column("entity_id"), self.sample), pc.is_in(rows.column("dataset"), pa.array(self.datasets))
+            pc.is_in(rows.column("entity_id"), self.entities), pc.is_in(rows.column("dataset"), pa.array(self.datasets))
         )
         return np.asarray(found.combine_chunks().to_numpy(zero_copy_only=False), bool)
 

@@ -59,7 +59,8 @@ def test_a_task_that_does_not_exist() -> None:
     with pytest.raises(
         InputError,
         match="expected ancestry, binding, biomarkers, expression_pretraining, gene_burden, methylation, multi_omics, "
-        "sequence_class, sequence_expression, sequence_pretraining, survival, tumor_type, variant_effect",
+        "sequence_class, sequence_expression, sequence_pretraining, survival, tumor_type, variant_calling, "
+        "variant_effect",
     ):
         config.load("tumour")
 
