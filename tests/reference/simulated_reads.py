@@ -34,8 +34,9 @@ _CONTEXT = 11  # bases before a systematic error that decide of it
 class Hardness:
     """`slippage`: chance that a run of 5 equal bases is read one shorter or longer, `growth` times as much with each
     further base, at most `most`. `systematic`: share of contexts of 12 bases whose last is misread in `misread` of the
-    reads of that strand, and has a quality of `doubted` at most in all of them. `duplicates`: share of pairs that come
-    twice. `overstated`: what is added to qualities."""
+    reads of that strand, and has a quality of `doubted` at most in all of them. `contexts`: which draw of them; what
+    learnt from one may know it by heart. `duplicates`: share of pairs that come twice. `overstated`: what is added to
+    qualities."""
 
     slippage: float = 2e-4
     growth: float = 1.9
@@ -43,6 +44,7 @@ class Hardness:
     systematic: float = 1 / 50_000
     misread: float = 0.2
     doubted: int = 20
+    contexts: int = 0
     duplicates: float = 0.08
     overstated: int = 3
 
@@ -193,6 +195,7 @@ def systematic(
     context = np.zeros((len(bases), length - _CONTEXT), np.uint64)
     for back in range(_CONTEXT + 1):
         context = context * np.uint64(4) + code[:, back : length - _CONTEXT + back]
+    context += np.uint64(hard.contexts) << np.uint64(2 * (_CONTEXT + 1))
     mixed = (context * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(40)
     row, column = np.nonzero(mixed < hard.systematic * 2**24)
     doubted = qualities.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,13 @@ def test_contexts_are_misread_at_their_rate_and_always_as_the_same_base() -> Non
     for row, column in np.argwhere(wrong):
         as_what.setdefault(bases[row, column - 11 : column + 1].tobytes(), set()).add(int(found[row, column]))
     assert {len(one) for one in as_what.values()} == {1}
+    drawn_by = []
+    for draw in (0, 1):
+        other = replace(hard, contexts=draw)
+        drawn_by.append(simulated_reads.systematic(bases, qualities, other, np.random.default_rng(1))[1] < ord("I"))
+    assert (drawn_by[0] == (doubted < ord("I"))).all()
+    assert drawn_by[1].sum() == pytest.approx(room / 200, rel=0.1)
+    assert not (drawn_by[0] & drawn_by[1]).any()
 
 
 def test_runs_slip_at_the_rate_of_their_length() -> None:
