@@ -18,8 +18,13 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument(
         "--region", metavar="CHR:FROM-TO", help="only this part, 1-based, both ends included, such as chr20:1,000-2,000"
     )
+    made.add_argument(
+        "--model",
+        metavar="ID",
+        help="network that judges, too; default: the newest of variant_calling, if there is one",
+    )
     return run_job(
-        "call", made, lambda run, a: pipeline("call:call")(run, a.output, a.cohort, a.sample, a.region), argv
+        "call", made, lambda run, a: pipeline("call:call")(run, a.output, a.cohort, a.sample, a.region, a.model), argv
     )
 
 

@@ -24,6 +24,9 @@ class Calling(Section):
         description="QUAL below which a call has the filter LowQual. 3 is as likely a variant as none, so that what is "
         "called is what is likelier.",
     )
+    network: bool = Field(
+        True, description="The newest model of variant_calling judges beside the likelihood, where there is one."
+    )
     gvcf: bool = Field(False, description="The VCF has blocks of bases at which reads show the reference, too.")
     sites: Text = Field("", description="A VCF with an index, whose alleles are answered whatever the reads show.")
     father: Text = Field("", description="Sample of the cohort that is the father: called together with the child.")

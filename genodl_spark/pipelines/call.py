@@ -18,10 +18,12 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.session import task_slots
+from genodl_spark.features.pileups import NAMES
 from genodl_spark.formats import alignment, bgzf
 from genodl_spark.formats.vcf import called as vcf_text
 from genodl_spark.formats.vcf.assembled import LONGEST_TBI, put_together
@@ -35,15 +37,20 @@ from genodl_spark.lake.discarded import discard
 from genodl_spark.lake.parts import Part
 from genodl_spark.lake.tables.calls import CALLS
 from genodl_spark.lake.tables.genomes import ALIGNMENTS
+from genodl_spark.lake.tables.learning import MODELS
 from genodl_spark.registry.calling import COUNTED, REPORT, Sample, Tile, Work, call_shards, count_gaps, covered
+from genodl_spark.registry.models import Chosen, model_of, newest
 
 log = logging.getLogger("genodl")
 
+TASK, ENCODING = "variant_calling", "pileups"
 _SHARDS_A_SLOT = 4
 _FITTED = 64  # tiles that gaps by error are counted in
 
 
-def call(run: Run, output: str, cohort: str | None, sample: str | None, region: str | None) -> None:
+def call(
+    run: Run, output: str, cohort: str | None, sample: str | None, region: str | None, model: str | None = None
+) -> None:
     """Writes the calls of a sample, or of a region of it, to `output` with its index, and to `calls`; together with its
     parents where `call.father` and `call.mother` name them.
 
@@ -66,7 +73,8 @@ def call(run: Run, output: str, cohort: str | None, sample: str | None, region: 
     tiles = _tiles(contigs, wanted)
     if run.settings.call.sites:
         vcf_text.alleles_within(run.settings.call.sites, tiles[0].chrom, 0, 1)
-    digest = _fingerprint(run, name, samples, reference, headers, wanted)
+    network = _network(run, model, len(samples))
+    digest = _fingerprint(run, name, samples, reference, headers, wanted, network)
     if _there(run, name, samples, digest, target):
         run.report.status = "unchanged"
         run.wrote(CALLS, 0)
@@ -82,6 +90,8 @@ def call(run: Run, output: str, cohort: str | None, sample: str | None, region: 
         shards = _shards(tiles, work.asked.shards or _SHARDS_A_SLOT * task_slots(run.spark))
         log.info("calling %s: %d tiles of %d bases in %d shards", ", ".join(names), len(tiles), TILE, len(shards))
         work = replace(work, gaps=_gaps(run, work, every))
+        if network is not None:
+            work = replace(work, model=network.files, model_id=network.row.model_id)
         spread = run.spark.range(0, len(shards), 1, len(shards))
         found = spread.mapInArrow(partial(call_shards, shards=shards, work=work), _spark_types(REPORT)).collect()
         parts = [Part.from_json(row.part) for row in found if row.part]
@@ -100,6 +110,29 @@ def call(run: Run, output: str, cohort: str | None, sample: str | None, region: 
     run.wrote(CALLS, sum(part.rows for part in parts))
     run.report.metrics.update(records=records, bytes=size, tiles=len(tiles), shards=len(shards))
     log.info("%s: %d records, %d bytes", output, records, size)
+
+
+def _network(run: Run, model: str | None, samples: int) -> Chosen | None:
+    """The model named, else the newest of the task, where there is one and `call.network` asks for it; the likelihood
+    alone judges a family."""
+    if samples > 1 or (model is None and not run.settings.call.network):
+        if model is not None:
+            found = "found a model for a child and its parents"
+            raise InputError(f"{found}; expected none: the likelihood alone judges them", "--model")
+        return None
+    rows = run.lake.rows(MODELS, {"task": TASK})
+    if model is not None:
+        rows = rows.filter(pc.equal(rows.column("model_id"), model))
+        if not rows.num_rows:
+            raise InputError(f"found no model {model} of task {TASK}; expected one of genodl list models", "--model")
+    if not rows.num_rows:
+        run.report.warn(f"no model of task {TASK} is in the lake: the likelihood alone judges")
+        return None
+    chosen = model_of(run, MODELS.row(newest(rows)))
+    if chosen.card.transform != ENCODING or chosen.card.features != NAMES:
+        text = f"found model {chosen.row.model_id}, which reads {chosen.card.transform}"
+        raise InputError(f"{text}; expected one trained on candidates as they are packed today", "--model")
+    return chosen
 
 
 def _gaps(run: Run, work: Work, contigs: dict[str, int]) -> tuple[np.ndarray, ...]:
@@ -226,6 +259,7 @@ def _fingerprint(
     reference: str,
     headers: Sequence[alignment.Header],
     wanted: Region | None,
+    network: Chosen | None,
 ) -> str:
     """Hash of what calls are made from. Files by when and how large they were written: reads are large."""
     asked = run.settings.call.model_dump(exclude={"shards"})
@@ -234,7 +268,8 @@ def _fingerprint(
     texts = [hashlib.sha256(header.text.encode()).hexdigest() for header in headers]
     of = [one.__dict__ for one in samples]
     region = None if wanted is None else wanted.text
-    return fingerprint(cohort, of, reference, seen, texts, asked, region, code_of(__name__))[:32]
+    judge = None if network is None else [network.row.model_id, network.files.hashes]
+    return fingerprint(cohort, of, reference, seen, texts, asked, region, judge, code_of(__name__))[:32]
 
 
 def _there(run: Run, cohort: str, samples: Sequence[Sample], digest: str, target: str) -> bool:

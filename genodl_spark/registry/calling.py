@@ -17,6 +17,7 @@ from genodl_spark.formats.vcf.assembled import LEVEL
 from genodl_spark.genetics.calling.alleles import Allele, of_vcf, piled
 from genodl_spark.genetics.calling.calls import Record, recorded, recorded_trios, rows
 from genodl_spark.genetics.calling.gap_errors import COLUMNS, counted
+from genodl_spark.genetics.calling.pileups import of_tile, written
 from genodl_spark.genetics.calling.reads import LEFT_OUT, Reads
 from genodl_spark.genetics.calling.reference_blocks import blocks
 from genodl_spark.genetics.calling.tile import MARGIN, TILE, called, reads_of
@@ -26,6 +27,8 @@ from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.genome.reference import Reference
 from genodl_spark.lake.parts import PartWriter
 from genodl_spark.lake.tables.calls import CALLS
+from genodl_spark.learning import predictor
+from genodl_spark.learning.model_files import ModelFiles
 
 COUNTED = pa.schema([(name, pa.int64()) for name in ("sample", *COLUMNS)])
 REPORT = pa.schema([("shard", pa.int32()), ("part", pa.string()), ("uri", pa.string()), ("records", pa.int64())])
@@ -53,7 +56,7 @@ class Sample:
 @dataclass(frozen=True)
 class Work:
     """What is called: a sample, or child, father and mother; the FASTA; where rows (named after `task`) and text go;
-    how often reads of each sample have gaps by error, see `gap_errors`."""
+    how often reads of each sample have gaps by error, see `gap_errors`; the network that judges, too."""
 
     cohort: str
     samples: tuple[Sample, ...]
@@ -64,6 +67,8 @@ class Work:
     task: str
     aside: str
     gaps: tuple[np.ndarray | None, ...] = (None, None, None)
+    model: ModelFiles | None = None
+    model_id: str | None = None
 
 
 def count_gaps(
@@ -102,7 +107,7 @@ def call_shards(
 ) -> Iterator[pa.RecordBatch]:
     """For mapInArrow over numbers of shards: writes what is called in each, a tile in memory at a time; REPORT."""
     reference = Reference(work.reference)
-    fixed = {"cohort": work.cohort, "fingerprint": work.fingerprint}
+    fixed = {"cohort": work.cohort, "fingerprint": work.fingerprint, "model_id": work.model_id}
     names = [sample.name for sample in work.samples]
     for number in (i for batch in batches for i in batch.column(0).to_pylist()):
         parts = PartWriter(CALLS, work.table, f"{work.task}-{number:05d}")
@@ -142,13 +147,24 @@ def _called(tile: Tile, work: Work, reference: Reference) -> tuple[list[Record],
     pileup = piled(reads[0], letters, first, asked.min_base_quality)
     # of a gVCF those before the tile, too, as they may reach into it
     sites = called(pileup, reads[0], first if asked.gvcf else tile.start, tile.end, asked, forced, work.gaps[0])
-    near = recorded(sites, forced, asked.min_quality)
+    near = recorded(sites, forced, asked.min_quality, _network(reads[0], letters, first, tile, work))
     records = [record for record in near if record.site.pos >= tile.start]
     lines = [(record.site.pos, 1, text_of.line(record, tile.chrom)) for record in records]
     if asked.gvcf:
         apart = blocks(pileup, [record.site for record in near], tile.start, tile.end)
         lines += [(block.start, 0, text_of.block_line(block, tile.chrom)) for block in apart]
     return records, [line for _, _, line in sorted(lines, key=lambda one: one[:2])]
+
+
+def _network(
+    reads: Reads, letters: np.ndarray, first: int, tile: Tile, work: Work
+) -> dict[tuple[int, str, str], np.ndarray]:
+    """What the network says of the candidates of a tile: chances of 0, 1, 2 copies."""
+    if work.model is None:
+        return {}
+    found = of_tile(reads, letters, first, tile.start, tile.end, work.asked, work.gaps[0])
+    chances = predictor.cached(work.model)(found.x) if len(found.x) else np.zeros((0, 3))
+    return {written(one, letters, first): row for one, row in zip(found.alleles, chances, strict=True)}
 
 
 def _letters(tile: Tile, reference: Reference) -> tuple[np.ndarray, int]:

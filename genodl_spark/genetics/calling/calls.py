@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 
 from genodl_spark.genetics.calling.alleles import Allele
 from genodl_spark.genetics.calling.genotypes import Site, pairs, position
+from genodl_spark.genetics.calling.judged import NETWORK_REFERENCE, Place, judged
 from genodl_spark.genetics.calling.trio import TrioSite
 from genodl_spark.lake.tables.calls import CALLS
 
@@ -20,6 +22,7 @@ PASS, LOW_QUALITY, NO_READS = "PASS", "LowQual", "NoReads"
 FILTERS = {
     LOW_QUALITY: "It is hardly likelier that there is a variant than that there is none",
     NO_READS: "The site was asked for, and no read says anything of it",
+    NETWORK_REFERENCE: "The likelihood is sure of a variant, the network says that there is none",
 }
 _HIGHEST = 99  # GQ, as other callers have it
 Fixed: TypeAlias = Mapping[str, object]
@@ -57,15 +60,25 @@ class Record:
         return self.calls[0].site
 
 
-def recorded(sites: Sequence[Site], forced: Iterable[Allele], least_quality: float) -> list[Record]:
+def recorded(
+    sites: Sequence[Site],
+    forced: Iterable[Allele],
+    least_quality: float,
+    network: Mapping[Place, np.ndarray] | None = None,
+) -> list[Record]:
     """Records of those sites whose likeliest genotype has another allele than the reference, and of those that hold an
-    allele that was `forced`."""
+    allele that was `forced`. `network`: what it says of candidates, see `judged.judged`."""
     asked = {(position(allele), allele.change != 0) for allele in forced}
     found = []
     for site in sites:
+        both = judged(site, network or {})
+        last = site if both is None else both.site
         wanted = (site.pos, any(len(alt) != len(site.ref) for alt in site.alts)) in asked
-        if wanted or site.genotype not in (None, (0, 0)):
-            found.append(Record((_call(site),), _filter([site], site.variant, least_quality), site.variant))
+        if wanted or last.genotype not in (None, (0, 0)):
+            overruled = both is not None and both.overruled
+            why = NETWORK_REFERENCE if overruled else _filter([last], last.variant, least_quality)
+            said = {} if both is None else {f"network_{n}": float(c) for n, c in enumerate(both.network[0])}
+            found.append(Record((Call(last, _likelihood(site) | said),), why, last.variant))
     return found
 
 
@@ -74,7 +87,7 @@ def recorded_trios(sites: Sequence[TrioSite], least_quality: float) -> list[Reco
     found = []
     for one in sites:
         if any(site.genotype not in (None, (0, 0)) for site in one.members):
-            calls = tuple(_call(site) for site in one.members)
+            calls = tuple(Call(site, _likelihood(site)) for site in one.members)
             found.append(Record(calls, _filter(one.members, one.variant, least_quality), one.variant, one.de_novo))
     return found
 
@@ -85,9 +98,9 @@ def _filter(sites: Sequence[Site], quality: float, least: float) -> str:
     return LOW_QUALITY if quality < least and any(site.genotype not in (None, (0, 0)) for site in sites) else PASS
 
 
-def _call(site: Site) -> Call:
+def _likelihood(site: Site) -> dict[str, float]:
     names = [f"likelihood_{low}/{high}" for low, high in pairs(len(site.alts) + 1)]
-    return Call(site, dict(zip(names, site.posterior.tolist(), strict=True)))
+    return dict(zip(names, site.posterior.tolist(), strict=True))
 
 
 def rows(records: Sequence[Record], contig: str, chrom: str, samples: Sequence[str], fixed: Fixed) -> pa.RecordBatch:

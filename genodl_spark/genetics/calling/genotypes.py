@@ -43,6 +43,7 @@ class Site:
     variant: float
     ad: np.ndarray
     depth: int
+    shown: bool = False  # whether so many reads show another allele that it is never the reference, see SHOWN
 
     @property
     def quality(self) -> float:
@@ -242,4 +243,5 @@ def _site(
         float(min(variant, _LARGEST)),
         ad,
         len(of),
+        bool(shown),
     )

@@ -2,7 +2,8 @@
 
 The network says of each allele how likely a genome has 0, 1 or 2 copies of it, and has seen what the likelihood says:
 its chances, calibrated on rows that it did not learn from, are those of both. One of them never undoes a call in
-silence: where the likelihood is sure of a variant and the network of none, the call stays, and says so.
+silence: where the likelihood is sure of a variant, or most of many reads show one, and the network says that there is
+none, the call stays, and says so.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def judged(site: Site, network: Mapping[Place, np.ndarray]) -> Judged | None:
     genotypes = pairs(len(site.alts) + 1)
     both = together(chances, genotypes)
     best = int(both.argmax())
-    overruled = genotypes[best] == (0, 0) != site.genotype and site.quality >= SURE
+    overruled = genotypes[best] == (0, 0) != site.genotype and (site.quality >= SURE or site.shown)
     if overruled:
         return Judged(site, True, chances)
     return Judged(
