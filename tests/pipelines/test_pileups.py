@@ -9,11 +9,11 @@ import pytest
 
 from genodl_spark.genetics.calling.pileups import WIDTH
 from genodl_spark.lake.delta import Lake
-from genodl_spark.lake.tables.calls import PILEUPS
+from genodl_spark.lake.tables.calls import CALLS, PILEUPS
 from genodl_spark.lake.tables.genomes import ALIGNMENTS
 from genodl_spark.lake.tables.ingested import LABELS
-from genodl_spark.lake.tables.learning import EXAMPLES, PREDICTIONS, SPLITS
-from jobs import evaluate, forget, ingest, predict, train
+from genodl_spark.lake.tables.learning import EXAMPLES, MODELS, PREDICTIONS, SPLITS
+from jobs import call, evaluate, forget, ingest, predict, train
 from tests.genetics.calling.labelled_reads import written
 
 LENGTH, SURE = 4_000, (600, 3_400)
@@ -56,6 +56,22 @@ def test_candidates_get_labels_and_a_network_learns_them(
     predicted = lake.read(PREDICTIONS).select("entity_id", "predicted", "probabilities").collect()
     assert {row.entity_id for row in predicted} == rows.keys()
     assert np.mean([row.predicted == told[row.entity_id].label for row in predicted]) > 0.9
+    out = ("--output", str(tmp_path / "o.vcf.gz"))
+    code, report, said = genodl(call, *out, *at)
+    assert code == 0, said
+    (model,) = {row.model_id for row in lake.read(MODELS).collect()}
+    calls = lake.read(CALLS).collect()
+    assert len(calls) == report["metrics"]["records"] > 20
+    assert {row.model_id for row in calls} == {model}
+    for row in calls:
+        said_by_network = [row.evidence[f"network_{copies}"] for copies in range(3)]
+        assert sum(said_by_network) == pytest.approx(1, abs=1e-5)
+        if "," not in row.alt and row.filter == "PASS":
+            assert row.gt == ("0/0", "0/1", "1/1")[int(np.argmax(said_by_network))]
+    assert genodl(call, *out, "--model", model, *at)[1]["status"] == "unchanged"
+    assert genodl(call, *out, "--set", "call.network=false", *at)[0] == 0
+    assert {row.model_id for row in lake.read(CALLS).collect()} == {None}
+    assert "found no model nobody of task variant_calling" in genodl(call, *out, "--model", "nobody", *at)[2]
     assert genodl(forget, "--cohort", "c", "--sample", "S", *at)[0] == 0
     assert lake.count(PILEUPS) == lake.count(LABELS) == lake.count(PREDICTIONS) == lake.count(SPLITS) == 0
     examples = lake.read(EXAMPLES).select("entity_id", "x").collect()
