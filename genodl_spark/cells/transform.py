@@ -72,5 +72,5 @@ class GeneSums:
         """rows: cells; places: int64, which gene each of their features is; kept: bool (cells,)."""
         entries = rows.entries[packing.runs(rows.starts[kept], rows.counts[kept])]
         genes = places[entries["place"]]
-        self.sums += np.bincount(genes, entries["value"].astype(np.float64), len(self.sums))
+        self.sums += np.bincount(genes, np.rint(entries["value"] * UNIT) / UNIT, len(self.sums))  # exact
         self.detected += np.bincount(genes, entries["value"] != 0, len(self.sums))

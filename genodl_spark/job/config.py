@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, model_validator
 
+from genodl_spark.cells.settings import Cluster
 from genodl_spark.core import own_code, redaction
 from genodl_spark.core.errors import InputError
 from genodl_spark.core.own_code import Code
@@ -274,6 +275,7 @@ class Settings(Section):
     ingest: Ingest = Ingest()
     qc: QualityControl = QualityControl()
     call: Calling = Calling()
+    cluster: Cluster = Cluster()
     annotation: str = Field(
         "", description="Cohort of the annotation that annotate takes; empty for the only one in the lake."
     )

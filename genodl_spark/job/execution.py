@@ -101,6 +101,7 @@ WRITES = {
     "qc",
     "annotate",
     "call",
+    "cluster",
     "prepare",
     "train",
     "tune",

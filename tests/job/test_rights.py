@@ -37,6 +37,7 @@ VERBS = {
     "qc": ["--cohort", "c"],
     "annotate": ["--cohort", "c"],
     "call": ["--output", "c.vcf.gz"],
+    "cluster": [],
     "prepare": ["tumor_type"],
     "train": ["tumor_type"],
     "tune": ["tumor_type"],

@@ -217,7 +217,7 @@ def test_statements_are_judged_from_their_plan(spark: SparkSession, lake: Lake) 
         with pytest.raises(
             InputError,
             match=f"found relation {name}, expected one of the lake's views: alignments, annotations, attributions, "
-            "biomarkers, calls, cells, consequences, datasets, enrichment, evaluations, ",
+            "biomarkers, calls, cells, clusters, consequences, datasets, enrichment, evaluations, ",
         ):
             views.register(lake, [name])
 

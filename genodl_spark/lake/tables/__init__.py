@@ -7,9 +7,19 @@ Types are written as Spark SQL types. Coordinates are 1-based and closed. Timest
 from __future__ import annotations
 
 from genodl_spark.lake.schema import Table
-from genodl_spark.lake.tables import calls, consequences, genetics, genomes, ingested, learning, operations, portals
+from genodl_spark.lake.tables import (
+    calls,
+    cells,
+    consequences,
+    genetics,
+    genomes,
+    ingested,
+    learning,
+    operations,
+    portals,
+)
 
-_FILES = (ingested, portals, genomes, learning, genetics, consequences, calls, operations)
+_FILES = (ingested, portals, genomes, learning, genetics, consequences, calls, cells, operations)
 TABLES: dict[str, Table] = {
     table.name: table for file in _FILES for table in vars(file).values() if isinstance(table, Table)
 }
