@@ -18,7 +18,7 @@ from genodl_spark.genetics.calling.haplotypes import Evidence, Window
 SUBSTITUTIONS, INDELS = 1e-3, 2e-4  # heterozygous sites per base of a human genome
 SYSTEMATIC = 1e-4 / 3  # of bases are misread again and again, and as this one of the others
 MISREAD = 0.05, 0.1, 0.2, 0.4  # in how many of the molecules, all of these alike
-# An allele that so many reads show, and half of those over the place, is called even where errors would be likelier,
+# An allele that so many reads show, and a third of those over the place, is called even where errors would be likelier,
 # such as a base less in a long run of one; QUAL then says so, and with it FILTER.
 SHOWN = 20
 _TRANSITIONS = "AG", "GA", "CT", "TC"
@@ -200,7 +200,7 @@ def _site(
     variant = 10 / np.log(10) * (joint.max() - joint[0] + np.log(posterior.sum()))  # of very small chances, too
     posterior /= posterior.sum()
     best = int(posterior.argmax())
-    shown = [number for number, a in enumerate(alleles, 1) if a.reads >= SHOWN and 2 * a.reads >= a.depth]
+    shown = [number for number, a in enumerate(alleles, 1) if a.reads >= SHOWN and 3 * a.reads >= a.depth]
     if best == 0 and shown:
         having = [any(number in pair for number in shown) for pair in pairs(len(alleles) + 1)]
         best = int(np.where(having, posterior, -1).argmax())

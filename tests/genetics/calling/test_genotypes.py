@@ -193,7 +193,9 @@ def test_very_unlikely_genotypes_have_finite_likelihoods() -> None:
     assert site.pl.tolist() == [0, round(400 * 10 * math.log10(2 / (1 + FLOOR))), 10_000] and site.quality == 100
 
 
-@pytest.mark.parametrize(("reads_", "depth", "genotype"), [(20, 30, (0, 1)), (20, 41, (0, 0)), (19, 30, (0, 0))])
+@pytest.mark.parametrize(
+    ("reads_", "depth", "genotype"), [(20, 30, (0, 1)), (20, 60, (0, 1)), (20, 61, (0, 0)), (19, 30, (0, 0))]
+)
 def test_what_most_reads_show_is_never_the_reference(reads_: int, depth: int, genotype: tuple[int, int]) -> None:
     """However likely errors are: as QUAL says."""
     (site,) = told((replace(SNV, reads=reads_, depth=depth),), [[0], [1]], [[1, 0.8]] * 20)
