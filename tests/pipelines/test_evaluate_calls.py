@@ -9,6 +9,7 @@ import pysam.bcftools
 import pytest
 from pyspark.sql import SparkSession
 
+from genodl_spark.core import session
 from genodl_spark.pipelines import evaluate_calls
 from jobs import evaluate
 from jobs import report as report_job
@@ -32,6 +33,12 @@ def written(path: Path, text: str) -> str:
     head = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\ts\n"
     path.write_text(META + head + "".join(lines))
     return str(path)
+
+
+@pytest.fixture(autouse=True)
+def keeps_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verb is called as from a command line, which ends the session of the other tests, too."""
+    monkeypatch.setattr(session, "stop", lambda: None)
 
 
 @pytest.fixture
