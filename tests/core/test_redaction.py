@@ -117,7 +117,7 @@ def test_arguments_and_stored_settings_lose_secrets() -> None:
         ],
     )
     text = config.stored(settings)
-    assert "planted" not in text and json.loads(text)["tracking"]["uri"] == "mysql://u:***@h/d"
+    assert "planted-secret" not in text and json.loads(text)["tracking"]["uri"] == "mysql://u:***@h/d"
     assert settings.tracking.uri == "mysql://u:planted-secret@h/d"
     back, passed = config.from_stored(text, "x")
     assert (back.model, back.split, back.implementation, passed) == (

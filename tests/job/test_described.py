@@ -59,12 +59,13 @@ def test_options_of_networks_come_from_their_constructors(tmp_path: Path) -> Non
     settings = config.load("binding", None, ["model.dropout=0.4"])
     assert {one.of: (one.type, one.default, one.value) for one in described(settings, "model.channels")} == {
         "cnn": ("list of whole numbers", [64], [32, 48]),
+        "pileup": ("list of whole numbers", None, None),
         "rnn": ("whole number", 64, 64),
     }
     assert {one.type for one in described(settings, "model.pooling")} == {"text or list of texts"}
     dropout = {one.of: (one.value, one.description) for one in described(settings, "model.dropout")}
     assert (
-        set(dropout) == {"autoencoder", "cnn", "fusion", "mlp", "rnn"}
+        set(dropout) == {"autoencoder", "cnn", "fusion", "mlp", "pileup", "rnn"}
         and dropout["cnn"][0] == 0.4
         and dropout["rnn"][0] == 0.0
     )

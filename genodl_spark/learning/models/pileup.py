@@ -73,10 +73,12 @@ class _Reads(nn.Module):
 
 class Network(nn.Module):
     """The four inputs of `encodings/pileups.py` -> logits of 0, 1 and 2 copies (M, B, 3): the likelihood's logarithms,
-    times a learnt factor, and what the layers (`hidden`, with `dropout`) and the network over reads (`channels`) add.
+    times a learnt factor, and what layers over counts and evidence and a network over reads add.
 
-    In training a row's reads are not looked at with a chance of `unread`, so that the layers learn to answer alone. In
-    evaluation they are not where layers and likelihood name the same number of copies with a chance of at least `sure`.
+    `hidden`: widths of the layers. `channels`: of each stage of the network over reads. `dropout`: share of hidden
+    units of the layers dropped in training. `unread`: share of rows whose reads are not looked at in training, so that
+    the layers learn to answer alone. `sure`: chance of one number of copies, by layers and likelihood alike, from
+    which on reads are not looked at in evaluation.
     """
 
     def __init__(
