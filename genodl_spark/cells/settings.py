@@ -30,7 +30,7 @@ class Cluster(Section):
     count: int = Field(
         0, ge=0, description="How many clusters there are, where that is known; 0: as many as the resolution gives."
     )
-    subsamples: int = Field(20, ge=2, description="Subsamples of the cells that are clustered to see what comes back.")
+    subsamples: int = Field(60, ge=2, description="Subsamples of the cells that are clustered to see what comes back.")
     share: float = Field(0.8, gt=0.5, lt=1, description="Share of the cells that a subsample has.")
     null_sets: int = Field(
         19, ge=2, description="Sets of cells drawn from one normal distribution that stability is held against."
