@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.harness import Cluster, two_classes
+from tests.public_data import DATA
 
 pytestmark = pytest.mark.timeout(900)  # a cold JVM per job, on a machine that may have two cores
+READS = DATA / "vc_na12878_chr20" / "NA12878.chr20.bam"
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,22 @@ def test_an_input_error_is_one_line(two_workers: Cluster, lake: Path) -> None:
     done = two_workers.submit("query", "SELECT nothing FROM samples", "--lake", str(lake))
     assert (done.code, done.report["status"]) == (2, "failed")
     assert done.stderr.startswith("genodl: error: SQL: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not READS.exists(), reason=f"{READS} is not there")
+def test_calls_are_the_same_from_one_executor_and_from_two(two_workers: Cluster, tmp_path: Path) -> None:
+    lake, out, found = str(tmp_path / "lake"), tmp_path / "o.vcf.gz", []
+    given = ("--cohort", "c", "--reference", str(READS.parent / "ucsc.hg19.chr20.unittest.fasta.gz"), "--lake", lake)
+    done = two_workers.submit("ingest", "alignments", str(READS), *given)
+    assert done.code == 0, done.stderr
+    for most in ("1", "2"):
+        asked = ("--region", "chr20:9,800,001-10,200,000", "--output", str(out), "--lake", lake)
+        done = two_workers.submit("call", *asked, conf={"spark.cores.max": most})
+        assert done.code == 0, done.stderr
+        assert done.report["metrics"]["records"] > 100
+        found.append(out.read_bytes())
+        out.unlink()
+    assert found[0] == found[1]
 
 
 def test_executors_and_ranks_run_the_wheel(two_workers: Cluster) -> None:
