@@ -26,8 +26,9 @@ from genodl_spark.core.session import task_slots
 from genodl_spark.features.pileups import NAMES
 from genodl_spark.formats import alignment, bgzf
 from genodl_spark.formats.vcf import called as vcf_text
-from genodl_spark.formats.vcf.assembled import LONGEST_TBI, put_together
-from genodl_spark.genetics.calling.gap_errors import fitted_gaps, gathered
+from genodl_spark.formats.vcf.assembled import LONGEST_TBI, put_together, target_of
+from genodl_spark.formats.vcf.indexed import alleles_within
+from genodl_spark.genetics.calling.gap_errors import FITTED_TILES, fitted_gaps, gathered
 from genodl_spark.genetics.calling.tile import TILE
 from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.genome.reference import Reference
@@ -45,7 +46,6 @@ log = logging.getLogger("genodl")
 
 TASK, ENCODING = "variant_calling", "pileups"
 _SHARDS_A_SLOT = 4
-_FITTED = 64  # tiles that gaps by error are counted in
 
 
 def call(
@@ -57,12 +57,8 @@ def call(
     The same reads, reference, settings and code give the same bytes. Rows of `calls` of these samples on the contigs at
     hand are replaced.
     """
-    if not output.endswith(".vcf.gz"):
-        raise InputError(f"found {output}; expected a name that ends in .vcf.gz", "--output")
+    target = target_of(output)
     wanted = None if region is None else parse_region(region)
-    target = storage.absolute(output)
-    if storage.kind(target) == "directory":
-        raise InputError("a directory is there; expected the name of a file", output)
     run.require_lake()
     version = run.sources.version(ALIGNMENTS)
     among = run.lake.rows(ALIGNMENTS, {}, version, ["cohort"]).column(0).unique().to_pylist()
@@ -72,7 +68,7 @@ def call(
     contigs = every if wanted is None else _only(every, wanted)
     tiles = _tiles(contigs, wanted)
     if run.settings.call.sites:
-        vcf_text.alleles_within(run.settings.call.sites, tiles[0].chrom, 0, 1)
+        alleles_within(run.settings.call.sites, tiles[0].chrom, 0, 1)
     network = _network(run, model, len(samples))
     digest = _fingerprint(run, name, samples, reference, headers, wanted, network)
     if _there(run, name, samples, digest, target):
@@ -137,7 +133,7 @@ def _network(run: Run, model: str | None, samples: int) -> Chosen | None:
 
 def _gaps(run: Run, work: Work, contigs: dict[str, int]) -> tuple[np.ndarray, ...]:
     """How often reads of each sample have gaps by error, by tiles all over its file, whatever region is called."""
-    tiles = [covered(sample, work.reference, contigs, _FITTED) for sample in work.samples]
+    tiles = [covered(sample, work.reference, contigs, FITTED_TILES) for sample in work.samples]
     numbers = len(work.samples) * max(map(len, tiles))
     counts = [np.zeros((0, len(COUNTED.names) - 1), np.int64) for _ in work.samples]
     if numbers:

@@ -25,7 +25,7 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.formats import bgzf
 from genodl_spark.formats.vcf import reader
 from genodl_spark.formats.vcf import writer as vcf_writer
-from genodl_spark.formats.vcf.assembled import LEVEL, LONGEST_TBI, put_together
+from genodl_spark.formats.vcf.assembled import LEVEL, LONGEST_TBI, put_together, target_of
 from genodl_spark.genome.contigs import shared_contig
 from genodl_spark.job.region import Region, parse_region
 from genodl_spark.job.run import Run
@@ -69,12 +69,8 @@ def export(run: Run, output: str, cohort: str | None, region: str | None, sample
 
     Both are there whole or not at all. The same lake and arguments give the same bytes.
     """
-    if not output.endswith(".vcf.gz"):
-        raise InputError(f"found {output}; expected a name that ends in .vcf.gz", "--output")
+    target = target_of(output)
     wanted = None if region is None else parse_region(region)
-    target = storage.absolute(output)
-    if storage.kind(target) == "directory":
-        raise InputError("a directory is there; expected the name of a file", output)
     run.require_lake()
     name = run.cohort(cohort, _cohorts(run), "VCFs")
     found = _cohort(run, name)

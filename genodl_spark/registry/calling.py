@@ -14,9 +14,11 @@ from genodl_spark.core.errors import InputError
 from genodl_spark.formats import alignment, bgzf
 from genodl_spark.formats.vcf import called as text_of
 from genodl_spark.formats.vcf.assembled import LEVEL
+from genodl_spark.formats.vcf.indexed import alleles_within
 from genodl_spark.genetics.calling.alleles import Allele, of_vcf, piled
 from genodl_spark.genetics.calling.calls import Record, recorded, recorded_trios, rows
 from genodl_spark.genetics.calling.gap_errors import COLUMNS, counted
+from genodl_spark.genetics.calling.judged import Place
 from genodl_spark.genetics.calling.pileups import of_tile, written
 from genodl_spark.genetics.calling.reads import LEFT_OUT, Reads
 from genodl_spark.genetics.calling.reference_blocks import blocks
@@ -146,8 +148,9 @@ def _called(tile: Tile, work: Work, reference: Reference) -> tuple[list[Record],
         return [], []
     pileup = piled(reads[0], letters, first, asked.min_base_quality)
     # of a gVCF those before the tile, too, as they may reach into it
-    sites = called(pileup, reads[0], first if asked.gvcf else tile.start, tile.end, asked, forced, work.gaps[0])
-    near = recorded(sites, forced, asked.min_quality, _network(reads[0], letters, first, tile, work))
+    since = first if asked.gvcf else tile.start
+    sites = called(pileup, reads[0], since, tile.end, asked, forced, work.gaps[0])
+    near = recorded(sites, forced, asked.min_quality, _network(reads[0], letters, first, since, tile.end, work))
     records = [record for record in near if record.site.pos >= tile.start]
     lines = [(record.site.pos, 1, text_of.line(record, tile.chrom)) for record in records]
     if asked.gvcf:
@@ -157,12 +160,13 @@ def _called(tile: Tile, work: Work, reference: Reference) -> tuple[list[Record],
 
 
 def _network(
-    reads: Reads, letters: np.ndarray, first: int, tile: Tile, work: Work
-) -> dict[tuple[int, str, str], np.ndarray]:
-    """What the network says of the candidates of a tile: chances of 0, 1, 2 copies."""
+    reads: Reads, letters: np.ndarray, first: int, since: int, end: int, work: Work
+) -> dict[Place, np.ndarray]:
+    """What the network says of the candidates within [`since`, `end`): chances of 0, 1, 2 copies. Letters are from
+    `first` on."""
     if work.model is None:
         return {}
-    found = of_tile(reads, letters, first, tile.start, tile.end, work.asked, work.gaps[0])
+    found = of_tile(reads, letters, first, since, end, work.asked, work.gaps[0])
     chances = predictor.cached(work.model)(found.x) if len(found.x) else np.zeros((0, 3))
     return {written(one, letters, first): row for one, row in zip(found.alleles, chances, strict=True)}
 
@@ -184,7 +188,7 @@ def _forced(tile: Tile, work: Work, letters: np.ndarray, first: int) -> list[All
     uri = work.asked.sites
     if not uri:
         return []
-    found = text_of.alleles_within(uri, tile.chrom, tile.start, tile.end)
+    found = alleles_within(uri, tile.chrom, tile.start, tile.end)
     try:
         return [of_vcf(pos, ref, alt, letters, first) for pos, ref, alt in found]
     except InputError as error:

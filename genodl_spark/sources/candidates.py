@@ -19,13 +19,14 @@ import pyarrow as pa
 
 from genodl_spark.core import packing
 from genodl_spark.core.errors import InputError
+from genodl_spark.core.session import task_slots
 from genodl_spark.formats import alignment
 from genodl_spark.formats.alignment import Header
 from genodl_spark.formats.intervals import read_bed
-from genodl_spark.formats.vcf.truth import Truth, truth_of
+from genodl_spark.formats.vcf.indexed import Truth, truth_of
 from genodl_spark.genetics.calling import errors, pileups
 from genodl_spark.genetics.calling.alleles import piled
-from genodl_spark.genetics.calling.gap_errors import COLUMNS, counted, fitted_gaps, gathered
+from genodl_spark.genetics.calling.gap_errors import COLUMNS, FITTED_TILES, counted, fitted_gaps, gathered
 from genodl_spark.genetics.calling.matching import UNTOLD, Variant, labels
 from genodl_spark.genetics.calling.reads import LEFT_OUT, Reads
 from genodl_spark.genetics.calling.tile import MARGIN, TILE, reads_of
@@ -41,7 +42,6 @@ from genodl_spark.sources.engine import Brought, SourceFile
 
 REGION = 1_000_000  # bases of a value of the column `region`, by which splits keep neighbours together
 _COLUMNS = ("label", "sample", "type", "depth", "added_errors", "region")
-_FITTED = 64  # tiles of a file that gaps by error are counted in
 _NEAR = 10  # bases beside a variant in which nothing is taken for an error
 _SEED = 1
 _REPORT = "file string, table string, part string"
@@ -107,7 +107,7 @@ def bring(
     """Writes rows of `pileups`, in files named after `name`, and, below `staging`, of `labels`: what each file brought,
     by name. Nothing is committed."""
     tiles = [tile for file, header in files.items() for tile in _tiles(file, header, of)]
-    count = max(min(_SHARDS_A_SLOT * run.spark.sparkContext.defaultParallelism, len(tiles)), 1)
+    count = max(min(_SHARDS_A_SLOT * task_slots(run.spark), len(tiles)), 1)
     shards = [tiles[part::count] for part in range(count)]
     work = partial(
         _write,
@@ -194,13 +194,13 @@ def _gaps(run: Run, tiles: Sequence[_Tile], of: Known, reference: str) -> dict[t
     chosen = []
     for file in dict.fromkeys(tile.file for tile in tiles):
         mine = [tile for tile in tiles if tile.file == file]
-        chosen += [mine[k] for k in np.unique(np.linspace(0, len(mine) - 1, _FITTED).round().astype(int))]
+        chosen += [mine[k] for k in np.unique(np.linspace(0, len(mine) - 1, FITTED_TILES).round().astype(int))]
     if not chosen:
         return {}
     count = len(chosen)
     work = partial(_count_gaps, tiles=chosen, truths=of.truths, reference=reference, asked=asked)
     types = ", ".join(["tile int", "times int", *(f"{column} bigint" for column in COLUMNS)])
-    slots = min(count, run.spark.sparkContext.defaultParallelism)
+    slots = min(count, task_slots(run.spark))
     found = run.spark.range(0, count, 1, slots).mapInArrow(work, types).toArrow()
     rows = np.column_stack([column.to_numpy() for column in found.columns])
     files = np.array([tile.file for tile in chosen])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from genodl_spark.core import storage
+from genodl_spark.core.errors import InputError
 from genodl_spark.formats import bgzf
 
 log = logging.getLogger("genodl")
@@ -19,6 +20,16 @@ log = logging.getLogger("genodl")
 LONGEST_TBI = 1 << 29  # bases of a contig, section 5.2 of the SAM specification
 LEVEL = 3  # of bgzf: text leaves as fast as it is made
 _COPIED = 1 << 22
+
+
+def target_of(output: str) -> str:
+    """Where a VCF that a command line names as `output` goes. InputError for a name of another kind, or a directory."""
+    if not output.endswith(".vcf.gz"):
+        raise InputError(f"found {output}; expected a name that ends in .vcf.gz", "--output")
+    target = storage.absolute(output)
+    if storage.kind(target) == "directory":
+        raise InputError("a directory is there; expected the name of a file", output)
+    return target
 
 
 def put_together(header: str, pieces: Sequence[str], aside: str, target: str, csi: bool) -> int:

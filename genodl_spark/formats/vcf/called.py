@@ -1,18 +1,12 @@
-"""Variant calls as text of a VCF 4.3: the header, a line for each record, and for each block of a gVCF; and alleles
-that calls are asked for, out of another VCF."""
+"""Variant calls as text of a VCF 4.3: the header, a line for each record, and for each block of a gVCF."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import pysam
-
-from genodl_spark.core import storage
-from genodl_spark.core.errors import InputError
 from genodl_spark.formats.vcf.header import FIXED
 from genodl_spark.genetics.calling.calls import FILTERS, Call, Record
 from genodl_spark.genetics.calling.reference_blocks import Block
-from genodl_spark.genome.contigs import shared_contig
 
 _FORMAT = {
     "GT": ("1", "String", "Genotype"),
@@ -23,7 +17,6 @@ _FORMAT = {
 }
 _DE_NOVO = "DNM", ("1", "Float", "Chance that the child has an allele that its parents lack")
 _BLOCK = "MIN_DP", ("1", "Integer", "Fewest reads over a base of the block")
-_ALLELES = frozenset("ACGTacgt")
 
 
 def header(contigs: Mapping[str, int], samples: Sequence[str], reference: str, source: str, blocks: bool) -> str:
@@ -66,29 +59,3 @@ def block_line(block: Block, chrom: str) -> str:
     values = (genotype, str(block.quality), str(block.depth), ",".join(map(str, block.pl)))
     fixed = (chrom, str(block.start + 1), ".", block.ref, "<*>", ".", ".", f"END={block.end}")
     return "\t".join([*fixed, f"GT:GQ:{_BLOCK[0]}:PL", ":".join(values)]) + "\n"
-
-
-def alleles_within(uri: str, chrom: str, first: int, last: int) -> list[tuple[int, str, str]]:
-    """POS from 0, REF and ALT of each allele spelled in bases whose record begins within [`first`, `last`), 0-based, of
-    a contig, which may be named with or without chr. InputError for a file without an index, or that is no VCF."""
-    path = storage.local_path(uri) if storage.is_local(uri) else uri
-    verbosity = pysam.set_verbosity(0)
-    try:
-        with pysam.VariantFile(path) as file:
-            if file.index is None:
-                advice = "bgzip it and index it, bcftools index"
-                raise InputError(f"found no index of it; expected one beside it: {advice}", uri)
-            names = [str(name) for name in file.header.contigs]
-            names = [name for name in names if shared_contig(name) == shared_contig(chrom)]
-            found = []
-            for name in names:
-                for record in file.fetch(name, first, last):
-                    if first <= record.start < last:
-                        alts = [alt for alt in record.alts or () if set(alt) <= _ALLELES]
-                        found += [(record.start, str(record.ref).upper(), alt.upper()) for alt in alts]
-            return found
-    except (OSError, ValueError) as error:
-        what = f"found what htslib cannot read ({str(error).splitlines()[0][:120]})"
-        raise InputError(f"{what}; expected a whole VCF, bgzipped, with its index", uri) from error
-    finally:
-        pysam.set_verbosity(verbosity)

@@ -17,6 +17,7 @@ from genodl_spark.genetics.calling.alleles import Pileup
 from genodl_spark.genetics.calling.haplotypes import EXTEND, PERIODS, UNITS, gap_qualities
 from genodl_spark.genetics.calling.reads import Reads
 
+FITTED_TILES = 64  # of a file, all over the genome, that a table is fitted to
 COLUMNS = ("period", "units", "spanning", "gapped", "repeats")
 _BESIDE = 3  # bases on either side that a read has to cover, too
 _LEAST_SPANNING = 6  # reads; of fewer it is not told whether there is a variant

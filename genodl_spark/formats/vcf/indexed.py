@@ -1,7 +1,5 @@
-"""What is known of one person's variants: records of a region of an indexed VCF or BCF, through htslib.
-
-Positions are 1-based, intervals closed.
-"""
+"""Records of a region of an indexed VCF or BCF, through htslib: what is known of one person's variants (1-based, closed
+intervals), and alleles that calls are asked for (0-based, half-open)."""
 
 from __future__ import annotations
 
@@ -15,6 +13,8 @@ from genodl_spark.core import storage
 from genodl_spark.core.errors import InputError
 from genodl_spark.genetics.calling.matching import Variant
 from genodl_spark.genome.contigs import shared_contig
+
+_BASES = frozenset("ACGTacgt")
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,7 @@ def truth_of(uri: str, samples: list[str]) -> Truth:
     """The truth in a file about one of `samples`, or about the one that it has. InputError for a file that is no VCF,
     has no index beside it, or several samples of which not just one is asked for."""
     with _opened(uri) as file:
-        if file.index is None:
-            advice = "bcftools index makes one"
-            raise InputError(f"found no index beside the file; expected one: {advice}, after bgzip", uri)
+        _check_index(file, uri)
         names = list(file.header.samples)
         named = [name for name in names if name in samples]
         if len(named) != 1 and len(names) != 1:
@@ -58,6 +56,28 @@ def truth_of(uri: str, samples: list[str]) -> Truth:
             raise InputError(f"found {found}; expected one, or {' or '.join(samples[:3])} among them", uri)
         contigs = [str(name) for name in file.index]
         return Truth(uri, (named or names)[0], {shared_contig(name): name for name in contigs})
+
+
+def alleles_within(uri: str, chrom: str, first: int, last: int) -> list[tuple[int, str, str]]:
+    """POS from 0, REF and ALT of each allele spelled in bases whose record begins within [`first`, `last`), 0-based, of
+    a contig, which may be named with or without chr. InputError for a file without an index, or that is no VCF."""
+    with _opened(uri) as file:
+        _check_index(file, uri)
+        return [
+            (record.start, str(record.ref).upper(), alt.upper())
+            for name in map(str, file.header.contigs)
+            if shared_contig(name) == shared_contig(chrom)
+            for record in file.fetch(name, first, last)
+            if first <= record.start < last
+            for alt in record.alts or ()
+            if set(alt) <= _BASES
+        ]
+
+
+def _check_index(file: pysam.VariantFile, uri: str) -> None:
+    if file.index is None:
+        advice = "bcftools index makes one"
+        raise InputError(f"found no index beside the file; expected one: {advice}, after bgzip", uri)
 
 
 @contextlib.contextmanager
